@@ -1,0 +1,1 @@
+"""fedjax_rl: federated reinforcement learning as one array program."""

@@ -1,0 +1,460 @@
+"""Federated tabular Q-learning.
+
+Agents learn Q-tables on their own trajectories and average them after every K steps.
+
+* Einhorn, *Federated Reinforcement Learning Has Linear Speedup* (2023): the algorithm as it
+  stands here by default, and the experiments of the study `linear-speedup`.
+* Khodadadian, Sharma, Joshi and Maguluri, *Federated Reinforcement Learning: Linear Speedup
+  Under Markovian Sampling*, arXiv 2206.10185: its analysis.
+* Woo, Joshi and Chi, *The Blessing of Heterogeneity in Federated Q-Learning*, arXiv 2305.10697:
+  importance aggregation.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fedjax_rl import streams
+from fedjax_rl.envs import solvers
+from fedjax_rl.envs.tabular import TabularMDP, average_mdp
+from fedjax_rl.federation import aggregate, uplink
+from fedjax_rl.federation.algorithm import Algorithm, Functions, check_known, describe_config
+from fedjax_rl.federation.exchange import Exchange, Params, State, per_agent, periodic
+from fedjax_rl.federation.ledger import ledger
+from fedjax_rl.learners import q_learning, tables
+
+BEHAVIOURS = {
+    "uniform": q_learning.uniform_behaviour,
+    "softmax": q_learning.softmax_behaviour,
+    "greedy": q_learning.greedy_behaviour,
+    "policy": q_learning.fixed_behaviour,
+}
+AGGREGATIONS = ("mean", "fixed", "learned", "importance")
+METRICS = {
+    "error_server": ("federation", "squared Frobenius distance of the server average to q*"),
+    "error_local_mean": ("federation", "mean over the agents of error_local"),
+    "error_local": ("agent", "squared Frobenius distance of each agent's table to q*"),
+    "sup_error_server": ("federation", "largest absolute error of the server average"),
+    "sup_error_local_mean": ("federation", "mean over the agents of their largest absolute error"),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class FedQ:
+    """Properties of federated Q-learning. Values marked N may also be [N] or a function of N.
+
+    Attributes:
+      mdp: the environment; one for all, or a family with a leading axis [N], one per agent.
+      learning_rate: alpha in (0, 1], N; or a schedule `step -> alpha` (any optax schedule).
+      sync_period: K, local steps between exchanges, at least 1.
+      behaviour: "softmax" (of `beta` times the row), "greedy", "uniform" or "policy".
+      epsilon: probability of a uniform action instead, in [0, 1], N. 1 is uniform behaviour.
+      beta: inverse temperature of the softmax, N.
+      policy: [S, U] or [N, S, U], the behaviour "policy".
+      discount: for learning, in [0, 1); None takes the MDP's.
+      initial_q: number or [S, U], where every table starts.
+      visit_exponent: None, or omega: the step size is then `learning_rate / n^omega` with n the
+        agent's visits to the pair so far, this one included.
+      reward_noise: None, or the standard deviation of Gaussian noise on rewards, N.
+      aggregation: "mean", "fixed" (`weights` on the simplex), "learned" (`weights` are logits) or
+        "importance" (weight of an agent's entry proportional to prod 1 / (1 - alpha_t) over its
+        updates since the last exchange; arXiv 2305.10697).
+      weights: [N] or a function of N, for "fixed" and "learned".
+      mixing: None, or c in [0, 1]: tables move the fraction c of the way to the server's model
+        instead of all the way.
+      participation: None, or the probability in [0, 1] that an agent takes part in an exchange.
+      server_optimizer: None for plain averaging, or an optax transformation of the mean change.
+      generator: "threefry" or "hash", the inner loop's random words.
+      gradient: None, or "pathwise" to allow gradients through behaviour that depends on the
+        table; these are biased, because sampling is discontinuous.
+    """
+
+    mdp: TabularMDP
+    learning_rate: Any = 0.1
+    sync_period: Any = 1
+    behaviour: str = "softmax"
+    epsilon: Any = 0.0
+    beta: Any = 1.0
+    policy: Any = None
+    discount: Any = None
+    initial_q: Any = 0.0
+    visit_exponent: Any = None
+    reward_noise: Any = None
+    aggregation: str = "mean"
+    weights: Any = None
+    mixing: Any = None
+    participation: Any = None
+    server_optimizer: Any = None
+    generator: str = "threefry"
+    gradient: str | None = None
+
+
+def fedq(mdp: TabularMDP, **properties) -> Algorithm:
+    """Federated tabular Q-learning; see `FedQ` for the properties.
+
+    Raises:
+      ValueError: naming the property, its value and what is allowed.
+    """
+    for name in properties:
+        check_known(name, [field.name for field in dataclasses.fields(FedQ)], "property of fedq")
+    config = FedQ(mdp=mdp, **properties)
+    _check(config)
+    return Algorithm(
+        name="fedq",
+        config=config,
+        factory=fedq,
+        parameters=_parameters,
+        functions=_functions,
+        static=_static,
+        metrics=METRICS,
+        describe=describe_config,
+    )
+
+
+def behaviour_of(config: FedQ) -> str:
+    """The behaviour as the program sees it.
+
+    With epsilon 1 nothing is left of the table in the choice of actions, and the cheaper program
+    for uniform behaviour draws the same law from the agent's stream.
+    """
+    if config.behaviour in ("softmax", "greedy") and _concrete(config.epsilon):
+        epsilon = config.epsilon
+        if not callable(epsilon) and np.all(np.asarray(epsilon) == 1.0):
+            return "uniform"
+    return config.behaviour
+
+
+def _concrete(value) -> bool:
+    """Whether a property has a value now rather than under a trace."""
+    return not any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(value))
+
+
+def _check(config: FedQ) -> None:
+    check_known(config.behaviour, BEHAVIOURS, "behaviour")
+    check_known(config.aggregation, AGGREGATIONS, "aggregation")
+    check_known(config.generator, streams.GENERATORS, "generator")
+    if config.gradient not in (None, "pathwise"):
+        raise ValueError(f"gradient is {config.gradient!r}; allowed: None, 'pathwise'")
+    if (config.policy is None) == (config.behaviour == "policy"):
+        raise ValueError(
+            f"policy is {'missing' if config.policy is None else 'given'} with behaviour "
+            f"{config.behaviour!r}; the behaviour 'policy' needs it, the others have none"
+        )
+    if (config.weights is None) == (config.aggregation in ("fixed", "learned")):
+        raise ValueError(
+            f"weights is {'missing' if config.weights is None else 'given'} with aggregation "
+            f"{config.aggregation!r}; 'fixed' and 'learned' need them, the others have none"
+        )
+    ranges = {
+        "learning_rate": (lambda x: (x > 0) & (x <= 1), "in (0, 1]"),
+        "epsilon": (lambda x: (x >= 0) & (x <= 1), "in [0, 1]"),
+        "beta": (lambda x: (x >= 0) & np.isfinite(x), "finite and at least 0"),
+        "discount": (lambda x: (x >= 0) & (x < 1), "in [0, 1)"),
+        "initial_q": (np.isfinite, "finite"),
+        "visit_exponent": (lambda x: (x >= 0) & (x <= 1), "in [0, 1]"),
+        "reward_noise": (lambda x: (x >= 0) & np.isfinite(x), "finite and at least 0"),
+        "mixing": (lambda x: (x >= 0) & (x <= 1), "in [0, 1]"),
+        "participation": (lambda x: (x >= 0) & (x <= 1), "in [0, 1]"),
+        "sync_period": (lambda x: (x >= 1) & (x == np.floor(x)), "a whole number of at least 1"),
+    }
+    for name, (allowed, text) in ranges.items():
+        value = getattr(config, name)
+        if value is None or callable(value) or not _concrete(value):
+            continue
+        _check_value(name, value, allowed, text)
+    _check_value(
+        "mdp.discount", config.mdp.discount, lambda x: (x >= 0) & (x < 1), "in [0, 1)"
+    )
+    if config.aggregation == "importance" and _concrete(config.learning_rate):
+        rate = config.learning_rate
+        if not callable(rate) and np.any(np.asarray(rate) >= 1):
+            raise ValueError(
+                f"learning_rate is {rate} with importance aggregation, whose weights are powers "
+                "of 1 / (1 - learning_rate); allowed: (0, 1)"
+            )
+
+
+def _check_value(name, value, allowed, text) -> None:
+    if not _concrete(value):
+        return
+    try:
+        ok = np.all(allowed(np.asarray(value, np.float64)))
+    except (TypeError, ValueError):
+        ok = False
+    if not ok:
+        raise ValueError(f"{name} is {value}; allowed: {text}")
+
+
+def shape_of(mdp: TabularMDP) -> q_learning.Shape:
+    """The static shape of an MDP, of a family too."""
+    return q_learning.Shape(mdp.num_states, mdp.num_actions, tuple(mdp.reward.shape[-3:]))
+
+
+# What is derived from one MDP is derived once: sweeps ask for it per federation, and leaves that
+# are one object everywhere stay shared.
+@functools.lru_cache(maxsize=256)
+def _environment(mdp: TabularMDP, discount) -> dict:
+    """The MDP as the program wants it, values centred.
+
+    In float32 an update below the spacing of floats at |q| is lost, which biases small learning
+    rates. Tables therefore hold q - c with the constant c = mean of q*, learned from rewards
+    r - (1 - discount) c: the same algorithm in exact arithmetic.
+    """
+    if not _concrete(mdp.transition):
+        raise ValueError(
+            "mdp.transition is traced: next states are sampled from it, and sampling has no "
+            "derivative; differentiate with respect to rewards, rates, weights or mixing"
+        )
+    shape = shape_of(mdp)
+    xp = np if _concrete(mdp) and _concrete(discount) else jnp
+    learning = mdp.discount if discount is None else discount
+    centre = average_mdp(mdp) if mdp.transition.ndim > 3 else mdp
+    reference = (_optimal_q if xp is np else _traced_optimal_q)(centre)
+    offset = xp.mean(reference)
+    family = mdp.transition.ndim > 3
+    learning = xp.asarray(learning, float)
+    shift = (1 - learning) * offset
+    reward = xp.asarray(mdp.reward, float) - (shift.reshape(-1, 1, 1, 1) if shift.ndim else shift)
+
+    def split(array, trailing):
+        array = array.reshape(*array.shape[: array.ndim - trailing], -1)
+        array = np.moveaxis(array, -1, 0) if family and shape.unrolled else array
+        return tables.layout(array, shape.unrolled)
+
+    return {
+        "own": {
+            "thresholds": split(q_learning.thresholds(mdp.transition), 3),
+            "reward": split(reward, 3),
+            "discount": learning,
+            "initial_state": np.asarray(mdp.initial_state, np.int32),
+        },
+        "family": family,
+        "reference": tables.layout((reference - offset).reshape(-1), shape.unrolled),
+        "offset": xp.asarray(offset, float),
+    }
+
+
+@functools.lru_cache(maxsize=256)
+def _optimal_q(mdp: TabularMDP) -> np.ndarray:
+    return solvers.optimal_q(mdp)
+
+
+def _traced_optimal_q(mdp: TabularMDP) -> jax.Array:
+    """q* by value iteration under a trace; [S, U]."""
+    transition, reward = jnp.asarray(mdp.transition, float), jnp.asarray(mdp.reward, float)
+
+    def sweep(_, q):
+        return jnp.sum(transition * (reward + mdp.discount * jnp.max(q, -1)[None, None, :]), -1)
+
+    return jax.lax.fori_loop(0, 200, sweep, jnp.zeros(transition.shape[:2]))
+
+
+def _per_member(name, value, num_agents):
+    """A property of agents as a float leaf [N, ...] from a number, [N, ...] or a function of N."""
+    value = value(num_agents) if callable(value) else value
+    value = value if not _concrete(value) else np.asarray(value, np.float64)
+    if value.ndim == 0:
+        return (np if _concrete(value) else jnp).broadcast_to(value, (num_agents,))
+    if value.shape[0] < num_agents:
+        raise ValueError(
+            f"{name} has {value.shape[0]} entries for num_agents {num_agents}; allowed: one "
+            "number, or at least one entry per agent"
+        )
+    return value[:num_agents]
+
+
+def _parameters(config: FedQ, num_agents: int) -> Params:
+    own = _environment(config.mdp, config.discount)
+    agent = {
+        name: _per_member(name, getattr(config, name), num_agents)
+        for name in ("epsilon", "beta", "visit_exponent", "reward_noise", "weights")
+        if getattr(config, name) is not None
+    }
+    if not _is_schedule(config):
+        agent["learning_rate"] = _per_member("learning_rate", config.learning_rate, num_agents)
+    shared = {"reference": own["reference"], "offset": own["offset"]}
+    if own["family"]:
+        size = config.mdp.transition.shape[0]
+        if size < num_agents:
+            raise ValueError(
+                f"mdp is a family of {size} for num_agents {num_agents}; allowed: at least one "
+                "member per agent"
+            )
+        agent |= jax.tree.map(lambda leaf: leaf[:num_agents], own["own"])
+    else:
+        shared |= own["own"]
+    if config.policy is not None:
+        policy = np.asarray(config.policy, np.float64)
+        if np.any(policy < 0) or not np.allclose(policy.sum(-1), 1.0, atol=1e-6):
+            raise ValueError("policy has rows that are no probabilities; allowed: sums of one")
+        words = q_learning.thresholds(policy)
+        words = np.broadcast_to(words, (num_agents, *words.shape[-2:])).reshape(num_agents, -1)
+        shape = shape_of(config.mdp)
+        words = np.moveaxis(words, -1, 0) if shape.unrolled else words
+        agent["policy"] = tables.layout(words, shape.unrolled)
+    size = shape_of(config.mdp).size
+    initial = config.initial_q
+    xp = np if _concrete(initial) else jnp
+    federation = {"initial_q": xp.broadcast_to(xp.asarray(initial, float).reshape(-1), (size,))}
+    for name in ("mixing", "participation"):
+        value = getattr(config, name)
+        if value is not None:
+            federation[name] = np.asarray(value, np.float64) if _concrete(value) else value
+    return Params(agent, federation, shared)
+
+
+def _is_schedule(config: FedQ) -> bool:
+    """Whether the learning rate is a schedule over steps."""
+    return callable(config.learning_rate)
+
+
+def _static(config: FedQ):
+    """Equal for configurations that one compilation serves."""
+    optional = ("visit_exponent", "reward_noise", "mixing", "participation")
+    return (
+        behaviour_of(config),
+        shape_of(config.mdp),
+        config.mdp.transition.ndim,
+        config.learning_rate if _is_schedule(config) else None,
+        tuple(getattr(config, name) is not None for name in optional),
+        config.aggregation,
+        config.server_optimizer,
+        config.generator,
+        config.gradient,
+    )
+
+
+def _functions(config: FedQ) -> Functions:
+    shape = shape_of(config.mdp)
+    name = behaviour_of(config)
+    behaviour = BEHAVIOURS[name](shape)
+    if behaviour.uses_table and config.gradient is None:
+        behaviour = behaviour._replace(act=_no_gradient(behaviour.act))
+    schedule = config.learning_rate if _is_schedule(config) else None
+
+    def step_size(params, time, visits):
+        rate = params["learning_rate"] if schedule is None else schedule(time.astype(jnp.int32))
+        if visits is None:
+            return rate
+        return rate / visits.astype(jnp.result_type(float)) ** params["visit_exponent"]
+
+    def local(key, agent, params, time, num_steps):
+        return q_learning.learn(
+            key,
+            agent,
+            params,
+            time,
+            num_steps,
+            shape=shape,
+            behaviour=behaviour,
+            step_size=step_size,
+            generator=streams.GENERATORS[config.generator],
+            noisy=config.reward_noise is not None,
+        )
+
+    def receive(agent, model, params):
+        if config.mixing is not None:
+            share = params["mixing"]
+            model = jax.tree.map(lambda q, m: q + share * (m - q), agent.table, model)
+        return agent._replace(
+            table=model, log_weight=jax.tree.map(jnp.zeros_like, agent.log_weight)
+        )
+
+    def weight(population, agents, params):
+        if config.aggregation == "mean":
+            return None
+        if config.aggregation == "fixed":
+            return params.agent["weights"]
+        if config.aggregation == "learned":
+            return aggregate.softmax_weights(population, params.agent["weights"])
+        return aggregate.softmax_weights(population, agents.log_weight)
+
+    link = Exchange(
+        message=lambda agent, params: agent.table,
+        receive=receive,
+        weight=weight,
+        uplink=uplink.full() if config.participation is None else uplink.bernoulli(),
+        server=(
+            aggregate.replace()
+            if config.server_optimizer is None
+            else aggregate.optimizer_step(config.server_optimizer)
+        ),
+    )
+    drive = periodic(local, link)
+
+    def init(population, params, keys) -> State:
+        def agent(_, params):
+            table = tables.layout(params["initial_q"] - params["offset"], shape.unrolled)
+            nothing = tables.filled(shape.size, jnp.zeros(()), shape.unrolled)
+            counts = tables.filled(shape.size, jnp.int32(0), shape.unrolled)
+            return q_learning.Agent(
+                table,
+                params["initial_state"],
+                counts if config.visit_exponent is not None else (),
+                nothing if config.aggregation == "importance" else (),
+            )
+
+        agents = per_agent(agent, population, params, keys)
+        first = jnp.asarray(np.unique(population.federation_of, return_index=True)[1])
+        server = jax.tree.map(lambda x: x[first], agents.table)
+        return State(
+            time=jnp.uint32(0),
+            keys=keys,
+            agents=agents,
+            server=server,
+            server_memory=jax.vmap(link.server.init)(server),
+            uplink_memory=jax.vmap(link.uplink.init)(agents.table),
+            ledger=ledger(population.num_federations),
+        )
+
+    def measure(population, params, state) -> dict:
+        def errors(table, params):
+            gap = tables.as_array(table) - tables.as_array(params["reference"])
+            return jnp.sum(gap**2), jnp.max(jnp.abs(gap))
+
+        local_error, local_sup = per_agent(errors, population, params, state.agents.table)
+        weights = weight(population, state.agents, params)
+        average, _ = aggregate.mean(population, state.agents.table, None, weights)
+
+        def server_errors(table, own):
+            return errors(table, {**params.shared, **own})
+
+        server_error, server_sup = jax.vmap(server_errors)(average, params.federation)
+        return {
+            "error_server": server_error,
+            "error_local_mean": population.mean(local_error),
+            "error_local": local_error,
+            "sup_error_server": server_sup,
+            "sup_error_local_mean": population.mean(local_sup),
+        }
+
+    return Functions(init, drive.round, drive.advance, measure)
+
+
+def _no_gradient(act: Callable) -> Callable:
+    """Refuses to differentiate through actions chosen by what is learned."""
+
+    @jax.custom_jvp
+    def guard(row):
+        return row
+
+    @guard.defjvp
+    def refuse(primals, tangents):
+        raise ValueError(
+            "gradient is None, but the behaviour depends on the table: actions are sampled, and "
+            "derivatives through the simulator drop their dependence on the parameters. Use "
+            "behaviour='uniform' or 'policy' (epsilon=1), or gradient='pathwise' to accept the "
+            "bias"
+        )
+
+    def guarded(words, state, row, params):
+        return act(words, state, guard(row), params)
+
+    return guarded

@@ -1,0 +1,152 @@
+"""Bootstrap intervals over seeds, the unit that is independent."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy import stats
+
+MAX_ELEMENTS = 10_000_000  # numbers resampled at a time; bounds the memory at about 80 MB
+
+
+class Interval(NamedTuple):
+    """A value with confidence limits.
+
+    Attributes:
+        value: the statistic of the data.
+        low: lower limit; NaN where a single seed leaves nothing to resample.
+        high: upper limit, alike.
+    """
+
+    value: np.ndarray | float
+    low: np.ndarray | float
+    high: np.ndarray | float
+
+
+class FitInterval(NamedTuple):
+    """A fitted number with confidence limits from resampled seeds.
+
+    Attributes:
+        value: the fit to all rows.
+        low: lower limit; NaN with a single seed.
+        high: upper limit, alike.
+        num_failed: resamples left out because they could not be fitted (ValueError), e.g. because
+            all their runs were censored.
+    """
+
+    value: float
+    low: float
+    high: float
+    num_failed: int
+
+
+def bootstrap_interval(
+    values: ArrayLike,
+    statistic: Callable[..., np.ndarray] = np.mean,
+    axis: int = -1,
+    confidence: float = 0.95,
+    seed: int = 0,
+    num_resamples: int = 2000,
+) -> Interval:
+    """Percentile bootstrap over the seeds axis (scipy).
+
+    Percentiles rather than the bias-corrected kind, which is undefined for constant data; here
+    such data give an interval of zero width.
+
+    Args:
+        values: data with the seeds along `axis`.
+        statistic: takes an array and the keyword `axis`, e.g. `np.mean`, `np.median`; one that
+            does not take `axis` is applied to one-dimensional samples.
+        axis: the axis of seeds.
+        confidence: level.
+        seed: of the resampling; the same seeds are drawn for all entries of the other axes.
+        num_resamples: number of resamples.
+
+    Returns:
+        The statistic and its limits, each of the shape of `values` without `axis`.
+    """
+    values = np.moveaxis(np.asarray(values, dtype=np.float64), axis, -1)
+    if values.ndim == 0 or values.shape[-1] == 0:
+        raise ValueError(f"no seeds on axis {axis}")
+    if values.shape[-1] == 1:
+        # The statistic of one seed is defined, its spread over seeds is not.
+        value = np.apply_along_axis(statistic, -1, values)
+        return Interval(value, np.full_like(value, np.nan), np.full_like(value, np.nan))
+    result = stats.bootstrap(
+        (values,),
+        statistic,
+        axis=-1,
+        confidence_level=confidence,
+        n_resamples=num_resamples,
+        batch=max(1, MAX_ELEMENTS // values.size),
+        method="percentile",
+        rng=np.random.default_rng(seed),
+    )
+    try:
+        value = statistic(values, axis=-1)
+    except TypeError:
+        value = np.apply_along_axis(statistic, -1, values)
+    return Interval(value, result.confidence_interval.low, result.confidence_interval.high)
+
+
+def bootstrap_fit(
+    seeds: ArrayLike,
+    fit_function: Callable[..., float],
+    *columns: ArrayLike,
+    confidence: float = 0.95,
+    seed: int = 0,
+    num_resamples: int = 1000,
+) -> FitInterval:
+    """Cluster bootstrap of a fitted number: whole seeds are resampled, with all their rows.
+
+    Runs that share a seed share their random numbers whatever N or K is, so the rows of one seed
+    stand or fall together.
+
+    Args:
+        seeds: [rows] label of the seed of each row.
+        fit_function: takes the resampled columns, returns a number, e.g.
+            `lambda n, t: loglog(n, t)["slope"]`. A ValueError marks a resample as failed.
+        *columns: [rows] arrays handed to `fit_function`.
+        confidence: level.
+        seed: of the resampling.
+        num_resamples: number of resamples.
+
+    Returns:
+        The fit of all rows, its percentile limits over the resamples that could be fitted, and how
+        many could not.
+
+    Raises:
+        ValueError: if columns and seeds differ in length, or most resamples cannot be fitted.
+    """
+    labels, group = np.unique(np.asarray(seeds), return_inverse=True)
+    arrays = [np.asarray(column) for column in columns]
+    for i, array in enumerate(arrays):
+        if array.shape[:1] != group.shape:
+            raise ValueError(f"column {i} has shape {array.shape}, there are {len(group)} rows")
+    value = float(fit_function(*arrays))
+    if len(labels) == 1:
+        return FitInterval(value, np.nan, np.nan, 0)
+    rows_of = [np.flatnonzero(group == g) for g in range(len(labels))]
+
+    def refit(chosen):
+        rows = np.concatenate([rows_of[g] for g in chosen])
+        try:
+            return float(fit_function(*(array[rows] for array in arrays)))
+        except ValueError:
+            return np.nan
+
+    with np.errstate(invalid="ignore"):
+        distribution = stats.bootstrap(
+            (np.arange(len(labels)),),
+            refit,
+            vectorized=False,
+            n_resamples=num_resamples,
+            method="percentile",
+            rng=np.random.default_rng(seed),
+        ).bootstrap_distribution
+    num_failed = int(np.isnan(distribution).sum())
+    if num_failed > num_resamples // 2:
+        raise ValueError(f"{num_failed} of {num_resamples} resamples could not be fitted")
+    low, high = np.nanquantile(distribution, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return FitInterval(value, float(low), float(high), num_failed)

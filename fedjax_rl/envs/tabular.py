@@ -1,0 +1,377 @@
+"""Tabular Markov decision processes: the record, its generators and its environment.
+
+Axis letters: ``S`` states, ``U`` actions, ``S'`` next states, ``A`` agents. ``[...]`` is an
+optional leading agent axis: a family of MDPs is one `TabularMDP` whose four leaves all carry it,
+so that ``jax.vmap`` over the record is a loop over agents. Agent i of a family is
+``jax.tree.map(lambda leaf: leaf[i], mdps)``.
+
+The generators run on the host in float64 with NumPy's own streams: the MDP of the linear speedup
+paper is defined by one of them and cannot be drawn with ``jax.random``.
+"""
+
+import dataclasses
+import importlib.resources
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+_ROW_SUM_TOLERANCE = 1e-6  # admits kernels that were stored in float32
+_REWARDS = ("normal_next_state", "exponential_next_state", "normal_action_next_state")
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True, eq=False)
+class TabularMDP:
+    """A finite MDP, or a family of them, as a pytree.
+
+    Build one with `tabular_mdp`, which validates. The record itself neither checks nor converts:
+    its leaves may be tracers or anything else that ``jax.tree`` puts there.
+
+    Attributes:
+      transition: [..., S, U, S'] probability of the next state; float64 on the host.
+      reward: [..., S or 1, U or 1, S' or 1]; an extent of 1 says that the reward does not depend
+        on that index. A reward for the state arrived in is [..., 1, 1, S'].
+      discount: [...] in [0, 1).
+      initial_state: [...] int32 in [0, S).
+    """
+
+    transition: chex.Array
+    reward: chex.Array
+    discount: chex.Array
+    initial_state: chex.Array
+
+    @property
+    def num_states(self) -> int:
+        """S, the number of states."""
+        return self.transition.shape[-1]
+
+    @property
+    def num_actions(self) -> int:
+        """U, the number of actions."""
+        return self.transition.shape[-2]
+
+    def replace(self, **changes: Any) -> "TabularMDP":
+        """Returns a copy with some leaves exchanged, unchecked (they may be traced)."""
+        return dataclasses.replace(self, **changes)
+
+
+def tabular_mdp(
+    transition: chex.ArrayNumpy,
+    reward: chex.ArrayNumpy,
+    discount: chex.ArrayNumpy | float,
+    initial_state: chex.ArrayNumpy | int = 0,
+) -> TabularMDP:
+    """Validates the parts of an MDP and puts them together in float64 and int32.
+
+    Args:
+      transition: [..., S, U, S'] rows that sum to one.
+      reward: [S'] by next state, [U, S'] by action and next state, or the full form
+        [..., S or 1, U or 1, S' or 1]. A reward per state and action is ``reward[:, :, None]``.
+      discount: [...] or a scalar that the whole family shares, in [0, 1).
+      initial_state: [...] or a scalar, integer in [0, S).
+
+    Returns:
+      A `TabularMDP` whose leaves all have the leading axes of ``transition``.
+
+    Raises:
+      ValueError: If a part has a wrong shape or an inadmissible value.
+    """
+    transition = np.asarray(transition, np.float64)
+    if transition.ndim < 3 or transition.shape[-1] != transition.shape[-3] or not transition.size:
+        raise ValueError(f"transition has shape {transition.shape}; it must be [..., S, U, S].")
+    *batch, num_states, _, _ = transition.shape
+    _check(np.isfinite(transition), "transition", transition, "finite")
+    _check(transition >= 0, "transition", transition, "non-negative")
+    total = transition.sum(-1)
+    _check(
+        np.abs(total - 1) <= _ROW_SUM_TOLERANCE, "the row sum of transition", total, "equal to one"
+    )
+
+    reward = _full_reward(np.asarray(reward, np.float64), transition.shape)
+    _check(np.isfinite(reward), "reward", reward, "finite")
+
+    discount = _broadcast("discount", np.asarray(discount, np.float64), batch)
+    _check((discount >= 0) & (discount < 1), "discount", discount, "in [0, 1)")
+
+    initial_state = _broadcast("initial_state", np.asarray(initial_state), batch)
+    if not np.issubdtype(initial_state.dtype, np.integer):
+        raise ValueError(f"initial_state has dtype {initial_state.dtype}; it must be an integer.")
+    in_range = (initial_state >= 0) & (initial_state < num_states)
+    _check(in_range, "initial_state", initial_state, f"in [0, {num_states})")
+    return TabularMDP(transition, reward, discount, initial_state.astype(np.int32))
+
+
+def random_mdp(
+    seed: int = 0,
+    num_states: int = 4,
+    num_actions: int = 3,
+    power: float = 15.0,
+    signed: bool = True,
+    reward_scale: float = 1.0,
+    reward: str = "normal_next_state",
+    discount: float = 0.6,
+) -> TabularMDP:
+    r"""Draws an MDP whose rows are the softmax of a power of normal variates.
+
+    Einhorn, "Federated Reinforcement Learning Has Linear Speedup" (2023):
+
+    .. math:: P(\cdot|s,a) = softmax(sign(z) |z|^p), \quad z \sim N(0, 1)^{S \times U \times S'}
+
+    The higher the power p, the more the choice of action matters: rows tend to point masses and
+    to ties. At odd integers the formula is ``z ** p``, and it keeps its sign at any other power.
+    A power large enough to overflow float64 is refused with the kernel that it gives.
+
+    Args:
+      seed: of ``numpy.random.default_rng``; z is drawn first, in C order, then the reward.
+      num_states: S, at least 1.
+      num_actions: U, at least 1.
+      power: p >= 0; 0 leaves the softmax of the signs.
+      signed: False drops the sign of z.
+      reward_scale: standard deviation of a normal reward, mean of an exponential one; >= 0.
+      reward: "normal_next_state" or "exponential_next_state", both [1, 1, S'], or
+        "normal_action_next_state", [1, U, S'].
+      discount: in [0, 1).
+
+    Returns:
+      One MDP that starts in state 0.
+
+    Raises:
+      ValueError: If an argument is out of its range.
+    """
+    if reward not in _REWARDS:
+        raise ValueError(f"reward={reward!r} is unknown; it must be one of {', '.join(_REWARDS)}.")
+    for name, value in (("num_states", num_states), ("num_actions", num_actions)):
+        _check(value >= 1, name, value, "at least 1")
+    for name, value in (("power", power), ("reward_scale", reward_scale)):
+        _check(np.isfinite(value) and value >= 0, name, value, "finite and non-negative")
+
+    rng = np.random.default_rng(seed)
+    z = rng.standard_normal((num_states, num_actions, num_states))
+    with np.errstate(over="ignore", invalid="ignore"):  # tabular_mdp refuses what overflowed
+        logits = np.abs(z) ** power
+        if signed:
+            logits = np.sign(z) * logits
+        # Powers reach 1e9 and more: without its maximum subtracted every row would overflow.
+        weights = np.exp(logits - logits.max(-1, keepdims=True))
+    transition = weights / weights.sum(-1, keepdims=True)
+
+    extents = (num_actions, num_states) if "action" in reward else (num_states,)
+    draw = rng.standard_exponential if reward.startswith("exponential") else rng.standard_normal
+    return tabular_mdp(transition, reward_scale * draw(extents), discount)
+
+
+def random_mdps(seeds: Iterable[int], **options: Any) -> TabularMDP:
+    """Draws one `random_mdp` per seed and stacks them on a leading axis [A].
+
+    Args:
+      seeds: one per agent or per federation; entry i is ``random_mdp(seeds[i], **options)``.
+      **options: of `random_mdp`.
+
+    Returns:
+      A family of MDPs with unrelated kernels and rewards.
+
+    Raises:
+      ValueError: If there is no seed, or an option is out of its range.
+    """
+    return stack_mdps([random_mdp(seed, **options) for seed in seeds])
+
+
+def paper_mdp() -> TabularMDP:
+    """Returns the MDP of Einhorn (2023): 4 states, 3 actions, discount 0.6, start in state 0.
+
+    It is ``random_mdp(seed=3701)``, shipped as data because neither NumPy's stream nor the last
+    digit of a power is promised for ever. Squared Frobenius norm of its optimal action values:
+    13.731440581206957.
+    """
+    text = importlib.resources.files(__package__).joinpath("data", "paper_mdp.json").read_text()
+    table = json.loads(text)
+    return tabular_mdp(
+        table["transition"], table["reward"], table["discount"], table["initial_state"]
+    )
+
+
+def stack_mdps(mdps: Sequence[TabularMDP]) -> TabularMDP:
+    """Stacks MDPs of equal S and U on a new leading axis [A].
+
+    Args:
+      mdps: at least one; rewards of different extents are brought to their common one.
+
+    Returns:
+      A family, entry i equal to ``mdps[i]``.
+
+    Raises:
+      ValueError: If there is none, or their shapes differ.
+    """
+    shapes = {np.shape(mdp.transition) for mdp in mdps}
+    if len(shapes) != 1:
+        raise ValueError(
+            f"mdps holds kernels of shapes {sorted(shapes)}; there must be at least one MDP, and "
+            "all must have the same number of states and actions."
+        )
+    extents = np.broadcast_shapes(*(np.shape(mdp.reward) for mdp in mdps))
+    return TabularMDP(
+        transition=np.stack([mdp.transition for mdp in mdps]),
+        reward=np.stack([np.broadcast_to(mdp.reward, extents) for mdp in mdps]),
+        discount=np.stack([mdp.discount for mdp in mdps]),
+        initial_state=np.stack([mdp.initial_state for mdp in mdps]),
+    )
+
+
+def perturbed_mdps(
+    mdp: TabularMDP,
+    num_agents: int,
+    seed: int = 0,
+    kernel: chex.ArrayNumpy | float = 0.0,
+    reward: chex.ArrayNumpy | float = 0.0,
+) -> TabularMDP:
+    r"""Spreads a heterogeneous family around one MDP.
+
+    .. math:: P_i = (1 - \kappa) P + \kappa P'_i, \qquad R_i = R + \rho \, \xi_i
+
+    with P'_i uniform over all kernels (flat Dirichlet rows) and xi_i standard normal, of the
+    extents of the reward. A level of 0 leaves its part equal to the base bit for bit. Agent i
+    draws the same P'_i and xi_i whatever the number of agents and the levels are.
+
+    Args:
+      mdp: the base, one MDP.
+      num_agents: A, at least 1.
+      seed: of ``numpy.random.default_rng``.
+      kernel: kappa in [0, 1], a scalar or [A].
+      reward: rho >= 0, a scalar or [A].
+
+    Returns:
+      A family with leading axis [A].
+
+    Raises:
+      ValueError: If an argument is out of its range or ``mdp`` is a family already.
+    """
+    _check(num_agents >= 1, "num_agents", num_agents, "at least 1")
+    if np.ndim(mdp.transition) != 3:
+        raise ValueError(f"mdp has a kernel of shape {mdp.transition.shape}; it must be [S, U, S].")
+    kernel = _broadcast("kernel", np.asarray(kernel, np.float64), [num_agents])
+    reward = _broadcast("reward", np.asarray(reward, np.float64), [num_agents])
+    _check((kernel >= 0) & (kernel <= 1), "kernel", kernel, "in [0, 1]")
+    _check(np.isfinite(reward) & (reward >= 0), "reward", reward, "finite and non-negative")
+
+    # Two streams, each with the agent as its slowest axis: more agents only lengthen them.
+    kernel_rng, reward_rng = np.random.default_rng(seed).spawn(2)
+    other = kernel_rng.standard_exponential((num_agents, *mdp.transition.shape))
+    other /= other.sum(-1, keepdims=True)
+    noise = reward_rng.standard_normal((num_agents, *mdp.reward.shape))
+    kernel, reward = kernel[:, None, None, None], reward[:, None, None, None]
+    return tabular_mdp(
+        (1 - kernel) * mdp.transition + kernel * other,
+        mdp.reward + reward * noise,
+        mdp.discount,
+        mdp.initial_state,
+    )
+
+
+def average_mdp(mdps: TabularMDP) -> TabularMDP:
+    """Returns the MDP of the mean kernel and the mean reward of a family.
+
+    Args:
+      mdps: a family with one leading axis [A], of one discount and one initial state.
+
+    Returns:
+      One MDP.
+
+    Raises:
+      ValueError: If ``mdps`` is no family, or its discounts or initial states differ.
+    """
+    if np.ndim(mdps.transition) != 4:
+        raise ValueError(
+            f"mdps has a kernel of shape {mdps.transition.shape}; it must be [A, S, U, S]."
+        )
+    for name in ("discount", "initial_state"):
+        values = np.unique(getattr(mdps, name))
+        if values.size > 1:
+            raise ValueError(f"{name} takes the values {values}; a family must share one.")
+    return tabular_mdp(
+        np.mean(mdps.transition, axis=0),
+        np.mean(mdps.reward, axis=0),
+        mdps.discount[0],
+        mdps.initial_state[0],
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class TabularEnv:
+    """A tabular MDP behind the environment protocol of gymnax 1.x; ``params`` is a `TabularMDP`.
+
+    The task continues for ever: no step terminates or truncates. The observation is the state, an
+    int32 scalar. Both functions are for one agent; callers vmap.
+    """
+
+    def reset(self, key: chex.PRNGKey, params: TabularMDP) -> tuple[chex.Array, chex.Array]:
+        """Returns ``(obs, state)``, both the initial state; the key is not needed."""
+        del key
+        state = jnp.asarray(params.initial_state, jnp.int32)
+        return state, state
+
+    def step(
+        self, key: chex.PRNGKey, state: chex.Array, action: chex.Array, params: TabularMDP
+    ) -> tuple[chex.Array, chex.Array, chex.Array, chex.Array, chex.Array, dict[str, Any]]:
+        """Moves to a next state by inverting the distribution function of its row.
+
+        Args:
+          key: consumed, one uniform variate.
+          state: [] integer.
+          action: [] integer.
+          params: one MDP.
+
+        Returns:
+          ``(obs, state, reward, terminated, truncated, info)``: the next state twice, the reward
+          [], two False, an empty dictionary.
+        """
+        chex.assert_rank([state, action, params.transition], [0, 0, 3])
+        cdf = jnp.cumsum(jnp.asarray(params.transition)[state, action])
+        # A uniform in (0, total]: a next state of probability zero, be it the first or the last,
+        # is never drawn, even where rounding leaves the total short of one.
+        level = cdf[-1] * (1 - jax.random.uniform(key, dtype=cdf.dtype))
+        next_state = jnp.sum(cdf < level, dtype=jnp.int32)
+
+        indices = zip(params.reward.shape, (state, action, next_state), strict=True)
+        reward = jnp.asarray(params.reward)[tuple(0 if n == 1 else i for n, i in indices)]
+        never = jnp.zeros((), bool)
+        return next_state, next_state, reward, never, never, {}
+
+
+def _full_reward(reward: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Brings a reward of any accepted rank to [..., S or 1, U or 1, S' or 1]."""
+    full = reward
+    if reward.ndim in (1, 2):  # [S'] and [U, S']
+        full = reward.reshape((1,) * (3 - reward.ndim) + reward.shape)
+    agrees = 3 <= full.ndim <= len(shape) and all(
+        extent in (1, whole) for extent, whole in zip(full.shape[::-1], shape[::-1], strict=False)
+    )
+    if not agrees:
+        raise ValueError(
+            f"reward has shape {reward.shape}; with transition {shape} it must be [S'], [U, S'] "
+            "or [..., S or 1, U or 1, S' or 1]."
+        )
+    return np.broadcast_to(full, (*shape[:-3], *full.shape[-3:])).copy()
+
+
+def _broadcast(name: str, value: np.ndarray, batch: Sequence[int]) -> np.ndarray:
+    """Repeats a scalar over the leading axes; a value per member is left as it is."""
+    if value.shape not in ((), tuple(batch)):
+        raise ValueError(
+            f"{name} has shape {value.shape}; it must be a scalar or {tuple(batch)}, "
+            "the leading axes."
+        )
+    return np.broadcast_to(value, tuple(batch)).copy()
+
+
+def _check(valid: chex.ArrayNumpy | bool, name: str, value: Any, allowed: str) -> None:
+    """Refuses a value, quoting the first entry that is not valid."""
+    bad = np.argwhere(~np.asarray(valid))
+    if len(bad):
+        index = tuple(bad[0].tolist())
+        where = str(list(index)) if index else ""
+        raise ValueError(f"{name}{where} is {np.asarray(value)[index]}; it must be {allowed}.")

@@ -1,0 +1,109 @@
+"""From the messages of a federation's members to one total, and from there to the next model.
+
+An aggregator is a function `(population, message, sent, weight) -> total`: `message` [A, ...] a
+pytree; `sent` bool [A], or None when everybody sent; `weight` None (all members count alike), a
+leaf [A], or a pytree like the message (a weight per entry). A robust rule has the same signature.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from fedjax_rl.federation.population import Population, _column, select
+
+
+class Total(NamedTuple):
+    """What reached the server.
+
+    Attributes:
+      value: pytree [F, ...].
+      present: bool [F], whether anything came in at all; None when that is certain.
+    """
+
+    value: object
+    present: jax.Array | None
+
+
+def mean(population: Population, message, sent=None, weight=None) -> Total:
+    r"""Weighted mean over those who sent, `\sum_i w_i m_i x_i / \sum_i w_i m_i`.
+
+    Where nothing came in (no sender, or no weight on an entry) the value is zero, to be ignored
+    by whoever reads `present`. A member that did not send cannot spoil the total, even with a
+    non-finite message.
+
+    Args:
+      population: who belongs to whom.
+      message: pytree of [A, ...].
+      sent: bool [A] or None.
+      weight: None, non-negative [A], or a pytree like `message` with entries non-negative.
+
+    Returns:
+      The `Total` per federation.
+    """
+    if sent is None and weight is None:
+        return Total(population.mean(message), None)
+    if weight is None:
+        weight = jnp.ones(population.num_agents, jax.tree.leaves(message)[0].dtype)
+    if not isinstance(weight, jax.Array):
+        weights = weight
+    else:
+        weights = jax.tree.map(lambda x: _column(weight, x).astype(x.dtype), message)
+    if sent is not None:
+        message = select(sent, message, jax.tree.map(jnp.zeros_like, message))
+        weights = select(sent, weights, jax.tree.map(jnp.zeros_like, weights))
+    amount = population.sum(jax.tree.map(jnp.multiply, weights, message))
+    norm = population.sum(weights)
+    value = jax.tree.map(lambda a, w: a / jnp.where(w > 0, w, 1).astype(a.dtype), amount, norm)
+    present = None if sent is None else population.max(sent.astype(jnp.int32)) > 0
+    return Total(value, present)
+
+
+def softmax_weights(population: Population, logits):
+    """Weights on the simplex of every federation from logits, [A, ...] -> [A, ...], any pytree.
+
+    Computed in log space with the federation's maximum removed, so that importance weights
+    `(1 - alpha)^(-n)` of Woo, Joshi and Chi (arXiv 2305.10697) do not overflow.
+    """
+    logits = jax.tree.map(
+        lambda x, top: x - top, logits, population.spread(population.max(logits))
+    )
+    weights = jax.tree.map(jnp.exp, logits)
+    total = population.spread(population.sum(weights))
+    return jax.tree.map(jnp.divide, weights, total)
+
+
+class ServerStep(NamedTuple):
+    """How a server turns a total into its next model; unbatched, the engine vmaps over F.
+
+    Attributes:
+      init: `model -> memory`.
+      step: `(model, memory, total) -> (model, memory)`.
+    """
+
+    init: object
+    step: object
+
+
+def replace() -> ServerStep:
+    """The model becomes the total: plain averaging of models."""
+    return ServerStep(lambda model: (), lambda model, memory, total: (total, memory))
+
+
+def optimizer_step(optimizer: optax.GradientTransformation) -> ServerStep:
+    """Any optax transformation of the mean change.
+
+    The mean change of the members, `total - model`, is a pseudo-gradient pointing uphill (Reddi
+    et al., *Adaptive Federated Optimization*, arXiv 2003.00295, Algorithm 1): `optax.sgd(1.0)` is
+    plain averaging, `optax.sgd(lr, momentum)` FedAvgM, `optax.adam(lr)` FedAdam.
+    """
+
+    def step(model, memory, total):
+        downhill = jax.tree.map(jnp.subtract, model, total)
+        updates, memory = optimizer.update(downhill, memory, model)
+        return optax.apply_updates(model, updates), memory
+
+    return ServerStep(optimizer.init, step)

@@ -1,0 +1,130 @@
+"""What the rest of the package needs to know of an algorithm, and nothing more."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fedjax_rl.federation.exchange import Params
+from fedjax_rl.federation.population import Population
+
+
+class Functions(NamedTuple):
+    """An algorithm with its static choices made, as pure functions of a population.
+
+    Attributes:
+      init: `(population, params, keys) -> State`.
+      round: `(population, params, state, period) -> State`, one communication round of a static
+        number of local steps; differentiable.
+      advance: `(population, params, state, num_steps) -> State`, traced steps and periods.
+      measure: `(population, params, state) -> {name: [F] or [A]}`.
+    """
+
+    init: Callable
+    round: Callable
+    advance: Callable
+    measure: Callable
+
+
+@dataclasses.dataclass(frozen=True)
+class Algorithm:
+    """An algorithm and its configuration.
+
+    Attributes:
+      name: as on the command line.
+      config: frozen dataclass with the value of every property.
+      factory: makes an `Algorithm` from the fields of `config`, checking them.
+      parameters: `(config, num_agents) -> Params` of *one* federation: `agent` leaves [N, ...],
+        the others without a population axis. What is named here is traced: it can differ between
+        federations without another compilation. This is the one place that says so.
+      functions: `config -> Functions`, reading static properties only.
+      static: `config -> hashable`, equal for configurations that share one compilation.
+      metrics: name of each metric -> (axis "federation" or "agent", what it is).
+      describe: `config -> dict` of plain values, enough to make the algorithm again.
+    """
+
+    name: str
+    config: object
+    factory: Callable
+    parameters: Callable
+    functions: Callable
+    static: Callable
+    metrics: dict
+    describe: Callable
+
+    @property
+    def properties(self) -> tuple[str, ...]:
+        """Names of everything that can be set, and hence swept."""
+        return tuple(field.name for field in dataclasses.fields(self.config))
+
+    def replace(self, **changes) -> Algorithm:
+        """The algorithm with some properties changed.
+
+        Raises:
+          ValueError: a property that it does not have, or a value that is not allowed.
+        """
+        for name in changes:
+            check_known(name, self.properties, f"property of {self.name}")
+        fields = {name: getattr(self.config, name) for name in self.properties}
+        return self.factory(**{**fields, **changes})
+
+
+def check_known(name: str, known, what: str) -> None:
+    """Raises ValueError for an unknown name, with the nearest known ones."""
+    if name in known:
+        return
+    near = difflib.get_close_matches(name, list(known), n=3, cutoff=0.4)
+    hint = f"; did you mean {' or '.join(near)}?" if near else ""
+    raise ValueError(f"{name!r} is no {what}{hint} Known: {', '.join(sorted(known))}")
+
+
+def bind(population: Population, each: list[Params]) -> Params:
+    """Joins the parameters of single federations into those of a population.
+
+    Args:
+      population: without a mesh axis.
+      each: one `Params` per federation, as `Algorithm.parameters` gives them.
+
+    Returns:
+      The population's `Params`. An entry of `shared` that is one and the same object in every
+      federation stays shared; one that differs gets a federation axis.
+    """
+    first = each[0]
+    same = {n for n in first.shared if all(p.shared[n] is first.shared[n] for p in each)}
+
+    def stack(values):
+        return jax.tree.map(lambda *leaves: jnp.stack([jnp.asarray(x) for x in leaves]), *values)
+
+    def join(values):
+        return jax.tree.map(
+            lambda *leaves: jnp.concatenate([jnp.asarray(x) for x in leaves]), *values
+        )
+
+    federation = {n: stack([p.federation[n] for p in each]) for n in first.federation}
+    federation |= {
+        n: stack([p.shared[n] for p in each]) for n in first.shared if n not in same
+    }
+    agent = {n: join([p.agent[n] for p in each]) for n in first.agent}
+    shared = jax.tree.map(jnp.asarray, {n: first.shared[n] for n in sorted(same)})
+    return Params(agent, federation, shared)
+
+
+def describe_config(config) -> dict:
+    """The fields of a configuration dataclass as plain JSON values."""
+
+    def plain(value):
+        if dataclasses.is_dataclass(value):
+            return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        if callable(value) or isinstance(value, tuple):
+            return getattr(value, "__qualname__", type(value).__qualname__)
+        if value is None or isinstance(value, str | bool | int | float):
+            return value
+        return np.asarray(value).tolist()
+
+    return {f.name: plain(getattr(config, f.name)) for f in dataclasses.fields(config)}

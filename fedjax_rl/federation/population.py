@@ -1,0 +1,162 @@
+"""Many federations side by side on one flat agent axis.
+
+Axis letters, used throughout the package: `F` federations, `A` agents of all federations
+together, `N` agents of one federation, `K` local steps between exchanges, `T` time, `S` states,
+`U` actions.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import itertools
+from collections.abc import Callable, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+@dataclasses.dataclass(frozen=True)
+class Population:
+    """The static shape of a population: groups of federations of equal size, side by side.
+
+    A federation is a contiguous run of the agent axis, and federations of equal size lie next to
+    each other. A reduction per federation is therefore a static slice, a reshape and a reduction:
+    no scatter, no padding, no wasted agent, and a fixed order of summation.
+
+    Everything that differs between federations without changing the shape (learning rate, seed,
+    period ...) is a traced value; only these counts are static.
+
+    Attributes:
+      groups: pairs (number of federations, agents in each), in the order of the agent axis.
+      axis_name: the mesh axis over which the *members* of every federation are spread, or None.
+        With it, `groups` counts the agents on this device, and reductions finish with a
+        collective over the axis. See `fedjax_rl.federation.mesh`.
+      shares: devices on that axis; 1 without a mesh.
+    """
+
+    groups: tuple[tuple[int, int], ...]
+    axis_name: str | None = None
+    shares: int = 1
+
+    def __post_init__(self) -> None:
+        if not self.groups:
+            raise ValueError("groups is empty: a population has at least one federation")
+        for federations, agents in self.groups:
+            if federations < 1 or agents < 1:
+                raise ValueError(
+                    f"groups has the entry ({federations}, {agents}): every group needs at least "
+                    "one federation and every federation at least one agent"
+                )
+
+    @property
+    def num_federations(self) -> int:
+        """F."""
+        return sum(federations for federations, _ in self.groups)
+
+    @property
+    def num_agents(self) -> int:
+        """A, on this device."""
+        return sum(federations * agents for federations, agents in self.groups)
+
+    @property
+    def sizes(self) -> np.ndarray:
+        """Members of each federation over all devices, int32 [F]."""
+        return np.concatenate([np.full(f, n * self.shares, np.int32) for f, n in self.groups])
+
+    @property
+    def federation_of(self) -> np.ndarray:
+        """The federation each agent belongs to, int32 [A]."""
+        local = np.concatenate([np.full(f, n, np.int32) for f, n in self.groups])
+        return np.repeat(np.arange(self.num_federations, dtype=np.int32), local)
+
+    @property
+    def member_of(self) -> np.ndarray:
+        """The place of each agent in its own federation on this device, int32 [A]."""
+        return np.concatenate([np.tile(np.arange(n, dtype=np.int32), f) for f, n in self.groups])
+
+    def mean(self, x):
+        """Mean over the members of each federation, [A, ...] -> [F, ...], for any pytree."""
+        if self.axis_name is None:
+            return self._reduce(jnp.mean, x)
+        totals = self.sum(x)
+        sizes = self.sizes
+        return jax.tree.map(lambda t: t / _column(sizes, t).astype(t.dtype), totals)
+
+    def sum(self, x):
+        """Sum over the members of each federation, [A, ...] -> [F, ...], for any pytree."""
+        total = self._reduce(jnp.sum, x)
+        return total if self.axis_name is None else jax.lax.psum(total, self.axis_name)
+
+    def max(self, x):
+        """Maximum over the members of each federation, [A, ...] -> [F, ...], any pytree."""
+        top = self._reduce(jnp.max, x)
+        return top if self.axis_name is None else jax.lax.pmax(top, self.axis_name)
+
+    def spread(self, x):
+        """Gives every member the value of its federation, [F, ...] -> [A, ...], any pytree."""
+
+        def leaf(x):
+            parts = []
+            for start, (federations, agents) in zip(self._starts, self.groups, strict=True):
+                part = x[start : start + federations]
+                shape = (federations, agents, *part.shape[1:])
+                parts.append(
+                    jnp.broadcast_to(part[:, None], shape).reshape(-1, *part.shape[1:])
+                    if agents > 1
+                    else part
+                )
+            return parts[0] if len(parts) == 1 else jnp.concatenate(parts)
+
+        return jax.tree.map(leaf, x)
+
+    @functools.cached_property
+    def _starts(self) -> tuple[int, ...]:
+        return tuple(itertools.accumulate((f for f, _ in self.groups[:-1]), initial=0))
+
+    def _reduce(self, reduction: Callable, x):
+        def leaf(x):
+            parts, at = [], 0
+            for federations, agents in self.groups:
+                part = x[at : at + federations * agents]
+                at += federations * agents
+                # A federation of one is its own mean; skipping the reduction is exact and free.
+                parts.append(
+                    reduction(part.reshape(federations, agents, *part.shape[1:]), axis=1)
+                    if agents > 1
+                    else part
+                )
+            return parts[0] if len(parts) == 1 else jnp.concatenate(parts)
+
+        return jax.tree.map(leaf, x)
+
+
+def population(num_agents: int | Sequence[int]) -> Population:
+    """The population of federations with the given numbers of agents.
+
+    Args:
+      num_agents: members of each federation, in order; equal neighbours form a group. Sort them
+        to get the fewest groups. One integer is one federation.
+
+    Raises:
+      ValueError: a federation without agents, or no federation.
+    """
+    sizes = [num_agents] if isinstance(num_agents, int | np.integer) else list(num_agents)
+    for n in sizes:
+        if n < 1:
+            raise ValueError(f"num_agents is {n}: a federation has at least one agent")
+    return Population(tuple((len(list(run)), int(n)) for n, run in itertools.groupby(sizes)))
+
+
+def _column(x, like):
+    """Shapes the per-federation vector [F] to broadcast against `like` [F, ...]."""
+    return jnp.asarray(x).reshape(-1, *(1,) * (like.ndim - 1))
+
+
+def select(condition, new, old):
+    """Chooses whole agents or whole federations: `condition` [B], leaves [B, ...].
+
+    A choice, not a product: a non-finite value on the side not taken cannot leak.
+    """
+    return jax.tree.map(lambda n, o: jnp.where(_column(condition, n), n, o), new, old)

@@ -1,0 +1,288 @@
+r"""Tabular Q-learning of one agent on one trajectory, by equations.
+
+    q(s_t, a_t) <- q(s_t, a_t) + alpha_t (r_{t+1} + discount max_b q(s_{t+1}, b) - q(s_t, a_t))
+
+(Watkins and Dayan, *Q-learning*, 1992). Everything here is unbatched; callers vmap. A table is
+indexed by `s U + a` and laid out as `fedjax_rl.learners.tables` describes.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fedjax_rl import streams
+from fedjax_rl.learners import tables
+
+# Thresholds have 31 bits, so that "always" (2^31) is above every word of 31 bits.
+_CERTAIN = 2.0**31
+
+
+class Agent(NamedTuple):
+    """What an agent carries between steps.
+
+    Attributes:
+      table: its estimates, a table of S*U entries.
+      state: the state its environment is in, int32 scalar.
+      visits: a table counting the updates of every entry, or () where nobody asks.
+      log_weight: a table of -sum log(1 - alpha_t) over the updates of every entry since the last
+        exchange, for importance aggregation; or ().
+    """
+
+    table: object
+    state: jax.Array
+    visits: object = ()
+    log_weight: object = ()
+
+
+class Environment(NamedTuple):
+    """A tabular MDP as the learner's inner loop wants it.
+
+    Attributes:
+      thresholds: table of S*U*(S-1) words: cumulative transition probabilities in units of 2^-31.
+      reward: table of the rewards, over those of (s, a, s') that they depend on.
+      discount: scalar.
+      initial_state: int32 scalar.
+    """
+
+    thresholds: object
+    reward: object
+    discount: jax.Array
+    initial_state: jax.Array
+
+
+class Shape(NamedTuple):
+    """The static facts about an MDP that shape the program.
+
+    Attributes:
+      num_states: S.
+      num_actions: U.
+      reward: extents of the reward over (s, a, s'), each 1 or full.
+    """
+
+    num_states: int
+    num_actions: int
+    reward: tuple[int, int, int]
+
+    @property
+    def size(self) -> int:
+        """Entries of a table, S*U."""
+        return self.num_states * self.num_actions
+
+    @property
+    def unrolled(self) -> bool:
+        """Whether tables are tuples of scalars rather than arrays."""
+        return self.size <= tables.LARGEST_UNROLLED
+
+
+def thresholds(probabilities) -> np.ndarray:
+    """Cumulative probabilities as words: outcome j is drawn when the word passes j of them.
+
+    Args:
+      probabilities: [..., n], rows summing to one, on the host.
+
+    Returns:
+      uint32 [..., n-1], in units of 2^-31 so that impossible outcomes are never drawn.
+    """
+    cumulative = np.cumsum(np.asarray(probabilities, np.float64), axis=-1)[..., :-1]
+    # Rounding may leave the sum of a row below one; the tail then belongs to the last outcome
+    # of positive probability, not to the last one.
+    tail = np.flip(np.cumsum(np.flip(probabilities, -1), -1), -1)[..., 1:] <= 0
+    cumulative = np.where(tail, 1.0, cumulative)
+    return np.minimum(np.round(cumulative * _CERTAIN), _CERTAIN).astype(np.uint32)
+
+
+def outcome(word, bounds) -> jax.Array:
+    """The outcome a word stands for: how many of the `thresholds` it reaches, int32 scalar."""
+    fraction = word >> jnp.uint32(1)
+    return sum((fraction >= bound).astype(jnp.int32) for bound in bounds)
+
+
+def transition(environment: Environment, shape: Shape, state, action, word):
+    """One step of the MDP.
+
+    Returns:
+      The next state, int32 scalar, and the reward.
+    """
+    bounds = tables.take_row(
+        environment.thresholds, state * shape.num_actions + action, shape.num_states - 1
+    )
+    next_state = outcome(word, bounds)
+    index = jnp.int32(0)
+    for extent, at in zip(shape.reward, (state, action, next_state), strict=True):
+        index = index * extent + at if extent > 1 else index
+    return next_state, tables.take(environment.reward, index)
+
+
+def td_target(r_t, discount_t, q_t):
+    """r_t + discount_t max_b q_t(b), with `q_t` the row of the next state."""
+    return r_t + discount_t * functools.reduce(jnp.maximum, q_t)
+
+
+class Behaviour(NamedTuple):
+    """How actions are chosen.
+
+    Attributes:
+      num_words: random words an action and the transition after it take together.
+      act: `(words, state, row, params) -> (action, word left for the transition)`.
+      uses_table: whether actions depend on what is learned, which makes the trajectory, and so
+        every gradient through it, depend on the parameters.
+    """
+
+    num_words: int
+    act: Callable
+    uses_table: bool
+
+
+def uniform_behaviour(shape: Shape) -> Behaviour:
+    """Every action alike; one word serves the action and the transition."""
+
+    def act(words, state, row, params):
+        return streams.scaled(words[0], shape.num_actions)
+
+    return Behaviour(1, act, False)
+
+
+def fixed_behaviour(shape: Shape) -> Behaviour:
+    """A given policy: `params["policy"]` is a table of its `thresholds`, S*(U-1) words."""
+
+    def act(words, state, row, params):
+        bounds = tables.take_row(params["policy"], state, shape.num_actions - 1)
+        return outcome(words[0], bounds), words[1]
+
+    return Behaviour(2, act, False)
+
+
+def softmax_behaviour(shape: Shape) -> Behaviour:
+    """Softmax of `beta` times the row with probability 1 - epsilon, uniform otherwise.
+
+    The mixture is drawn with one word, by inversion; `epsilon` 0 is the behaviour that the linear
+    speedup paper calls epsilon = 0.
+    """
+
+    def act(words, state, row, params):
+        epsilon, beta = params["epsilon"], params["beta"]
+        top = functools.reduce(jnp.maximum, row)
+        weights = [jnp.exp(beta * (value - top)) for value in row]
+        total = functools.reduce(jnp.add, weights)
+        # Comparing with unnormalised sums saves the division.
+        level = streams.uniform(words[0], total.dtype) * total
+        explore = epsilon * total / shape.num_actions
+        action, cumulative = jnp.int32(0), jnp.zeros_like(total)
+        for weight in weights[:-1]:
+            cumulative = cumulative + (explore + (1 - epsilon) * weight)
+            action = action + (level >= cumulative).astype(jnp.int32)
+        return action, words[1]
+
+    return Behaviour(2, act, True)
+
+
+def greedy_behaviour(shape: Shape) -> Behaviour:
+    """The first of the best actions with probability 1 - epsilon, uniform otherwise."""
+
+    def act(words, state, row, params):
+        best, top = jnp.int32(0), row[0]
+        for i, value in enumerate(row[1:], start=1):
+            best, top = jnp.where(value > top, i, best), jnp.maximum(value, top)
+        epsilon = params["epsilon"]
+        level = streams.uniform(words[0], epsilon.dtype)
+        spread, _ = streams.scaled(words[0], shape.num_actions)
+        # Below epsilon the word is a fraction of epsilon, uniform again after rescaling.
+        spread = (level * shape.num_actions / jnp.maximum(epsilon, 2.0**-24)).astype(jnp.int32)
+        spread = jnp.minimum(spread, shape.num_actions - 1)
+        return jnp.where(level < epsilon, spread, best), words[1]
+
+    return Behaviour(2, act, True)
+
+
+def learn(
+    key,
+    agent: Agent,
+    params,
+    time,
+    num_steps,
+    *,
+    shape: Shape,
+    behaviour: Behaviour,
+    step_size: Callable,
+    generator: Callable = streams.threefry,
+    noisy: bool = False,
+) -> Agent:
+    r"""So many steps of Q-learning from step `time` on.
+
+    The loop carries the *pending write*: the table without its last update, and that update as
+    (index, value). Were the update applied to every entry where it is computed, XLA would
+    recompute the target, random numbers included, in each of the S*U outputs; a carried value is
+    computed exactly once. For the same reason the random words of a step are drawn one step
+    ahead.
+
+    Args:
+      key: typed key of the agent; read by counter from `time`, not consumed.
+      agent: the agent before.
+      params: its properties: the fields of `Environment`, those of its behaviour, and
+        `reward_noise`.
+      time: uint32 scalar.
+      num_steps: static int or traced integer.
+      shape: of the MDP.
+      behaviour: how it acts.
+      step_size: `(params, time, visits) -> alpha`, visits counting the update at hand.
+      generator: one of `streams.GENERATORS`.
+      noisy: whether rewards carry Gaussian noise of standard deviation
+        `params["reward_noise"]`.
+
+    Returns:
+      The agent after.
+    """
+    environment = Environment(**{name: params[name] for name in Environment._fields})
+    words_per_step = behaviour.num_words + noisy
+    data = jax.random.key_data(key)
+    data = (data[0], data[1])
+
+    def draw(time):
+        first = time * jnp.uint32(words_per_step)
+        return tuple(generator(data, first + jnp.uint32(i)) for i in range(words_per_step))
+
+    def flush(agent, pending):
+        index, value, amount = pending
+        return agent._replace(
+            table=tables.put(agent.table, index, value),
+            visits=tables.add(agent.visits, index, 1) if agent.visits != () else (),
+            log_weight=(
+                tables.add(agent.log_weight, index, amount) if agent.log_weight != () else ()
+            ),
+        )
+
+    def step(i, carry):
+        agent, pending, words = carry
+        now = time + i
+        agent = flush(agent, pending)
+        row = tables.take_row(agent.table, agent.state, shape.num_actions)
+        action, word = behaviour.act(words, agent.state, row, params)
+        next_state, r_t = transition(environment, shape, agent.state, action, word)
+        if noisy:
+            r_t = r_t + params["reward_noise"] * streams.normal(words[-1], r_t.dtype)
+        q_t = tables.take_row(agent.table, next_state, shape.num_actions)
+        index = agent.state * shape.num_actions + action
+        visits = tables.take(agent.visits, index) + 1 if agent.visits != () else None
+        alpha = step_size(params, now, visits)
+        q_tm1 = tables.take(agent.table, index) if shape.unrolled else tables.take(row, action)
+        value = q_tm1 + alpha * (td_target(r_t, environment.discount, q_t) - q_tm1)
+        amount = -jnp.log1p(-alpha) if agent.log_weight != () else ()
+        pending = (index, value, amount)
+        return agent._replace(state=next_state), pending, draw(now + jnp.uint32(1))
+
+    nothing = (jnp.int32(shape.size), jnp.zeros_like(tables.take(agent.table, 0)))
+    amount = jnp.zeros_like(nothing[1]) if agent.log_weight != () else ()
+    carry = (agent, (*nothing, amount), draw(time))
+    if isinstance(num_steps, int):
+        # A scan, hence differentiable in reverse; never unrolled, the fusions would explode.
+        carry = jax.lax.fori_loop(0, num_steps, lambda i, c: step(jnp.uint32(i), c), carry)
+    else:
+        carry = jax.lax.fori_loop(jnp.uint32(0), num_steps, step, carry)
+    agent, pending, _ = carry
+    return flush(agent, pending)

@@ -1,0 +1,113 @@
+"""Random streams: one key per agent, one word per counter.
+
+Agent `i` of a federation with a given seed owns the key `fold_in(key(seed), i)`, whatever the
+size of its federation, whatever else is in the population and however it is laid over devices.
+Inner loops read that stream by counter, so that nothing of the size of the run is ever stored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+# The user's default generator may be another one; ours is fixed, because `rbg` under vmap does
+# not draw what it draws in a loop.
+IMPLEMENTATION = "threefry2x32"
+
+_ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
+_PARITY = 0x1BD11BDA
+
+
+def agent_keys(seeds, members) -> jax.Array:
+    """The key of every agent: `fold_in(key(seed), member)`.
+
+    Args:
+      seeds: integer [A], the seed of each agent's federation.
+      members: integer [A], its place in the federation.
+
+    Returns:
+      Typed threefry keys [A].
+    """
+    root = jax.vmap(lambda seed: jax.random.key(seed, impl=IMPLEMENTATION))(jnp.asarray(seeds))
+    return jax.vmap(jax.random.fold_in)(root, jnp.asarray(members))
+
+
+def _word(value: int) -> jax.Array:
+    return jnp.uint32(value)
+
+
+def threefry(key, counter) -> jax.Array:
+    """Word `counter` of a key's stream: `jax.random.bits(key, (n,))[counter]`, exactly.
+
+    Threefry-2x32 with 20 rounds (Salmon, Moraes, Dror and Shaw, *Parallel random numbers: as
+    easy as 1, 2, 3*, 2011), written out so that it fuses into the caller's loop; `jax.random`
+    calls a rolled loop instead, which costs several times the whole learning step.
+
+    Args:
+      key: uint32 pair, the data of a typed threefry key.
+      counter: uint32 scalar.
+
+    Returns:
+      uint32 scalar.
+    """
+    schedule = (key[0], key[1], key[0] ^ key[1] ^ _word(_PARITY))
+    # The 64-bit counter of jax.random's partitionable threefry is (0, counter).
+    a, b = schedule[0], counter + schedule[1]
+    for block in range(5):
+        for distance in _ROTATIONS[block % 2]:
+            a = a + b
+            b = a ^ ((b << _word(distance)) | (b >> _word(32 - distance)))
+        a = a + schedule[(block + 1) % 3]
+        b = b + schedule[(block + 2) % 3] + _word(block + 1)
+    return a ^ b
+
+
+def integer_hash(key, counter) -> jax.Array:
+    """A 32-bit mixer over key and counter: half the cost of threefry, 32 bits of state.
+
+    Two rounds of xor-shift and multiplication with the constants of Wellons' `lowbias32`.
+    Statistically adequate for simulation here (see `tests/test_streams.py`), and opt-in.
+    """
+
+    def mix(x):
+        x = (x ^ (x >> _word(16))) * _word(0x7FEB352D)
+        x = (x ^ (x >> _word(15))) * _word(0x846CA68B)
+        return x ^ (x >> _word(16))
+
+    return mix(mix(key[0] + counter * _word(0x9E3779B9)) ^ key[1])
+
+
+GENERATORS: dict[str, Callable] = {"threefry": threefry, "hash": integer_hash}
+
+
+def scaled(word, n: int) -> tuple[jax.Array, jax.Array]:
+    """Splits a word `w` into the integer `floor(w n / 2^32)` and the fraction left over.
+
+    A word is a fraction of 2^32. Multiplied by `n`, its integer part is uniform on 0..n-1 and the
+    rest is a fresh fraction, coarser by log2(n) bits: one word serves two draws.
+
+    Args:
+      word: uint32 scalar.
+      n: at most 2^16.
+
+    Returns:
+      int32 scalar in 0..n-1, and uint32 scalar.
+    """
+    low, high = word & _word(0xFFFF), word >> _word(16)
+    # The product needs 48 bits; in halves, every intermediate fits into 32.
+    integer = (high * _word(n) + ((low * _word(n)) >> _word(16))) >> _word(16)
+    return integer.astype(jnp.int32), word * _word(n)
+
+
+def uniform(word, dtype=jnp.float32) -> jax.Array:
+    """The word as a float in [0, 1), of 24 bits."""
+    # Through int32: unsigned to float conversion is emulated on most vector units.
+    return (word >> _word(8)).astype(jnp.int32).astype(dtype) * jnp.asarray(2.0**-24, dtype)
+
+
+def normal(word, dtype=jnp.float32) -> jax.Array:
+    """The word as a standard normal variate, by inversion."""
+    centred = 2 * uniform(word, dtype) - jnp.asarray(1 - 2.0**-24, dtype)
+    return jnp.asarray(2.0**0.5, dtype) * jax.lax.erf_inv(centred)
