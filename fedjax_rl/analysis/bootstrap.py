@@ -1,5 +1,6 @@
 """Bootstrap intervals over seeds, the unit that is independent."""
 
+import warnings
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -136,7 +137,9 @@ def bootstrap_fit(
         except ValueError:
             return np.nan
 
-    with np.errstate(invalid="ignore"):
+    with warnings.catch_warnings():
+        # scipy's own limits are NaN when one resample failed; ours come from those that did not.
+        warnings.simplefilter("ignore", stats.DegenerateDataWarning)
         distribution = stats.bootstrap(
             (np.arange(len(labels)),),
             refit,

@@ -27,8 +27,8 @@ def tobit(
     Args:
         y: [n] response where reached, the limit where censored (e.g. log2 of epochs).
         censored: bool [n], True where the response is only known to exceed `y`.
-        interval: "profile" inverts the likelihood-ratio test, which keeps its level with a dozen
-            runs and says so (an infinite limit) when the data leave a side open; "wald" is
+        interval: "profile" inverts the likelihood-ratio test, which keeps its level better with a
+            dozen runs and reaches further to the side that censoring leaves open; "wald" is
             estimate +- z standard errors.
         confidence: level of the intervals.
         **columns: [n] regressors; their names become the names of the coefficients.
@@ -146,9 +146,8 @@ def _profile_limit(y, censored, design, index, estimate, step, level):
         # A fixed coefficient is an offset of the response: the same problem, one column fewer.
         return _maximise(y - value * design[:, index], censored, others)[2] - level
 
+    # The likelihood falls without end, since the reached runs alone identify every coefficient.
     inner, outer = estimate, estimate + 2 * step
-    for _ in range(12):
-        if excess(outer) < 0:
-            return optimize.brentq(excess, inner, outer, xtol=1e-6 * abs(step))
+    while excess(outer) >= 0:
         inner, outer = outer, outer + 2 * (outer - estimate)
-    return np.copysign(np.inf, step)
+    return optimize.brentq(excess, inner, outer, xtol=1e-6 * abs(step))

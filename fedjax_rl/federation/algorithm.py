@@ -12,7 +12,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from fedjax_rl.federation.exchange import Params
-from fedjax_rl.federation.population import Population
 
 
 class Functions(NamedTuple):
@@ -84,19 +83,22 @@ def check_known(name: str, known, what: str) -> None:
     raise ValueError(f"{name!r} is no {what}{hint} Known: {', '.join(sorted(known))}")
 
 
-def bind(population: Population, each: list[Params]) -> Params:
+def common(each: list[Params]) -> set[str]:
+    """The entries of `shared` that are one and the same object in every federation."""
+    first = each[0].shared
+    return {n for n in first if all(p.shared[n] is first[n] for p in each)}
+
+
+def bind(each: list[Params], same: set[str] | None = None) -> Params:
     """Joins the parameters of single federations into those of a population.
 
     Args:
-      population: without a mesh axis.
       each: one `Params` per federation, as `Algorithm.parameters` gives them.
-
-    Returns:
-      The population's `Params`. An entry of `shared` that is one and the same object in every
-      federation stays shared; one that differs gets a federation axis.
+      same: the entries that stay shared, those of `common(each)` unless given; the others of
+        `shared` get a federation axis.
     """
     first = each[0]
-    same = {n for n in first.shared if all(p.shared[n] is first.shared[n] for p in each)}
+    same = common(each) if same is None else same
 
     def stack(values):
         return jax.tree.map(lambda *leaves: jnp.stack([jnp.asarray(x) for x in leaves]), *values)
