@@ -1,0 +1,471 @@
+"""A grid of configurations -> populations -> chunks of rounds -> labelled results."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+import os
+import pathlib
+import threading
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
+
+import jax
+import numpy as np
+import xarray as xr
+
+from fedjax_rl import results
+from fedjax_rl.checkpoints import Checkpoints
+from fedjax_rl.federation.algorithm import Algorithm, check_known
+from fedjax_rl.federation.ledger import COLUMNS
+from fedjax_rl.federation.mesh import layout
+from fedjax_rl.run import MAX_STEPS, NEVER, Job, Outcome, Recording, execute_all
+
+# On CPU, tables of this many agents stay in the cache; beyond, a second pack is faster.
+AGENTS_PER_JOB = {"cpu": 8192}
+# Below this many agents the loop's fixed costs dominate, and periods share one program.
+FEW_AGENTS = 512
+
+
+class Cell(NamedTuple):
+    """One federation of a grid.
+
+    Attributes:
+      num_agents: N.
+      seed: of its agents.
+      properties: what it changes in the algorithm.
+    """
+
+    num_agents: int
+    seed: int
+    properties: dict
+
+
+def sweep(
+    algorithm: Algorithm,
+    *,
+    num_steps: int,
+    num_agents: int | Sequence[int] = 1,
+    seeds: int | Iterable[int] = 0,
+    record_every: int | None = None,
+    first_record: int | None = None,
+    metrics: Sequence[str] | None = None,
+    devices: int = 1,
+    workers: int | None = None,
+    chunk: int | None = None,
+    stop: Callable | None = None,
+    checkpoints: str | os.PathLike | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    **properties,
+) -> xr.Dataset:
+    """Every combination of the given values, as one array program.
+
+    A list sweeps; anything else is one value. A function of `num_agents` follows it and becomes a
+    coordinate along it. Values that are arrays per agent are given inside a list, or through
+    `algorithm.replace`.
+
+    Args:
+      algorithm: such as `fedq(mdp)`; its own properties hold where none is given.
+      num_steps: T, local steps of every agent.
+      num_agents: N, one or several.
+      seeds: one or several; agent i of a federation draws the stream of (seed, i) whatever the
+        rest of the sweep.
+      record_every: steps between records; about 100 records by default.
+      first_record: steps before the first record; `record_every` by default.
+      metrics: names to record; those per federation by default.
+      devices: how many to spread the agents over.
+      workers: jobs at a time; on CPU one per core by default.
+      chunk: records between two returns to the host.
+      stop: `(times [t], {metric: [t, F or A]}, cells) -> bool [F]`: ends a population early when
+        true for all of its federations; the records not made are NaN.
+      checkpoints: directory for checkpoints; a second call with the same arguments goes on.
+      progress: called with (agent-steps done, agent-steps in all) between chunks.
+      **properties: of the algorithm, lists to sweep.
+
+    Returns:
+      A Dataset with a dimension per list, then `seed` where several were given, and `time` (steps
+      at each record), `agent` for metrics per agent (NaN past N); the ledger's totals; `diverged`,
+      true where a metric became non-finite; `phase`, steps since the last exchange at each record.
+
+    Raises:
+      ValueError: naming the argument, its value and what is allowed, before anything compiles.
+    """
+    axes, follow = {}, {}
+    for name, value in {"num_agents": num_agents, **properties}.items():
+        if name != "num_agents":
+            check_known(name, algorithm.properties, f"property of {algorithm.name}")
+        if isinstance(value, list | tuple | range | np.ndarray) and name != "num_agents":
+            axes[name] = list(value)
+        elif name == "num_agents" and not np.isscalar(value):
+            axes[name] = [int(n) for n in value]
+        elif callable(value) and name in _FOLLOWING:
+            follow[name] = value
+        elif name != "num_agents":
+            algorithm = algorithm.replace(**{name: value})
+    several = not np.isscalar(seeds)
+    if several:
+        axes["seed"] = [int(s) for s in seeds]
+    for name, values in axes.items():
+        if not values:
+            raise ValueError(f"{name} is an empty list; allowed: at least one value")
+    combinations = list(itertools.product(*axes.values()))
+    cells = []
+    for values in combinations:
+        at = dict(zip(axes, values, strict=True))
+        n = at.pop("num_agents", num_agents)
+        seed = at.pop("seed", None if several else int(seeds))
+        cells.append(Cell(_count(n), seed, {**at, **{k: f(n) for k, f in follow.items()}}))
+    flat = run_cells(
+        algorithm,
+        cells,
+        num_steps=num_steps,
+        record_every=record_every,
+        first_record=first_record,
+        metrics=metrics,
+        devices=devices,
+        workers=workers,
+        chunk=chunk,
+        stop=stop,
+        checkpoints=checkpoints,
+        progress=progress,
+    )
+    return _unstack(flat, axes, follow, num_agents)
+
+
+# Properties that sweep evaluates at each N when given as a function; a learning rate that is a
+# schedule over steps is set on the algorithm instead.
+_FOLLOWING = ("learning_rate", "sync_period", "epsilon", "beta", "mixing", "participation")
+
+
+def _count(n) -> int:
+    if isinstance(n, bool) or int(n) != n or n < 1:
+        raise ValueError(f"num_agents is {n}; allowed: whole numbers of at least 1")
+    return int(n)
+
+
+def run_cells(
+    algorithm: Algorithm,
+    cells: Sequence[Cell],
+    *,
+    num_steps: int,
+    record_every: int | None = None,
+    first_record: int | None = None,
+    metrics: Sequence[str] | None = None,
+    devices: int = 1,
+    workers: int | None = None,
+    chunk: int | None = None,
+    stop: Callable | None = None,
+    checkpoints: str | os.PathLike | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> xr.Dataset:
+    """Any list of federations, not necessarily a product; see `sweep` for the arguments.
+
+    Returns:
+      A Dataset with the dimension `cell` in the order given, and every property that differs as a
+      coordinate along it.
+    """
+    if not 1 <= num_steps <= MAX_STEPS:
+        raise ValueError(f"num_steps is {num_steps}; allowed: 1 to {MAX_STEPS}")
+    recording = _recording(num_steps, record_every, first_record)
+    known = algorithm.metrics
+    metrics = tuple(m for m in known if known[m][0] == "federation") if metrics is None else metrics
+    for name in metrics:
+        check_known(name, known, f"metric of {algorithm.name}")
+    jobs, places = _jobs(algorithm, cells, recording, tuple(metrics), devices, chunk, stop)
+    total = sum(recording.times[-1] * len(job.seeds) for job in jobs)
+    report, lock, done = progress, threading.Lock(), [0]
+
+    def advanced(steps: int) -> None:
+        with lock:
+            done[0] += steps
+            if report is not None:
+                report(done[0], int(total))
+
+    if workers is None:
+        workers = min(len(jobs), os.cpu_count() or 1)
+        workers = workers if jax.default_backend() == "cpu" and devices == 1 else 1
+    saved = None
+    if checkpoints is not None:
+        root = pathlib.Path(checkpoints)
+        saved = [Checkpoints(root / f"job-{i:04d}") for i in range(len(jobs))]
+    try:
+        outcomes, compiling, running = execute_all(
+            jobs, workers=max(workers, 1), checkpoints=saved, progress=advanced
+        )
+    finally:
+        for manager in saved or ():
+            manager.close()
+    dataset = _collect(algorithm, cells, recording, metrics, jobs, places, outcomes)
+    dataset.attrs["seconds"] = json.dumps({"compile": compiling, "run": running})
+    return dataset
+
+
+def _recording(num_steps, record_every, first_record) -> Recording:
+    every = max(1, num_steps // 100) if record_every is None else record_every
+    if not 1 <= every <= num_steps:
+        raise ValueError(f"record_every is {every}; allowed: 1 to num_steps {num_steps}")
+    first = every if first_record is None else first_record
+    if not 1 <= first <= num_steps:
+        raise ValueError(f"first_record is {first}; allowed: 1 to num_steps {num_steps}")
+    return Recording(int(first), int(every), (num_steps - first) // every + 1)
+
+
+def _jobs(algorithm, cells, recording, metrics, devices, chunk, stop):
+    """Splits cells into jobs that share static properties, and a period where that pays."""
+    if not cells:
+        raise ValueError("cells is empty; allowed: at least one federation")
+    length = int(recording.times[-1])
+    made: dict = {}
+
+    def variant(cell: Cell) -> Algorithm:
+        key = tuple((n, _identity(v)) for n, v in cell.properties.items())
+        if key not in made:
+            made[key] = algorithm.replace(**cell.properties) if key else algorithm
+        return made[key]
+
+    variants = [variant(cell) for cell in cells]
+    periods, unique, index, late = [], {}, [], set()
+    for i, (cell, own) in enumerate(zip(cells, variants, strict=True)):
+        period = int(own.config.sync_period)
+        if period > length:
+            late.add(period)
+        # A federation of one never exchanges, so cells that differ in the period are one run.
+        period = int(NEVER) if cell.num_agents == 1 else min(period, int(NEVER))
+        rest = tuple(
+            (n, _identity(v)) for n, v in cell.properties.items() if n != "sync_period"
+        )
+        index.append(unique.setdefault((cell.num_agents, cell.seed, period, rest), len(unique)))
+        if index[-1] == len(periods):
+            periods.append((period, i))
+    if late:
+        warnings.warn(
+            f"sync_period is {', '.join(map(str, sorted(late)))}, longer than the run of {length} "
+            "steps: these federations never synchronise",
+            stacklevel=4,
+        )
+    # Static properties split first.
+    groups: dict = {}
+    for u, (period, i) in enumerate(periods):
+        groups.setdefault(variants[i].static(variants[i].config), {}).setdefault(
+            period, []
+        ).append((u, i))
+    jobs, places = [], [None] * len(periods)
+    limit = AGENTS_PER_JOB.get(jax.default_backend(), 2**20) * devices
+    for by_period in groups.values():
+        packs = list(by_period.items())
+        few = [p for p in packs if sum(cells[i].num_agents for _, i in p[1]) < FEW_AGENTS]
+        packs = [p for p in packs if p not in few]
+        if len(few) > 1:
+            packs.append((None, [pair for _, pairs in few for pair in pairs]))
+        else:
+            packs += few
+        for period, pairs in packs:
+            for part in _split([(cells[i].num_agents, u, i) for u, i in pairs], limit):
+                plan = layout([n for n, _, _ in part], devices)
+                each = []
+                for n, u, i in part:
+                    params = variants[i].parameters(variants[i].config, n)
+                    if period is None:
+                        own = np.uint32(periods[u][0])
+                        params = params.__class__(
+                            params.agent, {**params.federation, "sync_period": own}, params.shared
+                        )
+                    each.append(params)
+                params = plan.bind(each)
+                if period is not None:
+                    params.shared["sync_period"] = jax.numpy.uint32(period)
+                federation, member = plan.agents()
+                seeds = np.asarray([cells[i].seed for _, _, i in part])[federation]
+                for f, (_, u, _) in enumerate(part):
+                    # Repeats that fill a layout come later and are ignored.
+                    if places[u] is None:
+                        places[u] = (len(jobs), f)
+                own = [cells[i] for _, _, i in part]
+                jobs.append(
+                    Job(
+                        variants[part[0][2]],
+                        plan,
+                        params,
+                        seeds,
+                        member,
+                        recording,
+                        metrics,
+                        chunk or int(np.clip(recording.count // 50, 1, 256)),
+                        _stopper(stop, plan, own, metrics, algorithm) if stop else None,
+                    )
+                )
+    return jobs, [places[u] for u in index]
+
+
+def _split(part: list, limit: int) -> list[list]:
+    """Cuts federations into packs of at most about `limit` agents, of the same shape.
+
+    Packs of one shape share a compilation, so each takes an equal share of every size; where that
+    leaves a remainder the last federation is repeated.
+    """
+    packs = math.ceil(sum(n for n, _, _ in part) / limit)
+    if packs == 1:
+        return [part]
+    ranked = sorted(part, key=lambda entry: entry[0])
+    sizes = [list(run) for _, run in itertools.groupby(ranked, key=lambda entry: entry[0])]
+    out = []
+    for pack in range(packs):
+        own = []
+        for run in sizes:
+            share = math.ceil(len(run) / packs)
+            mine = run[pack * share : (pack + 1) * share]
+            own += mine + [run[-1]] * (share - len(mine))
+        out.append(own)
+    return out
+
+
+def _stopper(stop, plan, own, metrics, algorithm):
+    """The caller's stop rule in the caller's order of federations."""
+    where = plan.first_places(len(own))
+    federation, member = plan.agents()
+
+    def rule(times, records):
+        view = {
+            n: x[:, where]
+            if algorithm.metrics[n][0] == "federation"
+            else _by_member(x, federation, member, len(own))
+            for n, x in records.items()
+        }
+        return stop(times, view, own)
+
+    return rule
+
+
+def _by_member(x, federation, member, count) -> np.ndarray:
+    """[t, A] of a layout -> [t, F, N], NaN past the size of a federation."""
+    out = np.full((len(x), count, member.max() + 1), np.nan, np.float32)
+    out[:, federation, member] = x
+    return out
+
+
+def _identity(value):
+    """Something hashable that tells values of a property apart."""
+    if isinstance(value, int | float | str | bool | type(None)):
+        return value
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, np.ndarray):
+        return (value.shape, value.tobytes())
+    return id(value)
+
+
+def _collect(algorithm, cells, recording, metrics, jobs, places, outcomes) -> xr.Dataset:
+    """The outcomes as one Dataset in the caller's order of cells."""
+    records = max(o.metrics[m].shape[0] for o in outcomes for m in metrics) if metrics else 0
+    most = max(cell.num_agents for cell in cells)
+    data: dict = {}
+    for name in metrics:
+        side = algorithm.metrics[name][0]
+        shape = (len(cells), records) if side == "federation" else (len(cells), most, records)
+        data[name] = np.full(shape, np.nan, np.float32)
+    ledger = {name: np.zeros(len(cells), np.int64) for name in COLUMNS}
+    views = [_view(algorithm, job, outcome) for job, outcome in zip(jobs, outcomes, strict=True)]
+    for c, (job, f) in enumerate(places):
+        per, totals = views[job]
+        for name in metrics:
+            x = per[name]
+            if algorithm.metrics[name][0] == "federation":
+                data[name][c, : len(x)] = x[:, f]
+            else:
+                n = cells[c].num_agents
+                data[name][c, :n, : len(x)] = x[:, f, :n].T
+        for name in COLUMNS:
+            ledger[name][c] = totals[name][f]
+    diverged = np.zeros(len(cells), bool)
+    for c, (job, _) in enumerate(places):
+        for name in metrics:
+            count = outcomes[job].metrics[name].shape[0]
+            own = data[name][c]
+            own = own[: cells[c].num_agents] if own.ndim == 2 else own
+            diverged[c] |= not np.isfinite(own[..., :count]).all()
+    dims = {"federation": ("cell", "time"), "agent": ("cell", "agent", "time")}
+    variables = {}
+    for name in metrics:
+        side, text = algorithm.metrics[name]
+        variables[name] = (dims[side], data[name], {"long_name": text})
+    variables |= {name: ("cell", ledger[name]) for name in COLUMNS}
+    variables["diverged"] = ("cell", diverged)
+    times = recording.times[:records]
+    numbers = [_plain_period(algorithm, cell) for cell in cells]
+    variables["phase"] = (
+        ("cell", "time"),
+        times[None] % np.asarray(numbers, np.int64)[:, None],
+        {"long_name": "steps since the last exchange"},
+    )
+    coordinates = {
+        "time": ("time", times, {"long_name": "steps of one agent"}),
+        "num_agents": ("cell", [cell.num_agents for cell in cells]),
+        "seed": ("cell", [cell.seed for cell in cells]),
+    }
+    names = {n for cell in cells for n in cell.properties}
+    for name in sorted(names):
+        coordinates[name] = ("cell", _labels([cell.properties.get(name) for cell in cells]))
+    attributes = {
+        "algorithm": algorithm.name,
+        "configuration": json.dumps(algorithm.describe(algorithm.config)),
+        "versions": json.dumps(results.versions()),
+        "device": results.device(),
+        "fedjax_rl": results.versions().get("fedjax_rl", "source"),
+    }
+    return xr.Dataset(variables, coordinates, attributes)
+
+
+def _plain_period(algorithm, cell) -> int:
+    period = cell.properties.get("sync_period", algorithm.config.sync_period)
+    return int(NEVER) if cell.num_agents == 1 else int(period)
+
+
+def _view(algorithm, job: Job, outcome: Outcome):
+    """Metrics [t, F] and [t, F, N] and ledger totals [F] in the order of the job's cells."""
+    federation, member = job.layout.agents()
+    count = federation.max() + 1
+    where = job.layout.first_places(count)
+    per = {
+        n: x[:, where]
+        if algorithm.metrics[n][0] == "federation"
+        else _by_member(x, federation, member, count)
+        for n, x in outcome.metrics.items()
+    }
+    totals = outcome.state.ledger.totals()
+    return per, {n: x[where] for n, x in totals.items()}
+
+
+def _labels(values: list) -> np.ndarray:
+    """Values as a coordinate: numbers and words as they are, anything else by its place."""
+    if all(isinstance(v, str) for v in values):
+        return np.asarray(values)
+    try:
+        labels = np.asarray(values, dtype=np.float64)
+        if labels.ndim == 1:
+            whole = all(isinstance(v, int | np.integer) for v in values)
+            return labels.astype(np.int64) if whole else labels
+    except (TypeError, ValueError):
+        pass
+    places: dict = {}
+    return np.asarray([places.setdefault(_identity(v), len(places)) for v in values])
+
+
+def _unstack(flat: xr.Dataset, axes: dict, follow: dict, num_agents) -> xr.Dataset:
+    """From one dimension of cells to a dimension per swept name."""
+    sizes = {name: len(values) for name, values in axes.items()}
+    coordinates = {name: _labels(values) for name, values in axes.items()}
+    out = {}
+    for name, variable in flat.data_vars.items():
+        shape = (*sizes.values(), *variable.shape[1:])
+        out[name] = ((*sizes, *variable.dims[1:]), variable.values.reshape(shape), variable.attrs)
+    coordinates["time"] = flat["time"].variable
+    for name, function in follow.items():
+        counts = axes.get("num_agents", [num_agents])
+        values = [function(n) for n in counts]
+        coordinates[name] = ("num_agents", values) if "num_agents" in axes else values[0]
+    for name in ("num_agents", "seed"):
+        if name not in axes:
+            coordinates[name] = flat[name].values[0]
+    return xr.Dataset(out, coordinates, flat.attrs)
