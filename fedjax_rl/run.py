@@ -8,10 +8,12 @@ checkpoints and early stops on the host between them, never inside.
 from __future__ import annotations
 
 import contextlib
+import collections
 import dataclasses
 import threading
 import time as clock
 from collections.abc import Callable, Sequence
+from concurrent import futures
 from typing import NamedTuple
 
 import jax
@@ -175,18 +177,41 @@ def compiler_options() -> dict[str, str]:
 
 
 class Programs:
-    """Compiled programs by what shapes them, so that equal jobs compile once.
+    """Compiled programs by what shapes them, so that equal jobs compile once."""
 
-    Not thread-safe on purpose: compile first, then run in threads.
-    """
+    def __init__(self, size: int = 128) -> None:
+        """Keeps the last `size` programs."""
+        self._compiled: collections.OrderedDict = collections.OrderedDict()
+        self._lock = threading.Lock()
+        self._size = size
 
-    def __init__(self) -> None:
-        self._compiled: dict = {}
-        self.seconds = 0.0
+    def prepare(self, jobs: Sequence[Job], workers: int = 1) -> float:
+        """Compiles what the jobs need and is not there yet, several at a time.
+
+        Returns:
+          The seconds it took, as wall time.
+        """
+        began = clock.perf_counter()
+        missing = {self._key(job): job for job in jobs if self._key(job) not in self._compiled}
+        with futures.ThreadPoolExecutor(workers) as pool:
+            for key, programs in zip(missing, pool.map(_compile, missing.values()), strict=True):
+                with self._lock:
+                    self._compiled[key] = programs
+        with self._lock:
+            for key in list(self._compiled)[: max(0, len(self._compiled) - self._size)]:
+                del self._compiled[key]
+        return clock.perf_counter() - began
 
     def get(self, job: Job):
         """The two programs of a job: `init(params, keys)` and `chunk(params, state, gaps)`."""
-        key = (
+        key = self._key(job)
+        if key not in self._compiled:
+            self.prepare([job])
+        return self._compiled[key]
+
+    @staticmethod
+    def _key(job: Job):
+        return (
             job.algorithm.name,
             job.algorithm.static(job.algorithm.config),
             job.layout.population,
@@ -195,11 +220,9 @@ class Programs:
             job.metrics,
             _signature(job.params),
         )
-        if key not in self._compiled:
-            start = clock.perf_counter()
-            self._compiled[key] = _compile(job)
-            self.seconds += clock.perf_counter() - start
-        return self._compiled[key]
+
+
+PROGRAMS = Programs()
 
 
 def _signature(tree):
@@ -304,12 +327,11 @@ def execute(
       progress: called with the agent-steps of each chunk.
       cancelled: stops between chunks when set, by raising KeyboardInterrupt.
     """
+    compiled = programs.prepare([job])
     began = clock.perf_counter()
-    before = programs.seconds
     _, again, (specs, state_specs, gap_spec) = programs.get(job)
     params = job.layout.place(job.params, specs)
     state = start(job, programs)
-    compiled = programs.seconds - before
     gaps, times = job.recording.gaps, job.recording.times
     agents = len(job.seeds)
     done, kept = 0, {n: [] for n in job.metrics}
@@ -340,8 +362,7 @@ def execute(
         if job.stop is not None and np.all(job.stop(times[:done], records())):
             break
     jax.block_until_ready(state)
-    seconds = clock.perf_counter() - began - compiled
-    return Outcome(records(), state, compiled, seconds)
+    return Outcome(records(), state, compiled, clock.perf_counter() - began)
 
 
 def execute_all(
@@ -365,30 +386,24 @@ def execute_all(
     Returns:
       The outcomes, and the seconds spent compiling and running, as wall time.
     """
-    from concurrent.futures import ThreadPoolExecutor
-
-    programs = Programs()
-    began = clock.perf_counter()
-    for job in jobs:
-        programs.get(job)
-    compiled = clock.perf_counter() - began
+    compiled = PROGRAMS.prepare(jobs, workers)
     began = clock.perf_counter()
     checkpoints = [None] * len(jobs) if checkpoints is None else checkpoints
     cancelled = threading.Event()
 
     def one(job, saved):
-        return execute(job, programs, checkpoints=saved, progress=progress, cancelled=cancelled)
+        return execute(job, PROGRAMS, checkpoints=saved, progress=progress, cancelled=cancelled)
 
     if workers == 1:
         outcomes = [one(job, saved) for job, saved in zip(jobs, checkpoints, strict=True)]
     else:
-        with ThreadPoolExecutor(workers) as pool:
-            futures = [pool.submit(one, *pair) for pair in zip(jobs, checkpoints, strict=True)]
+        with futures.ThreadPoolExecutor(workers) as pool:
+            started = [pool.submit(one, *pair) for pair in zip(jobs, checkpoints, strict=True)]
             try:
-                outcomes = [future.result() for future in futures]
+                outcomes = [future.result() for future in started]
             except BaseException:
                 cancelled.set()
-                for future in futures:
+                for future in started:
                     future.cancel()
                 raise
     return outcomes, compiled, clock.perf_counter() - began

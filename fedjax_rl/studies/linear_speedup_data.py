@@ -1,0 +1,449 @@
+"""The runs behind the study `linear-speedup`: grids and protocols.
+
+Einhorn, *Federated Reinforcement Learning Has Linear Speedup* (2023). Two protocols measure the
+same learning. `paper` is the author's, as found in his public code: one local table, looked at
+every 1010 steps, until a rule on the errors ends the run. `clean` looks at the server's average,
+often, for a length fixed in advance.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import xarray as xr
+
+from fedjax_rl import analysis
+from fedjax_rl.algorithms import fedq
+from fedjax_rl.envs import TabularMDP, paper_mdp
+from fedjax_rl.sweep import Cell, run_cells
+
+EPISODE = 101  # steps: a limit of 100 with an inclusive loop
+RECORD = 10 * EPISODE  # steps between the author's measurements
+CAP = 100_000 * EPISODE  # steps, the author's hard limit
+THRESHOLD = 0.1  # on the squared distance
+RATES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
+AGENTS = (1, 2, 4, 8, 16)
+PERIODS = (1, 10, 100, 1000, 10_000)
+EPSILONS = (0.0, 1.0)
+SPEEDUP_RATE = 0.002  # alpha = 0.002 N in Figs 6c, 6d and 7
+B_RATES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6)
+B_PERIODS = tuple(range(20, 1001, 10))
+B_AGENTS = 256
+
+
+@dataclasses.dataclass(frozen=True)
+class Scale:
+    """How much of the study is run.
+
+    Attributes:
+      agents, rates, periods: of Grid A.
+      trials: repetitions of a cell of Grid A.
+      b_periods, b_trials: of Grid B.
+      fine_seeds: repetitions of the runs on a fine grid of times.
+      random_mdps: how many further MDPs (T25).
+    """
+
+    agents: Sequence[int] = AGENTS
+    rates: Sequence[float] = RATES
+    periods: Sequence[int] = PERIODS
+    trials: int = 3
+    b_periods: Sequence[int] = B_PERIODS
+    b_trials: int = 3
+    fine_seeds: int = 32
+    random_mdps: int = 0
+
+
+SCALES = {
+    "smoke": Scale(
+        agents=(1, 4, 16),
+        rates=(0.002, 0.005, 0.05, 0.5),
+        trials=1,
+        b_periods=tuple(range(20, 1001, 70)),
+        b_trials=1,
+        fine_seeds=8,
+    ),
+    "quick": Scale(b_trials=1),
+    "paper": Scale(random_mdps=24),
+}
+
+
+class Meter:
+    """Adds up the seconds of several sweeps and reports progress over all of them.
+
+    Shares are of the whole study; a stage whose end is not known beforehand reports as it goes.
+    """
+
+    def __init__(self, progress: Callable[[float, float], None] | None, shares: dict) -> None:
+        self._progress = progress
+        self._shares = shares
+        self._before = 0.0
+        self.compile_seconds = 0.0
+        self.run_seconds = 0.0
+
+    def stage(self, name: str) -> Callable[[int, int], None]:
+        """A progress callback for one stage."""
+        share, before = self._shares[name], self._before
+        self._before += share
+
+        def report(done: int, total: int) -> None:
+            if self._progress is not None:
+                self._progress(before + share * min(done / max(total, 1), 1), self.total)
+
+        report(0, 1)
+        return report
+
+    @property
+    def total(self) -> float:
+        """All shares together."""
+        return sum(self._shares.values())
+
+    def count(self, result: xr.Dataset) -> xr.Dataset:
+        """Adds the seconds of a result; returns it."""
+        seconds = json.loads(result.attrs["seconds"])
+        self.compile_seconds += seconds["compile"]
+        self.run_seconds += seconds["run"]
+        return result
+
+
+def algorithm(mdp: TabularMDP | None = None):
+    """Federated Q-learning as the paper runs it."""
+    return fedq(paper_mdp() if mdp is None else mdp)
+
+
+def grid_a(scale: Scale) -> list[Cell]:
+    """The cells of Grid A: at full scale 320 of them, 1920 runs (specification 2.5).
+
+    Every run has a seed of its own, as every run of the author had. Rates are those of the base
+    set, and for several agents also N times those, while below one.
+    """
+    runs = []
+    for n in scale.agents:
+        # Rounded, so that 0.002 * 16 and 0.032 are one rate.
+        own = {round(r, 12) for r in scale.rates}
+        if n > 1:
+            own |= {round(r * n, 12) for r in scale.rates if r * n < 1}
+            if SPEEDUP_RATE in scale.rates and 0.005 in scale.rates:
+                own |= {0.005, 0.08} if n == 16 else set()
+        for rate in sorted(own):
+            for period in scale.periods if n > 1 else (max(scale.periods),):
+                runs += [
+                    (n, rate, period, epsilon)
+                    for epsilon in EPSILONS
+                    for _ in range(scale.trials)
+                ]
+    return _numbered(runs)
+
+
+def grid_b(scale: Scale) -> list[Cell]:
+    """The cells of Grid B: 256 agents, uniform behaviour, 99 periods, 1782 runs at full scale."""
+    runs = [
+        (B_AGENTS, rate, period, 1.0)
+        for period in scale.b_periods
+        for rate in B_RATES
+        for _ in range(scale.b_trials)
+    ]
+    return _numbered(runs, first_seed=1_000_000)
+
+
+def _numbered(runs, first_seed: int = 0) -> list[Cell]:
+    return [
+        Cell(n, first_seed + i, {"learning_rate": a, "sync_period": k, "epsilon": e})
+        for i, (n, a, k, e) in enumerate(runs)
+    ]
+
+
+def _author_rule(times, records, cells) -> np.ndarray:
+    """Whether the author's rule has ended each run."""
+    distance = np.sqrt(np.moveaxis(records["error_local"], 0, -1).astype(np.float64))
+    return analysis.author_stop(distance, np.random.default_rng(0)).stopped
+
+
+def author_runs(cells: list[Cell], meter: Meter, stage: str) -> xr.Dataset:
+    """Runs cells under the author's protocol (specification 2.4).
+
+    Returns:
+      A Dataset along `cell`: `final` (mean of the last ten distances), `final_squared` (mean of
+      their squares), `records` kept, `reached` (steps to the threshold, NaN if never), and the
+      last ten squared errors of the server average and of all agents together,
+      `server_squared`, `all_squared`; `series` [cell, time], the squared errors of the reported
+      agent, NaN after the stop.
+    """
+    result = meter.count(
+        run_cells(
+            algorithm(),
+            cells,
+            num_steps=CAP,
+            record_every=RECORD,
+            metrics=("error_local", "error_server", "error_local_mean"),
+            chunk=10,
+            stop=_author_rule,
+            progress=meter.stage(stage),
+        )
+    )
+    squared = result["error_local"].values.astype(np.float64)
+    distance = np.sqrt(squared)
+    # Which of several agents that qualify was first is a race; the draw is fixed by this seed.
+    stop = analysis.author_stop(distance, np.random.default_rng(3701))
+    final, final_squared = analysis.author_final(distance, stop)
+    series = analysis.reported_agent(squared, stop.agent)
+    series[np.arange(series.shape[1]) >= stop.num_records[:, None]] = np.nan
+    times = result["time"].values
+    reached = analysis.time_to_threshold(times, series, THRESHOLD)
+
+    def tail(name):
+        return analysis.tail_mean(result[name].values, end=stop.num_records)
+
+    out = xr.Dataset(
+        {
+            "final": ("cell", final),
+            "final_squared": ("cell", final_squared),
+            "records": ("cell", stop.num_records),
+            "reached": ("cell", reached.time),
+            "server_squared": ("cell", tail("error_server")),
+            "all_squared": ("cell", tail("error_local_mean")),
+            "series": (("cell", "time"), series),
+        },
+        {n: c for n, c in result.coords.items()},
+        result.attrs,
+    )
+    return out
+
+
+def clean_runs(cells: list[Cell], meter: Meter, stage: str) -> xr.Dataset:
+    """Runs cells for 400/alpha steps and measures the server average; columns as `author_runs`.
+
+    The steady state is the mean over the last 150/alpha steps, when the transient (time constant
+    about 16/alpha) is gone; times to the threshold are read every 0.05/alpha steps. Error before
+    an exchange, where drift is largest, is `all_squared` at the last records.
+    """
+    rates = sorted({cell.properties["learning_rate"] for cell in cells})
+    report = meter.stage(stage)
+    parts = []
+    for i, rate in enumerate(rates):
+        own = [c for c, cell in enumerate(cells) if cell.properties["learning_rate"] == rate]
+        every = max(1, round(0.05 / rate))
+        result = meter.count(
+            run_cells(
+                algorithm(),
+                [cells[c] for c in own],
+                num_steps=int(np.ceil(400 / rate)),
+                record_every=every,
+                metrics=("error_server", "error_local_mean"),
+                chunk=200,
+                progress=lambda done, total, i=i: report(i + done / total, len(rates)),
+            )
+        )
+        times = result["time"].values
+        squared = result["error_server"].values.astype(np.float64)
+        burnt = 250 / rate
+        mean = analysis.settled_mean(squared, times, burn_in=burnt)
+        parts.append(
+            (
+                own,
+                np.sqrt(mean),
+                mean,
+                analysis.time_to_threshold(times, squared, THRESHOLD).time,
+                analysis.settled_mean(result["error_local_mean"].values, times, burn_in=burnt),
+                np.interp(
+                    np.geomspace(0.5, 400, 200) / rate, times, np.arange(len(times))
+                ).astype(int),
+                squared,
+                times,
+            )
+        )
+    count, shown = len(cells), 200
+    final, mean, reached, local = (np.full(count, np.nan) for _ in range(4))
+    series, grid = np.full((count, shown), np.nan), np.full((count, shown), np.nan)
+    for own, root, square, time, drift, index, squared, times in parts:
+        final[own], mean[own], reached[own], local[own] = root, square, time, drift
+        series[own], grid[own] = squared[:, index], times[index]
+    names = ("learning_rate", "sync_period", "epsilon")
+    return xr.Dataset(
+        {
+            "final": ("cell", final),
+            "final_squared": ("cell", mean),
+            "reached": ("cell", reached),
+            "server_squared": ("cell", mean),
+            "all_squared": ("cell", local),
+            "series": (("cell", "record"), series),
+            "series_time": (("cell", "record"), grid),
+        },
+        {
+            "num_agents": ("cell", [c.num_agents for c in cells]),
+            "seed": ("cell", [c.seed for c in cells]),
+            **{n: ("cell", [c.properties[n] for c in cells]) for n in names},
+        },
+        result.attrs,
+    )
+
+
+def drift_runs(cells: list[Cell], meter: Meter, stage: str) -> xr.Dataset:
+    """Grid B, measured where drift is largest: K-1 steps after an exchange, over all agents.
+
+    Thirty records as near to every 1010 steps as the phase allows; the last ten are averaged.
+    """
+    periods = sorted({cell.properties["sync_period"] for cell in cells})
+    report = meter.stage(stage)
+    value = np.full(len(cells), np.nan)
+    for i, period in enumerate(periods):
+        own = [c for c, cell in enumerate(cells) if cell.properties["sync_period"] == period]
+        every = period * max(1, round(RECORD / period))
+        result = meter.count(
+            run_cells(
+                algorithm(),
+                [cells[c] for c in own],
+                num_steps=30 * every + period - 1,
+                first_record=period - 1,
+                record_every=every,
+                metrics=("error_local_mean",),
+                chunk=31,
+                progress=lambda done, total, i=i: report(i + done / total, len(periods)),
+            )
+        )
+        value[own] = analysis.tail_mean(result["error_local_mean"].values)
+    names = ("learning_rate", "sync_period", "epsilon")
+    return xr.Dataset(
+        {
+            "final": ("cell", np.sqrt(value)),
+            "final_squared": ("cell", value),
+            "all_squared": ("cell", value),
+        },
+        {
+            "num_agents": ("cell", [c.num_agents for c in cells]),
+            **{n: ("cell", [c.properties[n] for c in cells]) for n in names},
+        },
+        result.attrs,
+    )
+
+
+def fine_times(scale: Scale, meter: Meter, stage: str) -> xr.Dataset:
+    """Errors of the server average every five steps: alpha = 0.002 N, K = 1 and 10^4.
+
+    Returns:
+      A Dataset along `cell` with `reached`, steps to the threshold; both behaviours.
+    """
+    runs = [
+        (n, round(SPEEDUP_RATE * n, 12), period, epsilon)
+        for n in scale.agents
+        for period in ((1, max(PERIODS)) if n > 1 else (max(PERIODS),))
+        for epsilon in EPSILONS
+        for _ in range(scale.fine_seeds)
+    ]
+    return _reached(_numbered(runs, 2_000_000), 60_000, 5, meter, stage)
+
+
+def same_rate_times(scale: Scale, meter: Meter, stage: str) -> xr.Dataset:
+    """Errors of the server average at small rates, any N: T alpha is one number (T9, T8)."""
+    runs = [
+        (n, rate, 1, epsilon)
+        for n in (1, 4, 16)
+        for rate in (0.002, 0.005)
+        for epsilon in EPSILONS
+        for _ in range(scale.fine_seeds)
+    ]
+    return _reached(_numbered(runs, 3_000_000), 60_000, 20, meter, stage, keep=True)
+
+
+def _reached(cells, num_steps, every, meter, stage, keep: bool = False) -> xr.Dataset:
+    result = meter.count(
+        run_cells(
+            algorithm(),
+            cells,
+            num_steps=num_steps,
+            record_every=every,
+            metrics=("error_server",),
+            chunk=200,
+            progress=meter.stage(stage),
+        )
+    )
+    reached = analysis.time_to_threshold(
+        result["time"].values, result["error_server"].values, THRESHOLD
+    )
+    result["reached"] = ("cell", reached.time)
+    return result if keep else result.drop_vars(("error_server", "phase")).drop_dims("time")
+
+
+def steady_states(scale: Scale, meter: Meter, stage: str) -> xr.Dataset:
+    """Steady states of the server average at small rates, for T12; columns as `clean_runs`."""
+    runs = [
+        (n, rate, 1, 1.0)
+        for n in (1, 4, 16)
+        for rate in (0.005, 0.01, 0.02)
+        for _ in range(scale.fine_seeds)
+    ]
+    return clean_runs(_numbered(runs, 4_000_000), meter, stage)
+
+
+def other_mdps(scale: Scale, meter: Meter, stage: str) -> tuple[xr.Dataset, xr.Dataset]:
+    """Fig. 4 and Fig. 6c on random MDPs of the paper's family (T25; specification 4.1).
+
+    Returns:
+      Steady states along `cell` (rates .005, .02, .1, .4; N = 1, 4, 16) and times to the threshold
+      0.00728 D_0^2 (alpha = 0.002 N), each with the coordinate `mdp`, the generator's seed.
+    """
+    from fedjax_rl.envs import optimal_q, random_mdp
+
+    report = meter.stage(stage)
+    mdps = {seed: random_mdp(seed) for seed in range(1, scale.random_mdps + 1)}
+    # All MDPs lie in one population: an environment is a property like any other.
+    steady, rates = [], (0.005, 0.02, 0.1, 0.4)
+    for i, rate in enumerate(rates):
+        cells = [
+            Cell(n, 5_000_000 + 100 * seed + trial, {"mdp": mdp, "learning_rate": rate})
+            for seed, mdp in mdps.items()
+            for n in (1, 4, 16)
+            for trial in range(4)
+        ]
+        result = meter.count(
+            run_cells(
+                algorithm().replace(epsilon=1.0),
+                cells,
+                num_steps=int(800 / rate),
+                record_every=max(1, round(1 / rate)),
+                metrics=("error_server",),
+                chunk=100,
+                progress=lambda done, total, i=i: report(i + done / total, len(rates) + 1),
+            )
+        )
+        value = analysis.settled_mean(
+            result["error_server"].values, result["time"].values, burn_in=500 / rate
+        )
+        steady.append(
+            xr.Dataset(
+                {"final_squared": ("cell", value)},
+                {
+                    "mdp": ("cell", [s for s in mdps for _ in range(12)]),
+                    "num_agents": ("cell", [c.num_agents for c in cells]),
+                    "learning_rate": ("cell", [rate] * len(cells)),
+                },
+            )
+        )
+    cells = [
+        Cell(n, 6_000_000 + 100 * seed + t, {"mdp": mdp, "learning_rate": SPEEDUP_RATE * n})
+        for seed, mdp in mdps.items()
+        for n in AGENTS
+        for t in range(6)
+    ]
+    result = meter.count(
+        run_cells(
+            algorithm().replace(epsilon=1.0),
+            cells,
+            num_steps=150_000,
+            record_every=20,
+            metrics=("error_server",),
+            chunk=200,
+            progress=lambda done, total: report(len(rates) + done / total, len(rates) + 1),
+        )
+    )
+    starts = {seed: float(np.sum(optimal_q(mdp) ** 2)) for seed, mdp in mdps.items()}
+    names = np.asarray([s for s in mdps for _ in range(30)])
+    level = np.asarray([0.00728 * starts[s] for s in names])
+    scaled = result["error_server"].values / level[:, None]
+    times = xr.Dataset(
+        {"reached": ("cell", analysis.time_to_threshold(result["time"].values, scaled, 1.0).time)},
+        {"mdp": ("cell", names), "num_agents": ("cell", [c.num_agents for c in cells])},
+    )
+    return xr.concat(steady, "cell"), times
