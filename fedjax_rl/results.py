@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import importlib.metadata
 import json
 import os
 import pathlib
 import platform
+import shutil
 import tempfile
 
 import jax
@@ -90,7 +92,9 @@ def claim(directory, config: dict, resume: bool = False) -> pathlib.Path:
     path = pathlib.Path(directory)
     if path.exists() and not path.is_dir():
         raise ValueError(f"out is {path}, which is a file; allowed: a new or empty directory")
-    present = sorted(p.name for p in path.iterdir()) if path.is_dir() else []
+    # What a process killed while it claimed the directory left behind does not count.
+    present = [p.name for p in path.iterdir()] if path.is_dir() else []
+    present = sorted(name for name in present if not name.startswith(".config.json."))
     if present:
         if "config.json" not in present or read_config(path) is None:
             raise ValueError(
@@ -103,9 +107,27 @@ def claim(directory, config: dict, resume: bool = False) -> pathlib.Path:
                 f"(`fedjax-rl resume {path}` goes on where it stopped)"
             )
         return path
-    path.mkdir(parents=True, exist_ok=True)
-    write_json(path / "config.json", {"made_by": MARK, **config})
+    made = [p for p in (path, *path.parents) if not p.exists()]
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        write_json(path / "config.json", {"made_by": MARK, **config})
+    except OSError:
+        for directory in made:
+            with contextlib.suppress(OSError):
+                directory.rmdir()
+        raise
+    tidy(path)
     return path
+
+
+def tidy(directory) -> None:
+    """Removes the half-made files that a killed process left in a directory of ours."""
+    for path in pathlib.Path(directory).glob(".*.*"):
+        if path.is_dir() and path.name.startswith(".result."):
+            shutil.rmtree(path, ignore_errors=True)
+        elif path.is_file():
+            with contextlib.suppress(OSError):
+                path.unlink()
 
 
 def read_config(directory) -> dict | None:
@@ -126,15 +148,19 @@ def save(directory, result: xr.Dataset) -> None:
     result = result.copy()
     result.attrs.pop("seconds", None)
     path = pathlib.Path(directory) / "result.nc"
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".result.") as scratch:
-        temporary = pathlib.Path(scratch) / "result.nc"
-        try:
+    try:
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".result.") as scratch:
+            temporary = pathlib.Path(scratch) / "result.nc"
             result.to_netcdf(temporary, engine="h5netcdf")
-        except OSError as error:
-            raise OSError(
-                error.errno, f"cannot write {path}: {error.strerror}; what was there is unchanged"
-            ) from error
-        os.replace(temporary, path)
+            with open(temporary, "rb") as file:
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+    except (OSError, RuntimeError) as error:  # HDF5 reports a disk that fills up as either
+        reason = getattr(error, "strerror", None) or str(error)
+        raise OSError(
+            getattr(error, "errno", None) or errno.EIO,
+            f"cannot write {path}: {reason}; what was there is unchanged",
+        ) from error
 
 
 def load(directory) -> xr.Dataset:

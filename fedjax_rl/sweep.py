@@ -57,7 +57,7 @@ def sweep(
     workers: int | None = None,
     chunk: int | None = None,
     stop: Callable | None = None,
-    checkpoints: str | os.PathLike | None = None,
+    checkpoints: str | os.PathLike | Callable | None = None,
     progress: Callable[[int, int], None] | None = None,
     **properties,
 ) -> xr.Dataset:
@@ -81,7 +81,8 @@ def sweep(
       chunk: records between two returns to the host.
       stop: `(times [t], {metric: [t, F or A]}, cells) -> bool [F]`: ends a population early when
         true for all of its federations; the records not made are NaN.
-      checkpoints: directory for checkpoints; a second call with the same arguments goes on.
+      checkpoints: directory for checkpoints; a second call with the same arguments goes on. A
+        function that returns it is called once the arguments are found good.
       progress: called with (agent-steps done, agent-steps in all) between chunks.
       **properties: of the algorithm, lists to sweep.
 
@@ -158,7 +159,7 @@ def run_cells(
     workers: int | None = None,
     chunk: int | None = None,
     stop: Callable | None = None,
-    checkpoints: str | os.PathLike | None = None,
+    checkpoints: str | os.PathLike | Callable | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> xr.Dataset:
     """Any list of federations, not necessarily a product; see `sweep` for the arguments.
@@ -189,7 +190,7 @@ def run_cells(
         workers = workers if jax.default_backend() == "cpu" and devices == 1 else 1
     saved = None
     if checkpoints is not None:
-        root = pathlib.Path(checkpoints)
+        root = pathlib.Path(checkpoints() if callable(checkpoints) else checkpoints)
         saved = [Checkpoints(root / f"job-{i:04d}") for i in range(len(jobs))]
     try:
         outcomes, compiling, running = execute_all(

@@ -79,12 +79,13 @@ class Exchange(NamedTuple):
     """One kind of trip up and down. All functions but `weight` and `aggregate` are unbatched.
 
     Attributes:
-      message: `(agent, params) -> message`, a pytree like the server's model.
-      receive: `(agent, model, params) -> agent`.
+      message: `(agent, params) -> message`, a pytree.
+      receive: `(agent, broadcast, params) -> agent`.
       weight: `(population, agents, params) -> None, [A] or a pytree of [A, ...]`.
       uplink: what crosses the wire.
       aggregate: `(population, message, sent, weight) -> Total`.
       server: how the total becomes the next model.
+      broadcast: `model -> broadcast`, what of the server's model goes down; all of it by default.
     """
 
     message: Callable
@@ -93,6 +94,7 @@ class Exchange(NamedTuple):
     uplink: Uplink = full()
     aggregate: Callable = aggregation.mean
     server: aggregation.ServerStep = aggregation.replace()
+    broadcast: Callable = lambda model: model
 
 
 # Streams derived from an agent's key; its own index 0 is the word stream of the inner loop.
@@ -152,8 +154,9 @@ def exchange(
         server, server_memory = select(
             kept, (server, server_memory), (state.server, state.server_memory)
         )
+    broadcast = jax.vmap(link.broadcast)(server)
     agents = per_agent(
-        link.receive, population, params, state.agents, population.spread(server)
+        link.receive, population, params, state.agents, population.spread(broadcast)
     )
     takes_part = sent
     if due is not None:
@@ -168,13 +171,16 @@ def exchange(
         server=server,
         server_memory=server_memory,
         uplink_memory=memory,
-        ledger=_count(population, link, state, sent, due),
+        ledger=_count(population, state.ledger, message, broadcast, sent, due),
     )
 
 
-def _count(population, link, state, sent, due) -> ledgers.Ledger:
-    """The ledger after one more exchange."""
-    model = jax.tree.map(lambda x: x[0], state.server)
+def _count(population, ledger, message, broadcast, sent, due) -> ledgers.Ledger:
+    """The ledger after one more exchange: messages [A, ...] up, broadcasts [F, ...] down."""
+    up, down = (
+        jax.eval_shape(lambda tree: jax.tree.map(lambda x: x[0], tree), tree)
+        for tree in (message, broadcast)
+    )
     several = jnp.asarray(population.sizes > 1)
     happened = several if due is None else several & due
     if sent is None:
@@ -182,19 +188,21 @@ def _count(population, link, state, sent, due) -> ledgers.Ledger:
     else:
         messages = population.sum(sent.astype(jnp.int32))
     messages = jnp.where(happened, messages, 0).astype(jnp.uint32)
-    floats, size = ledgers.tree_floats(model), ledgers.tree_bytes(model)
-    return state.ledger.add(
-        ledgers.entries(
-            population.num_federations,
-            communications=happened,
-            messages_up=messages,
-            messages_down=messages,
-            floats_up=messages * jnp.uint32(floats),
-            floats_down=messages * jnp.uint32(floats),
-            bytes_up=messages * jnp.uint32(size),
-            bytes_down=messages * jnp.uint32(size),
+    costs = {"messages": (1, 1)}
+    for name, measure in (("floats", ledgers.tree_floats), ("bytes", ledgers.tree_bytes)):
+        costs[name] = measure(up), measure(down)
+    each = {
+        f"{name}_{way}": jnp.uint32(cost)
+        for name, pair in costs.items()
+        for way, cost in zip(("up", "down"), pair, strict=True)
+    }
+    amounts = {name: messages * cost for name, cost in each.items()}
+    count, high = population.num_federations, None
+    if int(population.sizes.max()) * max(costs["bytes"]) >= 2**32:
+        high = ledgers.entries(
+            count, **{name: ledgers.high_word(messages, cost) for name, cost in each.items()}
         )
-    )
+    return ledger.add(ledgers.entries(count, communications=happened, **amounts), high)
 
 
 class Periodic(NamedTuple):
@@ -234,10 +242,14 @@ def periodic(local: Callable, link: Exchange) -> Periodic:
             fixed = (state.time, num_steps)
         agents = per_agent(function, population, params, state.keys, state.agents, fixed=fixed)
         num_steps = jnp.uint32(num_steps)
-        steps = jnp.asarray(population.sizes).astype(jnp.uint32) * num_steps
-        spent = ledgers.entries(population.num_federations, env_steps=steps)
+        sizes, count = jnp.asarray(population.sizes).astype(jnp.uint32), population.num_federations
+        # Between two records of a long run a large federation makes more than 2^32 steps.
+        spent = state.ledger.add(
+            ledgers.entries(count, env_steps=sizes * num_steps),
+            ledgers.entries(count, env_steps=ledgers.high_word(sizes, num_steps)),
+        )
         return dataclasses.replace(
-            state, agents=agents, time=state.time + num_steps, ledger=state.ledger.add(spent)
+            state, agents=agents, time=state.time + num_steps, ledger=spent
         )
 
     def round_(population, params, state, period):

@@ -40,10 +40,11 @@ class Ledger:
     low: jax.Array
     high: jax.Array
 
-    def add(self, amounts: jax.Array) -> Ledger:
-        """Adds `amounts`, uint32 [F, C], each below 2^32."""
+    def add(self, amounts: jax.Array, high: jax.Array | None = None) -> Ledger:
+        """Adds `amounts`, uint32 [F, C], each below 2^32, or above it with their `high` words."""
         low = self.low + amounts
-        return Ledger(low, self.high + (low < amounts).astype(jnp.uint32))
+        carry = (low < amounts).astype(jnp.uint32)
+        return Ledger(low, self.high + carry if high is None else self.high + carry + high)
 
     def totals(self) -> dict[str, np.ndarray]:
         """The counters on the host, int64 [F] by name."""
@@ -65,6 +66,16 @@ def entries(num_federations: int, **amounts) -> jax.Array:
         for name in COLUMNS
     ]
     return jnp.stack(columns, axis=-1)
+
+
+def high_word(a: jax.Array, b: jax.Array) -> jax.Array:
+    """The upper 32 bits of the products `a b` of uint32 numbers; `a * b` are the lower ones."""
+    half, mask = jnp.uint32(16), jnp.uint32(0xFFFF)
+    (al, ah), (bl, bh) = ((x & mask, x >> half) for x in (a, b))
+    # No intermediate passes 2^32: (2^16 - 1)^2 + 2^16 - 1 < 2^32.
+    inner = ah * bl + (al * bl >> half)
+    outer = al * bh + (inner & mask)
+    return ah * bh + (inner >> half) + (outer >> half)
 
 
 def tree_floats(tree) -> int:

@@ -191,7 +191,6 @@ def greedy_behaviour(shape: Shape) -> Behaviour:
             best, top = jnp.where(value > top, i, best), jnp.maximum(value, top)
         epsilon = params["epsilon"]
         level = streams.uniform(words[0], epsilon.dtype)
-        spread, _ = streams.scaled(words[0], shape.num_actions)
         # Below epsilon the word is a fraction of epsilon, uniform again after rescaling.
         spread = (level * shape.num_actions / jnp.maximum(epsilon, 2.0**-24)).astype(jnp.int32)
         spread = jnp.minimum(spread, shape.num_actions - 1)

@@ -90,7 +90,7 @@ class Picture(Figure):
 @contextlib.contextmanager
 def style() -> Iterator[None]:
     """The settings of our pictures, for the length of a `with` block."""
-    with mpl.rc_context(), contextlib.ExitStack():
+    with mpl.rc_context():
         mpl.rcdefaults()  # the user's own settings would make files differ between machines
         mpl.rcParams.update(_SETTINGS)
         yield

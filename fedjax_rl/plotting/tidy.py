@@ -9,8 +9,8 @@ import xarray as xr
 
 from fedjax_rl.federation.algorithm import check_known
 
-SEED = "seed"
 TIME = "time"
+REPEATS = ("seed", "agent")  # what varies without being swept: a spread, not a question
 MAX_GROUPS = 10  # more lines than that cannot be told apart
 
 # name -> (symbol, words)
@@ -36,7 +36,7 @@ class Rows:
         times: float64 [T]; empty for a variable without time.
         columns: property -> [R] its value in each run.
         diverged: bool [R].
-        swept: properties that vary, in the order of the result; without the seed and without
+        swept: properties that vary, in the order of the result; without `REPEATS` and without
             those that follow from `num_agents`.
     """
 
@@ -56,9 +56,7 @@ class Rows:
     def take(self, chosen: np.ndarray) -> "Rows":
         """The runs where `chosen`, bool [R], holds."""
         columns = {name: column[chosen] for name, column in self.columns.items()}
-        return Rows(
-            self.values[chosen], self.times, columns, self.diverged[chosen], self.swept
-        )
+        return Rows(self.values[chosen], self.times, columns, self.diverged[chosen], self.swept)
 
 
 def rows(result: xr.Dataset, metric: str) -> Rows:
@@ -79,8 +77,9 @@ def rows(result: xr.Dataset, metric: str) -> Rows:
     values = variable.transpose(*dims, ...).values.astype(np.float64)
     columns = {
         name: np.broadcast_to(
-            coordinate.values.reshape([n if d in coordinate.dims else 1
-                                       for d, n in zip(dims, shape, strict=True)]),
+            coordinate.values.reshape(
+                [n if d in coordinate.dims else 1 for d, n in zip(dims, shape, strict=True)]
+            ),
             shape,
         ).ravel()
         for name, coordinate in _coordinates(variable, dims).items()
@@ -94,10 +93,10 @@ def rows(result: xr.Dataset, metric: str) -> Rows:
         times=result[TIME].values.astype(np.float64) if has_time else np.empty(0),
         columns=columns,
         diverged=diverged.ravel(),
-        swept=tuple(name for name in columns if name != SEED and _varies(columns, name)),
+        swept=tuple(n for n in columns if n not in REPEATS and _varies(columns, n)),
     )
-    if has_time and "agent" in columns:  # agents past N are padding, not runs
-        flat = flat.take(np.isfinite(flat.values).any(axis=-1) | flat.diverged)
+    if {"agent", "num_agents"} <= columns.keys():  # agents past N are padding, not runs
+        flat = flat.take(columns["agent"] < columns["num_agents"])
     return flat
 
 
@@ -158,8 +157,7 @@ def _coordinates(variable: xr.DataArray, dims: list[str]) -> dict[str, xr.DataAr
     found = {dim: variable[dim] for dim in dims if dim != "cell"}
     for name, coordinate in variable.coords.items():
         if name not in (TIME, "cell") and name not in found and set(coordinate.dims) <= set(dims):
-            if coordinate.dims:
-                found[name] = coordinate.transpose(*(d for d in dims if d in coordinate.dims))
+            found[name] = coordinate.transpose(*(d for d in dims if d in coordinate.dims))
     return found
 
 

@@ -1,0 +1,98 @@
+"""How the local error grows with the steps between synchronisations."""
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
+
+from fedjax_rl.analysis import DriftLaw
+from fedjax_rl.plotting import tidy
+from fedjax_rl.plotting.style import COLUMN, canvas, colour_map, norm, style
+
+
+def drift(
+    final_sq: ArrayLike,
+    sync_period: ArrayLike,
+    learning_rate: ArrayLike,
+    num_agents: ArrayLike,
+    law: DriftLaw | None = None,
+    *,
+    axes: Axes | None = None,
+) -> Figure:
+    """Steady-state error against (K − 1) α², coloured by K (Fig. 5a of Einhorn 2023).
+
+    If the error were a function of (K − 1) α² alone the points would lie on one line. The curves
+    are the drift–saturation law (specification 5.3), one per learning rate, at the phase K − 1,
+    just before a synchronisation.
+
+    Args:
+        final_sq: [n] steady-state squared distances of the local tables, positive.
+        sync_period: [n] or scalar, K > 1.
+        learning_rate: [n] or scalar, α.
+        num_agents: [n] or scalar, N.
+        law: the law to lay over the points, of `analysis.fit_drift_law`; none by default.
+        axes: where to draw; new ones by default.
+
+    Returns:
+        The figure.
+
+    Raises:
+        ValueError: if a value is not positive or K is not above 1, for it has no drift.
+    """
+    y, period, alpha, agents = np.broadcast_arrays(
+        *(
+            np.asarray(v, dtype=np.float64)
+            for v in (final_sq, sync_period, learning_rate, num_agents)
+        )
+    )
+    for name, values, least in (
+        ("final_sq", y, 0),
+        ("sync_period", period, 1),
+        ("learning_rate", alpha, 0),
+    ):
+        if not np.all((values > least) & np.isfinite(values)):
+            raise ValueError(f"{name} must be finite and above {least} everywhere")
+    with style():
+        figure, (axis,) = canvas(axes, (COLUMN * 1.3, 3.1))
+        axis.set_xscale("log")
+        axis.set_yscale("log")
+        points = axis.scatter(
+            (period - 1) * alpha**2,
+            y,
+            c=period,
+            cmap=colour_map(),
+            norm=norm(period),
+            s=11,
+            alpha=0.85,
+            linewidths=0,
+            zorder=3,
+        )
+        bar = figure.colorbar(points, ax=axis, pad=0.02, aspect=30)
+        bar.set_label(tidy.words("sync_period"))
+        bar.outline.set_linewidth(0.4)
+        axis.set_xlabel("(K − 1) α²")
+        axis.set_ylabel("steady-state squared distance D²")
+        if law is not None:
+            _curves(axis, law, period, alpha, agents)
+    return figure
+
+
+def _curves(axis, law, period, alpha, agents):
+    ks = np.geomspace(period.min(), period.max(), 101)
+    pairs = sorted({*zip(alpha.ravel().tolist(), agents.ravel().tolist(), strict=True)})
+    several = len({n for _, n in pairs}) > 1
+    for i, (a, n) in enumerate(pairs):
+        x, y = (ks - 1) * a**2, law(a, n, ks - 1)
+        label = "drift–saturation law" if i == 0 else None
+        axis.plot(x, y, color="#222222", linewidth=0.8, label=label, zorder=2)
+        text = tidy.tag(("learning_rate", "num_agents")[: 1 + several], (a, n)[: 1 + several])
+        axis.annotate(
+            text if i == 0 else text.removeprefix("α = "),
+            (x[-1], y[-1]),
+            xytext=(4, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=6.5,
+        )
+    axis.margins(x=0.12)
+    axis.legend(loc="lower right")

@@ -1,0 +1,184 @@
+"""Error against time: the learning curves of a paper, and those of any result."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from fedjax_rl.analysis import tail_mean
+from fedjax_rl.plotting import tidy
+from fedjax_rl.plotting.style import COLUMN, GREEN, GREY, PAGE, RED, canvas, colours, style
+
+
+def learning_curves(
+    curves: xr.Dataset | Mapping[str, xr.Dataset],
+    *,
+    metric: str = "error_local_mean",
+    by: str | None = "epsilon",
+    start: float | None = None,
+    threshold: float | None = 0.1,
+    tail: int = 10,
+    axes: Axes | Sequence[Axes] | None = None,
+) -> Figure:
+    """Every run as a thin line with the median of each category (Fig. 3 of Einhorn 2023).
+
+    Logarithms of the error and of the steps. The red line is the mean over all curves of the mean
+    of their last `tail` records, its band one sample standard deviation to either side, both in
+    linear space, so that the band is lopsided here.
+
+    Args:
+        curves: a result, or one per panel by title; four panels make a square.
+        metric: variable to draw, [..., time].
+        by: property whose values get a colour; None for one colour. 0 is black, 1 is green.
+        start: squared distance at the start (13.7314 in the paper), a dotted line; None for none.
+        threshold: a dashed line; None for none.
+        tail: records averaged for the steady state; 0 draws none.
+        axes: one per panel; new ones by default.
+
+    Returns:
+        The figure.
+
+    Raises:
+        ValueError: for an unknown variable or property (naming the nearest), a wrong number of
+            axes, or a result without a positive value.
+    """
+    several = curves if isinstance(curves, Mapping) and not isinstance(curves, xr.Dataset) else None
+    panels = dict(several) if several is not None else {"": curves}
+    if not panels:
+        raise ValueError("curves is empty; at least one result is needed")
+    columns = 1 if len(panels) == 1 else 2
+    height = -(-len(panels) // columns)
+    with style():
+        size = (COLUMN, 2.7) if columns == 1 else (PAGE, 2.3 * height + 0.3)
+        share = {"sharex": True, "sharey": True} if axes is None else {}
+        wanted = len(panels) if axes is not None else height * columns
+        shape = (1, wanted) if axes is not None else (height, columns)
+        figure, flat = canvas(axes, size, *shape, **share)
+        for axis, (title, result) in zip(flat, panels.items(), strict=False):
+            _panel(axis, tidy.rows(result, metric), by, start, threshold, tail)
+            axis.set_title(title)
+            axis.set_xlabel(tidy.words("time"))
+            axis.set_ylabel("D²" if columns == 2 else tidy.words(metric, result))
+            if axes is None:
+                axis.label_outer()
+        for axis in flat[len(panels) :]:
+            axis.remove()
+        # One legend: panels share their categories and their lines.
+        flat[0].legend(loc="lower left")
+    return figure
+
+
+def _panel(axis, table, by, start, threshold, tail):
+    positive = table.values > 0
+    if not positive.any():
+        raise ValueError("no record is positive: there is nothing to draw on a logarithmic axis")
+    values = np.where(positive & np.isfinite(table.values), table.values, np.nan)
+    axis.set_xscale("log")
+    axis.set_yscale("log")
+    names = () if by is None else (by,)
+    found = tidy.groups(table, names)
+    palette = {0.0: "#222222", 1.0: GREEN}
+    fallback = colours([label[0] for label, _ in found] if by else [None])
+    for (label, member), colour in zip(found, fallback, strict=True):
+        colour = palette.get(label[0], colour) if label else "#222222"
+        axis.plot(table.times, values[member].T, color=colour, linewidth=0.5, alpha=0.5)
+        text = f"median, {tidy.tag(names, label)}" if by else "median"
+        axis.plot(table.times, _quantiles(values[member], 0.5), color=colour, label=text)
+    low, high = np.nanmin(values), np.nanmax(values)
+    if start is not None:
+        axis.axhline(start, color=GREY, linestyle=":", linewidth=1, label="start")
+        high = max(high, start)
+    if threshold is not None:
+        axis.axhline(threshold, color=GREY, linestyle="--", linewidth=1, label="threshold")
+        low, high = min(low, threshold), max(high, threshold)
+    if tail and not table.diverged.all():
+        whole = table.take(~table.diverged)
+        ends = whole.ends
+        last = np.minimum(tail, ends.min())
+        final = tail_mean(whole.values, int(last), end=ends)
+        mean, sd = final.mean(), final.std(ddof=1) if len(final) > 1 else 0.0
+        # A band that reaches zero has no lower end on this axis.
+        axis.axhspan(max(mean - sd, low / 10), mean + sd, color=RED, alpha=0.2, linewidth=0)
+        axis.axhline(mean, color=RED, linewidth=1, label="steady state, mean ± sd")
+    axis.set_ylim(low / 1.5, high * 1.5)
+
+
+def curves(
+    result: xr.Dataset,
+    metric: str = "error_server",
+    *,
+    by: str | Sequence[str] | None = None,
+    axes: Axes | None = None,
+) -> Figure:
+    """A metric against time: median and interquartile band over the seeds, for any algorithm.
+
+    Args:
+        result: of a run or a sweep.
+        metric: variable to draw, [..., time].
+        by: properties whose combinations get a line each. All that are swept by default or, where
+            that makes more than ten lines, the first of them; the spread is over everything else.
+        axes: where to draw; new ones by default.
+
+    Returns:
+        The figure. The legend says how many runs of a line diverged; they count until then.
+
+    Raises:
+        ValueError: for an unknown variable or property (naming the nearest), a metric without
+            time, or more lines asked for than can be told apart.
+    """
+    table = tidy.rows(result, metric)
+    if not table.times.size:
+        raise ValueError(f"{metric} has no time dimension; `heat` draws such a variable")
+    names = table.swept if by is None else (by,) if isinstance(by, str) else tuple(by)
+    found = tidy.groups(table, names)
+    if len(found) > tidy.MAX_GROUPS and by is None:
+        names = names[:1]
+        found = tidy.groups(table, names)
+    if len(found) > 2 * tidy.MAX_GROUPS:
+        raise ValueError(
+            f"{len(found)} combinations of {', '.join(names)} are too many lines; select some "
+            "of them, or give other names to `by`"
+        )
+    values = np.where(np.isfinite(table.values), table.values, np.nan)
+    pooled = [n for n in ("seed", *table.swept) if n not in names and n in table.columns]
+    pooled = [n for n in pooled if len(tidy.unique(table.columns[n])) > 1]
+    with style():
+        figure, (axis,) = canvas(axes, (COLUMN * 1.35, 2.9))
+        palette = colours([label[0] if len(label) == 1 else str(label) for label, _ in found])
+        for (label, member), colour in zip(found, palette, strict=True):
+            text = tidy.tag(names, label) if names else "median"
+            lost = int(table.diverged[member].sum())
+            if lost:
+                text += f" ({lost} of {member.sum()} diverged)"
+            low, middle, high = _quantiles(values[member], [0.25, 0.5, 0.75])
+            style_of = {"linestyle": "--"} if lost else {}
+            axis.plot(table.times, middle, color=colour, label=text, **style_of)
+            if member.sum() > 1:
+                axis.fill_between(table.times, low, high, color=colour, alpha=0.2, linewidth=0)
+        finite = values[np.isfinite(values)]
+        if finite.size and finite.min() > 0 and finite.max() / finite.min() > 30:
+            axis.set_yscale("log")
+        axis.set_xlabel(tidy.words("time", result))
+        axis.set_ylabel(tidy.words(metric, result))
+        if pooled:
+            axis.set_title(f"median and quartiles over {_listed(pooled)}")
+        if names or table.diverged.any():
+            axis.legend(ncols=1 + (len(found) > 6))
+    return figure
+
+
+def _quantiles(values: np.ndarray, q) -> np.ndarray:
+    """Quantiles over runs, float64 [..., T]; NaN, without a warning, where no run has a value."""
+    q = np.asarray(q)
+    out = np.full((*q.shape, values.shape[-1]), np.nan)
+    some = np.isfinite(values).any(axis=0)
+    if some.any():
+        out[..., some] = np.nanquantile(values[:, some], q, axis=0)
+    return out
+
+
+def _listed(names: Sequence[str]) -> str:
+    plural = [{"seed": "seeds", "agent": "agents"}.get(n, n.replace("_", " ")) for n in names]
+    return plural[0] if len(plural) == 1 else f"{', '.join(plural[:-1])} and {plural[-1]}"

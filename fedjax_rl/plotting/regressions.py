@@ -1,0 +1,262 @@
+"""Fitted straight lines between logarithms, one at a time, in grids and window by window."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogFormatter, NullFormatter, ScalarFormatter
+from numpy.typing import ArrayLike
+
+from fedjax_rl.analysis import Fit, loglog
+from fedjax_rl.plotting import tidy
+from fedjax_rl.plotting.style import (
+    COLUMN,
+    GREY,
+    OKABE_ITO,
+    PAGE,
+    RED,
+    canvas,
+    colour_map,
+    norm,
+    style,
+)
+
+_BOX = {"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 2.0}
+
+
+def regression(
+    x: ArrayLike,
+    y: ArrayLike,
+    fit: Fit | None = None,
+    *,
+    colour: ArrayLike | None = None,
+    colour_label: str = "",
+    reference: float | None = None,
+    base: float = 10.0,
+    x_label: str = "x",
+    y_label: str = "y",
+    title: str = "",
+    axes: Axes | None = None,
+) -> Figure:
+    """Points, the fitted power law and the 95 % band of its mean (Figs 4, 6 and 7).
+
+    The corner says slope ± standard error, R² and the number of points.
+
+    Args:
+        x: [n] positive.
+        y: [n] positive.
+        fit: of `analysis.loglog(x, y, base)` or a censored fit with the one regressor "slope";
+            fitted here by default.
+        colour: [n] positive values shown as colour, on a logarithmic scale when they span enough.
+        colour_label: of the colour bar.
+        reference: slope of theory, a dashed line through the middle of the fit.
+        base: of the logarithms of `fit`.
+        x_label: what x is.
+        y_label: what y is.
+        title: above the axes.
+        axes: where to draw; new ones by default.
+
+    Returns:
+        The figure.
+
+    Raises:
+        ValueError: if lengths differ, a value is not positive, or the fit has other regressors.
+    """
+    x, y = _positive("x", x), _positive("y", y)
+    if x.shape != y.shape:
+        raise ValueError(f"x has {x.size} values, y has {y.size}")
+    fit = loglog(x, y, base) if fit is None else fit
+    if len(fit.names) != 2:
+        raise ValueError(f"a line needs one regressor, the fit has {', '.join(fit.names[1:])}")
+    with style():
+        figure, (axis,) = canvas(axes, (COLUMN, 2.7))
+        axis.set_xscale("log", base=base)
+        axis.set_yscale("log", base=base)
+        shade = {"color": OKABE_ITO[0]}
+        if colour is not None:
+            colour = _positive("colour", colour)
+            shade = {"c": colour, "cmap": colour_map(), "norm": norm(colour)}
+        points = axis.scatter(x, y, s=13, alpha=0.8, linewidths=0, zorder=3, **shade)
+        if colour is not None:
+            bar = figure.colorbar(points, ax=axis, pad=0.02, aspect=30)
+            bar.set_label(colour_label)
+            bar.outline.set_linewidth(0.4)
+        band(axis, x, fit, base, color="#222222", label="fit, 95 % band")
+        if reference is not None:
+            middle = float(np.exp(np.log(x).mean()))
+            height = base ** fit.predict([np.log(middle) / np.log(base)])[0][0]
+            ends = np.array([x.min(), x.max()])
+            axis.plot(
+                ends,
+                height * (ends / middle) ** reference,
+                color=RED,
+                linestyle="--",
+                linewidth=1,
+                label=f"slope {tidy.number(reference)}",
+            )
+            axis.legend(loc="upper right" if fit["slope"] < 0 else "lower right")
+        # The corner that the line does not cross.
+        left = 0.03
+        bottom = fit["slope"] < 0
+        axis.text(
+            left,
+            0.04 if bottom else 0.96,
+            summary(fit),
+            transform=axis.transAxes,
+            va="bottom" if bottom else "top",
+            fontsize=7,
+            bbox=_BOX,
+            zorder=5,
+        )
+        axis.set_xlabel(x_label)
+        axis.set_ylabel(y_label)
+        axis.set_title(title)
+        plain_ticks(axis, base)
+    return figure
+
+
+def panels(
+    pictures: Mapping[str, Callable[[Axes], Any]],
+    *,
+    columns: int = 2,
+    size: tuple[float, float] | None = None,
+    share: bool = False,
+) -> Figure:
+    """A grid of pictures of any kind (Fig. 6a-d, Fig. 7 for several K).
+
+    Args:
+        pictures: title -> a function that draws into the Axes it is given, e.g.
+            `lambda axes: regression(n, time, axes=axes)`.
+        columns: of the grid.
+        size: of the whole in inches; two columns fill a page by default.
+        share: one range for all axes.
+
+    Returns:
+        The figure.
+    """
+    if not pictures:
+        raise ValueError("pictures is empty; at least one is needed")
+    columns = min(columns, len(pictures))
+    height = -(-len(pictures) // columns)
+    with style():
+        size = (PAGE * columns / 2, 2.6 * height) if size is None else size
+        figure, flat = canvas(None, size, height, columns, sharex=share, sharey=share)
+        for axis, (title, draw) in zip(flat, pictures.items(), strict=False):
+            draw(axis)
+            axis.set_title(title)
+        for axis in flat[len(pictures) :]:
+            axis.remove()
+    return figure
+
+
+def coefficients(
+    windows: Mapping[float, Fit],
+    *,
+    published: Mapping[float, Mapping[str, float]] | None = None,
+    names: Mapping[str, str] | None = None,
+    axes: Sequence[Axes] | None = None,
+) -> Figure:
+    """Coefficients of a regression in a sliding window, one above the other (Fig. 5b).
+
+    Args:
+        windows: upper end K of the window -> its fit, as `analysis.windowed` returns.
+        published: K -> {coefficient or "r_squared": value}, drawn as crosses.
+        names: coefficient -> label of its panel; intercept, K-slope and alpha-slope by default.
+        axes: one per coefficient and one for R²; new ones by default.
+
+    Returns:
+        The figure; bands are ± one standard error.
+
+    Raises:
+        ValueError: if there is no window, or a fit lacks a coefficient.
+    """
+    if not windows:
+        raise ValueError("windows is empty; at least one fit is needed")
+    names = names or {
+        "intercept": "intercept",
+        "sync_period": "slope of K − 1",
+        "learning_rate": "slope of α",
+    }
+    x = np.array(sorted(windows), dtype=np.float64)
+    fits = [windows[k] for k in sorted(windows)]
+    for name in names:
+        if name not in fits[0].names:
+            raise ValueError(f"the fits have no {name!r}; there are {', '.join(fits[0].names)}")
+    share = {"sharex": True} if axes is None else {}
+    with style():
+        count = len(names) + 1
+        figure, flat = canvas(axes, (COLUMN, 1.15 * count + 0.4), count, 1, **share)
+        for axis, (name, label) in zip(flat, [*names.items(), ("r_squared", "R²")], strict=True):
+            axis.set_xscale("log")
+            colour = OKABE_ITO[0]
+            if name == "r_squared":
+                middle = np.array([fit.r_squared for fit in fits])
+            else:
+                middle = np.array([fit[name] for fit in fits])
+                se = np.array([fit.standard_error(name) for fit in fits])
+                axis.fill_between(x, middle - se, middle + se, color=colour, alpha=0.2, linewidth=0)
+            axis.plot(x, middle, color=colour, marker="o", markersize=2.5, label="here, ± se")
+            points = {k: row[name] for k, row in (published or {}).items() if name in row}
+            if points:
+                axis.plot(
+                    list(points),
+                    list(points.values()),
+                    color=OKABE_ITO[1],
+                    marker="x",
+                    linestyle="none",
+                    label="published",
+                )
+            axis.set_ylabel(label)
+            plain_ticks(axis, 10.0, only="x")
+        flat[-1].set_xlabel("largest K of the window")
+        if published:
+            flat[1].legend(loc="best")
+        figure.align_ylabels()
+    return figure
+
+
+def band(axis: Axes, x: np.ndarray, fit: Fit, base: float, *, label: str, **options) -> None:
+    """Draws a line fitted between logarithms, with the confidence band of its mean."""
+    grid = np.geomspace(x.min(), x.max(), 101)
+    mean, low, high = (base**value for value in fit.predict(np.log(grid) / np.log(base)))
+    axis.plot(grid, mean, label=label, zorder=4, **options)
+    axis.fill_between(grid, low, high, alpha=0.18, linewidth=0, zorder=2, color=options["color"])
+
+
+def summary(fit: Fit, name: str = "slope") -> str:
+    """Slope ± standard error, R² where there is one, and the number of points."""
+    lines = [f"slope {_signed(fit[name])} ± {fit.standard_error(name):.3f}"]
+    size = f"n = {fit.num_observations}"
+    if fit.num_censored:
+        size += f" ({fit.num_censored} censored)"
+    lines.append(size if np.isnan(fit.r_squared) else f"R² {fit.r_squared:.3f}, {size}")
+    return "\n".join(lines)
+
+
+def plain_ticks(axis: Axes, base: float, only: str = "xy") -> None:
+    """Logarithmic axes of less than a decade or so say 3000 rather than 3 × 10³ or nothing."""
+    for letter in only:
+        scale = getattr(axis, f"{letter}axis")
+        low, high = sorted(getattr(axis, f"get_{letter}lim")())
+        if low > 0 and high / low < base**1.3:
+            scale.set_minor_formatter(LogFormatter(base, minor_thresholds=(2, 0.5)))
+            scale.set_major_formatter(ScalarFormatter())
+        else:
+            scale.set_minor_formatter(NullFormatter())
+
+
+def _signed(value: float) -> str:
+    return f"{value:.3f}".replace("-", "−")
+
+
+def _positive(name: str, values: ArrayLike) -> np.ndarray:
+    values = np.asarray(values, dtype=np.float64).ravel()
+    bad = int(np.sum(~((values > 0) & np.isfinite(values))))
+    if bad or not values.size:
+        raise ValueError(
+            f"{name} must be positive and finite for a logarithmic axis; {bad} of "
+            f"{values.size} values are not"
+        )
+    return values

@@ -1,0 +1,164 @@
+"""The question of the package in one picture: how much faster do N agents learn than one?"""
+
+import numpy as np
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+from fedjax_rl.analysis import Fit, ThresholdTime, loglog, time_to_threshold, tobit
+from fedjax_rl.plotting import tidy
+from fedjax_rl.plotting.regressions import band, plain_ticks
+from fedjax_rl.plotting.style import COLUMN, GREY, MARKERS, canvas, colours, style
+
+DODGE = 0.035  # part of a step between neighbouring numbers of agents
+JITTER = 0.02
+
+
+def speedup(
+    result: xr.Dataset,
+    threshold: float = 0.1,
+    metric: str = "error_server",
+    base: float = 10.0,
+    *,
+    above: bool = False,
+    axes: Axes | None = None,
+) -> Figure:
+    """Time to a threshold against the number of agents, with slopes (Fig. 6 of Einhorn 2023).
+
+    Every run is a point, moved sideways a little so that runs of equal time stay visible. A run
+    that never reached the threshold is a hollow triangle pointing up at its last record, and then
+    the line is fitted by censored (Tobit) regression: leaving such runs out would flatter.
+
+    Args:
+        result: of a sweep over `num_agents`, on a grid or as a flat list of cells. Every other
+            property that varies, e.g. `sync_period`, makes a line per value; one that follows
+            from `num_agents`, as a learning rate given as a function of it does, makes none. Runs
+            without that property (NaN) count for every line.
+        threshold: first record strictly below it.
+        metric: variable to look at, [..., num_agents, ..., time].
+        base: of the logarithms of the axes; 10 or 2.
+        above: first record strictly above instead, for a reward.
+        axes: where to draw; new ones by default.
+
+    Returns:
+        The figure. The legend holds slope ± standard error of each line.
+
+    Raises:
+        ValueError: for an unknown variable (naming the nearest), a result without `num_agents`, a
+            metric without time, or too many lines.
+    """
+    table = tidy.rows(result, metric)
+    if "num_agents" not in table.columns:
+        raise ValueError("the result has no num_agents; sweep it to see a speedup")
+    if not table.times.size:
+        raise ValueError(f"{metric} has no time dimension, so it reaches no threshold")
+    names = tuple(name for name in table.swept if name != "num_agents")
+    found = tidy.groups(table, names)
+    if len(found) > tidy.MAX_GROUPS:
+        raise ValueError(
+            f"{len(found)} combinations of {', '.join(names)} are too many lines; select at most "
+            f"{tidy.MAX_GROUPS}, e.g. result.sel({names[0]}=[...])"
+        )
+    agents = table.columns["num_agents"].astype(np.float64)
+    reached = time_to_threshold(table.times, table.values, threshold, above, table.ends)
+
+    with style():
+        figure, (axis,) = canvas(axes, (COLUMN * 1.35, 3.3))
+        axis.set_xscale("log", base=base)
+        axis.set_yscale("log", base=base)
+        palette = colours([label[0] if len(label) == 1 else str(label) for label, _ in found])
+        steps = np.diff(np.log(tidy.unique(agents)))
+        step = float(steps.min()) if steps.size else 1.0
+        for i, ((label, member), colour) in enumerate(zip(found, palette, strict=True)):
+            side = (i - (len(found) - 1) / 2) * DODGE * step
+            _points(axis, agents, reached, member, side, JITTER * step, colour, MARKERS[i % 7])
+            fit = _fit(agents[member], reached, member, base)
+            text = tidy.tag(names, label) + ": " if names else ""
+            if fit is None:
+                axis.plot([], [], color=colour, label=f"{text}no slope")
+                continue
+            text += f"slope {_slope(fit)}"
+            band(axis, agents[member], fit, base, color=colour, label=text)
+        _ideal(axis, agents, reached, base)
+        if reached.censored.any():
+            axis.plot(
+                [], [], "^", color=GREY, markerfacecolor="none", label="not reached (at its end)"
+            )
+        values = tidy.unique(agents)
+        axis.xaxis.set_major_locator(FixedLocator(values))
+        axis.xaxis.set_minor_locator(NullLocator())
+        axis.xaxis.set_major_formatter(FuncFormatter(lambda x, _: tidy.number(x)))
+        plain_ticks(axis, base, only="y")
+        sign = ">" if above else "<"
+        axis.set_xlabel(tidy.words("num_agents"))
+        axis.set_ylabel(f"steps of an agent until the value {sign} {tidy.number(threshold)}")
+        axis.set_title(tidy.words(metric, result), fontsize=8)
+        axis.legend(loc="lower left")
+        lost = int(table.diverged.sum())
+        if lost:
+            axis.text(
+                0.98,
+                0.98,
+                f"{lost} of {len(agents)} runs diverged",
+                transform=axis.transAxes,
+                ha="right",
+                va="top",
+                fontsize=7,
+            )
+    return figure
+
+
+def _points(axis, agents, reached: ThresholdTime, member, side, jitter, colour, marker):
+    """Runs of one line; the spread sideways is a function of their order, not of chance."""
+    x = np.empty(int(member.sum()))
+    own = agents[member]
+    for n in np.unique(own):
+        place = np.flatnonzero(own == n)
+        x[place] = np.log(n) + side + np.linspace(-jitter, jitter, len(place) + 2)[1:-1]
+    x, late = np.exp(x), reached.censored[member]
+    axis.plot(
+        x[~late],
+        reached.time[member][~late],
+        marker,
+        color=colour,
+        markersize=3.2,
+        markeredgewidth=0,
+        alpha=0.75,
+    )
+    axis.plot(
+        x[late],
+        reached.last[member][late],
+        "^",
+        color=colour,
+        markerfacecolor="none",
+        markersize=5,
+        gid="censored",
+    )
+
+
+def _fit(agents: np.ndarray, reached: ThresholdTime, member, base: float) -> Fit | None:
+    """The line through the runs of a group; None where they do not determine one."""
+    time, late = reached.time_or_limit[member], reached.censored[member]
+    try:
+        if not late.any():
+            return loglog(agents, time, base)
+        logs = np.log(base)
+        return tobit(np.log(time) / logs, late, slope=np.log(agents) / logs)
+    except ValueError:
+        return None
+
+
+def _ideal(axis, agents: np.ndarray, reached: ThresholdTime, base: float) -> None:
+    """The line of linear speedup, 1 / N, from the median of the fewest agents."""
+    first = agents == agents.min()
+    time = np.median(reached.time_or_limit[first])
+    ends = np.array([agents.min(), agents.max()])
+    if ends[0] < ends[1]:
+        axis.plot(
+            ends, time * ends[0] / ends, color=GREY, linestyle="--", linewidth=1, label="ideal, 1/N"
+        )
+
+
+def _slope(fit: Fit) -> str:
+    return f"{fit['slope']:.3f} ± {fit.standard_error('slope'):.3f}".replace("-", "−")

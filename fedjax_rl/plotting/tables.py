@@ -1,0 +1,229 @@
+"""Numbers in boxes: a value over two properties, and the verdicts on a study."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.colors import LogNorm
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from fedjax_rl.plotting import tidy
+from fedjax_rl.plotting.style import COLUMN, GREEN, GREY, PAGE, RED, SEQUENTIAL, canvas, norm, style
+
+# verdict -> (marker, colour): told apart by shape as well
+_MARKS = {
+    "reproduced": ("$\u2713$", GREEN),
+    "not reproduced": ("$\u2717$", RED),
+    "not run": ("$\u2013$", GREY),
+}
+_HEADINGS = ("", "quantity", "published", "here", "interval", "verdict")
+_PLACES = (0.0, 0.055, 0.5, 0.65, 0.785, 0.95)  # left edges, in parts of the width
+_ROW = 0.19  # inches
+
+
+def heat(
+    result: xr.Dataset,
+    value: str,
+    x: str,
+    y: str,
+    *,
+    last: int = 10,
+    statistic: Callable[..., np.ndarray] = np.median,
+    axes: Axes | None = None,
+) -> Figure:
+    """A variable over two swept properties, one number per box.
+
+    Args:
+        result: of a sweep, on a grid or as a flat list of cells.
+        value: variable to show; of one with time, the mean of the last `last` records.
+        x: property along the columns.
+        y: property along the rows, growing upwards.
+        last: see `value`.
+        statistic: over everything else (seeds ...), e.g. `np.median` or `np.mean`.
+        axes: where to draw; new ones by default.
+
+    Returns:
+        The figure. A combination that was not run, or whose runs all diverged, is hatched.
+
+    Raises:
+        ValueError: for an unknown variable or property, naming the nearest.
+    """
+    table = tidy.rows(result, value)
+    values = table.values
+    if table.times.size:
+        ends = table.ends
+        recent = np.arange(values.shape[-1]) >= np.maximum(ends - last, 0)[:, None]
+        recent &= np.arange(values.shape[-1]) < ends[:, None]
+        values = np.where(recent, values, 0.0).sum(-1) / recent.sum(-1)
+    values = np.where(table.diverged, np.nan, values)
+    found = dict(tidy.groups(table, (y, x)))
+    rows, columns = (tidy.unique(table.columns[name]) for name in (y, x))
+    grid = np.full((len(rows), len(columns)), np.nan)
+    for (row, column), member in found.items():
+        own = values[member]
+        own = own[np.isfinite(own)]
+        if own.size:
+            grid[rows.index(row), columns.index(column)] = statistic(own)
+    with style():
+        size = (max(COLUMN, 0.62 * len(columns) + 1.5), max(2.0, 0.3 * len(rows) + 0.9))
+        figure, (axis,) = canvas(axes, size)
+        image = cells(axis, grid, [tidy.number(r) for r in rows], [tidy.number(c) for c in columns])
+        axis.invert_yaxis()
+        axis.set_xlabel(tidy.words(x, result))
+        axis.set_ylabel(tidy.words(y, result))
+        bar = figure.colorbar(image, ax=axis, pad=0.02)
+        bar.outline.set_visible(False)
+        bar.set_label(tidy.words(value, result))
+    return figure
+
+
+def cells(axis: Axes, grid: np.ndarray, rows: Sequence[str], columns: Sequence[str]):
+    """Draws a heat map with its numbers, the first row on top, and returns the image.
+
+    Args:
+        axis: where to draw.
+        grid: float64 [rows, columns]; NaN is hatched.
+        rows: labels.
+        columns: labels.
+    """
+    finite = grid[np.isfinite(grid)]
+    scale = norm(finite) if finite.size else norm(np.zeros(1))
+    if isinstance(scale, LogNorm) and scale.vmax / scale.vmin < 30:
+        scale = norm(np.array([-1.0, 1.0]))  # linear; limits follow
+        scale.vmin, scale.vmax = finite.min(), finite.max()
+    image = axis.imshow(grid, cmap=SEQUENTIAL, norm=scale, aspect="auto")
+    axis.set_xticks(range(len(columns)), columns)
+    axis.set_yticks(range(len(rows)), rows)
+    axis.tick_params(length=0)
+    axis.grid(False)
+    axis.spines[:].set_visible(False)
+    for (i, j), value in np.ndenumerate(grid):
+        if not np.isfinite(value):
+            axis.add_patch(
+                Rectangle(
+                    (j - 0.5, i - 0.5),
+                    1,
+                    1,
+                    fill=False,
+                    hatch="////",
+                    edgecolor="#BBBBBB",
+                    linewidth=0,
+                )
+            )
+            continue
+        red, green, blue, _ = image.cmap(scale(value))
+        dark = 0.299 * red + 0.587 * green + 0.114 * blue < 0.55
+        axis.text(
+            j,
+            i,
+            short(value),
+            ha="center",
+            va="center",
+            fontsize=7,
+            color="white" if dark else "black",
+        )
+    return image
+
+
+def scoreboard(targets: Sequence[Mapping[str, Any]], *, title: str = "") -> Figure:
+    """The table "published | here | interval | verdict", grouped by figure.
+
+    Args:
+        targets: lines of `summary.json`, as `analysis.judge` returns them: `{id, figure, quantity,
+            published, measured, low, high, band, kind, verdict}`.
+        title: above the table.
+
+    Returns:
+        The figure, as tall as the table. A tick is "reproduced", a cross "not reproduced", a dash
+        "not run".
+
+    Raises:
+        ValueError: if there is no target, one lacks an entry, or its verdict is unknown.
+    """
+    if not targets:
+        raise ValueError("targets is empty; at least one is needed")
+    wanted = {"id", "figure", "quantity", "published", "measured", "low", "high", "verdict"}
+    grouped: dict[str, list] = {}
+    for target in targets:
+        if missing := wanted - target.keys():
+            raise ValueError(f"a target lacks {', '.join(sorted(missing))}: {dict(target)}")
+        if target["verdict"] not in _MARKS:
+            raise ValueError(
+                f"{target['id']}: verdict is {target['verdict']!r}; it must be one of "
+                f"{', '.join(_MARKS)}"
+            )
+        grouped.setdefault(target["figure"], []).append(target)
+    count = len(targets) + len(grouped) + 1 + bool(title) + 1
+    with style():
+        figure, (axis,) = canvas(None, (PAGE, _ROW * count + 0.15))
+        axis.set_axis_off()
+        axis.set_xlim(0, 1)
+        axis.set_ylim(count, 0)
+        line = 0.5
+        if title:
+            axis.text(0, line, title, fontsize=9.5, weight="bold", va="center")
+            line += 1.2
+        for place, heading in zip(_PLACES, _HEADINGS, strict=True):
+            side = "center" if heading == "verdict" else "left"
+            axis.text(place, line, heading, weight="bold", va="center", ha=side)
+        axis.axhline(line + 0.55, color="#222222", linewidth=0.8)
+        for figure_name, group in grouped.items():
+            line += 1.1
+            axis.text(0, line, figure_name, color=GREY, va="center", weight="bold", fontsize=7.5)
+            for target in group:
+                line += 1
+                _line(axis, line, target)
+        tally = [t["verdict"] for t in targets]
+        text = ", ".join(f"{tally.count(v)} {v}" for v in _MARKS if v in tally)
+        axis.axhline(line + 0.6, color="#222222", linewidth=0.8)
+        axis.text(0, line + 1.2, text, va="center", color=GREY)
+    return figure
+
+
+def _line(axis, line, target):
+    low, high = target["low"], target["high"]
+    span = "" if _absent(low) and _absent(high) else f"[{_entry(low)}, {_entry(high)}]"
+    if isinstance(low, Sequence) and not isinstance(low, str):
+        span = "; ".join(f"[{_entry(a)}, {_entry(b)}]" for a, b in zip(low, high, strict=True))
+    entries = (
+        str(target["id"]),
+        str(target["quantity"]),
+        _entry(target["published"]),
+        _entry(target["measured"]),
+        span,
+    )
+    for i, (place, text) in enumerate(zip(_PLACES, entries, strict=False)):
+        room = _PLACES[i + 1] - place
+        # About 155 letters of this size fill the page.
+        most = int(room * 155)
+        text = text if len(text) <= most else text[: most - 1] + "…"
+        axis.text(place, line, text, va="center", fontsize=7)
+    marker, colour = _MARKS[target["verdict"]]
+    axis.plot(_PLACES[-1], line, marker=marker, color=colour, markersize=7, markeredgewidth=0)
+
+
+def _absent(value) -> bool:
+    return value is None or (isinstance(value, Sequence) and all(v is None for v in value))
+
+
+def _entry(value) -> str:
+    if value is None:
+        return "–"
+    if isinstance(value, str):
+        return value
+    if isinstance(value, Sequence | np.ndarray):
+        return ", ".join(_entry(v) for v in value)
+    return short(value)
+
+
+def short(value) -> str:
+    """A number in few letters, with a true minus sign."""
+    if isinstance(value, bool | np.bool_):
+        return "yes" if value else "no"
+    size = abs(float(value))
+    plain = value == 0 or 1e-3 <= size < 1e5
+    text = f"{value:.4g}" if plain and size >= 1000 else f"{value:.3g}" if plain else f"{value:.1e}"
+    return text.replace("-", "−")

@@ -1,0 +1,425 @@
+"""Published values of the study `linear-speedup`, and how each is measured here.
+
+The identifiers T1 to T25 and the bands are those of the project's specification of the paper. A
+function below returns, for the targets of one figure, the measured number (or several) with its
+interval where it has one: `{id: (measured, low, high)}`.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import xarray as xr
+
+from fedjax_rl import analysis, envs
+from fedjax_rl.analysis import Target
+from fedjax_rl.federation import communication_time
+from fedjax_rl.studies import linear_speedup_data as data
+
+# The slope of log(1 + log2 N) on log N for N = 1, 2, 4, 8, 16: what the cost model adds at K = 1.
+_N = np.log10([1, 2, 4, 8, 16])
+SHIFT = float(np.polyfit(_N, np.log10(1 + np.log2([1, 2, 4, 8, 16])), 1)[0])
+
+_SHIFTS = (SHIFT, 0.1212, 0.0141, 0.0014, 0.0001)
+_WINDOWS = (50, 100, 300, 1000)
+
+TARGETS = (
+    Target("T1", "Fig 1", "D_0^2 = |q*|^2", 13.7314, (13.731440580207, 13.731440582207), kind="exact"),
+    Target(
+        "T2",
+        "Fig 1",
+        "reward of the optimal policy in 10001 steps: mean of 100, one regenerated",
+        (3913, 3913.4325675884),
+        ((3897.7, 3933.7), (3913.4325665884, 3913.4325685884)),
+    ),
+    Target(
+        "T3",
+        "Fig 1",
+        "reward of the uniform policy in 10001 steps: mean of 100",
+        1275,
+        (1188, 1232),
+    ),
+    Target("T4", "Fig 3a", "log10 D^2, alpha=.005, N=1", -1.8, (-1.95, -1.65)),
+    Target("T5", "Fig 3b", "log10 D^2, alpha=.005, N=16, K=1", -2.9, (-3.20, -2.75)),
+    Target(
+        "T6",
+        "Fig 3c",
+        "log10 D^2, alpha=.005, N=16, K=10^4: one local table, server average",
+        (-1.8, None),
+        ((-1.97, -1.60), (-3.25, -2.75)),
+    ),
+    Target("T7", "Fig 3d", "log10 D^2, alpha=.08, N=16, K=1", -1.7, (-1.87, -1.67)),
+    Target(
+        "T8",
+        "Fig 3",
+        "log10 of the steps to twice the steady state, alpha=.005: N=1, N=16",
+        (4.5, 4.5),
+        ((4.2, 4.6), (4.2, 4.6)),
+    ),
+    Target(
+        "T9",
+        "Fig 3",
+        "T(0.1) alpha of the server average: epsilon 1, epsilon 0",
+        None,
+        ((72.4, 80.4), (78, 90)),
+    ),
+    Target("T10", "Fig 4", "slope of log D^2 on log(alpha/N)", 0.997, (0.97, 1.04)),
+    Target(
+        "T11",
+        "Fig 4",
+        "slopes of log D^2 on log alpha and log N",
+        (0.994, -1.012),
+        ((0.97, 1.04), (-1.11, -0.98)),
+    ),
+    Target(
+        "T12",
+        "Fig 4",
+        "D^2 N / alpha for .005 <= alpha <= .02, K=1: least and largest cell",
+        None,
+        ((2.7, 3.8), (2.7, 3.8)),
+    ),
+    Target(
+        "T13",
+        "Fig 5a",
+        "EQ 2 with a free nuisance: K, alpha, nuisance, R^2",
+        (0.2075, 1.378, -1466, 0.963),
+        ((0.175, 0.235), (1.33, 1.42), (-1800, -1150), (0.95, None)),
+    ),
+    Target(
+        "T14",
+        "Fig 5a",
+        "EQ 2 as printed (nuisance 1): K, alpha",
+        (None, None),
+        ((0.335, 0.41), (1.44, 1.53)),
+    ),
+    Target(
+        "T15",
+        "Fig 5b",
+        "K-slope in the windows up to 50, 100, 300, 1000",
+        (1.24, 0.68, 0.10, 0.07),
+        ((0.6, 1.4), (0.5, 0.9), (0, 0.25), (0, 0.15)),
+    ),
+    Target(
+        "T16",
+        "Fig 5b",
+        "alpha-slope in the windows up to 50 and 1000; least R^2",
+        (1.96, 1.41, 0.9),
+        ((1.35, 2.2), (1.35, 1.50), (0.90, None)),
+    ),
+    Target(
+        "T17",
+        "Fig 5",
+        "R^2 of the drift-saturation law, and what it gains on the power law",
+        None,
+        ((0.985, None), (0.015, None)),
+        kind="ordering",
+    ),
+    Target(
+        "T18",
+        "Fig 6a",
+        "log T on log N at alpha=.002: slope, intercept",
+        (0.0, 4.604),
+        ((-0.04, 0.04), (4.575, 4.635)),
+    ),
+    Target("T19", "Fig 6c", "slope, errors every 1010 steps", -0.944, (-0.965, -0.905)),
+    Target("T20", "Fig 6c", "slope, errors every 5 steps", None, (-1.03, -0.965)),
+    Target("T21", "Fig 6d", "slope at K=10^4, one local table", -0.855, (-0.96, -0.69)),
+    Target(
+        "T22",
+        "Fig 6d",
+        "slope at K=10^4, server average every 5 steps: epsilon 1, epsilon 0",
+        None,
+        ((-1.04, -0.92), (-1.04, -0.92)),
+    ),
+    Target(
+        "T23",
+        "Fig 7",
+        "what the cost model adds to the slope at K=1, 10, 100, 1000, 10^4",
+        (0.5644, None, None, None, None),
+        ((SHIFT - 1e-9, SHIFT + 1e-9), *((s - 0.002, s + 0.002) for s in _SHIFTS[1:])),
+        kind="exact",
+    ),
+    Target(
+        "T24",
+        "Fig 7",
+        "slope with communication at K=1, 1000, 10^4",
+        (-0.38, -0.96, -0.86),
+        ((-0.41, -0.33), (-0.99, -0.87), (-0.96, -0.69)),
+    ),
+    Target(
+        "T25",
+        "Fig 4, 6c",
+        "24 random MDPs: least and largest Fig 4 slope, median Fig 6c slope",
+        None,
+        ((0.90, 1.12), (0.90, 1.12), (-1.02, -0.98)),
+    ),
+)
+
+
+def pick(runs: xr.Dataset, **wanted) -> xr.Dataset:
+    """The cells with the given properties; rates up to rounding, N = 1 at every period."""
+    keep = np.ones(runs.sizes["cell"], bool)
+    for name, value in wanted.items():
+        own = np.isclose(runs[name].values, value, rtol=1e-6)
+        if name == "sync_period":
+            own |= runs["num_agents"].values == 1
+        keep &= own
+    return runs.isel(cell=np.flatnonzero(keep))
+
+
+def speedup_rows(runs: xr.Dataset, period: int) -> xr.Dataset:
+    """The rows of Figs 6c, 6d and 7: alpha = 0.002 N at one period, runs that got there."""
+    scaled = np.isclose(
+        runs["learning_rate"].values, data.SPEEDUP_RATE * runs["num_agents"].values, rtol=1e-6
+    )
+    rows = pick(runs.isel(cell=np.flatnonzero(scaled)), sync_period=period)
+    return rows.isel(cell=np.flatnonzero(np.isfinite(rows["reached"].values)))
+
+
+def speedup_fit(rows: xr.Dataset, period: int | None = None) -> analysis.Fit:
+    """log10 T on log10 N, with the cost of communication when a period is given."""
+    n, time = rows["num_agents"].values, rows["reached"].values
+    return analysis.loglog(n, time if period is None else communication_time(time, period, n))
+
+
+def slope(fit: analysis.Fit, name: str = "slope"):
+    """(value, low, high) of one coefficient."""
+    return (fit[name], *fit.interval(name))
+
+
+def several(*values):
+    """Joins (value, low, high) triples of several numbers into one."""
+    return tuple([v[i] for v in values] for i in range(3))
+
+
+def fig1() -> dict:
+    """T1 to T3, from the MDP alone."""
+    mdp = envs.paper_mdp()
+    q = envs.optimal_q(mdp)
+    greedy, uniform = envs.greedy_policy(q), envs.uniform_policy(mdp)
+    steps = 10_001
+    rng = np.random.default_rng(1)
+    best = rollouts(mdp, greedy, rng.random((steps, 2, 100)))
+    random = rollouts(mdp, uniform, rng.random((steps, 2, 100)))
+    # The author's draw: the generator after kernel and rewards and two earlier evaluations.
+    source = np.random.default_rng(3701)
+    source.standard_normal((4, 3, 4))
+    source.standard_normal(4)
+    source.random(2 * steps)
+    words = np.zeros((steps, 2, 1))
+    words[:, 1, 0] = source.random(steps)
+    regenerated = float(rollouts(mdp, greedy, words)[0])
+
+    def interval(x):
+        half = 1.96 * x.std(ddof=1) / np.sqrt(len(x))
+        return float(x.mean()), float(x.mean() - half), float(x.mean() + half)
+
+    return {
+        "T1": (float(np.sum(q**2)), None, None),
+        "T2": several(interval(best), (regenerated, None, None)),
+        "T3": interval(random),
+    }
+
+
+def rollouts(mdp, policy, uniforms) -> np.ndarray:
+    """Cumulative rewards of rollouts from the initial state, by inversion of given uniforms.
+
+    Args:
+      mdp: with rewards of the state arrived in.
+      policy: [S, U].
+      uniforms: [T, 2, n], for the action and the next state of each step.
+    """
+    actions, states = np.cumsum(policy, -1), np.cumsum(mdp.transition, -1)
+    reward = np.asarray(mdp.reward).reshape(-1)
+    state = np.full(uniforms.shape[-1], int(mdp.initial_state))
+    total = np.zeros(uniforms.shape[-1])
+    for u in uniforms:
+        action = (u[0, :, None] >= actions[state][:, :-1]).sum(-1)
+        state = (u[1, :, None] >= states[state, action][:, :-1]).sum(-1)
+        total += reward[state]
+    return total
+
+
+def steady_line(rows: xr.Dataset, name: str = "final_squared") -> tuple[float, float, float]:
+    """The red line of Fig. 3 and its band: log10 of mean and mean +- sd over the curves."""
+    values = rows[name].values
+    mean, sd = values.mean(), values.std(ddof=1) if len(values) > 1 else 0.0
+    low = np.log10(mean - sd) if mean > sd else np.nan
+    return float(np.log10(mean)), float(low), float(np.log10(mean + sd))
+
+
+PANELS = {
+    "a": dict(learning_rate=0.005, num_agents=1),
+    "b": dict(learning_rate=0.005, num_agents=16, sync_period=1),
+    "c": dict(learning_rate=0.005, num_agents=16, sync_period=10_000),
+    "d": dict(learning_rate=0.08, num_agents=16, sync_period=1),
+}
+
+
+def fig3(runs: xr.Dataset, same: xr.Dataset) -> dict:
+    """T4 to T9."""
+    panel = {name: pick(runs, **where) for name, where in PANELS.items()}
+    out = {
+        "T4": steady_line(panel["a"]),
+        "T5": steady_line(panel["b"]),
+        "T6": several(steady_line(panel["c"]), steady_line(panel["c"], "server_squared")),
+        "T7": steady_line(panel["d"]),
+    }
+    products = []
+    for epsilon in (1.0, 0.0):
+        rows = pick(same, epsilon=epsilon)
+        values = rows["reached"].values * rows["learning_rate"].values
+        interval = analysis.bootstrap_interval(values)
+        products.append((interval.value, interval.low, interval.high))
+    out["T9"] = several(*products)
+    times = []
+    for n in (1, 16):
+        rows = pick(same, epsilon=1.0, learning_rate=0.005, num_agents=n)
+        curve = rows["error_server"].values.astype(np.float64).mean(axis=0)
+        settled = analysis.settled_mean(curve, rows["time"].values, burn_in=50_000)
+        hit = analysis.time_to_threshold(rows["time"].values, curve, 2 * settled)
+        times.append((float(np.log10(hit.time)), None, None))
+    out["T8"] = several(*times)
+    return out
+
+
+def fig4_rows(runs: xr.Dataset) -> xr.Dataset:
+    """The rows of Fig. 4: K = 1 or a single agent."""
+    return pick(runs, sync_period=1)
+
+
+def fig4(runs: xr.Dataset, steady: xr.Dataset) -> dict:
+    """T10 to T12."""
+    rows = fig4_rows(runs)
+    n, rate = rows["num_agents"].values, rows["learning_rate"].values
+    squared = rows["final"].values ** 2
+    one = analysis.loglog(rate / n, squared)
+    two = analysis.two_variable(squared, alpha=rate, N=n)
+    scaled = steady["final_squared"] * steady["num_agents"] / steady["learning_rate"]
+    cells = {}
+    for value, key in zip(
+        scaled.values,
+        zip(steady["num_agents"].values, steady["learning_rate"].values, strict=True),
+        strict=True,
+    ):
+        cells.setdefault(key, []).append(value)
+    ranges = sorted((analysis.bootstrap_interval(np.asarray(v)) for v in cells.values()),
+                    key=lambda interval: interval.value)
+    ends = [(r.value, r.low, r.high) for r in (ranges[0], ranges[-1])]
+    return {
+        "T10": slope(one),
+        "T11": several(slope(two, "alpha"), slope(two, "N")),
+        "T12": several(*ends),
+    }
+
+
+def fig5_fit(runs: xr.Dataset, nuisance: str) -> analysis.Fit:
+    """The regression of Fig. 5a."""
+    return analysis.factored(
+        runs["final"].values ** 2,
+        runs["sync_period"].values,
+        runs["learning_rate"].values,
+        runs["num_agents"].values,
+        nuisance=nuisance,
+    )
+
+
+def fig5_windows(runs: xr.Dataset) -> dict[int, analysis.Fit]:
+    """The regressions of Fig. 5b, by the largest period of the window."""
+    return analysis.windowed(
+        runs["final"].values ** 2,
+        runs["sync_period"].values,
+        runs["learning_rate"].values,
+        runs["num_agents"].values,
+    )
+
+
+def drift_fit(runs: xr.Dataset) -> analysis.DriftFit:
+    """The drift-saturation law on the mean over all agents, at the phases really measured."""
+    period = runs["sync_period"].values
+    if "records" in runs:
+        last = runs["records"].values[:, None] + np.arange(-9, 1)
+        phases = (last * data.RECORD) % period[:, None]
+    else:  # the clean protocol looks just before the exchange
+        phases = period[:, None] - 1
+    return analysis.fit_drift_law(
+        runs["all_squared"].values,
+        runs["learning_rate"].values,
+        runs["num_agents"].values,
+        phases,
+        sync_period=period,
+    )
+
+
+def fig5(runs: xr.Dataset, complete: bool) -> dict:
+    """T13, T14, T17, and with all periods and trials T15 and T16."""
+    free, one = fig5_fit(runs, "free"), fig5_fit(runs, "one")
+    drift = drift_fit(runs)
+    names = [n for n in free.names if n != "intercept"]
+    out = {
+        "T13": several(*(slope(free, n) for n in names), (free.r_squared, None, None)),
+        "T14": several(*(slope(one, n) for n in one.names if n != "intercept")),
+        "T17": several(
+            (drift.r_squared, None, None),
+            (drift.r_squared - drift.power_law.r_squared, None, None),
+        ),
+    }
+    if complete:
+        windows = fig5_windows(runs)
+        period, rate = names[0], names[1]
+        out["T15"] = several(*(slope(windows[k], period) for k in _WINDOWS))
+        least = min(fit.r_squared for fit in windows.values())
+        out["T16"] = several(
+            slope(windows[50], rate), slope(windows[1000], rate), (least, None, None)
+        )
+    return out
+
+
+def fig6(runs: xr.Dataset, fine: xr.Dataset) -> dict:
+    """T18 to T22."""
+    rows = pick(runs, learning_rate=data.SPEEDUP_RATE, sync_period=1)
+    rows = rows.isel(cell=np.flatnonzero(np.isfinite(rows["reached"].values)))
+    flat = speedup_fit(rows)
+    longest = max(data.PERIODS)
+    return {
+        "T18": several(slope(flat), slope(flat, "intercept")),
+        "T19": slope(speedup_fit(speedup_rows(runs, 1))),
+        "T20": slope(speedup_fit(speedup_rows(pick(fine, epsilon=1.0), 1))),
+        "T21": slope(speedup_fit(speedup_rows(runs, longest))),
+        "T22": several(
+            *(slope(speedup_fit(speedup_rows(pick(fine, epsilon=e), longest))) for e in (1.0, 0.0))
+        ),
+    }
+
+
+def fig7(runs: xr.Dataset) -> dict:
+    """T23 and T24."""
+    shifts, costs = [], {}
+    for period in data.PERIODS:
+        rows = speedup_rows(runs, period)
+        if np.all(rows["num_agents"].values == 1):
+            shifts.append((None, None, None))
+            costs[period] = (None, None, None)
+            continue
+        with_cost = speedup_fit(rows, period)
+        costs[period] = slope(with_cost)
+        shifts.append((with_cost["slope"] - speedup_fit(rows)["slope"], None, None))
+    return {"T23": several(*shifts), "T24": several(costs[1], costs[1000], costs[10_000])}
+
+
+def other_mdps(steady: xr.Dataset, times: xr.Dataset) -> dict:
+    """T25."""
+    slopes, speeds = [], []
+    for seed in np.unique(steady["mdp"].values):
+        own = steady.isel(cell=np.flatnonzero(steady["mdp"].values == seed))
+        ratio = own["learning_rate"].values / own["num_agents"].values
+        slopes.append(analysis.loglog(ratio, own["final_squared"].values)["slope"])
+        own = times.isel(cell=np.flatnonzero(times["mdp"].values == seed))
+        speeds.append(speedup_fit(own.isel(cell=np.isfinite(own["reached"].values)))["slope"])
+    middle = analysis.bootstrap_interval(np.asarray(speeds), np.median)
+    return {
+        "T25": several(
+            (min(slopes), None, None),
+            (max(slopes), None, None),
+            (middle.value, middle.low, middle.high),
+        )
+    }
