@@ -9,6 +9,7 @@ import json
 import os
 import pathlib
 import platform
+import re
 import shutil
 import tempfile
 
@@ -16,6 +17,8 @@ import jax
 import xarray as xr
 
 MARK = "fedjax_rl"
+# What `write` and `save` call a file until it is whole.
+_TEMPORARY = re.compile(r"\.(.+\.(json|png|svg|nc|md)|result)\.[a-z0-9_]{8}")
 _PACKAGES = ("jax", "jaxlib", "numpy", "optax", "xarray")
 
 
@@ -122,10 +125,12 @@ def claim(directory, config: dict, resume: bool = False) -> pathlib.Path:
 
 def tidy(directory) -> None:
     """Removes the half-made files that a killed process left in a directory of ours."""
-    for path in pathlib.Path(directory).glob(".*.*"):
-        if path.is_dir() and path.name.startswith(".result."):
+    for path in pathlib.Path(directory).iterdir():
+        if not _TEMPORARY.fullmatch(path.name):
+            continue
+        if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
-        elif path.is_file():
+        else:
             with contextlib.suppress(OSError):
                 path.unlink()
 

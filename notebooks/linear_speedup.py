@@ -15,9 +15,10 @@
 #
 # [![Open In Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/fedjax-rl/fedjax_rl/blob/main/notebooks/linear_speedup.ipynb)
 #
-# N agents each learn a Q-table from their own trajectory and average the tables after every K steps.
-# This notebook measures how much faster they are than one agent, what the averaging costs in bytes,
-# and how the error changes with the learning rate, by differentiating through the whole simulation.
+# N agents each learn a Q-table from their own trajectory and average the tables after every K
+# steps. This notebook measures how much faster they are than one agent, what the averaging costs in
+# bytes, and how the error changes with the learning rate, by differentiating through the whole
+# simulation.
 #
 # The next cell installs `fedjax_rl` where it is missing. A machine with an accelerator comes with a
 # jax whose plugin matches it, and an upgrade of one without the other would lose the device. So the
@@ -89,10 +90,10 @@ SMALL = bool(os.environ.get("FEDJAX_RL_SMALL"))
 # %% [markdown]
 # ## The question, in ten lines
 #
-# A random MDP with four states and three actions; five federations of 1 to 16 agents, two periods, a
-# few seeds. A list sweeps. `learning_rate` is given as a function of N, because that is the claim: N
-# agents average away N times the noise, so they can afford a learning rate N times as large and
-# reach the *same* error in 1/N of the steps.
+# A random MDP with four states and three actions; five federations of 1 to 16 agents, two periods,
+# a few seeds. A list sweeps. `learning_rate` is given as a function of N, because that is the
+# claim: averaging N tables divides the variance of the noise by N, so N agents can afford a
+# learning rate N times as large and reach the *same* error in 1/N of the steps.
 
 # %%
 mdp = frl.envs.random_mdp(seed=0)
@@ -104,32 +105,30 @@ result = frl.sweep(
     seeds=range(2 if SMALL else 6),
     num_steps=100_000,
 )
-result
+print(result)
 
 # %% [markdown]
 # The result is a labelled array: a dimension per list, the learning rate as a coordinate along
-# `num_agents`, errors at 100 moments, and the ledger of what was sent. `error_server` is the squared
-# distance $\|\bar q - q^*\|_F^2$ of the averaged table to the exact solution, which for a tabular MDP
-# is known.
+# `num_agents`, errors at 100 moments, and the ledger of what was sent. `error_server` is the
+# squared distance $\|\bar q - q^*\|_F^2$ of the averaged table to the exact solution, which for a
+# tabular MDP is known.
 #
 # ## The linear speedup
 #
 # For each run, the first recorded time at which the error is below 0.1, against N. The grey line is
-# exactly N times faster; the fitted slope stands in the legend with its interval.
+# exactly N times faster; the fitted slopes stand in the legend.
 
 # %%
 frl.plotting.speedup(result, threshold=0.1)
-plt.show()
 
 # %% [markdown]
 # A slope of -1 on these axes is a linear speedup. With K = 1 the agents talk after every step. With
-# K = 1000 they talk a thousand times less often and lose little, until the larger learning rate of a
-# large federation lets the tables drift apart between two exchanges.
+# K = 1000 they talk a thousand times less often and lose little.
 #
 # ## What does talking buy?
 #
-# Now N = 16 and one learning rate, and only K differs. Each exchange costs 16 tables up and 16 down.
-# The ledger has counted the bytes; the error is the mean of the last half of each run.
+# Now N = 16 and one learning rate, and only K differs. Each exchange costs 16 tables up and 16
+# down. The ledger has counted the bytes; the error is the mean of the last half of each run.
 
 # %%
 periods = [1, 10, 100, 1000] if SMALL else [1, 3, 10, 30, 100, 300, 1000, 3000]
@@ -168,9 +167,9 @@ plt.show()
 # ## A gradient through the simulation
 #
 # `frl.simulate` is one federation as a pure function. With `epsilon=1.0` actions do not depend on
-# the table, so the trajectory stays put when the learning rate moves, and the derivative of the error
-# with respect to it is exact. (With softmax or greedy behaviour it would not be, and `fedjax_rl`
-# refuses.) Averaged over seeds, it is the slope of the expected error.
+# the table, so the trajectory stays put when the learning rate moves, and the derivative of the
+# error with respect to it is exact. (With softmax or greedy behaviour it would not be, and
+# `fedjax_rl` refuses.) Averaged over seeds, it is the slope of the expected error.
 
 # %%
 SEEDS = jnp.arange(16 if SMALL else 256)
@@ -197,7 +196,8 @@ difference = (curve(alpha + h) - curve(alpha - h)) / (2 * h)
 print(f"derivative {slope:.4f}, central difference {difference:.4f}")
 
 # %% [markdown]
-# They agree up to the difference's own error of order $h^2$ and float32 rounding. Drawn as a tangent:
+# They agree up to the difference's own error of order $h^2$ and float32 rounding. Drawn as a
+# tangent:
 
 # %%
 rates = np.geomspace(0.02, 0.6, 8 if SMALL else 16)

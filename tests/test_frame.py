@@ -32,17 +32,16 @@ ROOMS = {
     "streams": set(),
     "results": set(),
     "analysis": set(),
-    "plotting": {"analysis", "results"},
+    "plotting": {"analysis", "results", "envs"},
     "checkpoints": {"federation", "streams"},
     "run": {"federation", "streams"},
     "sweep": {"federation", "streams", "run", "results", "checkpoints"},
     "algorithms": {"federation", "learners", "envs", "networks", "streams"},
 }
+# A message about an unknown name is worded alike everywhere.
+WORDING = ("fedjax_rl.federation.algorithm.check_known",)
 JOINERS = {"studies", "cli", "__init__", "__main__"}
-NAMELESS = {"federation", "learners", "sweep", "run", "results", "checkpoints"} | {
-    "analysis",
-    "plotting",
-}
+NAMELESS = {"federation", "sweep", "run", "results", "checkpoints", "analysis", "plotting"}
 
 
 def block(marker):
@@ -74,6 +73,8 @@ def imports(tree):
             continue
         for name in names:
             parts = name.split(".")
+            if name in WORDING:
+                continue
             if parts[0] == "fedjax_rl" and len(parts) > 1:
                 yield parts[1]
 

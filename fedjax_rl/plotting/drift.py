@@ -1,5 +1,9 @@
 """How the local error grows with the steps between synchronisations."""
 
+# ruff: noqa: RUF001 -- the labels say α and − as the papers do
+
+from collections.abc import Sequence
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -7,6 +11,7 @@ from numpy.typing import ArrayLike
 
 from fedjax_rl.analysis import DriftLaw
 from fedjax_rl.plotting import tidy
+from fedjax_rl.plotting.regressions import colour_bar
 from fedjax_rl.plotting.style import COLUMN, canvas, colour_map, norm, style
 
 
@@ -17,13 +22,13 @@ def drift(
     num_agents: ArrayLike,
     law: DriftLaw | None = None,
     *,
+    phases: ArrayLike | Sequence[ArrayLike] | None = None,
     axes: Axes | None = None,
 ) -> Figure:
     """Steady-state error against (K − 1) α², coloured by K (Fig. 5a of Einhorn 2023).
 
     If the error were a function of (K − 1) α² alone the points would lie on one line. The curves
-    are the drift–saturation law (specification 5.3), one per learning rate, at the phase K − 1,
-    just before a synchronisation.
+    are the drift-saturation law (specification 5.3), one per learning rate.
 
     Args:
         final_sq: [n] steady-state squared distances of the local tables, positive.
@@ -31,13 +36,17 @@ def drift(
         learning_rate: [n] or scalar, α.
         num_agents: [n] or scalar, N.
         law: the law to lay over the points, of `analysis.fit_drift_law`; none by default.
+        phases: [n, P] or n sequences, the steps since the last synchronisation at which each value
+            was measured; the law is averaged over them. By default it is drawn for K − 1, just
+            before a synchronisation, where the error is largest.
         axes: where to draw; new ones by default.
 
     Returns:
         The figure.
 
     Raises:
-        ValueError: if a value is not positive or K is not above 1, for it has no drift.
+        ValueError: if a value is not positive, K is not above 1 (no drift then), or `phases` are
+            given for another number of runs.
     """
     y, period, alpha, agents = np.broadcast_arrays(
         *(
@@ -67,25 +76,31 @@ def drift(
             linewidths=0,
             zorder=3,
         )
-        bar = figure.colorbar(points, ax=axis, pad=0.02, aspect=30)
-        bar.set_label(tidy.words("sync_period"))
-        bar.outline.set_linewidth(0.4)
+        colour_bar(figure, axis, points, tidy.words("sync_period"))
         axis.set_xlabel("(K − 1) α²")
         axis.set_ylabel("steady-state squared distance D²")
         if law is not None:
-            _curves(axis, law, period, alpha, agents)
+            _curves(axis, law, period.ravel(), alpha.ravel(), agents.ravel(), phases)
     return figure
 
 
-def _curves(axis, law, period, alpha, agents):
-    ks = np.geomspace(period.min(), period.max(), 101)
-    pairs = sorted({*zip(alpha.ravel().tolist(), agents.ravel().tolist(), strict=True)})
-    several = len({n for _, n in pairs}) > 1
+def _curves(axis, law, period, alpha, agents, phases):
+    if phases is not None and len(phases) != len(period):
+        raise ValueError(f"phases are given for {len(phases)} runs, final_sq for {len(period)}")
+    pairs = sorted({*zip(alpha.tolist(), agents.tolist(), strict=True)})
+    names = ("learning_rate", "num_agents")[: 1 + (len({n for _, n in pairs}) > 1)]
     for i, (a, n) in enumerate(pairs):
-        x, y = (ks - 1) * a**2, law(a, n, ks - 1)
-        label = "drift–saturation law" if i == 0 else None
+        if phases is None:
+            ks = np.geomspace(period.min(), period.max(), 101)
+            y = law(a, n, ks - 1)
+        else:
+            own = np.flatnonzero((alpha == a) & (agents == n))
+            ks, first = np.unique(period[own], return_index=True)
+            y = np.array([law(a, n, phases[row]).mean() for row in own[first]])
+        x = (ks - 1) * a**2
+        label = "drift-saturation law" if i == 0 else None
         axis.plot(x, y, color="#222222", linewidth=0.8, label=label, zorder=2)
-        text = tidy.tag(("learning_rate", "num_agents")[: 1 + several], (a, n)[: 1 + several])
+        text = tidy.tag(names, (a, n)[: len(names)])
         axis.annotate(
             text if i == 0 else text.removeprefix("α = "),
             (x[-1], y[-1]),

@@ -1,19 +1,23 @@
 """Fitted straight lines between logarithms, one at a time, in grids and window by window."""
 
+# ruff: noqa: RUF001 -- the labels say α and − as the papers do
+
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogFormatter, NullFormatter, ScalarFormatter
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
 from numpy.typing import ArrayLike
 
 from fedjax_rl.analysis import Fit, loglog
 from fedjax_rl.plotting import tidy
 from fedjax_rl.plotting.style import (
     COLUMN,
-    GREY,
     OKABE_ITO,
     PAGE,
     RED,
@@ -80,9 +84,7 @@ def regression(
             shade = {"c": colour, "cmap": colour_map(), "norm": norm(colour)}
         points = axis.scatter(x, y, s=13, alpha=0.8, linewidths=0, zorder=3, **shade)
         if colour is not None:
-            bar = figure.colorbar(points, ax=axis, pad=0.02, aspect=30)
-            bar.set_label(colour_label)
-            bar.outline.set_linewidth(0.4)
+            colour_bar(figure, axis, points, colour_label)
         band(axis, x, fit, base, color="#222222", label="fit, 95 % band")
         if reference is not None:
             middle = float(np.exp(np.log(x).mean()))
@@ -113,7 +115,8 @@ def regression(
         axis.set_xlabel(x_label)
         axis.set_ylabel(y_label)
         axis.set_title(title)
-        plain_ticks(axis, base)
+        ticks(axis.xaxis, base, x)
+        ticks(axis.yaxis, base)
     return figure
 
 
@@ -209,7 +212,7 @@ def coefficients(
                     label="published",
                 )
             axis.set_ylabel(label)
-            plain_ticks(axis, 10.0, only="x")
+            ticks(axis.xaxis, 10.0)
         flat[-1].set_xlabel("largest K of the window")
         if published:
             flat[1].legend(loc="best")
@@ -227,7 +230,7 @@ def band(axis: Axes, x: np.ndarray, fit: Fit, base: float, *, label: str, **opti
 
 def summary(fit: Fit, name: str = "slope") -> str:
     """Slope ± standard error, R² where there is one, and the number of points."""
-    lines = [f"slope {_signed(fit[name])} ± {fit.standard_error(name):.3f}"]
+    lines = [slope(fit, name)]
     size = f"n = {fit.num_observations}"
     if fit.num_censored:
         size += f" ({fit.num_censored} censored)"
@@ -235,20 +238,42 @@ def summary(fit: Fit, name: str = "slope") -> str:
     return "\n".join(lines)
 
 
-def plain_ticks(axis: Axes, base: float, only: str = "xy") -> None:
-    """Logarithmic axes of less than a decade or so say 3000 rather than 3 × 10³ or nothing."""
-    for letter in only:
-        scale = getattr(axis, f"{letter}axis")
-        low, high = sorted(getattr(axis, f"get_{letter}lim")())
-        if low > 0 and high / low < base**1.3:
-            scale.set_minor_formatter(LogFormatter(base, minor_thresholds=(2, 0.5)))
-            scale.set_major_formatter(ScalarFormatter())
-        else:
-            scale.set_minor_formatter(NullFormatter())
+def colour_bar(figure: Figure, axis: Axes, points: ScalarMappable, label: str) -> None:
+    """Draws the bar that says what the colours of points mean."""
+    bar = figure.colorbar(points, ax=axis, pad=0.02, aspect=30)
+    bar.set_label(label)
+    bar.outline.set_linewidth(0.4)
+    bar.solids.set_alpha(1)  # the points are translucent, their meaning is not
+    if isinstance(points.norm, LogNorm):
+        ticks(bar.ax.yaxis, 10.0)
 
 
-def _signed(value: float) -> str:
-    return f"{value:.3f}".replace("-", "−")
+def ticks(axis: Axis, base: float, values: ArrayLike = ()) -> None:
+    """Ticks of a logarithmic axis: at the values where they are few, readable on a short axis.
+
+    Args:
+        axis: such as `axes.xaxis`, with its final limits.
+        base: of its logarithm.
+        values: what was measured there; up to eight of them, well apart, get a tick each.
+    """
+    low, high = sorted(axis.get_view_interval())
+    span = np.log(high / low)
+    found = np.unique(values)
+    if 1 < len(found) <= 8 and np.diff(np.log(found)).min() > 0.08 * span:
+        axis.set_major_locator(FixedLocator(found))
+        axis.set_minor_locator(NullLocator())
+    elif span < 2.2 * np.log(10) and base == 10:
+        # matplotlib labels powers of ten only, of which there may be one or none here.
+        axis.set_major_locator(LogLocator(base, subs=(1, 2, 5)))
+    else:
+        return
+    axis.set_major_formatter(FuncFormatter(lambda x, _: tidy.number(x)))
+    axis.set_minor_formatter(NullFormatter())
+
+
+def slope(fit: Fit, name: str = "slope") -> str:
+    """A coefficient and its standard error, as the legends have it."""
+    return f"slope {fit[name]:.3f} ± {fit.standard_error(name):.3f}".replace("-", "−")
 
 
 def _positive(name: str, values: ArrayLike) -> np.ndarray:

@@ -4,15 +4,13 @@ import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from fedjax_rl.analysis import Fit, ThresholdTime, loglog, time_to_threshold, tobit
 from fedjax_rl.plotting import tidy
-from fedjax_rl.plotting.regressions import band, plain_ticks
+from fedjax_rl.plotting.regressions import band, slope, ticks
 from fedjax_rl.plotting.style import COLUMN, GREY, MARKERS, canvas, colours, style
 
-DODGE = 0.035  # part of a step between neighbouring numbers of agents
-JITTER = 0.02
+DODGE, SPREAD = 0.14, 0.5  # of lines, of all of them: parts of a step from one N to the next
 
 
 def speedup(
@@ -67,34 +65,34 @@ def speedup(
         figure, (axis,) = canvas(axes, (COLUMN * 1.35, 3.3))
         axis.set_xscale("log", base=base)
         axis.set_yscale("log", base=base)
+        fits = []
         palette = colours([label[0] if len(label) == 1 else str(label) for label, _ in found])
         steps = np.diff(np.log(tidy.unique(agents)))
         step = float(steps.min()) if steps.size else 1.0
         for i, ((label, member), colour) in enumerate(zip(found, palette, strict=True)):
-            side = (i - (len(found) - 1) / 2) * DODGE * step
-            _points(axis, agents, reached, member, side, JITTER * step, colour, MARKERS[i % 7])
+            width = min(DODGE, SPREAD / len(found)) * step
+            side = (i - (len(found) - 1) / 2) * width
+            marker = MARKERS[i % len(MARKERS)]
+            _points(axis, agents, reached, member, side, 0.4 * width, colour, marker)
             fit = _fit(agents[member], reached, member, base)
             text = tidy.tag(names, label) + ": " if names else ""
             if fit is None:
                 axis.plot([], [], color=colour, label=f"{text}no slope")
                 continue
-            text += f"slope {_slope(fit)}"
-            band(axis, agents[member], fit, base, color=colour, label=text)
-        _ideal(axis, agents, reached, base)
+            band(axis, agents[member], fit, base, color=colour, label=text + slope(fit))
+            fits.append(fit)
+        _ideal(axis, agents, reached, fits, base)
         if reached.censored.any():
             axis.plot(
-                [], [], "^", color=GREY, markerfacecolor="none", label="not reached (at its end)"
+                [], [], "^", color=GREY, markerfacecolor="none", label="not reached by its end"
             )
-        values = tidy.unique(agents)
-        axis.xaxis.set_major_locator(FixedLocator(values))
-        axis.xaxis.set_minor_locator(NullLocator())
-        axis.xaxis.set_major_formatter(FuncFormatter(lambda x, _: tidy.number(x)))
-        plain_ticks(axis, base, only="y")
+        ticks(axis.xaxis, base, agents)
+        ticks(axis.yaxis, base)
         sign = ">" if above else "<"
         axis.set_xlabel(tidy.words("num_agents"))
         axis.set_ylabel(f"steps of an agent until the value {sign} {tidy.number(threshold)}")
         axis.set_title(tidy.words(metric, result), fontsize=8)
-        axis.legend(loc="lower left")
+        axis.legend(loc="lower left", title="slope ± se, 95 % band", title_fontsize=7)
         lost = int(table.diverged.sum())
         if lost:
             axis.text(
@@ -149,16 +147,15 @@ def _fit(agents: np.ndarray, reached: ThresholdTime, member, base: float) -> Fit
         return None
 
 
-def _ideal(axis, agents: np.ndarray, reached: ThresholdTime, base: float) -> None:
-    """The line of linear speedup, 1 / N, from the median of the fewest agents."""
-    first = agents == agents.min()
-    time = np.median(reached.time_or_limit[first])
+def _ideal(axis, agents, reached: ThresholdTime, fits: list[Fit], base: float) -> None:
+    """The line of linear speedup, 1 / N, from where the first fit or else the runs start."""
     ends = np.array([agents.min(), agents.max()])
-    if ends[0] < ends[1]:
-        axis.plot(
-            ends, time * ends[0] / ends, color=GREY, linestyle="--", linewidth=1, label="ideal, 1/N"
-        )
-
-
-def _slope(fit: Fit) -> str:
-    return f"{fit['slope']:.3f} ± {fit.standard_error('slope'):.3f}".replace("-", "−")
+    if ends[0] == ends[1]:
+        return
+    if fits:
+        # Not the median of the runs, which is their end where most never got there.
+        start = base ** fits[0].predict([np.log(ends[0]) / np.log(base)])[0][0]
+    else:
+        start = np.median(reached.time_or_limit[agents == ends[0]])
+    line = start * ends[0] / ends
+    axis.plot(ends, line, color="black", dashes=(3, 3), linewidth=1, zorder=5, label="ideal, 1/N")

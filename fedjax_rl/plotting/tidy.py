@@ -1,5 +1,7 @@
 """From a labelled result to rows: one run a row, whether swept on a grid or listed cell by cell."""
 
+# ruff: noqa: RUF001 -- the labels say α and − as the papers do
+
 import dataclasses
 import itertools
 from collections.abc import Sequence
@@ -48,7 +50,7 @@ class Rows:
 
     @property
     def ends(self) -> np.ndarray:
-        """int [R], records up to the last finite one, at least 1: a stopped run is padded."""
+        """Records up to the last finite one, at least 1: a stopped run is padded; int [R]."""
         finite = np.isfinite(self.values)
         length = finite.shape[-1] - finite[:, ::-1].argmax(axis=-1)
         return np.where(finite.any(axis=-1), length, 1)
@@ -145,11 +147,23 @@ def tag(names: Sequence[str], values: Sequence) -> str:
     return ", ".join(f"{s} = {number(v)}" for s, v in zip(symbols, values, strict=True))
 
 
-def number(value) -> str:
-    """A value in a legend or on a tick: short, and a word stays a word."""
+def number(value, digits: int = 6) -> str:
+    """A number in few letters: true minus sign, groups of three from five digits on.
+
+    Args:
+        value: a number; a word or a truth value stays what it is.
+        digits: significant digits of what is not whole.
+    """
     if isinstance(value, bool | np.bool_ | str):
         return str(value)
-    return "∞" if np.isinf(value) else f"{value:,.6g}".replace(",", "\u2009").replace("-", "\u2212")
+    value = float(value)
+    if not np.isfinite(value):
+        return {np.inf: "∞", -np.inf: "−∞"}.get(value, "NaN")
+    if value.is_integer() and abs(value) < 1e15:
+        text = f"{value:,.0f}" if abs(value) >= 1e4 else f"{value:.0f}"
+    else:
+        text = f"{value:.{digits}g}"
+    return text.replace(",", "\u2009").replace("-", "−")
 
 
 def _coordinates(variable: xr.DataArray, dims: list[str]) -> dict[str, xr.DataArray]:
