@@ -1,8 +1,8 @@
 """Federated Q-learning five times: fedjax_rl, its bare kernel, and what one writes instead.
 
-Every peer is a function `(case) -> Program`. They learn the same MDP with the same step sizes,
-periods and behaviour, in float32, on random numbers of their own; `disagreement` compares what
-they learned.
+Every row is a function `(case, num_steps) -> Program`, with the number of steps to be timed for
+those whose program depends on it. They learn the same MDP with the same step sizes, periods and
+behaviour, in float32, on random numbers of their own; `agreements` compares what they learned.
 """
 
 from __future__ import annotations
@@ -110,6 +110,70 @@ class Program(NamedTuple):
     compile_seconds: float
 
 
+# Steps of one call, by row: rates are per agent-step, so the slow ones run fewer.
+STEPS = {"fedjax_rl": 20_000, "kernel": 20_000, "numba": 10_000, "numpy": 2_000, "naive_jax": 2_000}
+CHECK_STEPS = 2_000
+
+
+def steps(row: str, case: Case, scale: float) -> int:
+    """Steps of a call: those of the row times `scale`, in whole rounds of every pack."""
+    whole = max(pack.period for pack in case.packs)
+    return max(1, round(STEPS[row] * scale / whole)) * whole
+
+
+class Agreement(NamedTuple):
+    """One quantity of one group of federations, learned by two rows.
+
+    Attributes:
+      what: the group and the quantity.
+      expected: its mean over the federations in the row compared with.
+      found: in the other one.
+      standard_errors: of the difference, how many it is.
+    """
+
+    what: str
+    expected: float
+    found: float
+    standard_errors: float
+
+    @property
+    def holds(self) -> bool:
+        """Within 5 standard errors: about 200 comparisons are made, from samples of 16 up."""
+        return abs(self.standard_errors) <= 5
+
+
+def agreements(case: Case, expected: list, found: list) -> list[Agreement]:
+    """Compares what two rows learned: mean D^2 of the servers and of the agents, by N and K.
+
+    Args:
+      case: what was run, by both for the same number of steps.
+      expected: tables of each pack, [A, S*U].
+      found: of the other row.
+    """
+
+    def errors(tables, start, end, federations, agents):
+        own = np.asarray(tables[start:end], np.float64).reshape(federations, agents, S * U)
+        server = np.sum((own.mean(1) - OPTIMAL) ** 2, -1)
+        return {"server": server, "agents": np.sum((own - OPTIMAL) ** 2, -1).mean(1)}
+
+    out = []
+    for pack, one, other in zip(case.packs, expected, found, strict=True):
+        for group in pack.slices():
+            pairs = errors(one, *group), errors(other, *group)
+            for name in pairs[0]:
+                a, b = pairs[0][name], pairs[1][name]
+                error = np.sqrt((a.var(ddof=1) + b.var(ddof=1)) / len(a))
+                out.append(
+                    Agreement(
+                        f"N={group[3]} K={pack.period} {name}",
+                        float(a.mean()),
+                        float(b.mean()),
+                        float((b.mean() - a.mean()) / error) if np.isfinite(b).all() else np.inf,
+                    )
+                )
+    return out
+
+
 # --- fedjax_rl -----------------------------------------------------------------------------------
 
 
@@ -138,7 +202,7 @@ def _centred(tables, params) -> np.ndarray:
     return np.stack([np.asarray(x) for x in tables], -1) + np.asarray(params.shared["offset"])
 
 
-def engine(case: Case) -> Program:
+def engine(case: Case, num_steps: int) -> Program:
     """The package as a sweep runs it: local steps, exchange, ledger, one program for every K."""
     seconds, program, ready = 0.0, None, []
     for pack in case.packs:
@@ -168,7 +232,7 @@ def engine(case: Case) -> Program:
     return Program(run, tables, seconds)
 
 
-def kernel(case: Case) -> Program:
+def kernel(case: Case, num_steps: int) -> Program:
     """The learner's kernel alone, vmapped, and a mean by reshape: what the engine adds to."""
     epsilon_one = case.epsilon == 1.0
     shape = q_learning.Shape(S, U, tuple(MDP.reward.shape))
@@ -234,7 +298,7 @@ def kernel(case: Case) -> Program:
 # --- what one writes first in JAX ----------------------------------------------------------------
 
 
-def naive_jax(case: Case) -> Program:
+def naive_jax(case: Case, num_steps: int) -> Program:
     """A scan over steps, vmapped over agents and federations, that reads like the pseudo-code."""
     logits = jnp.log(jnp.asarray(MDP.transition, jnp.float32))
     reward = jnp.asarray(REWARD)
@@ -281,6 +345,7 @@ def naive_jax(case: Case) -> Program:
     total = 0.0
 
     def get(period, keys, rates, agents, num_steps):
+        """The program of a group; another number of steps is another one."""
         nonlocal total
         at = (period, agents, num_steps)
         if at not in compiled:
@@ -302,17 +367,16 @@ def naive_jax(case: Case) -> Program:
             np.concatenate([np.asarray(x).reshape(-1, S * U) for x in groups]) for groups in packs
         ]
 
-    steps = STEPS["naive_jax"](case)
     for period, groups in ready:
         for group in groups:
-            get(period, *group, steps)
+            get(period, *group, num_steps)
     return Program(run, tables, total)
 
 
 # --- NumPy ---------------------------------------------------------------------------------------
 
 
-def numpy_loop(case: Case) -> Program:
+def numpy_loop(case: Case, num_steps: int) -> Program:
     """A Python loop over steps; each is array code over all agents of a pack."""
     bounds = [np.ascontiguousarray(column, np.float32) for column in CUMULATIVE.T]
     discount, epsilon = np.float32(DISCOUNT), np.float32(case.epsilon)
@@ -369,6 +433,10 @@ def numpy_loop(case: Case) -> Program:
 _jit = functools.partial(numba.njit, fastmath=True, error_model="numpy", inline="always")
 
 
+# Unsigned indices need no test for being negative; worth a tenth.
+_ONE, _TWO, _THREE = np.uintp(1), np.uintp(2), np.uintp(3)
+
+
 @_jit
 def _next_word(word):
     """Splitmix64 (Steele, Lea and Flood 2014): next counter, and 64 random bits of it."""
@@ -393,11 +461,11 @@ def _exp(x):
 @_jit
 def _refresh(policy, weight, s, epsilon):
     """Cumulative probabilities of the first two actions in state s, from the exponentials."""
-    x, y, z = weight[s * 3], weight[s * 3 + 1], weight[s * 3 + 2]
+    x, y, z = weight[s * _THREE], weight[s * _THREE + _ONE], weight[s * _THREE + _TWO]
     explore = epsilon * np.float32(1 / 3)
     scale = (np.float32(1) - epsilon) / (x + y + z)
-    policy[s * 2] = explore + scale * x
-    policy[s * 2 + 1] = explore + explore + scale * (x + y)
+    policy[s * _TWO] = explore + scale * x
+    policy[s * _TWO + _ONE] = explore + explore + scale * (x + y)
 
 
 def _numba_loop(softmax: bool):
@@ -411,7 +479,7 @@ def _numba_loop(softmax: bool):
     @numba.njit(fastmath=True, error_model="numpy")
     def learn(q, sizes, rates, period, num_steps, seed, bounds, reward, discount, epsilon):
         largest = sizes.max()
-        states = np.zeros(largest, np.intp)
+        states = np.zeros(largest, np.uintp)
         words = np.zeros(largest, np.uint64)
         mean = np.empty(12, np.float32)
         weights = np.ones((largest, 12), np.float32)
@@ -426,7 +494,7 @@ def _numba_loop(softmax: bool):
                 if softmax:
                     weights[i] = 1
                     for s in range(4):
-                        _refresh(policies[i], weights[i], s, epsilon)
+                        _refresh(policies[i], weights[i], np.uintp(s), epsilon)
             done = 0
             while done < num_steps:
                 steps = min(period, num_steps - done)
@@ -439,15 +507,15 @@ def _numba_loop(softmax: bool):
                         low = np.uint32(bits) >> np.uint32(1)
                         if softmax:
                             level = np.float32(np.int64(high)) * np.float32(2.0**-32)
-                            a = np.intp(level >= policy[s * 2])
-                            a += np.intp(level >= policy[s * 2 + 1])
+                            a = np.uintp(level >= policy[s * _TWO])
+                            a += np.uintp(level >= policy[s * _TWO + _ONE])
                         else:
-                            a = np.intp((high * np.uint64(3)) >> np.uint64(32))
-                        before, sa = s, s * 3 + a
-                        s = np.intp(low >= bounds[sa, 0])
-                        s += np.intp(low >= bounds[sa, 1])
-                        s += np.intp(low >= bounds[sa, 2])
-                        best = max(table[s * 3], table[s * 3 + 1], table[s * 3 + 2])
+                            a = np.uintp((high * np.uint64(3)) >> np.uint64(32))
+                        before, sa = s, s * _THREE + a
+                        s = np.uintp(low >= bounds[sa, 0])
+                        s += np.uintp(low >= bounds[sa, 1])
+                        s += np.uintp(low >= bounds[sa, 2])
+                        best = max(table[s * _THREE], table[s * _THREE + _ONE], table[s * _THREE + _TWO])
                         old = table[sa]
                         table[sa] = old + rate * (reward[s] + discount * best - old)
                         if softmax:
@@ -469,7 +537,7 @@ def _numba_loop(softmax: bool):
                         for j in range(12):
                             weights[0, j] = _exp(mean[j])
                         for s in range(4):
-                            _refresh(policies[0], weights[0], s, epsilon)
+                            _refresh(policies[0], weights[0], np.uintp(s), epsilon)
                         for i in range(1, members):
                             weights[i] = weights[0]
                             policies[i] = policies[0]
@@ -478,7 +546,7 @@ def _numba_loop(softmax: bool):
     return learn
 
 
-def numba_loop(case: Case) -> Program:
+def numba_loop(case: Case, num_steps: int) -> Program:
     """Scalar loops on one thread; an agent takes its K steps with its table in the cache."""
     start = time.perf_counter()
     learn = _numba_loop(case.epsilon < 1.0)
@@ -507,7 +575,7 @@ def numba_loop(case: Case) -> Program:
     return Program(run, list, time.perf_counter() - start)
 
 
-PEERS: dict[str, Callable[[Case], Program]] = {
+ROWS: dict[str, Callable[[Case, int], Program]] = {
     "fedjax_rl": engine,
     "kernel": kernel,
     "numba": numba_loop,

@@ -198,6 +198,20 @@ def show(content: dict, subject: str) -> None:
         )
 
 
+def show_plain(content: dict) -> None:
+    """Prints a table of rows that are not compared case by case."""
+    table = Table(title=f"{content['case']} on {content['device']}")
+    columns = ("median", "low", "high", "compile_seconds")
+    for column in ("row", *columns, "peak MB"):
+        table.add_column(column, justify="left" if column == "row" else "right")
+    for row in content["rows"]:
+        numbers = (f"{row[column]:.1f}" for column in columns)
+        table.add_row(row["name"], *numbers, f"{row['peak_bytes'] / 1e6:.0f}")
+    console = Console()
+    console.print(table)
+    console.print(content["rows"][0]["unit"])
+
+
 def _cell(numbers: dict, lead: dict, row: dict, case: str | None) -> str:
     text = f"{numbers['median'] / 1e6:.1f}"
     if row is lead:

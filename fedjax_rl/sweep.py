@@ -231,7 +231,7 @@ def _jobs(algorithm, cells, recording, metrics, devices, chunk, stop):
     periods, unique, index, late = [], {}, [], set()
     for i, (cell, own) in enumerate(zip(cells, variants, strict=True)):
         period = int(own.config.sync_period)
-        if period > length:
+        if period > length and cell.num_agents > 1:
             late.add(period)
         # A federation of one never exchanges, so cells that differ in the period are one run.
         period = int(NEVER) if cell.num_agents == 1 else min(period, int(NEVER))

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from fedjax_rl.federation.population import Population, _column, select
@@ -48,7 +49,7 @@ def mean(population: Population, message, sent=None, weight=None) -> Total:
         return Total(population.mean(message), None)
     if weight is None:
         weight = jnp.ones(population.num_agents, jax.tree.leaves(message)[0].dtype)
-    if not isinstance(weight, jax.Array):
+    if not isinstance(weight, jax.Array | np.ndarray):
         weights = weight
     else:
         weights = jax.tree.map(lambda x: _column(weight, x).astype(x.dtype), message)

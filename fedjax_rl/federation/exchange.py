@@ -23,6 +23,7 @@ algorithm decided their types:
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -136,16 +137,41 @@ def exchange(
       The state after. A federation of one has nobody to talk to: it exchanges with itself,
       which the ledger does not count.
     """
+    costs = _costs(population, link, params, state)
+    state, sent = _trip(population, link, params, state, due)
+    happened = jnp.asarray(population.sizes > 1)
+    happened = happened if due is None else happened & due
+    if sent is None:
+        messages = jnp.asarray(population.sizes)
+    else:
+        messages = population.sum(sent.astype(jnp.int32))
+    messages = jnp.where(happened, messages, 0).astype(jnp.uint32)
+    return _charge(state, costs, happened.astype(jnp.uint32), messages)
+
+
+def _charge(state: State, costs, happened, *messages) -> State:
+    """The ledger after so many exchanges [F] with so many messages (a product of [F])."""
+    spent = state.ledger.add(ledgers.line(communications=1), happened).add(costs, *messages)
+    return dataclasses.replace(state, ledger=spent)
+
+
+def _outgoing(population, link, params, state):
+    """What the uplink makes of the messages: (messages [A, ...], sent, memory)."""
     message = per_agent(link.message, population, params, state.agents)
-    sent, memory = None, state.uplink_memory
-    if link.uplink.send is not None:
-        streams = jax.vmap(lambda key: jax.random.fold_in(key, UPLINK_STREAM))(state.keys)
-        keys = jax.vmap(jax.random.fold_in, in_axes=(0, None))(streams, state.time)
+    if link.uplink.send is None:
+        return message, None, state.uplink_memory
+    streams = jax.vmap(lambda key: jax.random.fold_in(key, UPLINK_STREAM))(state.keys)
+    keys = jax.vmap(jax.random.fold_in, in_axes=(0, None))(streams, state.time)
 
-        def send(key, message, memory, params):
-            return link.uplink.send(key, message, memory, params)
+    def send(key, message, memory, params):
+        return link.uplink.send(key, message, memory, params)
 
-        message, sent, memory = per_agent(send, population, params, keys, message, memory)
+    return per_agent(send, population, params, keys, message, state.uplink_memory)
+
+
+def _trip(population, link, params, state, due):
+    """An exchange not yet in the ledger: the state after, and who sent."""
+    message, sent, memory = _outgoing(population, link, params, state)
     weight = link.weight(population, state.agents, params)
     total, present = link.aggregate(population, message, sent, weight)
     server, server_memory = jax.vmap(link.server.step)(state.server, state.server_memory, total)
@@ -165,44 +191,32 @@ def exchange(
         memory = select(here, memory, state.uplink_memory)
     if takes_part is not None:
         agents = select(takes_part, agents, state.agents)
-    return dataclasses.replace(
+    state = dataclasses.replace(
         state,
         agents=agents,
         server=server,
         server_memory=server_memory,
         uplink_memory=memory,
-        ledger=_count(population, state.ledger, message, broadcast, sent, due),
     )
+    return state, sent
 
 
-def _count(population, ledger, message, broadcast, sent, due) -> ledgers.Ledger:
-    """The ledger after one more exchange: messages [A, ...] up, broadcasts [F, ...] down."""
-    up, down = (
-        jax.eval_shape(lambda tree: jax.tree.map(lambda x: x[0], tree), tree)
-        for tree in (message, broadcast)
+def _costs(population, link, params, state) -> jax.Array:
+    """What one message up and its answer down cost, a line of the ledger."""
+
+    def one(tree):
+        return jax.tree.map(lambda x: x[0], tree)
+
+    up = jax.eval_shape(lambda s: one(_outgoing(population, link, params, s)[0]), state)
+    down = jax.eval_shape(lambda s: one(jax.vmap(link.broadcast)(s.server)), state)
+    return ledgers.line(
+        messages_up=1,
+        messages_down=1,
+        floats_up=ledgers.tree_floats(up),
+        floats_down=ledgers.tree_floats(down),
+        bytes_up=ledgers.tree_bytes(up),
+        bytes_down=ledgers.tree_bytes(down),
     )
-    several = jnp.asarray(population.sizes > 1)
-    happened = several if due is None else several & due
-    if sent is None:
-        messages = jnp.asarray(population.sizes)
-    else:
-        messages = population.sum(sent.astype(jnp.int32))
-    messages = jnp.where(happened, messages, 0).astype(jnp.uint32)
-    costs = {"messages": (1, 1)}
-    for name, measure in (("floats", ledgers.tree_floats), ("bytes", ledgers.tree_bytes)):
-        costs[name] = measure(up), measure(down)
-    each = {
-        f"{name}_{way}": jnp.uint32(cost)
-        for name, pair in costs.items()
-        for way, cost in zip(("up", "down"), pair, strict=True)
-    }
-    amounts = {name: messages * cost for name, cost in each.items()}
-    count, high = population.num_federations, None
-    if int(population.sizes.max()) * max(costs["bytes"]) >= 2**32:
-        high = ledgers.entries(
-            count, **{name: ledgers.high_word(messages, cost) for name, cost in each.items()}
-        )
-    return ledger.add(ledgers.entries(count, communications=happened, **amounts), high)
 
 
 class Periodic(NamedTuple):
@@ -230,34 +244,29 @@ def periodic(local: Callable, link: Exchange) -> Periodic:
     """
 
     def work(population, params, state, num_steps):
-        def function(key, agent, params, time, num_steps):
-            return local(key, agent, params, time, num_steps)
-
-        if isinstance(num_steps, int):  # a static trip count stays static under vmap
-            def function(key, agent, params, time, n=num_steps):
-                return local(key, agent, params, time, n)
-
-            fixed = (state.time,)
+        if isinstance(num_steps, int):  # a static trip count must not pass through vmap
+            function, fixed = functools.partial(local, num_steps=num_steps), (state.time,)
         else:
-            fixed = (state.time, num_steps)
+            function, fixed = local, (state.time, num_steps)
         agents = per_agent(function, population, params, state.keys, state.agents, fixed=fixed)
-        num_steps = jnp.uint32(num_steps)
-        sizes, count = jnp.asarray(population.sizes).astype(jnp.uint32), population.num_federations
-        # Between two records of a long run a large federation makes more than 2^32 steps.
-        spent = state.ledger.add(
-            ledgers.entries(count, env_steps=sizes * num_steps),
-            ledgers.entries(count, env_steps=ledgers.high_word(sizes, num_steps)),
-        )
         return dataclasses.replace(
-            state, agents=agents, time=state.time + num_steps, ledger=spent
+            state, agents=agents, time=state.time + jnp.uint32(num_steps)
         )
+
+    def spent(population, state, num_steps):
+        """The state with the environment steps of every agent in the ledger."""
+        sizes = jnp.asarray(population.sizes).astype(jnp.uint32)
+        steps = jnp.broadcast_to(jnp.uint32(num_steps), sizes.shape)
+        spent = state.ledger.add(ledgers.line(env_steps=1), sizes, steps)
+        return dataclasses.replace(state, ledger=spent)
 
     def round_(population, params, state, period):
-        return exchange(population, link, params, work(population, params, state, period))
+        state = spent(population, work(population, params, state, period), period)
+        return exchange(population, link, params, state)
 
     def advance(population, params, state, num_steps):
         period = {**params.shared, **params.federation}["sync_period"]
-        end = state.time + jnp.uint32(num_steps)
+        start, end = state.time, state.time + jnp.uint32(num_steps)
 
         def left(time):
             """Steps until the next exchange of each federation; counts down to 1, never 0."""
@@ -269,9 +278,20 @@ def periodic(local: Callable, link: Exchange) -> Periodic:
         def body(state):
             state = work(population, params, state, jnp.min(left(state.time)))
             due = None if period.ndim == 0 else state.time % period == 0
+            if link.uplink.send is None:
+                return _trip(population, link, params, state, due)[0]
             return exchange(population, link, params, state, due)
 
-        state = jax.lax.while_loop(go_on, body, state)
-        return work(population, params, state, end - state.time)
+        # Where everybody sends, an exchange always costs the same. It is then charged once at
+        # the end rather than in the loop, which matters where an exchange follows every step.
+        after = jax.lax.while_loop(go_on, body, state)
+        after = spent(population, work(population, params, after, end - after.time), num_steps)
+        if link.uplink.send is None:
+            sizes = jnp.asarray(population.sizes).astype(jnp.uint32)
+            times = jnp.broadcast_to(end // period - start // period, sizes.shape)
+            times = jnp.where(sizes > 1, times, 0)
+            costs = _costs(population, link, params, state)
+            after = _charge(after, costs, times, times, sizes)
+        return after
 
     return Periodic(round_, advance)

@@ -40,11 +40,19 @@ class Ledger:
     low: jax.Array
     high: jax.Array
 
-    def add(self, amounts: jax.Array, high: jax.Array | None = None) -> Ledger:
-        """Adds `amounts`, uint32 [F, C], each below 2^32, or above it with their `high` words."""
-        low = self.low + amounts
-        carry = (low < amounts).astype(jnp.uint32)
-        return Ledger(low, self.high + carry if high is None else self.high + carry + high)
+    def add(self, each: jax.Array, *times) -> Ledger:
+        """Adds the line `each`, uint32 [C], as often as the product of `times` says.
+
+        Args:
+          each: what happens once, from `line`.
+          *times: one or two factors, uint32 [F]; their product with an entry may pass 2^32.
+        """
+        first, second = (*times, jnp.ones_like(times[0]))[:2]
+        count, count_high = wide_product(first, second)
+        more, carried = wide_product(each[None, :], count[:, None])
+        carried = carried + each[None, :] * count_high[:, None]
+        low = self.low + more
+        return Ledger(low, self.high + carried + (low < more).astype(jnp.uint32))
 
     def totals(self) -> dict[str, np.ndarray]:
         """The counters on the host, int64 [F] by name."""
@@ -53,29 +61,26 @@ class Ledger:
         return {name: both[..., c] for c, name in enumerate(COLUMNS)}
 
 
+def wide_product(a: jax.Array, b: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Low and high words of the 64-bit product of two uint32 arrays that broadcast."""
+    half, mask = jnp.uint32(16), jnp.uint32(0xFFFF)
+    a, b = jnp.broadcast_arrays(a, b)
+    a0, a1, b0, b1 = a & mask, a >> half, b & mask, b >> half
+    low, cross, other = a0 * b0, a1 * b0, a0 * b1
+    middle = (low >> half) + (cross & mask) + (other & mask)
+    high = a1 * b1 + (cross >> half) + (other >> half) + (middle >> half)
+    return (low & mask) | (middle << half), high
+
+
 def ledger(num_federations: int) -> Ledger:
     """An empty ledger for `num_federations` federations."""
     zeros = jnp.zeros((num_federations, len(COLUMNS)), jnp.uint32)
     return Ledger(zeros, zeros)
 
 
-def entries(num_federations: int, **amounts) -> jax.Array:
-    """One line of the ledger, uint32 [F, C]: the named columns, each a number or [F]."""
-    columns = [
-        jnp.broadcast_to(jnp.asarray(amounts.get(name, 0)).astype(jnp.uint32), (num_federations,))
-        for name in COLUMNS
-    ]
-    return jnp.stack(columns, axis=-1)
-
-
-def high_word(a: jax.Array, b: jax.Array) -> jax.Array:
-    """The upper 32 bits of the products `a b` of uint32 numbers; `a * b` are the lower ones."""
-    half, mask = jnp.uint32(16), jnp.uint32(0xFFFF)
-    (al, ah), (bl, bh) = ((x & mask, x >> half) for x in (a, b))
-    # No intermediate passes 2^32: (2^16 - 1)^2 + 2^16 - 1 < 2^32.
-    inner = ah * bl + (al * bl >> half)
-    outer = al * bh + (inner & mask)
-    return ah * bh + (inner >> half) + (outer >> half)
+def line(**amounts: int) -> jax.Array:
+    """What something costs once, uint32 [C]: the named columns, the others zero."""
+    return jnp.asarray([amounts.get(name, 0) for name in COLUMNS], jnp.uint32)
 
 
 def tree_floats(tree) -> int:

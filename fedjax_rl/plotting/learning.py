@@ -6,6 +6,7 @@ import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
 
 from fedjax_rl.analysis import tail_mean
 from fedjax_rl.plotting import tidy
@@ -44,8 +45,7 @@ def learning_curves(
         ValueError: for an unknown variable or property (naming the nearest), a wrong number of
             axes, or a result without a positive value.
     """
-    several = curves if isinstance(curves, Mapping) and not isinstance(curves, xr.Dataset) else None
-    panels = dict(several) if several is not None else {"": curves}
+    panels = {"": curves} if isinstance(curves, xr.Dataset) else dict(curves)
     if not panels:
         raise ValueError("curves is empty; at least one result is needed")
     columns = 1 if len(panels) == 1 else 2
@@ -56,21 +56,37 @@ def learning_curves(
         wanted = len(panels) if axes is not None else height * columns
         shape = (1, wanted) if axes is not None else (height, columns)
         figure, flat = canvas(axes, size, *shape, **share)
+        limits = []
         for axis, (title, result) in zip(flat, panels.items(), strict=False):
-            _panel(axis, tidy.rows(result, metric), by, start, threshold, tail)
+            limits.append(_panel(axis, tidy.rows(result, metric), by, start, threshold, tail))
             axis.set_title(title)
             axis.set_xlabel(tidy.words("time"))
             axis.set_ylabel("D²" if columns == 2 else tidy.words(metric, result))
-            if axes is None:
+        for i, axis in enumerate(flat):
+            if i >= len(panels):
+                axis.remove()
+            elif axes is None:
                 axis.label_outer()
-        for axis in flat[len(panels) :]:
-            axis.remove()
-        # One legend: panels share their categories and their lines.
-        flat[0].legend(loc="lower left")
+                if i + columns >= len(panels):  # there may be no panel below
+                    axis.tick_params(labelbottom=True)
+                    axis.set_xlabel(tidy.words("time"))
+        low, high = np.transpose(limits)
+        for axis, *own in zip(flat, low, high, strict=False):
+            axis.set_ylim((low.min(), high.max()) if share else own)
+        # Panels have their categories and lines in common.
+        if axes is None:
+            figure.legend(
+                *flat[0].get_legend_handles_labels(),
+                loc="outside lower center",
+                ncols=5 if columns == 2 else 2,
+            )
+        else:
+            flat[0].legend(loc="lower left")
     return figure
 
 
-def _panel(axis, table, by, start, threshold, tail):
+def _panel(axis, table, by, start, threshold, tail) -> tuple[float, float]:
+    """Draws one panel and returns the range of D² to show."""
     positive = table.values > 0
     if not positive.any():
         raise ValueError("no record is positive: there is nothing to draw on a logarithmic axis")
@@ -85,7 +101,7 @@ def _panel(axis, table, by, start, threshold, tail):
         colour = palette.get(label[0], colour) if label else "#222222"
         axis.plot(table.times, values[member].T, color=colour, linewidth=0.5, alpha=0.5)
         text = f"median, {tidy.tag(names, label)}" if by else "median"
-        axis.plot(table.times, _quantiles(values[member], 0.5), color=colour, label=text)
+        axis.plot(table.times, _quantiles(values[member], 0.5), color=colour, label=text, zorder=3)
     low, high = np.nanmin(values), np.nanmax(values)
     if start is not None:
         axis.axhline(start, color=GREY, linestyle=":", linewidth=1, label="start")
@@ -102,7 +118,7 @@ def _panel(axis, table, by, start, threshold, tail):
         # A band that reaches zero has no lower end on this axis.
         axis.axhspan(max(mean - sd, low / 10), mean + sd, color=RED, alpha=0.2, linewidth=0)
         axis.axhline(mean, color=RED, linewidth=1, label="steady state, mean ± sd")
-    axis.set_ylim(low / 1.5, high * 1.5)
+    return low / 1.5, high * 1.5
 
 
 def curves(
@@ -142,21 +158,20 @@ def curves(
             "of them, or give other names to `by`"
         )
     values = np.where(np.isfinite(table.values), table.values, np.nan)
-    pooled = [n for n in ("seed", *table.swept) if n not in names and n in table.columns]
+    pooled = [n for n in (*tidy.REPEATS, *table.swept) if n not in names and n in table.columns]
     pooled = [n for n in pooled if len(tidy.unique(table.columns[n])) > 1]
     with style():
         figure, (axis,) = canvas(axes, (COLUMN * 1.35, 2.9))
-        palette = colours([label[0] if len(label) == 1 else str(label) for label, _ in found])
-        for (label, member), colour in zip(found, palette, strict=True):
+        faint = 0.2 if len(found) <= 6 else 0.08
+        for (label, member), (colour, dash) in zip(found, _looks(found), strict=True):
             text = tidy.tag(names, label) if names else "median"
             lost = int(table.diverged[member].sum())
             if lost:
                 text += f" ({lost} of {member.sum()} diverged)"
             low, middle, high = _quantiles(values[member], [0.25, 0.5, 0.75])
-            style_of = {"linestyle": "--"} if lost else {}
-            axis.plot(table.times, middle, color=colour, label=text, **style_of)
+            axis.plot(table.times, middle, color=colour, linestyle=dash, label=text)
             if member.sum() > 1:
-                axis.fill_between(table.times, low, high, color=colour, alpha=0.2, linewidth=0)
+                axis.fill_between(table.times, low, high, color=colour, alpha=faint, linewidth=0)
         finite = values[np.isfinite(values)]
         if finite.size and finite.min() > 0 and finite.max() / finite.min() > 30:
             axis.set_yscale("log")
@@ -164,9 +179,24 @@ def curves(
         axis.set_ylabel(tidy.words(metric, result))
         if pooled:
             axis.set_title(f"median and quartiles over {_listed(pooled)}")
-        if names or table.diverged.any():
-            axis.legend(ncols=1 + (len(found) > 6))
+        axis.xaxis.set_major_formatter(FuncFormatter(lambda x, _: tidy.number(x)))
+        if axes is None and len(found) > 6:
+            figure.legend(loc="outside right upper")
+        elif names or table.diverged.any():
+            axis.legend()
     return figure
+
+
+def _looks(found) -> list[tuple]:
+    """A colour and a dash pattern per group: two properties that cross get one each."""
+    labels = [label for label, _ in found]
+    dashes = ("-", "--", ":", "-.")
+    firsts, rests = ({label[part] for label in labels} for part in (slice(1), slice(1, None)))
+    firsts, rests = sorted(firsts), sorted(rests)
+    if len(rests) > len(dashes):
+        return [(colour, "-") for colour in colours([str(label) for label in labels])]
+    shade = dict(zip(firsts, colours([first[0] if first else "" for first in firsts]), strict=True))
+    return [(shade[label[:1]], dashes[rests.index(label[1:])]) for label in labels]
 
 
 def _quantiles(values: np.ndarray, q) -> np.ndarray:

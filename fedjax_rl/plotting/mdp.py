@@ -16,7 +16,7 @@ from fedjax_rl.plotting.tables import cells
 
 SMALLEST = 1e-3  # probabilities below are not drawn
 MOST_STATES, MOST_ACTIONS = 12, len(OKABE_ITO)
-RADIUS = 0.16  # of a state, where the circle of states has radius 1
+RADIUS = 0.2  # of a state, where the circle of states has radius 1
 
 
 def mdp(mdp: TabularMDP, q: ArrayLike, *, axes: Sequence[Axes] | None = None) -> Figure:
@@ -51,7 +51,7 @@ def mdp(mdp: TabularMDP, q: ArrayLike, *, axes: Sequence[Axes] | None = None) ->
             f"{MOST_STATES} and {MOST_ACTIONS}"
         )
     with style():
-        ratio = {"width_ratios": [1, 1.5]} if axes is None else {}
+        ratio = {"width_ratios": [1, 1.9]} if axes is None else {}
         figure, (left, right) = canvas(axes, (PAGE, 3.9), 1, 2, **ratio)
         cells(
             left,
@@ -72,28 +72,27 @@ def _graph(axis, transition, reward):
     # The first state at the top, then clockwise.
     angle = np.pi / 2 - 2 * np.pi * np.arange(num_states) / num_states
     place = np.stack([np.cos(angle), np.sin(angle)], axis=-1)
-    radius = min(RADIUS, 1.6 / num_states)
+    radius = min(RADIUS, 1.2 / num_states)
     for s, action, after in np.argwhere(transition >= SMALLEST):
         p = transition[s, action, after]
         look = {"color": OKABE_ITO[action], "linewidth": 0.4 + 2.1 * p, "alpha": 0.9}
         # Actions fan out; both directions of a pair bend to their own side.
         spread = action - (num_actions - 1) / 2
         if s == after:
-            _loop(axis, place[s], angle[s] + 0.62 * spread, radius, look)
+            _loop(axis, place[s], angle[s] + 0.7 * spread, radius, look)
         else:
             _arrow(axis, place[s], place[after], 0.24 + 0.13 * spread, radius, look)
     arrival = reward.shape[:-1] == (1, 1)
+    gain = np.broadcast_to(reward[0, 0], num_states)
     for s, (x, y) in enumerate(place):
         axis.add_patch(
             Circle((x, y), radius, facecolor="white", edgecolor="#222222", linewidth=0.9, zorder=5)
         )
-        text = f"{s}"
-        if arrival:
-            text += f"\nr = {tidy.number(round(float(np.broadcast_to(reward[0, 0], num_states)[s]), 2))}"
-        axis.text(x, y, text, ha="center", va="center", fontsize=6 if arrival else 8, zorder=6)
+        text = f"{s}\nr {gain[s]:.2f}".replace("-", "\u2212") if arrival else f"{s}"
+        axis.text(x, y, text, ha="center", va="center", fontsize=6.5 if arrival else 8, zorder=6)
     axis.set_aspect("equal")
     axis.set_axis_off()
-    reach = 1 + 4.4 * radius
+    reach = 1 + 2.3 * radius
     axis.set_xlim(-reach, reach)
     axis.set_ylim(-reach, reach)
     handles = [
@@ -128,9 +127,9 @@ def _arrow(axis, start, end, bend, radius, look):
 
 def _loop(axis, centre, angle, radius, look):
     """A small circle that leaves the state outwards at `angle`, with a head where it comes back."""
-    size = 0.55 * radius
+    size = 0.42 * radius
     away = np.array([np.cos(angle), np.sin(angle)])
-    middle = centre + (radius + 0.75 * size) * away
+    middle = centre + (radius + 0.8 * size) * away
     turn = np.degrees(angle)
     axis.add_patch(
         Wedge(

@@ -66,6 +66,8 @@ def speedup(
         axis.set_xscale("log", base=base)
         axis.set_yscale("log", base=base)
         fits = []
+        # Lines that coincide show as stripes.
+        weights = np.linspace(2.2, 1.1, len(found)) if len(found) > 1 else [1.3]
         palette = colours([label[0] if len(label) == 1 else str(label) for label, _ in found])
         steps = np.diff(np.log(tidy.unique(agents)))
         step = float(steps.min()) if steps.size else 1.0
@@ -79,7 +81,8 @@ def speedup(
             if fit is None:
                 axis.plot([], [], color=colour, label=f"{text}no slope")
                 continue
-            band(axis, agents[member], fit, base, color=colour, label=text + slope(fit))
+            look = {"color": colour, "linewidth": weights[i]}
+            band(axis, agents[member], fit, base, label=text + slope(fit), **look)
             fits.append(fit)
         _ideal(axis, agents, reached, fits, base)
         if reached.censored.any():
@@ -130,7 +133,8 @@ def _points(axis, agents, reached: ThresholdTime, member, side, jitter, colour, 
         "^",
         color=colour,
         markerfacecolor="none",
-        markersize=5,
+        markersize=4.5,
+        markeredgewidth=0.7,
         gid="censored",
     )
 

@@ -126,6 +126,11 @@ def _render(figure: Figure, kind: str) -> bytes:
     # The date would change at every call, the version of matplotlib with every machine.
     unwanted = {"png": ("Software",), "svg": ("Date", "Creator")}[kind]
     with style():
+        # The layout is an iteration that starts from the last one: start it anew, so that a
+        # figure already shown is saved like one that was not.
+        for axis in figure.axes:
+            if axis.get_subplotspec() is not None:
+                axis.set_subplotspec(axis.get_subplotspec())
         figure.savefig(buffer, format=kind, dpi=DPI, metadata=dict.fromkeys(unwanted))
     return buffer.getvalue()
 

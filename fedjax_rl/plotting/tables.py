@@ -1,5 +1,6 @@
 """Numbers in boxes: a value over two properties, and the verdicts on a study."""
 
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -20,7 +21,8 @@ _MARKS = {
     "not run": ("$\u2013$", GREY),
 }
 _HEADINGS = ("", "quantity", "published", "here", "interval", "verdict")
-_PLACES = (0.0, 0.055, 0.5, 0.65, 0.785, 0.95)  # left edges, in parts of the width
+_PLACES = (0.0, 0.055, 0.46, 0.61, 0.76, 0.96)  # left edges, in parts of the width
+_LETTERS = 135  # of this size fill the width
 _ROW = 0.19  # inches
 
 
@@ -68,7 +70,7 @@ def heat(
         if own.size:
             grid[rows.index(row), columns.index(column)] = statistic(own)
     with style():
-        size = (max(COLUMN, 0.62 * len(columns) + 1.5), max(2.0, 0.3 * len(rows) + 0.9))
+        size = (max(COLUMN, 0.5 * len(columns) + 1.5), max(2.0, 0.3 * len(rows) + 0.9))
         figure, (axis,) = canvas(axes, size)
         image = cells(axis, grid, [tidy.number(r) for r in rows], [tidy.number(c) for c in columns])
         axis.invert_yaxis()
@@ -76,7 +78,7 @@ def heat(
         axis.set_ylabel(tidy.words(y, result))
         bar = figure.colorbar(image, ax=axis, pad=0.02)
         bar.outline.set_visible(False)
-        bar.set_label(tidy.words(value, result))
+        bar.set_label(textwrap.fill(tidy.words(value, result), 24))
     return figure
 
 
@@ -115,11 +117,11 @@ def cells(axis: Axes, grid: np.ndarray, rows: Sequence[str], columns: Sequence[s
             )
             continue
         red, green, blue, _ = image.cmap(scale(value))
-        dark = 0.299 * red + 0.587 * green + 0.114 * blue < 0.55
+        dark = 0.299 * red + 0.587 * green + 0.114 * blue < 0.5
         axis.text(
             j,
             i,
-            short(value),
+            tidy.number(value, 3),
             ha="center",
             va="center",
             fontsize=7,
@@ -156,74 +158,65 @@ def scoreboard(targets: Sequence[Mapping[str, Any]], *, title: str = "") -> Figu
                 f"{', '.join(_MARKS)}"
             )
         grouped.setdefault(target["figure"], []).append(target)
-    count = len(targets) + len(grouped) + 1 + bool(title) + 1
+    lines = [(name, [_entries(target) for target in group]) for name, group in grouped.items()]
+    count = 3.6 + 1.2 * bool(title) + 1.1 * len(lines)
+    count += sum(_height(entries) for _, group in lines for entries in group)
     with style():
-        figure, (axis,) = canvas(None, (PAGE, _ROW * count + 0.15))
+        figure, (axis,) = canvas(None, (PAGE, _ROW * count))
         axis.set_axis_off()
         axis.set_xlim(0, 1)
         axis.set_ylim(count, 0)
-        line = 0.5
+        line = 0.7
         if title:
             axis.text(0, line, title, fontsize=9.5, weight="bold", va="center")
-            line += 1.2
+            line += 1.3
         for place, heading in zip(_PLACES, _HEADINGS, strict=True):
             side = "center" if heading == "verdict" else "left"
             axis.text(place, line, heading, weight="bold", va="center", ha=side)
-        axis.axhline(line + 0.55, color="#222222", linewidth=0.8)
-        for figure_name, group in grouped.items():
-            line += 1.1
-            axis.text(0, line, figure_name, color=GREY, va="center", weight="bold", fontsize=7.5)
-            for target in group:
-                line += 1
-                _line(axis, line, target)
-        tally = [t["verdict"] for t in targets]
-        text = ", ".join(f"{tally.count(v)} {v}" for v in _MARKS if v in tally)
         axis.axhline(line + 0.6, color="#222222", linewidth=0.8)
-        axis.text(0, line + 1.2, text, va="center", color=GREY)
+        for name, group in lines:
+            line += 1.2
+            axis.text(0, line, name, color=GREY, va="center", weight="bold", fontsize=7.5)
+            for entries, target in zip(group, grouped[name], strict=True):
+                for place, text in zip(_PLACES, entries, strict=False):
+                    axis.text(place, line + 1.2, text, va="baseline", fontsize=7)
+                marker, colour = _MARKS[target["verdict"]]
+                axis.plot(_PLACES[-1], line + 1, marker=marker, color=colour, markersize=7, mew=0)
+                line += _height(entries)
+        axis.axhline(line + 0.7, color="#222222", linewidth=0.8)
+        tally = [target["verdict"] for target in targets]
+        text = ", ".join(f"{tally.count(v)} {v}" for v in _MARKS if v in tally)
+        axis.text(0, line + 1.4, text, va="center", color=GREY)
     return figure
 
 
-def _line(axis, line, target):
+def _entries(target: Mapping[str, Any]) -> list[str]:
+    """The texts of one line of the scoreboard, each broken to the width of its column."""
     low, high = target["low"], target["high"]
-    span = "" if _absent(low) and _absent(high) else f"[{_entry(low)}, {_entry(high)}]"
-    if isinstance(low, Sequence) and not isinstance(low, str):
-        span = "; ".join(f"[{_entry(a)}, {_entry(b)}]" for a, b in zip(low, high, strict=True))
-    entries = (
+    pairs = zip(low, high, strict=True) if _is_list(low) else [(low, high)]
+    spans = [f"[{_entry(a)},\u00a0{_entry(b)}]" for a, b in pairs if (a, b) != (None, None)]
+    texts = (
         str(target["id"]),
         str(target["quantity"]),
         _entry(target["published"]),
         _entry(target["measured"]),
-        span,
+        ", ".join(spans),
     )
-    for i, (place, text) in enumerate(zip(_PLACES, entries, strict=False)):
-        room = _PLACES[i + 1] - place
-        # About 155 letters of this size fill the page.
-        most = int(room * 155)
-        text = text if len(text) <= most else text[: most - 1] + "…"
-        axis.text(place, line, text, va="center", fontsize=7)
-    marker, colour = _MARKS[target["verdict"]]
-    axis.plot(_PLACES[-1], line, marker=marker, color=colour, markersize=7, markeredgewidth=0)
+    room = np.diff(_PLACES) * _LETTERS
+    return [textwrap.fill(text, int(most)) for text, most in zip(texts, room, strict=True)]
 
 
-def _absent(value) -> bool:
-    return value is None or (isinstance(value, Sequence) and all(v is None for v in value))
+def _height(entries: Sequence[str]) -> float:
+    return 1 + 0.65 * max(text.count("\n") for text in entries)
+
+
+def _is_list(value) -> bool:
+    return isinstance(value, Sequence | np.ndarray) and not isinstance(value, str)
 
 
 def _entry(value) -> str:
     if value is None:
-        return "–"
-    if isinstance(value, str):
-        return value
-    if isinstance(value, Sequence | np.ndarray):
+        return "\u2013"
+    if _is_list(value):
         return ", ".join(_entry(v) for v in value)
-    return short(value)
-
-
-def short(value) -> str:
-    """A number in few letters, with a true minus sign."""
-    if isinstance(value, bool | np.bool_):
-        return "yes" if value else "no"
-    size = abs(float(value))
-    plain = value == 0 or 1e-3 <= size < 1e5
-    text = f"{value:.4g}" if plain and size >= 1000 else f"{value:.3g}" if plain else f"{value:.1e}"
-    return text.replace("-", "−")
+    return tidy.number(value, 4)

@@ -1,0 +1,224 @@
+"""Speed of fedjax_rl against its peers: `python benchmarks/run.py CASE [--json FILE]`."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import json
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+
+# (id, row, other row, over the cases, at least)
+FEDQ_LIMITS = (
+    ("numba, median", "fedjax_rl", "numba", "median", 1.3),
+    ("numba, worst case", "fedjax_rl", "numba", "worst", 1.0),
+    ("numpy, median", "fedjax_rl", "numpy", "median", 10.0),
+    ("naive_jax, median", "fedjax_rl", "naive_jax", "median", 15.0),
+    # The engine adds less than a tenth of the bare kernel's time.
+    ("kernel, median", "fedjax_rl", "kernel", "median", 1 / 1.1),
+    ("kernel, worst case", "fedjax_rl", "kernel", "worst", 1 / 1.1),
+)
+
+
+def fedq(arguments) -> dict:
+    """Federated Q-learning, agent-steps per second, against numba, NumPy and plain JAX."""
+    # One XLA thread a core, and the scheduler that does not hang on many small loops; both are
+    # read when JAX starts.
+    os.environ.setdefault("NPROC", "1")
+    os.environ.setdefault("XLA_FLAGS", "--xla_cpu_enable_concurrency_optimized_scheduler=false")
+    import fedq_peers as peers
+    import harness
+    import jax
+
+    clock = "cpu" if jax.default_backend() == "cpu" else "wall"
+    timings, compiled, checks = {}, {}, []
+    for case in peers.CASES:
+        steps = {row: peers.steps(row, case, arguments.scale) for row in peers.ROWS}
+        programs = {row: make(case, steps[row]) for row, make in peers.ROWS.items()}
+        compiled[case.name] = {row: program.compile_seconds for row, program in programs.items()}
+        checks += _check(peers, case, programs)
+        timings[case.name] = harness.measure(
+            {row: lambda p=p, n=steps[row]: p.run(n) for row, p in programs.items()},
+            {row: case.num_agents * n for row, n in steps.items()},
+            arguments.repeats,
+        )
+        print(f"{case.name}: rows agree, timed", file=sys.stderr, flush=True)
+    unit = "agent-steps per " + ("core-second" if clock == "cpu" else "second")
+    rows = harness.rows(timings, compiled, unit, clock)
+    return harness.report(
+        "fedq",
+        rows,
+        repeats=arguments.repeats,
+        scale=arguments.scale,
+        agreement=checks,
+        targets=_targets(rows),
+    )
+
+
+def _check(peers, case, programs) -> list[dict]:
+    """Refuses to time programs that do not compute the same thing."""
+    learned = {row: p.tables(p.run(peers.CHECK_STEPS)) for row, p in programs.items()}
+    expected, out = learned.pop("fedjax_rl"), []
+    for row, found in learned.items():
+        for one in peers.agreements(case, expected, found):
+            if not one.holds:
+                raise SystemExit(
+                    f"{case.name}: {row} does not compute what fedjax_rl does: mean D^2 "
+                    f"({one.what}) is {one.found:.4g} against {one.expected:.4g}, "
+                    f"{one.standard_errors:.1f} standard errors apart; nothing is reported"
+                )
+            out.append({"case": case.name, "row": row, **one._asdict()})
+    return out
+
+
+def _targets(rows) -> list[dict]:
+    found = {row["name"]: row for row in rows}
+    out = []
+    for name, row, other, over, limit in FEDQ_LIMITS:
+        cases = [case["ratio"][other] for case in found[row]["cases"].values()]
+        measured = found[row]["ratio"][other] if over == "median" else min(cases)
+        out.append({"id": name, "measured": measured, "limit": limit, "met": measured >= limit})
+    return out
+
+
+GRIDS = ("smoke", "quick", "paper")
+
+
+def grids(arguments) -> dict:
+    """The study `linear-speedup` from a cold start, seconds of wall time per scale."""
+    import harness
+
+    command = shutil.which("fedjax-rl")
+    command = [command] if command else [sys.executable, "-m", "fedjax_rl.cli"]
+    rows = []
+    for scale in arguments.grids:
+        runs = [_reproduce([*command, "reproduce", "linear-speedup", "--scale", scale])
+                for _ in range(arguments.repeats)]
+        walls = sorted(run["wall"] for run in runs)
+        middle = sorted(runs, key=lambda run: run["wall"])[len(runs) // 2]
+        rows.append(
+            {
+                "name": scale,
+                "unit": "seconds of wall time, start of the process to its end",
+                "median": middle["wall"],
+                "low": walls[0],
+                "high": walls[-1],
+                "compile_seconds": middle["summary"]["seconds"]["compile"],
+                "run_seconds": middle["summary"]["seconds"]["run"],
+                "cpu_seconds": middle["cpu"],
+                "peak_bytes": max(run["peak_bytes"] for run in runs),
+                "ratio": {},
+                "verdicts": middle["verdicts"],
+            }
+        )
+        print(f"{scale}: {middle['wall']:.1f} s", file=sys.stderr, flush=True)
+    for row in rows:
+        row["ratio"] = {
+            other["name"]: row["median"] / other["median"] for other in rows if other is not row
+        }
+    return harness.report("grids", rows, repeats=arguments.repeats)
+
+
+def _reproduce(command) -> dict:
+    """One run of a study in a process and a directory of its own, with nothing compiled before."""
+    with tempfile.TemporaryDirectory() as scratch:
+        environment = {
+            **os.environ,
+            "XDG_CACHE_HOME": scratch + "/cache",
+            "JAX_COMPILATION_CACHE_DIR": scratch + "/compiled",
+        }
+        work, log = pathlib.Path(scratch, "work"), pathlib.Path(scratch, "log")
+        work.mkdir()
+        start = time.perf_counter()
+        with log.open("wb") as file:
+            child = subprocess.Popen(command, cwd=work, env=environment, stdout=file, stderr=file)
+            try:
+                _, status, usage = os.wait4(child.pid, 0)
+            except BaseException:
+                child.kill()
+                raise
+        wall = time.perf_counter() - start
+        found = sorted(work.rglob("summary.json"))
+        code = os.waitstatus_to_exitcode(status)
+        child.returncode = code
+        if code or not found:
+            tail = log.read_text(errors="replace")[-2000:]
+            why = f"ended with {code}" if code else "left no summary.json"
+            raise SystemExit(f"{' '.join(command)} {why}:\n{tail}")
+        summary = json.loads(found[0].read_text())
+    verdicts = [target["verdict"] for target in summary["targets"]]
+    return {
+        "wall": wall,
+        "cpu": usage.ru_utime + usage.ru_stime,
+        "peak_bytes": usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024),
+        "summary": summary,
+        "verdicts": {verdict: verdicts.count(verdict) for verdict in sorted(set(verdicts))},
+    }
+
+
+CASES = {"fedq": fedq, "grids": grids}
+
+
+def _case(name: str) -> str:
+    if name not in CASES:
+        near = difflib.get_close_matches(name, CASES, n=1, cutoff=0.4)
+        hint = f"did you mean {near[0]}? " if near else ""
+        raise argparse.ArgumentTypeError(f"{name!r} is no case; {hint}known: {', '.join(CASES)}")
+    return name
+
+
+def _file(name: str) -> pathlib.Path:
+    path = pathlib.Path(name)
+    if path.is_dir() or not path.absolute().parent.is_dir():
+        raise argparse.ArgumentTypeError(f"{name!r} is no file in an existing directory")
+    return path
+
+
+def _at_least_one(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r}; allowed: whole numbers of at least 1")
+    return int(text)
+
+
+def _positive(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value <= 1000:
+        raise argparse.ArgumentTypeError(f"{text!r}; allowed: more than 0, at most 1000")
+    return value
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("case", metavar="CASE", type=_case, help=", ".join(CASES))
+    parser.add_argument("--json", type=_file, help="write the numbers there")
+    parser.add_argument("--repeats", type=_at_least_one, help="fedq 7, grids 1 by default")
+    parser.add_argument(
+        "--scale", type=_positive, default=1.0, help="factor on the steps of fedq's calls"
+    )
+    parser.add_argument(
+        "--grids", nargs="+", choices=GRIDS, default=GRIDS, help="scales of the case grids"
+    )
+    arguments = parser.parse_args()
+    if arguments.repeats is None:
+        arguments.repeats = {"fedq": 7, "grids": 1}[arguments.case]
+    content = CASES[arguments.case](arguments)
+    import harness
+
+    if arguments.json is not None:
+        harness.save(arguments.json, content)
+    if arguments.case == "fedq":
+        harness.show(content, "fedjax_rl")
+    else:
+        harness.show_plain(content)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,457 @@
+# ruff: noqa: RUF001 -- the labels say α and ² as the papers do
+import os
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+import xarray as xr
+from matplotlib.figure import Figure
+
+from fedjax_rl import envs, plotting
+from fedjax_rl.analysis import (
+    DriftLaw,
+    Target,
+    judge,
+    loglog,
+    ols,
+    time_to_threshold,
+    tobit,
+    windowed,
+)
+
+pytestmark = pytest.mark.filterwarnings("error")
+
+TIMES = np.arange(1, 121) * 100
+AGENTS, PERIODS, SEEDS = [1, 2, 4, 8], [1, 1000], 4
+
+
+def grid(rate=0.0015):
+    """Errors that fall exponentially, N times as fast with N agents, with noise per seed."""
+    rng = np.random.default_rng(0)
+    noise = rng.normal(0, 0.1, (len(AGENTS), len(PERIODS), SEEDS, len(TIMES)))
+    agents = np.array(AGENTS)[:, None, None, None]
+    error = 13.7 * np.exp(-rate * agents * TIMES + noise) + 0.004 * np.exp(noise)
+    dims = ("num_agents", "sync_period", "seed", "time")
+    return xr.Dataset(
+        {
+            "error_server": (dims, error),
+            "error_local_mean": (dims, 1.5 * error),
+            "bytes_up": (dims[:-1], np.full(error.shape[:-1], 4096)),
+            "diverged": (dims[:-1], np.zeros(error.shape[:-1], bool)),
+        },
+        {
+            "num_agents": AGENTS,
+            "sync_period": PERIODS,
+            "seed": range(SEEDS),
+            "time": TIMES,
+            "learning_rate": ("num_agents", 0.002 * np.array(AGENTS)),
+        },
+    )
+
+
+def flat(result):
+    """The same runs as a list of cells; a single agent has no sync period."""
+    cells = result.stack(cell=("num_agents", "sync_period", "seed")).reset_index("cell")
+    cells = cells.transpose("cell", ...)
+    period = cells.sync_period.values.astype(float)
+    once = (cells.num_agents.values > 1) | (period == 1)
+    period[cells.num_agents.values == 1] = np.nan
+    return cells.assign_coords(sync_period=("cell", period)).isel(cell=once)
+
+
+def by_epsilon():
+    return grid().rename(sync_period="epsilon").assign_coords(epsilon=[0.0, 1.0]).isel(num_agents=0)
+
+
+def targets():
+    def line(name, figure, published, band, measured, *limits):
+        return judge(Target(name, figure, "slope " * 15, published, band), measured, *limits)
+
+    return [
+        line("T1", "Fig 3", 0.997, (0.97, 1.04), 1.01, 1.0, 1.02),
+        line("T2", "Fig 4", (0.9, -1.0), ((0.8, 1.0), (-1.1, -0.9)), (0.9, -2), (0.8, -3), (1, -1)),
+        line("T3", "Fig 4", None, (0.0, None), None),
+    ]
+
+
+def windows():
+    rng = np.random.default_rng(1)
+    period, alpha = (x.ravel() for x in np.meshgrid(np.arange(20, 200, 10), [0.2, 0.4, 0.6]))
+    final = 0.5 * (period - 1.0) ** 0.5 * alpha**1.4 * np.exp(rng.normal(0, 0.1, period.size))
+    return final, period, alpha
+
+
+def draw_coefficients(**options):
+    fits = windowed(*windows(), 64)
+    published = {50: {"sync_period": 1.24, "r_squared": 0.96}}
+    return plotting.coefficients(fits, published=published, **options)
+
+
+def draw_regression(**options):
+    rng = np.random.default_rng(2)
+    x = np.geomspace(1e-3, 1, 40)
+    y = 3 * x * np.exp(rng.normal(0, 0.2, 40))
+    options = {"x_label": "α / N", "y_label": "D²"} | options
+    return plotting.regression(x, y, colour=x, colour_label="α", reference=1.0, **options)
+
+
+def draw_mdp(**options):
+    mdp = envs.paper_mdp()
+    return plotting.mdp(mdp, envs.optimal_q(mdp), **options)
+
+
+LAW = DriftLaw(2.9, 5.83, 1.305, 10.7)
+PICTURES = {
+    "learning_curves": lambda **o: plotting.learning_curves(by_epsilon(), start=13.7, **o),
+    "curves": lambda **o: plotting.curves(grid(), **o),
+    "regression": draw_regression,
+    "coefficients": draw_coefficients,
+    "drift": lambda **o: plotting.drift(*windows(), 64, LAW, **o),
+    "mdp": draw_mdp,
+    "speedup": lambda **o: plotting.speedup(grid(), **o),
+    "heat": lambda **o: plotting.heat(grid(), "error_server", "num_agents", "sync_period", **o),
+    "scoreboard": lambda: plotting.scoreboard(targets(), title="linear speedup"),
+}
+
+
+def legend(figure):
+    found = [axis.get_legend() for axis in figure.axes if axis.get_legend()] + figure.legends
+    return [text.get_text() for one in found for text in one.get_texts()]
+
+
+def texts(figure):
+    return [text.get_text() for axis in figure.axes for text in axis.texts]
+
+
+def censored(figure):
+    return [line for line in figure.axes[0].lines if line.get_gid() == "censored"]
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_every_picture_draws_and_labels_its_axes(name):
+    figure = PICTURES[name]()
+    assert isinstance(figure, Figure)
+    figure.draw_without_rendering()
+    for axis in figure.axes:
+        shared = name == "coefficients" and axis is not figure.axes[-1]
+        bar = axis.get_label() == "<colorbar>"
+        if axis.axison:
+            assert axis.get_ylabel()
+            assert axis.get_xlabel() or shared or bar
+
+
+@pytest.mark.parametrize("name", [name for name in PICTURES if name != "scoreboard"])
+def test_every_picture_draws_into_given_axes(name):
+    count = {"coefficients": 4, "mdp": 2}.get(name, 1)
+    figure = Figure(figsize=(6, 6))
+    axes = figure.subplots(count, 1)
+    assert PICTURES[name](axes=axes) is figure
+    figure.draw_without_rendering()
+    if count > 1:
+        with pytest.raises(ValueError, match=f"needs {count}"):
+            PICTURES[name](axes=axes[0])
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_files_are_the_same_byte_for_byte(name, tmp_path):
+    first = plotting.save(PICTURES[name](), tmp_path / "alpha_0.002")
+    again = plotting.save(PICTURES[name](), tmp_path / "again")
+    assert [path.name for path in first] == ["alpha_0.002.png", "alpha_0.002.svg"]
+    for one, other in zip(first, again, strict=True):
+        assert one.read_bytes() == other.read_bytes()
+    assert first[0].read_bytes().startswith(b"\x89PNG")
+
+
+def test_save_twice_gives_the_same_bytes(tmp_path):
+    figure = plotting.speedup(grid())
+    one = [path.read_bytes() for path in plotting.save(figure, tmp_path / "a")]
+    assert one == [path.read_bytes() for path in plotting.save(figure, tmp_path / "a")]
+
+
+def test_save_leaves_nothing_half_written(tmp_path, monkeypatch):
+    figure = plotting.speedup(grid())
+    (tmp_path / "figure.png").write_text("before")
+
+    def refuse(*_):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", refuse)
+        with pytest.raises(OSError, match="No space left"):
+            plotting.save(figure, tmp_path / "figure")
+    assert [path.name for path in tmp_path.iterdir()] == ["figure.png"]
+    assert (tmp_path / "figure.png").read_text() == "before"
+
+    def broken(*_, **__):
+        raise RuntimeError("cannot draw")
+
+    monkeypatch.setattr(figure, "savefig", broken)
+    with pytest.raises(RuntimeError, match="cannot draw"):
+        plotting.save(figure, tmp_path / "figure")
+    assert [path.name for path in tmp_path.iterdir()] == ["figure.png"]
+
+
+def test_pictures_show_themselves_in_a_notebook():
+    assert plotting.curves(grid())._repr_png_().startswith(b"\x89PNG")
+
+
+def test_style_is_restored():
+    before = mpl.rcParams["font.size"]
+    with plotting.style():
+        assert mpl.rcParams["font.size"] == 8
+    assert mpl.rcParams["font.size"] == before
+
+
+@pytest.mark.parametrize("as_cells", [False, True])
+def test_speedup_legend_holds_the_fitted_slopes(as_cells):
+    result = flat(grid()) if as_cells else grid()
+    entries = legend(plotting.speedup(result, threshold=0.1))
+    data = grid()
+    for i, period in enumerate(PERIODS):
+        own = data.error_server.values[:, i]
+        if as_cells:
+            own[0] = data.error_server.values[0, 0]  # single agents count for every line
+        reached = time_to_threshold(TIMES, own, 0.1)
+        n = np.broadcast_to(np.array(AGENTS)[:, None], reached.time.shape)
+        fit = loglog(n.ravel(), reached.time.ravel())
+        expected = f"K = {period}: slope {fit['slope']:.3f} ± {fit.standard_error('slope'):.3f}"
+        assert entries[i] == expected.replace("-", "\u2212")
+    assert entries[2] == "ideal, 1/N"
+    assert len(entries) == 3  # the learning rate follows N and makes no lines
+
+
+def test_speedup_draws_every_run_and_censored_ones_as_triangles():
+    result = grid().isel(time=slice(0, 30)).isel(sync_period=[0])  # N = 1 does not get there
+    figure = plotting.speedup(result)
+    triangles = censored(figure)
+    reached = time_to_threshold(TIMES[:30], result.error_server.values[:, 0], 0.1)
+    late = reached.censored.ravel()
+    assert 0 < late.sum() < late.size
+    assert sum(len(line.get_xdata()) for line in triangles) == late.sum()
+    np.testing.assert_array_equal(triangles[0].get_ydata(), reached.last.ravel()[late])
+    assert triangles[0].get_markerfacecolor() == "none"
+    points = [line for line in figure.axes[0].lines if line.get_marker() == "o"]
+    assert sum(len(line.get_xdata()) for line in points) == (~late).sum()
+
+    log = np.log10(np.repeat(AGENTS, SEEDS))
+    fit = tobit(np.log10(reached.time_or_limit.ravel()), late, slope=log)
+    assert f"slope {fit['slope']:.3f}".replace("-", "\u2212") in legend(figure)[0]
+    assert "not reached by its end" in legend(figure)
+
+
+def test_speedup_says_when_there_is_no_slope_and_counts_diverged_runs():
+    result = grid().isel(time=slice(0, 5))
+    result.error_server[1, 1, 0, 3:] = np.nan
+    result.diverged[1, 1, 0] = True
+    figure = plotting.speedup(result)
+    assert legend(figure)[0] == "K = 1: no slope"
+    assert texts(figure) == ["1 of 32 runs diverged"]
+    # It is censored at its last finite record, not at the end of the sweep.
+    assert TIMES[2] in censored(figure)[1].get_ydata()
+
+
+def test_speedup_reads_rewards_and_base_two():
+    result = grid()
+    result["reward"] = -result.error_server
+    figure = plotting.speedup(result, threshold=-0.1, metric="reward", base=2, above=True)
+    assert legend(figure)[0] == legend(plotting.speedup(result))[0]
+
+
+def test_regression_text_is_that_of_the_fit():
+    x = np.geomspace(1, 16, 20)
+    y = 40 / x * np.exp(np.random.default_rng(0).normal(0, 0.1, 20))
+    for base in (10.0, 2.0):
+        fit = loglog(x, y, base)
+        figure = plotting.regression(x, y, fit, base=base)
+        slope = f"slope {fit['slope']:.3f} ± {fit.standard_error('slope'):.3f}"
+        r = f"R² {fit.r_squared:.3f}, n = 20"
+        assert texts(figure) == [f"{slope}\n{r}".replace("-", "\u2212")]
+        line = next(one for one in figure.axes[0].lines if one.get_label().startswith("fit"))
+        np.testing.assert_allclose(line.get_ydata()[0], base ** fit["intercept"], rtol=1e-12)
+
+
+def test_regression_refuses_what_it_cannot_draw():
+    x = np.arange(1.0, 9.0)
+    with pytest.raises(ValueError, match=r"y must be positive.*1 of 8"):
+        plotting.regression(x, x - 1)
+    with pytest.raises(ValueError, match="8 values, y has 3"):
+        plotting.regression(x, x[:3])
+    with pytest.raises(ValueError, match="one regressor, the fit has a, b"):
+        plotting.regression(x, x, ols(x, a=np.log(x), b=x))
+
+
+def test_panels_have_titles_and_no_empty_axes():
+    pictures = {f"({c})": lambda axes: draw_regression(axes=axes) for c in "abc"}
+    figure = plotting.panels(pictures)
+    figure.draw_without_rendering()
+    titles = [axis.get_title("left") for axis in figure.axes if axis.get_title("left")]
+    assert titles == ["(a)", "(b)", "(c)"]
+    assert len(figure.axes) == 6  # three with a colour bar each
+    with pytest.raises(ValueError, match="empty"):
+        plotting.panels({})
+
+
+def test_coefficients_draw_the_fits_and_the_published_points():
+    figure = draw_coefficients()
+    fits = windowed(*windows(), 64)
+    drawn = figure.axes[1].lines[0].get_ydata()
+    np.testing.assert_array_equal(drawn, [fit["sync_period"] for fit in fits.values()])
+    assert figure.axes[1].lines[1].get_ydata() == [1.24]
+    assert len(figure.axes[2].lines) == 1  # nothing published for the learning rate
+    with pytest.raises(ValueError, match="no 'momentum'"):
+        plotting.coefficients(fits, names={"momentum": "momentum"})
+
+
+def test_learning_curves_show_every_seed_and_a_lopsided_band():
+    result = by_epsilon()
+    figure = plotting.learning_curves(result, start=13.7, tail=10)
+    axis = figure.axes[0]
+    thin = [line for line in axis.lines if line.get_linewidth() == 0.5]
+    assert len(thin) == 2 * SEEDS
+    assert {line.get_color() for line in thin} == {"#222222", "#009E73"}
+    final = result.error_local_mean.values[..., -10:].mean(-1)
+    box = axis.patches[0].get_bbox()
+    spread = final.std(ddof=1)
+    np.testing.assert_allclose([box.y0, box.y1], [final.mean() - spread, final.mean() + spread])
+    assert legend(figure) == [
+        "median, ε = 0",
+        "median, ε = 1",
+        "start",
+        "threshold",
+        "steady state, mean ± sd",
+    ]
+
+
+@pytest.mark.parametrize("count", [2, 3, 4])
+def test_learning_curves_make_a_grid_with_one_range(count):
+    figure = plotting.learning_curves({f"({i})": (1 + i) * by_epsilon() for i in range(count)})
+    figure.draw_without_rendering()
+    assert len(figure.axes) == count
+    assert len({axis.get_ylim() for axis in figure.axes}) == 1
+    labelled = [bool(axis.get_xlabel()) for axis in figure.axes]
+    assert labelled == [i + 2 >= count for i in range(count)]
+
+
+def test_runs_stopped_early_are_averaged_over_their_own_end():
+    result = by_epsilon()
+    early = result.error_local_mean.where(result.time <= 9000)
+    stopped = result.assign(error_local_mean=early)
+    whole = plotting.learning_curves(result.sel(time=slice(0, 9000)))
+    assert (
+        plotting.learning_curves(stopped).axes[0].patches[0].get_bbox().y1
+        == whole.axes[0].patches[0].get_bbox().y1
+    )
+
+
+def test_curves_draw_the_median_of_each_group_and_name_diverged_runs():
+    result = grid()
+    result.error_server[2, 0, 1:, 50:] = np.nan
+    result.diverged[2, 0, 1:] = True
+    figure = plotting.curves(result.isel(sync_period=0))
+    assert legend(figure)[2] == "N = 4 (3 of 4 diverged)"
+    median = np.median(result.error_server.values[0, 0], axis=0)
+    np.testing.assert_allclose(figure.axes[0].lines[0].get_ydata(), median)
+    assert figure.axes[0].get_title("left") == "median and quartiles over seeds"
+    pooled = plotting.curves(grid(), by="num_agents")
+    assert pooled.axes[0].get_title("left") == "median and quartiles over seeds and sync period"
+
+
+def test_curves_of_one_run_and_of_an_all_diverged_one():
+    one = grid().isel(num_agents=0, sync_period=0, seed=0)
+    plotting.curves(one).draw_without_rendering()
+    lost = one.assign(error_server=one.error_server * np.nan, diverged=True)
+    figure = plotting.curves(lost)
+    figure.draw_without_rendering()
+    assert legend(figure) == ["median (1 of 1 diverged)"]
+
+
+def test_curves_per_agent_leave_out_the_padding():
+    values = np.full((2, 3, 4, 10), 2.0)
+    values[0, :, 1:] = np.nan
+    result = xr.Dataset(
+        {"error_local": (("num_agents", "seed", "agent", "time"), values)},
+        {"num_agents": [1, 4], "seed": range(3), "time": np.arange(10)},
+    )
+    figure = plotting.curves(result, "error_local")
+    assert legend(figure) == ["N = 1", "N = 4"]
+    assert figure.axes[0].get_title("left") == "median and quartiles over seeds and agents"
+
+
+def test_drift_draws_the_law_at_the_phases_given():
+    final, period, alpha = windows()
+    smooth = plotting.drift(final, period, alpha, 64, LAW)
+    assert len(smooth.axes[0].lines) == 3  # one per learning rate
+    phases = np.tile([[3.0, 7.0]], (len(final), 1))
+    line = plotting.drift(final, period, alpha, 64, LAW, phases=phases).axes[0].lines[0]
+    np.testing.assert_allclose(line.get_ydata(), LAW(0.2, 64, [3.0, 7.0]).mean())
+    with pytest.raises(ValueError, match="2 runs"):
+        plotting.drift(final, period, alpha, 64, LAW, phases=phases[:2])
+    with pytest.raises(ValueError, match="sync_period must be finite and above 1"):
+        plotting.drift(final, 1, alpha, 64)
+
+
+def test_mdp_draws_an_arrow_per_transition_that_matters():
+    mdp = envs.paper_mdp()
+    figure = draw_mdp()
+    heads = [p for p in figure.axes[1].patches if type(p).__name__ == "FancyArrowPatch"]
+    assert len(heads) == (mdp.transition >= 1e-3).sum()
+    assert "0\nr \u22120.82" in [text.get_text() for text in figure.axes[1].texts]
+    assert [text.get_text() for text in figure.axes[0].texts][:3] == ["0.574", "0.827", "1.14"]
+
+
+def test_mdp_refuses_families_wrong_tables_and_crowds():
+    mdp = envs.random_mdp(num_states=20)
+    with pytest.raises(ValueError, match="too many"):
+        plotting.mdp(mdp, np.zeros((20, 3)))
+    with pytest.raises(ValueError, match="it must be \\(20, 3\\)"):
+        plotting.mdp(mdp, np.zeros((3, 20)))
+    with pytest.raises(ValueError, match="one MDP"):
+        plotting.mdp(envs.random_mdps([0, 1]), np.zeros((4, 3)))
+
+
+def test_heat_shows_numbers_and_hatches_what_is_missing():
+    result = grid()
+    figure = plotting.heat(result, "bytes_up", "num_agents", "sync_period")
+    assert set(texts(figure)) == {"4096"}
+    result.diverged[0, 1] = True
+    figure = plotting.heat(result, "error_server", "num_agents", "sync_period", last=5)
+    assert len(texts(figure)) == 7
+    assert [patch.get_hatch() for patch in figure.axes[0].patches] == ["////"]
+    image = figure.axes[0].images[0].get_array()
+    expected = np.median(result.error_server.values[3, 0, :, -5:].mean(-1))
+    np.testing.assert_allclose(image[0, 3], expected)
+
+
+def test_scoreboard_groups_by_figure_and_marks_by_shape():
+    figure = plotting.scoreboard(targets())
+    said = texts(figure)
+    assert [text for text in said if text.startswith("Fig")] == ["Fig 3", "Fig 4"]
+    assert "1 reproduced, 1 not reproduced, 1 not run" in said
+    marks = {line.get_marker() for line in figure.axes[0].lines} - {"None"}
+    assert len(marks) == 3
+    with pytest.raises(ValueError, match="verdict is 'maybe'"):
+        plotting.scoreboard([targets()[0] | {"verdict": "maybe"}])
+    with pytest.raises(ValueError, match="lacks published"):
+        plotting.scoreboard([{k: v for k, v in targets()[0].items() if k != "published"}])
+
+
+def test_scoreboard_texts_stay_in_their_columns():
+    figure = plotting.scoreboard(targets())
+    figure.draw_without_rendering()
+    boxes = [t.get_window_extent() for t in figure.axes[0].texts if t.get_text().strip()]
+    for i, one in enumerate(boxes):
+        assert not any(one.shrunk(0.98, 0.98).overlaps(other) for other in boxes[i + 1 :])
+
+
+def test_unknown_names_are_answered_with_the_nearest():
+    result = grid()
+    with pytest.raises(ValueError, match="did you mean error_server"):
+        plotting.speedup(result, metric="eror_server")
+    with pytest.raises(ValueError, match="did you mean sync_period"):
+        plotting.curves(result, by="sync_perod")
+    with pytest.raises(ValueError, match="did you mean num_agents"):
+        plotting.heat(result, "bytes_up", "num_agent", "sync_period")
+    with pytest.raises(ValueError, match="no time dimension"):
+        plotting.curves(result, "bytes_up")
+    with pytest.raises(ValueError, match="no num_agents"):
+        plotting.speedup(result.isel(num_agents=0, drop=True))
