@@ -1,8 +1,8 @@
 """Federated Q-learning five times: fedjax_rl, its bare kernel, and what one writes instead.
 
-Every row is a function `(case, num_steps) -> Program`, with the number of steps to be timed for
-those whose program depends on it. They learn the same MDP with the same step sizes, periods and
-behaviour, in float32, on random numbers of their own; `agreements` compares what they learned.
+Every row is a function `(case) -> Program`. They learn the same MDP with the same step sizes,
+periods and behaviour, in float32, on random numbers of their own (the kernel on those of
+fedjax_rl); `agreements` compares what they learned.
 """
 
 from __future__ import annotations
@@ -44,6 +44,7 @@ class Pack:
 
     @property
     def population(self) -> Population:
+        """Its federations on one agent axis."""
         return Population(self.groups)
 
     @property
@@ -72,6 +73,7 @@ class Case:
 
     @property
     def num_agents(self) -> int:
+        """Of all packs together."""
         return sum(pack.population.num_agents for pack in self.packs)
 
 
@@ -202,7 +204,7 @@ def _centred(tables, params) -> np.ndarray:
     return np.stack([np.asarray(x) for x in tables], -1) + np.asarray(params.shared["offset"])
 
 
-def engine(case: Case, num_steps: int) -> Program:
+def engine(case: Case) -> Program:
     """The package as a sweep runs it: local steps, exchange, ledger, one program for every K."""
     seconds, program, ready = 0.0, None, []
     for pack in case.packs:
@@ -232,7 +234,7 @@ def engine(case: Case, num_steps: int) -> Program:
     return Program(run, tables, seconds)
 
 
-def kernel(case: Case, num_steps: int) -> Program:
+def kernel(case: Case) -> Program:
     """The learner's kernel alone, vmapped, and a mean by reshape: what the engine adds to."""
     epsilon_one = case.epsilon == 1.0
     shape = q_learning.Shape(S, U, tuple(MDP.reward.shape))
@@ -298,7 +300,7 @@ def kernel(case: Case, num_steps: int) -> Program:
 # --- what one writes first in JAX ----------------------------------------------------------------
 
 
-def naive_jax(case: Case, num_steps: int) -> Program:
+def naive_jax(case: Case) -> Program:
     """A scan over steps, vmapped over agents and federations, that reads like the pseudo-code."""
     logits = jnp.log(jnp.asarray(MDP.transition, jnp.float32))
     reward = jnp.asarray(REWARD)
@@ -316,19 +318,19 @@ def naive_jax(case: Case, num_steps: int) -> Program:
         q = q.at[s, a].set(q[s, a] + learning_rate * (target - q[s, a]))
         return (key, q, s_next), None
 
-    def federation(key, learning_rate, num_agents, period, num_rounds):
+    def federation(key, learning_rate, num_rounds, num_agents, period):
         def agent(carry):
             body = functools.partial(step, learning_rate=learning_rate)
             return jax.lax.scan(body, carry, length=period)[0]
 
-        def round_(carry, _):
+        def round_(_, carry):
             keys, q, s = jax.vmap(agent)(carry)
             q = jnp.broadcast_to(q.mean(0), q.shape)
-            return (keys, q, s), None
+            return keys, q, s
 
         keys = jax.random.split(key, num_agents)
         carry = keys, jnp.zeros((num_agents, S, U)), jnp.zeros(num_agents, jnp.int32)
-        return jax.lax.scan(round_, carry, length=num_rounds)[0][1]
+        return jax.lax.fori_loop(0, num_rounds, round_, carry)[1]
 
     def inputs(pack):
         """For each group: its federations' keys and learning rates, and N."""
@@ -341,42 +343,37 @@ def naive_jax(case: Case, num_steps: int) -> Program:
             keys = jax.random.split(key, federations)
             yield keys, jnp.asarray(rates, jnp.float32), agents
 
-    compiled, ready = {}, [(pack.period, list(inputs(pack))) for pack in case.packs]
-    total = 0.0
-
-    def get(period, keys, rates, agents, num_steps):
-        """The program of a group; another number of steps is another one."""
-        nonlocal total
-        at = (period, agents, num_steps)
-        if at not in compiled:
-            one = functools.partial(
-                federation, num_agents=agents, period=period, num_rounds=num_steps // period
-            )
-            compiled[at], seconds = _timed_compile(jax.vmap(one), keys, rates)
+    ready, total = [], 0.0
+    for pack in case.packs:
+        for keys, rates, agents in inputs(pack):
+            one = functools.partial(federation, num_agents=agents, period=pack.period)
+            many = jax.vmap(one, in_axes=(0, 0, None))
+            program, seconds = _timed_compile(many, keys, rates, jnp.int32(1))
             total += seconds
-        return compiled[at]
+            ready.append((functools.partial(program, keys, rates), pack))
 
     def run(num_steps):
+        return [program(jnp.int32(num_steps // pack.period)) for program, pack in ready]
+
+    def tables(results):
         return [
-            [get(period, *group, num_steps)(*group[:2]) for group in groups]
-            for period, groups in ready
+            np.concatenate(
+                [
+                    np.asarray(q).reshape(-1, S * U)
+                    for q, (_, of) in zip(results, ready, strict=True)
+                    if of is pack
+                ]
+            )
+            for pack in case.packs
         ]
 
-    def tables(packs):
-        return [
-            np.concatenate([np.asarray(x).reshape(-1, S * U) for x in groups]) for groups in packs
-        ]
-
-    for period, groups in ready:
-        for group in groups:
-            get(period, *group, num_steps)
     return Program(run, tables, total)
 
 
 # --- NumPy ---------------------------------------------------------------------------------------
 
 
-def numpy_loop(case: Case, num_steps: int) -> Program:
+def numpy_loop(case: Case) -> Program:
     """A Python loop over steps; each is array code over all agents of a pack."""
     bounds = [np.ascontiguousarray(column, np.float32) for column in CUMULATIVE.T]
     discount, epsilon = np.float32(DISCOUNT), np.float32(case.epsilon)
@@ -468,6 +465,7 @@ def _refresh(policy, weight, s, epsilon):
     policy[s * _TWO + _ONE] = explore + explore + scale * (x + y)
 
 
+@functools.cache
 def _numba_loop(softmax: bool):
     """Compiles the loop over federations, rounds, agents and steps for one behaviour.
 
@@ -515,7 +513,9 @@ def _numba_loop(softmax: bool):
                         s = np.uintp(low >= bounds[sa, 0])
                         s += np.uintp(low >= bounds[sa, 1])
                         s += np.uintp(low >= bounds[sa, 2])
-                        best = max(table[s * _THREE], table[s * _THREE + _ONE], table[s * _THREE + _TWO])
+                        best = max(
+                            table[s * _THREE], table[s * _THREE + _ONE], table[s * _THREE + _TWO]
+                        )
                         old = table[sa]
                         table[sa] = old + rate * (reward[s] + discount * best - old)
                         if softmax:
@@ -546,7 +546,7 @@ def _numba_loop(softmax: bool):
     return learn
 
 
-def numba_loop(case: Case, num_steps: int) -> Program:
+def numba_loop(case: Case) -> Program:
     """Scalar loops on one thread; an agent takes its K steps with its table in the cache."""
     start = time.perf_counter()
     learn = _numba_loop(case.epsilon < 1.0)
@@ -575,7 +575,7 @@ def numba_loop(case: Case, num_steps: int) -> Program:
     return Program(run, list, time.perf_counter() - start)
 
 
-ROWS: dict[str, Callable[[Case, int], Program]] = {
+ROWS: dict[str, Callable[[Case], Program]] = {
     "fedjax_rl": engine,
     "kernel": kernel,
     "numba": numba_loop,

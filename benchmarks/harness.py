@@ -50,10 +50,12 @@ class PeakMemory:
     """
 
     def reset(self) -> None:
+        """Forgets the peak so far, where the system allows it."""
         with contextlib.suppress(OSError):
             pathlib.Path("/proc/self/clear_refs").write_text("5")
 
     def read(self) -> int:
+        """The peak since `reset`, in bytes."""
         stats = jax.local_devices()[0].memory_stats()
         if stats and "peak_bytes_in_use" in stats:
             return int(stats["peak_bytes_in_use"])

@@ -39,7 +39,7 @@ def fedq(arguments) -> dict:
     timings, compiled, checks = {}, {}, []
     for case in peers.CASES:
         steps = {row: peers.steps(row, case, arguments.scale) for row in peers.ROWS}
-        programs = {row: make(case, steps[row]) for row, make in peers.ROWS.items()}
+        programs = {row: make(case) for row, make in peers.ROWS.items()}
         compiled[case.name] = {row: program.compile_seconds for row, program in programs.items()}
         checks += _check(peers, case, programs)
         timings[case.name] = harness.measure(
@@ -97,8 +97,10 @@ def grids(arguments) -> dict:
     command = [command] if command else [sys.executable, "-m", "fedjax_rl.cli"]
     rows = []
     for scale in arguments.grids:
-        runs = [_reproduce([*command, "reproduce", "linear-speedup", "--scale", scale])
-                for _ in range(arguments.repeats)]
+        runs = [
+            _reproduce([*command, "reproduce", "linear-speedup", "--scale", scale])
+            for _ in range(arguments.repeats)
+        ]
         walls = sorted(run["wall"] for run in runs)
         middle = sorted(runs, key=lambda run: run["wall"])[len(runs) // 2]
         rows.append(

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import importlib.metadata
+import io
 import json
 import os
 import pathlib
 import platform
 import re
-import shutil
 import tempfile
 
+import h5netcdf
 import jax
 import xarray as xr
+from xarray.backends import H5NetCDFStore
 
 MARK = "fedjax_rl"
-# What `write` and `save` call a file until it is whole.
-_TEMPORARY = re.compile(r"\.(.+\.(json|png|svg|nc|md)|result)\.[a-z0-9_]{8}")
+# What `write` calls a file until it is whole.
+_TEMPORARY = re.compile(r"\..+\.(json|png|svg|nc|md)\.[a-z0-9_]{8}")
 _PACKAGES = ("jax", "jaxlib", "numpy", "optax", "xarray")
 
 
@@ -126,11 +127,7 @@ def claim(directory, config: dict, resume: bool = False) -> pathlib.Path:
 def tidy(directory) -> None:
     """Removes the half-made files that a killed process left in a directory of ours."""
     for path in pathlib.Path(directory).iterdir():
-        if not _TEMPORARY.fullmatch(path.name):
-            continue
-        if path.is_dir():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
+        if _TEMPORARY.fullmatch(path.name):
             with contextlib.suppress(OSError):
                 path.unlink()
 
@@ -152,20 +149,12 @@ def save(directory, result: xr.Dataset) -> None:
     """
     result = result.copy()
     result.attrs.pop("seconds", None)
-    path = pathlib.Path(directory) / "result.nc"
-    try:
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".result.") as scratch:
-            temporary = pathlib.Path(scratch) / "result.nc"
-            result.to_netcdf(temporary, engine="h5netcdf")
-            with open(temporary, "rb") as file:
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-    except (OSError, RuntimeError) as error:  # HDF5 reports a disk that fills up as either
-        reason = getattr(error, "strerror", None) or str(error)
-        raise OSError(
-            getattr(error, "errno", None) or errno.EIO,
-            f"cannot write {path}: {reason}; what was there is unchanged",
-        ) from error
+    # In memory first: HDF5 does not survive a disk that fills up under it.
+    buffer = io.BytesIO()
+    store = H5NetCDFStore(h5netcdf.File(buffer, "w"))
+    result.dump_to_store(store)
+    store.close()
+    write(pathlib.Path(directory) / "result.nc", buffer.getvalue())
 
 
 def load(directory) -> xr.Dataset:

@@ -7,7 +7,6 @@ checkpoints and early stops on the host between them, never inside.
 
 from __future__ import annotations
 
-import contextlib
 import collections
 import dataclasses
 import threading
@@ -255,10 +254,10 @@ def _compile(job: Job):
     state_specs = layout.state_specification(shape)
     metric_specs = {n: layout.specification(0, sides[n][0], leading=1) for n in job.metrics}
     gap_spec = layout.specification(0, None)
-    starts = jax.jit(
-        layout.shard(init, (specs, layout.specification(0, "agent")), state_specs)
+    starts = jax.jit(layout.shard(init, (specs, layout.specification(0, "agent")), state_specs))
+    chunks = jax.jit(
+        layout.shard(chunk, (specs, state_specs, gap_spec), (state_specs, metric_specs))
     )
-    chunks = jax.jit(layout.shard(chunk, (specs, state_specs, gap_spec), (state_specs, metric_specs)))
     params = layout.place(job.params, specs)
     keys = layout.place(keys, layout.specification(0, "agent"))
     options = compiler_options()

@@ -235,9 +235,7 @@ def _jobs(algorithm, cells, recording, metrics, devices, chunk, stop):
             late.add(period)
         # A federation of one never exchanges, so cells that differ in the period are one run.
         period = int(NEVER) if cell.num_agents == 1 else min(period, int(NEVER))
-        rest = tuple(
-            (n, _identity(v)) for n, v in cell.properties.items() if n != "sync_period"
-        )
+        rest = tuple((n, _identity(v)) for n, v in cell.properties.items() if n != "sync_period")
         index.append(unique.setdefault((cell.num_agents, cell.seed, period, rest), len(unique)))
         if index[-1] == len(periods):
             periods.append((period, i))
@@ -250,9 +248,9 @@ def _jobs(algorithm, cells, recording, metrics, devices, chunk, stop):
     # Static properties split first.
     groups: dict = {}
     for u, (period, i) in enumerate(periods):
-        groups.setdefault(variants[i].static(variants[i].config), {}).setdefault(
-            period, []
-        ).append((u, i))
+        groups.setdefault(variants[i].static(variants[i].config), {}).setdefault(period, []).append(
+            (u, i)
+        )
     jobs, places = [], [None] * len(periods)
     limit = AGENTS_PER_JOB.get(jax.default_backend(), 2**20) * devices
     for by_period in groups.values():

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from fedjax_rl import analysis
+from fedjax_rl.federation import communication_time
 
 AGENTS = np.array([1, 2, 4, 8, 16])
 
@@ -491,14 +492,14 @@ def test_equation_2_factors_the_last_two_terms_of_equation_1():
 
 
 def test_communication_time_by_hand():
-    np.testing.assert_allclose(analysis.communication_time(1005, 10, 8), 1005 + 100 * 3)
-    np.testing.assert_allclose(analysis.communication_time(1005, 10, 8, cost=0.1), 1005 + 30)
-    assert analysis.communication_time(1005, 10, 1) == 1005
+    np.testing.assert_allclose(communication_time(1005, 10, 8), 1005 + 100 * 3)
+    np.testing.assert_allclose(communication_time(1005, 10, 8, cost=0.1), 1005 + 30)
+    assert communication_time(1005, 10, 1) == 1005
     for never in (None, np.inf, 1006):
-        assert analysis.communication_time(1005, never, 8) == 1005
-    assert np.isnan(analysis.communication_time(np.nan, 1, 8))
+        assert communication_time(1005, never, 8) == 1005
+    assert np.isnan(communication_time(np.nan, 1, 8))
     with pytest.raises(ValueError, match="sync_period"):
-        analysis.communication_time(1005, 0, 8)
+        communication_time(1005, 0, 8)
 
 
 @settings(deadline=None)
@@ -507,7 +508,7 @@ def test_cost_shifts_the_tabular_slope_by_a_constant(times):
     """T23: at K = 1 the regression of Fig. 7 is that of Fig. 6 plus a number."""
     n, t = np.tile(AGENTS, 3), np.array(times)
     before = analysis.loglog(n, t)["slope"]
-    after = analysis.loglog(n, analysis.communication_time(t, 1, n))["slope"]
+    after = analysis.loglog(n, communication_time(t, 1, n))["slope"]
     # log2 N = 0..4 about 2 against log2(1 + log2 N): (-2*0 - 1*1 + 2 + 2 log2 5) / 10
     np.testing.assert_allclose(after - before, np.log2(50) / 10, atol=1e-9)
     assert abs(np.log2(50) / 10 - 0.5644) < 5e-5
@@ -519,7 +520,7 @@ def test_cost_shifts_the_ppo_slopes(cost, shift):
     n = np.tile([1, 2, 4, 8], 3)
     t = np.random.default_rng(0).integers(100, 4000, size=12)
     before = analysis.loglog(n, t, base=2)["slope"]
-    after = analysis.loglog(n, analysis.communication_time(t, 1, n, cost), base=2)["slope"]
+    after = analysis.loglog(n, communication_time(t, 1, n, cost), base=2)["slope"]
     logs = [math.log2(1 + cost * k) for k in range(4)]
     expected = (-1.5 * logs[0] - 0.5 * logs[1] + 0.5 * logs[2] + 1.5 * logs[3]) / 5
     np.testing.assert_allclose(after - before, expected, atol=1e-9)

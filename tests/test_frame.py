@@ -191,7 +191,7 @@ def test_readme_python_runs(tmp_path, monkeypatch):
     for was, smaller in (
         ("[1, 2, 4, 8, 16]", "[1, 2, 4]"),
         ("range(6)", "range(2)"),
-        ("0.002 * ", "0.02 * "),
+        ("0.005 * ", "0.05 * "),
         ("100_000", "10_000"),
         ("num_steps=2_000", "num_steps=200"),
         ("num_agents=16", "num_agents=2"),

@@ -169,9 +169,7 @@ def _check(config: FedQ) -> None:
         if value is None or callable(value) or not _concrete(value):
             continue
         _check_value(name, value, allowed, text)
-    _check_value(
-        "mdp.discount", config.mdp.discount, lambda x: (x >= 0) & (x < 1), "in [0, 1)"
-    )
+    _check_value("mdp.discount", config.mdp.discount, lambda x: (x >= 0) & (x < 1), "in [0, 1)")
     if config.aggregation == "importance" and _concrete(config.learning_rate):
         rate = config.learning_rate
         if not callable(rate) and np.any(np.asarray(rate) >= 1):

@@ -1,12 +1,7 @@
 """From recorded arrays to numbers with intervals. Host-side NumPy; knows no algorithm by name."""
 
 from fedjax_rl.analysis.bootstrap import FitInterval, Interval, bootstrap_fit, bootstrap_interval
-from fedjax_rl.analysis.bounds import (
-    BoundTerms,
-    communication_time,
-    einhorn_bound,
-    khodadadian_bound,
-)
+from fedjax_rl.analysis.bounds import BoundTerms, einhorn_bound, khodadadian_bound
 from fedjax_rl.analysis.censored import tobit
 from fedjax_rl.analysis.drift import DriftFit, DriftLaw, fit_drift_law, sync_phases
 from fedjax_rl.analysis.regression import Fit, factored, loglog, ols, two_variable, windowed
@@ -44,7 +39,6 @@ __all__ = [
     "author_stop",
     "bootstrap_fit",
     "bootstrap_interval",
-    "communication_time",
     "einhorn_bound",
     "factored",
     "fit_drift_law",

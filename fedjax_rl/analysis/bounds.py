@@ -1,4 +1,4 @@
-"""Published bounds to lay over measurements, and the paper's price of communication."""
+"""Published bounds to lay over measurements."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -105,31 +105,3 @@ def einhorn_bound(
     return khodadadian_bound(
         learning_rate, num_agents, sync_period, num_steps, tau, constants=(1.0, 1.0, 1.0, 0.0)
     )
-
-
-def communication_time(
-    num_steps: ArrayLike,
-    sync_period: ArrayLike | None,
-    num_agents: ArrayLike,
-    cost: float = 1.0,
-) -> np.ndarray:
-    """Time including communication, `T + cost * floor(T / K) * log2 N` (Figs 7 and 12).
-
-    A reduction over a tree of N agents takes log2 N exchanges, each as long as `cost` steps. One
-    agent adds nothing, and neither does never synchronising. Censoring times are priced alike.
-
-    Args:
-        num_steps: T, steps (tabular) or epochs (PPO) to the threshold; NaN stays NaN.
-        sync_period: K in the same unit; None or infinite for never.
-        num_agents: N.
-        cost: C, time of one exchange in units of a step; 0.1, 1 and 10 in Fig. 12.
-
-    Returns:
-        float64, arguments broadcast against each other, in the unit of `num_steps`.
-    """
-    steps = np.asarray(num_steps, dtype=np.float64)
-    period = np.asarray(np.inf if sync_period is None else sync_period, dtype=np.float64)
-    agents = np.asarray(num_agents, dtype=np.float64)
-    if not np.all(period >= 1) or not np.all(agents >= 1):
-        raise ValueError("sync_period (None or infinite for never) and num_agents must be >= 1")
-    return steps + cost * np.floor_divide(steps, period) * np.log2(agents)

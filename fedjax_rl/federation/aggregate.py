@@ -69,9 +69,7 @@ def softmax_weights(population: Population, logits):
     Computed in log space with the federation's maximum removed, so that importance weights
     `(1 - alpha)^(-n)` of Woo, Joshi and Chi (arXiv 2305.10697) do not overflow.
     """
-    logits = jax.tree.map(
-        lambda x, top: x - top, logits, population.spread(population.max(logits))
-    )
+    logits = jax.tree.map(lambda x, top: x - top, logits, population.spread(population.max(logits)))
     weights = jax.tree.map(jnp.exp, logits)
     total = population.spread(population.sum(weights))
     return jax.tree.map(jnp.divide, weights, total)

@@ -109,9 +109,7 @@ def bind(each: list[Params], same: set[str] | None = None) -> Params:
         )
 
     federation = {n: stack([p.federation[n] for p in each]) for n in first.federation}
-    federation |= {
-        n: stack([p.shared[n] for p in each]) for n in first.shared if n not in same
-    }
+    federation |= {n: stack([p.shared[n] for p in each]) for n in first.shared if n not in same}
     agent = {n: join([p.agent[n] for p in each]) for n in first.agent}
     shared = jax.tree.map(jnp.asarray, {n: first.shared[n] for n in sorted(same)})
     return Params(agent, federation, shared)

@@ -181,9 +181,7 @@ def _trip(population, link, params, state, due):
             kept, (server, server_memory), (state.server, state.server_memory)
         )
     broadcast = jax.vmap(link.broadcast)(server)
-    agents = per_agent(
-        link.receive, population, params, state.agents, population.spread(broadcast)
-    )
+    agents = per_agent(link.receive, population, params, state.agents, population.spread(broadcast))
     takes_part = sent
     if due is not None:
         here = population.spread(due)
@@ -249,9 +247,7 @@ def periodic(local: Callable, link: Exchange) -> Periodic:
         else:
             function, fixed = local, (state.time, num_steps)
         agents = per_agent(function, population, params, state.keys, state.agents, fixed=fixed)
-        return dataclasses.replace(
-            state, agents=agents, time=state.time + jnp.uint32(num_steps)
-        )
+        return dataclasses.replace(state, agents=agents, time=state.time + jnp.uint32(num_steps))
 
     def spent(population, state, num_steps):
         """The state with the environment steps of every agent in the ledger."""

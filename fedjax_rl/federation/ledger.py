@@ -12,6 +12,7 @@ import math
 import jax
 import jax.numpy as jnp
 import numpy as np
+from numpy.typing import ArrayLike
 
 COLUMNS = (
     "communications",
@@ -93,20 +94,30 @@ def tree_bytes(tree) -> int:
     return sum(math.prod(jnp.shape(x)) * jnp.result_type(x).itemsize for x in jax.tree.leaves(tree))
 
 
-def communication_time(num_steps, sync_period, num_agents):
-    r"""Steps and communication on one scale, `T_c = T + \lfloor T/K \rfloor \log_2 N`.
+def communication_time(
+    num_steps: ArrayLike,
+    sync_period: ArrayLike | None,
+    num_agents: ArrayLike,
+    cost: float = 1.0,
+) -> np.ndarray:
+    """Time including communication, `T + cost * floor(T / K) * log2 N` (Figs 7 and 12).
 
-    The cost model of Einhorn, *Federated Reinforcement Learning Has Linear Speedup* (2023),
-    Fig. 7: an all-reduce over N agents takes `log2 N` steps of time. A single agent communicates
-    nothing.
+    The cost model of Einhorn, *Federated Reinforcement Learning Has Linear Speedup* (2023): a
+    reduction over a tree of N agents takes log2 N exchanges, each as long as `cost` steps. One agent
+    adds nothing, and neither does never synchronising. Censoring times are priced alike.
 
     Args:
-      num_steps: T, steps of one agent; any shape, NaN for a run that never got there.
-      sync_period: K, local steps between exchanges.
-      num_agents: N.
+        num_steps: T, steps (tabular) or epochs (PPO) to the threshold; NaN stays NaN.
+        sync_period: K in the same unit; None or infinite for never.
+        num_agents: N.
+        cost: C, time of one exchange in units of a step; 0.1, 1 and 10 in Fig. 12.
 
     Returns:
-      T_c, float64, of the broadcast shape.
+        float64, arguments broadcast against each other, in the unit of `num_steps`.
     """
-    num_steps, sync_period = np.asarray(num_steps, float), np.asarray(sync_period, float)
-    return num_steps + np.floor(num_steps / sync_period) * np.log2(np.asarray(num_agents, float))
+    steps = np.asarray(num_steps, dtype=np.float64)
+    period = np.asarray(np.inf if sync_period is None else sync_period, dtype=np.float64)
+    agents = np.asarray(num_agents, dtype=np.float64)
+    if not np.all(period >= 1) or not np.all(agents >= 1):
+        raise ValueError("sync_period (None or infinite for never) and num_agents must be >= 1")
+    return steps + cost * np.floor_divide(steps, period) * np.log2(agents)

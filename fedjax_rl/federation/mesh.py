@@ -61,9 +61,7 @@ class Layout:
         for block in self._federation_blocks():
             for j in range(self.blocks[1]):
                 federation.append(np.asarray(block)[self.population.federation_of])
-                member.append(
-                    self.population.member_of + j * share[self.population.federation_of]
-                )
+                member.append(self.population.member_of + j * share[self.population.federation_of])
         return np.concatenate(federation), np.concatenate(member)
 
     def first_places(self, num_federations: int) -> np.ndarray:

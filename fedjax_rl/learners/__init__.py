@@ -1,0 +1,1 @@
+"""One agent, no federation: equations with their sources."""

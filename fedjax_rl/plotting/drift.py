@@ -76,7 +76,7 @@ def drift(
             linewidths=0,
             zorder=3,
         )
-        colour_bar(figure, axis, points, tidy.words("sync_period"))
+        colour_bar(axis, points, tidy.words("sync_period"))
         axis.set_xlabel("(K − 1) α²")
         axis.set_ylabel("steady-state squared distance D²")
         if law is not None:

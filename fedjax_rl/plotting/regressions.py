@@ -84,7 +84,7 @@ def regression(
             shade = {"c": colour, "cmap": colour_map(), "norm": norm(colour)}
         points = axis.scatter(x, y, s=13, alpha=0.8, linewidths=0, zorder=3, **shade)
         if colour is not None:
-            colour_bar(figure, axis, points, colour_label)
+            colour_bar(axis, points, colour_label)
         band(axis, x, fit, base, color="#222222", label="fit, 95 % band")
         if reference is not None:
             middle = float(np.exp(np.log(x).mean()))
@@ -238,11 +238,14 @@ def summary(fit: Fit, name: str = "slope") -> str:
     return "\n".join(lines)
 
 
-def colour_bar(figure: Figure, axis: Axes, points: ScalarMappable, label: str) -> None:
+def colour_bar(axis: Axes, points: ScalarMappable, label: str) -> None:
     """Draws the bar that says what the colours of points mean."""
-    bar = figure.colorbar(points, ax=axis, pad=0.02, aspect=30)
+    # Fixed to its parent: a bar placed by the layout would drift from one drawing to the next.
+    room = axis.inset_axes((1.025, 0, 0.03, 1))
+    bar = axis.figure.colorbar(points, cax=room)
     bar.set_label(label)
     bar.outline.set_linewidth(0.4)
+    room.grid(False)
     bar.solids.set_alpha(1)  # the points are translucent, their meaning is not
     if isinstance(points.norm, LogNorm):
         ticks(bar.ax.yaxis, 10.0)

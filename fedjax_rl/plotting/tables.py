@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from fedjax_rl.plotting import tidy
+from fedjax_rl.plotting.regressions import colour_bar
 from fedjax_rl.plotting.style import COLUMN, GREEN, GREY, PAGE, RED, SEQUENTIAL, canvas, norm, style
 
 # verdict -> (marker, colour): told apart by shape as well
@@ -76,9 +77,7 @@ def heat(
         axis.invert_yaxis()
         axis.set_xlabel(tidy.words(x, result))
         axis.set_ylabel(tidy.words(y, result))
-        bar = figure.colorbar(image, ax=axis, pad=0.02)
-        bar.outline.set_visible(False)
-        bar.set_label(textwrap.fill(tidy.words(value, result), 24))
+        colour_bar(axis, image, textwrap.fill(tidy.words(value, result), 24))
     return figure
 
 

@@ -130,9 +130,7 @@ def grid_a(scale: Scale) -> list[Cell]:
         for rate in sorted(own):
             for period in scale.periods if n > 1 else (max(scale.periods),):
                 runs += [
-                    (n, rate, period, epsilon)
-                    for epsilon in EPSILONS
-                    for _ in range(scale.trials)
+                    (n, rate, period, epsilon) for epsilon in EPSILONS for _ in range(scale.trials)
                 ]
     return _numbered(runs)
 
@@ -247,9 +245,9 @@ def clean_runs(cells: list[Cell], meter: Meter, stage: str) -> xr.Dataset:
                 mean,
                 analysis.time_to_threshold(times, squared, THRESHOLD).time,
                 analysis.settled_mean(result["error_local_mean"].values, times, burn_in=burnt),
-                np.interp(
-                    np.geomspace(0.5, 400, 200) / rate, times, np.arange(len(times))
-                ).astype(int),
+                np.interp(np.geomspace(0.5, 400, 200) / rate, times, np.arange(len(times))).astype(
+                    int
+                ),
                 squared,
                 times,
             )
@@ -457,9 +455,7 @@ def clean_grid(scale: Scale) -> list[Cell]:
     """
     wide = [r for r in (0.005, 0.02, 0.08, 0.2, 0.5, 1.0) if len(scale.rates) > 5 or r <= 0.1]
     where = {(n, r, 1) for n in scale.agents for r in (*wide, SPEEDUP_RATE)}
-    where |= {
-        (n, round(SPEEDUP_RATE * n, 12), k) for n in scale.agents for k in scale.periods
-    }
+    where |= {(n, round(SPEEDUP_RATE * n, 12), k) for n in scale.agents for k in scale.periods}
     where |= {(16, 0.005, max(PERIODS))}
     # A federation of one has no period; keep one cell of it.
     where = {(n, r, max(PERIODS) if n == 1 else k) for n, r, k in where}

@@ -23,7 +23,9 @@ _SHIFTS = (SHIFT, 0.1212, 0.0141, 0.0014, 0.0001)
 _WINDOWS = (50, 100, 300, 1000)
 
 TARGETS = (
-    Target("T1", "Fig 1", "D_0^2 = |q*|^2", 13.7314, (13.731440580207, 13.731440582207), kind="exact"),
+    Target(
+        "T1", "Fig 1", "D_0^2 = |q*|^2", 13.7314, (13.731440580207, 13.731440582207), kind="exact"
+    ),
     Target(
         "T2",
         "Fig 1",
@@ -302,8 +304,10 @@ def fig4(runs: xr.Dataset, steady: xr.Dataset) -> dict:
         strict=True,
     ):
         cells.setdefault(key, []).append(value)
-    ranges = sorted((analysis.bootstrap_interval(np.asarray(v)) for v in cells.values()),
-                    key=lambda interval: interval.value)
+    ranges = sorted(
+        (analysis.bootstrap_interval(np.asarray(v)) for v in cells.values()),
+        key=lambda interval: interval.value,
+    )
     ends = [(r.value, r.low, r.high) for r in (ranges[0], ranges[-1])]
     return {
         "T10": slope(one),
@@ -333,20 +337,23 @@ def fig5_windows(runs: xr.Dataset) -> dict[int, analysis.Fit]:
     )
 
 
+def phases(runs: xr.Dataset) -> np.ndarray:
+    """Steps since the last exchange at the records that were averaged, [cell, P]."""
+    period = runs["sync_period"].values
+    if "records" not in runs:  # the clean protocol looks just before the exchange
+        return period[:, None] - 1
+    last = runs["records"].values[:, None] + np.arange(-9, 1)
+    return (last * data.RECORD) % period[:, None]
+
+
 def drift_fit(runs: xr.Dataset) -> analysis.DriftFit:
     """The drift-saturation law on the mean over all agents, at the phases really measured."""
-    period = runs["sync_period"].values
-    if "records" in runs:
-        last = runs["records"].values[:, None] + np.arange(-9, 1)
-        phases = (last * data.RECORD) % period[:, None]
-    else:  # the clean protocol looks just before the exchange
-        phases = period[:, None] - 1
     return analysis.fit_drift_law(
         runs["all_squared"].values,
         runs["learning_rate"].values,
         runs["num_agents"].values,
-        phases,
-        sync_period=period,
+        phases(runs),
+        sync_period=runs["sync_period"].values,
     )
 
 
