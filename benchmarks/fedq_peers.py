@@ -158,13 +158,22 @@ def agreements(case: Case, expected: list, found: list) -> list[Agreement]:
         server = np.sum((own.mean(1) - OPTIMAL) ** 2, -1)
         return {"server": server, "agents": np.sum((own - OPTIMAL) ** 2, -1).mean(1)}
 
+    def variance(values, rates):
+        """Of the values among federations of one learning rate."""
+        kinds = np.unique(rates)
+        rest = [values[rates == kind] - values[rates == kind].mean() for kind in kinds]
+        return np.sum(np.concatenate(rest) ** 2) / (len(values) - len(kinds))
+
     out = []
     for pack, one, other in zip(case.packs, expected, found, strict=True):
+        first = 0
         for group in pack.slices():
+            rates = np.asarray(pack.learning_rates[first : first + group[2]])
+            first += group[2]
             pairs = errors(one, *group), errors(other, *group)
             for name in pairs[0]:
                 a, b = pairs[0][name], pairs[1][name]
-                error = np.sqrt((a.var(ddof=1) + b.var(ddof=1)) / len(a))
+                error = np.sqrt((variance(a, rates) + variance(b, rates)) / len(a))
                 out.append(
                     Agreement(
                         f"N={group[3]} K={pack.period} {name}",

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import errno
+import os
 import pathlib
+import shutil
 import time as clock
 from collections.abc import Callable
 
@@ -14,6 +18,9 @@ import orbax.checkpoint as ocp
 
 from fedjax_rl import streams
 from fedjax_rl.federation.exchange import State
+
+# Bytes that Orbax writes beside the arrays, amply.
+_OVERHEAD = 2**18
 
 
 class Checkpoints:
@@ -40,13 +47,29 @@ class Checkpoints:
         self._last = clock.monotonic()
 
     def maybe_save(self, done: int, state: State, records: Callable[[], dict]) -> None:
-        """Saves if the last checkpoint is old enough; `done` counts the records made."""
+        """Saves if the last checkpoint is old enough; `done` counts the records made.
+
+        Raises:
+          OSError: the disk is full; the checkpoints before are untouched.
+        """
         began = clock.monotonic()
         if began - self._last < self._seconds:
             return
         tree = {"state": _plain(state), "records": records()}
-        self._manager.save(done, args=ocp.args.StandardSave(tree))
-        self._manager.wait_until_finished()
+        size = sum(x.nbytes for x in jax.tree.leaves(tree))
+        try:
+            # Asked beforehand: a write that fails half-way leaves Orbax talking for pages.
+            if shutil.disk_usage(self._directory).free < 2 * size + _OVERHEAD:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            self._manager.save(done, args=ocp.args.StandardSave(tree))
+            self._manager.wait_until_finished()
+        except (OSError, ValueError) as error:  # what TensorStore could not write is a ValueError
+            reason = getattr(error, "strerror", None) or str(error)
+            raise OSError(
+                getattr(error, "errno", None) or errno.EIO,
+                f"cannot write a checkpoint in {self._directory}: {reason}; those before are "
+                "unchanged",
+            ) from error
         self._last = clock.monotonic()
         self._seconds = max(self._seconds, 20 * (self._last - began))
 
@@ -61,7 +84,11 @@ class Checkpoints:
             try:
                 tree = self._manager.restore(step, args=ocp.args.StandardRestore())
             except (ValueError, OSError, KeyError):
-                continue  # torn by a full disk or a crash of the machine: an older one will do
+                # Torn by a full disk or a crash of the machine: an older one will do, and its
+                # successors must not meet this one.
+                with contextlib.suppress(ValueError, OSError):
+                    self._manager.delete(step)
+                continue
             records = tree.get("records") or {}
             return step, _restore(like, tree["state"]), {n: np.asarray(records[n]) for n in metrics}
         return None

@@ -502,7 +502,7 @@ def _quiet() -> None:
     """Silences the chatter of libraries: what matters they raise."""
     import logging
 
-    logging.getLogger("absl").setLevel(logging.ERROR)
+    logging.getLogger("absl").setLevel(logging.CRITICAL)
 
 
 def _work(config: dict, out: pathlib.Path, accept) -> None:

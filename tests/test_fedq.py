@@ -127,7 +127,8 @@ def reference(algorithm, num_agents=AGENTS, num_steps=STEPS):
         sent = np.ones(num_agents, bool)
         if c.participation is not None:
             keys = jax.vmap(lambda key, t=t: jax.random.fold_in(key, t + 1))(uplink)
-            sent = np.asarray(jax.vmap(lambda key: jax.random.bernoulli(key, c.participation))(keys))
+            draw = jax.vmap(lambda key: jax.random.bernoulli(key, c.participation))
+            sent = np.asarray(draw(keys))
         if not sent.any():
             continue
         weight = np.ones(q.shape)
@@ -241,15 +242,16 @@ def test_a_plain_loop_over_the_same_words(paper, name, monkeypatch):
     if name in ALSO_ARRAYS:
         # Tables that are arrays, as those of larger MDPs are, hold the same numbers.
         monkeypatch.setattr(tables, "LARGEST_UNROLLED", 0)
-        module._environment.cache_clear()
+        module._remembered.cache_clear()
         arrays, _ = simulated(algorithm)
-        module._environment.cache_clear()
+        module._remembered.cache_clear()
         np.testing.assert_allclose(arrays, got, rtol=0, atol=1e-6)
 
 
 def test_a_larger_mdp():
     """25 entries and more lie in arrays."""
-    mdp = frl.envs.random_mdp(seed=2, num_states=7, num_actions=4, reward="normal_action_next_state")
+    options = {"num_states": 7, "num_actions": 4, "reward": "normal_action_next_state"}
+    mdp = frl.envs.random_mdp(seed=2, **options)
     algorithm = frl.fedq(mdp, learning_rate=0.2, sync_period=PERIOD, epsilon=0.5)
     np.testing.assert_allclose(simulated(algorithm)[0], reference(algorithm), rtol=0, atol=2e-5)
 
@@ -326,8 +328,9 @@ def test_a_federation_is_the_same_however_it_is_run(paper, properties):
     )(3)
     for name in algorithm.metrics:
         reference = alone[name].values
+        # Sizes differ, and with them how XLA contracts products and sums: not bit for bit.
         tolerance = {"rtol": 2e-5, "atol": 1e-7}
-        np.testing.assert_array_equal(neighbours[name].values, reference)
+        np.testing.assert_allclose(neighbours[name].values, reference, **tolerance)
         np.testing.assert_allclose(among[name].values, reference, **tolerance)
         np.testing.assert_allclose(two[name].values, reference, **tolerance)
         np.testing.assert_allclose(np.asarray(static[name]).T, reference, **tolerance)
@@ -348,7 +351,7 @@ def test_one_exchange_at_the_end_averages_independent_runs(paper):
     synchronised, apart = (result.isel(sync_period=k, time=0) for k in (0, 1))
     server = apart["error_server"].values
     np.testing.assert_allclose(synchronised["error_local"], np.full(5, server), rtol=1e-5)
-    assert apart["error_local"].values.min() > 1.2 * server
+    assert apart["error_local"].values.mean() > 2 * server
 
 
 def test_identical_agents_are_one_agent(paper):
@@ -359,9 +362,7 @@ def test_identical_agents_are_one_agent(paper):
     def final(params, keys):
         population = fed.population(len(keys))
         state = functions.init(population, params, keys)
-        for _ in range(10):
-            state = functions.advance(population, params, state, jnp.uint32(11))
-        return state.agents.table
+        return functions.advance(population, params, state, jnp.uint32(110)).agents.table
 
     found = []
     for n in (1, 4):
@@ -413,9 +414,9 @@ def test_small_steps_are_not_lost_in_float32(paper):
     algorithm = frl.fedq(mdp, epsilon=1.0, learning_rate=rate, initial_q=middle, sync_period=steps)
     single, _ = simulated(algorithm, num_agents=1, num_steps=steps)
     with jax.enable_x64(True):
-        module._environment.cache_clear()
+        module._remembered.cache_clear()
         double, _ = simulated(algorithm, num_agents=1, num_steps=steps)
-    module._environment.cache_clear()
+    module._remembered.cache_clear()
     moved = np.linalg.norm(double - middle)
     assert np.linalg.norm(single - double) < 1e-3 * moved
 
@@ -477,7 +478,9 @@ def test_error_against_period_and_learning_rate(paper):
     """Fig. 5 of the paper, thinned: 7e8 agent-steps, the sharpest cheap test of the simulator."""
     periods, rates = range(20, 1001, 70), (0.1, 0.2, 0.3, 0.4, 0.5, 0.6)
     cells = [
-        frl.Cell(256, 0, {"sync_period": k, "learning_rate": rate}) for k in periods for rate in rates
+        frl.Cell(256, 0, {"sync_period": k, "learning_rate": rate})
+        for k in periods
+        for rate in rates
     ]
     result = frl.run_cells(
         frl.fedq(paper, epsilon=1.0, generator="hash"),

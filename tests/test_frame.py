@@ -1,6 +1,7 @@
 """The frame: what the README, the package's files and its rooms promise."""
 
 import ast
+import functools
 import importlib
 import importlib.metadata
 import importlib.resources
@@ -207,6 +208,7 @@ def test_readme_python_runs(tmp_path, monkeypatch):
     assert abs(float(names["slope"])) > 0
 
 
+@functools.cache
 def command_line(*arguments):
     """Runs the command in a process of its own, as the entry point does."""
     module, function = PROJECT["scripts"]["fedjax-rl"].split(":")

@@ -197,8 +197,14 @@ def shape_of(mdp: TabularMDP) -> q_learning.Shape:
 
 # What is derived from one MDP is derived once: sweeps ask for it per federation, and leaves that
 # are one object everywhere stay shared.
-@functools.lru_cache(maxsize=256)
 def _environment(mdp: TabularMDP, discount) -> dict:
+    """`_derived`, remembered unless it is traced: a tracer must not outlive its trace."""
+    if _concrete(mdp) and (discount is None or isinstance(discount, int | float)):
+        return _remembered(mdp, discount)
+    return _derived(mdp, discount)
+
+
+def _derived(mdp: TabularMDP, discount) -> dict:
     """The MDP as the program wants it, values centred.
 
     In float32 an update below the spacing of floats at |q| is lost, which biases small learning
@@ -217,7 +223,7 @@ def _environment(mdp: TabularMDP, discount) -> dict:
     reference = (_optimal_q if xp is np else _traced_optimal_q)(centre)
     offset = xp.mean(reference)
     family = mdp.transition.ndim > 3
-    learning = xp.asarray(learning, float)
+    learning = xp.broadcast_to(xp.asarray(learning, float), np.shape(mdp.discount))
     shift = (1 - learning) * offset
     reward = xp.asarray(mdp.reward, float) - (shift.reshape(-1, 1, 1, 1) if shift.ndim else shift)
 
@@ -237,6 +243,9 @@ def _environment(mdp: TabularMDP, discount) -> dict:
         "reference": tables.layout((reference - offset).reshape(-1), shape.unrolled),
         "offset": xp.asarray(offset, float),
     }
+
+
+_remembered = functools.lru_cache(maxsize=256)(_derived)
 
 
 @functools.lru_cache(maxsize=256)

@@ -199,6 +199,11 @@ def greedy_behaviour(shape: Shape) -> Behaviour:
     return Behaviour(2, act, True)
 
 
+def _kept(table) -> bool:
+    """Whether an optional table is there; an absent one is the empty tuple."""
+    return not isinstance(table, tuple) or len(table) > 0
+
+
 def learn(
     key,
     agent: Agent,
@@ -250,9 +255,9 @@ def learn(
         index, value, amount = pending
         return agent._replace(
             table=tables.put(agent.table, index, value),
-            visits=tables.add(agent.visits, index, 1) if agent.visits != () else (),
+            visits=tables.add(agent.visits, index, 1) if _kept(agent.visits) else (),
             log_weight=(
-                tables.add(agent.log_weight, index, amount) if agent.log_weight != () else ()
+                tables.add(agent.log_weight, index, amount) if _kept(agent.log_weight) else ()
             ),
         )
 
@@ -267,16 +272,16 @@ def learn(
             r_t = r_t + params["reward_noise"] * streams.normal(words[-1], r_t.dtype)
         q_t = tables.take_row(agent.table, next_state, shape.num_actions)
         index = agent.state * shape.num_actions + action
-        visits = tables.take(agent.visits, index) + 1 if agent.visits != () else None
+        visits = tables.take(agent.visits, index) + 1 if _kept(agent.visits) else None
         alpha = step_size(params, now, visits)
         q_tm1 = tables.take(agent.table, index) if shape.unrolled else tables.take(row, action)
         value = q_tm1 + alpha * (td_target(r_t, environment.discount, q_t) - q_tm1)
-        amount = -jnp.log1p(-alpha) if agent.log_weight != () else ()
+        amount = -jnp.log1p(-alpha) if _kept(agent.log_weight) else ()
         pending = (index, value, amount)
         return agent._replace(state=next_state), pending, draw(now + jnp.uint32(1))
 
     nothing = (jnp.int32(shape.size), jnp.zeros_like(tables.take(agent.table, 0)))
-    amount = jnp.zeros_like(nothing[1]) if agent.log_weight != () else ()
+    amount = jnp.zeros_like(nothing[1]) if _kept(agent.log_weight) else ()
     carry = (agent, (*nothing, amount), draw(time))
     if isinstance(num_steps, int):
         # A scan, hence differentiable in reverse; never unrolled, the fusions would explode.

@@ -1,5 +1,6 @@
 """Error against time: the learning curves of a paper, and those of any result."""
 
+import textwrap
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -51,7 +52,7 @@ def learning_curves(
     columns = 1 if len(panels) == 1 else 2
     height = -(-len(panels) // columns)
     with style():
-        size = (COLUMN, 2.7) if columns == 1 else (PAGE, 2.3 * height + 0.3)
+        size = (COLUMN, 3.1) if columns == 1 else (PAGE, 2.3 * height + 0.3)
         share = {"sharex": True, "sharey": True} if axes is None else {}
         wanted = len(panels) if axes is not None else height * columns
         shape = (1, wanted) if axes is not None else (height, columns)
@@ -61,7 +62,7 @@ def learning_curves(
             limits.append(_panel(axis, tidy.rows(result, metric), by, start, threshold, tail))
             axis.set_title(title)
             axis.set_xlabel(tidy.words("time"))
-            axis.set_ylabel("D²" if columns == 2 else tidy.words(metric, result))
+            axis.set_ylabel("D²" if columns == 2 else textwrap.fill(tidy.words(metric, result), 26))
         for i, axis in enumerate(flat):
             if i >= len(panels):
                 axis.remove()

@@ -25,6 +25,7 @@ _HEADINGS = ("", "quantity", "published", "here", "interval", "verdict")
 _PLACES = (0.0, 0.055, 0.46, 0.61, 0.76, 0.96)  # left edges, in parts of the width
 _LETTERS = 135  # of this size fill the width
 _ROW = 0.19  # inches
+_LEADING = 0.7  # rows from one line of a broken text to the next
 
 
 def heat(
@@ -178,7 +179,8 @@ def scoreboard(targets: Sequence[Mapping[str, Any]], *, title: str = "") -> Figu
             axis.text(0, line, name, color=GREY, va="center", weight="bold", fontsize=7.5)
             for entries, target in zip(group, grouped[name], strict=True):
                 for place, text in zip(_PLACES, entries, strict=False):
-                    axis.text(place, line + 1.2, text, va="baseline", fontsize=7)
+                    for i, part in enumerate(text.split("\n")):
+                        axis.text(place, line + 1.2 + _LEADING * i, part, fontsize=7)
                 marker, colour = _MARKS[target["verdict"]]
                 axis.plot(_PLACES[-1], line + 1, marker=marker, color=colour, markersize=7, mew=0)
                 line += _height(entries)
@@ -206,7 +208,7 @@ def _entries(target: Mapping[str, Any]) -> list[str]:
 
 
 def _height(entries: Sequence[str]) -> float:
-    return 1 + 0.65 * max(text.count("\n") for text in entries)
+    return 1 + _LEADING * max(text.count("\n") for text in entries)
 
 
 def _is_list(value) -> bool:
