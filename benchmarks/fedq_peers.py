@@ -124,10 +124,10 @@ def steps(row: str, case: Case, scale: float) -> int:
 
 
 class Agreement(NamedTuple):
-    """One quantity of one group of federations, learned by two rows.
+    """The mean D^2 of one group of federations, learned by two rows.
 
     Attributes:
-      what: the group and the quantity.
+      what: the group.
       expected: its mean over the federations in the row compared with.
       found: in the other one.
       standard_errors: of the difference, how many it is.
@@ -140,12 +140,12 @@ class Agreement(NamedTuple):
 
     @property
     def holds(self) -> bool:
-        """Within 5 standard errors: about 200 comparisons are made, from samples of 16 up."""
+        """Within 5 standard errors: 80 comparisons are made, from samples of 16 up."""
         return abs(self.standard_errors) <= 5
 
 
 def agreements(case: Case, expected: list, found: list) -> list[Agreement]:
-    """Compares what two rows learned: mean D^2 of the servers and of the agents, by N and K.
+    """Compares the mean D^2 of two rows, by N and K, after an exchange: agents equal the server.
 
     Args:
       case: what was run, by both for the same number of steps.
@@ -155,8 +155,7 @@ def agreements(case: Case, expected: list, found: list) -> list[Agreement]:
 
     def errors(tables, start, end, federations, agents):
         own = np.asarray(tables[start:end], np.float64).reshape(federations, agents, S * U)
-        server = np.sum((own.mean(1) - OPTIMAL) ** 2, -1)
-        return {"server": server, "agents": np.sum((own - OPTIMAL) ** 2, -1).mean(1)}
+        return np.sum((own - OPTIMAL) ** 2, -1).mean(1)
 
     def variance(values, rates):
         """Of the values among federations of one learning rate."""
@@ -170,18 +169,11 @@ def agreements(case: Case, expected: list, found: list) -> list[Agreement]:
         for group in pack.slices():
             rates = np.asarray(pack.learning_rates[first : first + group[2]])
             first += group[2]
-            pairs = errors(one, *group), errors(other, *group)
-            for name in pairs[0]:
-                a, b = pairs[0][name], pairs[1][name]
-                error = np.sqrt((variance(a, rates) + variance(b, rates)) / len(a))
-                out.append(
-                    Agreement(
-                        f"N={group[3]} K={pack.period} {name}",
-                        float(a.mean()),
-                        float(b.mean()),
-                        float((b.mean() - a.mean()) / error) if np.isfinite(b).all() else np.inf,
-                    )
-                )
+            a, b = errors(one, *group), errors(other, *group)
+            error = np.sqrt((variance(a, rates) + variance(b, rates)) / len(a))
+            apart = (b.mean() - a.mean()) / error if np.isfinite(b).all() else np.inf
+            what = f"N={group[3]} K={pack.period}"
+            out.append(Agreement(what, float(a.mean()), float(b.mean()), float(apart)))
     return out
 
 

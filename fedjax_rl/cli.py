@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import importlib.metadata
+import importlib.util
 import io
 import json
 import os
@@ -68,6 +69,9 @@ def main(argv: list[str] | None = None) -> int:
     argv = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in argv or bool(os.environ.get("FEDJAX_RL_DEBUG"))
     argv = [a for a in argv if a != "--debug"] or ["--help"]
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # a terminal without the symbols shows others
+            stream.reconfigure(errors="replace")
     try:
         with warnings.catch_warnings():
             # Ours are for the user; those of other packages are for us.
@@ -166,16 +170,15 @@ def _help_of(argv: list[str]) -> str:
 
 def _summary(box: str) -> str:
     """The parser's box of an error as one line."""
-    sections, title = [[]], ""
+    sections: list = [[]]
     for line in box.splitlines():
-        if line.startswith("╭"):
-            title = line.strip("╭─╮ ")
-            continue
         inside = line.strip("│╰╯ ")
-        if inside and not inside.strip("─"):
+        if line.startswith("╭") or (inside and not inside.strip("─-")):
             sections.append([])
-        elif inside.strip("─"):
+        elif inside:
             sections[-1].append(inside)
+    # Without Unicode the title is a section, and with it a line of the frame.
+    sections = [section for section in sections if section][not box.startswith("╭") :] or [[""]]
     texts = [" ".join(section) for section in sections]
     value = re.match(r"Error parsing (\S+): .*?'(.*)'\]?$", texts[0])
     if value and len(sections) > 1 and len(sections[1]) > 1:
@@ -188,7 +191,7 @@ def _summary(box: str) -> str:
     hint = f"; did you mean {' or '.join(near[:3])}?" if near and "Unrecog" in texts[0] else ""
     if hint and near[0].startswith("Available"):
         hint = f"; {near[0][0].lower()}{near[0][1:]}"
-    return f"{texts[0].rstrip('.') or title}{hint}"
+    return f"{texts[0].rstrip('.')}{hint}"
 
 
 def _commands(argv: list[str]) -> dict[str, type]:
@@ -197,7 +200,7 @@ def _commands(argv: list[str]) -> dict[str, type]:
     made = {}
     for name, words in _WORDS.items():
         full = complete or argv[0] == name
-        fields = _fields(name, argv, complete) if full else []
+        fields = _fields(name, argv) if full else []
         made[name] = dataclasses.make_dataclass(name, fields)
         examples = [f"    {PROGRAM} {name} {example}" for example in _EXAMPLES[name]]
         show = full and not complete
@@ -207,7 +210,7 @@ def _commands(argv: list[str]) -> dict[str, type]:
     return made
 
 
-def _fields(command: str, argv: list[str], complete: bool) -> list[tuple]:
+def _fields(command: str, argv: list[str]) -> list[tuple]:
     import tyro
 
     def option(name, kind, default, text, metavar=None):
@@ -216,10 +219,9 @@ def _fields(command: str, argv: list[str], complete: bool) -> list[tuple]:
         kind = Annotated[kind, tyro.conf.arg(help=text, metavar=metavar)]
         return name, kind, dataclasses.field(default=default)
 
-    def positional(name, text, known=(), default=dataclasses.MISSING):
-        # Unknown names are answered by ourselves, with the nearest; shells need the list.
-        kind = Literal[tuple(known)] if complete and known else str
-        kind = Annotated[kind, tyro.conf.arg(help=text, metavar=name.upper())]
+    def positional(name, text, default=dataclasses.MISSING):
+        # Any word: unknown names are answered by ourselves, with the nearest.
+        kind = Annotated[str, tyro.conf.arg(help=text, metavar=name.upper())]
         kind = tyro.conf.Positional[kind]
         return name, kind, dataclasses.field(default=default)
 
@@ -235,7 +237,7 @@ def _fields(command: str, argv: list[str], complete: bool) -> list[tuple]:
         text = "STUDY, or STUDY:FIGURE[,FIGURE]; see `fedjax-rl list`."
         kind = Literal[SCALES]
         return [
-            positional("study", text, _studies() if complete else ()),
+            positional("study", text),
             option("scale", kind, "quick", "smoke: it works; quick: minutes; paper: as published."),
             option("preset", str | None, None, "The protocol, such as paper or clean.", "NAME"),
             out,
@@ -265,8 +267,8 @@ def _fields(command: str, argv: list[str], complete: bool) -> list[tuple]:
         return option(name, tuple[kind, ...], (default,), text, metavar)
 
     fields = [
-        positional("algorithm", f"One of {', '.join(algorithms)}.", algorithms, default[0]),
-        positional("environment", f"One of {', '.join(ENVIRONMENTS)}.", ENVIRONMENTS, default[1]),
+        positional("algorithm", f"One of {', '.join(algorithms)}.", default[0]),
+        positional("environment", f"One of {', '.join(ENVIRONMENTS)}.", default[1]),
         values("num_agents", int, 4, "N, agents of the federation."),
         option("num_steps", int, 100_000, "T, environment steps of every agent."),
         values("seeds" if several else "seed", int, 0, "Of the agents' random numbers."),
@@ -733,11 +735,9 @@ def _print(renderable) -> None:
 def _number(value) -> str:
     if value is None:
         return "-"
-    if isinstance(value, bool | str):
-        return str(value)
     if isinstance(value, list | tuple):
         return ", ".join(_number(v) for v in value)
-    return f"{value:.4g}" if isinstance(value, float) and value != int(value) else f"{value:,g}"
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 def _interval(mean, low, high) -> str:

@@ -101,7 +101,7 @@ def sweep(
         if isinstance(value, list | tuple | range | np.ndarray) and name != "num_agents":
             axes[name] = list(value)
         elif name == "num_agents" and not np.isscalar(value):
-            axes[name] = [int(n) for n in value]
+            axes[name] = [_count(n) for n in value]
         elif callable(value) and name in _FOLLOWING:
             follow[name] = value
         elif name != "num_agents":
@@ -170,6 +170,9 @@ def run_cells(
     """
     if not 1 <= num_steps <= MAX_STEPS:
         raise ValueError(f"num_steps is {num_steps}; allowed: 1 to {MAX_STEPS}")
+    for name, value in (("chunk", chunk), ("workers", workers)):
+        if value is not None and value < 1:
+            raise ValueError(f"{name} is {value}; allowed: at least 1")
     recording = _recording(num_steps, record_every, first_record)
     known = algorithm.metrics
     metrics = tuple(m for m in known if known[m][0] == "federation") if metrics is None else metrics

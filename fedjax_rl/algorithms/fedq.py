@@ -169,6 +169,13 @@ def _check(config: FedQ) -> None:
         if value is None or callable(value) or not _concrete(value):
             continue
         _check_value(name, value, allowed, text)
+    if config.aggregation == "fixed" and not callable(config.weights):
+        _check_value(
+            "weights",
+            config.weights,
+            lambda x: np.isfinite(x) & (x >= 0) & (x.sum() > 0),
+            "finite, at least 0 and not all 0",
+        )
     _check_value("mdp.discount", config.mdp.discount, lambda x: (x >= 0) & (x < 1), "in [0, 1)")
     if config.aggregation == "importance" and _concrete(config.learning_rate):
         rate = config.learning_rate
@@ -345,6 +352,9 @@ def _functions(config: FedQ) -> Functions:
     if behaviour.uses_table and config.gradient is None:
         behaviour = behaviour._replace(act=_no_gradient(behaviour.act))
     schedule = config.learning_rate if _is_schedule(config) else None
+    generator = streams.GENERATORS[config.generator]
+    noisy = config.reward_noise is not None
+    num_words = behaviour.num_words + noisy
 
     def step_size(params, time, visits):
         rate = params["learning_rate"] if schedule is None else schedule(time.astype(jnp.int32))
@@ -362,8 +372,8 @@ def _functions(config: FedQ) -> Functions:
             shape=shape,
             behaviour=behaviour,
             step_size=step_size,
-            generator=streams.GENERATORS[config.generator],
-            noisy=config.reward_noise is not None,
+            generator=generator,
+            noisy=noisy,
         )
 
     def receive(agent, model, params):
@@ -397,13 +407,14 @@ def _functions(config: FedQ) -> Functions:
     drive = periodic(local, link)
 
     def init(population, params, keys) -> State:
-        def agent(_, params):
+        def agent(key, params):
             table = tables.layout(params["initial_q"] - params["offset"], shape.unrolled)
             nothing = tables.filled(shape.size, jnp.zeros(()), shape.unrolled)
             counts = tables.filled(shape.size, jnp.int32(0), shape.unrolled)
             return q_learning.Agent(
                 table,
                 params["initial_state"],
+                q_learning.words(key, jnp.uint32(0), num_words, generator),
                 counts if config.visit_exponent is not None else (),
                 nothing if config.aggregation == "importance" else (),
             )

@@ -49,7 +49,7 @@ def mean(population: Population, message, sent=None, weight=None) -> Total:
         return Total(population.mean(message), None)
     if weight is None:
         weight = jnp.ones(population.num_agents, jax.tree.leaves(message)[0].dtype)
-    if not isinstance(weight, jax.Array | np.ndarray):
+    if not isinstance(weight, jax.Array | np.ndarray) or weight.ndim > 1:
         weights = weight
     else:
         weights = jax.tree.map(lambda x: _column(weight, x).astype(x.dtype), message)

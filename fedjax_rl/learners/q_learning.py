@@ -29,6 +29,7 @@ class Agent(NamedTuple):
     Attributes:
       table: its estimates, a table of S*U entries.
       state: the state its environment is in, int32 scalar.
+      words: the random words of its next step, from `words`.
       visits: a table counting the updates of every entry, or () where nobody asks.
       log_weight: a table of -sum log(1 - alpha_t) over the updates of every entry since the last
         exchange, for importance aggregation; or ().
@@ -36,6 +37,7 @@ class Agent(NamedTuple):
 
     table: object
     state: jax.Array
+    words: tuple
     visits: object = ()
     log_weight: object = ()
 
@@ -204,6 +206,13 @@ def _kept(table) -> bool:
     return not isinstance(table, tuple) or len(table) > 0
 
 
+def words(key, time, count: int, generator: Callable = streams.threefry) -> tuple:
+    """The `count` random words of the step at `time` (uint32 scalar) from an agent's stream."""
+    data = jax.random.key_data(key)
+    first = time * jnp.uint32(count)
+    return tuple(generator((data[0], data[1]), first + jnp.uint32(i)) for i in range(count))
+
+
 def learn(
     key,
     agent: Agent,
@@ -223,7 +232,7 @@ def learn(
     (index, value). Were the update applied to every entry where it is computed, XLA would
     recompute the target, random numbers included, in each of the S*U outputs; a carried value is
     computed exactly once. For the same reason the random words of a step are drawn one step
-    ahead.
+    ahead, and the agent keeps those of the next step.
 
     Args:
       key: typed key of the agent; read by counter from `time`, not consumed.
@@ -243,14 +252,6 @@ def learn(
       The agent after.
     """
     environment = Environment(**{name: params[name] for name in Environment._fields})
-    words_per_step = behaviour.num_words + noisy
-    data = jax.random.key_data(key)
-    data = (data[0], data[1])
-
-    def draw(time):
-        first = time * jnp.uint32(words_per_step)
-        return tuple(generator(data, first + jnp.uint32(i)) for i in range(words_per_step))
-
     def flush(agent, pending):
         index, value, amount = pending
         return agent._replace(
@@ -261,15 +262,14 @@ def learn(
             ),
         )
 
-    def step(i, carry):
-        agent, pending, words = carry
+    def act(i, agent):
+        """The agent after acting at step `i`, and the update it has yet to write."""
         now = time + i
-        agent = flush(agent, pending)
         row = tables.take_row(agent.table, agent.state, shape.num_actions)
-        action, word = behaviour.act(words, agent.state, row, params)
+        action, word = behaviour.act(agent.words, agent.state, row, params)
         next_state, r_t = transition(environment, shape, agent.state, action, word)
         if noisy:
-            r_t = r_t + params["reward_noise"] * streams.normal(words[-1], r_t.dtype)
+            r_t = r_t + params["reward_noise"] * streams.normal(agent.words[-1], r_t.dtype)
         q_t = tables.take_row(agent.table, next_state, shape.num_actions)
         index = agent.state * shape.num_actions + action
         visits = tables.take(agent.visits, index) + 1 if _kept(agent.visits) else None
@@ -278,15 +278,25 @@ def learn(
         value = q_tm1 + alpha * (td_target(r_t, environment.discount, q_t) - q_tm1)
         amount = -jnp.log1p(-alpha) if _kept(agent.log_weight) else ()
         pending = (index, value, amount)
-        return agent._replace(state=next_state), pending, draw(now + jnp.uint32(1))
+        ahead = words(key, now + jnp.uint32(1), len(agent.words), generator)
+        return agent._replace(state=next_state, words=ahead), pending
+
+    def step(i, carry):
+        return act(i, flush(*carry))
 
     nothing = (jnp.int32(shape.size), jnp.zeros_like(tables.take(agent.table, 0)))
     amount = jnp.zeros_like(nothing[1]) if _kept(agent.log_weight) else ()
-    carry = (agent, (*nothing, amount), draw(time))
+    carry = (agent, (*nothing, amount))
     if isinstance(num_steps, int):
         # A scan, hence differentiable in reverse; never unrolled, the fusions would explode.
         carry = jax.lax.fori_loop(0, num_steps, lambda i, c: step(jnp.uint32(i), c), carry)
     else:
-        carry = jax.lax.fori_loop(jnp.uint32(0), num_steps, step, carry)
-    agent, pending, _ = carry
-    return flush(agent, pending)
+        # The first step has nothing to write before it. It is a loop of its own, not straight
+        # code, so that what it computes is carried too; where an exchange follows every step it
+        # is all there is, and saves a pass over the table.
+        one = jnp.uint32(1)
+        carry = jax.lax.fori_loop(
+            jnp.uint32(0), jnp.minimum(num_steps, one), lambda i, carry: act(i, carry[0]), carry
+        )
+        carry = jax.lax.fori_loop(one, num_steps, step, carry)
+    return flush(*carry)

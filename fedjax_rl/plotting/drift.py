@@ -99,7 +99,7 @@ def _curves(axis, law, period, alpha, agents, phases):
             y = np.array([law(a, n, phases[row]).mean() for row in own[first]])
         x = (ks - 1) * a**2
         label = "drift-saturation law" if i == 0 else None
-        axis.plot(x, y, color="#222222", linewidth=0.8, label=label, zorder=2)
+        axis.plot(x, y, color="#222222", linewidth=0.9, label=label, zorder=4)
         text = tidy.tag(names, (a, n)[: len(names)])
         axis.annotate(
             text if i == 0 else text.removeprefix("α = "),
