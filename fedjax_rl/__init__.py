@@ -1,10 +1,16 @@
 """fedjax_rl: federated reinforcement learning as one array program."""
 
-from fedjax_rl import analysis, envs, federation, plotting
-from fedjax_rl.algorithms import FedQ, fedq
-from fedjax_rl.results import load, save
-from fedjax_rl.run import Trajectory, simulate
-from fedjax_rl.sweep import Cell, run_cells, sweep
+import importlib
+import sys
+import types
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from fedjax_rl import analysis, envs, federation, plotting
+    from fedjax_rl.algorithms import FedQ, fedq
+    from fedjax_rl.results import load, save
+    from fedjax_rl.run import Trajectory, simulate
+    from fedjax_rl.sweep import Cell, run_cells, sweep
 
 __all__ = [
     "Cell",
@@ -21,3 +27,43 @@ __all__ = [
     "simulate",
     "sweep",
 ]
+
+# Found on first use: the command line has to answer `--help` before jax is imported, and to set
+# jax's environment before it starts.
+_HOMES = {
+    "Cell": "sweep",
+    "FedQ": "algorithms",
+    "Trajectory": "run",
+    "fedq": "algorithms",
+    "load": "results",
+    "run_cells": "sweep",
+    "save": "results",
+    "simulate": "run",
+    "sweep": "sweep",
+}
+
+
+def __getattr__(name: str):
+    if name not in __all__:
+        raise AttributeError(f"module 'fedjax_rl' has no attribute {name!r}")
+    if name not in _HOMES:
+        return importlib.import_module(f"fedjax_rl.{name}")
+    value = getattr(importlib.import_module(f"fedjax_rl.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+class _Package(types.ModuleType):
+    """Keeps the function `sweep` in view when somebody imports the module of that name."""
+
+    def __setattr__(self, name: str, value) -> None:
+        if name in _HOMES and isinstance(value, types.ModuleType):
+            value = getattr(value, name)
+        super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -338,8 +338,8 @@ def _studies() -> dict[str, Any]:
 def prepare(devices: int = 1) -> None:
     """Sets what XLA reads when it starts, as far as the user has not.
 
-    One XLA thread on CPU: jobs run beside each other in Python threads, which is faster than
-    splitting each small operation.
+    Options that concern our own programs are given where these are compiled; see
+    `fedjax_rl.run.compiler_options`.
 
     Args:
       devices: how many a CPU pretends to have.
@@ -347,7 +347,6 @@ def prepare(devices: int = 1) -> None:
     os.environ.setdefault("MPLBACKEND", "Agg")
     if not _on_cpu():
         return
-    os.environ.setdefault("NPROC", "1")
     wanted = {"--xla_cpu_enable_concurrency_optimized_scheduler": "false"}
     if devices > 1:
         wanted["--xla_force_host_platform_device_count"] = str(devices)
@@ -428,7 +427,7 @@ def _config(arguments) -> dict:
     from fedjax_rl import results
     from fedjax_rl.algorithms import ALGORITHMS
     from fedjax_rl.envs.registry import ENVIRONMENTS, options
-    from fedjax_rl.federation.algorithm import check_known
+    from fedjax_rl.names import check_known
 
     check_known(arguments.algorithm, ALGORITHMS, "algorithm")
     check_known(arguments.environment, ENVIRONMENTS, "environment")
@@ -750,7 +749,7 @@ def _interval(mean, low, high) -> str:
 
 def _reproduce(arguments) -> int:
     from fedjax_rl import results
-    from fedjax_rl.federation.algorithm import check_known
+    from fedjax_rl.names import check_known
 
     studies = _studies()
     name, colon, figures = arguments.study.partition(":")
@@ -936,7 +935,7 @@ def _doctor(arguments) -> int:
     for device in jax.devices():
         print(f"  {device.id}: {device.platform}, {device.device_kind}")
     print(f"  {results.device()}")
-    for name in ("JAX_PLATFORMS", "NPROC", "XLA_FLAGS"):
+    for name in ("JAX_PLATFORMS", "XLA_FLAGS"):
         print(f"  {name}={os.environ.get(name, '')}")
     print("What would run where")
     cores, limit = os.cpu_count() or 1, AGENTS_PER_JOB.get(jax.default_backend(), 2**20)

@@ -166,13 +166,20 @@ class Outcome(NamedTuple):
     run_seconds: float
 
 
-def compiler_options() -> dict[str, str]:
-    """Options for every program of the package on this backend.
-
-    XLA prefers 256-bit vectors on CPU; the inner loops are straight vector code and gain from
-    512 where the machine has them. Elsewhere the option changes nothing.
-    """
-    return {"xla_cpu_prefer_vector_width": "512"} if jax.default_backend() == "cpu" else {}
+def compiler_options() -> dict:
+    """Options for every program of the package on this backend."""
+    if jax.default_backend() != "cpu":
+        return {}
+    return {
+        # XLA prefers 256 bits; the inner loops are straight vector code and gain from 512 where
+        # the machine has them.
+        "xla_cpu_prefer_vector_width": "512",
+        # One thread a program: a core each for several jobs, from as many Python threads, beats
+        # two threads that split every small fusion between them and wait.
+        "xla_cpu_multi_thread_eigen": False,
+        # This scheduler has hung vmapped programs (jaxlib 0.10, jax issue 39257).
+        "xla_cpu_enable_concurrency_optimized_scheduler": False,
+    }
 
 
 class Programs:

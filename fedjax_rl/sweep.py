@@ -18,9 +18,10 @@ import xarray as xr
 
 from fedjax_rl import results
 from fedjax_rl.checkpoints import Checkpoints
-from fedjax_rl.federation.algorithm import Algorithm, check_known
+from fedjax_rl.federation.algorithm import Algorithm
 from fedjax_rl.federation.ledger import COLUMNS
 from fedjax_rl.federation.mesh import layout
+from fedjax_rl.names import check_known
 from fedjax_rl.run import MAX_STEPS, NEVER, Job, Outcome, Recording, execute_all
 
 # On CPU, tables of this many agents stay in the cache; beyond, a second pack is faster.

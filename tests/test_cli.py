@@ -47,16 +47,14 @@ cli.main(sys.argv[2:])
 @pytest.fixture(autouse=True)
 def environment(monkeypatch):
     """What the command line sets for its process is undone."""
-    for name in ("NPROC", "XLA_FLAGS", "MPLBACKEND"):
+    for name in ("XLA_FLAGS", "MPLBACKEND"):
         monkeypatch.setenv(name, os.environ.get(name, ""))
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     out = tmp_path_factory.mktemp("cli") / "whole"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("NPROC", "1")
-        assert cli.main([*RUN, "--out", str(out)]) == 0
+    assert cli.main([*RUN, "--out", str(out)]) == 0
     return out
 
 
@@ -358,15 +356,10 @@ def test_reproduce_and_resume(tmp_path, capsys, monkeypatch):
     assert "nothing to do" in capsys.readouterr().out
 
 
-def test_the_process_gets_one_thread_unless_the_user_says_otherwise(monkeypatch):
+def test_flags_of_the_user_stay(monkeypatch):
     monkeypatch.setenv("JAX_PLATFORMS", "cpu")
-    monkeypatch.delenv("NPROC")
     monkeypatch.setenv("XLA_FLAGS", "--xla_cpu_enable_concurrency_optimized_scheduler=true")
     cli.prepare(devices=2)
-    assert os.environ["NPROC"] == "1"
     flags = os.environ["XLA_FLAGS"].split()
     assert flags[0].endswith("=true")
     assert flags[1:] == ["--xla_force_host_platform_device_count=2"]
-    monkeypatch.setenv("NPROC", "3")
-    cli.prepare()
-    assert os.environ["NPROC"] == "3"

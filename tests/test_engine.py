@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from fedjax_rl import federation as fed
 from fedjax_rl import streams
 from fedjax_rl.federation.aggregate import ServerStep
-from fedjax_rl.federation.algorithm import check_known
 from fedjax_rl.federation.exchange import per_agent
 from fedjax_rl.federation.ledger import line, wide_product
+from fedjax_rl.names import check_known
 
 few = settings(max_examples=10, deadline=None, derandomize=True)
 groups = st.lists(st.tuples(st.integers(1, 3), st.integers(1, 5)), min_size=1, max_size=3)

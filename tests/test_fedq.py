@@ -322,9 +322,15 @@ def test_a_federation_is_the_same_however_it_is_run(paper, properties):
     ).isel(cell=0)
     two = frl.run_cells(algorithm, [own], devices=2, **options).isel(cell=0)
     static = jax.jit(
-        lambda seed: frl.simulate(
-            algorithm.replace(sync_period=7), num_agents=4, num_steps=84, seed=seed, record_every=21
-        ).metrics
+        lambda seed: (
+            frl.simulate(
+                algorithm.replace(sync_period=7),
+                num_agents=4,
+                num_steps=84,
+                seed=seed,
+                record_every=21,
+            ).metrics
+        )
     )(3)
     for name in algorithm.metrics:
         reference = alone[name].values

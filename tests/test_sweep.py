@@ -2,6 +2,8 @@
 
 import importlib
 import json
+import subprocess
+import sys
 import warnings
 
 import numpy as np
@@ -211,6 +213,12 @@ def test_bad_arguments_are_refused_before_anything_compiles(
     monkeypatch.setattr(running, "_compile", None)
     with pytest.raises(ValueError, match=message):
         frl.sweep(algorithm, **{"num_steps": 10, **arguments})
+
+
+def test_importing_the_module_of_that_name_does_not_hide_the_function():
+    assert importlib.import_module("fedjax_rl.sweep").sweep is frl.sweep
+    program = "import fedjax_rl.sweep, fedjax_rl as frl; frl.run_cells; assert callable(frl.sweep)"
+    subprocess.run([sys.executable, "-c", program], check=True)
 
 
 def test_large_grids_are_cut_into_jobs_of_one_shape(algorithm, monkeypatch):

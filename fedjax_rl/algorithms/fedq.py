@@ -25,10 +25,11 @@ from fedjax_rl import streams
 from fedjax_rl.envs import solvers
 from fedjax_rl.envs.tabular import TabularMDP, average_mdp
 from fedjax_rl.federation import aggregate, uplink
-from fedjax_rl.federation.algorithm import Algorithm, Functions, check_known, describe_config
+from fedjax_rl.federation.algorithm import Algorithm, Functions, describe_config
 from fedjax_rl.federation.exchange import Exchange, Params, State, per_agent, periodic
 from fedjax_rl.federation.ledger import ledger
 from fedjax_rl.learners import q_learning, tables
+from fedjax_rl.names import check_known
 
 BEHAVIOURS = {
     "uniform": q_learning.uniform_behaviour,

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from fedjax_rl.envs.tabular import paper_mdp, random_mdp
-from fedjax_rl.federation.algorithm import check_known
+from fedjax_rl.names import check_known
 
 # A new environment is one line here; the options are the keyword arguments of its factory.
 ENVIRONMENTS: dict[str, Callable] = {

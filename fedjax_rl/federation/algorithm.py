@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -12,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fedjax_rl.federation.exchange import Params
+from fedjax_rl.names import check_known
 
 
 class Functions(NamedTuple):
@@ -72,15 +72,6 @@ class Algorithm:
             check_known(name, self.properties, f"property of {self.name}")
         fields = {name: getattr(self.config, name) for name in self.properties}
         return self.factory(**{**fields, **changes})
-
-
-def check_known(name: str, known, what: str) -> None:
-    """Raises ValueError for an unknown name, with the nearest known ones."""
-    if name in known:
-        return
-    near = difflib.get_close_matches(name, list(known), n=3, cutoff=0.4)
-    hint = f"; did you mean {' or '.join(near)}?" if near else ""
-    raise ValueError(f"{name!r} is no {what}{hint} Known: {', '.join(sorted(known))}")
 
 
 def common(each: list[Params]) -> set[str]:

@@ -252,6 +252,7 @@ def learn(
       The agent after.
     """
     environment = Environment(**{name: params[name] for name in Environment._fields})
+
     def flush(agent, pending):
         index, value, amount = pending
         return agent._replace(

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 import xarray as xr
 
-from fedjax_rl.federation.algorithm import check_known
+from fedjax_rl.names import check_known
 
 TIME = "time"
 REPEATS = ("seed", "agent")  # what varies without being swept: a spread, not a question

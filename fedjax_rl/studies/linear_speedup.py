@@ -85,6 +85,7 @@ def run(
     scale: str = "quick",
     preset: str = "paper",
     progress: Callable[[float, float], None] | None = None,
+    devices: int = 1,
 ) -> dict:
     """Runs the study, or some of its figures, into a directory.
 
@@ -96,6 +97,7 @@ def run(
         author's full grids).
       preset: "paper" (the author's protocol) or "clean".
       progress: called with (done, total).
+      devices: over which the agents are spread.
 
     Returns:
       The content of `summary.json`.
@@ -104,7 +106,7 @@ def run(
     figures = tuple(FIGURES) if not figures else tuple(figures)
     size = data.SCALES[scale]
     needed = {n for f in figures for n in _NEEDS[f] if n != "mdps" or size.random_mdps}
-    meter = data.Meter(progress, {n: s for n, s in _SHARES.items() if n in needed})
+    meter = data.Meter(progress, {n: s for n, s in _SHARES.items() if n in needed}, devices)
     runs = Runs(size, preset, meter)
     measured: dict = {}
     for name in figures:

@@ -76,7 +76,14 @@ class Meter:
     Shares are of the whole study; a stage whose end is not known beforehand reports as it goes.
     """
 
-    def __init__(self, progress: Callable[[float, float], None] | None, shares: dict) -> None:
+    def __init__(
+        self,
+        progress: Callable[[float, float], None] | None,
+        shares: dict,
+        devices: int = 1,
+    ) -> None:
+        """Takes the share of each stage, and the devices that every sweep uses."""
+        self.devices = devices
         self._progress = progress
         self._shares = shares
         self._before = 0.0
@@ -175,6 +182,7 @@ def author_runs(cells: list[Cell], meter: Meter, stage: str) -> xr.Dataset:
             cells,
             num_steps=CAP,
             record_every=RECORD,
+            devices=meter.devices,
             metrics=("error_local", "error_server", "error_local_mean"),
             chunk=10,
             stop=_author_rule,
@@ -229,6 +237,7 @@ def clean_runs(cells: list[Cell], meter: Meter, stage: str) -> xr.Dataset:
                 [cells[c] for c in own],
                 num_steps=int(np.ceil(400 / rate)),
                 record_every=every,
+                devices=meter.devices,
                 metrics=("error_server", "error_local_mean"),
                 chunk=200,
                 progress=lambda done, total, i=i: report(i + done / total, len(rates)),
@@ -296,6 +305,7 @@ def drift_runs(cells: list[Cell], meter: Meter, stage: str) -> xr.Dataset:
                 num_steps=30 * every + period - 1,
                 first_record=period - 1,
                 record_every=every,
+                devices=meter.devices,
                 metrics=("error_local_mean",),
                 chunk=31,
                 progress=lambda done, total, i=i: report(i + done / total, len(periods)),
@@ -352,6 +362,7 @@ def _reached(cells, num_steps, every, meter, stage, keep: bool = False) -> xr.Da
             cells,
             num_steps=num_steps,
             record_every=every,
+            devices=meter.devices,
             metrics=("error_server",),
             chunk=200,
             progress=meter.stage(stage),
@@ -401,6 +412,7 @@ def other_mdps(scale: Scale, meter: Meter, stage: str) -> tuple[xr.Dataset, xr.D
                 cells,
                 num_steps=int(800 / rate),
                 record_every=max(1, round(1 / rate)),
+                devices=meter.devices,
                 metrics=("error_server",),
                 chunk=100,
                 progress=lambda done, total, i=i: report(i + done / total, len(rates) + 1),
@@ -431,6 +443,7 @@ def other_mdps(scale: Scale, meter: Meter, stage: str) -> tuple[xr.Dataset, xr.D
             cells,
             num_steps=150_000,
             record_every=20,
+            devices=meter.devices,
             metrics=("error_server",),
             chunk=200,
             progress=lambda done, total: report(len(rates) + done / total, len(rates) + 1),

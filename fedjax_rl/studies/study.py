@@ -17,7 +17,7 @@ class Study:
       paper: authors, title, year or arXiv id.
       figures: name of each figure -> what it shows.
       presets: the protocols it can be run with, the default first.
-      run: `(directory, figures, scale, preset, progress) -> summary`, the content of
+      run: `(directory, figures, scale, preset, progress, devices) -> summary`, the content of
         `summary.json`: `study, scale, preset, device, versions, seconds, targets`. Writes the
         pictures, `result*.nc` and `summary.json` into `directory`. `progress(done, total)` may be
         called often, with fractions of the whole study.
