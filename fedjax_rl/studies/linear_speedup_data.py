@@ -57,14 +57,9 @@ class Scale:
 
 
 SCALES = {
-    "smoke": Scale(
-        agents=(1, 4, 16),
-        rates=(0.002, 0.005, 0.05, 0.5),
-        trials=1,
-        b_periods=tuple(range(20, 1001, 70)),
-        b_trials=1,
-        fine_seeds=8,
-    ),
+    # The lowest rate takes half of Grid A's time, and thinning Grid B leaves its regression
+    # without the design that its bands are for.
+    "smoke": Scale(rates=RATES[1:], b_periods=tuple(range(20, 1001, 70)), b_trials=1),
     "quick": Scale(b_trials=1),
     "paper": Scale(random_mdps=24),
 }

@@ -358,18 +358,19 @@ def drift_fit(runs: xr.Dataset) -> analysis.DriftFit:
 
 
 def fig5(runs: xr.Dataset, complete: bool) -> dict:
-    """T13, T14, T17, and with all periods and trials T15 and T16."""
+    """T17; T13 and T14 where all periods were run; with all trials T15 and T16."""
     free, one = fig5_fit(runs, "free"), fig5_fit(runs, "one")
     drift = drift_fit(runs)
     names = [n for n in free.names if n != "intercept"]
     out = {
-        "T13": several(*(slope(free, n) for n in names), (free.r_squared, None, None)),
-        "T14": several(*(slope(one, n) for n in one.names if n != "intercept")),
         "T17": several(
             (drift.r_squared, None, None),
             (drift.r_squared - drift.power_law.r_squared, None, None),
         ),
     }
+    if len(np.unique(runs["sync_period"].values)) == len(data.B_PERIODS):
+        out["T13"] = several(*(slope(free, n) for n in names), (free.r_squared, None, None))
+        out["T14"] = several(*(slope(one, n) for n in one.names if n != "intercept"))
     if complete:
         windows = fig5_windows(runs)
         period, rate = names[0], names[1]
