@@ -177,6 +177,12 @@ def _check(config: FedQ) -> None:
             lambda x: np.isfinite(x) & (x >= 0) & (x.sum() > 0),
             "finite, at least 0 and not all 0",
         )
+    _check_value(
+        "mdp.transition",
+        config.mdp.transition,
+        lambda x: (x >= 0).all() and np.abs(x.sum(-1) - 1).max() < 1e-6,
+        "probabilities [..., S, U, S'] whose rows sum to one",
+    )
     _check_value("mdp.discount", config.mdp.discount, lambda x: (x >= 0) & (x < 1), "in [0, 1)")
     if config.aggregation == "importance" and _concrete(config.learning_rate):
         rate = config.learning_rate
