@@ -103,8 +103,8 @@ def communication_time(
     """Time including communication, `T + cost * floor(T / K) * log2 N` (Figs 7 and 12).
 
     The cost model of Einhorn, *Federated Reinforcement Learning Has Linear Speedup* (2023): a
-    reduction over a tree of N agents takes log2 N exchanges, each as long as `cost` steps. One agent
-    adds nothing, and neither does never synchronising. Censoring times are priced alike.
+    reduction over a tree of N agents takes log2 N exchanges, each as long as `cost` steps. One
+    agent adds nothing, and neither does never synchronising. Censoring times are priced alike.
 
     Args:
         num_steps: T, steps (tabular) or epochs (PPO) to the threshold; NaN stays NaN.
