@@ -6,6 +6,7 @@ import importlib
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 import fedjax_rl as frl
@@ -137,3 +138,47 @@ def test_memory_of_reverse_mode_grows_with_the_rounds_and_not_with_the_steps():
     tables = 400 * SEEDS.size * 8 * 12 * 4
     assert tables < base < 5 * tables
     assert bytes_of(40, 400) < 1.1 * base
+
+
+def test_learned_weights_find_the_inverse_variances():
+    """Agents whose rewards are noisier get less weight: showcase 2, with its known answer."""
+    noise = np.array([0.1, 0.1, 0.5, 0.5, 1.0, 1.0, 2.0, 2.0])
+    algorithm = frl.fedq(
+        paper(),
+        epsilon=1.0,
+        learning_rate=0.05,
+        sync_period=10,
+        reward_noise=noise,
+        aggregation="learned",
+        weights=np.zeros(8),
+    )
+
+    def errors(logits, seeds):
+        one = functools.partial(
+            frl.simulate, algorithm.replace(weights=logits), num_agents=8, num_steps=3000
+        )
+        return jax.vmap(lambda seed: one(seed=seed).metrics["error_server"][-30:])(seeds)
+
+    @jax.jit
+    def step(logits, memory, seeds):
+        loss = lambda logits: jnp.log(jnp.mean(errors(logits, seeds)))
+        updates, memory = optimizer.update(jax.grad(loss)(logits), memory)
+        return optax.apply_updates(logits, updates), memory
+
+    schedule = optax.cosine_decay_schedule(0.15, 60)
+    optimizer = optax.adam(schedule)
+    # optax counts in integers and divides by floats, which strict promotion refuses.
+    with jax.numpy_dtype_promotion("standard"):
+        logits = jnp.zeros(8)
+        memory = optimizer.init(logits)
+        for i in range(60):
+            logits, memory = step(logits, memory, 100 + 16 * i + np.arange(16))
+        # Leading order: the noise of agent i adds its variance to that of the TD error, tr C.
+        mdp = paper()
+        own = frl.envs.linear_theory(mdp, frl.envs.uniform_policy(mdp)).trace_noise
+        best = 1 / (own + noise**2)
+        best = best / best.sum()
+        np.testing.assert_allclose(jax.nn.softmax(logits), best, atol=0.02)
+        test = np.arange(10_000, 10_064)
+        ratio = jnp.mean(errors(logits, test)) / jnp.mean(errors(jnp.zeros(8), test))
+    assert 0.4 < ratio < 0.55

@@ -134,6 +134,7 @@ def run(
     pictures.scoreboard(lines, directory)
     # Last, so that a directory with a summary is complete.
     results.write_json(directory / "summary.json", summary)
+    meter.finish()
     return summary
 
 

@@ -97,6 +97,11 @@ class Meter:
         report(0, 1)
         return report
 
+    def finish(self) -> None:
+        """Reports that everything is done."""
+        if self._progress is not None:
+            self._progress(self.total, self.total)
+
     @property
     def total(self) -> float:
         """All shares together."""
@@ -164,6 +169,9 @@ def _author_rule(times, records, cells) -> np.ndarray:
 def author_runs(cells: list[Cell], meter: Meter, stage: str) -> xr.Dataset:
     """Runs cells under the author's protocol (specification 2.4).
 
+    Where a run ends is not known beforehand; progress supposes 0.3/alpha records, and at least
+    the thirty that the rule asks for.
+
     Returns:
       A Dataset along `cell`: `final` (mean of the last ten distances), `final_squared` (mean of
       their squares), `records` kept, `reached` (steps to the threshold, NaN if never), and the
@@ -171,6 +179,9 @@ def author_runs(cells: list[Cell], meter: Meter, stage: str) -> xr.Dataset:
       `server_squared`, `all_squared`; `series` [cell, time], the squared errors of the reported
       agent, NaN after the stop.
     """
+    slowest = min(cell.properties["learning_rate"] for cell in cells)
+    supposed = max(30, 0.3 / slowest) * RECORD / CAP
+    report = meter.stage(stage)
     result = meter.count(
         run_cells(
             algorithm(),
@@ -181,7 +192,7 @@ def author_runs(cells: list[Cell], meter: Meter, stage: str) -> xr.Dataset:
             metrics=("error_local", "error_server", "error_local_mean"),
             chunk=10,
             stop=_author_rule,
-            progress=meter.stage(stage),
+            progress=lambda done, total: report(done, supposed * total),
         )
     )
     squared = result["error_local"].values.astype(np.float64)

@@ -1,0 +1,107 @@
+"""The study `linear-speedup`: its grids, its protocols and what it leaves behind."""
+
+import json
+
+import numpy as np
+import pytest
+
+from fedjax_rl import analysis, envs
+from fedjax_rl.studies import STUDIES
+from fedjax_rl.studies import linear_speedup_data as data
+from fedjax_rl.studies import linear_speedup_targets as targets
+
+ENTRIES = set("id figure quantity published measured low high band kind verdict".split())
+
+
+def test_the_grids_are_the_authors():
+    full = data.SCALES["paper"]
+    runs = data.grid_a(full)
+    assert len(runs) == 1920
+    assert len(data.grid_b(full)) == 1782
+    at = [(c.num_agents, c.properties["learning_rate"], c.properties["sync_period"]) for c in runs]
+    assert len(set(at)) == 320
+    assert sum(n == 1 or k == 1 for n, _, k in at) == 432
+    assert len({c.seed for c in runs}) == 1920
+    assert {c.properties["learning_rate"] for c in runs if c.num_agents == 1} == set(data.RATES)
+
+
+def test_targets_are_those_of_the_specification():
+    assert [t.id for t in targets.TARGETS] == [f"T{i}" for i in range(1, 26)]
+    shift = np.log2(50) / 10
+    np.testing.assert_allclose(targets.SHIFT, shift, atol=1e-12)
+
+
+def test_the_mdp_alone_reproduces_its_targets():
+    measured = targets.fig1()
+    for target in targets.TARGETS[:3]:
+        assert analysis.judge(target, *measured[target.id])["verdict"] == "reproduced"
+
+
+def test_rollouts_follow_the_policy_and_the_kernel():
+    mdp = envs.tabular_mdp(np.array([[[0.0, 1.0]], [[1.0, 0.0]]]), np.array([2.0, 3.0]), 0.5)
+    total = targets.rollouts(mdp, np.ones((2, 1)), np.full((5, 2, 3), 0.5))
+    np.testing.assert_array_equal(total, [3 + 2 + 3 + 2 + 3] * 3)
+
+
+@pytest.fixture(scope="module")
+def meter():
+    return data.Meter(None, {"some": 1})
+
+
+@pytest.fixture(scope="module")
+def author(meter):
+    where = {"learning_rate": 0.08, "sync_period": 10, "epsilon": 1.0}
+    return data.author_runs([data.Cell(n, 7, where) for n in (1, 4)], meter, "some")
+
+
+def test_author_runs_end_by_the_authors_rule(author):
+    for run in range(2):
+        kept = int(author["records"][run])
+        series = author["series"].values[run]
+        assert kept >= 30
+        assert kept % 10 == 0
+        assert np.isfinite(series[:kept]).all()
+        assert np.isnan(series[kept:]).all()
+        distance = np.sqrt(series[:kept])
+        assert distance[-10:].mean() > distance[-20:-10].mean()
+        np.testing.assert_allclose(author["final"][run], distance[-10:].mean())
+        np.testing.assert_allclose(author["final_squared"][run], series[kept - 10 : kept].mean())
+        first = np.flatnonzero(series < 0.1)[0]
+        assert author["reached"][run] == 1010 * (first + 1)
+
+
+def test_a_single_agent_belongs_to_every_period(author):
+    assert targets.pick(author, sync_period=1000).sizes["cell"] == 1
+    assert targets.pick(author, sync_period=10).sizes["cell"] == 2
+
+
+def test_clean_runs_measure_the_server_for_a_fixed_length(meter):
+    where = {"learning_rate": 0.08, "sync_period": 10, "epsilon": 1.0}
+    clean = data.clean_runs([data.Cell(n, 7, where) for n in (1, 16)], meter, "some")
+    assert clean["series_time"].values.max() == 400 / 0.08
+    ratio = clean["final_squared"].values[0] / clean["final_squared"].values[1]
+    assert 8 < ratio < 32
+    np.testing.assert_allclose(clean["reached"], 76.4 / 0.08, rtol=0.3)
+
+
+def test_a_figure_leaves_a_complete_directory(tmp_path, monkeypatch):
+    tiny = data.Scale(rates=(0.002, 0.02), periods=(1, 1000), trials=1, fine_seeds=2)
+    monkeypatch.setitem(data.SCALES, "smoke", tiny)
+    seen = []
+    summary = STUDIES["linear-speedup"].run(
+        tmp_path, ["fig7"], "smoke", progress=lambda done, total: seen.append(done / total)
+    )
+    assert json.loads((tmp_path / "summary.json").read_text()) == summary
+    keys = {"study", "scale", "preset", "device", "versions", "seconds", "targets"}
+    assert keys <= set(summary)
+    assert set(summary["seconds"]) == {"compile", "run"}
+    assert [line["id"] for line in summary["targets"]] == ["T23", "T24"]
+    for line in summary["targets"]:
+        assert set(line) == ENTRIES
+    # Two of its periods were not run, and a target of several numbers needs them all.
+    assert summary["targets"][0]["verdict"] == "not run"
+    np.testing.assert_allclose(summary["targets"][0]["measured"][0], targets.SHIFT, atol=1e-9)
+    for name in ("fig7.png", "fig7.svg", "scoreboard.png", "grid_a/result.nc"):
+        assert (tmp_path / name).stat().st_size > 0
+    assert seen == sorted(seen)
+    assert seen[-1] == 1
