@@ -469,11 +469,10 @@ def other_mdps(scale: Scale, meter: Meter, stage: str) -> tuple[xr.Dataset, xr.D
 def clean_grid(scale: Scale) -> list[Cell]:
     """The cells of the figures, without those of Grid A that no figure shows.
 
-    Rates over the whole range at K = 1 (Fig. 4), alpha = 0.002 for every N (Fig. 6a), alpha =
-    0.002 N at every period (Figs 6c, 6d, 7), and the panels of Fig. 3.
+    The base rates at K = 1 (Figs 4 and 6a), alpha = 0.002 N at every period (Figs 6c, 6d, 7), and
+    the panels of Fig. 3; four times the trials, because fewer cells leave time for them.
     """
-    wide = [r for r in (0.005, 0.02, 0.08, 0.2, 0.5, 1.0) if len(scale.rates) > 5 or r <= 0.1]
-    where = {(n, r, 1) for n in scale.agents for r in (*wide, SPEEDUP_RATE)}
+    where = {(n, r, 1) for n in scale.agents for r in {*scale.rates, 0.08, SPEEDUP_RATE}}
     where |= {(n, round(SPEEDUP_RATE * n, 12), k) for n in scale.agents for k in scale.periods}
     where |= {(16, 0.005, max(PERIODS))}
     # A federation of one has no period; keep one cell of it.
@@ -483,6 +482,6 @@ def clean_grid(scale: Scale) -> list[Cell]:
             (n, r, k, epsilon)
             for n, r, k in sorted(where)
             for epsilon in EPSILONS
-            for _ in range(scale.trials)
+            for _ in range(4 * scale.trials)
         ]
     )

@@ -121,11 +121,7 @@ def _fig6(runs, preset) -> dict:
     longest = max(data.PERIODS)
     flat = targets.pick(runs.grid_a, learning_rate=data.SPEEDUP_RATE, sync_period=1)
     flat = flat.isel(cell=np.flatnonzero(np.isfinite(flat["reached"].values)))
-    rate = 0.01 if preset == "paper" else 0.02
-    steady = targets.pick(runs.grid_a, learning_rate=rate, sync_period=1)
-    if steady.sizes["cell"] == 0:  # a reduced grid has another rate for every N
-        rate = 0.005
-        steady = targets.pick(runs.grid_a, learning_rate=rate, sync_period=1)
+    steady = targets.pick(runs.grid_a, learning_rate=0.01, sync_period=1)
 
     def error(axes):
         plotting.regression(
@@ -139,7 +135,7 @@ def _fig6(runs, preset) -> dict:
 
     panels = {
         "(a) α = .002, K = 1": _time_panel(flat, 0),
-        f"(b) α = {rate:g}, K = 1".replace("0.", "."): error,
+        "(b) α = .01, K = 1": error,
         "(c) α = .002 N, K = 1": _time_panel(targets.speedup_rows(runs.grid_a, 1), -1),
         "(d) α = .002 N, K = 10⁴": _time_panel(targets.speedup_rows(runs.grid_a, longest), -1),
     }
