@@ -94,7 +94,7 @@ def grids(arguments) -> dict:
     import harness
 
     command = shutil.which("fedjax-rl")
-    command = [command] if command else [sys.executable, "-m", "fedjax_rl.cli"]
+    command = [command] if command else [sys.executable, "-m", "fedjax_rl"]
     rows = []
     for scale in arguments.grids:
         runs = [
