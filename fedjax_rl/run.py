@@ -136,7 +136,8 @@ class Job:
       recording: when to measure.
       metrics: names to keep.
       chunk: records between two returns to the host.
-      stop: None, or `(times [t], {metric: [t, F or A]}) -> bool [F]`, called between chunks: the
+      stop: None, or `(times [t], {metric: [t, F or A]}) -> bool [F]`, called between chunks with
+        the records made since its last call (all of them after a resume): the
         job ends when it is true everywhere.
     """
 
@@ -340,7 +341,7 @@ def execute(
     state = start(job, programs)
     gaps, times = job.recording.gaps, job.recording.times
     agents = len(job.seeds)
-    done, kept = 0, {n: [] for n in job.metrics}
+    done, seen, kept = 0, 0, {n: [] for n in job.metrics}
     if checkpoints is not None and (saved := checkpoints.load(state, job.metrics)) is not None:
         done, state, records = saved
         state = job.layout.place(state, state_specs)
@@ -365,8 +366,11 @@ def execute(
         progress(int(part.sum()) * agents)
         if checkpoints is not None:
             checkpoints.maybe_save(done, state, records)
-        if job.stop is not None and np.all(job.stop(times[:done], records())):
-            break
+        if job.stop is not None:
+            new = {n: np.concatenate([np.asarray(p) for p in x[seen:]]) for n, x in kept.items()}
+            seen = len(kept[job.metrics[0]])
+            if np.all(job.stop(times[done - len(new[job.metrics[0]]) : done], new)):
+                break
     jax.block_until_ready(state)
     return Outcome(records(), state, compiled, clock.perf_counter() - began)
 

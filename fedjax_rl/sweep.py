@@ -80,7 +80,8 @@ def sweep(
       devices: how many to spread the agents over.
       workers: jobs at a time; on CPU one per core by default.
       chunk: records between two returns to the host.
-      stop: `(times [t], {metric: [t, F or A]}, cells) -> bool [F]`: ends a population early when
+      stop: `(times [t], {metric: [t, F or F, N]}, cells) -> bool [F]`, called between chunks with
+        the records since its last call for these cells: ends a population early when
         true for all of its federations; the records not made are NaN.
       checkpoints: directory for checkpoints; a second call with the same arguments goes on. A
         function that returns it is called once the arguments are found good.
