@@ -40,6 +40,7 @@ class Scale:
 
     Attributes:
       agents, rates, periods: of Grid A.
+      shown_only: leaves out the cells of Grid A that no figure shows.
       trials: repetitions of a cell of Grid A.
       b_periods, b_trials: of Grid B.
       fine_seeds: repetitions of the runs on a fine grid of times.
@@ -49,6 +50,7 @@ class Scale:
     agents: Sequence[int] = AGENTS
     rates: Sequence[float] = RATES
     periods: Sequence[int] = PERIODS
+    shown_only: bool = False
     trials: int = 3
     b_periods: Sequence[int] = B_PERIODS
     b_trials: int = 3
@@ -59,7 +61,9 @@ class Scale:
 SCALES = {
     # The lowest rate takes half of Grid A's time, and thinning Grid B leaves its regression
     # without the design that its bands are for.
-    "smoke": Scale(rates=RATES[1:], trials=2, b_periods=tuple(range(20, 1001, 70)), b_trials=1),
+    "smoke": Scale(
+        rates=RATES[1:], shown_only=True, b_periods=tuple(range(20, 1001, 70)), b_trials=1
+    ),
     "quick": Scale(b_trials=1),
     "paper": Scale(random_mdps=24),
 }
@@ -136,10 +140,18 @@ def grid_a(scale: Scale) -> list[Cell]:
                 own |= {0.005, 0.08} if n == 16 else set()
         for rate in sorted(own):
             for period in scale.periods if n > 1 else (max(scale.periods),):
+                if scale.shown_only and not _shown(n, rate, period):
+                    continue
                 runs += [
                     (n, rate, period, epsilon) for epsilon in EPSILONS for _ in range(scale.trials)
                 ]
     return _numbered(runs)
+
+
+def _shown(n: int, rate: float, period: int) -> bool:
+    """Whether a figure shows this cell of Grid A: Fig. 4, Figs 6 and 7, or Fig. 3c."""
+    one = n == 1 or period == 1
+    return one or np.isclose(rate, SPEEDUP_RATE * n) or (n, rate, period) == (16, 0.005, 10_000)
 
 
 def grid_b(scale: Scale) -> list[Cell]:
