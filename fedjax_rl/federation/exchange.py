@@ -98,7 +98,7 @@ class Exchange(NamedTuple):
     broadcast: Callable = lambda model: model
 
 
-# Streams derived from an agent's key; its own index 0 is the word stream of the inner loop.
+# The inner loop reads the words of an agent's key itself; what else is random has a key folded in.
 UPLINK_STREAM = 1
 
 
@@ -162,11 +162,7 @@ def _outgoing(population, link, params, state):
         return message, None, state.uplink_memory
     streams = jax.vmap(lambda key: jax.random.fold_in(key, UPLINK_STREAM))(state.keys)
     keys = jax.vmap(jax.random.fold_in, in_axes=(0, None))(streams, state.time)
-
-    def send(key, message, memory, params):
-        return link.uplink.send(key, message, memory, params)
-
-    return per_agent(send, population, params, keys, message, state.uplink_memory)
+    return per_agent(link.uplink.send, population, params, keys, message, state.uplink_memory)
 
 
 def _trip(population, link, params, state, due):
