@@ -67,7 +67,7 @@ def simulate(
     Raises:
       ValueError: a period that is traced, or lengths that are no multiples of each other.
     """
-    period = algorithm.config.sync_period
+    period = algorithm.config.sync_period if algorithm.periodic else 1
     if not isinstance(period, int | np.integer):
         raise ValueError(f"sync_period is {period!r}; simulate takes a plain integer")
     period = int(period)

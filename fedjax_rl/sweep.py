@@ -21,6 +21,7 @@ from fedjax_rl.checkpoints import Checkpoints
 from fedjax_rl.federation.algorithm import Algorithm
 from fedjax_rl.federation.ledger import COLUMNS
 from fedjax_rl.federation.mesh import layout
+from fedjax_rl.federation.uplink import Uplink
 from fedjax_rl.names import check_known
 from fedjax_rl.run import MAX_STEPS, NEVER, Job, Outcome, Recording, execute_all
 
@@ -235,11 +236,13 @@ def _jobs(algorithm, cells, recording, metrics, devices, chunk, stop):
     variants = [variant(cell) for cell in cells]
     periods, unique, index, late = [], {}, [], set()
     for i, (cell, own) in enumerate(zip(cells, variants, strict=True)):
-        period = int(own.config.sync_period)
-        if period > length and cell.num_agents > 1:
-            late.add(period)
-        # A federation of one never exchanges, so cells that differ in the period are one run.
-        period = int(NEVER) if cell.num_agents == 1 else min(period, int(NEVER))
+        period = 1
+        if own.periodic:
+            period = int(own.config.sync_period)
+            if period > length and cell.num_agents > 1:
+                late.add(period)
+            # A federation of one never exchanges: cells that differ in the period are one run.
+            period = int(NEVER) if cell.num_agents == 1 else min(period, int(NEVER))
         rest = tuple((n, _identity(v)) for n, v in cell.properties.items() if n != "sync_period")
         index.append(unique.setdefault((cell.num_agents, cell.seed, period, rest), len(unique)))
         if index[-1] == len(periods):
@@ -272,7 +275,7 @@ def _jobs(algorithm, cells, recording, metrics, devices, chunk, stop):
                         )
                     each.append(params)
                 params = plan.bind(each)
-                if period is not None:
+                if period is not None and algorithm.periodic:
                     params.shared["sync_period"] = jax.numpy.uint32(period)
                 federation, member = plan.agents()
                 seeds = np.asarray([cells[i].seed for _, _, i in part])[federation]
@@ -377,6 +380,8 @@ def _identity(value):
         return value.item()
     if isinstance(value, np.ndarray):
         return (value.shape, value.tobytes())
+    if isinstance(value, Uplink):
+        return (value.static, *sorted((n, _identity(v)) for n, v in value.parameters.items()))
     return id(value)
 
 
@@ -417,14 +422,15 @@ def _collect(algorithm, cells, recording, metrics, jobs, places, outcomes) -> xr
     variables |= {name: ("cell", ledger[name]) for name in COLUMNS}
     variables["diverged"] = ("cell", diverged)
     times = recording.times[:records]
-    numbers = [_plain_period(algorithm, cell) for cell in cells]
-    variables["phase"] = (
-        ("cell", "time"),
-        times[None] % np.asarray(numbers, np.int64)[:, None],
-        {"long_name": "steps since the last exchange"},
-    )
+    if algorithm.periodic:
+        numbers = [_plain_period(algorithm, cell) for cell in cells]
+        variables["phase"] = (
+            ("cell", "time"),
+            times[None] % np.asarray(numbers, np.int64)[:, None],
+            {"long_name": "steps since the last exchange"},
+        )
     coordinates = {
-        "time": ("time", times, {"long_name": "steps of one agent"}),
+        "time": ("time", times, {"long_name": f"{algorithm.unit}s of one agent"}),
         "num_agents": ("cell", [cell.num_agents for cell in cells]),
         "seed": ("cell", [cell.seed for cell in cells]),
     }
@@ -463,8 +469,8 @@ def _view(algorithm, job: Job, outcome: Outcome):
 
 def _labels(values: list) -> np.ndarray:
     """Values as a coordinate: numbers and words as they are, anything else by its place."""
-    if all(isinstance(v, str) for v in values):
-        return np.asarray(values)
+    if all(isinstance(v, str | Uplink) for v in values):
+        return np.asarray([str(v) for v in values])
     try:
         labels = np.asarray(values, dtype=np.float64)
         if labels.ndim == 1:

@@ -6,12 +6,14 @@ import pathlib
 import signal
 import subprocess
 import sys
+import types
 
 import numpy as np
 import pytest
 
 import fedjax_rl as frl
 from fedjax_rl import cli, results
+from fedjax_rl.cli import options, process, report
 from fedjax_rl.studies import study
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -90,7 +92,7 @@ def test_help_has_examples_and_defaults(command, capsys):
 def test_version_and_completion(capsys):
     assert cli.main(["--version"]) == 0
     assert capsys.readouterr().out.startswith("fedjax-rl ")
-    for shell in cli.SHELLS:
+    for shell in options.SHELLS:
         assert cli.main(["completion", shell]) == 0
         text = capsys.readouterr().out
         assert "--sync-period" in text
@@ -226,7 +228,7 @@ def test_a_directory_that_holds_a_run_is_left_alone(finished, capsys):
 
 def test_two_processes_do_not_share_a_directory(finished, tmp_path, capsys):
     results.claim(tmp_path / "o", {**results.read_config(finished)})
-    with cli._held(tmp_path / "o"):
+    with process.held(tmp_path / "o"):
         assert cli.main(["resume", str(tmp_path / "o")]) == 2
     assert "another process" in capsys.readouterr().err
 
@@ -274,6 +276,19 @@ def test_interrupt_says_how_to_go_on(tmp_path, capsys, monkeypatch):
 def test_debug_shows_the_traceback():
     with pytest.raises(ValueError, match="num_agents is 0"):
         cli.main(["run", "fedq", "paper-mdp", "--num-agents", "0", "--debug"])
+
+
+def test_picture_and_words_of_time_are_the_algorithms(capsys, monkeypatch):
+    fedq = frl.fedq(frl.envs.paper_mdp())
+    assert (report.headline(fedq), report.unit(fedq)) == ("error_server", "step")
+    own = {n: getattr(fedq, n) for n in ("name", "config", "metrics", "properties")}
+    other = types.SimpleNamespace(**own, unit="generation", headline="sup_error_server")
+    assert report.headline(other) == "sup_error_server"
+    monkeypatch.setattr("fedjax_rl.algorithms.ALGORITHMS", {"fedq": lambda mdp: other})
+    assert cli.main(["run", "--help"]) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert "T, generations of every agent." in text
+    assert "Generations between records" in text
 
 
 def test_sweep_and_its_summary(tmp_path, capsys):

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from fedjax_rl import federation as fed
 from fedjax_rl import streams
 from fedjax_rl.federation.aggregate import ServerStep
-from fedjax_rl.federation.exchange import per_agent
+from fedjax_rl.federation.exchange import first_state, per_agent
 from fedjax_rl.federation.ledger import line, wide_product
 from fedjax_rl.names import check_known
 
@@ -35,16 +35,17 @@ def loop(population, x, reduction):
 def start(population, agents, server, link, seed=0):
     """The first state of a toy algorithm."""
     keys = streams.agent_keys(np.full(population.num_agents, seed), population.member_of)
-    message = jax.tree.map(jnp.asarray, agents)
-    return fed.State(
-        time=jnp.uint32(0),
-        keys=keys,
-        agents=message,
-        server=server,
-        server_memory=jax.vmap(link.server.init)(server),
-        uplink_memory=jax.vmap(link.uplink.init)(message),
-        ledger=fed.ledger(population.num_federations),
+    agents = jax.tree.map(jnp.asarray, agents)
+    state = first_state(
+        population, fed.Exchange(lambda *_: (), server=link.server), params(), keys, agents, server
     )
+    return dataclasses.replace(state, uplink_memory=memory_of(link, agents))
+
+
+def memory_of(link, agents):
+    """The uplinks' memories where the message is the whole agent or its entry x."""
+    numbers = agents["x"] if isinstance(agents, dict) and "x" in agents else agents
+    return jax.vmap(lambda x: link.uplink.init(x, None))(numbers)
 
 
 def params(agent=None, federation=None, shared=None):
@@ -187,7 +188,7 @@ def serve(server_step, totals=TOTALS):
     model = jnp.zeros(2)
     memory, seen = server_step.init(model), []
     for total in totals:
-        model, memory = server_step.step(model, memory, jnp.asarray(total))
+        model, memory = server_step.step(model, memory, jnp.asarray(total), {})
         seen.append(np.asarray(model))
     return np.stack(seen)
 
@@ -244,7 +245,7 @@ def test_a_product_of_words_is_exact(a, b):
 
 def test_a_long_wait_of_a_large_federation_does_not_wrap_the_counter():
     population = fed.Population(((1, 3000),))
-    link = fed.Exchange(lambda agent, p: agent, lambda agent, model, p: model)
+    link = fed.Exchange(lambda agent, broadcast, p: agent, lambda agent, model, p: model)
     drive = fed.periodic(lambda key, agent, p, time, num_steps: agent, link)
     state = start(population, jnp.zeros(3000), jnp.zeros(1), link)
     steps = 2_000_000_000
@@ -273,16 +274,16 @@ def test_communication_time_is_an_all_reduce_per_exchange():
 def test_a_federation_that_is_not_due_keeps_its_state_bit_for_bit():
     population = fed.population([2, 3])
     link = fed.Exchange(
-        lambda agent, p: agent["x"],
+        lambda agent, broadcast, p: agent["x"],
         lambda agent, model, p: {**agent, "x": model},
-        uplink=fed.bernoulli(),
+        uplink=fed.partial(),
         server=fed.optimizer_step(optax.sgd(0.5, momentum=0.9)),
     )
     rng = np.random.default_rng(0)
     agents = {"x": rng.standard_normal((5, 2)).astype(np.float32), "own": np.arange(5.0, dtype="f")}
     state = start(population, agents, jnp.ones((2, 2)), link)
     state = dataclasses.replace(state, uplink_memory=())
-    own = params(federation={"participation": jnp.asarray([1.0, 1.0])})
+    own = params(federation={"uplink": {"probability": jnp.asarray([1.0, 1.0])}})
     after = fed.exchange(population, link, own, state, jnp.asarray([False, True]))
     before, now = (
         jax.tree.map(np.asarray, (s.agents, s.server, s.server_memory)) for s in (state, after)
@@ -318,7 +319,8 @@ def test_fedavg_of_a_linear_model_with_adam_as_the_local_step():
         return jax.lax.fori_loop(first, last, lambda _, a: step(a, p["x"], p["y"]), agent)
 
     link = fed.Exchange(
-        lambda agent, p: agent["model"], lambda agent, model, p: {**agent, "model": model}
+        lambda agent, broadcast, p: agent["model"],
+        lambda agent, model, p: {**agent, "model": model},
     )
     model = {"w": jnp.zeros(3), "b": jnp.zeros(())}
     one = {"model": model, "moments": adam.init(model)}
@@ -362,16 +364,16 @@ def test_an_event_triggered_uplink_with_memory():
     population, threshold, rounds = fed.population([3, 1]), 0.55, 12
     drift = np.float32([0.1, 0.3, -0.6, 0.2])
 
-    def send(key, message, memory, p):
+    def send(key, message, memory, view):
         sent = jnp.abs(message - memory) > threshold
         heard = jnp.where(sent, message, memory)
         return heard, sent, heard
 
     link = fed.Exchange(
-        lambda agent, p: agent["x"],
+        lambda agent, broadcast, p: agent["x"],
         lambda agent, model, p: {**agent, "heard": model},
-        uplink=fed.Uplink(lambda agent: agent["x"], send),
-        aggregate=lambda population, message, sent, weight: fed.mean(population, message),
+        uplink=fed.Uplink("toy", lambda numbers, model: numbers, send, silent="absent"),
+        aggregate=lambda population, message, *_: fed.mean(population, message),
     )
     own = params({"drift": drift}, shared={"sync_period": jnp.uint32(1)})
     drive = fed.periodic(
@@ -410,17 +412,17 @@ def test_a_round_of_two_exchanges(local_steps):
     curvature, centre = np.float32([1, 2, 3, 4]), np.float32([3, -1, 0.5, 2])
     optimum = (curvature * centre).sum() / curvature.sum()
 
-    def gradient(agent, p):
+    def gradient(agent, broadcast, p):
         return p["curvature"] * (agent["x"] - p["centre"])
 
     up_gradient = fed.Exchange(
         gradient,
-        lambda agent, mean, p: {**agent, "correction": mean - gradient(agent, p)},
+        lambda agent, mean, p: {**agent, "correction": mean - gradient(agent, mean, p)},
         server=_keep("gradient"),
         broadcast=lambda server: server["gradient"],
     )
     up_model = fed.Exchange(
-        lambda agent, p: agent["x"],
+        lambda agent, broadcast, p: agent["x"],
         lambda agent, mean, p: {**agent, "x": mean},
         server=_keep("model"),
         broadcast=lambda server: server["model"],
@@ -428,7 +430,7 @@ def test_a_round_of_two_exchanges(local_steps):
 
     def local(agent, p):
         def step(_, agent):
-            moved = agent["x"] - rate * (gradient(agent, p) + agent["correction"])
+            moved = agent["x"] - rate * (gradient(agent, None, p) + agent["correction"])
             return {**agent, "x": moved}
 
         return jax.lax.fori_loop(0, local_steps, step, agent)
@@ -467,7 +469,7 @@ def test_a_round_of_two_exchanges(local_steps):
 def _keep(name):
     """The server step that puts the total into one entry of the server's model."""
     return ServerStep(
-        lambda model: (), lambda model, memory, total: ({**model, name: total}, memory)
+        lambda model: (), lambda model, memory, total, p: ({**model, name: total}, memory)
     )
 
 
@@ -475,9 +477,14 @@ def test_a_server_driven_by_arrivals():
     """One agent arrives at a time; its server mixes it in and sends it off with the new model."""
     population, mixing = fed.population([2, 3]), 0.25
     link = fed.Exchange(
-        lambda agent, p: agent,
+        lambda agent, broadcast, p: agent,
         lambda agent, model, p: model,
-        uplink=fed.Uplink(lambda m: (), lambda key, m, memory, p: (m, p["arrives"], memory)),
+        uplink=fed.Uplink(
+            "arrival",
+            lambda numbers, model: (),
+            lambda key, m, memory, view: (m, view.params["arrives"], memory),
+            silent="absent",
+        ),
         server=fed.optimizer_step(optax.sgd(mixing)),
     )
     rng = np.random.default_rng(3)
@@ -510,7 +517,7 @@ def test_a_server_driven_by_arrivals():
 def test_a_round_and_an_advance_of_one_period_are_the_same():
     """Static and traced trip counts, one period for all and one per federation."""
     population = fed.population([2, 3])
-    link = fed.Exchange(lambda agent, p: agent, lambda agent, model, p: model)
+    link = fed.Exchange(lambda agent, broadcast, p: agent, lambda agent, model, p: model)
 
     def local(key, agent, p, time, num_steps):
         def step(i, x):
@@ -548,9 +555,9 @@ def test_a_round_and_an_advance_of_one_period_are_the_same():
 def test_participation_of_a_federation_follows_its_probability():
     population = fed.population([200, 200, 200])
     link = fed.Exchange(
-        lambda agent, p: agent, lambda agent, model, p: model, uplink=fed.bernoulli("share")
+        lambda agent, broadcast, p: agent, lambda agent, model, p: model, uplink=fed.partial()
     )
-    own = params(federation={"share": jnp.asarray([0.0, 0.3, 1.0])})
+    own = params(federation={"uplink": {"probability": jnp.asarray([0.0, 0.3, 1.0])}})
     drive = fed.periodic(lambda key, agent, p, time, num_steps: agent + 1.0, link)
     state = start(population, jnp.arange(600.0), jnp.asarray([5.0, 6.0, 7.0]), link)
     state = dataclasses.replace(state, uplink_memory=())

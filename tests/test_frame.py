@@ -2,6 +2,7 @@
 
 import ast
 import functools
+import graphlib
 import importlib
 import importlib.metadata
 import importlib.resources
@@ -93,6 +94,33 @@ def test_imports_run_one_way():
             if allowed is not None and target not in allowed:
                 wrong.append(f"{path.relative_to(PACKAGE)} imports {target}")
     assert not wrong
+
+
+def test_modules_of_a_room_import_one_way():
+    """Inside a room too, at the top of a module or in a function; types alone do not count."""
+    modules = {}
+    for path, tree in trees():
+        parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+        modules[".".join(parts).removesuffix(".__init__")] = tree
+    ahead = {}
+    for name, tree in modules.items():
+        for_types = {
+            id(inner)
+            for node in ast.walk(tree)
+            if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+            for inner in ast.walk(node)
+        }
+        own = ahead[name] = set()
+        for node in ast.walk(tree):
+            if not isinstance(node, ast.ImportFrom) or id(node) in for_types:
+                continue
+            for alias in node.names:
+                full = f"{node.module}.{alias.name}"
+                target = full if full in modules else node.module
+                if target in modules and target.split(".")[1:2] == name.split(".")[1:2]:
+                    own.add(target)
+    order = graphlib.TopologicalSorter(ahead).static_order()
+    assert set(order) == set(modules)
 
 
 def test_the_engine_knows_no_algorithm_by_name():

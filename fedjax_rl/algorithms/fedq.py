@@ -22,12 +22,26 @@ import jax.numpy as jnp
 import numpy as np
 
 from fedjax_rl import streams
+from fedjax_rl.algorithms import properties
+from fedjax_rl.algorithms.properties import (
+    check_ranges,
+    check_value,
+    is_concrete,
+    per_member,
+)
 from fedjax_rl.envs import solvers
 from fedjax_rl.envs.tabular import TabularMDP, average_mdp
-from fedjax_rl.federation import aggregate, uplink
+from fedjax_rl.federation import aggregate
+from fedjax_rl.federation import uplink as uplinks
 from fedjax_rl.federation.algorithm import Algorithm, Functions, describe_config
-from fedjax_rl.federation.exchange import Exchange, Params, State, per_agent, periodic
-from fedjax_rl.federation.ledger import ledger
+from fedjax_rl.federation.exchange import (
+    Exchange,
+    Params,
+    State,
+    first_state,
+    per_agent,
+    periodic,
+)
 from fedjax_rl.learners import q_learning, tables
 from fedjax_rl.names import check_known
 
@@ -70,7 +84,11 @@ class FedQ:
       weights: [N] or a function of N, for "fixed" and "learned".
       mixing: None, or c in [0, 1]: tables move the fraction c of the way to the server's model
         instead of all the way.
-      participation: None, or the probability in [0, 1] that an agent takes part in an exchange.
+      participation: None, or the probability in [0, 1] that an agent takes part in an exchange:
+        short for `uplink=partial(probability)`.
+      uplink: what of an agent's table crosses the wire, everything by default. Uplinks other than
+        `partial` act on the change of the table since the last broadcast, and everybody starts
+        the next period from the server's model.
       server_optimizer: None for plain averaging, or an optax transformation of the mean change.
       generator: "threefry" or "hash", the inner loop's random words.
       gradient: None, or "pathwise" to allow gradients through behaviour that depends on the
@@ -92,20 +110,21 @@ class FedQ:
     weights: Any = None
     mixing: Any = None
     participation: Any = None
+    uplink: uplinks.Uplink | None = None
     server_optimizer: Any = None
     generator: str = "threefry"
     gradient: str | None = None
 
 
-def fedq(mdp: TabularMDP, **properties) -> Algorithm:
+def fedq(mdp: TabularMDP, **values) -> Algorithm:
     """Federated tabular Q-learning; see `FedQ` for the properties.
 
     Raises:
       ValueError: naming the property, its value and what is allowed.
     """
-    for name in properties:
+    for name in values:
         check_known(name, [field.name for field in dataclasses.fields(FedQ)], "property of fedq")
-    config = FedQ(mdp=mdp, **properties)
+    config = FedQ(mdp=mdp, **values)
     _check(config)
     return Algorithm(
         name="fedq",
@@ -125,21 +144,21 @@ def behaviour_of(config: FedQ) -> str:
     With epsilon 1 nothing is left of the table in the choice of actions, and the cheaper program
     for uniform behaviour draws the same law from the agent's stream.
     """
-    if config.behaviour in ("softmax", "greedy") and _concrete(config.epsilon):
+    if config.behaviour in ("softmax", "greedy") and is_concrete(config.epsilon):
         epsilon = config.epsilon
         if not callable(epsilon) and np.all(np.asarray(epsilon) == 1.0):
             return "uniform"
     return config.behaviour
 
 
-def _concrete(value) -> bool:
-    """Whether a property has a value now rather than under a trace."""
-    return not any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(value))
-
-
 def _check(config: FedQ) -> None:
     check_known(config.behaviour, BEHAVIOURS, "behaviour")
     check_known(config.aggregation, AGGREGATIONS, "aggregation")
+    if config.uplink is not None and config.participation is not None:
+        raise ValueError(
+            f"participation is {config.participation} with uplink {config.uplink}; allowed: one of "
+            "the two"
+        )
     check_known(config.generator, streams.GENERATORS, "generator")
     if config.gradient not in (None, "pathwise"):
         raise ValueError(f"gradient is {config.gradient!r}; allowed: None, 'pathwise'")
@@ -155,53 +174,38 @@ def _check(config: FedQ) -> None:
         )
     ranges = {
         "learning_rate": (lambda x: (x > 0) & (x <= 1), "in (0, 1]"),
-        "epsilon": (lambda x: (x >= 0) & (x <= 1), "in [0, 1]"),
-        "beta": (lambda x: (x >= 0) & np.isfinite(x), "finite and at least 0"),
+        "epsilon": properties.PROBABILITY,
+        "beta": properties.NOT_NEGATIVE,
         "discount": (lambda x: (x >= 0) & (x < 1), "in [0, 1)"),
-        "initial_q": (np.isfinite, "finite"),
-        "visit_exponent": (lambda x: (x >= 0) & (x <= 1), "in [0, 1]"),
-        "reward_noise": (lambda x: (x >= 0) & np.isfinite(x), "finite and at least 0"),
-        "mixing": (lambda x: (x >= 0) & (x <= 1), "in [0, 1]"),
-        "participation": (lambda x: (x >= 0) & (x <= 1), "in [0, 1]"),
-        "sync_period": (lambda x: (x >= 1) & (x == np.floor(x)), "a whole number of at least 1"),
+        "initial_q": properties.FINITE,
+        "visit_exponent": properties.PROBABILITY,
+        "reward_noise": properties.NOT_NEGATIVE,
+        "mixing": properties.PROBABILITY,
+        "participation": properties.PROBABILITY,
+        "sync_period": properties.COUNT,
     }
-    for name, (allowed, text) in ranges.items():
-        value = getattr(config, name)
-        if value is None or callable(value) or not _concrete(value):
-            continue
-        _check_value(name, value, allowed, text)
+    check_ranges(config, ranges)
     if config.aggregation == "fixed" and not callable(config.weights):
-        _check_value(
+        check_value(
             "weights",
             config.weights,
             lambda x: np.isfinite(x) & (x >= 0) & (x.sum() > 0),
             "finite, at least 0 and not all 0",
         )
-    _check_value(
+    check_value(
         "mdp.transition",
         config.mdp.transition,
         lambda x: (x >= 0).all() and np.abs(x.sum(-1) - 1).max() < 1e-6,
         "probabilities [..., S, U, S'] whose rows sum to one",
     )
-    _check_value("mdp.discount", config.mdp.discount, lambda x: (x >= 0) & (x < 1), "in [0, 1)")
-    if config.aggregation == "importance" and _concrete(config.learning_rate):
+    check_value("mdp.discount", config.mdp.discount, lambda x: (x >= 0) & (x < 1), "in [0, 1)")
+    if config.aggregation == "importance" and is_concrete(config.learning_rate):
         rate = config.learning_rate
         if not callable(rate) and np.any(np.asarray(rate) >= 1):
             raise ValueError(
                 f"learning_rate is {rate} with importance aggregation, whose weights are powers "
                 "of 1 / (1 - learning_rate); allowed: (0, 1)"
             )
-
-
-def _check_value(name, value, allowed, text) -> None:
-    if not _concrete(value):
-        return
-    try:
-        ok = np.all(allowed(np.asarray(value, np.float64)))
-    except (TypeError, ValueError):
-        ok = False
-    if not ok:
-        raise ValueError(f"{name} is {value}; allowed: {text}")
 
 
 def shape_of(mdp: TabularMDP) -> q_learning.Shape:
@@ -213,7 +217,7 @@ def shape_of(mdp: TabularMDP) -> q_learning.Shape:
 # are one object everywhere stay shared.
 def _environment(mdp: TabularMDP, discount) -> dict:
     """`_derived`, remembered unless it is traced: a tracer must not outlive its trace."""
-    if _concrete(mdp) and (discount is None or isinstance(discount, int | float)):
+    if is_concrete(mdp) and (discount is None or isinstance(discount, int | float)):
         return _remembered(mdp, discount)
     return _derived(mdp, discount)
 
@@ -225,13 +229,13 @@ def _derived(mdp: TabularMDP, discount) -> dict:
     rates. Tables therefore hold q - c with the constant c = mean of q*, learned from rewards
     r - (1 - discount) c: the same algorithm in exact arithmetic.
     """
-    if not _concrete(mdp.transition):
+    if not is_concrete(mdp.transition):
         raise ValueError(
             "mdp.transition is traced: next states are sampled from it, and sampling has no "
             "derivative; differentiate with respect to rewards, rates, weights or mixing"
         )
     shape = shape_of(mdp)
-    xp = np if _concrete(mdp) and _concrete(discount) else jnp
+    xp = np if is_concrete(mdp) and is_concrete(discount) else jnp
     learning = mdp.discount if discount is None else discount
     centre = average_mdp(mdp) if mdp.transition.ndim > 3 else mdp
     reference = (_optimal_q if xp is np else _traced_optimal_q)(centre)
@@ -277,29 +281,15 @@ def _traced_optimal_q(mdp: TabularMDP) -> jax.Array:
     return jax.lax.fori_loop(0, 200, sweep, jnp.zeros(transition.shape[:2]))
 
 
-def _per_member(name, value, num_agents):
-    """A property of agents as a float leaf [N, ...] from a number, [N, ...] or a function of N."""
-    value = value(num_agents) if callable(value) else value
-    value = value if not _concrete(value) else np.asarray(value, np.float64)
-    if value.ndim == 0:
-        return (np if _concrete(value) else jnp).broadcast_to(value, (num_agents,))
-    if value.shape[0] < num_agents:
-        raise ValueError(
-            f"{name} has {value.shape[0]} entries for num_agents {num_agents}; allowed: one "
-            "number, or at least one entry per agent"
-        )
-    return value[:num_agents]
-
-
 def _parameters(config: FedQ, num_agents: int) -> Params:
     own = _environment(config.mdp, config.discount)
     agent = {
-        name: _per_member(name, getattr(config, name), num_agents)
+        name: per_member(name, getattr(config, name), num_agents)
         for name in ("epsilon", "beta", "visit_exponent", "reward_noise", "weights")
         if getattr(config, name) is not None
     }
     if not _is_schedule(config):
-        agent["learning_rate"] = _per_member("learning_rate", config.learning_rate, num_agents)
+        agent["learning_rate"] = per_member("learning_rate", config.learning_rate, num_agents)
     shared = {"reference": own["reference"], "offset": own["offset"]}
     if own["family"]:
         size = config.mdp.transition.shape[0]
@@ -322,13 +312,22 @@ def _parameters(config: FedQ, num_agents: int) -> Params:
         agent["policy"] = tables.layout(words, shape.unrolled)
     size = shape_of(config.mdp).size
     initial = config.initial_q
-    xp = np if _concrete(initial) else jnp
+    xp = np if is_concrete(initial) else jnp
     federation = {"initial_q": xp.broadcast_to(xp.asarray(initial, float).reshape(-1), (size,))}
-    for name in ("mixing", "participation"):
-        value = getattr(config, name)
-        if value is not None:
-            federation[name] = np.asarray(value, np.float64) if _concrete(value) else value
+    if config.mixing is not None:
+        value = config.mixing
+        federation["mixing"] = np.asarray(value, np.float64) if is_concrete(value) else value
+    uplink = uplink_of(config)
+    if uplink.send is not None:
+        federation["uplink"] = uplink.resolve(num_agents, size)
     return Params(agent, federation, shared)
+
+
+def uplink_of(config: FedQ) -> uplinks.Uplink:
+    """The uplink as the engine takes it."""
+    if config.uplink is not None:
+        return config.uplink
+    return uplinks.full() if config.participation is None else uplinks.partial(config.participation)
 
 
 def _is_schedule(config: FedQ) -> bool:
@@ -338,13 +337,14 @@ def _is_schedule(config: FedQ) -> bool:
 
 def _static(config: FedQ):
     """Equal for configurations that one compilation serves."""
-    optional = ("visit_exponent", "reward_noise", "mixing", "participation")
+    optional = ("visit_exponent", "reward_noise", "mixing")
     return (
         behaviour_of(config),
         shape_of(config.mdp),
         config.mdp.transition.ndim,
         config.learning_rate if _is_schedule(config) else None,
         tuple(getattr(config, name) is not None for name in optional),
+        uplink_of(config).static,
         config.aggregation,
         config.server_optimizer,
         config.generator,
@@ -400,16 +400,25 @@ def _functions(config: FedQ) -> Functions:
             return aggregate.softmax_weights(population, params.agent["weights"])
         return aggregate.softmax_weights(population, agents.log_weight)
 
+    uplink = uplink_of(config)
+    changes = uplink.send is not None and uplink.silent != "absent"
+    server = (
+        aggregate.replace()
+        if config.server_optimizer is None
+        else aggregate.optimizer_step(config.server_optimizer)
+    )
+
+    def message(agent, model, params):
+        if changes:
+            return jax.tree.map(jnp.subtract, agent.table, model)
+        return agent.table
+
     link = Exchange(
-        message=lambda agent, params: agent.table,
+        message=message,
         receive=receive,
         weight=weight,
-        uplink=uplink.full() if config.participation is None else uplink.bernoulli(),
-        server=(
-            aggregate.replace()
-            if config.server_optimizer is None
-            else aggregate.optimizer_step(config.server_optimizer)
-        ),
+        uplink=uplink,
+        server=aggregate.of_changes(server) if changes else server,
     )
     drive = periodic(local, link)
 
@@ -427,17 +436,7 @@ def _functions(config: FedQ) -> Functions:
             )
 
         agents = per_agent(agent, population, params, keys)
-        first = jnp.asarray(np.unique(population.federation_of, return_index=True)[1])
-        server = jax.tree.map(lambda x: x[first], agents.table)
-        return State(
-            time=jnp.uint32(0),
-            keys=keys,
-            agents=agents,
-            server=server,
-            server_memory=jax.vmap(link.server.init)(server),
-            uplink_memory=jax.vmap(link.uplink.init)(agents.table),
-            ledger=ledger(population.num_federations),
-        )
+        return first_state(population, link, params, keys, agents, population.first(agents.table))
 
     def measure(population, params, state) -> dict:
         def errors(table, params):

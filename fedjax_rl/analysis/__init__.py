@@ -1,9 +1,33 @@
 """From recorded arrays to numbers with intervals. Host-side NumPy; knows no algorithm by name."""
 
+from fedjax_rl.analysis.bands import (
+    Bands,
+    first_below,
+    first_episode,
+    first_within,
+    growth_correlation,
+    mean_interval,
+    percentile_bands,
+)
 from fedjax_rl.analysis.bootstrap import FitInterval, Interval, bootstrap_fit, bootstrap_interval
 from fedjax_rl.analysis.bounds import BoundTerms, einhorn_bound, khodadadian_bound
 from fedjax_rl.analysis.censored import tobit
+from fedjax_rl.analysis.communication import (
+    SignalToNoise,
+    best_fraction,
+    communication_probability,
+    communication_variance,
+    expected_communication,
+    ideal_signal_to_noise,
+    normal_window_rate,
+    sampled_communication,
+    selection_intensity,
+    selection_threshold,
+    signal_to_noise,
+    window_rate,
+)
 from fedjax_rl.analysis.drift import DriftFit, DriftLaw, fit_drift_law, sync_phases
+from fedjax_rl.analysis.pareto import pareto_front
 from fedjax_rl.analysis.regression import Fit, factored, loglog, ols, two_variable, windowed
 from fedjax_rl.analysis.steady_state import (
     AuthorStop,
@@ -25,6 +49,7 @@ from fedjax_rl.analysis.verdict import Target, judge
 
 __all__ = [
     "AuthorStop",
+    "Bands",
     "BoundTerms",
     "DriftFit",
     "DriftLaw",
@@ -33,27 +58,46 @@ __all__ = [
     "Interval",
     "MedianTime",
     "ReachedCurve",
+    "SignalToNoise",
     "Target",
     "ThresholdTime",
     "author_final",
     "author_stop",
+    "best_fraction",
     "bootstrap_fit",
     "bootstrap_interval",
+    "communication_probability",
+    "communication_variance",
     "einhorn_bound",
+    "expected_communication",
     "factored",
+    "first_below",
+    "first_episode",
+    "first_within",
     "fit_drift_law",
+    "growth_correlation",
+    "ideal_signal_to_noise",
     "judge",
     "kaplan_meier_curve",
     "kaplan_meier_median",
     "khodadadian_bound",
     "loglog",
+    "mean_interval",
+    "normal_window_rate",
     "ols",
+    "pareto_front",
+    "percentile_bands",
     "reported_agent",
+    "sampled_communication",
+    "selection_intensity",
+    "selection_threshold",
     "settled_mean",
+    "signal_to_noise",
     "sync_phases",
     "tail_mean",
     "time_to_threshold",
     "tobit",
     "two_variable",
+    "window_rate",
     "windowed",
 ]

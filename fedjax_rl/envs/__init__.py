@@ -1,9 +1,20 @@
-"""Environments: tabular MDPs with exact solutions, behind the protocol of gymnax 1.x.
+"""Environments: tabular MDPs with exact solutions and episodic tasks, behind one protocol.
 
-``reset(key, params) -> (obs, state)`` and ``step(key, state, action, params) -> (obs, state,
-reward, terminated, truncated, info)``; heterogeneity is ``params`` with a leading agent axis.
+It is that of gymnax 1.x: ``reset(key, params) -> (obs, state)`` and ``step(key, state, action,
+params) -> (obs, state, reward, terminated, truncated, info)``; heterogeneity is ``params`` with a
+leading agent axis.
 """
 
+from fedjax_rl.envs.brax import brax_task
+from fedjax_rl.envs.classic import gymnax_task
+from fedjax_rl.envs.grids import (
+    GridEnv,
+    GridWorld,
+    frozen_lake,
+    grid_world,
+    simple_grid,
+    windy_grid,
+)
 from fedjax_rl.envs.solvers import (
     LinearTheory,
     average_reward,
@@ -32,17 +43,27 @@ from fedjax_rl.envs.tabular import (
     stack_mdps,
     tabular_mdp,
 )
+from fedjax_rl.envs.task import Continuous, Discrete, Task
 
 __all__ = [
+    "Continuous",
+    "Discrete",
+    "GridEnv",
+    "GridWorld",
     "LinearTheory",
     "TabularEnv",
     "TabularMDP",
+    "Task",
     "average_mdp",
     "average_reward",
+    "brax_task",
     "drift",
     "expected_return",
     "expected_reward",
+    "frozen_lake",
     "greedy_policy",
+    "grid_world",
+    "gymnax_task",
     "linear_theory",
     "optimal_q",
     "paper_mdp",
@@ -51,6 +72,7 @@ __all__ = [
     "policy_value",
     "random_mdp",
     "random_mdps",
+    "simple_grid",
     "softmax_policy",
     "stack_mdps",
     "stationary_distribution",
@@ -58,4 +80,5 @@ __all__ = [
     "tabular_mdp",
     "time_to_threshold",
     "uniform_policy",
+    "windy_grid",
 ]

@@ -1,15 +1,33 @@
 """Who talks to whom, when, and what it costs."""
 
-from fedjax_rl.federation.aggregate import mean, optimizer_step, replace, softmax_weights
+from fedjax_rl.federation.aggregate import (
+    mean,
+    of_changes,
+    optimizer_step,
+    replace,
+    softmax_weights,
+)
 from fedjax_rl.federation.algorithm import Algorithm, Functions
-from fedjax_rl.federation.exchange import Exchange, Params, Periodic, State, exchange, periodic
-from fedjax_rl.federation.ledger import Ledger, communication_time, ledger
+from fedjax_rl.federation.exchange import (
+    Context,
+    Exchange,
+    Params,
+    Periodic,
+    Sent,
+    State,
+    exchange,
+    periodic,
+    rounds,
+)
+from fedjax_rl.federation.ledger import Ledger, Wire, communication_time, ledger
 from fedjax_rl.federation.mesh import Layout, layout
 from fedjax_rl.federation.population import Population, population
-from fedjax_rl.federation.uplink import Uplink, bernoulli, full
+from fedjax_rl.federation.uplink import Content, Uplink, View, full, partial
 
 __all__ = [
     "Algorithm",
+    "Content",
+    "Context",
     "Exchange",
     "Functions",
     "Layout",
@@ -17,18 +35,24 @@ __all__ = [
     "Params",
     "Periodic",
     "Population",
+    "Sent",
     "State",
     "Uplink",
-    "bernoulli",
+    "View",
+    "Wire",
+    "add",
     "communication_time",
     "exchange",
     "full",
     "layout",
     "ledger",
     "mean",
+    "of_changes",
     "optimizer_step",
+    "partial",
     "periodic",
     "population",
     "replace",
+    "rounds",
     "softmax_weights",
 ]

@@ -1,8 +1,9 @@
 """From the messages of a federation's members to one total, and from there to the next model.
 
-An aggregator is a function `(population, message, sent, weight) -> total`: `message` [A, ...] a
-pytree; `sent` bool [A], or None when everybody sent; `weight` None (all members count alike), a
-leaf [A], or a pytree like the message (a weight per entry). A robust rule has the same signature.
+An aggregator is a function `(population, message, sent, weight, context) -> total`: `message`
+[A, ...] a pytree; `sent` bool [A], or None when everybody counts; `weight` None (all members count
+alike), a leaf [A], or a pytree like the message (a weight per entry); `context` the servers'
+models and the properties. A robust rule has the same signature.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ class Total(NamedTuple):
     present: jax.Array | None
 
 
-def mean(population: Population, message, sent=None, weight=None) -> Total:
+def mean(population: Population, message, sent=None, weight=None, context=None) -> Total:
     r"""Weighted mean over those who sent, `\sum_i w_i m_i x_i / \sum_i w_i m_i`.
 
     Where nothing came in (no sender, or no weight on an entry) the value is zero, to be ignored
@@ -41,10 +42,12 @@ def mean(population: Population, message, sent=None, weight=None) -> Total:
       message: pytree of [A, ...].
       sent: bool [A] or None.
       weight: None, non-negative [A], or a pytree like `message` with entries non-negative.
+      context: not needed.
 
     Returns:
       The `Total` per federation.
     """
+    del context
     if sent is None and weight is None:
         return Total(population.mean(message), None)
     if weight is None:
@@ -80,7 +83,8 @@ class ServerStep(NamedTuple):
 
     Attributes:
       init: `model -> memory`.
-      step: `(model, memory, total) -> (model, memory)`.
+      step: `(model, memory, total, params) -> (model, memory)`, with the properties of the
+        federation.
     """
 
     init: object
@@ -89,7 +93,16 @@ class ServerStep(NamedTuple):
 
 def replace() -> ServerStep:
     """The model becomes the total: plain averaging of models."""
-    return ServerStep(lambda model: (), lambda model, memory, total: (total, memory))
+    return ServerStep(lambda model: (), lambda model, memory, total, params: (total, memory))
+
+
+def of_changes(server: ServerStep) -> ServerStep:
+    """The same server where the total is a change of its model instead of a model."""
+
+    def step(model, memory, total, params):
+        return server.step(model, memory, jax.tree.map(jnp.add, model, total), params)
+
+    return ServerStep(server.init, step)
 
 
 def optimizer_step(optimizer: optax.GradientTransformation) -> ServerStep:
@@ -100,7 +113,7 @@ def optimizer_step(optimizer: optax.GradientTransformation) -> ServerStep:
     plain averaging, `optax.sgd(lr, momentum)` FedAvgM, `optax.adam(lr)` FedAdam.
     """
 
-    def step(model, memory, total):
+    def step(model, memory, total, params):
         downhill = jax.tree.map(jnp.subtract, model, total)
         updates, memory = optimizer.update(downhill, memory, model)
         return optax.apply_updates(model, updates), memory

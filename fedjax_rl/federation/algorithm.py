@@ -46,6 +46,8 @@ class Algorithm:
       static: `config -> hashable`, equal for configurations that share one compilation.
       metrics: name of each metric -> (axis "federation" or "agent", what it is).
       describe: `config -> dict` of plain values, enough to make the algorithm again.
+      unit: what time counts, "step" or "episode".
+      headline: the metric that tells at a glance how well it goes; the first one by default.
     """
 
     name: str
@@ -56,6 +58,18 @@ class Algorithm:
     static: Callable
     metrics: dict
     describe: Callable
+    unit: str = "step"
+    headline: str | None = None
+
+    def __post_init__(self) -> None:
+        """Fills in the headline."""
+        if self.headline is None:
+            object.__setattr__(self, "headline", next(iter(self.metrics)))
+
+    @property
+    def periodic(self) -> bool:
+        """Whether a round has `sync_period` units of time; otherwise it has one."""
+        return "sync_period" in self.properties
 
     @property
     def properties(self) -> tuple[str, ...]:
@@ -110,6 +124,8 @@ def describe_config(config) -> dict:
     """The fields of a configuration dataclass as plain JSON values."""
 
     def plain(value):
+        if isinstance(getattr(value, "config", None), dict):  # a task, an uplink
+            return {name: plain(own) for name, own in value.config.items()}
         if dataclasses.is_dataclass(value):
             return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
         if callable(value) or isinstance(value, tuple):

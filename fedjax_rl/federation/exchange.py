@@ -3,7 +3,7 @@
 Everything a paper calls a communication round is made of two things: agents working by
 themselves, and exchanges. An exchange is one trip up and one down,
 
-    message_i  = message(agent_i)                      every agent, vmapped
+    message_i  = message(agent_i, broadcast)           every agent, vmapped
     message_i  = uplink(key_i, message_i, memory_i)    what of it crosses the wire, and whether
     total      = aggregate(message, sent, weight)      per federation
     server     = server step(server, total)            per federation
@@ -33,7 +33,7 @@ import jax.numpy as jnp
 from fedjax_rl.federation import aggregate as aggregation
 from fedjax_rl.federation import ledger as ledgers
 from fedjax_rl.federation.population import Population, select
-from fedjax_rl.federation.uplink import Uplink, full
+from fedjax_rl.federation.uplink import Content, Uplink, View, full
 
 
 @jax.tree_util.register_dataclass
@@ -65,6 +65,7 @@ class State:
       server_memory: what the server step keeps, leaves [F, ...].
       uplink_memory: what the uplink keeps, leaves [A, ...].
       ledger: what has been spent so far.
+      sent: what each agent sent in the last round, a `Sent` of [A]; () where nobody asks.
     """
 
     time: jax.Array
@@ -74,32 +75,111 @@ class State:
     server_memory: object
     uplink_memory: object
     ledger: ledgers.Ledger
+    sent: object = ()
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Sent:
+    """What an agent sent in an exchange.
+
+    Attributes:
+      messages: uint32, 1 or 0.
+      words, bits: uint32, the size of the message, 0 where none was sent.
+    """
+
+    messages: jax.Array
+    words: jax.Array
+    bits: jax.Array
+
+    def bytes(self, wire: ledgers.Wire) -> jax.Array:
+        """Bytes on the wire, uint32."""
+        body = self.words * jnp.uint32(wire.word_bytes) + (self.bits + jnp.uint32(7)) // jnp.uint32(
+            8
+        )
+        return body + self.messages * jnp.uint32(wire.header_bytes)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Context:
+    """What the server has before it makes its step.
+
+    Attributes:
+      model: the servers' models, leaves [F, ...].
+      params: the traced properties of the population.
+      time: uint32 scalar.
+    """
+
+    model: object
+    params: Params
+    time: jax.Array
 
 
 class Exchange(NamedTuple):
     """One kind of trip up and down. All functions but `weight` and `aggregate` are unbatched.
 
     Attributes:
-      message: `(agent, params) -> message`, a pytree.
+      message: `(agent, broadcast, params) -> message`, a pytree; `broadcast` is what the server
+        sent down last.
       receive: `(agent, broadcast, params) -> agent`.
       weight: `(population, agents, params) -> None, [A] or a pytree of [A, ...]`.
       uplink: what crosses the wire.
-      aggregate: `(population, message, sent, weight) -> Total`.
+      aggregate: `(population, message, sent, weight, context) -> Total`.
       server: how the total becomes the next model.
       broadcast: `model -> broadcast`, what of the server's model goes down; all of it by default.
+      content: how an uplink reads a message.
+      wire: bytes of a word and of a header.
+      star: the server is a machine of its own, so that a federation of one communicates, too.
     """
 
     message: Callable
-    receive: Callable
+    receive: Callable = lambda agent, broadcast, params: agent
     weight: Callable = lambda population, agents, params: None
     uplink: Uplink = full()
     aggregate: Callable = aggregation.mean
     server: aggregation.ServerStep = aggregation.replace()
     broadcast: Callable = lambda model: model
+    content: Content = Content()
+    wire: ledgers.Wire = ledgers.Wire()
+    star: bool = False
 
 
 # The inner loop reads the words of an agent's key itself; what else is random has a key folded in.
 UPLINK_STREAM = 1
+
+
+def first_state(
+    population: Population, link: Exchange, params: Params, keys, agents, server, *, detailed=False
+) -> State:
+    """The state before anything has happened.
+
+    Args:
+      population: who belongs to whom.
+      link: the exchange whose uplink and server have memories.
+      params: traced properties.
+      keys: typed keys [A].
+      agents: leaves [A, ...].
+      server: leaves [F, ...].
+      detailed: whether the state tells what each agent sent last.
+    """
+    model = population.spread(jax.vmap(link.broadcast)(server))
+
+    def memory(agent, model, params):
+        message = link.message(agent, model, params)
+        return link.uplink.init(link.content.numbers(message), model)
+
+    nothing = jnp.zeros(population.num_agents, jnp.uint32)
+    return State(
+        time=jnp.uint32(0),
+        keys=keys,
+        agents=agents,
+        server=server,
+        server_memory=jax.vmap(link.server.init)(server),
+        uplink_memory=per_agent(memory, population, params, agents, model),
+        ledger=ledgers.ledger(population.num_federations),
+        sent=Sent(nothing, nothing, nothing) if detailed else (),
+    )
 
 
 def per_agent(function: Callable, population: Population, params: Params, *batched, fixed=()):
@@ -137,16 +217,22 @@ def exchange(
       The state after. A federation of one has nobody to talk to: it exchanges with itself,
       which the ledger does not count.
     """
-    costs = _costs(population, link, params, state)
+    happened = _happens(population, link, due)
+    if link.uplink.send is None and not link.star:
+        costs = _costs(population, link, params, state)
+        state, _ = _trip(population, link, params, state, due)
+        messages = jnp.where(happened, jnp.asarray(population.sizes), 0).astype(jnp.uint32)
+        return _charge(state, costs, happened.astype(jnp.uint32), messages)
     state, sent = _trip(population, link, params, state, due)
-    happened = jnp.asarray(population.sizes > 1)
-    happened = happened if due is None else happened & due
-    if sent is None:
-        messages = jnp.asarray(population.sizes)
-    else:
-        messages = population.sum(sent.astype(jnp.int32))
-    messages = jnp.where(happened, messages, 0).astype(jnp.uint32)
-    return _charge(state, costs, happened.astype(jnp.uint32), messages)
+    sent = jax.tree.map(lambda x: jnp.where(population.spread(happened), x, 0), sent)
+    state = _bill(population, link, state, sent, happened.astype(jnp.uint32))
+    return dataclasses.replace(state, sent=() if isinstance(state.sent, tuple) else sent)
+
+
+def _happens(population, link, due):
+    """The federations [F] that exchange anything: all that are due and have a partner."""
+    happened = jnp.asarray((population.sizes > 1) | link.star)
+    return happened if due is None else happened & due
 
 
 def _charge(state: State, costs, happened, *messages) -> State:
@@ -155,22 +241,79 @@ def _charge(state: State, costs, happened, *messages) -> State:
     return dataclasses.replace(state, ledger=spent)
 
 
-def _outgoing(population, link, params, state):
-    """What the uplink makes of the messages: (messages [A, ...], sent, memory)."""
-    message = per_agent(link.message, population, params, state.agents)
-    if link.uplink.send is None:
-        return message, None, state.uplink_memory
-    streams = jax.vmap(lambda key: jax.random.fold_in(key, UPLINK_STREAM))(state.keys)
-    keys = jax.vmap(jax.random.fold_in, in_axes=(0, None))(streams, state.time)
-    return per_agent(link.uplink.send, population, params, keys, message, state.uplink_memory)
+def _bill(population, link, state: State, sent: Sent, happened) -> State:
+    """The ledger after an exchange in which agents sent different amounts."""
+    messages, words = population.sum(sent.messages), population.sum(sent.words)
+    spelled = population.sum((sent.bits + jnp.uint32(7)) // jnp.uint32(8))
+    everyone = link.uplink.silent != "absent"
+    listeners = jnp.asarray(population.sizes).astype(jnp.uint32) * happened
+    down = jax.eval_shape(
+        lambda s: jax.tree.map(lambda x: x[0], jax.vmap(link.broadcast)(s.server)), state
+    )
+    floats = ledgers.tree_floats(down)
+    header, word = link.wire.header_bytes, link.wire.word_bytes
+    answer = ledgers.line(messages_down=1, floats_down=floats, bytes_down=floats * word + header)
+    spent = state.ledger.add(ledgers.line(communications=1), happened)
+    spent = spent.add(ledgers.line(messages_up=1, bytes_up=header), messages)
+    spent = spent.add(ledgers.line(floats_up=1, bytes_up=word), words)
+    spent = spent.add(ledgers.line(bytes_up=1), spelled)
+    spent = spent.add(answer, listeners if everyone else messages)
+    return dataclasses.replace(state, ledger=spent)
+
+
+def _outgoing(population, link, params, state, model):
+    """What the uplink makes of the messages.
+
+    Returns:
+      Messages [A, ...]; whether each was sent, bool [A] or None for all; the uplinks' memory; the
+      size of each message as words and bits [A], or None where all have the size of their shape.
+    """
+    message = per_agent(link.message, population, params, state.agents, model)
+    sent, memory = None, state.uplink_memory
+
+    def size(message, params):
+        return link.content.size(message), jnp.uint32(0)
+
+    if link.uplink.send is not None:
+        streams = jax.vmap(lambda key: jax.random.fold_in(key, UPLINK_STREAM))(state.keys)
+        keys = jax.vmap(jax.random.fold_in, in_axes=(0, None))(streams, state.time)
+
+        def send(key, message, memory, model, params, time):
+            view = View(link.content, model, time, params)
+            return link.uplink.send(key, message, memory, view)
+
+        message, sent, memory = per_agent(
+            send,
+            population,
+            params,
+            keys,
+            message,
+            state.uplink_memory,
+            model,
+            fixed=(state.time,),
+        )
+        if link.uplink.size is not None:
+
+            def size(message, params):
+                return link.uplink.size(link.content.numbers(message), params)
+
+    sizes = per_agent(size, population, params, message)
+    return message, sent, memory, sizes
 
 
 def _trip(population, link, params, state, due):
-    """An exchange not yet in the ledger: the state after, and who sent."""
-    message, sent, memory = _outgoing(population, link, params, state)
+    """An exchange not yet in the ledger: the state after, and what each agent sent."""
+    model = population.spread(jax.vmap(link.broadcast)(state.server))
+    message, sent, memory, (words, bits) = _outgoing(population, link, params, state, model)
     weight = link.weight(population, state.agents, params)
-    total, present = link.aggregate(population, message, sent, weight)
-    server, server_memory = jax.vmap(link.server.step)(state.server, state.server_memory, total)
+    context = Context(state.server, params, state.time)
+    counted = None if link.uplink.silent == "remembered" else sent
+    total, present = link.aggregate(population, message, counted, weight, context)
+    server, server_memory = jax.vmap(
+        lambda model, memory, total, own: link.server.step(
+            model, memory, total, {**params.shared, **own}
+        )
+    )(state.server, state.server_memory, total, params.federation)
     kept = present if due is None else due if present is None else due & present
     if kept is not None:
         server, server_memory = select(
@@ -178,10 +321,10 @@ def _trip(population, link, params, state, due):
         )
     broadcast = jax.vmap(link.broadcast)(server)
     agents = per_agent(link.receive, population, params, state.agents, population.spread(broadcast))
-    takes_part = sent
+    takes_part = sent if link.uplink.silent == "absent" else None
     if due is not None:
         here = population.spread(due)
-        takes_part = here if sent is None else sent & here
+        takes_part = here if takes_part is None else takes_part & here
         memory = select(here, memory, state.uplink_memory)
     if takes_part is not None:
         agents = select(takes_part, agents, state.agents)
@@ -192,7 +335,8 @@ def _trip(population, link, params, state, due):
         server_memory=server_memory,
         uplink_memory=memory,
     )
-    return state, sent
+    flag = jnp.ones_like(words) if sent is None else sent.astype(jnp.uint32)
+    return state, Sent(flag, words * flag, bits * flag)
 
 
 def _costs(population, link, params, state) -> jax.Array:
@@ -201,7 +345,11 @@ def _costs(population, link, params, state) -> jax.Array:
     def one(tree):
         return jax.tree.map(lambda x: x[0], tree)
 
-    up = jax.eval_shape(lambda s: one(_outgoing(population, link, params, s)[0]), state)
+    def messages(state):
+        model = population.spread(jax.vmap(link.broadcast)(state.server))
+        return one(per_agent(link.message, population, params, state.agents, model))
+
+    up = jax.eval_shape(messages, state)
     down = jax.eval_shape(lambda s: one(jax.vmap(link.broadcast)(s.server)), state)
     return ledgers.line(
         messages_up=1,
@@ -211,6 +359,46 @@ def _costs(population, link, params, state) -> jax.Array:
         bytes_up=ledgers.tree_bytes(up),
         bytes_down=ledgers.tree_bytes(down),
     )
+
+
+def rounds(work: Callable, *links: Exchange) -> Periodic:
+    """An algorithm whose unit of time is the round: some work of every agent, then exchanges.
+
+    Args:
+      work: `(population, params, state, differentiable) -> (state, steps)`: what the agents do
+        with what the server sent down last, and the environment steps of each, uint32 [A].
+        `differentiable` asks for loops of static length.
+      *links: the exchanges of a round, in turn. `State.sent` tells what the first one carried.
+
+    Returns:
+      `round` and `advance` as in `Periodic`, time counted in rounds; the period is 1.
+    """
+
+    def one(population, params, state, differentiable):
+        state, steps = work(population, params, state, differentiable)
+        spent = state.ledger.add(ledgers.line(env_steps=1), population.sum(steps))
+        state = dataclasses.replace(state, ledger=spent)
+        for place, link in enumerate(links):
+            last = state.sent
+            state = exchange(population, link, params, state)
+            state = state if place == 0 else dataclasses.replace(state, sent=last)
+        return dataclasses.replace(state, time=state.time + jnp.uint32(1))
+
+    def round_(population, params, state, period):
+        del period
+        return one(population, params, state, True)
+
+    def advance(population, params, state, num_steps):
+        def go_on(carry):
+            return carry[0] < num_steps
+
+        def body(carry):
+            done, state = carry
+            return done + jnp.uint32(1), one(population, params, state, False)
+
+        return jax.lax.while_loop(go_on, body, (jnp.uint32(0), state))[1]
+
+    return Periodic(round_, advance)
 
 
 class Periodic(NamedTuple):

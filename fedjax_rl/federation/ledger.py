@@ -26,6 +26,36 @@ COLUMNS = (
 )
 
 
+WORD_BYTES = (2, 4, 8)
+
+
+@dataclasses.dataclass(frozen=True)
+class Wire:
+    """The format of messages of different sizes.
+
+    Attributes:
+      word_bytes: bytes of a number, 2, 4 (float32 and int32) or 8.
+      header_bytes: bytes of every message besides, such as a sender's name.
+
+    Raises:
+      ValueError: a format that does not exist.
+    """
+
+    word_bytes: int = 4
+    header_bytes: int = 0
+
+    def __post_init__(self) -> None:
+        """Checks the format."""
+        if self.word_bytes not in WORD_BYTES:
+            raise ValueError(
+                f"word_bytes is {self.word_bytes}; allowed: {', '.join(map(str, WORD_BYTES))}"
+            )
+        if self.header_bytes != int(self.header_bytes) or self.header_bytes < 0:
+            raise ValueError(
+                f"header_bytes is {self.header_bytes}; allowed: whole numbers of at least 0"
+            )
+
+
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Ledger:

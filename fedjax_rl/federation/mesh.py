@@ -95,6 +95,7 @@ class Layout:
             "server_memory": "federation",
             "uplink_memory": "agent",
             "ledger": "federation",
+            "sent": "agent",
         }
         return State(**{n: self.specification(getattr(state, n), a) for n, a in axes.items()})
 

@@ -111,6 +111,42 @@ class Population:
 
         return jax.tree.map(leaf, x)
 
+    def mid_rank(self, x, mask):
+        """Place of every member's value among those of its federation, ties averaged.
+
+        Args:
+          x: [A].
+          mask: bool [A], which values count.
+
+        Returns:
+          [A] like `x`: 0 for the smallest that counts; meaningless where the mask is false.
+        """
+        x = jnp.where(mask, x, jnp.inf)
+        parts, at = [], 0
+        for federations, agents in self.groups:
+            part = x[at : at + federations * agents].reshape(federations, agents)
+            at += federations * agents
+            whole = part
+            if self.axis_name is not None:
+                whole = jax.lax.all_gather(part, self.axis_name, axis=1, tiled=True)
+
+            def rank(values, among):
+                ordered = jnp.sort(among)
+                below = jnp.searchsorted(ordered, values, side="left")
+                upto = jnp.searchsorted(ordered, values, side="right")
+                return (below + upto - 1).astype(values.dtype) / 2
+
+            parts.append(jax.vmap(rank)(part, whole).reshape(-1))
+        return parts[0] if len(parts) == 1 else jnp.concatenate(parts)
+
+    def first(self, x):
+        """The value of every federation's first member, [A, ...] -> [F, ...], any pytree."""
+        places = np.unique(self.federation_of, return_index=True)[1]
+        own = jax.tree.map(lambda leaf: leaf[places], x)
+        if self.axis_name is None:
+            return own
+        return jax.tree.map(lambda leaf: jax.lax.all_gather(leaf, self.axis_name)[0], own)
+
     @functools.cached_property
     def _starts(self) -> tuple[int, ...]:
         return tuple(itertools.accumulate((f for f, _ in self.groups[:-1]), initial=0))

@@ -1,42 +1,582 @@
-"""What of a message crosses the wire.
+"""What of a message crosses the wire, and whether anything does.
 
-An uplink is a record of two unbatched functions, vmapped over the agents by the engine:
-`init(message) -> memory` and `send(key, message, memory, params) -> (message, sent, memory)`.
-`sent` says whether the agent takes part in this exchange. An uplink without memory keeps `()`.
-"""
+An uplink is a part that fits any algorithm. It is written for one agent; the engine vmaps it:
+`init(numbers, model) -> memory` and `send(key, message, memory, view) -> (message, sent, memory)`.
+What it has to know of an algorithm's messages (which numbers are in them, what makes one worth
+sending, how large it is) the algorithm says once, in a `Content`.
+
+| uplink | who sends | source |
+|---|---|---|
+| `full` | everybody | |
+| `partial` | a random part | McMahan et al., arXiv 1602.05629 |
+| `event_triggered` | whoever is surprised | Jarne Ornia and Mazo, arXiv 2109.01417; Gatsis, arXiv 2112.05908 |
+| `probabilistic` | whoever believes to be among the m best | Gunn, *Communication Efficient Distributed Reinforcement Learning* (2023) |
+| `lazy` | whoever has changed since it last sent | Chen et al., arXiv 1812.03239 |
+| `top_k`, `scaled_sign` | everybody, a compressed message | Mitra, Pappas and Hassani, arXiv 2301.00944 |
+"""  # noqa: E501
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import dataclasses
+import inspect
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.flatten_util import ravel_pytree
+
+from fedjax_rl.federation import ledger as ledgers
+from fedjax_rl.names import check_known
 
 
-class Uplink(NamedTuple):
-    """One kind of uplink.
+def norm_squared(tree) -> jax.Array:
+    """Sum of the squares of all numbers in a pytree, a scalar."""
+    return sum(jnp.sum(x**2) for x in jax.tree.leaves(tree))
+
+
+def _norm(tree) -> jax.Array:
+    return jnp.sqrt(norm_squared(tree))
+
+
+def _identity(message):
+    return message
+
+
+@dataclasses.dataclass(frozen=True)
+class Content:
+    """How an uplink reads the messages of an algorithm; every function takes one message.
+
+    A message may carry more than what crosses the wire, such as the perturbation that the server
+    of evolution strategies draws again from a shared seed. By default a message is nothing but
+    the numbers it consists of.
 
     Attributes:
-      init: `message -> memory`.
-      send: `(key, message, memory, params) -> (message, sent, memory)`, or None when every
-        message crosses as it is, at every exchange: then nothing is computed at all.
+      numbers: the numbers to measure or compress, a pytree of floats.
+      replaced: `(message, numbers) -> message` with other numbers.
+      items: `message -> (magnitude [I], valid bool [I])`, of the parts that can be sent one by
+        one; one part with the norm of the numbers by default. No valid part, nothing to send.
+      keep: `(message, bool [I]) -> message` with these parts only.
+      utility: how much it is worth to send the message, a scalar; its norm by default.
+      variance: estimated variance of the numbers, summed over them; 0 if unknown.
+      step: `params -> scalar`, what the server multiplies a message with; 1 by default.
+      size: words in the message, uint32; as many as there are numbers by default.
     """
 
-    init: object
-    send: object | None
+    numbers: Callable = _identity
+    replaced: Callable = lambda message, numbers: numbers
+    items: Callable | None = None
+    keep: Callable = lambda message, kept: message
+    utility: Callable | None = None
+    variance: Callable = lambda message: jnp.float32(0)
+    step: Callable = lambda params: jnp.float32(1)
+    size: Callable | None = None
+
+    def __post_init__(self) -> None:
+        """Fills in what follows from the numbers."""
+        numbers = self.numbers
+
+        def items(message):
+            return _norm(numbers(message))[None], jnp.ones(1, bool)
+
+        def size(message):
+            return jnp.uint32(ledgers.tree_floats(numbers(message)))
+
+        for name, default in (
+            ("items", items),
+            ("utility", lambda message: _norm(numbers(message))),
+            ("size", size),
+        ):
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, default)
+
+
+class View(NamedTuple):
+    """What an agent knows when it decides what to send.
+
+    Attributes:
+      content: how to read its message.
+      model: what the server sent down last.
+      time: uint32 scalar, of the run.
+      params: the agent's properties; those of the uplink under "uplink".
+    """
+
+    content: Content
+    model: object
+    time: jax.Array
+    params: dict
+
+    @property
+    def own(self) -> dict:
+        """The uplink's own properties."""
+        return self.params["uplink"]
+
+
+SILENCE = ("absent", "skipped", "remembered")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Uplink:
+    """One kind of uplink with the values of its properties.
+
+    Attributes:
+      name: as on the command line.
+      init: `(numbers, model) -> memory`, from the numbers of a message and the first model.
+      send: `(key, message, memory, view) -> (message, sent, memory)`, or None when every message
+        crosses as it is, at every exchange: then nothing is computed at all.
+      parameters: values by name, traced: federations that differ in them share a program.
+      shape: what else makes the program, hashable.
+      silent: what becomes of an agent that does not send: "absent", it does not count and hears
+        nothing; "skipped", it does not count; "remembered", its last message counts.
+      size: `(numbers, params) -> (words, bits)` where the uplink changes the size of a message.
+      check: `(num_agents, numbers) -> None`, raises ValueError where the values do not fit a
+        federation of `num_agents` or messages of so many numbers.
+    """
+
+    name: str
+    init: Callable
+    send: Callable | None
+    parameters: dict[str, Any] = dataclasses.field(default_factory=dict)
+    shape: tuple = ()
+    silent: str = "skipped"
+    size: Callable | None = None
+    check: Callable = lambda num_agents, numbers: None
+
+    @property
+    def static(self) -> tuple:
+        """Equal for uplinks that share a program."""
+        return (self.name, self.shape, self.silent)
+
+    @property
+    def config(self) -> dict:
+        """Plain values that make the uplink again with `make`."""
+        named = {n: v for n, v in self.parameters.items() if n not in _DERIVED}
+        return {"name": self.name, **named, **dict(self.shape)}
+
+    def resolve(self, num_agents: int, numbers: int) -> dict:
+        """The traced values for one federation.
+
+        Args:
+          num_agents: N.
+          numbers: floats in one message.
+
+        Raises:
+          ValueError: values that do not fit.
+        """
+        self.check(num_agents, numbers)
+        return {**self.parameters, "members": num_agents}
+
+    def __str__(self) -> str:
+        """Name and values, as a label."""
+        values = ", ".join(f"{n}={_short(v)}" for n, v in self.config.items() if n != "name")
+        return f"{self.name}({values})" if values else self.name
+
+
+# Worked out from the federation, not given.
+_DERIVED = ("members",)
+
+
+def _short(value) -> str:
+    return getattr(value, "__name__", None) or (
+        f"{value:g}" if isinstance(value, float) else str(value)
+    )
+
+
+def _check(name: str, value, good: bool, allowed: str) -> None:
+    if not good:
+        raise ValueError(f"{name} is {value}; allowed: {allowed}")
+
+
+def _check_number(name: str, value, low: float, high: float, allowed: str) -> None:
+    if isinstance(value, jax.core.Tracer):
+        return
+    try:
+        good = low <= float(value) <= high
+    except (TypeError, ValueError):
+        good = False
+    _check(name, value, good, allowed)
+
+
+def _real(value):
+    """A number as a float, whatever was typed; a tracer as it is."""
+    return value if isinstance(value, jax.core.Tracer) else float(value)
+
+
+def _check_whole(name: str, value, low: int, allowed: str) -> None:
+    if isinstance(value, jax.core.Tracer):
+        return
+    good = isinstance(value, int | np.integer) and not isinstance(value, bool) and value >= low
+    _check(name, value, good, allowed)
 
 
 def full() -> Uplink:
     """Everybody sends everything."""
-    return Uplink(lambda message: (), None)
+    return Uplink("full", lambda numbers, model: (), None)
 
 
-def bernoulli(name: str = "participation") -> Uplink:
-    """Every agent takes part in an exchange with probability `params[name]`, independently.
+def partial(probability=0.5, absent: bool = True) -> Uplink:
+    """Every agent takes part in an exchange with some probability, independently.
 
-    Who does not take part neither sends nor receives, and goes on from its own model.
+    Args:
+      probability: in [0, 1].
+      absent: whether who does not send also receives nothing, and goes on from its own model.
+    """
+    _check_number("probability", probability, 0, 1, "in [0, 1]")
+
+    def send(key, message, memory, view):
+        # A uniform below the probability: at 1 everybody sends.
+        return message, jax.random.bernoulli(key, view.own["probability"]), memory
+
+    return Uplink(
+        "partial",
+        lambda numbers, model: (),
+        send,
+        {"probability": _real(probability)},
+        (("absent", absent),),
+        "absent" if absent else "skipped",
+    )
+
+
+def event_triggered(
+    threshold=0.0,
+    factor=0.0,
+    decay=0.1,
+    reset: bool = False,
+    ratio=1.0,
+    horizon=0,
+    below: bool = False,
+) -> Uplink:
+    r"""An item is sent when it is large, absolutely and against what the agent is used to.
+
+    With d the magnitude of an item, one after the other in the message,
+
+        send  iff  d >= max(factor L, threshold / ratio^(horizon - 1 - time))
+        L     <-   (1 - decay) L + decay d          after the test, whether sent or not
+
+    The filter L starts at 0. Jarne Ornia and Mazo, arXiv 2109.01417, with `ratio` 1; the price that
+    falls towards the end of a run is that of Gatsis, arXiv 2112.05908.
+
+    Args:
+      threshold: absolute floor, at least 0; infinite for silence.
+      factor: relative to the filter, at least 0.
+      decay: of the filter, in [0, 1].
+      reset: whether the filter starts anew with every message.
+      ratio: in (0, 1].
+      horizon: rounds of the run, where `ratio` is below 1.
+      below: sends what is *at most* the threshold instead, to show what that does.
+    """
+    _check_number("threshold", threshold, 0, math.inf, "at least 0")
+    _check_number("factor", factor, 0, math.inf, "at least 0")
+    _check_number("decay", decay, 0, 1, "in [0, 1]")
+    _check_number("ratio", ratio, np.nextafter(0, 1), 1, "in (0, 1]")
+    _check_number("horizon", horizon, 0, 2**31, "at least 0")
+
+    def send(key, message, memory, view):
+        del key
+        own = view.own
+        left = jnp.maximum(own["horizon"] - 1 - view.time.astype(own["horizon"].dtype), 0)
+        floor = own["threshold"] * own["ratio"] ** -left
+        magnitude, valid = view.content.items(message)
+
+        def test(used_to, item):
+            d, there = item
+            passes = d <= floor if below else d >= jnp.maximum(own["factor"] * used_to, floor)
+            following = (1 - own["decay"]) * used_to + own["decay"] * d
+            return jnp.where(there, following, used_to), there & passes
+
+        memory = jnp.zeros_like(memory) if reset else memory
+        if magnitude.shape[0] == 1:
+            memory, kept = test(memory, (magnitude[0], valid[0]))
+            kept = kept[None]
+        else:
+            memory, kept = jax.lax.scan(test, memory, (magnitude, valid))
+        return view.content.keep(message, kept), jnp.any(kept), memory
+
+    return Uplink(
+        "event-triggered",
+        lambda numbers, model: jnp.zeros(()),
+        send,
+        {
+            "threshold": _real(threshold),
+            "factor": _real(factor),
+            "decay": _real(decay),
+            "ratio": _real(ratio),
+            "horizon": _real(horizon),
+        },
+        (("reset", reset), ("below", below)),
+    )
+
+
+def window_moments(window, count) -> tuple[jax.Array, jax.Array]:
+    """Mean and standard deviation of the first `count` entries of a window [C].
+
+    The population's deviation; 1 where all entries are equal, up to rounding.
+    """
+    weight = (jnp.arange(window.shape[0]) < count).astype(window.dtype)
+    weight = weight / jnp.maximum(count, 1).astype(window.dtype)
+    mean = jnp.sum(weight * window)
+    variance = jnp.sum(weight * (window - mean) ** 2)
+    constant = variance <= 1e-12 * (1 + mean**2)
+    return mean, jnp.sqrt(jnp.where(constant, 1.0, variance))
+
+
+def gaussian_rank(window, count, utility) -> jax.Array:
+    r"""`\Phi((u - mean) / deviation)`: where the utility stands among Gaussians like the window."""
+    mean, deviation = window_moments(window, count)
+    return jax.scipy.stats.norm.cdf((utility - mean) / deviation)
+
+
+def empirical_rank(window, count, utility) -> jax.Array:
+    """Mid-rank of the utility in the window, (smaller + equal / 2) / count."""
+    there = jnp.arange(window.shape[0]) < count
+    smaller = jnp.sum(there & (window < utility))
+    equal = jnp.sum(there & (window == utility))
+    return (2 * smaller + equal).astype(window.dtype) / (
+        2 * jnp.maximum(count, 1).astype(window.dtype)
+    )
+
+
+UTILITY_MODELS = {"gaussian": gaussian_rank, "empirical": empirical_rank}
+
+
+def communication_probability(p, target, members) -> jax.Array:
+    """Probability of being among the `target` best of `members` when one beats another with p.
+
+    The upper tail of a binomial law, `P(Bin(n-1, p) >= n-m)`, as the regularised incomplete beta
+    function `I_p(n-m, m)`; 0 for m = 0 and 1 for m = n. Differentiable in p.
+
+    Args:
+      p: in [0, 1], any shape.
+      target: m, a number in 0..n.
+      members: n, a number of at least 1.
+    """
+    p = jnp.asarray(p)
+    m, n = (jnp.asarray(x).astype(p.dtype) for x in (target, members))
+    inside = (m > 0) & (m < n)
+    tail = jax.scipy.special.betainc(
+        jnp.where(inside, n - m, 1), jnp.where(inside, m, 1), jnp.clip(p, 0, 1)
+    )
+    return jnp.where(inside, tail, (m >= n).astype(p.dtype))
+
+
+# Windows up to this length share a program.
+_WINDOW_CAPACITY = 32
+
+
+def probabilistic(target, window=5, utility=None, utility_model="gaussian") -> Uplink:
+    r"""An agent sends with the probability that its sample is among the m best of all n.
+
+    It keeps the utilities of its own last k samples, the present one included and whether sent or
+    not; where the utility stands in that window is the probability p to beat somebody else's, and
+    `communication_probability(p, m, n)` the probability to send. Gunn (2023), section 4.
+
+    Args:
+      target: m, senders wanted per exchange, a whole number from 0 to the number of agents.
+      window: k, at least 1.
+      utility: `message -> scalar`; the algorithm's own measure by default.
+      utility_model: "gaussian", "empirical" or `(window [C], count, utility) -> p`.
+    """
+    _check_whole("target", target, 0, "a whole number from 0 to the number of agents")
+    _check_whole("window", window, 1, "a whole number of at least 1")
+    if not callable(utility_model):
+        check_known(utility_model, UTILITY_MODELS, "utility_model")
+    rank = utility_model if callable(utility_model) else UTILITY_MODELS[utility_model]
+    longest = _WINDOW_CAPACITY
+    if not isinstance(window, jax.core.Tracer) and window > longest:
+        longest = 2 ** math.ceil(math.log2(window))
+
+    def init(numbers, model):
+        return jnp.zeros(longest), jnp.int32(0)
+
+    def send(key, message, memory, view):
+        past, count = memory
+        own = view.own
+        there = jnp.any(view.content.items(message)[1])
+        value = (utility or view.content.utility)(message)
+        length = own["window"].astype(jnp.int32)
+        place = count % length
+        newer = past.at[place].set(value)
+        seen = jnp.minimum(count + 1, length)
+        p = rank(newer, seen, value)
+        chance = communication_probability(p, own["target"], own["members"])
+        sent = there & (jax.random.uniform(key) < chance)
+        past, count = jax.tree.map(
+            lambda new, old: jnp.where(there, new, old), (newer, count + 1), memory
+        )
+        return message, sent, (past, count)
+
+    def check(num_agents, numbers):
+        if not isinstance(target, jax.core.Tracer) and target > num_agents:
+            raise ValueError(
+                f"target is {target} with num_agents {num_agents}; allowed: a whole number from 0 "
+                "to num_agents"
+            )
+
+    return Uplink(
+        "probabilistic",
+        init,
+        send,
+        {"target": target, "window": window},
+        (("utility", utility), ("utility_model", utility_model), ("capacity", longest)),
+        check=check,
+    )
+
+
+def lazy(weight=0.1, depth: int = 10, variance=2.0, step=None) -> Uplink:
+    r"""An agent sends when its message has changed by more than the model moves anyway.
+
+    With delta the change since the last message that was sent,
+
+        send  iff  |delta|^2 >= weight / step^2 \sum_{d=1..depth} |model_{t+1-d} - model_{t-d}|^2
+                                + variance v
+
+    and v the estimated variance of the message. The server goes on with the last message of who
+    is silent. Chen et al., arXiv 1812.03239, with the mean over agents instead of the sum.
+
+    Args:
+      weight: xi, at least 0; the same for all terms of the history.
+      depth: D, models remembered, at least 1.
+      variance: factor of v, at least 0.
+      step: what the server multiplies a message with; the algorithm's learning rate by default.
+    """
+    _check_number("weight", weight, 0, math.inf, "at least 0")
+    _check_number("variance", variance, 0, math.inf, "at least 0")
+    _check_whole("depth", depth, 1, "a whole number of at least 1")
+    if step is not None:
+        _check_number("step", step, np.nextafter(0, 1), math.inf, "above 0")
+
+    def init(numbers, model):
+        nothing = jax.tree.map(jnp.zeros_like, numbers)
+        return nothing, jnp.zeros(()), model, jnp.zeros(depth)
+
+    def send(key, message, memory, view):
+        del key
+        last, sent_before, model, history = memory
+        own = view.own
+        moved = norm_squared(jax.tree.map(jnp.subtract, view.model, model))
+        history = jnp.concatenate([moved[None], history[:-1]])
+        numbers = view.content.numbers(message)
+        delta = jax.tree.map(jnp.subtract, numbers, last)
+        rate = view.content.step(view.params) if step is None else own["step"]
+        bound = own["weight"] / rate**2 * jnp.sum(history)
+        bound = bound + own["variance"] * view.content.variance(message)
+        sent = (norm_squared(delta) >= bound) | (sent_before == 0)
+        sent = sent & jnp.any(view.content.items(message)[1])
+        last = jax.tree.map(lambda new, old: jnp.where(sent, new, old), numbers, last)
+        memory = last, jnp.maximum(sent_before, sent.astype(sent_before.dtype)), view.model, history
+        return view.content.replaced(message, last), sent, memory
+
+    values = {"weight": _real(weight), "variance": _real(variance)}
+    return Uplink(
+        "lazy",
+        init,
+        send,
+        values if step is None else {**values, "step": _real(step)},
+        (("depth", depth),),
+        "remembered",
+    )
+
+
+def _compressed(name, compress, size, parameters, feedback, check) -> Uplink:
+    """Everybody sends compress(residual + numbers); the residual keeps what is left."""
+
+    def init(numbers, model):
+        return jax.tree.map(jnp.zeros_like, numbers)
+
+    def send(key, message, memory, view):
+        del key
+        there = jnp.any(view.content.items(message)[1])
+        numbers = view.content.numbers(message)
+        wanted, restore = ravel_pytree(jax.tree.map(jnp.add, memory, numbers))
+        short = compress(wanted, view.own)
+        left = restore(wanted - short if feedback else jnp.zeros_like(wanted))
+        memory = jax.tree.map(lambda new, old: jnp.where(there, new, old), left, memory)
+        return view.content.replaced(message, restore(short)), there, memory
+
+    return Uplink(name, init, send, parameters, (("feedback", feedback),), size=size, check=check)
+
+
+def largest(x, k) -> jax.Array:
+    """The vector with all but its k entries of largest magnitude set to zero; ties by place."""
+    order = jnp.argsort(-jnp.abs(x), stable=True)
+    rank = jnp.zeros_like(order).at[order].set(jnp.arange(x.shape[0], dtype=order.dtype))
+    return jnp.where(rank < k, x, jnp.zeros_like(x))
+
+
+def scaled_signs(x) -> jax.Array:
+    """`mean |x| sign(x)`, with sign(0) = 1: one number and one bit per coordinate."""
+    return jnp.mean(jnp.abs(x)) * jnp.where(x >= 0, jnp.ones_like(x), -jnp.ones_like(x))
+
+
+def top_k(k, feedback: bool = True) -> Uplink:
+    """The k numbers of largest magnitude are sent, with their places.
+
+    Args:
+      k: from 1 to the numbers in a message.
+      feedback: whether what is left is added to the next message (error feedback; Mitra, Pappas
+        and Hassani, arXiv 2301.00944).
+    """
+    _check_whole("k", k, 1, "a whole number from 1 to the numbers in a message")
+
+    def check(num_agents, numbers):
+        if not isinstance(k, jax.core.Tracer) and k > numbers:
+            raise ValueError(
+                f"k is {k} with messages of {numbers} numbers; allowed: a whole number from 1 to "
+                f"{numbers}"
+            )
+
+    def size(numbers, params):
+        return (2 * params["uplink"]["k"]).astype(jnp.uint32), jnp.uint32(0)
+
+    return _compressed(
+        "top-k", lambda x, own: largest(x, own["k"]), size, {"k": k}, feedback, check
+    )
+
+
+def scaled_sign(feedback: bool = True) -> Uplink:
+    """One scale for all numbers and the sign of each are sent.
+
+    Args:
+      feedback: whether what is left is added to the next message.
     """
 
-    def send(key, message, memory, params):
-        return message, jax.random.bernoulli(key, params[name]), memory
+    def size(numbers, params):
+        return jnp.uint32(1), jnp.uint32(ledgers.tree_floats(numbers))
 
-    return Uplink(lambda message: (), send)
+    return _compressed(
+        "scaled-sign",
+        lambda x, own: scaled_signs(x),
+        size,
+        {},
+        feedback,
+        lambda num_agents, numbers: None,
+    )
+
+
+UPLINKS: dict[str, Callable] = {
+    "full": full,
+    "partial": partial,
+    "event-triggered": event_triggered,
+    "probabilistic": probabilistic,
+    "lazy": lazy,
+    "top-k": top_k,
+    "scaled-sign": scaled_sign,
+}
+
+
+def make(name: str, **values) -> Uplink:
+    """The uplink of that name, for the command line and saved configurations.
+
+    Raises:
+      ValueError: an unknown name or property, with the nearest known ones, or a bad value.
+    """
+    check_known(name, UPLINKS, "uplink")
+    known = inspect.signature(UPLINKS[name]).parameters
+    for value in values:
+        check_known(value, known, f"property of the uplink {name}")
+    missing = [n for n, p in known.items() if p.default is p.empty and n not in values]
+    if missing:
+        raise ValueError(f"the uplink {name} needs {' and '.join(missing)}")
+    return UPLINKS[name](**values)

@@ -1,24 +1,32 @@
 """One function per kind of picture, each from a saved result alone. Knows no algorithm by name."""
 
+from fedjax_rl.plotting.bands import banded_curves
 from fedjax_rl.plotting.drift import drift
 from fedjax_rl.plotting.learning import curves, learning_curves
 from fedjax_rl.plotting.mdp import mdp
+from fedjax_rl.plotting.pareto import pareto
 from fedjax_rl.plotting.regressions import coefficients, panels, regression
+from fedjax_rl.plotting.snr import expected_communication, first_communication, snr
 from fedjax_rl.plotting.speedup import speedup
 from fedjax_rl.plotting.style import save, style
 from fedjax_rl.plotting.tables import heat, scoreboard
 
 __all__ = [
+    "banded_curves",
     "coefficients",
     "curves",
     "drift",
+    "expected_communication",
+    "first_communication",
     "heat",
     "learning_curves",
     "mdp",
     "panels",
+    "pareto",
     "regression",
     "save",
     "scoreboard",
+    "snr",
     "speedup",
     "style",
 ]

@@ -1,0 +1,189 @@
+"""What the algorithms have in common whose round is one episode of every agent.
+
+The learner sends its model down, every agent runs one episode, every agent may send one message,
+the learner updates. The learner is a machine of its own: a federation of one communicates, too.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from fedjax_rl.envs.task import Task
+from fedjax_rl.federation import uplink as uplinks
+from fedjax_rl.federation.algorithm import Algorithm, describe_config
+from fedjax_rl.federation.exchange import Exchange, State
+from fedjax_rl.federation.ledger import Wire
+from fedjax_rl.names import check_known
+
+METRICS = {
+    "reward": ("federation", "mean over the agents of the discounted return of their episode"),
+    "frequency": ("federation", "messages per agent and episode"),
+    "size": ("federation", "bytes sent per agent and episode"),
+    "episode_steps": ("federation", "mean over the agents of the steps of their episode"),
+    "non_finite": ("federation", "episodes so far whose outcome was not finite and counted as 0"),
+    "reward_of_agent": ("agent", "discounted return of each agent's episode"),
+    "sent": ("agent", "whether each agent sent a message"),
+    "bytes": ("agent", "size of each agent's message in bytes, 0 where none was sent"),
+}
+
+# Streams folded into an agent's key; the engine's own uplink has 1.
+MODEL_STREAM, NOISE_STREAM, RESET_STREAM, EPISODE_STREAM = 2, 3, 4, 5
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Experience:
+    """What is kept of an agent's last episode.
+
+    Attributes:
+      value: discounted return, float.
+      steps: int32.
+      broken: int32, episodes so far whose outcome was not finite.
+    """
+
+    value: jax.Array
+    steps: jax.Array
+    broken: jax.Array
+
+    def following(self, value, steps, fine=True) -> Experience:
+        """The experience after an episode; a return that is not finite counts as 0.
+
+        Args:
+          value: its return.
+          steps: its length.
+          fine: whether everything else that came of it is finite.
+        """
+        good = jnp.isfinite(value) & fine
+        value = jnp.where(good, value, jnp.zeros_like(value))
+        return Experience(value, steps, self.broken + (~good).astype(jnp.int32))
+
+
+def no_experience() -> Experience:
+    """Of an agent that has not begun."""
+    return Experience(jnp.zeros(()), jnp.int32(0), jnp.int32(0))
+
+
+def keys_of(keys, stream: int, time=None):
+    """One stream of every agent, [A]; at a time, if given."""
+    own = jax.vmap(lambda key: jax.random.fold_in(key, stream))(keys)
+    return own if time is None else jax.vmap(jax.random.fold_in, in_axes=(0, None))(own, time)
+
+
+def episode_keys(state: State) -> tuple:
+    """Keys of this round's first states, and of what is drawn in its episodes."""
+    return (
+        keys_of(state.keys, RESET_STREAM, state.time),
+        keys_of(state.keys, EPISODE_STREAM, state.time),
+    )
+
+
+def measure(population, state: State, link: Exchange, experience: Experience) -> dict:
+    """The metrics of `METRICS`."""
+    sent, size = state.sent.messages.astype(jnp.float32), state.sent.bytes(link.wire)
+    size = size.astype(jnp.float32)
+    return {
+        "reward": population.mean(experience.value),
+        "frequency": population.mean(sent),
+        "size": population.mean(size),
+        "episode_steps": population.mean(experience.steps.astype(jnp.float32)),
+        "non_finite": population.sum(experience.broken).astype(jnp.float32),
+        "reward_of_agent": experience.value,
+        "sent": sent,
+        "bytes": size,
+    }
+
+
+def wire_of(config) -> Wire:
+    """The format of messages, from the properties of that name."""
+    return Wire(config.word_bytes, config.header_bytes)
+
+
+def build(
+    name: str,
+    kind: type,
+    factory: Callable,
+    task: Task,
+    values: dict,
+    *,
+    check: Callable,
+    parameters: Callable,
+    functions: Callable,
+    static: Callable,
+    metrics: dict = METRICS,
+) -> Algorithm:
+    """An algorithm on a task, its properties checked.
+
+    Args:
+      name: as on the command line.
+      kind: frozen dataclass of the properties, `task` first.
+      factory: what makes the algorithm from the task and its properties.
+      task: of every agent.
+      values: of the properties.
+      check: `config -> None`, raises ValueError.
+      parameters: as in `Algorithm`.
+      functions: as in `Algorithm`.
+      static: as in `Algorithm`.
+      metrics: as in `Algorithm`.
+
+    Raises:
+      ValueError: naming the property, its value and what is allowed.
+    """
+    check_known_properties(name, kind, values)
+    if not isinstance(task, Task):
+        raise ValueError(
+            f"task is a {type(task).__name__}; allowed: an episodic task, such as "
+            "envs.gymnax_task('CartPole-v1') or envs.simple_grid()"
+        )
+    config = kind(task=task, **values)
+    wire_of(config)
+    check(config)
+    return Algorithm(
+        name=name,
+        config=config,
+        factory=factory,
+        parameters=parameters,
+        functions=functions,
+        static=static,
+        metrics=metrics,
+        describe=describe_config,
+        unit="episode",
+        headline="reward",
+    )
+
+
+def check_known_properties(name: str, kind: type, values: dict) -> None:
+    """Refuses names that are no properties.
+
+    Raises:
+      ValueError: an unknown name, with the nearest known ones.
+    """
+    for value in values:
+        check_known(value, [f.name for f in dataclasses.fields(kind)], f"property of {name}")
+
+
+def code(options: tuple[str, ...], value: str) -> Any:
+    """A word as its place among the options, so that it can be traced."""
+    return jnp.int32(options.index(value))
+
+
+def check_word(name: str, value, options) -> None:
+    """Refuses a word that is not among the options."""
+    check_known(value, options, name)
+
+
+def uplink_of(config) -> uplinks.Uplink:
+    """The uplink of a configuration, everything by default."""
+    return uplinks.full() if config.uplink is None else config.uplink
+
+
+def uplink_parameters(uplink: uplinks.Uplink, num_agents: int, numbers: int) -> dict:
+    """Its traced values as a property of the federation, if it has any."""
+    if uplink.send is None:
+        return {}
+    values = uplink.resolve(num_agents, numbers)
+    return {"uplink": values}

@@ -1,0 +1,526 @@
+"""Evolution strategies with scalar messages, and with probabilistic communication.
+
+Every agent perturbs the learner's parameters, runs one episode and sends its return; the learner
+draws the perturbations again from the shared seeds and moves along their weighted mean.
+
+* Salimans, Ho, Chen, Sidor and Sutskever, *Evolution Strategies as a Scalable Alternative to
+  Reinforcement Learning*, arXiv 1703.03864: ES.
+* Gunn, *Communication Efficient Distributed Reinforcement Learning* (2023), sections 2.4.4 and 4:
+  ES on raw returns, and ESPC, which is ES on the uplink `probabilistic`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from fedjax_rl.algorithms import episodic
+from fedjax_rl.algorithms.episodic import Experience
+from fedjax_rl.algorithms.properties import (
+    FINITE,
+    NOT_NEGATIVE,
+    POSITIVE,
+    PROBABILITY,
+    check_ranges,
+    per_federation,
+)
+from fedjax_rl.envs.task import Discrete, Task
+from fedjax_rl.federation import uplink as uplinks
+from fedjax_rl.federation.aggregate import ServerStep, Total
+from fedjax_rl.federation.algorithm import Algorithm, Functions
+from fedjax_rl.federation.exchange import Exchange, Params, first_state, per_agent, rounds
+from fedjax_rl.federation.uplink import Content, norm_squared
+from fedjax_rl.learners import episodes, policies
+from fedjax_rl.networks import MLP
+
+SHAPINGS = ("raw", "center", "zscore", "rank")
+DENOMINATORS = ("received", "n")
+L2_MODES = ("coupled", "decoupled")
+BASELINES = ("none", "own_window")
+UTILITIES = ("signed", "absolute", "return", "norm")
+WEIGHTS = ("return", "equal")
+OPTIMIZERS = ("adam", "momentum", "sgd")
+
+MODEL_METRIC = {"reward_of_model": ("federation", "return of an episode of the unperturbed policy")}
+
+# Returns an agent averages for a baseline of its own.
+BASELINE_WINDOW = 5
+
+
+@dataclasses.dataclass(frozen=True)
+class ES:
+    """Properties of evolution strategies.
+
+    Attributes:
+      task: of every agent.
+      sigma: standard deviation of the perturbations, above 0.
+      learning_rate: of the optimiser, at least 0.
+      optimizer: "adam" (0.9, 0.999, 1e-8), "momentum" or "sgd".
+      momentum: of the optimiser "momentum", in [0, 1].
+      l2: weight decay, at least 0.
+      l2_mode: "coupled" (part of the gradient) or "decoupled" (beside the optimiser).
+      shaping: what is done to the returns that were received: "raw", "center" (minus their mean),
+        "zscore" or "rank" (centred ranks, ties averaged).
+      denominator: the mean is over what was "received", or over all "n" agents.
+      baseline: "none", or "own_window": an agent subtracts the mean of its last 5 returns, the
+        present one excluded, and sends the difference; there is no message in episode 0.
+      antithetic: whether agents 2i and 2i + 1 have opposite perturbations.
+      weights: "return", or "equal": whatever was received counts 1 (a control experiment).
+      hidden: units in each hidden layer.
+      activation: of the hidden units, "tanh" or "relu".
+      initializer: "normal" (weights N(0, 1 / inputs), biases 0) or "uniform" (all parameters
+        within +- 1 / sqrt(inputs)).
+      policy: discrete actions are drawn ("sample") or the best one ("argmax"); continuous
+        actions are tanh of the outputs.
+      return_offset: added to every return before anything is done with it.
+      uplink: who sends, see `federation.uplink`; everybody by default.
+      evaluate: whether to run an episode of the unperturbed policy, too (`reward_of_model`).
+      loop: of the episodes, "compact", "while" or "scan".
+      word_bytes: bytes of a number on the wire, 2, 4 or 8.
+      header_bytes: bytes of every message besides.
+    """
+
+    task: Task
+    sigma: Any = 0.05
+    learning_rate: Any = 0.01
+    optimizer: str = "adam"
+    momentum: Any = 0.9
+    l2: Any = 0.05
+    l2_mode: str = "coupled"
+    shaping: str = "raw"
+    denominator: str = "received"
+    baseline: str = "none"
+    antithetic: bool = False
+    weights: str = "return"
+    hidden: tuple[int, ...] = (8, 8)
+    activation: str = "tanh"
+    initializer: str = "normal"
+    policy: str = "sample"
+    return_offset: Any = 0.0
+    uplink: uplinks.Uplink | None = None
+    evaluate: bool = False
+    loop: str = "compact"
+    word_bytes: int = 4
+    header_bytes: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class ESPC(ES):
+    """Properties of evolution strategies with probabilistic communication; see also `ES`.
+
+    Attributes:
+      target_senders: m, messages wanted per episode, a whole number from 0 to the number of
+        agents; half of them by default.
+      window: k, samples an agent compares with, at least 1.
+      utility: of a sample with return F and perturbation e: "signed" (F |e|), "absolute" (|F|
+        |e|), "return" (F) or "norm" (|e|). By default "signed", and "absolute" with a baseline.
+      utility_model: where a utility stands in the window: "gaussian" or "empirical".
+    """
+
+    target_senders: Any = None
+    window: Any = 5
+    utility: str | None = None
+    utility_model: str = "gaussian"
+
+
+def es(task: Task, **values) -> Algorithm:
+    """Evolution strategies; see `ES` for the properties.
+
+    Raises:
+      ValueError: naming the property, its value and what is allowed.
+    """
+    return _build("es", ES, es, task, values)
+
+
+def espc(task: Task, **values) -> Algorithm:
+    """ES with probabilistic communication; see `ESPC` for the properties.
+
+    Raises:
+      ValueError: naming the property, its value and what is allowed.
+    """
+    return _build("espc", ESPC, espc, task, values)
+
+
+def _build(name, kind, factory, task, values) -> Algorithm:
+    return episodic.build(
+        name,
+        kind,
+        factory,
+        task,
+        values,
+        check=check,
+        parameters=parameters,
+        functions=functions,
+        static=static,
+        metrics={**episodic.METRICS, **(MODEL_METRIC if values.get("evaluate") else {})},
+    )
+
+
+def check(config: ES) -> None:
+    """Raises ValueError for a property that is not allowed."""
+    words = {
+        "optimizer": OPTIMIZERS,
+        "l2_mode": L2_MODES,
+        "shaping": SHAPINGS,
+        "denominator": DENOMINATORS,
+        "baseline": BASELINES,
+        "weights": WEIGHTS,
+        "policy": policies.CHOICES,
+        "loop": episodes.LOOPS,
+    }
+    for name, options in words.items():
+        episodic.check_word(name, getattr(config, name), options)
+    ranges = {
+        "sigma": POSITIVE,
+        "learning_rate": NOT_NEGATIVE,
+        "momentum": PROBABILITY,
+        "l2": NOT_NEGATIVE,
+        "return_offset": FINITE,
+    }
+    check_ranges(config, ranges)
+    network_of(config)
+    if config.initializer not in ("normal", "uniform"):
+        raise ValueError(f"initializer is {config.initializer}; allowed: normal, uniform")
+    if isinstance(config, ESPC):
+        if config.utility is not None:
+            episodic.check_word("utility", config.utility, UTILITIES)
+        if config.uplink is not None:
+            raise ValueError(
+                f"uplink is {config.uplink} for espc; allowed: none, espc is es with the uplink "
+                "probabilistic"
+            )
+        uplinks.probabilistic(config.target_senders or 0, config.window)
+        episodic.check_word("utility_model", config.utility_model, uplinks.UTILITY_MODELS)
+
+
+def network_of(config: ES) -> MLP:
+    """The policy's network."""
+    action = config.task.action
+    outputs = action.num if isinstance(action, Discrete) else action.size
+    hidden = tuple(int(units) for units in config.hidden)
+    return MLP((config.task.observation_size, *hidden, outputs), config.activation)
+
+
+def uplink_of(config: ES, num_agents: int | None = None) -> uplinks.Uplink:
+    """Who sends."""
+    if not isinstance(config, ESPC):
+        return episodic.uplink_of(config)
+    target = config.target_senders
+    if target is None:
+        target = 0 if num_agents is None else num_agents // 2
+    return uplinks.probabilistic(target, config.window, None, config.utility_model)
+
+
+def utility_of(config: ES) -> str:
+    """What makes a sample worth sending."""
+    chosen = getattr(config, "utility", None)
+    return chosen or ("signed" if config.baseline == "none" else "absolute")
+
+
+# Properties whose words are traced as numbers, so that variants share one program.
+_CODES = {
+    "shaping": SHAPINGS,
+    "denominator": DENOMINATORS,
+    "l2_mode": L2_MODES,
+    "baseline": BASELINES,
+    "weights": WEIGHTS,
+}
+_NUMBERS = ("sigma", "learning_rate", "momentum", "l2", "return_offset")
+
+
+def parameters(config: ES, num_agents: int) -> Params:
+    """What is traced, for one federation."""
+    federation = per_federation(config, _NUMBERS, num_agents)
+    federation |= {n: np.int32(o.index(getattr(config, n))) for n, o in _CODES.items()}
+    federation["utility"] = np.int32(UTILITIES.index(utility_of(config)))
+    # A message is one number, the return.
+    federation |= episodic.uplink_parameters(uplink_of(config, num_agents), num_agents, 1)
+    if config.antithetic and num_agents % 2:
+        raise ValueError(
+            f"num_agents is {num_agents} with antithetic perturbations; allowed: even numbers"
+        )
+    return Params({}, federation, {})
+
+
+def static(config: ES):
+    """Equal for configurations that one compilation serves."""
+    return (
+        config.task,
+        config.optimizer,
+        config.antithetic,
+        network_of(config),
+        config.initializer,
+        config.policy,
+        config.evaluate,
+        config.loop,
+        uplink_of(config).static,
+        episodic.wire_of(config),
+    )
+
+
+class Agent(NamedTuple):
+    """One agent.
+
+    Attributes:
+      experience: of its last episode.
+      noise: [q], its perturbation in units of sigma.
+      past: [5], its last returns, a ring.
+      count: int32, episodes behind it.
+    """
+
+    experience: Experience
+    noise: jax.Array
+    past: jax.Array
+    count: jax.Array
+
+
+class Sample(NamedTuple):
+    """A message; on the wire only the value.
+
+    Attributes:
+      value: return, or its difference to the agent's baseline.
+      noise: [q], drawn again by the learner.
+      utility: what the uplink goes by.
+      valid: whether there is anything to send.
+    """
+
+    value: jax.Array
+    noise: jax.Array
+    utility: jax.Array
+    valid: jax.Array
+
+
+class Model(NamedTuple):
+    """The learner's model.
+
+    Attributes:
+      parameters: [q].
+      value: return of the unperturbed policy in this round; NaN where not asked for.
+    """
+
+    parameters: jax.Array
+    value: jax.Array
+
+
+def message(agent: Agent, model: Model, params) -> Sample:
+    """The sample of an agent's last episode."""
+    seen = jnp.minimum(agent.count - 1, BASELINE_WINDOW)
+    # The ring holds the present return already, at the place of episode count - 1.
+    places = jnp.arange(BASELINE_WINDOW + 1)
+    now = (agent.count - 1) % (BASELINE_WINDOW + 1)
+    earlier = (places != now) & (places < agent.count)
+    total = jnp.sum(jnp.where(earlier, agent.past, jnp.zeros_like(agent.past)))
+    baseline = total / jnp.maximum(seen, 1).astype(total.dtype)
+    own = params["baseline"] == BASELINES.index("own_window")
+    value = agent.experience.value
+    value = jnp.where(own, value - baseline, value)
+    norm = jnp.sqrt(norm_squared(agent.noise))
+    kinds = [value * norm, jnp.abs(value) * norm, value, norm]
+    utility = jnp.select([params["utility"] == n for n in range(len(kinds))], kinds)
+    return Sample(value, agent.noise, utility, ~own | (seen > 0))
+
+
+CONTENT = Content(
+    numbers=lambda sample: sample.value,
+    replaced=lambda sample, value: sample._replace(value=value),
+    items=lambda sample: (jnp.abs(sample.value)[None], sample.valid[None]),
+    utility=lambda sample: sample.utility,
+    size=lambda sample: jnp.uint32(1),
+)
+
+
+def shaped(population, values, counts, params: Params):
+    """Returns as the weights of their perturbations.
+
+    Args:
+      population: who belongs to whom.
+      values: [A], returns.
+      counts: bool [A], which of them were received.
+      params: with "shaping" and "weights" of each federation.
+
+    Returns:
+      [A], zero where nothing was received, and the number received [F].
+    """
+    received = population.sum(counts.astype(values.dtype))
+    size = population.spread(jnp.maximum(received, 1))
+    values = jnp.where(counts, values, jnp.zeros_like(values))
+    centred = values - population.spread(population.sum(values)) / size
+    centred = jnp.where(counts, centred, jnp.zeros_like(values))
+    variance = population.spread(population.sum(centred**2)) / size
+    deviation = jnp.sqrt(variance)
+    scored = jnp.where(deviation > 0, centred / jnp.where(deviation > 0, deviation, 1), 0.0)
+    ranks = population.mid_rank(values, counts) / jnp.maximum(size - 1, 1) - 0.5
+    ranks = jnp.where(counts & (size > 1), ranks, jnp.zeros_like(values))
+    shaping = population.spread(params.federation["shaping"])
+    kinds = [values, centred, scored, ranks]
+    out = jnp.select([shaping == n for n in range(len(kinds))], kinds)
+    equal = population.spread(params.federation["weights"]) == WEIGHTS.index("equal")
+    return jnp.where(equal, counts.astype(values.dtype), out), received
+
+
+def aggregate(population, sample: Sample, sent, weight, context) -> Total:
+    """The weighted mean of the perturbations, [F, q]; the gradient times sigma."""
+    del weight
+    counts = sample.valid if sent is None else sample.valid & sent
+    values, received = shaped(population, sample.value, counts, context.params)
+    total = population.sum(values[:, None] * sample.noise)
+    every = context.params.federation["denominator"] == DENOMINATORS.index("n")
+    number = jnp.where(every, jnp.asarray(population.sizes, values.dtype), received)
+    return Total(total / jnp.maximum(number, 1)[:, None], received > 0)
+
+
+def optimizer_of(config) -> optax.GradientTransformation:
+    """Directions of the optimiser, not yet scaled by the learning rate."""
+    if config.optimizer == "adam":
+        return optax.scale_by_adam()
+    return optax.identity()
+
+
+def server_of(config) -> ServerStep:
+    """A step uphill."""
+    optimizer = optimizer_of(config)
+
+    def init(model):
+        return optimizer.init(model.parameters), jnp.zeros_like(model.parameters)
+
+    def step(model, memory, total, params):
+        theta, (memory, speed) = model.parameters, memory
+        coupled = params["l2_mode"] == L2_MODES.index("coupled")
+        gradient = total / params["sigma"]
+        gradient = gradient - jnp.where(coupled, params["l2"], 0.0) * theta
+        with jax.numpy_dtype_promotion("standard"):  # optax mixes integer counts with floats
+            direction, memory = optimizer.update(gradient, memory, theta)
+        if config.optimizer == "momentum":
+            speed = params["momentum"] * speed + direction
+            direction = speed
+        decay = jnp.where(coupled, 0.0, params["l2"]) * theta
+        theta = theta + params["learning_rate"] * (direction - decay)
+        return model._replace(parameters=theta), (memory, speed)
+
+    return ServerStep(init, step)
+
+
+def perturbations(config: ES, network: MLP, population, state):
+    """The perturbation of every agent in this round, [A, q]."""
+    keys = state.keys
+    if config.antithetic:
+        if population.axis_name is not None:
+            raise ValueError("devices is more than 1 with antithetic perturbations; allowed: 1")
+        partner = np.arange(population.num_agents) - population.member_of % 2
+        keys = keys[partner]
+    keys = episodic.keys_of(keys, episodic.NOISE_STREAM, state.time)
+    noise = jax.vmap(lambda key: jax.random.normal(key, (network.num_parameters,)))(keys)
+    if config.antithetic:
+        noise = noise * jnp.where(population.member_of % 2, -1.0, 1.0)[:, None]
+    return noise
+
+
+def behaviour_of(config: ES, network: MLP) -> Callable:
+    """`(parameters, observation, word) -> action`, for `episodes`."""
+    discrete = isinstance(config.task.action, Discrete)
+
+    def act(parameters, observation, word):
+        outputs = network.apply(parameters, observation)
+        if not discrete:
+            return policies.squashed(outputs)
+        if config.policy == "argmax":
+            return policies.greedy(outputs)
+        return policies.categorical(outputs, word)
+
+    return act
+
+
+def run_episodes(config: ES, network: MLP, keys, parameters, kind, **options) -> episodes.Episode:
+    """One episode of every policy with parameters [A, q]; options as for `episodes`."""
+    act = behaviour_of(config, network)
+    if not network.unrolled:
+        return episodes.episodes(config.task, act, keys, parameters, kind=kind, **options)
+
+    def act_on_scalars(parameters, observation, word):
+        scalars = tuple(parameters[n] for n in range(network.num_parameters))
+        return act(scalars, observation, word)
+
+    # One parameter of all agents after the other: each is a vector in the inner loop.
+    return episodes.episodes(
+        config.task, act_on_scalars, keys, parameters.T, axis=1, kind=kind, **options
+    )
+
+
+def functions(config: ES) -> Functions:
+    """The algorithm as pure functions of a population."""
+    network = network_of(config)
+    link = Exchange(
+        message=message,
+        uplink=uplink_of(config),
+        aggregate=aggregate,
+        server=server_of(config),
+        content=CONTENT,
+        wire=episodic.wire_of(config),
+        star=True,
+    )
+
+    def work(population, params, state, differentiable):
+        kind = "scan" if differentiable else config.loop
+        noise = perturbations(config, network, population, state)
+        sigma = population.spread(params.federation["sigma"])
+        centre = state.server.parameters
+        perturbed = population.spread(centre) + sigma[:, None] * noise
+        keys = episodic.episode_keys(state)
+        episode = run_episodes(config, network, keys, perturbed, kind)
+
+        def remember(agent, noise, value, steps, params):
+            value = value + params["return_offset"]
+            experience = agent.experience.following(value, steps)
+            place = agent.count % (BASELINE_WINDOW + 1)
+            past = agent.past.at[place].set(experience.value)
+            return Agent(experience, noise, past, agent.count + 1)
+
+        agents = per_agent(
+            remember, population, params, state.agents, noise, episode.value, episode.steps
+        )
+        state = dataclasses.replace(state, agents=agents)
+        if config.evaluate:
+            first = tuple(population.first(jax.random.key_data(key)) for key in keys)
+            first = tuple(jax.random.wrap_key_data(k, impl="threefry2x32") for k in first)
+            now = run_episodes(config, network, first, centre, kind)
+            state = dataclasses.replace(state, server=state.server._replace(value=now.value))
+        return state, episode.steps.astype(jnp.uint32)
+
+    drive = rounds(work, link)
+
+    def init(population, params, keys):
+        first = jax.random.wrap_key_data(
+            population.first(jax.random.key_data(keys)), impl="threefry2x32"
+        )
+        model = jax.vmap(
+            lambda key: network.init(
+                jax.random.fold_in(key, episodic.MODEL_STREAM), config.initializer
+            )
+        )(first)
+        server = Model(model, jnp.full(population.num_federations, jnp.nan))
+
+        def agent(params):
+            del params
+            return Agent(
+                episodic.no_experience(),
+                jnp.zeros(network.num_parameters),
+                jnp.zeros(BASELINE_WINDOW + 1),
+                jnp.int32(0),
+            )
+
+        nothing = jnp.zeros(population.num_agents)
+        agents = per_agent(lambda _, params: agent(params), population, params, nothing)
+        return first_state(population, link, params, keys, agents, server, detailed=True)
+
+    def measure(population, params, state) -> dict:
+        del params
+        own = episodic.measure(population, state, link, state.agents.experience)
+        return {**own, "reward_of_model": state.server.value} if config.evaluate else own
+
+    return Functions(init, drive.round, drive.advance, measure)

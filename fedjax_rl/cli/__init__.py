@@ -1,0 +1,95 @@
+"""The command line: `fedjax-rl list`, `run`, `sweep`, `reproduce`, `resume`, `doctor`.
+
+Nothing here starts JAX before the arguments are read and the environment is set; what is heavy is
+imported inside the command that needs it.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import re
+import sys
+import warnings
+
+from fedjax_rl.cli import doctor, parse, study, work
+from fedjax_rl.cli.process import Stopped, prepare
+from fedjax_rl.cli.report import PROGRAM, say
+
+__all__ = ["main", "prepare"]
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs a command and returns its exit code: 0, 2 for what cannot be run, 130 for Ctrl-C."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    debug = "--debug" in argv or bool(os.environ.get("FEDJAX_RL_DEBUG"))
+    argv = [a for a in argv if a != "--debug"] or ["--help"]
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # a terminal without the symbols shows others
+            stream.reconfigure(errors="replace")
+    try:
+        with warnings.catch_warnings():
+            # Ours are for the user; those of other packages are for us.
+            warnings.simplefilter("ignore")
+            warnings.filterwarnings("always", module=r"fedjax_rl(\.|$)")
+            warnings.showwarning = lambda message, *_: say(f"warning: {message}")
+            return _dispatch(argv)
+    except Stopped as stopped:
+        if stopped.args[0] is None:
+            say("stopped; nothing was written")
+        else:
+            say(f"stopped; `{PROGRAM} resume {stopped.args[0]}` goes on")
+        return 130
+    except KeyboardInterrupt:
+        say("stopped")
+        return 130
+    except BrokenPipeError:  # the reader of a pipe has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 0
+    except (ValueError, OSError) as error:
+        if debug:
+            raise
+        text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        if isinstance(error, OSError) and error.filename and str(error.filename) not in text:
+            text = f"{error.filename}: {text}"
+        say(f"error: {_flagged(text)}")
+        return 2
+    except Exception as error:
+        if debug:
+            raise
+        text = " ".join(str(error).split("\n", 1)[0].split())
+        if "RESOURCE_EXHAUSTED" in text:
+            say(f"error: out of memory ({PROGRAM} doctor says what a run needs): {text}")
+        else:
+            say(f"error: {type(error).__name__}: {text} (--debug shows where)")
+        return 1
+
+
+def _flagged(text: str) -> str:
+    """One line, with the argument that it starts with as it is typed."""
+    text = " ".join(text.split())
+    match = re.match(r"(env\.)?([a-z]+(?:_[a-z]+)*)(?= (?:is|has)\b)", text)
+    if match is None or match[2] in ("cells", "mdp"):
+        return text
+    return f"--{match[0].replace('_', '-')}{text[match.end() :]}"
+
+
+def _dispatch(argv: list[str]) -> int:
+    if argv[0] == "--version":
+        try:
+            print(PROGRAM, importlib.metadata.version("fedjax_rl"))
+        except importlib.metadata.PackageNotFoundError:
+            print(PROGRAM, "from source, not installed")
+        return 0
+    code, arguments = parse.read(argv)
+    if arguments is None:
+        return code
+    return {
+        "list": doctor.overview,
+        "run": work.run,
+        "sweep": work.run,
+        "reproduce": study.reproduce,
+        "resume": work.resume,
+        "doctor": doctor.doctor,
+        "completion": doctor.completion,
+    }[argv[0]](arguments)

@@ -1,0 +1,109 @@
+"""From the words of a command line to arguments: commands, help, errors in one line."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import io
+import re
+from typing import Any
+
+from fedjax_rl.cli import options
+from fedjax_rl.cli.report import PROGRAM, say
+
+_WORDS = {
+    "list": "What there is: algorithms, environments, studies with their papers and figures.",
+    "run": "Simulate one federation; save the result and a picture.",
+    "sweep": "Simulate a grid: any property may take several values.",
+    "reproduce": "Reproduce a published figure and compare it with the published values.",
+    "resume": "Go on where a stopped run, sweep or study was.",
+    "doctor": "Versions, devices, what would run where, memory a configuration needs.",
+    "completion": "Print the completion script of a shell.",
+}
+_EXAMPLES = {
+    "list": [""],
+    "run": [
+        "fedq paper-mdp",
+        "fedq paper-mdp --num-agents 16 --sync-period 10 --learning-rate 0.05 --seed 7",
+        "fedq random-mdp --env.num-states 20 --env.seed 3 --epsilon 1 --out runs/twenty",
+    ],
+    "sweep": [
+        "fedq paper-mdp --num-agents 1 2 4 8 --sync-period 1 100 --seeds 0 1 2",
+        "fedq paper-mdp --num-agents 1 2 4 --learning-rate-per-agent 0.002 --epsilon 1",
+    ],
+    "reproduce": ["linear-speedup", "linear-speedup:fig4,fig5 --scale quick --out runs/speedup"],
+    "resume": ["runs/fedq-paper-mdp-1"],
+    "doctor": ["", "fedq paper-mdp --num-agents 100000 --num-steps 1000000"],
+    "completion": [
+        "bash > ~/.local/share/bash-completion/completions/fedjax-rl",
+        "zsh > ~/.zfunc/_fedjax-rl",
+        "fish > ~/.config/fish/completions/fedjax-rl.fish",
+    ],
+}
+_ABOUT = """Federated reinforcement learning as one array program.
+
+`fedjax-rl COMMAND --help` explains a command, with examples. `--version` prints the version,
+`--debug` (or FEDJAX_RL_DEBUG=1) shows the traceback of an error."""
+
+
+def read(argv: list[str]) -> tuple[int, Any]:
+    """Exit code and arguments; no arguments where help was asked for or the line is wrong."""
+    import tyro
+
+    stderr = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(stderr):
+            return 0, tyro.extras.subcommand_cli_from_dict(
+                _commands(argv), prog=PROGRAM, description=_ABOUT, args=argv
+            )
+    except SystemExit as stop:
+        if stop.code:
+            say(f"error: {_summary(stderr.getvalue())}; see {PROGRAM} {_help_of(argv)}")
+            return 2, None
+        return 0, None
+
+
+def _help_of(argv: list[str]) -> str:
+    return f"{argv[0]} --help" if argv[0] in _WORDS else "--help"
+
+
+def _summary(box: str) -> str:
+    """The parser's box of an error as one line."""
+    sections: list = [[]]
+    for line in box.splitlines():
+        inside = line.strip("│╰╯ ")
+        if line.startswith("╭") or (inside and not inside.strip("─-")):
+            sections.append([])
+        elif inside:
+            sections[-1].append(inside)
+    # Without Unicode the title is a section, and with it a line of the frame.
+    sections = [section for section in sections if section][not box.startswith("╭") :] or [[""]]
+    texts = [" ".join(section) for section in sections]
+    value = re.match(r"Error parsing (\S+): .*?'(.*)'\]?$", texts[0])
+    if value and len(sections) > 1 and len(sections[1]) > 1:
+        given = value[2].replace("', '", " ")
+        allowed = sections[1][1].partition(" ")[2]
+        return f"{value[1]} is {given}; allowed: {allowed}"
+    near = [flag for text in texts[1:2] for flag in re.findall(r"--[a-z][\w.-]*", text)]
+    near = [flag for flag in dict.fromkeys(near) if flag != "--help"]
+    near += [text for text in texts[1:2] if text.startswith("Available")]
+    hint = f"; did you mean {' or '.join(near[:3])}?" if near and "Unrecog" in texts[0] else ""
+    if hint and near[0].startswith("Available"):
+        hint = f"; {near[0][0].lower()}{near[0][1:]}"
+    return f"{texts[0].rstrip('.')}{hint}"
+
+
+def _commands(argv: list[str]) -> dict[str, type]:
+    """The commands as dataclasses; only the one that is asked for in full, unless completing."""
+    complete = argv[0].startswith("--tyro")
+    made = {}
+    for name, words in _WORDS.items():
+        full = complete or argv[0] == name
+        fields = options.of_command(name, argv) if full else []
+        made[name] = dataclasses.make_dataclass(name, fields)
+        examples = [f"    {PROGRAM} {name} {example}" for example in _EXAMPLES[name]]
+        show = full and not complete
+        made[name].__doc__ = "\n\n".join(
+            [words, *(["Examples:"] if show else []), *(["\n".join(examples)] if show else [])]
+        ).replace("Examples:\n\n", "Examples\n")
+    return made

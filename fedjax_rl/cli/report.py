@@ -1,0 +1,179 @@
+"""What the command line prints: messages, progress, tables and summaries."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import pathlib
+import sys
+from collections.abc import Callable, Iterator
+
+PROGRAM = "fedjax-rl"
+
+
+def say(text: str) -> None:
+    """A line on stderr, of ours."""
+    print(f"{PROGRAM}: {text}", file=sys.stderr, flush=True)
+
+
+def print_table(renderable) -> None:
+    """Prints a table, wide where there is no terminal to fold it for."""
+    from rich.console import Console
+
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=200)
+    console.print(renderable)
+
+
+def number(value) -> str:
+    """A number, a list of them, or nothing, as a cell of a table."""
+    if value is None:
+        return "-"
+    if isinstance(value, list | tuple):
+        return ", ".join(number(v) for v in value)
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def _interval(mean, low, high) -> str:
+    text = "not finite" if mean is None else f"{mean:.4g}"
+    return text if low is None or high is None else f"{text} [{low:.4g}, {high:.4g}]"
+
+
+def headline(algorithm) -> str:
+    """The metric that is drawn where none is asked for: the algorithm's, or its first."""
+    chosen = getattr(algorithm, "headline", None)
+    of_federations = [n for n, (side, _) in algorithm.metrics.items() if side == "federation"]
+    return chosen or (*of_federations, *algorithm.metrics)[0]
+
+
+def unit(algorithm) -> str:
+    """What the algorithm's time counts, such as "step"."""
+    return getattr(algorithm, "unit", "step")
+
+
+@contextlib.contextmanager
+def live(counted: str = "") -> Iterator[Callable[[float, float], None]]:
+    """A bar with the time left, or a line every tenth where there is no terminal.
+
+    Args:
+      counted: what the speed counts, such as "agent-steps"; no speed is shown without it.
+    """
+    from rich import progress
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    columns = (
+        progress.SpinnerColumn(),
+        progress.TextColumn("{task.description}"),
+        progress.BarColumn(),
+        progress.TaskProgressColumn(),
+        progress.TimeElapsedColumn(),
+        progress.TextColumn("left"),
+        progress.TimeRemainingColumn(),
+        progress.TextColumn("{task.fields[speed]}"),
+    )
+    bar = progress.Progress(*columns, console=console, disable=not console.is_terminal)
+    task = bar.add_task("compiling", total=None, speed="")
+    shown = [0]
+
+    def advance(done: float, total: float) -> None:
+        speed = bar.tasks[0].speed
+        text = f"{speed:.3g} {counted}/s" if speed and counted else ""
+        bar.update(task, description="running", completed=done, total=total, speed=text)
+        tenth = int(10 * done / total)
+        if not console.is_terminal and tenth > shown[0]:
+            shown[0] = tenth
+            seconds = bar.tasks[0].time_remaining
+            left = "" if seconds is None or done >= total else f", about {seconds:.0f} s left"
+            say(f"{10 * tenth} % done{left}")
+
+    with bar:
+        yield advance
+
+
+def summarise(config: dict, result) -> dict:
+    """The content of `summary.json`: a row per configuration, seeds averaged, with intervals."""
+    import numpy as np
+
+    from fedjax_rl import analysis, results
+    from fedjax_rl.federation.ledger import COLUMNS
+
+    per_agent = [n for n in result.data_vars if "agent" in result[n].dims]
+    metrics = [n for n in result.data_vars if n not in (*COLUMNS, "diverged", "phase")]
+    dims = [d for d in result["diverged"].dims if d != "seed"]
+    seeds = result.sizes.get("seed", 1)
+    moved = result.transpose(*dims, ..., "time")
+
+    def estimate(values) -> dict:
+        values = np.asarray(values, np.float64).reshape(-1)
+        with np.errstate(invalid="ignore", over="ignore"):
+            interval = analysis.bootstrap_interval(values) if len(values) > 1 else None
+            mean = values.mean()
+        limits = (None, None) if interval is None else (interval.low, interval.high)
+        numbers = zip(("mean", "low", "high"), (mean, *limits), strict=True)
+        return {n: None if x is None or not np.isfinite(x) else float(x) for n, x in numbers}
+
+    rows, diverged = [], []
+    for index in np.ndindex(*(result.sizes[d] for d in dims)):
+        one = moved.isel(dict(zip(dims, index, strict=True)))
+        at = {n: one[n].item() for n in one.coords if one[n].ndim == 0 and n != "seed"}
+        row = {**at, "metrics": {}}
+        for name in metrics:
+            values = one[name].mean("agent", skipna=True) if name in per_agent else one[name]
+            row["metrics"][name] = {
+                "final": estimate(values.isel(time=-1)),
+                "second_half": estimate(
+                    values.isel(time=slice(result.sizes["time"] // 2, None)).mean("time")
+                ),
+            }
+        row["ledger"] = {n: float(one[n].mean()) for n in COLUMNS}
+        rows.append(row)
+        labels = np.atleast_1d(one["seed"].values)
+        bad = labels[np.atleast_1d(one["diverged"].values)]
+        diverged += [{**at, "seed": int(seed)} for seed in bad]
+    return {
+        "command": config["command"],
+        "algorithm": config["algorithm"],
+        "environment": config["environment"],
+        "num_steps": config["num_steps"],
+        "seeds": seeds,
+        "interval": "95 % bootstrap over seeds; null for one seed",
+        "rows": rows,
+        "ledger": {n: int(result[n].sum()) for n in COLUMNS},
+        "diverged": diverged,
+        "seconds": json.loads(result.attrs["seconds"]),
+        "versions": results.versions(),
+        "device": results.device(),
+    }
+
+
+def report(summary: dict, out: pathlib.Path) -> None:
+    """What came of a run or sweep, for the reader of a terminal."""
+    from rich.table import Table
+
+    most = 30
+    rows = summary["rows"]
+    varied = [n for n in rows[0] if n not in ("metrics", "ledger")]
+    metrics = list(rows[0]["metrics"])
+    table = Table(title=f"{summary['algorithm']} on {summary['environment']}, at the end")
+    for name in varied:
+        table.add_column(name, justify="right")
+    for name in metrics:
+        table.add_column(name, justify="right")
+    table.add_column("exchanges", justify="right")
+    table.add_column("bytes up", justify="right")
+    for row in rows[:most]:
+        cells = [_interval(**row["metrics"][n]["final"]) for n in metrics]
+        costs = [f"{row['ledger'][n]:,.0f}" for n in ("communications", "bytes_up")]
+        table.add_row(*(number(row[n]) for n in varied), *cells, *costs)
+    print_table(table)
+    if len(rows) > most:
+        print(f"... and {len(rows) - most} more in {out / 'summary.json'}")
+    for at in summary["diverged"][:10]:
+        print(f"diverged: {', '.join(f'{n} {number(v)}' for n, v in at.items())}")
+    if len(summary["diverged"]) > 10:
+        print(f"... {len(summary['diverged'])} federations diverged in all")
+    seconds = summary["seconds"]
+    print(f"{seconds['compile']:.1f} s compiling, {seconds['run']:.1f} s running")
+    print(f"saved in {out}: result.nc, figure.png, figure.svg, summary.json")

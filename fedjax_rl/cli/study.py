@@ -1,0 +1,131 @@
+"""`reproduce`: published figures, and the verdicts on their values."""
+
+from __future__ import annotations
+
+import inspect
+import pathlib
+from typing import Any
+
+from fedjax_rl.cli.process import free, held, interruptible, prepare, quiet
+from fedjax_rl.cli.report import live, number, print_table
+
+
+def studies() -> dict[str, Any]:
+    """Every study by name."""
+    from fedjax_rl.studies import STUDIES
+
+    return STUDIES
+
+
+def reproduce(arguments) -> int:
+    """The command `reproduce`."""
+    from fedjax_rl import results
+    from fedjax_rl.names import check_known
+
+    known = studies()
+    name, colon, figures = arguments.study.partition(":")
+    check_known(name, known, "study")
+    study = known[name]
+    chosen = figures.split(",") if colon else list(study.figures)
+    for figure in chosen:
+        check_known(figure, study.figures, f"figure of {name}")
+    preset = arguments.preset or study.presets[0]
+    check_known(preset, study.presets, f"preset of {name}")
+    if arguments.devices < 1:
+        raise ValueError(f"devices is {arguments.devices}; allowed: at least 1")
+    config = {
+        "command": "reproduce",
+        "study": name,
+        "figures": list(dict.fromkeys(chosen)),
+        "scale": arguments.scale,
+        "preset": preset,
+        "devices": arguments.devices,
+        "versions": results.versions(),
+    }
+    prepare(arguments.devices)
+    _check_devices(study, arguments.devices)
+    stem = f"{name}-{'-'.join(chosen)}-{arguments.scale}" if colon else f"{name}-{arguments.scale}"
+    out = results.claim(arguments.out or free(stem), config)
+    with held(out), interruptible(lambda: out):
+        carry_out(config, out)
+    return 0
+
+
+def _check_devices(study, devices: int) -> None:
+    import jax
+
+    if devices > 1 and "devices" not in inspect.signature(study.run).parameters:
+        raise ValueError(f"devices is {devices}; allowed: 1 with {study.name}")
+    if devices > jax.device_count():
+        raise ValueError(f"devices is {devices}; allowed: 1 to {jax.device_count()}")
+
+
+def carry_out(config: dict, out: pathlib.Path) -> None:
+    """Runs what `config` says of a study, from where it stopped, and says what came of it."""
+    from fedjax_rl import results
+
+    quiet()
+    study = studies()[config["study"]]
+    more = {"devices": config["devices"]} if config["devices"] > 1 else {}
+    with live() as progress:
+        summary = study.run(
+            out,
+            tuple(config["figures"]),
+            scale=config["scale"],
+            preset=config["preset"],
+            progress=progress,
+            **more,
+        )
+    if not (out / "summary.json").is_file():
+        results.write_json(out / "summary.json", summary)
+    _verdicts(summary, out)
+
+
+def _verdicts(summary: dict, out: pathlib.Path) -> None:
+    """The table of published against measured, each verdict with a symbol and a word."""
+    from rich.table import Table
+
+    marks = {
+        "reproduced": "[green]✓ reproduced",
+        "not reproduced": "[red]✗ not reproduced",
+        "not run": "[yellow]○ not run",
+    }
+    title = f"{summary['study']}, scale {summary['scale']}, preset {summary['preset']}"
+    table = Table(title=title)
+    for name in ("id", "figure", "quantity", "published", "measured", "interval", "band"):
+        table.add_column(name)
+    table.add_column("verdict", no_wrap=True)
+    for target in summary["targets"]:
+        low, high = target["low"], target["high"]
+        missing = low is None or high is None
+        pairs = zip(low, high, strict=True) if isinstance(low, list) else [(low, high)]
+        table.add_row(
+            target["id"],
+            target["figure"],
+            target["quantity"],
+            number(target["published"]),
+            number(target["measured"]),
+            "-" if missing else ", ".join(_band(pair, "-") for pair in pairs),
+            _band(target["band"]),
+            marks.get(target["verdict"], target["verdict"]),
+        )
+    print_table(table)
+    verdicts = [target["verdict"] for target in summary["targets"]]
+    counts = [f"{verdicts.count(v)} {v}" for v in marks if v in verdicts]
+    print(f"of {len(verdicts)} targets: {', '.join(counts) or 'none'}")
+    print("the exit code does not depend on the verdicts")
+    pictures = sorted(str(p.relative_to(out)) for p in out.rglob("*.png"))
+    print(f"saved in {out}: {', '.join(['summary.json', *pictures])}")
+
+
+def _band(band, missing: str = "") -> str:
+    if band and isinstance(band[0], list | tuple):
+        return ", ".join(_band(b, missing) for b in band)
+    low, high = band
+    if low is None and high is None:
+        return missing
+    if low is None:
+        return f"≤ {number(high)}"
+    if high is None:
+        return f"≥ {number(low)}"
+    return f"[{number(low)}, {number(high)}]"

@@ -1,0 +1,145 @@
+"""Episodic tasks: an environment, how long and how far-sighted its episodes are, what is seen."""
+
+import contextlib
+import dataclasses
+import numbers
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+
+if TYPE_CHECKING:
+    from fedjax_rl.envs.grids import GridWorld
+
+
+class Discrete(NamedTuple):
+    """Actions 0, 1, ..., num - 1, an int32 scalar."""
+
+    num: int
+
+
+class Continuous(NamedTuple):
+    """Actions in [-1, 1]^size, a float32 vector; the environment scales them to its own range."""
+
+    size: int
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Task:
+    """An episodic task as the learners see it; everything is for one agent, callers vmap.
+
+    The environment has the protocol ``reset(key, params) -> (obs, state)`` and
+    ``step(key, state, action, params) -> (obs, state, reward, terminated, truncated, info)`` and
+    never starts a new episode by itself. ``terminated`` says that the MDP ended, ``truncated``
+    that the environment gave up for another reason, as its clock; a roll-out stops at either and
+    after ``max_steps`` steps, which is a truncation too.
+
+    Two tasks are equal, and hash alike, if their names and options are: a task can be part of the
+    key of a compiled function. ``params`` is left out of that; hand it over as an argument.
+
+    Attributes:
+      name: of the environment, in the registry.
+      env: the environment.
+      params: pytree of its parameters; may be traced, may get a leading agent axis.
+      observation_size: D, entries of the vector that a policy sees.
+      action: `Discrete` or `Continuous`.
+      max_steps: T, steps of the longest episode, >= 1.
+      discount: in [0, 1].
+      encode: from an observation to what a policy sees, float32 [D].
+      trace: from a state after a step to what the behaviour needs of it, float32 [c].
+      summarise: from the last trace [c], the mean trace [c] and the number of steps [] of an
+        episode to its behaviour [b], float32: the vector that novelty is measured on.
+      behaviour_size: b.
+      grid: the exact tables, for tabular learners; None where there are none.
+      options: (name, value) pairs in order of name; with the name they make the task again.
+    """
+
+    name: str
+    env: Any
+    params: Any
+    observation_size: int
+    action: Discrete | Continuous
+    max_steps: int
+    discount: float
+    encode: Callable[[chex.Array], chex.Array]
+    trace: Callable[[Any], chex.Array]
+    summarise: Callable[[chex.Array, chex.Array, chex.Array], chex.Array]
+    behaviour_size: int
+    grid: "GridWorld | None" = None
+    options: tuple[tuple[str, Any], ...] = ()
+
+    def __post_init__(self):
+        check_episode(self.max_steps, self.discount)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Task):
+            return NotImplemented
+        return (self.name, self.options) == (other.name, other.options)
+
+    def __hash__(self) -> int:
+        return hash((self.name, self.options))
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """Name and options, enough to make the task again."""
+        return {"name": self.name, **dict(self.options)}
+
+    def replace(self, **changes: Any) -> "Task":
+        """Returns a copy with some attributes exchanged.
+
+        The options follow ``max_steps`` and ``discount``, and so do a grid's tables and an
+        environment's own clock. Any other attribute but ``params`` is something that name and
+        options would no longer tell, so that it takes a new ``name`` or new ``options``.
+
+        Args:
+          **changes: attributes and their new values.
+
+        Raises:
+          ValueError: If a value is out of its range, or the copy would be mistaken for this task.
+        """
+        unnamed = changes.keys() - {"params", "max_steps", "discount"}
+        if unnamed and not unnamed & {"name", "options"}:
+            raise ValueError(
+                f"{', '.join(sorted(unnamed))} is changed under an old name; allowed: together "
+                "with a new name or options, by which tasks are told apart"
+            )
+        episode = {k: v for k, v in changes.items() if k in ("max_steps", "discount")}
+        check_episode(**{"max_steps": self.max_steps, "discount": self.discount, **episode})
+        changes.setdefault("options", tuple(sorted((dict(self.options) | episode).items())))
+        if "discount" in episode and self.grid is not None and "grid" not in changes:
+            changes["grid"] = self.grid.with_discount(episode["discount"])
+            if self.params is self.grid:
+                changes.setdefault("params", changes["grid"])
+        if "max_steps" in episode and hasattr(self.env, "limit"):
+            params = changes.get("params", self.params)
+            changes["params"] = self.env.limit(params, episode["max_steps"])
+        return dataclasses.replace(self, **changes)
+
+
+def check_episode(max_steps: int, discount: float) -> None:
+    """Checks what every task has.
+
+    Raises:
+      ValueError: If ``max_steps`` is no integer of at least 1 or ``discount`` is not in [0, 1].
+    """
+    if not isinstance(max_steps, numbers.Integral) or max_steps < 1:
+        raise ValueError(f"max_steps is {max_steps}; allowed: an integer of at least 1")
+    if not 0 <= discount <= 1:
+        raise ValueError(f"discount is {discount}; allowed: in [0, 1]")
+
+
+# For adapters of environments that were written for the default settings of JAX -----------------
+
+
+@contextlib.contextmanager
+def foreign() -> Iterator[None]:
+    """Promotes dtypes and ranks as JAX does by default, whatever the caller has set."""
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        yield
+
+
+def cast(tree: Any, dtypes: Any) -> Any:
+    """Returns a pytree of arrays of definite dtypes, so that a loop can carry it."""
+    return jax.tree.map(lambda leaf, dtype: jnp.asarray(leaf, dtype), tree, dtypes)
