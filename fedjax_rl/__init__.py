@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from fedjax_rl import analysis, envs, federation, plotting
-    from fedjax_rl.algorithms import FedQ, fedq
+    from fedjax_rl.algorithms import FedQ, davia, dql, ebcdql, ef_td, fedq
     from fedjax_rl.results import load, save
     from fedjax_rl.run import Trajectory, simulate
     from fedjax_rl.sweep import Cell, run_cells, sweep
@@ -17,6 +17,10 @@ __all__ = [
     "FedQ",
     "Trajectory",
     "analysis",
+    "davia",
+    "dql",
+    "ebcdql",
+    "ef_td",
     "envs",
     "federation",
     "fedq",
@@ -34,6 +38,10 @@ _HOMES = {
     "Cell": "sweep",
     "FedQ": "algorithms",
     "Trajectory": "run",
+    "davia": "algorithms",
+    "dql": "algorithms",
+    "ebcdql": "algorithms",
+    "ef_td": "algorithms",
     "fedq": "algorithms",
     "load": "results",
     "run_cells": "sweep",

@@ -27,6 +27,8 @@ from fedjax_rl.run import MAX_STEPS, NEVER, Job, Outcome, Recording, execute_all
 
 # On CPU, tables of this many agents stay in the cache; beyond, a second pack is faster.
 AGENTS_PER_JOB = {"cpu": 8192}
+# Fewer agents than these do not repay a job of their own.
+SMALLEST_SHARE = 256
 # Measured on one CPU core: what a step costs a population, and what it costs an agent. They only
 # decide which periods share a population, never a number.
 STEP_OVERHEAD, AGENT_STEP = 5e-6, 3e-9
@@ -181,7 +183,9 @@ def run_cells(
     metrics = tuple(m for m in known if known[m][0] == "federation") if metrics is None else metrics
     for name in metrics:
         check_known(name, known, f"metric of {algorithm.name}")
-    jobs, places = _jobs(algorithm, cells, recording, tuple(metrics), devices, chunk, stop)
+    on_cpu = jax.default_backend() == "cpu" and devices == 1
+    cores = (workers or os.cpu_count() or 1) if on_cpu else 1
+    jobs, places = _jobs(algorithm, cells, recording, tuple(metrics), devices, chunk, stop, cores)
     total = sum(recording.times[-1] * len(job.seeds) for job in jobs)
     report, lock, done = progress, threading.Lock(), [0]
 
@@ -192,8 +196,7 @@ def run_cells(
                 report(done[0], int(total))
 
     if workers is None:
-        workers = min(len(jobs), os.cpu_count() or 1)
-        workers = workers if jax.default_backend() == "cpu" and devices == 1 else 1
+        workers = min(len(jobs), cores)
     saved = None
     if checkpoints is not None:
         root = pathlib.Path(checkpoints() if callable(checkpoints) else checkpoints)
@@ -220,7 +223,7 @@ def _recording(num_steps, record_every, first_record) -> Recording:
     return Recording(int(first), int(every), (num_steps - first) // every + 1)
 
 
-def _jobs(algorithm, cells, recording, metrics, devices, chunk, stop):
+def _jobs(algorithm, cells, recording, metrics, devices, chunk, stop, cores=1):
     """Splits cells into jobs that share static properties, and a period where that pays."""
     if not cells:
         raise ValueError("cells is empty; allowed: at least one federation")
@@ -263,7 +266,12 @@ def _jobs(algorithm, cells, recording, metrics, devices, chunk, stop):
     limit = AGENTS_PER_JOB.get(jax.default_backend(), 2**20) * devices
     for by_period in groups.values():
         for period, pairs in _packs(by_period, cells):
-            for part in _split([(cells[i].num_agents, u, i) for u, i in pairs], limit):
+            part_limit = limit
+            if not algorithm.periodic:
+                # Nothing waits within a round but the exchange: a share for every idle core.
+                share = sum(cells[i].num_agents for _, i in pairs) * len(groups) / max(cores, 1)
+                part_limit = min(limit, max(math.ceil(share), SMALLEST_SHARE))
+            for part in _split([(cells[i].num_agents, u, i) for u, i in pairs], part_limit):
                 plan = layout([n for n, _, _ in part], devices)
                 each = []
                 for n, u, i in part:

@@ -1,19 +1,22 @@
 """The command line: what it prints, what it writes, what it refuses, how it goes on."""
 
+import dataclasses
 import json
 import os
 import pathlib
 import signal
 import subprocess
 import sys
-import types
 
 import numpy as np
 import pytest
+import xarray as xr
 
 import fedjax_rl as frl
 from fedjax_rl import cli, results
-from fedjax_rl.cli import options, process, report
+from fedjax_rl.algorithms import Entry
+from fedjax_rl.cli import config, options, picture, process, report, settings
+from fedjax_rl.federation import uplink
 from fedjax_rl.studies import study
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -103,6 +106,11 @@ def test_list_names_everything(capsys):
     text = capsys.readouterr().out
     for word in ("fedq", "2206.10185", "paper-mdp", "--env.num-states", "linear-speedup:fig4"):
         assert word in text
+    assert "runs on: paper-mdp, random-mdp\n" in text
+    assert "runs on: simple-grid, windy-grid, frozen-lake, CartPole-v1" in text
+    for word in ("gymnax/NAME, brax/NAME", "ant (brax/ant)", "top-k", "--uplink.utility-model"):
+        assert word in text
+    assert "--uplink.utility," not in text
 
 
 def test_doctor(capsys):
@@ -112,6 +120,15 @@ def test_doctor(capsys):
     assert "jaxlib" in text
     assert "XLA_FLAGS=" in text
     assert "4 federation(s), 2002 agents" in text
+
+
+def test_doctor_of_episodes(capsys):
+    few = ["--num-agents", "4", "6", "--hidden", "4", "4", "--antithetic", "--evaluate"]
+    assert cli.main(["doctor", "espc", *few, "--target-senders", "2", "3"]) == 0
+    assert "4 federation(s), 20 agents" in capsys.readouterr().out
+    refused = ["doctor", "fedq", "--uplink", "top-k", "--uplink.k", "13"]
+    assert cli.main(refused) == 2
+    assert "--uplink.k is 13 with messages of 12 numbers" in capsys.readouterr().err
 
 
 def test_run_writes_one_directory(finished):
@@ -180,7 +197,7 @@ def test_killed_while_the_directory_was_claimed(tmp_path, capsys):
         ("run fedq paper-mdp --record-every 0", "--record-every is 0; allowed"),
         ("run fedq paper-mdp --learning-rate 1.5", "--learning-rate is 1.5; allowed: in (0, 1]"),
         ("run fedq paper-mdp --learning-rate 0", "--learning-rate is 0.0; allowed: in (0, 1]"),
-        ("run fedq paper-mdp --discount 1", "--discount is 1.0; allowed: in [0, 1)"),
+        ("run fedq paper-mdp --discount 1", "--discount is 1; allowed: in [0, 1)"),
         ("run fedq random-mdp --env.discount 1", "--env.discount is 1.0"),
         ("run fedq random-mdp --env.num-states 0", "--env.num-states is 0"),
         ("run fedq paper-mdp --env.num-states 5", "--env.num-states, 5"),
@@ -189,6 +206,27 @@ def test_killed_while_the_directory_was_claimed(tmp_path, capsys):
         ("run fedq paper-mdp --devices 99", "--devices is 99; allowed: 1 to"),
         ("run fdq paper-mdp", "did you mean fedq"),
         ("run fedq paper-mpd", "did you mean paper-mdp"),
+        ("run es paper-mdp", "environment is paper-mdp; allowed with es: simple-grid, windy-grid"),
+        ("run fedq ant", "environment is ant; allowed with fedq: paper-mdp, random-mdp"),
+        ("run es CartPole-v2", "did you mean CartPole-v1"),
+        ("run es gymnax/CartPole", "did you mean CartPole-v1"),
+        ("run es brax/ant --env.backend warp", "--env.backend is 'warp'"),
+        ("run espc simple-grid --num-agents 50 --target-senders 51", "is 51 with num_agents 50"),
+        ("run espc simple-grid --target-senders 2.5", "is 2.5; allowed: a whole number"),
+        ("run es simple-grid --hidden two", "--hidden is two; allowed: INT"),
+        ("run es simple-grid --antithetic --num-agents 3", "--num-agents is 3 with antithetic"),
+        ("run es simple-grid --env.size 1", "--env.size is 1; allowed"),
+        ("run fedq paper-mdp --uplink topk", "did you mean top-k"),
+        ("run fedq paper-mdp --uplink top-k", "--uplink.k is missing; top-k needs it"),
+        ("run fedq paper-mdp --uplink top-k --uplink.k 0", "--uplink.k is 0; allowed: a whole"),
+        ("run fedq paper-mdp --uplink top-k --uplink.k 13", "--uplink.k is 13 with messages of 12"),
+        ("run fedq paper-mdp --uplink top-k --uplink.kk 3", "did you mean --uplink.k"),
+        ("run fedq paper-mdp --uplink.k 3", "--uplink.k is 3; allowed with --uplink top-k"),
+        (
+            "run es ant --uplink probabilistic --uplink.target 2 --uplink.utility-model gaus",
+            "did you mean gaussian",
+        ),
+        ("sweep fedq paper-mdp --uplink top-k --uplink.k 1 0", "--uplink.k is 0; allowed: a whole"),
         ("sweep fedq paper-mdp --num-agents 1 0", "--num-agents is 0"),
         ("sweep fedq paper-mdp --num-agents 64 --learning-rate-per-agent 1", "--learning-rate is"),
         ("sweep fedq paper-mdp --learning-rate-per-agent -1", "--learning-rate-per-agent is -1"),
@@ -278,17 +316,167 @@ def test_debug_shows_the_traceback():
         cli.main(["run", "fedq", "paper-mdp", "--num-agents", "0", "--debug"])
 
 
-def test_picture_and_words_of_time_are_the_algorithms(capsys, monkeypatch):
+def test_words_of_time_are_the_algorithms(capsys, monkeypatch):
     fedq = frl.fedq(frl.envs.paper_mdp())
-    assert (report.headline(fedq), report.unit(fedq)) == ("error_server", "step")
-    own = {n: getattr(fedq, n) for n in ("name", "config", "metrics", "properties")}
-    other = types.SimpleNamespace(**own, unit="generation", headline="sup_error_server")
-    assert report.headline(other) == "sup_error_server"
-    monkeypatch.setattr("fedjax_rl.algorithms.ALGORITHMS", {"fedq": lambda mdp: other})
+    other = dataclasses.replace(fedq, unit="generation")
+    monkeypatch.setattr(options, "_DURATIONS", {"generation": 20})
+    entry = Entry(lambda mdp: other, ("mdp",))
+    monkeypatch.setattr("fedjax_rl.algorithms.ALGORITHMS", {"fedq": entry})
     assert cli.main(["run", "--help"]) == 0
     text = " ".join(capsys.readouterr().out.split())
-    assert "T, generations of every agent." in text
+    assert "T, generations of every agent. (default: 20)" in text
     assert "Generations between records" in text
+
+
+def test_headline_is_the_first_metric_of_federations():
+    fedq = frl.fedq(frl.envs.paper_mdp())
+    assert fedq.headline == "error_server"
+    agents_first = {"own": ("agent", ""), "all": ("federation", ""), "more": ("federation", "")}
+    assert dataclasses.replace(fedq, headline=None, metrics=agents_first).headline == "all"
+
+
+def test_help_of_an_algorithm_has_what_fits_and_imports_no_simulator():
+    look = "import sys; from fedjax_rl import cli; cli.main(sys.argv[1:]); "
+    look += "assert not {'gymnax', 'brax'} & set(sys.modules)"
+    done = _python("-c", look, "run", "espc", "brax/anything", "--help")
+    assert done.returncode == 0, done.stderr
+    text = " ".join(done.stdout.split())
+    for word in (
+        "T, episodes of every agent. (default: 200)",
+        "--hidden INT ...",
+        "(default: 8 8)",
+        "--antithetic, --no-antithetic",
+        "--target-senders",
+        "--env.backend",
+    ):
+        assert word in text
+    assert "paper-mdp" not in text.partition("positional arguments")[2]
+    for word in ("--env.size", "--policy-", "--task"):
+        assert word not in text
+
+
+def test_types_of_options():
+    kinds = {s.name: s.kind for s in settings.settings(settings.algorithm("espc"))}
+    assert kinds["sigma"] is float
+    assert kinds["antithetic"] is bool
+    assert kinds["hidden"] == tuple[int, ...]
+    assert kinds["utility"] == str | None
+    assert "task" not in kinds
+    assert not {"mdp", "uplink", "policy", "weights", "server_optimizer", "gradient"} & {
+        s.name for s in settings.settings(settings.algorithm("fedq"))
+    }
+    of_lazy = {s.name: s.kind for s in settings.uplink_options("lazy")}
+    assert of_lazy == {"weight": float, "depth": int, "variance": float, "step": float | None}
+
+
+def test_switches_of_a_grid_need_no_value():
+    line = ["sweep", "fedq", "paper-mdp", "--uplink", "event-triggered"]
+    command = dataclasses.make_dataclass("sweep", options.of_command("sweep", line))
+    typed = [*line, "--uplink.reset", "--uplink.no-below", "--seeds", "1"]
+    done = options.spelled_out(typed, command)
+    assert done[5:] == ["--uplink.reset", "True", "--uplink.below", "False", "--seeds", "1"]
+
+
+def test_run_of_episodes(tmp_path, capsys):
+    out = tmp_path / "o"
+    line = "run es simple-grid --num-agents 4 --num-steps 5 --hidden 4 --antithetic --evaluate"
+    silence = ["--uplink", "event-triggered", "--uplink.threshold", "inf"]
+    assert cli.main([*line.split(), *silence, "--out", str(out)]) == 0
+    assert {p.name for p in out.iterdir()} == FILES
+    printed = capsys.readouterr().out
+    assert "es on simple-grid" in printed
+    assert "non_finite" not in printed
+    saved = results.read_config(out)
+    assert saved["properties"]["hidden"] == [4]
+    assert saved["uplink"]["threshold"] == "inf"
+    again = config.algorithm_of(saved)
+    assert again.config.hidden == (4,)
+    assert again.config.uplink.parameters["threshold"] == np.inf
+    result = frl.load(out)
+    assert result["frequency"].values.tolist() == [0.0] * 5
+    assert result["reward_of_model"].notnull().all()
+    figure = picture.picture(result, again, None)
+    assert len(figure.axes) == 3
+    assert len(picture.picture(result, again, ["frequency", "bytes"]).axes) == 1
+
+
+def test_an_interrupted_run_of_episodes_goes_on(tmp_path, capsys, monkeypatch):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    out = tmp_path / "o"
+    line = "run espc CartPole-v1 --num-agents 6 --target-senders 3 --num-steps 3"
+    with monkeypatch.context() as patch:
+        patch.setattr(sys.modules["fedjax_rl.sweep"], "execute_all", interrupted)
+        assert cli.main([*line.split(), "--metrics", "reward", "--out", str(out)]) == 130
+    assert cli.main(["resume", str(out)]) == 0
+    assert {p.name for p in out.iterdir()} == FILES
+    task = frl.envs.registry.make("CartPole-v1")
+    espc = settings.algorithm("espc").factory
+    again = frl.sweep(espc(task, target_senders=3), num_agents=6, num_steps=3)
+    np.testing.assert_array_equal(frl.load(out)["reward"], again["reward"])
+    assert "non_finite" in frl.load(out)
+    assert cli.main(["resume", str(out)]) == 0
+    assert "finished" in capsys.readouterr().out
+
+
+def test_sweep_over_uplinks(tmp_path, capsys):
+    out = tmp_path / "o"
+    line = "sweep fedq paper-mdp --num-agents 2 --num-steps 50 --sync-period 5 --uplink full top-k"
+    assert cli.main([*line.split(), "--uplink.k", "1", "3", "--out", str(out)]) == 0
+    result = frl.load(out)
+    known = [uplink.full(), uplink.top_k(1), uplink.top_k(3)]
+    assert result["uplink"].values.tolist() == [str(one) for one in known]
+    # 10 exchanges of 2 agents: 12 numbers, or k numbers and their places.
+    assert result["bytes_up"].values.tolist() == [10 * 2 * 4 * n for n in (12, 2, 6)]
+    again = config.lists_of(results.read_config(out))["uplink"]
+    assert [one.config for one in again] == [one.config for one in known]
+    assert "top-k" in capsys.readouterr().out
+    rows = json.loads((out / "summary.json").read_text())["rows"]
+    assert rows[1]["uplink"] == str(known[1])
+
+
+def test_run_with_an_uplink(tmp_path):
+    line = [*RUN, "--num-steps", "50", "--uplink", "top-k", "--uplink.k", "3"]
+    assert cli.main([*line, "--uplink.no-feedback", "--out", str(tmp_path / "o")]) == 0
+    saved = results.read_config(tmp_path / "o")
+    assert saved["uplink"] == {"name": "top-k", "k": 3, "feedback": False}
+    made = config.algorithm_of(saved).config.uplink
+    assert made.config == uplink.top_k(3, feedback=False).config
+    assert frl.load(tmp_path / "o")["bytes_up"] == 10 * 2 * 4 * 6
+
+
+def test_pictures_of_grids_of_episodes():
+    times = ("time", np.arange(3))
+    shape = (("num_agents", "window", "seed", "time"), np.ones((2, 2, 3, 3)))
+    result = xr.Dataset(
+        {"reward": shape, "frequency": shape, "size": shape},
+        {"time": times, "num_agents": [2, 4], "window": [1, 5]},
+    )
+    es = settings.algorithm("es")
+    figure = picture.picture(result, es, None)
+    assert len(figure.axes) == 3
+    texts = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert texts[:2] == ["N = 2, window = 1", "N = 2, window = 5"]
+    many = xr.concat([result.assign_coords(num_agents=[n, n + 1]) for n in (2, 6, 8)], "num_agents")
+    assert len(picture.picture(many, es, None).axes) == 1
+
+
+def test_episodes_without_a_finite_return_are_a_warning(tmp_path, capsys):
+    final = {"final": {"mean": 1.0, "low": None, "high": None}}
+    ledger = {"communications": 1, "bytes_up": 4}
+    summary = {
+        "algorithm": "es",
+        "environment": "brax/ant",
+        "rows": [{"metrics": {"reward": final, "non_finite": final}, "ledger": ledger}],
+        "diverged": [],
+        "non_finite": 7,
+        "seconds": {"compile": 1.0, "run": 1.0},
+    }
+    report.report(summary, tmp_path)
+    printed = capsys.readouterr()
+    assert "7 episodes had a return that is not finite; they counted as 0" in printed.err
+    assert "non_finite" not in printed.out
 
 
 def test_sweep_and_its_summary(tmp_path, capsys):

@@ -171,7 +171,7 @@ def test_simulation_against_drawing_every_coordinate():
         estimate = np.einsum("ei,eiq->eq", weight, noise[:, :, -1])[kept] / divisor[kept, None]
         direct = estimate[:, 0].mean() / estimate[:, 1:].std()
         found = analysis.signal_to_noise(
-            "espc", ratio, n, m, window, q, r, samples=episodes, denominator=denominator
+            "probabilistic", ratio, n, m, window, q, r, samples=episodes, denominator=denominator
         )
         assert found.value == pytest.approx(direct, abs=0.04)
         assert found.frequency == pytest.approx(sent.mean(), abs=0.01)
@@ -182,7 +182,7 @@ def test_signal_to_noise_of_the_published_setting():
     table = {0: (2.32, 2.46, 3.03), 2: (2.11, 2.11, 2.97), 20: (1.28, 1.16, 2.96)}
     for ratio, expected in table.items():
         for method, m, value in zip(
-            ("espc", "espc", "espc_baseline"), (15, 25, 25), expected, strict=True
+            ("probabilistic", "probabilistic", "probabilistic_baseline"), (15, 25, 25), expected, strict=True
         ):
             found = analysis.signal_to_noise(
                 method, ratio, num_senders=m, samples=2000, denominator="n"
@@ -190,7 +190,7 @@ def test_signal_to_noise_of_the_published_setting():
             assert found.value == pytest.approx(value, abs=0.15)
             assert found.standard_error < 0.05
     for ratio, value in {-2: -0.62, -5: -1.34, -20: -0.99}.items():
-        assert analysis.signal_to_noise("espc", ratio, samples=2000).value == pytest.approx(
+        assert analysis.signal_to_noise("probabilistic", ratio, samples=2000).value == pytest.approx(
             value, abs=0.15
         )
 
@@ -201,11 +201,11 @@ def test_signal_to_noise_refuses():
     with pytest.raises(ValueError, match="denominator must be one of"):
         analysis.signal_to_noise("raw", 1.0, denominator="m")
     with pytest.raises(ValueError, match="num_senders"):
-        analysis.signal_to_noise("espc", 1.0, num_senders=51)
+        analysis.signal_to_noise("probabilistic", 1.0, num_senders=51)
     with pytest.raises(ValueError, match="nobody sent"):
-        analysis.signal_to_noise("espc", 1.0, num_senders=1, window=1, samples=2)
+        analysis.signal_to_noise("probabilistic", 1.0, num_senders=1, window=1, samples=2)
     with pytest.raises(ValueError, match="closed form"):
-        analysis.ideal_signal_to_noise("espc", 1.0)
+        analysis.ideal_signal_to_noise("probabilistic", 1.0)
 
 
 # --- bands ----------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from fedjax_rl import analysis, envs
 from fedjax_rl.studies import STUDIES
 from fedjax_rl.studies import linear_speedup_data as data
 from fedjax_rl.studies import linear_speedup_targets as targets
+from fedjax_rl.studies.study import Meter
 
 ENTRIES = {
     *("id", "figure", "quantity", "published", "measured"),
@@ -48,7 +49,7 @@ def test_rollouts_follow_the_policy_and_the_kernel():
 
 @pytest.fixture(scope="module")
 def meter():
-    return data.Meter(None, {"some": 1})
+    return Meter(None, {"some": 1})
 
 
 @pytest.fixture(scope="module")

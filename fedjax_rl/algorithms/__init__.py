@@ -1,9 +1,80 @@
 """Published algorithms: a learner and its exchanges, one file each, by name."""
 
+from collections.abc import Callable
+from typing import NamedTuple
+
+from fedjax_rl.algorithms.davia import DAVIA, davia
+from fedjax_rl.algorithms.dql import DQL, EBCDQL, dql, ebcdql
+from fedjax_rl.algorithms.ef_td import EFTD, ef_td
 from fedjax_rl.algorithms.es import ES, ESPC, es, espc
 from fedjax_rl.algorithms.fedq import FedQ, fedq
+from fedjax_rl.algorithms.iw_es import IWES, iw_es
+from fedjax_rl.algorithms.novelty import (
+    AdaptiveNoveltySearch,
+    NoveltySearch,
+    ns_es,
+    nsr_es,
+    nsra_es,
+)
+from fedjax_rl.algorithms.reinforce import LAPG, Reinforce, lapg, reinforce
+
+
+class Entry(NamedTuple):
+    """An algorithm and where it runs.
+
+    Attributes:
+      make: from an environment and properties to an `Algorithm`.
+      environments: the kinds that it accepts, as `envs.registry.kind` names them: "mdp" (a
+        `TabularMDP`), "grid" (a `Task` with exact tables), "task" (a `Task` without).
+    """
+
+    make: Callable
+    environments: tuple[str, ...]
+
 
 # A new algorithm is one file and one line here.
-ALGORITHMS = {"fedq": fedq, "es": es, "espc": espc}
+ALGORITHMS: dict[str, Entry] = {
+    "fedq": Entry(fedq, ("mdp",)),
+    "es": Entry(es, ("grid", "task")),
+    "espc": Entry(espc, ("grid", "task")),
+    "iw-es": Entry(iw_es, ("grid", "task")),
+    "ns-es": Entry(ns_es, ("grid", "task")),
+    "nsr-es": Entry(nsr_es, ("grid", "task")),
+    "nsra-es": Entry(nsra_es, ("grid", "task")),
+    "dql": Entry(dql, ("grid",)),
+    "ebcdql": Entry(ebcdql, ("grid",)),
+    "davia": Entry(davia, ("grid",)),
+    "ef-td": Entry(ef_td, ("grid",)),
+    "reinforce": Entry(reinforce, ("grid", "task")),
+    "lapg": Entry(lapg, ("grid", "task")),
+}
 
-__all__ = ["ALGORITHMS", "ES", "ESPC", "FedQ", "es", "espc", "fedq"]
+__all__ = [
+    "ALGORITHMS",
+    "DAVIA",
+    "DQL",
+    "EBCDQL",
+    "EFTD",
+    "ES",
+    "ESPC",
+    "IWES",
+    "LAPG",
+    "AdaptiveNoveltySearch",
+    "Entry",
+    "FedQ",
+    "NoveltySearch",
+    "Reinforce",
+    "davia",
+    "dql",
+    "ebcdql",
+    "ef_td",
+    "es",
+    "espc",
+    "fedq",
+    "iw_es",
+    "lapg",
+    "ns_es",
+    "nsr_es",
+    "nsra_es",
+    "reinforce",
+]

@@ -13,6 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from fedjax_rl import streams
 from fedjax_rl.envs.task import Task
 from fedjax_rl.federation import uplink as uplinks
 from fedjax_rl.federation.algorithm import Algorithm, describe_config
@@ -32,7 +33,7 @@ METRICS = {
 }
 
 # Streams folded into an agent's key; the engine's own uplink has 1.
-MODEL_STREAM, NOISE_STREAM, RESET_STREAM, EPISODE_STREAM = 2, 3, 4, 5
+MODEL_STREAM, NOISE_STREAM, RESET_STREAM, EPISODE_STREAM, LEARNER_STREAM = 2, 3, 4, 5, 6
 
 
 @jax.tree_util.register_dataclass
@@ -72,6 +73,12 @@ def keys_of(keys, stream: int, time=None):
     """One stream of every agent, [A]; at a time, if given."""
     own = jax.vmap(lambda key: jax.random.fold_in(key, stream))(keys)
     return own if time is None else jax.vmap(jax.random.fold_in, in_axes=(0, None))(own, time)
+
+
+def first_key(population, keys):
+    """The key of every federation's first member, for what its learner draws: [A] -> [F]."""
+    data = population.first(jax.random.key_data(keys))
+    return jax.random.wrap_key_data(data, impl=streams.IMPLEMENTATION)
 
 
 def episode_keys(state: State) -> tuple:

@@ -23,11 +23,14 @@ import optax
 from fedjax_rl.algorithms import episodic
 from fedjax_rl.algorithms.episodic import Experience
 from fedjax_rl.algorithms.properties import (
+    COUNT,
     FINITE,
     NOT_NEGATIVE,
     POSITIVE,
     PROBABILITY,
     check_ranges,
+    check_value,
+    is_concrete,
     per_federation,
 )
 from fedjax_rl.envs.task import Discrete, Task
@@ -54,8 +57,8 @@ BASELINE_WINDOW = 5
 
 
 @dataclasses.dataclass(frozen=True)
-class ES:
-    """Properties of evolution strategies.
+class Strategy:
+    """Properties of everything whose learner draws the agents' perturbations again.
 
     Attributes:
       task: of every agent.
@@ -65,13 +68,8 @@ class ES:
       momentum: of the optimiser "momentum", in [0, 1].
       l2: weight decay, at least 0.
       l2_mode: "coupled" (part of the gradient) or "decoupled" (beside the optimiser).
-      shaping: what is done to the returns that were received: "raw", "center" (minus their mean),
-        "zscore" or "rank" (centred ranks, ties averaged).
       denominator: the mean is over what was "received", or over all "n" agents.
-      baseline: "none", or "own_window": an agent subtracts the mean of its last 5 returns, the
-        present one excluded, and sends the difference; there is no message in episode 0.
       antithetic: whether agents 2i and 2i + 1 have opposite perturbations.
-      weights: "return", or "equal": whatever was received counts 1 (a control experiment).
       hidden: units in each hidden layer.
       activation: of the hidden units, "tanh" or "relu".
       initializer: "normal" (weights N(0, 1 / inputs), biases 0) or "uniform" (all parameters
@@ -80,7 +78,6 @@ class ES:
         actions are tanh of the outputs.
       return_offset: added to every return before anything is done with it.
       uplink: who sends, see `federation.uplink`; everybody by default.
-      evaluate: whether to run an episode of the unperturbed policy, too (`reward_of_model`).
       loop: of the episodes, "compact", "while" or "scan".
       word_bytes: bytes of a number on the wire, 2, 4 or 8.
       header_bytes: bytes of every message besides.
@@ -93,21 +90,36 @@ class ES:
     momentum: Any = 0.9
     l2: Any = 0.05
     l2_mode: str = "coupled"
-    shaping: str = "raw"
     denominator: str = "received"
-    baseline: str = "none"
     antithetic: bool = False
-    weights: str = "return"
     hidden: tuple[int, ...] = (8, 8)
     activation: str = "tanh"
     initializer: str = "normal"
     policy: str = "sample"
     return_offset: Any = 0.0
     uplink: uplinks.Uplink | None = None
-    evaluate: bool = False
     loop: str = "compact"
     word_bytes: int = 4
     header_bytes: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class ES(Strategy):
+    """Properties of evolution strategies; see also `Strategy`.
+
+    Attributes:
+      shaping: what is done to the returns that were received: "raw", "center" (minus their mean),
+        "zscore" or "rank" (centred ranks, ties averaged).
+      baseline: "none", or "own_window": an agent subtracts the mean of its last 5 returns, the
+        present one excluded, and sends the difference; there is no message in episode 0.
+      weights: "return", or "equal": whatever was received counts 1 (a control experiment).
+      evaluate: whether to run an episode of the unperturbed policy, too (`reward_of_model`).
+    """
+
+    shaping: str = "raw"
+    baseline: str = "none"
+    weights: str = "return"
+    evaluate: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,7 +138,9 @@ class ESPC(ES):
     target_senders: Any = None
     window: Any = 5
     utility: str | None = None
-    utility_model: str = "gaussian"
+    utility_model: Any = "gaussian"
+    # Said by the properties above.
+    uplink: uplinks.Uplink | None = dataclasses.field(default=None, metadata={"cli": False})
 
 
 def es(task: Task, **values) -> Algorithm:
@@ -164,13 +178,34 @@ def _build(name, kind, factory, task, values) -> Algorithm:
 
 def check(config: ES) -> None:
     """Raises ValueError for a property that is not allowed."""
+    check_strategy(config)
+    for name, options in (("shaping", SHAPINGS), ("baseline", BASELINES), ("weights", WEIGHTS)):
+        episodic.check_word(name, getattr(config, name), options)
+    if isinstance(config, ESPC):
+        if config.utility is not None:
+            episodic.check_word("utility", config.utility, UTILITIES)
+        if config.uplink is not None:
+            raise ValueError(
+                f"uplink is {config.uplink} for espc; allowed: none, espc is es with the uplink "
+                "probabilistic"
+            )
+        check_value(
+            "target_senders",
+            0 if config.target_senders is None else config.target_senders,
+            lambda x: (x >= 0) & (x == np.floor(x)),
+            "a whole number from 0 to the number of agents",
+        )
+        check_value("window", config.window, *COUNT)
+        if not callable(config.utility_model):
+            episodic.check_word("utility_model", config.utility_model, uplinks.UTILITY_MODELS)
+
+
+def check_strategy(config: Strategy) -> None:
+    """Raises ValueError for a property of `Strategy` that is not allowed."""
     words = {
         "optimizer": OPTIMIZERS,
         "l2_mode": L2_MODES,
-        "shaping": SHAPINGS,
         "denominator": DENOMINATORS,
-        "baseline": BASELINES,
-        "weights": WEIGHTS,
         "policy": policies.CHOICES,
         "loop": episodes.LOOPS,
     }
@@ -184,22 +219,13 @@ def check(config: ES) -> None:
         "return_offset": FINITE,
     }
     check_ranges(config, ranges)
+    check_value("hidden", config.hidden, *COUNT)
     network_of(config)
     if config.initializer not in ("normal", "uniform"):
         raise ValueError(f"initializer is {config.initializer}; allowed: normal, uniform")
-    if isinstance(config, ESPC):
-        if config.utility is not None:
-            episodic.check_word("utility", config.utility, UTILITIES)
-        if config.uplink is not None:
-            raise ValueError(
-                f"uplink is {config.uplink} for espc; allowed: none, espc is es with the uplink "
-                "probabilistic"
-            )
-        uplinks.probabilistic(config.target_senders or 0, config.window)
-        episodic.check_word("utility_model", config.utility_model, uplinks.UTILITY_MODELS)
 
 
-def network_of(config: ES) -> MLP:
+def network_of(config: Strategy) -> MLP:
     """The policy's network."""
     action = config.task.action
     outputs = action.num if isinstance(action, Discrete) else action.size
@@ -212,6 +238,11 @@ def uplink_of(config: ES, num_agents: int | None = None) -> uplinks.Uplink:
     if not isinstance(config, ESPC):
         return episodic.uplink_of(config)
     target = config.target_senders
+    if num_agents is not None and is_concrete(target) and (target or 0) > num_agents:
+        raise ValueError(
+            f"target_senders is {target} with num_agents {num_agents}; allowed: a whole number "
+            "from 0 to num_agents"
+        )
     if target is None:
         target = 0 if num_agents is None else num_agents // 2
     return uplinks.probabilistic(target, config.window, None, config.utility_model)
@@ -236,20 +267,35 @@ _NUMBERS = ("sigma", "learning_rate", "momentum", "l2", "return_offset")
 
 def parameters(config: ES, num_agents: int) -> Params:
     """What is traced, for one federation."""
-    federation = per_federation(config, _NUMBERS, num_agents)
-    federation |= {n: np.int32(o.index(getattr(config, n))) for n, o in _CODES.items()}
+    federation = traced(config, num_agents)
     federation["utility"] = np.int32(UTILITIES.index(utility_of(config)))
     # A message is one number, the return.
     federation |= episodic.uplink_parameters(uplink_of(config, num_agents), num_agents, 1)
+    return Params({}, federation, {})
+
+
+def traced(config: Strategy, num_agents: int) -> dict:
+    """The numbers of a strategy, and the words that it has, as scalars.
+
+    Raises:
+      ValueError: antithetic perturbations of an odd number of agents.
+    """
     if config.antithetic and num_agents % 2:
         raise ValueError(
             f"num_agents is {num_agents} with antithetic perturbations; allowed: even numbers"
         )
-    return Params({}, federation, {})
+    words = {n: options for n, options in _CODES.items() if hasattr(config, n)}
+    codes = {n: np.int32(options.index(getattr(config, n))) for n, options in words.items()}
+    return per_federation(config, _NUMBERS, num_agents) | codes
 
 
 def static(config: ES):
     """Equal for configurations that one compilation serves."""
+    return (*static_strategy(config), uplink_of(config).static, config.evaluate)
+
+
+def static_strategy(config: Strategy) -> tuple:
+    """What shapes the program of a strategy, but for its uplink."""
     return (
         config.task,
         config.optimizer,
@@ -257,9 +303,7 @@ def static(config: ES):
         network_of(config),
         config.initializer,
         config.policy,
-        config.evaluate,
         config.loop,
-        uplink_of(config).static,
         episodic.wire_of(config),
     )
 
@@ -355,8 +399,7 @@ def shaped(population, values, counts, params: Params):
     variance = population.spread(population.sum(centred**2)) / size
     deviation = jnp.sqrt(variance)
     scored = jnp.where(deviation > 0, centred / jnp.where(deviation > 0, deviation, 1), 0.0)
-    ranks = population.mid_rank(values, counts) / jnp.maximum(size - 1, 1) - 0.5
-    ranks = jnp.where(counts & (size > 1), ranks, jnp.zeros_like(values))
+    ranks = centred_ranks(population, values, counts)
     shaping = population.spread(params.federation["shaping"])
     kinds = [values, centred, scored, ranks]
     out = jnp.select([shaping == n for n in range(len(kinds))], kinds)
@@ -364,13 +407,34 @@ def shaped(population, values, counts, params: Params):
     return jnp.where(equal, counts.astype(values.dtype), out), received
 
 
+def centred_ranks(population, values, counts):
+    """Ranks in [-1/2, 1/2] among what was received, ties averaged; 0 for who is alone.
+
+    Args:
+      population: who belongs to whom.
+      values: [A].
+      counts: bool [A], which of them were received.
+
+    Returns:
+      [A], zero where nothing was received.
+    """
+    size = population.spread(jnp.maximum(population.sum(counts.astype(values.dtype)), 1))
+    ranks = population.mid_rank(values, counts) / jnp.maximum(size - 1, 1) - 0.5
+    return jnp.where(counts & (size > 1), ranks, jnp.zeros_like(values))
+
+
 def aggregate(population, sample: Sample, sent, weight, context) -> Total:
     """The weighted mean of the perturbations, [F, q]; the gradient times sigma."""
     del weight
     counts = sample.valid if sent is None else sample.valid & sent
     values, received = shaped(population, sample.value, counts, context.params)
-    total = population.sum(values[:, None] * sample.noise)
-    every = context.params.federation["denominator"] == DENOMINATORS.index("n")
+    return direction(population, values, sample.noise, received, context.params)
+
+
+def direction(population, values, noise, received, params: Params) -> Total:
+    """The mean of the perturbations [A, q] weighted by values [A]; received [F] of them count."""
+    total = population.sum(values[:, None] * noise)
+    every = params.federation["denominator"] == DENOMINATORS.index("n")
     number = jnp.where(every, jnp.asarray(population.sizes, values.dtype), received)
     return Total(total / jnp.maximum(number, 1)[:, None], received > 0)
 
@@ -406,7 +470,7 @@ def server_of(config) -> ServerStep:
     return ServerStep(init, step)
 
 
-def perturbations(config: ES, network: MLP, population, state):
+def perturbations(config: Strategy, network: MLP, population, state):
     """The perturbation of every agent in this round, [A, q]."""
     keys = state.keys
     if config.antithetic:
@@ -421,7 +485,7 @@ def perturbations(config: ES, network: MLP, population, state):
     return noise
 
 
-def behaviour_of(config: ES, network: MLP) -> Callable:
+def behaviour_of(config: Strategy, network: MLP) -> Callable:
     """`(parameters, observation, word) -> action`, for `episodes`."""
     discrete = isinstance(config.task.action, Discrete)
 
@@ -436,7 +500,9 @@ def behaviour_of(config: ES, network: MLP) -> Callable:
     return act
 
 
-def run_episodes(config: ES, network: MLP, keys, parameters, kind, **options) -> episodes.Episode:
+def run_episodes(
+    config: Strategy, network: MLP, keys, parameters, kind, **options
+) -> episodes.Episode:
     """One episode of every policy with parameters [A, q]; options as for `episodes`."""
     act = behaviour_of(config, network)
     if not network.unrolled:
@@ -452,14 +518,23 @@ def run_episodes(config: ES, network: MLP, keys, parameters, kind, **options) ->
     )
 
 
-def functions(config: ES) -> Functions:
-    """The algorithm as pure functions of a population."""
+def functions(
+    config: ES, aggregate: Callable = aggregate, server: ServerStep | None = None
+) -> Functions:
+    """The algorithm as pure functions of a population.
+
+    Args:
+      config: the properties.
+      aggregate: of the exchange.
+      server: of the exchange, a step uphill by default.
+    """
     network = network_of(config)
     link = Exchange(
         message=message,
         uplink=uplink_of(config),
         aggregate=aggregate,
-        server=server_of(config),
+        server=server_of(config) if server is None else server,
+        broadcast=lambda model: model.parameters,
         content=CONTENT,
         wire=episodic.wire_of(config),
         star=True,
@@ -486,8 +561,7 @@ def functions(config: ES) -> Functions:
         )
         state = dataclasses.replace(state, agents=agents)
         if config.evaluate:
-            first = tuple(population.first(jax.random.key_data(key)) for key in keys)
-            first = tuple(jax.random.wrap_key_data(k, impl="threefry2x32") for k in first)
+            first = tuple(episodic.first_key(population, key) for key in keys)
             now = run_episodes(config, network, first, centre, kind)
             state = dataclasses.replace(state, server=state.server._replace(value=now.value))
         return state, episode.steps.astype(jnp.uint32)
@@ -495,9 +569,7 @@ def functions(config: ES) -> Functions:
     drive = rounds(work, link)
 
     def init(population, params, keys):
-        first = jax.random.wrap_key_data(
-            population.first(jax.random.key_data(keys)), impl="threefry2x32"
-        )
+        first = episodic.first_key(population, keys)
         model = jax.vmap(
             lambda key: network.init(
                 jax.random.fold_in(key, episodic.MODEL_STREAM), config.initializer

@@ -101,19 +101,19 @@ class FedQ:
     behaviour: str = "softmax"
     epsilon: Any = 0.0
     beta: Any = 1.0
-    policy: Any = None
+    policy: Any = dataclasses.field(default=None, metadata={"cli": False})
     discount: Any = None
     initial_q: Any = 0.0
     visit_exponent: Any = None
     reward_noise: Any = None
     aggregation: str = "mean"
-    weights: Any = None
+    weights: Any = dataclasses.field(default=None, metadata={"cli": False})
     mixing: Any = None
     participation: Any = None
     uplink: uplinks.Uplink | None = None
-    server_optimizer: Any = None
+    server_optimizer: Any = dataclasses.field(default=None, metadata={"cli": False})
     generator: str = "threefry"
-    gradient: str | None = None
+    gradient: str | None = dataclasses.field(default=None, metadata={"cli": False})
 
 
 def fedq(mdp: TabularMDP, **values) -> Algorithm:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import optimize, special, stats
 
-METHODS = ("raw", "center", "top", "espc", "espc_baseline")
+METHODS = ("raw", "center", "top", "probabilistic", "probabilistic_baseline")
 LAWS = ("normal", "exponential")
 DENOMINATORS = ("received", "n")
 MAX_ELEMENTS = 4_000_000  # numbers drawn at a time; a few arrays of 32 MB
@@ -348,9 +348,9 @@ def signal_to_noise(
     - raw: every agent, w = F.
     - center: every agent, w = F minus the mean over agents.
     - top: the m agents of largest U = F |epsilon|, w = F; nobody can do this without talking.
-    - espc: agent i sends with `communication_probability` of its score in its own full window of
+    - probabilistic: agent i sends with `communication_probability` of its score in its own full window of
       utilities U; w = F.
-    - espc_baseline: the same with the advantage A = F - mean of the agent's `window` returns
+    - probabilistic_baseline: the same with the advantage A = F - mean of the agent's `window` returns
       before, U = abs(A) |epsilon|, w = A.
 
     The directions across u are never drawn: weights depend on them through their norm alone, so
@@ -391,7 +391,7 @@ def signal_to_noise(
     if method == "center" and num_agents < 2:
         raise ValueError("centred returns of one agent are zero")
     rng = np.random.default_rng(seed)
-    past = {"espc": window - 1, "espc_baseline": 2 * window - 1}.get(method, 0)
+    past = {"probabilistic": window - 1, "probabilistic_baseline": 2 * window - 1}.get(method, 0)
     signals, noises, sent = [], [], 0.0
     for size in _batches(samples, num_agents * (past + 1)):
         shape = (size, num_agents, past + 1)  # the last episode is now
@@ -431,7 +431,7 @@ def _selected(method, returns, norm, num_agents, num_senders, window, rng):
         utility = now * norm[..., -1]
         last = np.partition(utility, num_agents - num_senders, axis=1)
         return now, utility >= last[:, num_agents - num_senders, None]
-    if method == "espc":
+    if method == "probabilistic":
         weight, utility = now, returns * norm
     else:
         total = np.cumsum(np.concatenate([np.zeros((*now.shape, 1)), returns], axis=-1), axis=-1)

@@ -24,6 +24,7 @@ def main(argv: list[str] | None = None) -> int:
     argv = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in argv or bool(os.environ.get("FEDJAX_RL_DEBUG"))
     argv = [a for a in argv if a != "--debug"] or ["--help"]
+    arguments = None
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # a terminal without the symbols shows others
             stream.reconfigure(errors="replace")
@@ -33,7 +34,10 @@ def main(argv: list[str] | None = None) -> int:
             warnings.simplefilter("ignore")
             warnings.filterwarnings("always", module=r"fedjax_rl(\.|$)")
             warnings.showwarning = lambda message, *_: say(f"warning: {message}")
-            return _dispatch(argv)
+            if argv[0] == "--version":
+                return _version()
+            code, arguments = parse.read(argv)
+            return code if arguments is None else _COMMANDS[argv[0]](arguments)
     except Stopped as stopped:
         if stopped.args[0] is None:
             say("stopped; nothing was written")
@@ -52,7 +56,7 @@ def main(argv: list[str] | None = None) -> int:
         text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         if isinstance(error, OSError) and error.filename and str(error.filename) not in text:
             text = f"{error.filename}: {text}"
-        say(f"error: {_flagged(text)}")
+        say(f"error: {_flagged(text, arguments)}")
         return 2
     except Exception as error:
         if debug:
@@ -65,31 +69,34 @@ def main(argv: list[str] | None = None) -> int:
         return 1
 
 
-def _flagged(text: str) -> str:
+# Arguments without a flag.
+_POSITIONAL = ("algorithm", "environment", "directory", "study", "shell")
+
+
+def _flagged(text: str, arguments) -> str:
     """One line, with the argument that it starts with as it is typed."""
     text = " ".join(text.split())
-    match = re.match(r"(env\.)?([a-z]+(?:_[a-z]+)*)(?= (?:is|has)\b)", text)
-    if match is None or match[2] in ("cells", "mdp"):
+    match = re.match(r"((?:env|uplink)\.)?([a-z0-9]+(?:_[a-z0-9]+)*)(?= (?:is|has)\b)", text)
+    known = () if arguments is None else vars(arguments).keys() - {*_POSITIONAL}
+    if match is None or (not match[1] and match[2] not in known):
         return text
     return f"--{match[0].replace('_', '-')}{text[match.end() :]}"
 
 
-def _dispatch(argv: list[str]) -> int:
-    if argv[0] == "--version":
-        try:
-            print(PROGRAM, importlib.metadata.version("fedjax_rl"))
-        except importlib.metadata.PackageNotFoundError:
-            print(PROGRAM, "from source, not installed")
-        return 0
-    code, arguments = parse.read(argv)
-    if arguments is None:
-        return code
-    return {
-        "list": doctor.overview,
-        "run": work.run,
-        "sweep": work.run,
-        "reproduce": study.reproduce,
-        "resume": work.resume,
-        "doctor": doctor.doctor,
-        "completion": doctor.completion,
-    }[argv[0]](arguments)
+def _version() -> int:
+    try:
+        print(PROGRAM, importlib.metadata.version("fedjax_rl"))
+    except importlib.metadata.PackageNotFoundError:
+        print(PROGRAM, "from source, not installed")
+    return 0
+
+
+_COMMANDS = {
+    "list": doctor.overview,
+    "run": work.run,
+    "sweep": work.run,
+    "reproduce": study.reproduce,
+    "resume": work.resume,
+    "doctor": doctor.doctor,
+    "completion": doctor.completion,
+}

@@ -10,8 +10,10 @@ import re
 import sys
 
 from fedjax_rl.cli import parse
-from fedjax_rl.cli.options import SCALES, algorithm_of, config_of
+from fedjax_rl.cli.config import algorithm_of, config_of, lists_of, uplink_errors
+from fedjax_rl.cli.options import PACKAGES, SCALES
 from fedjax_rl.cli.process import prepare
+from fedjax_rl.cli.settings import fitting, uplink_options
 from fedjax_rl.cli.study import studies
 
 _PACKAGES = {
@@ -39,21 +41,26 @@ _PACKAGES = {
 def overview(_) -> int:
     """The command `list`."""
     from fedjax_rl.algorithms import ALGORITHMS
-    from fedjax_rl.envs.registry import ENVIRONMENTS, options
+    from fedjax_rl.envs.registry import ALIASES, ENVIRONMENTS, options
+    from fedjax_rl.federation.uplink import UPLINKS
 
     print("Algorithms")
-    for name, factory in ALGORITHMS.items():
-        text = (sys.modules[factory.__module__].__doc__ or factory.__doc__ or "").strip()
-        print(f"  {name}  {text.splitlines()[0]}")
+    for name, entry in ALGORITHMS.items():
+        print(f"  {name}  {_first(entry.make)}")
+        print(f"    runs on: {', '.join(fitting(name))}")
+        text = sys.modules[entry.make.__module__].__doc__ or ""
         for paper in re.findall(r"^\* ((?:.|\n(?!\* ))*)", text, re.MULTILINE):
             print(f"    - {' '.join(paper.replace('*', '').split())}")
     print("\nEnvironments")
     for name, factory in ENVIRONMENTS.items():
-        print(f"  {name}  {(factory.__doc__ or '').strip().splitlines()[0]}")
-        if options(name):
-            print(
-                f"    options: {', '.join(f'--env.{o}'.replace('_', '-') for o in options(name))}"
-            )
+        print(f"  {name}  {_first(factory)}")
+        _flags("env", options(name))
+    print(f"  {', '.join(f'{p}/NAME' for p in PACKAGES)}  Any other environment of these packages.")
+    print(f"  also called {', '.join(f'{alias} ({name})' for alias, name in ALIASES.items())}")
+    print("\nUplinks")
+    for name, factory in UPLINKS.items():
+        print(f"  {name}  {_first(factory)}")
+        _flags("uplink", [option.name for option in uplink_options(name)])
     print("\nStudies")
     for name, study in studies().items():
         print(f"  {name}  {study.paper}")
@@ -63,11 +70,22 @@ def overview(_) -> int:
     return 0
 
 
+def _first(factory) -> str:
+    """The first line of a docstring, without the pointer to another."""
+    line = (factory.__doc__ or "").strip().partition("\n")[0]
+    return line if "; see" not in line else f"{line.partition('; see')[0]}."
+
+
+def _flags(prefix: str, names) -> None:
+    if names:
+        print(f"    options: {', '.join(f'--{prefix}.{n}'.replace('_', '-') for n in names)}")
+
+
 def doctor(arguments) -> int:
     """The command `doctor`."""
     config = config_of(arguments)
-    algorithm = algorithm_of(config)
     prepare(arguments.devices)
+    algorithm = algorithm_of(config)
 
     import jax
 
@@ -96,7 +114,8 @@ def doctor(arguments) -> int:
         print(f"  up to {cores} populations at a time, one thread each")
     else:
         print(f"  one population at a time, over {arguments.devices} device(s)")
-    _memory(config, algorithm)
+    with uplink_errors(config):
+        _memory(config, algorithm)
     return 0
 
 
@@ -112,7 +131,7 @@ def _memory(config: dict, algorithm) -> None:
     from fedjax_rl.federation.population import population
 
     rate = config["learning_rate_per_agent"]
-    lists = {n: v if isinstance(v, list) else [v] for n, v in config["properties"].items()}
+    lists = lists_of(config)
     counts = config["num_agents"] if isinstance(config["num_agents"], list) else None
     counts = [config["num_agents"]] if counts is None else counts
     seeds = len(config["seeds"]) if isinstance(config["seeds"], list) else 1

@@ -1,17 +1,32 @@
-"""What can be set: from algorithms and environments to options, and from these to plain values."""
+"""The options of every command, as fields of dataclasses."""
 
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import re
-from typing import Annotated, Any, Literal
+import types
+import typing
+from collections.abc import Sequence
+from typing import Annotated, Literal
 
-from fedjax_rl.cli.report import unit
+from fedjax_rl.cli.settings import (
+    algorithm,
+    factory_of,
+    fitting,
+    parameters,
+    parts,
+    settings,
+    takes_uplinks,
+    uplink_options,
+)
 
 SCALES = ("smoke", "quick", "paper")
 SHELLS = ("bash", "zsh", "fish")
-# Properties whose values are arrays or Python objects; everything else is a number or a word.
-_PYTHON_ONLY = ("mdp", "env", "policy", "weights", "server_optimizer", "gradient", "uplink")
+# Packages with environments beyond those that have a name of ours.
+PACKAGES = ("gymnax", "brax")
+# Units of time that a run has by default.
+_DURATIONS = {"step": 100_000, "episode": 200}
 
 
 def of_command(command: str, argv: list[str]) -> list[tuple]:
@@ -44,46 +59,49 @@ def of_command(command: str, argv: list[str]) -> list[tuple]:
 
 def _of_simulation(command: str, argv: list[str]) -> list[tuple]:
     """The fields of `run`, `sweep` and `doctor`."""
+    from fedjax_rl.algorithms import ALGORITHMS
     from fedjax_rl.envs.registry import ENVIRONMENTS
 
-    known = algorithms()
-    chosen = next((a for a in argv[1:] if a in known), next(iter(known)))
-    place = next((a for a in argv[1:] if a in ENVIRONMENTS), None)
-    algorithm, several = known[chosen], command != "run"
+    named = next((a for a in argv[1:] if a in ALGORITHMS), None)
+    chosen = named or next(iter(ALGORITHMS))
+    place = next((a for a in argv[1:] if _is_environment(a)), None)
+    places = list(ENVIRONMENTS) if named is None else fitting(chosen)
+    one, several = algorithm(chosen), command != "run"
     default = (dataclasses.MISSING, dataclasses.MISSING)
     if command == "doctor":
-        default = (chosen, place or next(iter(ENVIRONMENTS)))
-    time = f"{unit(algorithm)}s"
+        default = (chosen, place or fitting(chosen)[0])
+    time = f"{one.unit}s"
     steps = f"T, {'environment ' if time == 'steps' else ''}{time} of every agent."
+    others = [f"{p}/NAME" for p in PACKAGES if any(n.startswith(f"{p}/") for n in places)]
+    allowed = f"One of {', '.join([*places, *others])}."
     fields = [
-        _positional("algorithm", f"One of {', '.join(known)}.", default[0]),
-        _positional("environment", f"One of {', '.join(ENVIRONMENTS)}.", default[1]),
+        _positional("algorithm", f"One of {', '.join(ALGORITHMS)}.", default[0]),
+        _positional("environment", allowed, default[1]),
         _values(several, "num_agents", int, 4, "N, agents of the federation."),
-        _option("num_steps", int, 100_000, steps),
+        _option("num_steps", int, _DURATIONS[one.unit], steps),
         _values(several, "seeds" if several else "seed", int, 0, "Of the agents' random numbers."),
-        *_of_algorithm(algorithm, several),
+        *_of_algorithm(one, several),
     ]
     every = f"{time.capitalize()} between records; about 100 records by default."
-    fields.append(_option("record_every", int | None, None, every, "INT"))
+    fields.append(_option("record_every", int | None, None, every))
     if command != "doctor":
-        text = f"What to record: {', '.join(algorithm.metrics)}. By default those per federation."
+        text = f"What to record: {', '.join(one.metrics)}. By default those per federation."
         fields += [_option("metrics", tuple[str, ...] | None, None, text, "NAME ..."), _out()]
-    return [*fields, _devices(), *_of_environments([place] if place else list(ENVIRONMENTS))]
+    fields += [_devices(), *_of_environments([place] if place else places)]
+    return fields + (_of_uplinks(_uplinks_in(argv), several) if takes_uplinks(one) else [])
 
 
-def _of_algorithm(algorithm, several: bool) -> list[tuple]:
+def _of_algorithm(one, several: bool) -> list[tuple]:
     """A field per property that a word or a number can set; texts are its docstring's."""
-    own, fields = algorithm.config, []
-    texts = _attributes(type(own).__doc__)
-    for name in algorithm.properties:
-        value = getattr(own, name)
-        if name not in _PYTHON_ONLY:
-            kind = float | None if value is None else type(value)
-            text = re.sub(r"`(\w+)`", lambda m: m[1].replace("_", "-"), texts.get(name, ""))
-            fields.append(_values(several, name, kind, value, text))
-    if several and "learning_rate" in algorithm.properties:
+    fields = []
+    for own in settings(one):
+        text = own.text
+        if several and own.is_tuple:
+            text = f"{text} One value for the whole grid."
+        fields.append(_values(several and not own.is_tuple, *own[:3], text))
+    if several and "learning_rate" in one.properties:
         text = "Instead of learning-rate: this value times num-agents."
-        fields.append(_option("learning_rate_per_agent", float | None, None, text, "FLOAT"))
+        fields.append(_option("learning_rate_per_agent", float | None, None, text))
     return fields
 
 
@@ -91,31 +109,77 @@ def _of_environments(names: list[str]) -> list[tuple]:
     """One field `env` with the options of these environments, if they have any."""
     from fedjax_rl.envs.registry import options
 
-    choices = {o: v for name in names for o, v in options(name).items()}
-    if not choices:
+    known: dict = {}
+    for name in names:
+        for option in parameters(factory_of(name)):
+            if option.kind is not None:
+                known.setdefault(option.name, []).append(option)
+    fields = []
+    for each in known.values():
+        first = each[0]
+        if any(option.default != first.default for option in each):
+            first = first._replace(kind=first.kind | None, default=None, text="")
+        fields.append(_option(*first[:3], first.text or "Of the environment."))
+    if not fields:
         return []
-    env = dataclasses.make_dataclass(
-        "Env", [_option(o, type(v), v, "Of the environment.") for o, v in choices.items()]
-    )
+    env = dataclasses.make_dataclass("Env", fields)
     env.__doc__ = f"Options of {', '.join(name for name in names if options(name))}."
     return [("env", env, dataclasses.field(default_factory=env))]
+
+
+def _of_uplinks(names: Sequence[str], several: bool) -> list[tuple]:
+    """The field `uplink`, and the options of these uplinks, or of all, under the same name."""
+    import tyro
+
+    from fedjax_rl.federation.uplink import UPLINKS
+
+    text = f"What of a message crosses the wire: {', '.join(UPLINKS)}. All of it by default."
+    kind, metavar = (tuple[str, ...], "NAME ...") if several else (str, "NAME")
+    fields = [_option("uplink", kind | None, None, text, metavar)]
+    known: dict = {}
+    for name in names or UPLINKS:
+        for option in uplink_options(name):
+            known.setdefault(option.name, (option, []))[1].append(name)
+    if not known:
+        return fields
+    inner = []
+    for option, users in known.values():
+        text = f"Of {', '.join(users)}: {option.text}"
+        inner.append(_values(several, *option[:3], text))
+    own = dataclasses.make_dataclass("UplinkOptions", inner)
+    own.__doc__ = f"Options of {', '.join(n for n in names or UPLINKS if uplink_options(n))}."
+    kind = Annotated[own, tyro.conf.arg(name="uplink")]
+    return [*fields, ("uplink_options", kind, dataclasses.field(default_factory=own))]
 
 
 def _option(name, kind, default, text, metavar=None) -> tuple:
     import tyro
 
     text = text.replace("%", "%%")
-    metavar = "FLOAT" if metavar is None and kind == float | None else metavar
-    kind = Annotated[kind, tyro.conf.arg(help=text, metavar=metavar)]
-    return name, kind, dataclasses.field(default=default)
+    arg = tyro.conf.arg(help=text, metavar=metavar or _metavar(kind))
+    return name, Annotated[kind, arg], dataclasses.field(default=default)
 
 
 def _values(several: bool, name, kind, default, text) -> tuple:
     """An option of one value or of several."""
     if not several:
         return _option(name, kind, default, text)
-    metavar = {int: "INT ...", str: "STR ..."}.get(kind, "FLOAT ...")
-    return _option(name, tuple[kind, ...], (default,), text, metavar)
+    return _option(name, tuple[kind, ...], (default,), text)
+
+
+def _metavar(kind) -> str | None:
+    """What stands for a value in the help, or None where the parser knows better."""
+    words = {int: "INT", float: "FLOAT", str: "STR"}
+    each = [part for part in parts(kind) if part is not types.NoneType]
+    if each == [int, float]:
+        return "NUMBER"
+    if len(each) != 1:
+        return None
+    if typing.get_origin(each[0]) is tuple:
+        inner = typing.get_args(each[0])[0]
+        inner = "True|False" if inner is bool else _metavar(inner)
+        return inner and f"{inner} ..."
+    return words.get(each[0])
 
 
 def _positional(name, text, default=dataclasses.MISSING) -> tuple:
@@ -134,93 +198,45 @@ def _devices() -> tuple:
     return _option("devices", int, 1, "Devices to spread the agents over.")
 
 
-def algorithms() -> dict[str, Any]:
-    """Every algorithm with its defaults, by name."""
-    from fedjax_rl.algorithms import ALGORITHMS
-    from fedjax_rl.envs.registry import ENVIRONMENTS, make
+def spelled_out(argv: list[str], command: type) -> list[str]:
+    """The line with a value behind every switch that a grid may give several values.
 
-    environment = make(next(iter(ENVIRONMENTS)))
-    return {name: factory(environment) for name, factory in ALGORITHMS.items()}
-
-
-def _attributes(docstring: str) -> dict[str, str]:
-    """The `Attributes` section of a docstring by name."""
-    found: dict = {}
-    name = None
-    for line in docstring.partition("Attributes:\n")[2].splitlines():
-        match = re.match(r"\s{4,8}(\w+): (.*)", line)
-        if match:
-            name = match[1]
-            found[name] = match[2]
-        elif name and line.strip():
-            found[name] += f" {line.strip()}"
-    return found
-
-
-def config_of(arguments) -> dict:
-    """The arguments of `run` or `sweep` as plain values, enough to run them again."""
-    from fedjax_rl import results
-    from fedjax_rl.algorithms import ALGORITHMS
-    from fedjax_rl.envs.registry import ENVIRONMENTS, options
-    from fedjax_rl.names import check_known
-
-    check_known(arguments.algorithm, ALGORITHMS, "algorithm")
-    check_known(arguments.environment, ENVIRONMENTS, "environment")
-    given = vars(arguments)
-    env = vars(given["env"]) if "env" in given else {}
-    known = options(arguments.environment)
-    every = {o: v for name in ENVIRONMENTS for o, v in options(name).items()}
-    for option, value in env.items():
-        if option not in known and value != every[option]:
-            raise ValueError(
-                f"env.{option} is {value}; allowed: "
-                f"{', '.join(known) or 'no options'} with {arguments.environment}"
-            )
-
-    def plain(value):
-        if isinstance(value, tuple):
-            return value[0] if len(value) == 1 else list(value)
-        return value
-
-    properties = [n for n in algorithms()[arguments.algorithm].properties if n in given]
-    properties = {n: plain(given[n]) for n in properties}
-    per_agent = given.get("learning_rate_per_agent")
-    if per_agent is not None:
-        default = algorithms()[arguments.algorithm].config.learning_rate
-        if properties.pop("learning_rate") != default:
-            raise ValueError(
-                f"learning_rate_per_agent is {per_agent} beside a learning_rate; allowed: one of "
-                "the two"
-            )
-        if not per_agent > 0:
-            raise ValueError(
-                f"learning_rate_per_agent is {per_agent}; allowed: above 0, and at most 1 over "
-                "the largest num_agents"
-            )
-    return {
-        "command": type(arguments).__name__,
-        "algorithm": arguments.algorithm,
-        "environment": arguments.environment,
-        "environment_options": {o: v for o, v in env.items() if o in known},
-        "num_agents": plain(arguments.num_agents),
-        "num_steps": arguments.num_steps,
-        "seeds": plain(given["seeds"] if "seeds" in given else given["seed"]),
-        "properties": properties,
-        "learning_rate_per_agent": per_agent,
-        "record_every": arguments.record_every,
-        "metrics": list(given.get("metrics") or ()) or None,
-        "devices": arguments.devices,
-        "versions": results.versions(),
-    }
+    Args:
+      argv: as typed, with `--reset` or `--no-reset`.
+      command: the dataclass of its arguments.
+    """
+    switches = set()
+    for field in dataclasses.fields(command):
+        inner = field.default_factory
+        nested = dataclasses.fields(inner) if dataclasses.is_dataclass(inner) else ()
+        for prefix, each in (("", (field,)), ("uplink.", nested)):
+            names = [f.name for f in each if typing.get_args(f.type)[:1] == (tuple[bool, ...],)]
+            switches |= {f"--{prefix}{name.replace('_', '-')}" for name in names}
+    out = []
+    for word, following in zip(argv, [*argv[1:], "--"], strict=True):
+        if word in switches and following.startswith("--"):
+            out += [word, "True"]
+        elif (positive := re.sub(r"^(--(?:\w+\.)?)no-", r"\1", word)) in switches - {word}:
+            out += [positive, "False"]
+        else:
+            out.append(word)
+    return out
 
 
-def algorithm_of(config: dict):
-    """The algorithm in its environment; properties that are lists are left to the sweep."""
-    from fedjax_rl.algorithms import ALGORITHMS
-    from fedjax_rl.envs.registry import make
+def _is_environment(word: str) -> bool:
+    from fedjax_rl.envs.registry import ALIASES, ENVIRONMENTS
 
-    try:
-        environment = make(config["environment"], **config["environment_options"])
-    except ValueError as error:
-        raise ValueError(f"env.{error}") from error
-    return ALGORITHMS[config["algorithm"]](environment)
+    package, slash, rest = word.partition("/")
+    return word in ENVIRONMENTS or word in ALIASES or bool(package in PACKAGES and slash and rest)
+
+
+def _uplinks_in(argv: list[str]) -> list[str]:
+    """The uplinks that a line names."""
+    from fedjax_rl.federation.uplink import UPLINKS
+
+    words = [part for word in argv for part in re.split(r"(?<=^--uplink)=", word)]
+    names = []
+    for place, word in enumerate(words):
+        if word == "--uplink":
+            names += itertools.takewhile(lambda w: not w.startswith("-"), words[place + 1 :])
+    return [name for name in dict.fromkeys(names) if name in UPLINKS]

@@ -26,14 +26,21 @@ _EXAMPLES = {
         "fedq paper-mdp",
         "fedq paper-mdp --num-agents 16 --sync-period 10 --learning-rate 0.05 --seed 7",
         "fedq random-mdp --env.num-states 20 --env.seed 3 --epsilon 1 --out runs/twenty",
+        "fedq paper-mdp --sync-period 10 --uplink top-k --uplink.k 3",
+        "espc CartPole-v1 --num-agents 50 --target-senders 25",
     ],
     "sweep": [
         "fedq paper-mdp --num-agents 1 2 4 8 --sync-period 1 100 --seeds 0 1 2",
         "fedq paper-mdp --num-agents 1 2 4 --learning-rate-per-agent 0.002 --epsilon 1",
+        "fedq paper-mdp --sync-period 10 --uplink full top-k --uplink.k 1 3 --seeds 0 1 2",
     ],
     "reproduce": ["linear-speedup", "linear-speedup:fig4,fig5 --scale quick --out runs/speedup"],
     "resume": ["runs/fedq-paper-mdp-1"],
-    "doctor": ["", "fedq paper-mdp --num-agents 100000 --num-steps 1000000"],
+    "doctor": [
+        "",
+        "fedq paper-mdp --num-agents 100000 --num-steps 1000000",
+        "espc CartPole-v1 --num-agents 1000 --hidden 64 64",
+    ],
     "completion": [
         "bash > ~/.local/share/bash-completion/completions/fedjax-rl",
         "zsh > ~/.zfunc/_fedjax-rl",
@@ -53,8 +60,11 @@ def read(argv: list[str]) -> tuple[int, Any]:
     stderr = io.StringIO()
     try:
         with contextlib.redirect_stderr(stderr):
+            commands = _commands(argv)
+            if argv[0] in commands:
+                argv = options.spelled_out(argv, commands[argv[0]])
             return 0, tyro.extras.subcommand_cli_from_dict(
-                _commands(argv), prog=PROGRAM, description=_ABOUT, args=argv
+                commands, prog=PROGRAM, description=_ABOUT, args=argv
             )
     except SystemExit as stop:
         if stop.code:

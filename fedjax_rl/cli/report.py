@@ -40,18 +40,6 @@ def _interval(mean, low, high) -> str:
     return text if low is None or high is None else f"{text} [{low:.4g}, {high:.4g}]"
 
 
-def headline(algorithm) -> str:
-    """The metric that is drawn where none is asked for: the algorithm's, or its first."""
-    chosen = getattr(algorithm, "headline", None)
-    of_federations = [n for n, (side, _) in algorithm.metrics.items() if side == "federation"]
-    return chosen or (*of_federations, *algorithm.metrics)[0]
-
-
-def unit(algorithm) -> str:
-    """What the algorithm's time counts, such as "step"."""
-    return getattr(algorithm, "unit", "step")
-
-
 @contextlib.contextmanager
 def live(counted: str = "") -> Iterator[Callable[[float, float], None]]:
     """A bar with the time left, or a line every tenth where there is no terminal.
@@ -114,7 +102,7 @@ def summarise(config: dict, result) -> dict:
         numbers = zip(("mean", "low", "high"), (mean, *limits), strict=True)
         return {n: None if x is None or not np.isfinite(x) else float(x) for n, x in numbers}
 
-    rows, diverged = [], []
+    rows, diverged, broken = [], [], "non_finite" in result
     for index in np.ndindex(*(result.sizes[d] for d in dims)):
         one = moved.isel(dict(zip(dims, index, strict=True)))
         at = {n: one[n].item() for n in one.coords if one[n].ndim == 0 and n != "seed"}
@@ -142,6 +130,7 @@ def summarise(config: dict, result) -> dict:
         "rows": rows,
         "ledger": {n: int(result[n].sum()) for n in COLUMNS},
         "diverged": diverged,
+        "non_finite": int(result["non_finite"].isel(time=-1).sum()) if broken else 0,
         "seconds": json.loads(result.attrs["seconds"]),
         "versions": results.versions(),
         "device": results.device(),
@@ -155,7 +144,7 @@ def report(summary: dict, out: pathlib.Path) -> None:
     most = 30
     rows = summary["rows"]
     varied = [n for n in rows[0] if n not in ("metrics", "ledger")]
-    metrics = list(rows[0]["metrics"])
+    metrics = [name for name in rows[0]["metrics"] if name != "non_finite"]
     table = Table(title=f"{summary['algorithm']} on {summary['environment']}, at the end")
     for name in varied:
         table.add_column(name, justify="right")
@@ -174,6 +163,10 @@ def report(summary: dict, out: pathlib.Path) -> None:
         print(f"diverged: {', '.join(f'{n} {number(v)}' for n, v in at.items())}")
     if len(summary["diverged"]) > 10:
         print(f"... {len(summary['diverged'])} federations diverged in all")
+    broken = summary.get("non_finite")
+    if broken:
+        verb = "episode had" if broken == 1 else "episodes had"
+        say(f"warning: {broken} {verb} a return that is not finite; they counted as 0")
     seconds = summary["seconds"]
     print(f"{seconds['compile']:.1f} s compiling, {seconds['run']:.1f} s running")
     print(f"saved in {out}: result.nc, figure.png, figure.svg, summary.json")

@@ -7,9 +7,11 @@ import json
 import pathlib
 
 from fedjax_rl.cli import study
-from fedjax_rl.cli.options import algorithm_of, config_of
+from fedjax_rl.cli.config import algorithm_of, config_of, lists_of, uplink_errors
+from fedjax_rl.cli.picture import picture
 from fedjax_rl.cli.process import free, held, interruptible, prepare, quiet
-from fedjax_rl.cli.report import headline, live, report, say, summarise, unit
+from fedjax_rl.cli.report import live, report, say, summarise
+from fedjax_rl.cli.settings import algorithm
 
 
 def run(arguments) -> int:
@@ -18,7 +20,8 @@ def run(arguments) -> int:
 
     config = config_of(arguments)
     prepare(arguments.devices)
-    out = pathlib.Path(arguments.out or free(f"{config['algorithm']}-{config['environment']}"))
+    place = config["environment"].replace("/", "-")
+    out = pathlib.Path(arguments.out or free(f"{config['algorithm']}-{place}"))
     with contextlib.ExitStack() as stack:
         claimed = []
 
@@ -44,19 +47,22 @@ def _work(config: dict, out: pathlib.Path, accept) -> None:
     quiet()
     rate = config["learning_rate_per_agent"]
     follow = {} if rate is None else {"learning_rate": lambda num_agents: rate * num_agents}
-    algorithm = algorithm_of(config)
-    with live(f"agent-{unit(algorithm)}s") as progress:
+    one = algorithm_of(config)
+    metrics = config["metrics"]
+    if metrics and "non_finite" in one.metrics:  # to be warned of in any case
+        metrics = list(dict.fromkeys([*metrics, "non_finite"]))
+    with uplink_errors(config), live(f"agent-{one.unit}s") as progress:
         result = sweep(
-            algorithm,
+            one,
             num_agents=config["num_agents"],
             seeds=config["seeds"],
             num_steps=config["num_steps"],
             record_every=config["record_every"],
-            metrics=config["metrics"],
+            metrics=metrics,
             devices=config["devices"],
             checkpoints=accept,
             progress=progress,
-            **config["properties"],
+            **lists_of(config),
             **follow,
         )
     results.write_json(out / "summary.json", summarise(config, result))
@@ -70,12 +76,9 @@ def _finish(config: dict, out: pathlib.Path) -> None:
 
     result = results.load(out)
     summary = json.loads((out / "summary.json").read_text())
-    metric = config["metrics"][0] if config["metrics"] else headline(algorithm_of(config))
-    drawable = result[metric].values
-    if bool((drawable[drawable == drawable] > 0).any()):
-        plotting.save(plotting.curves(result, metric), out / "figure")
-    else:
-        say(f"warning: {metric} has no positive value; there is no picture")
+    figure = picture(result, algorithm(config["algorithm"]), config["metrics"])
+    if figure is not None:
+        plotting.save(figure, out / "figure")
     report(summary, out)
 
 

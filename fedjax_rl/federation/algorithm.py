@@ -47,7 +47,8 @@ class Algorithm:
       metrics: name of each metric -> (axis "federation" or "agent", what it is).
       describe: `config -> dict` of plain values, enough to make the algorithm again.
       unit: what time counts, "step" or "episode".
-      headline: the metric that tells at a glance how well it goes; the first one by default.
+      headline: the metric that tells at a glance how well it goes; by default the first one of
+        federations.
     """
 
     name: str
@@ -64,7 +65,9 @@ class Algorithm:
     def __post_init__(self) -> None:
         """Fills in the headline."""
         if self.headline is None:
-            object.__setattr__(self, "headline", next(iter(self.metrics)))
+            sides = {name: side for name, (side, _) in self.metrics.items()}
+            of_federations = [name for name in sides if sides[name] == "federation"]
+            object.__setattr__(self, "headline", (*of_federations, *sides)[0])
 
     @property
     def periodic(self) -> bool:

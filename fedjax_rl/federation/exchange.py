@@ -109,11 +109,13 @@ class Context:
       model: the servers' models, leaves [F, ...].
       params: the traced properties of the population.
       time: uint32 scalar.
+      memory: what the servers' steps keep, leaves [F, ...].
     """
 
     model: object
     params: Params
     time: jax.Array
+    memory: object = ()
 
 
 class Exchange(NamedTuple):
@@ -306,7 +308,7 @@ def _trip(population, link, params, state, due):
     model = population.spread(jax.vmap(link.broadcast)(state.server))
     message, sent, memory, (words, bits) = _outgoing(population, link, params, state, model)
     weight = link.weight(population, state.agents, params)
-    context = Context(state.server, params, state.time)
+    context = Context(state.server, params, state.time, state.server_memory)
     counted = None if link.uplink.silent == "remembered" else sent
     total, present = link.aggregate(population, message, counted, weight, context)
     server, server_memory = jax.vmap(
@@ -361,7 +363,7 @@ def _costs(population, link, params, state) -> jax.Array:
     )
 
 
-def rounds(work: Callable, *links: Exchange) -> Periodic:
+def rounds(work: Callable, *links: Exchange, after: Callable | None = None) -> Periodic:
     """An algorithm whose unit of time is the round: some work of every agent, then exchanges.
 
     Args:
@@ -369,6 +371,8 @@ def rounds(work: Callable, *links: Exchange) -> Periodic:
         with what the server sent down last, and the environment steps of each, uint32 [A].
         `differentiable` asks for loops of static length.
       *links: the exchanges of a round, in turn. `State.sent` tells what the first one carried.
+      after: `(population, params, state, differentiable) -> (state, steps)`, what the learner
+        does by itself at the end of a round, and its environment steps, uint32 [F].
 
     Returns:
       `round` and `advance` as in `Periodic`, time counted in rounds; the period is 1.
@@ -382,6 +386,10 @@ def rounds(work: Callable, *links: Exchange) -> Periodic:
             last = state.sent
             state = exchange(population, link, params, state)
             state = state if place == 0 else dataclasses.replace(state, sent=last)
+        if after is not None:
+            state, steps = after(population, params, state, differentiable)
+            spent = state.ledger.add(ledgers.line(env_steps=1), steps)
+            state = dataclasses.replace(state, ledger=spent)
         return dataclasses.replace(state, time=state.time + jnp.uint32(1))
 
     def round_(population, params, state, period):

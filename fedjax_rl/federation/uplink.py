@@ -152,8 +152,8 @@ class Uplink:
     @property
     def config(self) -> dict:
         """Plain values that make the uplink again with `make`."""
-        named = {n: v for n, v in self.parameters.items() if n not in _DERIVED}
-        return {"name": self.name, **named, **dict(self.shape)}
+        named = {**self.parameters, **dict(self.shape)}
+        return {"name": self.name, **{n: v for n, v in named.items() if n not in _DERIVED}}
 
     def resolve(self, num_agents: int, numbers: int) -> dict:
         """The traced values for one federation.
@@ -169,13 +169,18 @@ class Uplink:
         return {**self.parameters, "members": num_agents}
 
     def __str__(self) -> str:
-        """Name and values, as a label."""
-        values = ", ".join(f"{n}={_short(v)}" for n, v in self.config.items() if n != "name")
+        """Name and the values that are not the default, as a label."""
+        known = inspect.signature(UPLINKS[self.name]).parameters if self.name in UPLINKS else {}
+        values = ", ".join(
+            f"{n}={_short(v)}"
+            for n, v in self.config.items()
+            if n != "name" and (n not in known or v != known[n].default)
+        )
         return f"{self.name}({values})" if values else self.name
 
 
-# Worked out from the federation, not given.
-_DERIVED = ("members",)
+# Worked out, not given.
+_DERIVED = ("members", "capacity")
 
 
 def _short(value) -> str:
@@ -365,7 +370,12 @@ def communication_probability(p, target, members) -> jax.Array:
 _WINDOW_CAPACITY = 32
 
 
-def probabilistic(target, window=5, utility=None, utility_model="gaussian") -> Uplink:
+def probabilistic(
+    target: int,
+    window: int = 5,
+    utility: Callable | None = None,
+    utility_model: str | Callable = "gaussian",
+) -> Uplink:
     r"""An agent sends with the probability that its sample is among the m best of all n.
 
     It keeps the utilities of its own last k samples, the present one included and whether sent or
@@ -424,7 +434,7 @@ def probabilistic(target, window=5, utility=None, utility_model="gaussian") -> U
     )
 
 
-def lazy(weight=0.1, depth: int = 10, variance=2.0, step=None) -> Uplink:
+def lazy(weight=0.1, depth: int = 10, variance=2.0, step: float | None = None) -> Uplink:
     r"""An agent sends when its message has changed by more than the model moves anyway.
 
     With delta the change since the last message that was sent,
@@ -510,7 +520,7 @@ def scaled_signs(x) -> jax.Array:
     return jnp.mean(jnp.abs(x)) * jnp.where(x >= 0, jnp.ones_like(x), -jnp.ones_like(x))
 
 
-def top_k(k, feedback: bool = True) -> Uplink:
+def top_k(k: int, feedback: bool = True) -> Uplink:
     """The k numbers of largest magnitude are sent, with their places.
 
     Args:

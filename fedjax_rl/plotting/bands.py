@@ -16,6 +16,7 @@ from fedjax_rl.plotting.style import COLUMN, MARKERS, OKABE_ITO, PAGE, canvas, s
 TIMES = ("time", "episode")
 TRIALS = ("seed", "trial")
 MARKS = 6  # markers along a line
+LETTERS = 110  # of a legend in a line across the page
 FLOOR = 0.3  # lower end of a logarithmic axis, in parts of the smallest positive mean
 SPAN = 1e-7  # of a logarithmic axis at most, in parts of the largest mean
 
@@ -36,6 +37,7 @@ def banded_curves(
     percentiles: tuple[float, float] = (10.0, 90.0),
     level: float | None = 0.95,
     window: int = 1,
+    looks: Mapping[str, int] | None = None,
     axes: Axes | Sequence[Axes] | None = None,
 ) -> Figure:
     """Means over trials with percentile bands, a panel per variable (Gunn 2023, Fig. 3.4).
@@ -56,6 +58,8 @@ def banded_curves(
         percentiles: of the band, in [0, 100].
         level: of confidence of the mean; None draws no interval.
         window: records averaged in every trial first, a running mean that ends at each record.
+        looks: label -> place among the colours and markers, so that a line looks the same in
+            several pictures; the order of the lines by default.
         axes: one per variable; new ones side by side by default.
 
     Returns:
@@ -63,8 +67,8 @@ def banded_curves(
 
     Raises:
         ValueError: for an unknown variable (naming the nearest), dimensions or percentiles other
-            than these, more lines than colours, a window without records, or a wrong number of
-            axes.
+            than these, more lines than colours, a line without a look, a window without records,
+            or a wrong number of axes.
     """
     names = (variables,) if isinstance(variables, str) else tuple(variables)
     words = dict(variables) if isinstance(variables, Mapping) else {}
@@ -78,6 +82,9 @@ def banded_curves(
     labels = list(dict.fromkeys(label for lines in panels.values() for label in lines))
     if len(labels) > len(OKABE_ITO):
         raise ValueError(f"{len(labels)} lines cannot be told apart; at most {len(OKABE_ITO)}")
+    looks = {label: i for i, label in enumerate(labels)} if looks is None else dict(looks)
+    for label in labels:
+        check_known(label, looks, "line with a look.")
     shape = (PAGE if len(names) > 1 else COLUMN * 1.35, 2.9 if len(names) > 2 else 3.1)
     with style():
         figure, flat = canvas(axes, shape, 1, len(names))
@@ -92,7 +99,7 @@ def banded_curves(
                 values = _running(values[whole], window)
                 if name in cumulative:
                     values = values.cumsum(axis=1)
-                _line(axis, times[window - 1 :], values, labels.index(label), percentiles, level)
+                _line(axis, times[window - 1 :], values, looks[label], percentiles, level)
             if name in log:
                 _logarithmic(axis)
             axis.set_xlabel(_time_words(results, name))
@@ -105,7 +112,7 @@ def banded_curves(
             figure,
             flat,
             axes,
-            labels,
+            {label: looks[label] for label in labels},
             lost,
             _caption(counts, percentiles, level, window, "\n" if len(names) == 1 else "; "),
         )
@@ -153,7 +160,7 @@ def _logarithmic(axis) -> None:
 
 def _legend(figure, flat, axes, labels, lost, caption) -> None:
     entries = []
-    for position, label in enumerate(labels):
+    for label, position in labels.items():
         text = f"{label} ({lost[label]} left out)" if lost[label] else label
         entries += flat[0].plot(
             [],
@@ -166,8 +173,8 @@ def _legend(figure, flat, axes, labels, lost, caption) -> None:
         )
     look = {"handles": entries, "title": caption, "title_fontsize": 7}
     if axes is None:
-        wide = len(flat) > 1
-        columns = len(labels) if wide else min(len(labels), 3)
+        fitting = (LETTERS if len(flat) > 1 else LETTERS // 2) // (6 + max(map(len, labels)))
+        columns = max(1, min(len(labels), fitting, len(labels) if len(flat) > 1 else 3))
         figure.legend(loc="outside lower center", ncols=columns, **look)
     else:
         flat[0].legend(**look)

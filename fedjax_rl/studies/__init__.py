@@ -1,8 +1,9 @@
 """Each paper's experiments, declared."""
 
+from fedjax_rl.studies.communication_efficient import STUDY as COMMUNICATION_EFFICIENT
 from fedjax_rl.studies.linear_speedup import STUDY as LINEAR_SPEEDUP
 from fedjax_rl.studies.study import SCALES, Study
 
-STUDIES = {LINEAR_SPEEDUP.name: LINEAR_SPEEDUP}
+STUDIES = {study.name: study for study in (LINEAR_SPEEDUP, COMMUNICATION_EFFICIENT)}
 
-__all__ = ["LINEAR_SPEEDUP", "SCALES", "STUDIES", "Study"]
+__all__ = ["COMMUNICATION_EFFICIENT", "LINEAR_SPEEDUP", "SCALES", "STUDIES", "Study"]

@@ -13,7 +13,7 @@ from fedjax_rl.analysis import judge
 from fedjax_rl.studies import linear_speedup_data as data
 from fedjax_rl.studies import linear_speedup_figures as pictures
 from fedjax_rl.studies import linear_speedup_targets as targets
-from fedjax_rl.studies.study import Study
+from fedjax_rl.studies.study import Meter, Study
 
 FIGURES = {
     "fig1": "the MDP of the paper: optimal values and transitions",
@@ -40,7 +40,7 @@ _NEEDS = {
 class Runs:
     """The runs of the study, each made when it is first asked for."""
 
-    def __init__(self, scale: data.Scale, preset: str, meter: data.Meter) -> None:
+    def __init__(self, scale: data.Scale, preset: str, meter: Meter) -> None:
         self._scale, self._preset, self._meter = scale, preset, meter
 
     @functools.cached_property
@@ -106,7 +106,7 @@ def run(
     figures = tuple(FIGURES) if not figures else tuple(figures)
     size = data.SCALES[scale]
     needed = {n for f in figures for n in _NEEDS[f] if n != "mdps" or size.random_mdps}
-    meter = data.Meter(progress, {n: s for n, s in _SHARES.items() if n in needed}, devices)
+    meter = Meter(progress, {n: s for n, s in _SHARES.items() if n in needed}, devices)
     runs = Runs(size, preset, meter)
     measured: dict = {}
     for name in figures:

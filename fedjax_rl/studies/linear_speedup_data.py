@@ -9,8 +9,7 @@ often, for a length fixed in advance.
 from __future__ import annotations
 
 import dataclasses
-import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import xarray as xr
@@ -18,6 +17,7 @@ import xarray as xr
 from fedjax_rl import analysis
 from fedjax_rl.algorithms import fedq
 from fedjax_rl.envs import TabularMDP, paper_mdp
+from fedjax_rl.studies.study import Meter
 from fedjax_rl.sweep import Cell, run_cells
 
 EPISODE = 101  # steps: a limit of 100 with an inclusive loop
@@ -67,56 +67,6 @@ SCALES = {
     "quick": Scale(b_trials=1),
     "paper": Scale(random_mdps=24),
 }
-
-
-class Meter:
-    """Adds up the seconds of several sweeps and reports progress over all of them.
-
-    Shares are of the whole study; a stage whose end is not known beforehand reports as it goes.
-    """
-
-    def __init__(
-        self,
-        progress: Callable[[float, float], None] | None,
-        shares: dict,
-        devices: int = 1,
-    ) -> None:
-        """Takes the share of each stage, and the devices that every sweep uses."""
-        self.devices = devices
-        self._progress = progress
-        self._shares = shares
-        self._before = 0.0
-        self.compile_seconds = 0.0
-        self.run_seconds = 0.0
-
-    def stage(self, name: str) -> Callable[[int, int], None]:
-        """A progress callback for one stage."""
-        share, before = self._shares[name], self._before
-        self._before += share
-
-        def report(done: int, total: int) -> None:
-            if self._progress is not None:
-                self._progress(before + share * min(done / max(total, 1), 1), self.total)
-
-        report(0, 1)
-        return report
-
-    def finish(self) -> None:
-        """Reports that everything is done."""
-        if self._progress is not None:
-            self._progress(self.total, self.total)
-
-    @property
-    def total(self) -> float:
-        """All shares together."""
-        return sum(self._shares.values())
-
-    def count(self, result: xr.Dataset) -> xr.Dataset:
-        """Adds the seconds of a result; returns it."""
-        seconds = json.loads(result.attrs["seconds"])
-        self.compile_seconds += seconds["compile"]
-        self.run_seconds += seconds["run"]
-        return result
 
 
 def algorithm(mdp: TabularMDP | None = None):

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Callable
+
+import xarray as xr
 
 SCALES = ("smoke", "quick", "paper")
 
@@ -28,3 +31,53 @@ class Study:
     figures: dict[str, str]
     presets: tuple[str, ...]
     run: Callable
+
+
+class Meter:
+    """Adds up the seconds of several sweeps and reports progress over all of them.
+
+    Shares are of the whole study; a stage whose end is not known beforehand reports as it goes.
+    """
+
+    def __init__(
+        self,
+        progress: Callable[[float, float], None] | None,
+        shares: dict,
+        devices: int = 1,
+    ) -> None:
+        """Takes the share of each stage, and the devices that every sweep uses."""
+        self.devices = devices
+        self._progress = progress
+        self._shares = shares
+        self._before = 0.0
+        self.compile_seconds = 0.0
+        self.run_seconds = 0.0
+
+    def stage(self, name: str) -> Callable[[int, int], None]:
+        """A progress callback for one stage."""
+        share, before = self._shares[name], self._before
+        self._before += share
+
+        def report(done: int, total: int) -> None:
+            if self._progress is not None:
+                self._progress(before + share * min(done / max(total, 1), 1), self.total)
+
+        report(0, 1)
+        return report
+
+    def finish(self) -> None:
+        """Reports that everything is done."""
+        if self._progress is not None:
+            self._progress(self.total, self.total)
+
+    @property
+    def total(self) -> float:
+        """All shares together."""
+        return sum(self._shares.values())
+
+    def count(self, result: xr.Dataset) -> xr.Dataset:
+        """Adds the seconds of a result; returns it."""
+        seconds = json.loads(result.attrs["seconds"])
+        self.compile_seconds += seconds["compile"]
+        self.run_seconds += seconds["run"]
+        return result

@@ -1,0 +1,330 @@
+r"""DAVIA: distributed approximate value iteration in which a message has to be worth its price.
+
+Every agent runs an episode of T steps, epsilon-greedily on the learner's model theta, and has with
+the targets y_t = r_{t+1} + discount V(s_{t+1}) of linear values V(s) = theta . phi(s)
+
+    J(x) = 1/T \sum_t (y_t - x . phi(s_t))^2
+    g    = 1/T \sum_t phi(s_t) (theta . phi(s_t) - y_t)
+    gain = J(theta) - J(theta - eta g) = 2 eta |g|^2 - eta^2 1/T \sum_t (g . phi(s_t))^2
+
+It sends g if the gain reaches `price / ratio^(horizon - 1 - episode)`, and the learner makes the
+step theta - eta mean g over what it received.
+
+* Gatsis, *Federated Reinforcement Learning at the Edge*, arXiv 2112.05908.
+* Gunn, *Communication Efficient Distributed Reinforcement Learning* (2023), section 2.4.3, whose
+  condition lacks J(theta) and a minus sign: `DAVIA.trigger` "literal".
+
+Neither says how to act on the values of states: here by a look-ahead through the known model.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fedjax_rl.algorithms import episodic
+from fedjax_rl.algorithms.dql import VALUE_METRIC, has_optimum, optimal_values, rms
+from fedjax_rl.algorithms.episodic import Experience
+from fedjax_rl.algorithms.properties import (
+    NOT_NEGATIVE,
+    PROBABILITY,
+    check_ranges,
+    per_federation,
+)
+from fedjax_rl.envs import solvers
+from fedjax_rl.envs.task import Task
+from fedjax_rl.federation import uplink as uplinks
+from fedjax_rl.federation.aggregate import ServerStep, Total, mean
+from fedjax_rl.federation.algorithm import Algorithm, Functions
+from fedjax_rl.federation.exchange import Exchange, Params, first_state, per_agent, rounds
+from fedjax_rl.federation.uplink import Content, norm_squared
+from fedjax_rl.learners.features import FEATURES, features
+from fedjax_rl.learners.trajectories import TIES, grid_of, trajectories
+
+TRIGGERS = ("gain", "literal")
+
+
+@dataclasses.dataclass(frozen=True)
+class DAVIA:
+    """Properties of DAVIA.
+
+    Attributes:
+      task: of every agent, a grid world.
+      learning_rate: eta, at least 0.
+      price: lambda, of a message in units of a squared reward; at least 0.
+      ratio: rho, by which the price falls with every episode, in (0, 1].
+      horizon: E, episodes of the run; the price has fallen to `price` at its end and stays.
+      epsilon: probability of a random action, in [0, 1].
+      ties: "random", any of the best actions, or "first".
+      features: "onehot" or "rbf", see `learners.features`.
+      trigger: "gain", or "literal": sends where J(theta - eta g) is at most the price, as the
+        report has it; nothing is ever sent with that.
+      model_free: whether the values are those of states *and* actions, so that no model is needed
+        to act: features of (s, a), and the largest value of the next state in the targets.
+      uplink: who sends, see `federation.uplink`, in place of the price.
+      word_bytes: bytes of a number on the wire, 2, 4 or 8.
+      header_bytes: bytes of every message besides.
+    """
+
+    task: Task
+    learning_rate: Any = 0.5
+    price: Any = 0.04
+    ratio: Any = 0.9995
+    horizon: Any = 1000
+    epsilon: Any = 0.1
+    ties: str = "random"
+    features: str = "onehot"
+    trigger: str = "gain"
+    model_free: bool = False
+    uplink: uplinks.Uplink | None = None
+    word_bytes: int = 4
+    header_bytes: int = 0
+
+
+def davia(task: Task, **values) -> Algorithm:
+    """DAVIA; see `DAVIA` for the properties.
+
+    Raises:
+      ValueError: naming the property, its value and what is allowed.
+    """
+    return episodic.build(
+        "davia",
+        DAVIA,
+        davia,
+        task,
+        values,
+        check=check,
+        parameters=parameters,
+        functions=functions,
+        static=static,
+        metrics={**episodic.METRICS, **(VALUE_METRIC if has_optimum(task) else {})},
+    )
+
+
+def check(config: DAVIA) -> None:
+    """Raises ValueError for a property that is not allowed."""
+    grid_of(config.task)
+    words = {"ties": TIES, "features": FEATURES, "trigger": TRIGGERS}
+    for name, options in words.items():
+        episodic.check_word(name, getattr(config, name), options)
+    ranges = {
+        "learning_rate": NOT_NEGATIVE,
+        "price": (lambda x: x >= 0, "at least 0"),
+        "ratio": (lambda x: (x > 0) & (x <= 1), "in (0, 1]"),
+        "horizon": (lambda x: (x >= 1) & (x == np.floor(x)), "a whole number of at least 1"),
+        "epsilon": PROBABILITY,
+    }
+    check_ranges(config, ranges)
+    uplink_of(config)
+
+
+def uplink_of(config: DAVIA) -> uplinks.Uplink:
+    """Who sends."""
+    if config.uplink is not None:
+        return config.uplink
+    return uplinks.event_triggered(
+        config.price,
+        ratio=config.ratio,
+        horizon=config.horizon,
+        below=config.trigger == "literal",
+    )
+
+
+def basis(config: DAVIA) -> np.ndarray:
+    """The features [P, d] of the states, or of states and actions; 0 where an episode ends."""
+    world = grid_of(config.task)
+    table = features(world, config.features, config.model_free)
+    over = np.repeat(np.asarray(world.terminal), table.shape[0] // world.num_states)
+    return np.where(over[:, None], 0.0, table)
+
+
+def parameters(config: DAVIA, num_agents: int) -> Params:
+    """What is traced, for one federation."""
+    federation = per_federation(config, ("learning_rate", "epsilon"), num_agents)
+    federation["ties"] = np.int32(TIES.index(config.ties))
+    uplink, numbers = uplink_of(config), basis(config).shape[1]
+    federation |= episodic.uplink_parameters(uplink, num_agents, numbers)
+    return Params({}, federation, {})
+
+
+def static(config: DAVIA):
+    """Equal for configurations that one compilation serves."""
+    return (
+        config.task,
+        config.features,
+        config.trigger,
+        config.model_free,
+        uplink_of(config).static,
+        episodic.wire_of(config),
+    )
+
+
+class Gradient(NamedTuple):
+    """A message; on the wire only the value.
+
+    Attributes:
+      value: g, [d].
+      merit: what the trigger compares: the gain, or J(theta - eta g).
+    """
+
+    value: jax.Array
+    merit: jax.Array
+
+
+class Agent(NamedTuple):
+    """One agent.
+
+    Attributes:
+      experience: of its last episode.
+      message: what it has to send.
+    """
+
+    experience: Experience
+    message: Gradient
+
+
+CONTENT = Content(
+    numbers=lambda message: message.value,
+    replaced=lambda message, value: message._replace(value=value),
+    items=lambda message: (message.merit[None], jnp.ones(1, bool)),
+    step=lambda params: params["learning_rate"],
+)
+
+
+def semi_gradient(table, index, error, valid):
+    """The gradient of an episode with its targets frozen.
+
+    Args:
+      table: features [P, d].
+      index: int32 [T], rows of the features.
+      error: [T], theta . phi(s_t) - y_t.
+      valid: bool [T].
+
+    Returns:
+      g [d], g . phi(s_t) [T], and the number of steps, at least 1.
+    """
+    steps = jnp.maximum(jnp.sum(valid.astype(error.dtype)), 1)
+    error = jnp.where(valid, error, jnp.zeros_like(error))
+    by_row = jnp.zeros(table.shape[0], error.dtype).at[index].add(error)
+    gradient = by_row @ table / steps
+    return gradient, (table @ gradient)[index], steps
+
+
+def gain(gradient, along, valid, steps, rate) -> jax.Array:
+    """J(theta) - J(theta - rate g), a scalar, from `semi_gradient`."""
+    curvature = jnp.sum(jnp.where(valid, along**2, jnp.zeros_like(along))) / steps
+    return 2 * rate * norm_squared(gradient) - rate**2 * curvature
+
+
+def error_after(error, along, valid, steps, rate) -> jax.Array:
+    """J(theta - rate g), a scalar, from `semi_gradient` and the errors [T] before."""
+    after = jnp.where(valid, error - rate * along, jnp.zeros_like(error))
+    return jnp.sum(after**2) / steps
+
+
+def aggregate(population, message: Gradient, sent, weight, context) -> Total:
+    """The mean gradient over those who sent, [F, d]."""
+    return mean(population, message.value, sent, weight, context)
+
+
+def descent() -> ServerStep:
+    """A step down the mean gradient."""
+
+    def step(model, memory, total, params):
+        return model - params["learning_rate"] * total, memory
+
+    return ServerStep(lambda model: (), step)
+
+
+def functions(config: DAVIA) -> Functions:
+    """The algorithm as pure functions of a population."""
+    world, task = grid_of(config.task), config.task
+    actions, length = world.num_actions, task.max_steps
+    link = Exchange(
+        message=lambda agent, model, params: agent.message,
+        uplink=uplink_of(config),
+        aggregate=aggregate,
+        server=descent(),
+        content=CONTENT,
+        wire=episodic.wire_of(config),
+        star=True,
+    )
+    dtype = jnp.result_type(float)
+    table = jnp.asarray(basis(config), dtype)
+    model = np.asarray(world.mdp.transition).reshape(-1, world.num_states)
+    reward = jnp.asarray(solvers.expected_reward(world.mdp).reshape(-1), dtype)
+
+    def values_of(theta):
+        """The values [F, P] of models [F, d], and what they make of the actions, [F, S U]."""
+        values = theta @ table.T
+        if config.model_free:
+            return values, values
+        return values, reward[None] + task.discount * (values @ jnp.asarray(model.T, dtype))
+
+    def note(step, values):
+        if config.model_free:
+            index = step.state * actions + step.action
+            ahead = jnp.max(step.next_row)
+        else:
+            index, ahead = step.state, values[step.next_state]
+        ahead = jnp.where(step.terminal, jnp.zeros_like(ahead), ahead)
+        return index, values[index] - (step.reward + task.discount * ahead)
+
+    def remember(agent, trajectory, params):
+        index, error = trajectory.notes
+        valid = jnp.arange(length) < trajectory.steps
+        gradient, along, steps = semi_gradient(table, index, error, valid)
+        rate = params["learning_rate"]
+        if config.trigger == "literal":
+            merit = error_after(error, along, valid, steps, rate)
+        else:
+            merit = gain(gradient, along, valid, steps, rate)
+        experience = agent.experience.following(trajectory.value, trajectory.steps)
+        return Agent(experience, Gradient(gradient, merit))
+
+    def work(population, params, state, differentiable):
+        values, worth = values_of(state.server)
+        trajectory = trajectories(
+            task,
+            note,
+            episodic.episode_keys(state)[1],
+            population.spread(worth),
+            population.spread(values),
+            epsilon=population.spread(params.federation["epsilon"]),
+            first=population.spread(params.federation["ties"]) == TIES.index("first"),
+            differentiable=differentiable,
+        )
+        agents = per_agent(remember, population, params, state.agents, trajectory)
+        state = dataclasses.replace(state, agents=agents)
+        return state, trajectory.steps.astype(jnp.uint32)
+
+    drive = rounds(work, link)
+
+    def init(population, params, keys):
+        nothing = Gradient(jnp.zeros(table.shape[1]), jnp.zeros(()))
+        agents = per_agent(
+            lambda _, params: Agent(episodic.no_experience(), nothing),
+            population,
+            params,
+            jnp.zeros(population.num_agents),
+        )
+        theta = jnp.zeros((population.num_federations, table.shape[1]))
+        return first_state(population, link, params, keys, agents, theta, detailed=True)
+
+    best = optimal_values(task) if has_optimum(task) else None
+
+    def measure(population, params, state) -> dict:
+        del params
+        own = episodic.measure(population, state, link, state.agents.experience)
+        if best is None:
+            return own
+        values = values_of(state.server)[0]
+        if config.model_free:
+            values = jnp.max(values.reshape(-1, world.num_states, actions), axis=-1)
+        return {**own, "value_error": rms(values - jnp.asarray(best, values.dtype)[None])}
+
+    return Functions(init, drive.round, drive.advance, measure)

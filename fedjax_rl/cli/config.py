@@ -1,0 +1,177 @@
+"""From arguments to plain values, as `config.json` has them, and back to an algorithm."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import itertools
+import math
+import re
+from collections.abc import Iterator
+
+from fedjax_rl.cli.settings import algorithm, fitting, settings, takes_uplinks, uplink_options
+
+
+def config_of(arguments) -> dict:
+    """The arguments of `run` or `sweep` as plain values, enough to run them again."""
+    from fedjax_rl import results
+    from fedjax_rl.algorithms import ALGORITHMS
+    from fedjax_rl.envs import registry
+    from fedjax_rl.names import check_known
+
+    check_known(arguments.algorithm, ALGORITHMS, "algorithm")
+    if registry.kind(arguments.environment) not in ALGORITHMS[arguments.algorithm].environments:
+        raise ValueError(
+            f"environment is {arguments.environment}; allowed with {arguments.algorithm}: "
+            f"{', '.join(fitting(arguments.algorithm))}"
+        )
+    one, given = algorithm(arguments.algorithm), vars(arguments)
+    env = vars(given["env"]) if "env" in given else {}
+    known = registry.options(arguments.environment)
+    properties = {
+        own.name: _plain(given[own.name], own.is_tuple)
+        for own in settings(one)
+        if own.name in given
+    }
+    per_agent = given.get("learning_rate_per_agent")
+    if per_agent is not None:
+        if properties.pop("learning_rate") != one.config.learning_rate:
+            raise ValueError(
+                f"learning_rate_per_agent is {per_agent} beside a learning_rate; allowed: one of "
+                "the two"
+            )
+        if not per_agent > 0:
+            raise ValueError(f"learning_rate_per_agent is {per_agent}; allowed: above 0")
+    return {
+        "command": type(arguments).__name__,
+        "algorithm": arguments.algorithm,
+        "environment": arguments.environment,
+        # None where environments with defaults of their own share an option.
+        "environment_options": {
+            o: known[o] if v is None else v for o, v in env.items() if o in known
+        },
+        "num_agents": _plain(arguments.num_agents),
+        "num_steps": arguments.num_steps,
+        "seeds": _plain(given["seeds"] if "seeds" in given else given["seed"]),
+        "properties": properties,
+        "uplink": _uplink_config(given) if takes_uplinks(one) else None,
+        "learning_rate_per_agent": per_agent,
+        "record_every": arguments.record_every,
+        "metrics": list(given.get("metrics") or ()) or None,
+        "devices": arguments.devices,
+        "versions": results.versions(),
+    }
+
+
+def _plain(value, is_tuple: bool = False):
+    """A value as JSON has it; a list of one value is that value."""
+    if isinstance(value, tuple):
+        return value[0] if len(value) == 1 and not is_tuple else list(value)
+    return value
+
+
+def _uplink_config(given: dict) -> dict | list[dict] | None:
+    """The uplinks that were asked for, every combination of their values."""
+    from fedjax_rl.federation.uplink import UPLINKS
+    from fedjax_rl.names import check_known
+
+    names = given["uplink"] or ()
+    names = dict.fromkeys((names,) if isinstance(names, str) else names)
+    for name in names:
+        check_known(name, UPLINKS, "uplink")
+    values = vars(given["uplink_options"]) if "uplink_options" in given else {}
+    used = {option.name for name in names for option in uplink_options(name)}
+    for field in dataclasses.fields(given["uplink_options"]) if values else ():
+        if field.name not in used and values[field.name] != field.default:
+            users = [u for u in UPLINKS if field.name in (o.name for o in uplink_options(u))]
+            raise ValueError(
+                f"uplink.{field.name} is {_plain(values[field.name])}; allowed with "
+                f"--uplink {' or '.join(users)}"
+            )
+    found = []
+    for name in names:
+        options = uplink_options(name)
+        each = [values[option.name] for option in options]
+        each = [value if isinstance(value, tuple) else (value,) for value in each]
+        for option, value in zip(options, each, strict=True):
+            if not value:
+                raise ValueError(f"uplink.{option.name} is empty; allowed: at least one value")
+            if option.required and None in value:
+                raise ValueError(f"uplink.{option.name} is missing; {name} needs it")
+        for combination in itertools.product(*each):
+            pairs = zip(options, combination, strict=True)
+            own = {o.name: _finite(v) for o, v in pairs if v is not None}
+            found.append({"name": name, **own})
+            _uplink(found[-1])
+    return found[0] if len(found) == 1 else found or None
+
+
+def _finite(value):
+    """A number that JSON has; what is not finite as a word."""
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _uplink(config: dict):
+    """The uplink of a configuration."""
+    from fedjax_rl.federation import uplink
+
+    words = {word: float(word) for word in ("inf", "-inf", "nan")}
+    values = {name: words.get(value, value) for name, value in config.items() if name != "name"}
+    with _prefixed("uplink", values):
+        return uplink.make(config["name"], **values)
+
+
+@contextlib.contextmanager
+def _prefixed(prefix: str, names) -> Iterator[None]:
+    """Errors about one of these names say where it was set."""
+    try:
+        yield
+    except ValueError as error:
+        match = re.match(r"(\w+) (?:is|has)\b", str(error))
+        if match is None or match[1] not in names:
+            raise
+        raise ValueError(f"{prefix}.{error}") from error
+
+
+def uplink_errors(config: dict) -> contextlib.AbstractContextManager:
+    """While it runs, errors about the values of a configuration's uplink say so."""
+    given = config.get("uplink") or ()
+    given = given if isinstance(given, list) else [given]
+    names = {name for one in given for name in one}
+    return _prefixed("uplink", names - {*algorithm(config["algorithm"]).properties})
+
+
+def algorithm_of(config: dict):
+    """The algorithm in its environment, with every property that has one value."""
+    from fedjax_rl.algorithms import ALGORITHMS
+    from fedjax_rl.envs.registry import make
+
+    options = config["environment_options"]
+    try:
+        with _prefixed("env", options):
+            environment = make(config["environment"], **options)
+    except ImportError as error:
+        raise ValueError(str(error)) from error
+    one = ALGORITHMS[config["algorithm"]].make(environment)
+    tuples = [own.name for own in settings(one) if own.is_tuple]
+    properties = {
+        name: tuple(value) if name in tuples and isinstance(value, list) else value
+        for name, value in config["properties"].items()
+        if name in tuples or not isinstance(value, list)
+    }
+    if isinstance(config.get("uplink"), dict):
+        properties["uplink"] = _uplink(config["uplink"])
+    return one.replace(**properties)
+
+
+def lists_of(config: dict) -> dict[str, list]:
+    """The properties of a configuration that have several values."""
+    tuples = [own.name for own in settings(algorithm(config["algorithm"])) if own.is_tuple]
+    lists = {
+        name: value
+        for name, value in config["properties"].items()
+        if isinstance(value, list) and name not in tuples
+    }
+    if isinstance(config.get("uplink"), list):
+        lists["uplink"] = [_uplink(one) for one in config["uplink"]]
+    return lists

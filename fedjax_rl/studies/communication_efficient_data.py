@@ -1,0 +1,541 @@
+"""The runs behind the study `communication-efficient`: who learns what, how often, how long.
+
+Gunn, *Communication Efficient Distributed Reinforcement Learning* (2023). The thesis states the
+number of agents, episodes and trials of every figure and the networks and optimisers of its
+evolution strategies; whatever else is needed was fixed once, by scans, and is said in
+`VALUE_BASED` and `GRID_ES`. All variants of a figure run with the same seeds, so that they see the
+same first states.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from concurrent import futures
+from typing import Any, NamedTuple
+
+import numpy as np
+import xarray as xr
+
+from fedjax_rl import analysis
+from fedjax_rl.algorithms import davia, dql, ebcdql, es, espc
+from fedjax_rl.envs import Task, brax_task, frozen_lake, gymnax_task, simple_grid, windy_grid
+from fedjax_rl.federation import uplink as uplinks
+from fedjax_rl.federation.algorithm import Algorithm
+from fedjax_rl.studies.study import Meter
+from fedjax_rl.sweep import Cell, run_cells
+
+METRICS = ("reward", "frequency", "size", "non_finite")
+
+# Evolution strategies on the grids; the thesis states the units and "momentum".
+GRID_ES = {
+    "hidden": (4, 4),
+    "optimizer": "momentum",
+    "learning_rate": 0.01,
+    "sigma": 0.3,
+    "l2": 0.0,
+}
+# As stated in the thesis.
+CARTPOLE_ES = {"hidden": (8, 8), "learning_rate": 0.01, "sigma": 0.05, "l2": 0.05}
+ANT_ES = {"hidden": (64, 64), "learning_rate": 0.005, "sigma": 0.02, "l2": 0.05}
+# Setting A: what is left open, the other way.
+SETTING_A = {"initializer": "uniform", "policy": "argmax"}
+
+TARGETS_M = (5, 10, 15, 30, 45)
+WINDOWS_K = (3, 10, 30)
+OFFSET = 500.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Scale:
+    """How much of the study is run.
+
+    Attributes:
+      grid_trials: of Figs 3.4 and 3.5.
+      grid_es_trials: of evolution strategies there.
+      episodes: of the grids.
+      windy_trials: of Figs 4.2 and 4.3.
+      cartpole_trials: of Fig. 4.5, setting S.
+      setting_trials: of setting A, of Figs 4.8 and 4.10 and of the offset experiment.
+      cartpole_episodes: of CartPole.
+      table: whether the control experiments of Fig. 4.5 are run, too.
+      ant: None, or what of Ant is run.
+      samples: episodes of the model of signal to noise, per point.
+    """
+
+    grid_trials: int = 100
+    grid_es_trials: int = 30
+    episodes: int = 1000
+    windy_trials: int = 5
+    cartpole_trials: int = 60
+    setting_trials: int = 40
+    cartpole_episodes: int = 200
+    table: bool = True
+    ant: Ant | None = None
+    samples: int = 8000
+
+
+class Ant(NamedTuple):
+    """What of Ant is run.
+
+    Attributes:
+      trials: of Figs 4.6, 4.9 and 4.11.
+      episodes: of the same.
+      max_steps: where an episode is cut.
+    """
+
+    trials: tuple[int, int, int] = (3, 6, 5)
+    episodes: tuple[int, int, int] = (200, 200, 300)
+    max_steps: int = 1000
+
+
+SCALES = {
+    "smoke": Scale(
+        grid_trials=10,
+        grid_es_trials=5,
+        episodes=200,
+        windy_trials=2,
+        cartpole_trials=6,
+        setting_trials=4,
+        cartpole_episodes=60,
+        table=False,
+        samples=1000,
+    ),
+    "quick": Scale(
+        grid_trials=50,
+        grid_es_trials=15,
+        cartpole_trials=30,
+        setting_trials=20,
+        samples=4000,
+    ),
+    "paper": Scale(ant=Ant()),
+}
+# The Ant of the preset `reduced`: a size for two cores.
+REDUCED_ANT = Ant(trials=(8, 3, 3), episodes=(100, 100, 100), max_steps=200)
+
+
+class Variant(NamedTuple):
+    """One line of a figure.
+
+    Attributes:
+      label: in the legend.
+      algorithm: with the properties that all variants of a program share.
+      num_agents: n.
+      properties: what differs.
+      trials: L.
+    """
+
+    label: str
+    algorithm: Algorithm
+    num_agents: int
+    properties: Mapping[str, Any]
+    trials: int
+
+
+def run(
+    variants: Sequence[Variant], episodes: int, meter: Meter, stage: str, **options
+) -> xr.Dataset:
+    """Runs variants, those of one algorithm as one population.
+
+    Returns:
+      `reward`, `frequency`, `size` [label, seed, time] of every trial (NaN past the trials of a
+      variant) and the ledger's totals [label, seed]; `trials` [label].
+    """
+    groups: dict = {}
+    for place, variant in enumerate(variants):
+        groups.setdefault(id(variant.algorithm), []).append(place)
+    report = meter.stage(stage)
+    done, lock = dict.fromkeys(groups, 0.0), threading.Lock()
+
+    def one(group) -> None:
+        places = groups[group]
+        cells = [
+            Cell(variants[place].num_agents, seed, dict(variants[place].properties))
+            for place in places
+            for seed in range(variants[place].trials)
+        ]
+        owners = np.repeat(places, [variants[place].trials for place in places])
+
+        def progress(steps: int, total: int) -> None:
+            with lock:
+                done[group] = len(places) * steps / max(total, 1)
+                report(round(1000 * sum(done.values())), 1000 * len(variants))
+
+        result = run_cells(
+            variants[places[0]].algorithm,
+            cells,
+            num_steps=episodes,
+            record_every=1,
+            metrics=METRICS,
+            devices=meter.devices,
+            progress=progress,
+            **options,
+        )
+        with lock:
+            meter.count(result)
+        for place in places:
+            parts[place] = result.isel(cell=np.flatnonzero(owners == place))
+
+    parts: list = [None] * len(variants)
+    # Different programs compile side by side.
+    with futures.ThreadPoolExecutor(min(len(groups), os.cpu_count() or 1)) as pool:
+        list(pool.map(one, groups))
+    return _stacked(variants, parts)
+
+
+def _stacked(variants: Sequence[Variant], parts: Sequence[xr.Dataset]) -> xr.Dataset:
+    most = max(v.trials for v in variants)
+    time = parts[0]["time"].values
+    ledger = ("env_steps", "messages_up", "bytes_up", "bytes_down")
+    data: dict = {}
+    for name in METRICS[:3]:
+        values = np.full((len(variants), most, len(time)), np.nan, np.float32)
+        for place, part in enumerate(parts):
+            values[place, : part.sizes["cell"]] = part[name].values
+        data[name] = (("label", "seed", "time"), values)
+    for name in ledger:
+        values = np.full((len(variants), most), np.nan)
+        for place, part in enumerate(parts):
+            values[place, : part.sizes["cell"]] = part[name].values
+        data[name] = (("label", "seed"), values)
+    broken = [float(part["non_finite"].values[:, -1].sum()) for part in parts]
+    data["non_finite"] = ("label", broken)
+    data["trials"] = ("label", [v.trials for v in variants])
+    data["num_agents"] = ("label", [v.num_agents for v in variants])
+    coordinates = {
+        "label": [v.label for v in variants],
+        "seed": np.arange(most),
+        "time": ("time", time, {"long_name": "episodes of one agent"}),
+    }
+    return xr.Dataset(data, coordinates, parts[0].attrs)
+
+
+def line(runs: xr.Dataset, label: str, name: str = "reward") -> np.ndarray:
+    """The trials of one variant, float64 [L, E]."""
+    own = runs.sel(label=label)
+    return own[name].values[: int(own["trials"])].astype(np.float64)
+
+
+def trial_means(runs: xr.Dataset, label: str, last: int, name: str = "reward") -> np.ndarray:
+    """Mean over the last episodes of every trial, [L]."""
+    return line(runs, label, name)[:, -last:].mean(axis=1)
+
+
+def _grid(task: Task, scale: Scale, **eb_and_davia) -> dict[str, Algorithm]:
+    event = eb_and_davia.get("event", {})
+    price = eb_and_davia.get("price", {})
+    return {
+        "dql": dql(task),
+        "ebcdql": ebcdql(task, **event),
+        "davia": davia(task, horizon=scale.episodes, **price),
+        "es": espc(task, **GRID_ES),
+    }
+
+
+def _es_variants(algorithm, n: int, trials: int, target: int | None = None) -> list[Variant]:
+    """ES and ESPC as the thesis has them, centred, and with a baseline of their own."""
+    everybody = {"target_senders": n}
+    out = [
+        Variant("ES", algorithm, n, everybody, trials),
+        Variant("ES centred", algorithm, n, {**everybody, "shaping": "center"}, trials),
+    ]
+    if target is not None:
+        some = {"target_senders": target}
+        out.insert(1, Variant("ESPC", algorithm, n, some, trials))
+        out.append(
+            Variant("ESPC own baseline", algorithm, n, {**some, "baseline": "own_window"}, trials)
+        )
+    return out
+
+
+def simple(scale: Scale, meter: Meter, stage: str) -> xr.Dataset:
+    """Fig. 3.4: Simple Grid, n = 5."""
+    made, trials = _grid(simple_grid(), scale), scale.grid_trials
+    variants = [
+        Variant("DQL", made["dql"], 5, {}, trials),
+        Variant("EBCDQL", made["ebcdql"], 5, {}, trials),
+        Variant("DAVIA", made["davia"], 5, {}, trials),
+        *_es_variants(made["es"], 5, scale.grid_es_trials),
+    ]
+    return run(variants, scale.episodes, meter, stage)
+
+
+def lake(scale: Scale, meter: Meter, stage: str) -> xr.Dataset:
+    """Fig. 3.5: Frozen Lake 5x5, n = 5."""
+    made, trials = _grid(frozen_lake(), scale), scale.grid_trials
+    variants = [
+        Variant("DQL", made["dql"], 5, {}, trials),
+        Variant("EBCDQL 0.8", made["ebcdql"], 5, {"threshold": 0.8}, trials),
+        Variant("EBCDQL 0.05", made["ebcdql"], 5, {"threshold": 0.05}, trials),
+        Variant("DAVIA", made["davia"], 5, {}, trials),
+        *_es_variants(made["es"], 5, trials)[:1],
+        Variant("DQL first index", dql(frozen_lake(), ties="first"), 5, {}, trials),
+    ]
+    return run(variants, scale.episodes, meter, stage)
+
+
+def windy(scale: Scale, meter: Meter, stage: str) -> xr.Dataset:
+    """Fig. 4.2: Windy Grid, n = 30."""
+    task, trials = windy_grid(), scale.windy_trials
+    made = _grid(task, scale, event={"threshold": 0.1, "factor": 0.9}, price={"price": 0.05})
+    variants = [
+        Variant("DQL", made["dql"], 30, {}, trials),
+        Variant("EBCDQL", made["ebcdql"], 30, {}, trials),
+        Variant("DAVIA", made["davia"], 30, {}, trials),
+        *_es_variants(made["es"], 30, trials, 15),
+    ]
+    return run(variants, scale.episodes, meter, stage)
+
+
+def lake30(scale: Scale, meter: Meter, stage: str) -> xr.Dataset:
+    """Fig. 4.3: Frozen Lake 5x5, n = 30."""
+    task, trials = frozen_lake(), scale.windy_trials
+    made = _grid(task, scale, event={"threshold": 0.05})
+    variants = [
+        Variant("DQL", made["dql"], 30, {}, trials),
+        Variant("EBCDQL", made["ebcdql"], 30, {}, trials),
+        Variant("DAVIA", made["davia"], 30, {}, trials),
+        *_es_variants(made["es"], 30, trials, 15)[:2],
+    ]
+    return run(variants, scale.episodes, meter, stage)
+
+
+def literal_deviation(window, count, utility):
+    """Where a utility stands if one divides by the variance, as the thesis prints it."""
+    import jax
+
+    mean, deviation = uplinks.window_moments(window, count)
+    return jax.scipy.stats.norm.cdf((utility - mean) / deviation**2)
+
+
+def cartpole(scale: Scale, meter: Meter, stage: str) -> xr.Dataset:
+    """Fig. 4.5: CartPole, setting S, with every control of the explanation."""
+    task, trials = gymnax_task("CartPole-v1"), scale.cartpole_trials
+    one = espc(task, **CARTPOLE_ES)
+    half, all_of_them = {"target_senders": 25}, {"target_senders": 50}
+    few = {"target_senders": 25}
+    variants = [
+        Variant("ES n=25", one, 25, few, trials),
+        Variant("ES n=50", one, 50, all_of_them, trials),
+        Variant("ESPC n=50", one, 50, half, trials),
+        Variant("ES n=25 centred", one, 25, {**few, "shaping": "center"}, trials),
+        Variant("ES n=50 centred", one, 50, {**all_of_them, "shaping": "center"}, trials),
+        Variant("ES n=50 own baseline", one, 50, {**all_of_them, **_BASELINE}, trials),
+        Variant("ESPC own baseline", one, 50, {**half, **_BASELINE}, trials),
+    ]
+    if scale.table:
+        random = es(task, uplink=uplinks.partial(0.5), **CARTPOLE_ES)
+        literal = espc(task, utility_model=literal_deviation, **CARTPOLE_ES)
+        pairs = es(task, antithetic=True, **CARTPOLE_ES)
+        variants += [
+            Variant("ES n=50 z-scored", one, 50, {**all_of_them, "shaping": "zscore"}, trials),
+            Variant("ES n=50 ranks", one, 50, {**all_of_them, "shaping": "rank"}, trials),
+            Variant("ES n=25 ranks", one, 25, {**few, "shaping": "rank"}, trials),
+            Variant("ESPC by F", one, 50, {**half, "utility": "return"}, trials),
+            Variant("ESPC by norm", one, 50, {**half, "utility": "norm"}, trials),
+            Variant("ESPC equal weights", one, 50, {**half, "weights": "equal"}, trials),
+            Variant("ESPC centred", one, 50, {**half, "shaping": "center"}, trials),
+            Variant("ESPC ranks", one, 50, {**half, "shaping": "rank"}, trials),
+            Variant("random half", random, 50, {}, trials),
+            Variant("ESPC literal variance", literal, 50, half, trials),
+            Variant("ES n=50 mirrored", pairs, 50, {}, trials),
+        ]
+    return run(variants, scale.cartpole_episodes, meter, stage)
+
+
+_BASELINE = {"baseline": "own_window"}
+
+
+def setting_a(scale: Scale, meter: Meter, stage: str) -> xr.Dataset:
+    """Fig. 4.5 in setting A."""
+    one = espc(gymnax_task("CartPole-v1"), **CARTPOLE_ES, **SETTING_A)
+    trials = scale.setting_trials
+    variants = [
+        Variant("ES n=25", one, 25, {"target_senders": 25}, trials),
+        Variant("ES n=50", one, 50, {"target_senders": 50}, trials),
+        Variant("ESPC n=50", one, 50, {"target_senders": 25}, trials),
+        Variant("ES n=50 centred", one, 50, {"target_senders": 50, "shaping": "center"}, trials),
+    ]
+    return run(variants, scale.cartpole_episodes, meter, stage)
+
+
+def targets_and_windows(scale: Scale, meter: Meter, stage: str) -> xr.Dataset:
+    """Figs 4.8 and 4.10: numbers of senders and lengths of the window, raw and own baseline."""
+    one, trials = espc(gymnax_task("CartPole-v1"), **CARTPOLE_ES), scale.setting_trials
+    variants = [Variant("ES n=50", one, 50, {"target_senders": 50}, trials)]
+    for m in (*TARGETS_M, 25):
+        own = {"target_senders": m, "window": 10}
+        variants.append(Variant(f"m={m}", one, 50, own, trials))
+        variants.append(Variant(f"m={m} own baseline", one, 50, {**own, **_BASELINE}, trials))
+    for k in WINDOWS_K:
+        if k != 10:
+            own = {"target_senders": 25, "window": k}
+            variants.append(Variant(f"k={k}", one, 50, own, trials))
+            variants.append(Variant(f"k={k} own baseline", one, 50, {**own, **_BASELINE}, trials))
+    out = run(variants, scale.cartpole_episodes, meter, stage)
+    # m = 25 at k = 10 is a line of both figures.
+    both = {"m=25": "k=10", "m=25 own baseline": "k=10 own baseline"}
+    again = out.sel(label=list(both)).assign_coords(label=list(both.values()))
+    return xr.concat([out, again], "label", data_vars="all", combine_attrs="override")
+
+
+def offset(scale: Scale, meter: Meter, stage: str) -> xr.Dataset:
+    """What a constant added to every return does (not in the thesis)."""
+    one, trials = espc(gymnax_task("CartPole-v1"), **CARTPOLE_ES), scale.setting_trials
+    half, all_of_them = {"target_senders": 25}, {"target_senders": 50}
+    variants = []
+    for shift in (-OFFSET, 0.0, OFFSET):
+        moved = {"return_offset": shift}
+        sign = f"{shift:+.0f}" if shift else "0"
+        variants += [
+            Variant(f"ES {sign}", one, 50, {**all_of_them, **moved}, trials),
+            Variant(f"ESPC {sign}", one, 50, {**half, **moved}, trials),
+            Variant(f"ESPC |F| {sign}", one, 50, {**half, **moved, "utility": "absolute"}, trials),
+            Variant(f"ESPC own baseline {sign}", one, 50, {**half, **moved, **_BASELINE}, trials),
+        ]
+    out = run(variants, scale.cartpole_episodes, meter, stage)
+    shifts = xr.DataArray(np.repeat([-OFFSET, 0.0, OFFSET], 4), dims="label")
+    # What is shown is the return of the task itself.
+    out["reward"] = out["reward"] - shifts
+    return out
+
+
+def grids_by_es(scale: Scale, meter: Meter, stage: str) -> xr.Dataset:
+    """Evolution strategies on Simple Grid with n = 30: what the thesis calls unsuitable."""
+    one = espc(simple_grid(), **GRID_ES)
+    variants = _es_variants(one, 30, scale.windy_trials, 15)
+    half = {"target_senders": 15, "utility": "absolute"}
+    variants.insert(3, Variant("ESPC |F|", one, 30, half, scale.windy_trials))
+    return run(variants, min(500, scale.episodes), meter, stage)
+
+
+def pareto(scale: Scale, meter: Meter, stage: str) -> xr.Dataset:
+    """Learning against bytes on CartPole: uplinks on ES, raw and centred."""
+    task, trials = gymnax_task("CartPole-v1"), scale.setting_trials
+    one = espc(task, **CARTPOLE_ES)
+    variants = []
+    for m in (5, 15, 25, 35, 50):
+        own = {"target_senders": m}
+        variants.append(Variant(f"ESPC|m={m}", one, 50, own, trials))
+        variants.append(Variant(f"ESPC own baseline|m={m}", one, 50, {**own, **_BASELINE}, trials))
+    for n in (5, 15, 25, 50):
+        own = {"target_senders": n, "shaping": "center"}
+        variants.append(Variant(f"ES centred|n={n}", one, n, own, trials))
+    random = es(task, shaping="center", **CARTPOLE_ES)
+    for p in (0.1, 0.3, 0.5):
+        own = {"uplink": uplinks.partial(p)}
+        variants.append(Variant(f"ES centred, partial|p={p}", random, 50, own, trials))
+    for threshold in (20.0, 50.0, 100.0):
+        own = {"uplink": uplinks.event_triggered(threshold), **_BASELINE}
+        variants.append(Variant(f"ES own baseline, event|{threshold:.0f}", random, 50, own, trials))
+    return run(variants, scale.cartpole_episodes, meter, stage)
+
+
+def pareto_grid(scale: Scale, meter: Meter, stage: str) -> xr.Dataset:
+    """Learning against bytes on Simple Grid, n = 5: uplinks on the value-based methods."""
+    task, trials = simple_grid(), max(5, scale.grid_trials // 5)
+    plain, vector = dql(task), dql(task, message="increments")
+    variants = [Variant("DQL|all", plain, 5, {}, trials)]
+    for threshold in (0.05, 0.3, 0.6, 0.8):
+        own = {"uplink": uplinks.event_triggered(threshold, 0.5)}
+        variants.append(Variant(f"EBCDQL|{threshold:g}", plain, 5, own, trials))
+    for m in (1, 3):
+        own = {"uplink": uplinks.probabilistic(m)}
+        variants.append(Variant(f"DQL, probabilistic|m={m}", plain, 5, own, trials))
+    for k in (1, 4, 16):
+        own = {"uplink": uplinks.top_k(k)}
+        variants.append(Variant(f"DQL, top-k|k={k}", vector, 5, own, trials))
+    variants.append(Variant("DQL, sign|", vector, 5, {"uplink": uplinks.scaled_sign()}, trials))
+    for price in (0.01, 0.04, 0.2):
+        own = {"price": price}
+        linear = davia(task, horizon=scale.episodes)
+        variants.append(Variant(f"DAVIA|{price:g}", linear, 5, own, trials))
+    return run(variants, scale.episodes, meter, stage)
+
+
+def _ant(variants: Callable, place: int, scale: Scale, meter: Meter, stage: str):
+    """Runs variants `(algorithm, trials) -> list` on Ant at the size of figure `place`."""
+    size = scale.ant
+    one = espc(brax_task("ant", max_steps=size.max_steps), loop="while", **ANT_ES)
+    return run(variants(one, size.trials[place]), size.episodes[place], meter, stage, chunk=10)
+
+
+def ant(scale: Scale, meter: Meter, stage: str) -> xr.Dataset:
+    """Fig. 4.6."""
+
+    def variants(one, trials):
+        half, all_of_them = {"target_senders": 25}, {"target_senders": 50}
+        return [
+            Variant("ES n=25", one, 25, half, trials),
+            Variant("ES n=50", one, 50, all_of_them, trials),
+            Variant("ESPC n=50", one, 50, half, trials),
+            Variant("ES n=50 centred", one, 50, {**all_of_them, "shaping": "center"}, trials),
+            Variant("ESPC own baseline", one, 50, {**half, **_BASELINE}, trials),
+        ]
+
+    return _ant(variants, 0, scale, meter, stage)
+
+
+def ant_targets(scale: Scale, meter: Meter, stage: str) -> xr.Dataset:
+    """Fig. 4.9."""
+
+    def variants(one, trials):
+        out = [Variant("ES n=50", one, 50, {"target_senders": 50}, trials)]
+        for m in TARGETS_M:
+            own = {"target_senders": m, "window": 10}
+            out.append(Variant(f"m={m}", one, 50, own, trials))
+        return out
+
+    return _ant(variants, 1, scale, meter, stage)
+
+
+def ant_windows(scale: Scale, meter: Meter, stage: str) -> xr.Dataset:
+    """Fig. 4.11."""
+
+    def variants(one, trials):
+        out = [Variant("ES n=50", one, 50, {"target_senders": 50}, trials)]
+        for k in WINDOWS_K:
+            own = {"target_senders": 25, "window": k}
+            out.append(Variant(f"k={k}", one, 50, own, trials))
+        return out
+
+    return _ant(variants, 2, scale, meter, stage)
+
+
+METHODS = {
+    "ES n=50": ("raw", {}),
+    "ES n=25": ("raw", {"num_agents": 25}),
+    "ES n=50 centred": ("center", {}),
+    "ES n=25 centred": ("center", {"num_agents": 25}),
+    "ESPC m=5": ("probabilistic", {"num_senders": 5}),
+    "ESPC m=15": ("probabilistic", {"num_senders": 15}),
+    "ESPC m=25": ("probabilistic", {"num_senders": 25}),
+    "ESPC m=30": ("probabilistic", {"num_senders": 30}),
+    "ESPC m=45": ("probabilistic", {"num_senders": 45}),
+    "own baseline m=15": ("probabilistic_baseline", {"num_senders": 15}),
+    "own baseline m=25": ("probabilistic_baseline", {"num_senders": 25}),
+}
+RATIOS = (0.0, 1.0, 2.0, 5.0, 10.0, 20.0)
+
+
+def noise(scale: Scale, meter: Meter, stage: str) -> xr.Dataset:
+    """Signal to noise of one update in the model of the explanation, [method, ratio]."""
+    report = meter.stage(stage)
+    found = np.empty((2, len(METHODS), len(RATIOS)))
+    for place, (method, options) in enumerate(METHODS.values()):
+        for at, ratio in enumerate(RATIOS):
+            one = analysis.signal_to_noise(
+                method, ratio, samples=scale.samples, denominator="n", **options
+            )
+            found[:, place, at] = one.value, one.standard_error
+        report(place + 1, len(METHODS))
+    return xr.Dataset(
+        {
+            "value": (("method", "ratio"), found[0]),
+            "standard_error": (("method", "ratio"), found[1]),
+        },
+        {"method": list(METHODS), "ratio": list(RATIOS)},
+        {"samples": scale.samples},
+    )
