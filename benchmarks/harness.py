@@ -18,7 +18,7 @@ from rich.table import Table
 
 from fedjax_rl import results
 
-PACKAGES = ("numba", "llvmlite")
+PACKAGES = ("numba", "llvmlite", "gymnasium", "gymnax", "evosax")
 
 
 @dataclasses.dataclass(frozen=True)

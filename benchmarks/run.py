@@ -163,7 +163,127 @@ def _reproduce(command) -> dict:
     }
 
 
-CASES = {"fedq": fedq, "grids": grids}
+# (id, row, other row, at least); rates of environment steps of episodes under way.
+ES_LIMITS = (
+    ("Gymnasium, one vector environment per federation", "fedjax_rl", "gymnasium", 100.0),
+    ("evosax, per environment step", "fedjax_rl", "evosax", 1.0),
+)
+
+
+def es(arguments) -> dict:
+    """Evolution strategies on CartPole, environment steps per second, against other packages."""
+    os.environ.setdefault("NPROC", "1")
+    os.environ.setdefault("XLA_FLAGS", "--xla_cpu_enable_concurrency_optimized_scheduler=false")
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    import functools
+
+    import es_fedjax
+    import es_peers as peers
+    import harness
+    import jax
+
+    clock = "cpu" if jax.default_backend() == "cpu" else "wall"
+    makers = {
+        "fedjax_rl": es_fedjax.fedjax_rl,
+        "gymnasium": functools.partial(peers.gymnasium_numpy, trials_per_env=1),
+        "gymnasium_joined": peers.gymnasium_numpy,
+        **{n: m for n, m in peers.ROWS.items() if n != "gymnasium_numpy"},
+    }
+    trials = max(1, round(60 * arguments.scale))
+    timings, compiled, checks, counts = {}, {}, [], {}
+    for shaping in ("raw", "center"):
+        workload = peers.Workload(trials=trials, shaping=shaping)
+        programs = {row: make(workload) for row, make in makers.items()}
+        compiled[shaping] = {row: program.compile_seconds for row, program in programs.items()}
+        done = {}
+        for row, program in programs.items():
+            done[row] = program.run(0)
+            found = peers.agreement(workload, done[row])
+            checks.append({"case": shaping, "row": row, **found._asdict(), "holds": found.holds})
+            print(f"{shaping}, {row}: {found.found:.1f}", file=sys.stderr, flush=True)
+        counts[shaping] = {
+            row: {
+                "env_steps": outcome.env_steps,
+                "scanned_steps": outcome.scanned_steps,
+                "episodes": workload.trials * workload.agents * workload.episodes,
+            }
+            for row, outcome in done.items()
+        }
+        timings[shaping] = harness.measure(
+            {row: lambda p=program: p.run(0).returns for row, program in programs.items()},
+            {row: outcome.env_steps for row, outcome in done.items()},
+            arguments.repeats,
+        )
+    unit = "environment steps per " + ("core-second" if clock == "cpu" else "second")
+    rows = harness.rows(timings, compiled, unit, clock)
+    found = {row["name"]: row for row in rows}
+    targets = [
+        {
+            "id": name,
+            "measured": found[row]["ratio"][other],
+            "limit": limit,
+            "met": found[row]["ratio"][other] >= limit,
+        }
+        for name, row, other, limit in ES_LIMITS
+    ]
+    return harness.report(
+        "es",
+        rows,
+        repeats=arguments.repeats,
+        trials=trials,
+        counts=counts,
+        learned=checks,
+        all_variants=_all_variants(es_fedjax, peers, trials),
+        targets=targets,
+    )
+
+
+def _all_variants(es_fedjax, peers, trials: int) -> dict:
+    """Every variant of Fig. 4.5 in one call, in seconds of wall time on all cores."""
+    workload = peers.Workload(trials=trials)
+    program = es_fedjax.all_variants(workload)
+    outcome = program.run(0)
+    agents = sum(n for n, _ in es_fedjax.VARIANTS.values())
+    episodes = agents * workload.trials * workload.episodes
+    return {
+        "variants": list(es_fedjax.VARIANTS),
+        "compile_seconds": program.compile_seconds,
+        "run_seconds": outcome.seconds,
+        "episodes_per_second": episodes / outcome.seconds,
+        "env_steps_per_second": outcome.env_steps / outcome.seconds,
+    }
+
+
+def episodes(arguments) -> dict:
+    """The loops over episodes that end at different times, environment steps per second."""
+    os.environ.setdefault("NPROC", "1")
+    import es_fedjax
+    import harness
+    import jax
+    import numpy as np
+
+    clock = "cpu" if jax.default_backend() == "cpu" else "wall"
+    timings, compiled = {}, {}
+    for lengths in ("short", "long"):
+        for agents in (50, 3000):
+            case = f"{lengths} episodes, {agents} agents"
+            start = time.perf_counter()
+            loops = es_fedjax.episode_loops(lengths, agents)
+            compiled[case] = dict.fromkeys(loops, (time.perf_counter() - start) / len(loops))
+            lived = {row: np.asarray(call()) for row, call in loops.items()}
+            first = next(iter(lived.values()))
+            if any((other != first).any() for other in lived.values()):
+                raise SystemExit(f"{case}: the loops do not compute the same; nothing is reported")
+            units = dict.fromkeys(loops, int(first.sum()))
+            timings[case] = harness.measure(loops, units, arguments.repeats)
+    unit = "environment steps per " + ("core-second" if clock == "cpu" else "second")
+    rows = harness.rows(timings, compiled, unit, clock)
+    return harness.report("episodes", rows, repeats=arguments.repeats)
+
+
+CASES = {"fedq": fedq, "grids": grids, "es": es, "episodes": episodes}
+_REPEATS = {"fedq": 7, "grids": 1, "es": 3, "episodes": 7}
+_SUBJECTS = {"fedq": "fedjax_rl", "es": "fedjax_rl", "episodes": "compact"}
 
 
 def _case(name: str) -> str:
@@ -201,23 +321,26 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("case", metavar="CASE", type=_case, help=", ".join(CASES))
     parser.add_argument("--json", type=_file, help="write the numbers there")
-    parser.add_argument("--repeats", type=_at_least_one, help="fedq 7, grids 1 by default")
+    parser.add_argument("--repeats", type=_at_least_one, help="7, grids 1 and es 3 by default")
     parser.add_argument(
-        "--scale", type=_positive, default=1.0, help="factor on the steps of fedq's calls"
+        "--scale",
+        type=_positive,
+        default=1.0,
+        help="factor on the steps of fedq's calls, on the trials of es",
     )
     parser.add_argument(
         "--grids", nargs="+", choices=GRIDS, default=GRIDS, help="scales of the case grids"
     )
     arguments = parser.parse_args()
     if arguments.repeats is None:
-        arguments.repeats = {"fedq": 7, "grids": 1}[arguments.case]
+        arguments.repeats = _REPEATS[arguments.case]
     content = CASES[arguments.case](arguments)
     import harness
 
     if arguments.json is not None:
         harness.save(arguments.json, content)
-    if arguments.case == "fedq":
-        harness.show(content, "fedjax_rl")
+    if arguments.case in _SUBJECTS:
+        harness.show(content, _SUBJECTS[arguments.case])
     else:
         harness.show_plain(content)
 

@@ -1,10 +1,11 @@
-"""Makes the gallery: pictures and scoreboard of a study from its saved runs.
+"""Makes the gallery: pictures and scoreboards of studies from their saved runs.
 
     fedjax-rl reproduce linear-speedup --scale paper --out out/paper
     fedjax-rl reproduce linear-speedup --scale paper --preset clean --out out/clean
     python figures/make.py out/paper out/clean
 
-Nothing here computes a number or a verdict; both come from the `summary.json` of the runs.
+The study and the preset of a directory are those of its `summary.json`; what is not given stays
+as it is. Nothing here computes a number or a verdict.
 """
 
 import argparse
@@ -14,10 +15,39 @@ import pathlib
 import re
 import shutil
 import tempfile
+from collections.abc import Sequence
 
 from fedjax_rl import plotting
+from fedjax_rl.studies import STUDIES
 
 HERE = pathlib.Path(__file__).parent
+KINDS = ("*.png", "*.svg", "summary.json")
+# study -> its paper, and what its presets are
+PAPERS = {
+    "linear-speedup": [
+        "Einhorn, *Federated Reinforcement Learning Has Linear Speedup* (2023), the tabular half.",
+    ],
+    "communication-efficient": [
+        "Gunn, *Communication Efficient Distributed Reinforcement Learning* (2023).",
+    ],
+}
+NOTES = {
+    "linear-speedup": [
+        "`paper` is the author's protocol: one local table, errors every 1010 steps, a stop rule",
+        "on the errors. `clean` measures the same quantity on the server average, finely in time",
+        "and for a fixed length (Fig. 5: over all agents, just before an exchange). A band is",
+        "that of the published protocol, so a ✗ under `clean` marks a published number that is a",
+        "property of how it was measured (which table, when, and at which rates) rather than of",
+        "learning.",
+    ],
+    "communication-efficient": [
+        "`paper` has the thesis's sizes, and the more trials that separate its curves. `reduced`",
+        "runs Ant for fewer episodes, cut short. Rows, lines and dashes that say so are not in the",
+        "thesis: the mean taken off the returns, the controls that tell what selection does, a",
+        "constant added to the returns, and learning against bytes. The thesis publishes curves",
+        "and no numbers; a band is that of its claim, or of a prototype written for it.",
+    ],
+}
 MARKS = {"reproduced": "✓", "not reproduced": "✗", "not run": "–"}
 
 
@@ -45,52 +75,106 @@ def band(value) -> str:
     return f"[{number(value[0])}, {number(value[1])}]"
 
 
-def scoreboard(paper: dict, clean: dict) -> str:
-    """The table "published | here | interval | verdict", both presets side by side."""
-    seconds = paper["seconds"]
+def scoreboard(summaries: dict[str, dict]) -> list[str]:
+    """The table "published | here | interval | band | verdict", presets side by side.
+
+    Args:
+      summaries: preset -> summary; the first one's intervals are shown.
+    """
+    first, *others = summaries
+    head = ["id", "figure", "quantity", "published", first, "interval", "band", ""]
+    for preset in others:
+        head += [preset, ""]
+    lines = [
+        ("| " + " | ".join(head) + " |").replace("  ", " "),
+        "|" + "---|" * len(head),
+    ]
+    measured = {p: {line["id"]: line for line in s["targets"]} for p, s in summaries.items()}
+    # A target that the first preset does not have takes its place after those that it has.
+    known = {
+        name: line for preset in reversed(summaries) for name, line in measured[preset].items()
+    }
+    order = dict.fromkeys(name for own in measured.values() for name in own)
+    for name in order:
+        line, own = known[name], measured[first].get(name)
+        cells = [name, line["figure"], line["quantity"], number(line["published"])]
+        cells += [number(own["measured"]), interval(own)] if own else ["–", "–"]
+        cells += [band(line["band"]), MARKS[own["verdict"]] if own else "–"]
+        for preset in others:
+            other = measured[preset].get(name)
+            cells += [number(other["measured"]), MARKS[other["verdict"]]] if other else ["–", "–"]
+        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+    return lines
+
+
+def place(stem: str, figures: Sequence[str]) -> tuple[int, str]:
+    """Where a picture stands: by the figure that its name starts with, then by name."""
+    for at, figure in enumerate(figures):
+        if re.fullmatch(rf"{re.escape(figure)}(?!\d).*", stem):
+            return at, stem
+    return len(figures), stem
+
+
+def device(summary: dict) -> str:
+    """Scale and device of a run, for a sentence."""
+    return f"Scale `{summary['scale']}` on {summary['device']}"
+
+
+def section(study: str, summaries: dict[str, dict]) -> list[str]:
+    """One study: what it is, how long it took, its scoreboard and its pictures."""
+    name, first = next(iter(summaries.items()))
+    seconds = first["seconds"]
+    lines = [f"## {study}", "", *PAPERS.get(study, [f"{STUDIES[study].paper}."])]
+    lines += [
+        f"{device(first)}: {seconds['compile']:.0f} s compiling and",
+        f"{seconds['run']:.0f} s running (preset `{name}`), JAX {first['versions']['jax']}.",
+    ]
+    for preset, summary in summaries.items():
+        if device(summary) != device(first):
+            own = summary["seconds"]
+            lines.append(
+                f"{device(summary)}: {own['compile']:.0f} s and {own['run']:.0f} s (`{preset}`)."
+            )
+    if study in NOTES:
+        lines += ["", *NOTES[study]]
+    lines += ["", *scoreboard(summaries)]
+    for preset in summaries:
+        stems = {p.stem for p in (HERE / study / preset).glob("*.png")} - {"scoreboard"}
+        names = sorted(stems, key=lambda stem: place(stem, tuple(STUDIES[study].figures)))
+        lines += ["", f"### Preset `{preset}`", ""]
+        lines += [f"![{name}]({study}/{preset}/{name}.png)\n" for name in names]
+    return lines
+
+
+def gallery() -> str:
+    """The text of the gallery, from the summaries in it."""
     lines = [
         "# Gallery",
         "",
         "Pictures and numbers below are made by `figures/make.py` from saved runs; the verdicts",
         "were computed by the study, never typed. ✓ reproduced, ✗ not reproduced, – not run.",
-        "",
-        "## linear-speedup",
-        "",
-        "Einhorn, *Federated Reinforcement Learning Has Linear Speedup* (2023), the tabular half.",
-        f"Scale `{paper['scale']}` on {paper['device']}: {seconds['compile']:.0f} s compiling and",
-        f"{seconds['run']:.0f} s running (preset `paper`), JAX {paper['versions']['jax']}.",
-        "",
-        "`paper` is the author's protocol: one local table, errors every 1010 steps, a stop rule",
-        "on the errors. `clean` measures the same quantity on the server average, finely in time",
-        "and for a fixed length (Fig. 5: over all agents, just before an exchange). A band is",
-        "that of the published protocol, so a ✗ under `clean` marks a published number that is a",
-        "property of how it was measured (which table, when, and at which rates) rather than of",
-        "learning.",
-        "",
-        "| id | figure | quantity | published | paper | interval | band | | clean | |",
-        "|---|---|---|---|---|---|---|---|---|---|",
     ]
-    others = {line["id"]: line for line in clean["targets"]}
-    for line in paper["targets"]:
-        other = others[line["id"]]
-        cells = [
-            line["id"],
-            line["figure"],
-            line["quantity"],
-            number(line["published"]),
-            number(line["measured"]),
-            interval(line),
-            band(line["band"]),
-            MARKS[line["verdict"]],
-            number(other["measured"]),
-            MARKS[other["verdict"]],
-        ]
-        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
-    for preset in ("paper", "clean"):
-        lines += ["", f"### Preset `{preset}`", ""]
-        names = sorted(p.stem for p in (HERE / "linear-speedup" / preset).glob("fig*.png"))
-        lines += [f"![{name}](linear-speedup/{preset}/{name}.png)\n" for name in names]
+    for study, declared in STUDIES.items():
+        files = {preset: HERE / study / preset / "summary.json" for preset in declared.presets}
+        found = {p: json.loads(file.read_text()) for p, file in files.items() if file.exists()}
+        if found:
+            lines += ["", *section(study, found)]
+            lines[-1] = lines[-1].rstrip()
     return "\n".join(lines).rstrip() + "\n"
+
+
+def take(source: pathlib.Path) -> pathlib.Path:
+    """Copies the pictures and the summary of a run into the gallery, in place of the old ones."""
+    summary = json.loads((source / "summary.json").read_text())
+    target = HERE / summary["study"] / summary["preset"]
+    if source.resolve() == target.resolve():
+        return target
+    target.mkdir(parents=True, exist_ok=True)
+    for old in [file for kind in KINDS for file in target.glob(kind)]:
+        old.unlink()
+    for file in [file for kind in KINDS for file in source.glob(kind)]:
+        shutil.copyfile(file, target / file.name)
+    return target
 
 
 def readme_figure():
@@ -104,19 +188,25 @@ def readme_figure():
 
 
 def main() -> None:
-    """Copies the pictures, writes the scoreboard and the picture of the README."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("paper", type=pathlib.Path)
-    parser.add_argument("clean", type=pathlib.Path)
+    """Copies the pictures, writes the scoreboards and the picture of the README."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("runs", nargs="+", type=pathlib.Path, help="directories of finished runs")
     arguments = parser.parse_args()
-    summaries = {}
-    for preset in ("paper", "clean"):
-        source, target = getattr(arguments, preset), HERE / "linear-speedup" / preset
-        target.mkdir(parents=True, exist_ok=True)
-        for file in (*source.glob("*.png"), *source.glob("*.svg"), source / "summary.json"):
-            shutil.copyfile(file, target / file.name)
-        summaries[preset] = json.loads((target / "summary.json").read_text())
-    (HERE / "README.md").write_text(scoreboard(summaries["paper"], summaries["clean"]))
+    taken: dict[pathlib.Path, pathlib.Path] = {}
+    for source in arguments.runs:
+        summary = source / "summary.json"
+        if not summary.exists():
+            parser.error(f"{summary} does not exist; is the run finished?")
+        name = json.loads(summary.read_text())
+        key = pathlib.Path(name["study"], name["preset"])
+        if key in taken:
+            parser.error(f"{taken[key]} and {source} are both {key}; give one of them")
+        taken[key] = source
+    for source in arguments.runs:
+        take(source)
+    (HERE / "README.md").write_text(gallery())
     plotting.save(readme_figure(), HERE / "speedup")
 
 

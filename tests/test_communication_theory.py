@@ -182,7 +182,10 @@ def test_signal_to_noise_of_the_published_setting():
     table = {0: (2.32, 2.46, 3.03), 2: (2.11, 2.11, 2.97), 20: (1.28, 1.16, 2.96)}
     for ratio, expected in table.items():
         for method, m, value in zip(
-            ("probabilistic", "probabilistic", "probabilistic_baseline"), (15, 25, 25), expected, strict=True
+            ("probabilistic", "probabilistic", "probabilistic_baseline"),
+            (15, 25, 25),
+            expected,
+            strict=True,
         ):
             found = analysis.signal_to_noise(
                 method, ratio, num_senders=m, samples=2000, denominator="n"
@@ -190,9 +193,9 @@ def test_signal_to_noise_of_the_published_setting():
             assert found.value == pytest.approx(value, abs=0.15)
             assert found.standard_error < 0.05
     for ratio, value in {-2: -0.62, -5: -1.34, -20: -0.99}.items():
-        assert analysis.signal_to_noise("probabilistic", ratio, samples=2000).value == pytest.approx(
-            value, abs=0.15
-        )
+        assert analysis.signal_to_noise(
+            "probabilistic", ratio, samples=2000
+        ).value == pytest.approx(value, abs=0.15)
 
 
 def test_signal_to_noise_refuses():
@@ -364,6 +367,16 @@ def test_bands_draw_mean_band_and_interval():
     assert "mean of 6 trials, 10 to 90 %" in caption
     assert "95 % interval" in caption
     assert figure.axes[1].get_ylabel() == "messages per agent"
+
+
+def test_bands_keep_the_look_of_a_line():
+    result = learning()
+    figure = plotting.banded_curves(result, looks={"ESPC": 4, "ES": 2})
+    means = [line for line in figure.axes[0].lines if line.get_gid() == "mean"]
+    assert [line.get_color() for line in means] == ["#009E73", "#E69F00"]
+    assert [line.get_color() for line in figure.legends[0].get_lines()] == ["#009E73", "#E69F00"]
+    with pytest.raises(ValueError, match=r"'ESPC' is no line with a look.*ES"):
+        plotting.banded_curves(result, looks={"ES": 2})
 
 
 def test_bands_accumulate_smooth_and_take_single_trials():

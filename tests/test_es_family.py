@@ -22,9 +22,11 @@ from fedjax_rl.algorithms.es import (
     message,
     shaped,
 )
-from fedjax_rl.algorithms.iw_es import importance, weighted
+from fedjax_rl.algorithms.es import Model as Centre
+from fedjax_rl.algorithms.es import exchange_of as exchange_of_es
+from fedjax_rl.algorithms.iw_es import importance, learner_of, weighted
 from fedjax_rl.algorithms.novelty import Agent as NoveltyAgent
-from fedjax_rl.algorithms.novelty import Model, choose, exchange_of, settle
+from fedjax_rl.algorithms.novelty import Model, NoveltySearch, choose, exchange_of, settle
 from fedjax_rl.envs.task import Continuous, Task
 from fedjax_rl.federation.algorithm import bind
 from fedjax_rl.federation.exchange import Context, first_state
@@ -74,6 +76,8 @@ PLAIN = {"hidden": (), "sigma": 0.1, "learning_rate": 0.05, "optimizer": "moment
 # All runs have this shape, so that few programs have to be compiled.
 FEDERATIONS, AGENTS = 10, 8
 PROGRAMS = {}
+# These programs run for milliseconds and take seconds to compile.
+quick = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 
 
 def setting(algorithms, seeds):
@@ -99,8 +103,7 @@ def run(*algorithms, rounds=3, seeds=None):
             last = functions.advance(population, params, first, rounds)
             return first, last, functions.measure(population, params, last)
 
-        options = {"xla_backend_optimization_level": 0}
-        PROGRAMS[key] = jax.jit(go, compiler_options=options)
+        PROGRAMS[key] = quick(go)
     first, last, metrics = PROGRAMS[key](params, keys, jnp.uint32(rounds))
     sides = algorithms[0].metrics
     metrics = {n: wanted(x, algorithms, sides[n][0]) for n, x in metrics.items()}
@@ -156,7 +159,8 @@ def estimates(values, noise, **words):
     context = Context((), fed.Params({}, federation, {}), jnp.uint32(0))
     everyone = jnp.ones(F * N, bool)
     sample = Sample(jnp.asarray(values), jnp.asarray(noise), jnp.asarray(values), everyone)
-    return np.asarray(aggregate(population, sample, None, None, context).value) / SIGMA
+    total = quick(lambda s, c: aggregate(population, s, None, None, c).value)(sample, context)
+    return np.asarray(total) / SIGMA
 
 
 def own_baseline(constant, noise):
@@ -171,7 +175,7 @@ def own_baseline(constant, noise):
         jnp.full(F * N, 6),
     )
     params = {"baseline": jnp.int32(1), "utility": jnp.int32(0)}
-    sample = jax.vmap(lambda agent: message(agent, None, params))(agents)
+    sample = quick(jax.vmap(lambda agent: message(agent, None, params)))(agents)
     np.testing.assert_allclose(sample.value, value - np.mean(past, axis=0), atol=1e-4)
     assert sample.valid.all()
     return sample.value
@@ -218,15 +222,15 @@ def test_utilities_of_a_sample():
     assert not message(agent, None, params).valid
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_mid_ranks_are_those_of_scipy(seed):
-    rng = np.random.default_rng(seed)
+def test_mid_ranks_are_those_of_scipy():
+    rng = np.random.default_rng(0)
     population = fed.Population(((2, 7), (1, 3), (2, 1)))
     x = rng.integers(0, 4, population.num_agents).astype(np.float32)
     mask = rng.random(population.num_agents) < 0.7
     mask[:7] = True
-    ranks = population.mid_rank(jnp.asarray(x), jnp.asarray(mask))
-    centred = centred_ranks(population, jnp.asarray(x), jnp.asarray(mask))
+    ranks, centred = quick(
+        lambda x, mask: (population.mid_rank(x, mask), centred_ranks(population, x, mask))
+    )(x, mask)
     for f in range(population.num_federations):
         there = (population.federation_of == f) & mask
         expected = stats.rankdata(x[there]) - 1
@@ -239,6 +243,7 @@ def test_mid_ranks_are_those_of_scipy(seed):
 
 def test_shaping_of_returns():
     population = fed.Population(((1, 5),))
+    shape = quick(functools.partial(shaped, population))
     x, counts = jnp.asarray([1.0, 3.0, 3.0, 5.0, jnp.nan]), jnp.asarray([True] * 4 + [False])
     expected = {
         "raw": [1, 3, 3, 5],
@@ -250,7 +255,7 @@ def test_shaping_of_returns():
         for weights in ("return", "equal"):
             algorithm = es(SMOOTH, shaping=name, weights=weights)
             params = bind([algorithm.parameters(algorithm.config, 5)])
-            found, received = shaped(population, x, counts, params)
+            found, received = shape(x, counts, params)
             values = values if weights == "return" else [1] * 4
             np.testing.assert_allclose(found, [*values, 0], atol=1e-6)
             assert received == 4
@@ -258,7 +263,7 @@ def test_shaping_of_returns():
         algorithm = es(SMOOTH, shaping=name)
         params = bind([algorithm.parameters(algorithm.config, 5)])
         alike = jnp.full(5, 0.1)
-        found, _ = shaped(population, alike, jnp.ones(5, bool), params)
+        found, _ = shape(alike, jnp.ones(5, bool), params)
         np.testing.assert_allclose(found, 0.0, atol=1e-6)
 
 
@@ -338,22 +343,15 @@ def test_what_an_offset_of_the_returns_changes():
 
 
 def test_without_senders_the_learner_stays_as_it_is():
-    decay = {**PLAIN, "l2": 0.3}
-    silent = make("partial", probability=0.0)
-    for one in (
-        espc(SMOOTH, **decay, target_senders=0),
-        iw_es(SMOOTH, **decay, uplink=silent),
-        nsra_es(SMOOTH, **{**SMALL, **decay}, uplink=silent),
-    ):
-        first, last, metrics = run(one)
-        same(first.server_memory, last.server_memory)
-        if one.name == "nsra-es":
-            changing = {"chosen": 0, "stepped": False}
-            same(first.server._replace(**changing), last.server._replace(**changing))
-        else:
-            same(first.server, last.server)
-        assert metrics["frequency"] == 0
-        assert metrics["size"] == 0
+    decay, silent = {**PLAIN, "l2": 0.3}, make("partial", probability=0.0)
+    first, last, metrics = run(espc(SMOOTH, **decay, target_senders=0))
+    same((first.server, first.server_memory), (last.server, last.server_memory))
+    assert metrics["frequency"] == 0
+    assert metrics["size"] == 0
+    decay["optimizer"] = "adam"
+    for factory, words in ((es, decay), (iw_es, decay), (nsra_es, {**SMALL, **decay})):
+        (first, *_, last), _ = exchanges(factory(SMOOTH, **words, uplink=silent), 2)
+        same((first.server, first.server_memory), (last.server, last.server_memory))
 
 
 # IW-ES --------------------------------------------------------------------------------------------
@@ -365,11 +363,12 @@ def test_importance_weights():
     noise = rng.standard_normal((13, 3)).astype(np.float32)
     counts = np.ones(13, bool)
     counts[[2, 7]] = False
-    weights, effective = importance(population, noise, jnp.zeros((3, 3)), counts)
+    weigh = quick(functools.partial(importance, population))
+    weights, effective = weigh(noise, jnp.zeros((3, 3)), counts)
     np.testing.assert_array_equal(weights, counts.astype(np.float32))
     np.testing.assert_allclose(effective, [4, 4, 3])
     shift = rng.standard_normal((3, 3)).astype(np.float32)
-    weights, effective = importance(population, noise, jnp.asarray(shift), counts)
+    weights, effective = weigh(noise, jnp.asarray(shift), counts)
     for f in range(3):
         own = population.federation_of == f
         new = ((noise[own] - shift[f]) ** 2).sum(1)
@@ -378,9 +377,9 @@ def test_importance_weights():
         expected = expected.sum() ** 2 / (expected**2).sum()
         np.testing.assert_allclose(effective[f], expected, rtol=1e-4)
     # However far, nothing overflows; without samples nothing is worth anything.
-    weights, effective = importance(population, noise, jnp.full((3, 3), 1e3), counts)
+    weights, effective = weigh(noise, jnp.full((3, 3), 1e3), counts)
     np.testing.assert_allclose(effective, 1.0)
-    weights, effective = importance(population, noise, jnp.asarray(shift), counts & False)
+    weights, effective = weigh(noise, jnp.asarray(shift), counts & False)
     np.testing.assert_array_equal(weights, 0.0)
     np.testing.assert_array_equal(effective, 0.0)
 
@@ -396,12 +395,16 @@ def test_reused_returns_give_the_gradient_at_the_new_place():
     params = fed.Params({}, {k: jnp.full(federations, x) for k, x in own.items()}, {})
     counts = jnp.ones(federations * n, bool)
 
+    @quick
+    def estimate(value, noise, moved):
+        value, _ = shaped(population, value, counts, params)
+        return weighted(population, value, noise, moved, counts, params)
+
     def gradient(centre, shift):
         noise = rng.standard_normal((federations * n, 3)).astype(np.float32)
         value = -((centre + sigma * noise - best) ** 2).sum(1).astype(np.float32)
-        value, _ = shaped(population, jnp.asarray(value), counts, params)
-        moved = jnp.broadcast_to(jnp.asarray(shift, jnp.float32), (federations, 3))
-        found, effective = weighted(population, value, jnp.asarray(noise), moved, counts, params)
+        moved = np.tile(np.asarray(shift, np.float32), (federations, 1))
+        found, effective = estimate(value, noise, moved)
         assert np.all(effective <= n * (1 + 1e-5))
         return np.asarray(found) / sigma
 
@@ -416,10 +419,13 @@ def test_reused_returns_give_the_gradient_at_the_new_place():
 
 def test_reuse_costs_nothing_and_stops():
     words = {**PLAIN, "shaping": "center"}
+    plain, none = (
+        exchanges(f(SMOOTH, **words), 2)[0] for f in (es, functools.partial(iw_es, reuse=0))
+    )
+    same((plain[-1].server, plain[-1].ledger), (none[-1].server, none[-1].ledger))
+    assert none[-1].server_memory.effective == 4
+    assert none[-1].server_memory.reused == 0
     _, expected, _ = run(es(SMOOTH, **words))
-    _, last, metrics = run(iw_es(SMOOTH, **words, reuse=0))
-    same((last.server, last.ledger), (expected.server, expected.ledger))
-    assert metrics["effective_sample_size"] == AGENTS
     # Steps of no length lose nothing; long ones leave nothing to reuse, unless nothing is asked.
     rules = ((0.0, 0.5), (5.0, 1.0), (5.0, 0.0))
     each = [iw_es(SMOOTH, **{**words, "learning_rate": r}, reuse=2, min_ess=m) for r, m in rules]
@@ -489,7 +495,7 @@ def test_weight_of_the_return_follows_the_schedule():
     step, patience = 0.3, 2
     model, params = learner(), {"weight_step": jnp.float32(step), "patience": jnp.float32(patience)}
     w, best, counter, found, expected = 1.0, -np.inf, 0, [], []
-    advance = jax.jit(settle)
+    advance = quick(settle)
     for value in returns:
         model = advance(model, jnp.float32(value), jnp.full(1, value), params)
         found.append(float(model.weight))
@@ -514,7 +520,7 @@ def test_parameters_are_chosen_by_novelty():
         archive = search.add(archive, jnp.full(1, x))
     model = learner()._replace(archive=archive, behaviours=jnp.asarray([[0.0], [1.0], [4.0]]))
     keys = jax.random.split(jax.random.key(0), 4000)
-    pick = jax.jit(jax.vmap(lambda key, model: choose(key, model, 2).chosen, in_axes=(0, None)))
+    pick = quick(jax.vmap(lambda key, model: choose(key, model, 2).chosen, in_axes=(0, None)))
     share = np.bincount(pick(keys, model), minlength=3) / 4000
     np.testing.assert_allclose(share, [0.2, 0.2, 0.6], atol=0.03)
     share = np.bincount(pick(keys, learner()), minlength=3) / 4000  # nothing is novel
@@ -551,15 +557,15 @@ def test_weights_of_the_novelty_family():
 
 def test_nsra_with_the_return_alone_climbs():
     words = {**SMALL, "weight_step": 0.0, "momentum": 0.0}
-    start, _, metrics = run(nsra_es(SMOOTH, **words), rounds=60)
-    assert metrics["reward_weight"] == 1.0
-    assert metrics["reward"] > max(-0.1, start.server.value)
+    first, _, metrics = run(*[nsra_es(SMOOTH, **words)] * 5, rounds=300, seeds=[*range(5)])
+    np.testing.assert_array_equal(metrics["reward_weight"], 1.0)
+    assert metrics["reward"].mean() > first.server.value.mean() + 0.2
 
 
 # The whole family ---------------------------------------------------------------------------------
 
 # Those that share a program side by side.
-FAMILY = {"es": (es,), "espc": (espc,), "iw-es": (iw_es,), "novelty": (ns_es, nsr_es, nsra_es)}
+FAMILY = {"es": (es,), "espc": (espc,), "novelty": (ns_es, nsr_es, nsra_es)}
 
 
 def test_seeds_decide_everything_and_resets_are_common():
@@ -603,62 +609,79 @@ def check_messages(uplink, numbers, sent, size):
         assert sent.all()
 
 
-@pytest.mark.parametrize("uplink", UPLINKS)
-def test_every_uplink_fits_es(uplink):
-    one = es(SMOOTH, **PLAIN, uplink=make(uplink, **VALUES.get(uplink, {})))
-    first, last, _ = run(one, rounds=0)
-    _, last, metrics = run(one, rounds=2)
-    assert np.isfinite(last.server.parameters).all()
-    assert np.any(moved(first, last))
-    if uplink != "lazy":
-        check_messages(uplink, 1, *(np.asarray(metrics[n]) for n in ("sent", "bytes")))
-    else:  # whoever asks for no change at all always talks
-        always = make("lazy", weight=0.0, variance=0.0)
-        _, _, metrics = run(one.replace(uplink=always))
-        assert metrics["frequency"] == 1
+def exchanges(one, times):
+    """So many exchanges in a row without any episode, what was to be said made up.
 
-
-@pytest.mark.parametrize("uplink", UPLINKS)
-def test_every_uplink_fits_novelty(uplink):
-    """Two exchanges without any episode: return and behaviour are made up."""
-    one = nsr_es(SMOOTH, **SMALL, uplink=make(uplink, **VALUES.get(uplink, {})))
-    link = exchange_of(one.config)
-    population = fed.Population(((2, 4),))
-    params = bind([one.parameters(one.config, 4)] * 2)
-    keys = streams.agent_keys(population.federation_of, population.member_of)
+    Returns:
+      The states after each, the first one before any.
+    """
+    config, novel = one.config, isinstance(one.config, NoveltySearch)
+    population = fed.Population(((1, 4),))
+    params = bind([one.parameters(config, 4)])
+    keys = streams.agent_keys(np.zeros(4, int), population.member_of)
     rng = np.random.default_rng(0)
-    value, behaviour, noise = (
-        jnp.asarray(rng.standard_normal(s), jnp.float32) for s in (8, (8, 2), (8, 2))
-    )
-    value = episodic.Experience(value, jnp.ones(8, jnp.int32), jnp.zeros(8, jnp.int32))
-    agents = NoveltyAgent(value, noise, behaviour, jnp.ones(8, bool).at[0].set(False))
-    server = learner(many=2, size=4, weight=0.5)
-    server = server._replace(behaviours=jnp.zeros((2, 2)), archive=search.empty(4, 2))
-    server = jax.tree.map(lambda x: jnp.stack([x] * 2), server)
 
-    @functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
-    def twice(params, keys, agents, server):
-        state = first_state(population, link, params, keys, agents, server, detailed=True)
-        once = fed.exchange(population, link, params, state)
-        return once, fed.exchange(population, link, params, once)
+    def agents():
+        value = jnp.asarray(rng.standard_normal(4), jnp.float32)
+        behaviour, noise = jnp.asarray(rng.standard_normal((2, 4, 2)), jnp.float32)
+        zeros = jnp.zeros(4, jnp.int32)
+        experience = episodic.Experience(value, zeros, zeros)
+        if novel:
+            return NoveltyAgent(experience, noise, behaviour, jnp.ones(4, bool).at[0].set(False))
+        return Agent(experience, noise, jnp.zeros((4, 6)), zeros + 1)
 
-    once, again = twice(params, keys, agents, server)
-    assert np.isfinite(again.server.parameters).all()
-    assert np.any(again.server.parameters != 0)
-    sent = np.asarray(once.sent.messages)
-    if uplink not in ("full", "partial"):  # these do not ask whether there is anything to say
-        assert not sent[0]
-    check_messages(uplink, 3, sent[1:], np.asarray(once.sent.bytes(link.wire))[1:])
+    if novel:
+        server = learner(many=2, size=4, weight=0.5)
+        server = server._replace(behaviours=jnp.zeros((2, 2)), archive=search.empty(4, 2))
+        link = exchange_of(config)
+    else:
+        server = Centre(jnp.zeros(2), jnp.full((), jnp.nan))
+        link = exchange_of_es(config, *(learner_of(config) if one.name == "iw-es" else ()))
+    server = jax.tree.map(lambda x: x[None], server)
+    trip = quick(functools.partial(fed.exchange, population, link))
+    start = quick(functools.partial(first_state, population, link, detailed=True))
+    state = start(params, keys, agents(), server)
+    states = [state]
+    for t in range(times):
+        state = dataclasses.replace(states[-1], agents=agents(), time=jnp.uint32(t))
+        states.append(trip(params, state))
+    return states, link
 
 
-@pytest.mark.parametrize("name", ["iw-es", "novelty"])
-def test_members_on_several_devices(name):
-    one = FAMILY[name][-1](SMOOTH, **(SMALL if name == "novelty" else PLAIN))
+@pytest.mark.parametrize("factory", [es, nsr_es])
+@pytest.mark.parametrize("uplink", UPLINKS)
+def test_every_uplink_fits(uplink, factory):
+    novel = factory is nsr_es
+    words, numbers = (SMALL, 3) if novel else (PLAIN, 1)
+    one = factory(SMOOTH, **words, uplink=make(uplink, **VALUES.get(uplink, {})))
+    states, link = exchanges(one, 2)
+    last = states[-1].server.parameters
+    assert np.isfinite(last).all()
+    assert np.any(last != 0)
+    for state in states[1:]:
+        sent, size = state.sent.messages, state.sent.bytes(link.wire)
+        np.testing.assert_array_equal(size, sent * SIZES.get(uplink, 4 * numbers))
+        if novel and uplink not in ("full", "partial"):
+            assert not sent[0]  # it has nothing to say; these two do not ask
+    if uplink in ("full", "lazy", *SIZES):  # the lazy ones have no earlier message
+        assert states[1].sent.messages[1:].all()
+
+
+SIZES = {"top-k": 8, "scaled-sign": 5}
+
+
+def test_lazy_agents_go_on_talking():
+    """Whoever asks for no change at all always talks, evaluated model or not."""
+    states, _ = exchanges(es(SMOOTH, **PLAIN, uplink=make("lazy", weight=0.0, variance=0.0)), 3)
+    assert all(state.sent.messages.all() for state in states[1:])
+
+
+def test_members_on_several_devices():
+    one = nsra_es(SMOOTH, **SMALL)
     _, _, metrics = run(one, rounds=2)
     double = frl.sweep(one, devices=2, num_steps=2, num_agents=AGENTS, record_every=2)
-    for metric in double.data_vars:
-        if metric in metrics:
-            np.testing.assert_allclose(double[metric][-1], metrics[metric][0], rtol=1e-4, atol=1e-5)
+    for metric in set(double.data_vars) & set(metrics):
+        np.testing.assert_allclose(double[metric][-1], metrics[metric][0], rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -67,7 +67,8 @@ class EFTD:
       features: "rbf", divided by their norm, or "onehot"; see `learners.features`.
       mode: "step", a message after every step, and where an episode ends another step leads to
         the start and gives 0; or "episode", a message after every episode, the mean of g over its
-        steps, and an episode ends with value 0.
+        steps, and an episode ends with value 0. The steps of short episodes weigh more in that
+        mean, so that even with a feature per state its fixed point is not the policy's value.
       policy: that is evaluated, "uniform".
       radius: of the ball that theta is kept in, above 0; None for none.
       uplink: what is sent, see `federation.uplink`; everything by default.

@@ -20,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from fedjax_rl import streams
 from fedjax_rl.algorithms import episodic
 from fedjax_rl.algorithms.episodic import Experience
 from fedjax_rl.algorithms.properties import (
@@ -479,7 +480,13 @@ def perturbations(config: Strategy, network: MLP, population, state):
         partner = np.arange(population.num_agents) - population.member_of % 2
         keys = keys[partner]
     keys = episodic.keys_of(keys, episodic.NOISE_STREAM, state.time)
-    noise = jax.vmap(lambda key: jax.random.normal(key, (network.num_parameters,)))(keys)
+    counters = jnp.arange(network.num_parameters, dtype=jnp.uint32)
+
+    def draw(key):
+        return jax.vmap(lambda n: streams.normal(streams.threefry(key, n)))(counters)
+
+    # Half the time of jax.random.normal on a CPU.
+    noise = jax.vmap(draw)(jax.random.key_data(keys))
     if config.antithetic:
         noise = noise * jnp.where(population.member_of % 2, -1.0, 1.0)[:, None]
     return noise
@@ -518,6 +525,22 @@ def run_episodes(
     )
 
 
+def exchange_of(
+    config: ES, aggregate: Callable = aggregate, server: ServerStep | None = None
+) -> Exchange:
+    """The exchange of a round; the parameters go down, without what is known of them."""
+    return Exchange(
+        message=message,
+        uplink=uplink_of(config),
+        aggregate=aggregate,
+        server=server_of(config) if server is None else server,
+        broadcast=lambda model: model.parameters,
+        content=CONTENT,
+        wire=episodic.wire_of(config),
+        star=True,
+    )
+
+
 def functions(
     config: ES, aggregate: Callable = aggregate, server: ServerStep | None = None
 ) -> Functions:
@@ -529,16 +552,7 @@ def functions(
       server: of the exchange, a step uphill by default.
     """
     network = network_of(config)
-    link = Exchange(
-        message=message,
-        uplink=uplink_of(config),
-        aggregate=aggregate,
-        server=server_of(config) if server is None else server,
-        broadcast=lambda model: model.parameters,
-        content=CONTENT,
-        wire=episodic.wire_of(config),
-        star=True,
-    )
+    link = exchange_of(config, aggregate, server)
 
     def work(population, params, state, differentiable):
         kind = "scan" if differentiable else config.loop

@@ -164,8 +164,8 @@ def weighted(population, values, noise, moved, counts, params: Params):
     return found.value, effective
 
 
-def functions(config: IWES) -> Functions:
-    """The algorithm as pure functions of a population."""
+def learner_of(config: IWES) -> tuple:
+    """Aggregate and server of the exchange; the learner makes all its steps in the former."""
     uphill = server_of(config)
 
     def init(model):
@@ -204,8 +204,12 @@ def functions(config: IWES) -> Functions:
         )
         return Total((model, Memory(optimizer, effective, reused)), first.present)
 
-    server = ServerStep(init, lambda model, memory, total, params: total)
-    base = functions_of_es(config, aggregate, server)
+    return aggregate, ServerStep(init, lambda model, memory, total, params: total)
+
+
+def functions(config: IWES) -> Functions:
+    """The algorithm as pure functions of a population."""
+    base = functions_of_es(config, *learner_of(config))
 
     def measure(population, params, state) -> dict:
         memory = state.server_memory

@@ -75,11 +75,14 @@ _ANT = ("fig4-6", "fig4-9", "fig4-11")
 
 
 class Runs:
-    """The runs of the study, each made when it is first asked for."""
+    """The runs of the study, each made when it is first asked for, and saved.
 
-    def __init__(self, scale: data.Scale, meter: Meter) -> None:
-        """Takes the size of the study."""
-        self.scale, self._meter = scale, meter
+    A stage that was saved before is read again: a study that was stopped goes on where it was.
+    """
+
+    def __init__(self, scale: data.Scale, meter: Meter, directory: pathlib.Path) -> None:
+        """Takes the size of the study and where its stages are saved."""
+        self.scale, self._meter, self._directory = scale, meter, directory
         self._made: dict[str, xr.Dataset] = {}
 
     def __getattr__(self, stage: str) -> xr.Dataset:
@@ -87,7 +90,14 @@ class Runs:
         if stage.startswith("_") or stage not in _SHARES:
             raise AttributeError(stage)
         if stage not in self._made:
-            self._made[stage] = getattr(data, stage)(self.scale, self._meter, stage)
+            place = self._directory / stage
+            if (place / "result.nc").is_file():
+                self._made[stage] = results.load(place)
+                self._meter.stage(stage)
+            else:
+                self._made[stage] = getattr(data, stage)(self.scale, self._meter, stage)
+                place.mkdir(exist_ok=True)
+                results.save(place, self._made[stage])
         return self._made[stage]
 
 
@@ -122,15 +132,11 @@ def run(
     shown = [f for f in figures if size.ant is not None or f not in _ANT]
     needed = {stage for figure in shown for stage in _NEEDS[figure]}
     meter = Meter(progress, {n: s for n, s in _SHARES.items() if n in needed}, devices)
-    runs = Runs(size, meter)
+    runs = Runs(size, meter, directory)
     measured: dict = {}
     for figure in shown:
         measured |= targets.measure(figure, runs)
         pictures.draw(figure, runs, directory)
-        for stage in _NEEDS[figure]:
-            if not (directory / stage).exists():
-                (directory / stage).mkdir()
-                results.save(directory / stage, getattr(runs, stage))
     lines = [
         judge(target, *measured[target.id]) if target.id in measured else judge(target)
         for target in targets.for_scale(size)

@@ -20,7 +20,7 @@ from fedjax_rl.plotting.style import GREY, MARKERS, OKABE_ITO, PAGE, Picture
 from fedjax_rl.studies import communication_efficient_data as data
 
 LAST = 20  # episodes whose mean return is compared, as the targets do
-SMOOTH = 10  # episodes averaged on a logarithmic axis
+SMOOTH = 10  # episodes averaged on a logarithmic axis, and where there are few trials
 LEAST_BYTES = 0.05  # where such an axis ends at the latest
 FEWEST = 5  # trials for an interval of the mean along a curve
 LETTERS = 125  # of a legend across the page
@@ -74,6 +74,7 @@ def _page(
     title: str = "",
     dashed: Collection[str] = (),
     cumulative: Collection[str] = (),
+    smooth: Mapping[str, int] | None = None,
     best: float | None = None,
 ) -> Figure:
     """Rows of panels, one panel per variable, with one legend per row.
@@ -84,6 +85,7 @@ def _page(
       title: of the whole.
       dashed: names of lines that are dashed.
       cumulative: variables summed up to each episode.
+      smooth: variable -> episodes in a running mean; that of messages' sizes has `SMOOTH`.
       best: the largest expected return, a dotted line in the panels of `reward`.
     """
     names = list(dict.fromkeys(name for lines in rows.values() for name in lines))
@@ -98,7 +100,7 @@ def _page(
             axes = part.subplots(1, len(variables), squeeze=False).ravel()
             for axis, (name, label) in zip(axes, variables.items(), strict=True):
                 panels[name].append(axis)
-                _curves(axis, lines, name, label, looks, cumulative)
+                _curves(axis, lines, name, label, looks, cumulative, smooth or {})
                 if name == "reward" and best is not None:
                     _level(axis, best, f"optimum {best:.2f}".replace("-", "−"))
             _dash(axes, [looks[n] for n in dashed if n in lines])
@@ -120,12 +122,14 @@ def _curves(
     label: str,
     looks: Mapping[str, int],
     cumulative: Collection[str] = (),
+    smooth: Mapping[str, int] | None = None,
 ) -> None:
     """One variable of some variants in one panel."""
     sizes = [own.sizes for own in lines.values()]
     logarithmic = name == "size"
     # Single messages late in a run would fill a logarithmic axis with lines from top to bottom.
-    window = SMOOTH if logarithmic and min(own["time"] for own in sizes) > 10 * SMOOTH else 1
+    window = (smooth or {}).get(name, SMOOTH if logarithmic else 1)
+    window = window if min(own["time"] for own in sizes) > 10 * window else 1
     plotting.banded_curves(
         lines,
         {name: f"{label}\n(running mean of {window})" if window > 1 else label},
@@ -167,7 +171,9 @@ def _dash(axes: Sequence[Axes], places: Collection[int]) -> None:
 def _legend_below(part, axes: Sequence[Axes], more: str = "", caption: str = "") -> None:
     """Moves the legend of the first panel below its row; takes those of the others away."""
     legend = axes[0].get_legend()
-    caption = (caption or legend.get_title().get_text().replace("\n", "; ")) + more
+    # The axes say what is a running mean; it is not the same in all panels.
+    found = legend.get_title().get_text().replace("\n", "; ").split(", running means")[0]
+    caption = (caption or found) + more
     handles, labels = axes[0].get_legend_handles_labels()
     for axis in axes:
         if axis.get_legend() is not None:
@@ -272,12 +278,13 @@ def _fig4_2(runs) -> dict:
     figure = _page(
         {
             PUBLISHED: _lines(runs.windy, ("DQL", "EBCDQL", "DAVIA", "ES", "ESPC")),
-            "not in the thesis: the mean taken off the returns of ES and ESPC": _lines(
+            "not in the thesis: the mean taken off the returns (ES and ESPC as above)": _lines(
                 runs.windy, ours
             ),
         },
         _GRID,
         title="Windy Grid, 30 agents, 15 messages wanted of ESPC",
+        smooth={"reward": SMOOTH, "frequency": SMOOTH},
         best=_best(envs.windy_grid()),
     )
     return {"fig4-2": figure}
@@ -286,7 +293,9 @@ def _fig4_2(runs) -> dict:
 def _fig4_3(runs) -> dict:
     lines = _lines(runs.lake30, ("DQL", "EBCDQL", "DAVIA", "ES", "ESPC"))
     title = "Frozen Lake, 30 agents, 15 messages wanted of ESPC"
-    return {"fig4-3": _page({"": lines}, _GRID, title=title)}
+    # Successes are rare.
+    smooth = {"reward": 5 * SMOOTH, "frequency": SMOOTH}
+    return {"fig4-3": _page({"": lines}, _GRID, title=title, smooth=smooth)}
 
 
 def _grids(runs) -> dict:
@@ -303,7 +312,8 @@ def _grids(runs) -> dict:
         for axis, (title, (own, task)) in zip(axes, panels.items(), strict=True):
             known = [name for name in many if name in own["label"].values]
             lines = _lines(own, known)
-            _curves(axis, lines, "reward", "discounted return", looks)
+            smooth = {"reward": SMOOTH}
+            _curves(axis, lines, "reward", "discounted return", looks, smooth=smooth)
             best = _best(task)
             _level(axis, best, f"optimum {best:.2f}".replace("-", "−"))
             axis.set_title(f"{title}, {_trials(own, known[0])} trials")
