@@ -7,7 +7,23 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from fedjax_rl import analysis, envs, federation, plotting
-    from fedjax_rl.algorithms import FedQ, davia, dql, ebcdql, ef_td, fedq
+    from fedjax_rl.algorithms import (
+        FedQ,
+        davia,
+        dql,
+        ebcdql,
+        ef_td,
+        es,
+        espc,
+        fedq,
+        iw_es,
+        lapg,
+        ns_es,
+        nsr_es,
+        nsra_es,
+        reinforce,
+    )
+    from fedjax_rl.federation import uplink as uplinks
     from fedjax_rl.results import load, save
     from fedjax_rl.run import Trajectory, simulate
     from fedjax_rl.sweep import Cell, run_cells, sweep
@@ -22,14 +38,23 @@ __all__ = [
     "ebcdql",
     "ef_td",
     "envs",
+    "es",
+    "espc",
     "federation",
     "fedq",
+    "iw_es",
+    "lapg",
     "load",
+    "ns_es",
+    "nsr_es",
+    "nsra_es",
     "plotting",
+    "reinforce",
     "run_cells",
     "save",
     "simulate",
     "sweep",
+    "uplinks",
 ]
 
 # Found on first use: the command line has to answer `--help` before jax is imported, and to set
@@ -42,20 +67,29 @@ _HOMES = {
     "dql": "algorithms",
     "ebcdql": "algorithms",
     "ef_td": "algorithms",
+    "es": "algorithms",
+    "espc": "algorithms",
     "fedq": "algorithms",
+    "iw_es": "algorithms",
+    "lapg": "algorithms",
     "load": "results",
+    "ns_es": "algorithms",
+    "nsr_es": "algorithms",
+    "nsra_es": "algorithms",
+    "reinforce": "algorithms",
     "run_cells": "sweep",
     "save": "results",
     "simulate": "run",
     "sweep": "sweep",
 }
+_MODULES = {"uplinks": "federation.uplink"}
 
 
 def __getattr__(name: str):
     if name not in __all__:
         raise AttributeError(f"module 'fedjax_rl' has no attribute {name!r}")
     if name not in _HOMES:
-        return importlib.import_module(f"fedjax_rl.{name}")
+        return importlib.import_module(f"fedjax_rl.{_MODULES.get(name, name)}")
     value = getattr(importlib.import_module(f"fedjax_rl.{_HOMES[name]}"), name)
     globals()[name] = value
     return value

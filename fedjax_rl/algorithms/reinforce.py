@@ -384,9 +384,9 @@ def functions(config: Reinforce) -> Functions:
         first = jax.random.wrap_key_data(
             population.first(jax.random.key_data(keys)), impl="threefry2x32"
         )
-        server = jax.vmap(
-            lambda key: policy.init(jax.random.fold_in(key, episodic.MODEL_STREAM))
-        )(first)
+        server = jax.vmap(lambda key: policy.init(jax.random.fold_in(key, episodic.MODEL_STREAM)))(
+            first
+        )
         nothing = Gradient(jnp.zeros(policy.num_parameters), jnp.zeros(()), jnp.asarray(True))
         agents = jax.tree.map(
             lambda x: jnp.broadcast_to(x, (population.num_agents, *x.shape)),

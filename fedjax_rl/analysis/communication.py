@@ -348,10 +348,10 @@ def signal_to_noise(
     - raw: every agent, w = F.
     - center: every agent, w = F minus the mean over agents.
     - top: the m agents of largest U = F |epsilon|, w = F; nobody can do this without talking.
-    - probabilistic: agent i sends with `communication_probability` of its score in its own full window of
-      utilities U; w = F.
-    - probabilistic_baseline: the same with the advantage A = F - mean of the agent's `window` returns
-      before, U = abs(A) |epsilon|, w = A.
+    - probabilistic: agent i sends with `communication_probability` of its score in its own full
+      window of utilities U; w = F.
+    - probabilistic_baseline: the same with the advantage A = F - mean of the agent's `window`
+      returns before, U = abs(A) |epsilon|, w = A.
 
     The directions across u are never drawn: weights depend on them through their norm alone, so
     the noise of a coordinate is :math:`\sum_i w_i^2 |\epsilon_{\perp i}|^2 / (q - 1) / |C|^2` in

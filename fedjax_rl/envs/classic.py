@@ -94,6 +94,61 @@ class GymnaxEnv:
         return Watched(state, jnp.pad(seen, (0, 2 - seen.size)))
 
 
+class CartPoleEnv(GymnaxEnv):
+    """CartPole of gymnax, its states and parameters, with sine and cosine by polynomials.
+
+    XLA's own on a CPU take as long as the rest of the step and a small network together. The
+    angles of a pole are small, but any angle is right to a few units in the last place.
+    """
+
+    def step(
+        self, key: chex.PRNGKey, state: Any, action: chex.Array, params: Any
+    ) -> tuple[chex.Array, Any, chex.Array, chex.Array, chex.Array, dict[str, Any]]:
+        """Makes one step of explicit Euler, as `GymnaxEnv.step`."""
+        del key
+        sine, cosine = sine_cosine(state.theta)
+        force = jnp.where(action == 1, params.force_mag, -params.force_mag)
+        pull = (force + params.polemass_length * state.theta_dot**2 * sine) / params.total_mass
+        inertia = params.length * (4.0 / 3.0 - params.masspole * cosine**2 / params.total_mass)
+        turn = (params.gravity * sine - cosine * pull) / inertia
+        push = pull - params.polemass_length * turn * cosine / params.total_mass
+        new = state.replace(
+            x=state.x + params.tau * state.x_dot,
+            x_dot=state.x_dot + params.tau * push,
+            theta=state.theta + params.tau * state.theta_dot,
+            theta_dot=state.theta_dot + params.tau * turn,
+            time=state.time + 1,
+        )
+        fell = jnp.abs(new.x) > params.x_threshold
+        fell = fell | (jnp.abs(new.theta) > params.theta_threshold_radians)
+        obs = jnp.stack([new.x, new.x_dot, new.theta, new.theta_dot])
+        reward = jnp.ones((), jnp.float32)
+        return obs, new, reward, fell, new.time >= params.max_steps_in_episode, {}
+
+
+def sine_cosine(angle: chex.Array) -> tuple[chex.Array, chex.Array]:
+    """Sine and cosine by Taylor polynomials after a reduction to [-pi/2, pi/2].
+
+    Args:
+      angle: float32, in radians, any shape; accurate to 3e-7 within +-100.
+    """
+    turns = jnp.round(angle * (1 / math.pi))
+    # pi in two parts, so that the difference of near numbers stays exact.
+    rest = (angle - turns * 3.140625) - turns * (math.pi - 3.140625)
+    square = rest * rest
+    sign = 1 - 2 * jnp.abs(turns - 2 * jnp.floor(turns * 0.5))
+    return sign * rest * _series(square, 1), sign * _series(square, 0)
+
+
+def _series(square: chex.Array, first: int) -> chex.Array:
+    """1 - x^2/((f+1)(f+2)) + ..., of sine (f = 1, without its factor x) or cosine (f = 0)."""
+    total = jnp.ones_like(square)
+    for place in range(6, 0, -1):
+        low = 2 * place - 1 + first
+        total = 1 - total * square * (1 / (low * (low + 1)))
+    return total
+
+
 def gymnax_task(
     name: str = "CartPole-v1", discount: float = 1.0, max_steps: int | None = None
 ) -> Task:
@@ -162,7 +217,7 @@ def gymnax_task(
 
     return Task(
         name=name if name == "CartPole-v1" else f"gymnax/{name}",
-        env=GymnaxEnv(env, dtypes, low, high, watch),
+        env=(CartPoleEnv if name == "CartPole-v1" else GymnaxEnv)(env, dtypes, low, high, watch),
         params=params,
         observation_size=size,
         action=action,

@@ -247,7 +247,7 @@ def _bill(population, link, state: State, sent: Sent, happened) -> State:
     """The ledger after an exchange in which agents sent different amounts."""
     messages, words = population.sum(sent.messages), population.sum(sent.words)
     spelled = population.sum((sent.bits + jnp.uint32(7)) // jnp.uint32(8))
-    everyone = link.uplink.silent != "absent"
+    everyone = link.star or link.uplink.silent != "absent"
     listeners = jnp.asarray(population.sizes).astype(jnp.uint32) * happened
     down = jax.eval_shape(
         lambda s: jax.tree.map(lambda x: x[0], jax.vmap(link.broadcast)(s.server)), state

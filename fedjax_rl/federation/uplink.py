@@ -227,6 +227,7 @@ def partial(probability=0.5, absent: bool = True) -> Uplink:
     Args:
       probability: in [0, 1].
       absent: whether who does not send also receives nothing, and goes on from its own model.
+        Agents that have no model of their own, and act on what is broadcast, always hear it.
     """
     _check_number("probability", probability, 0, 1, "in [0, 1]")
 
