@@ -12,6 +12,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import optax
 
 from fedjax_rl import streams
 from fedjax_rl.envs.task import Task
@@ -122,6 +123,7 @@ def build(
     functions: Callable,
     static: Callable,
     metrics: dict = METRICS,
+    unit: str = "episode",
 ) -> Algorithm:
     """An algorithm on a task, its properties checked.
 
@@ -136,6 +138,7 @@ def build(
       functions: as in `Algorithm`.
       static: as in `Algorithm`.
       metrics: as in `Algorithm`.
+      unit: "episode", or "round" where a round has several of them.
 
     Raises:
       ValueError: naming the property, its value and what is allowed.
@@ -158,7 +161,7 @@ def build(
         static=static,
         metrics=metrics,
         describe=describe_config,
-        unit="episode",
+        unit=unit,
         headline="reward",
     )
 
@@ -181,6 +184,17 @@ def code(options: tuple[str, ...], value: str) -> Any:
 def check_word(name: str, value, options) -> None:
     """Refuses a word that is not among the options."""
     check_known(value, options, name)
+
+
+OPTIMIZERS = ("adam", "momentum", "sgd")
+
+
+def optimizer_of(config) -> optax.GradientTransformation:
+    """Directions of the optimiser of that name, not yet scaled by the learning rate.
+
+    Momentum is left to the server step, so that its decay can be traced.
+    """
+    return optax.scale_by_adam() if config.optimizer == "adam" else optax.identity()
 
 
 def uplink_of(config) -> uplinks.Uplink:

@@ -18,7 +18,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
 from fedjax_rl import streams
 from fedjax_rl.algorithms import episodic
@@ -49,7 +48,6 @@ L2_MODES = ("coupled", "decoupled")
 BASELINES = ("none", "own_window")
 UTILITIES = ("signed", "absolute", "return", "norm")
 WEIGHTS = ("return", "equal")
-OPTIMIZERS = ("adam", "momentum", "sgd")
 
 MODEL_METRIC = {"reward_of_model": ("federation", "return of an episode of the unperturbed policy")}
 
@@ -204,7 +202,7 @@ def check(config: ES) -> None:
 def check_strategy(config: Strategy) -> None:
     """Raises ValueError for a property of `Strategy` that is not allowed."""
     words = {
-        "optimizer": OPTIMIZERS,
+        "optimizer": episodic.OPTIMIZERS,
         "l2_mode": L2_MODES,
         "denominator": DENOMINATORS,
         "policy": policies.CHOICES,
@@ -440,16 +438,9 @@ def direction(population, values, noise, received, params: Params) -> Total:
     return Total(total / jnp.maximum(number, 1)[:, None], received > 0)
 
 
-def optimizer_of(config) -> optax.GradientTransformation:
-    """Directions of the optimiser, not yet scaled by the learning rate."""
-    if config.optimizer == "adam":
-        return optax.scale_by_adam()
-    return optax.identity()
-
-
 def server_of(config) -> ServerStep:
     """A step uphill."""
-    optimizer = optimizer_of(config)
+    optimizer = episodic.optimizer_of(config)
 
     def init(model):
         return optimizer.init(model.parameters), jnp.zeros_like(model.parameters)

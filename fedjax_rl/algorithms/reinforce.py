@@ -21,7 +21,6 @@ import jax.numpy as jnp
 
 from fedjax_rl.algorithms import episodic
 from fedjax_rl.algorithms.episodic import Experience
-from fedjax_rl.algorithms.es import OPTIMIZERS, optimizer_of
 from fedjax_rl.algorithms.properties import (
     COUNT,
     NOT_NEGATIVE,
@@ -154,6 +153,7 @@ def _build(name, kind, factory, task, values) -> Algorithm:
         functions=functions,
         static=static,
         metrics=METRICS,
+        unit="round",
     )
 
 
@@ -165,7 +165,7 @@ def check(config: Reinforce) -> None:
         "policy": POLICIES,
         "activation": ACTIVATIONS,
         "initializer": INITIALIZERS,
-        "optimizer": OPTIMIZERS,
+        "optimizer": episodic.OPTIMIZERS,
         "loop": episodes.LOOPS,
     }
     for name, options in words.items():
@@ -313,7 +313,7 @@ def aggregate(population, message: Gradient, sent, weight, context) -> Total:
 
 def server_of(config: Reinforce) -> ServerStep:
     """A step uphill."""
-    optimizer = optimizer_of(config)
+    optimizer = episodic.optimizer_of(config)
 
     def init(model):
         return optimizer.init(model), jnp.zeros_like(model)

@@ -26,7 +26,7 @@ SHELLS = ("bash", "zsh", "fish")
 # Packages with environments beyond those that have a name of ours.
 PACKAGES = ("gymnax", "brax")
 # Units of time that a run has by default.
-_DURATIONS = {"step": 100_000, "episode": 200}
+_DURATIONS = {"step": 100_000, "episode": 200, "round": 200}
 
 
 def of_command(command: str, argv: list[str]) -> list[tuple]:

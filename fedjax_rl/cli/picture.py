@@ -34,7 +34,7 @@ def picture(result, algorithm, metrics: Sequence[str] | None):
         return None
     swept = [d for d in result[metric].dims if d not in ("time", "seed", "agent")]
     lines = math.prod(result.sizes[d] for d in swept)
-    if algorithm.unit != "episode" or lines > len(OKABE_ITO):
+    if algorithm.unit == "step" or lines > len(OKABE_ITO):
         return plotting.curves(result, metric)
     panels = [algorithm.headline, *_BESIDE]
     panels = [n for n in panels if n in result and (not metrics or n in metrics)] or [metric]

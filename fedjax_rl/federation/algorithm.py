@@ -131,6 +131,8 @@ def describe_config(config) -> dict:
             return {name: plain(own) for name, own in value.config.items()}
         if dataclasses.is_dataclass(value):
             return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        if type(value) is tuple and all(isinstance(x, str | bool | int | float) for x in value):
+            return list(value)
         if callable(value) or isinstance(value, tuple):
             return getattr(value, "__qualname__", type(value).__qualname__)
         if value is None or isinstance(value, str | bool | int | float):
