@@ -23,6 +23,8 @@ PROPERTIES = {
     "learning_rate": peers.LEARNING_RATE,
     "l2": peers.L2,
 }
+# Trials of the slower rows, enough for their rates; the others run 60.
+TRIALS = {"gymnasium": 4, "evosax_own_keys": 12, "jax_plain": 20, "jax_early_stop": 20}
 # Every line of Fig. 4.5, and what the study adds to it: agents and properties.
 VARIANTS = {
     "ES n=25": (25, {"target_senders": 25}),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import difflib
 import json
 import os
@@ -189,31 +190,50 @@ def es(arguments) -> dict:
         "gymnasium_joined": peers.gymnasium_numpy,
         **{n: m for n, m in peers.ROWS.items() if n != "gymnasium_numpy"},
     }
-    trials = max(1, round(60 * arguments.scale))
     timings, compiled, checks, counts = {}, {}, [], {}
     for shaping in ("raw", "center"):
-        workload = peers.Workload(trials=trials, shaping=shaping)
-        programs = {row: make(workload) for row, make in makers.items()}
-        compiled[shaping] = {row: program.compile_seconds for row, program in programs.items()}
-        done = {}
-        for row, program in programs.items():
-            done[row] = program.run(0)
-            found = peers.agreement(workload, done[row])
-            checks.append({"case": shaping, "row": row, **found._asdict(), "holds": found.holds})
-            print(f"{shaping}, {row}: {found.found:.1f}", file=sys.stderr, flush=True)
-        counts[shaping] = {
-            row: {
-                "env_steps": outcome.env_steps,
-                "scanned_steps": outcome.scanned_steps,
-                "episodes": workload.trials * workload.agents * workload.episodes,
-            }
-            for row, outcome in done.items()
+        workloads = {
+            row: peers.Workload(
+                trials=max(2, round(arguments.scale * es_fedjax.TRIALS.get(row, 60))),
+                shaping=shaping,
+            )
+            for row in makers
         }
-        timings[shaping] = harness.measure(
-            {row: lambda p=program: p.run(0).returns for row, program in programs.items()},
-            {row: outcome.env_steps for row, outcome in done.items()},
+        programs = {row: make(workloads[row]) for row, make in makers.items()}
+        compiled[shaping] = {row: program.compile_seconds for row, program in programs.items()}
+        outcomes: dict = {}
+
+        def call(row, programs=programs, outcomes=outcomes):
+            outcomes[row] = programs[row].run(0)
+            print(f"{row}: {outcomes[row].seconds:.1f} s", file=sys.stderr, flush=True)
+            return outcomes[row].returns
+
+        # The same seed does the same steps every time; how many is known after the first call.
+        timed = harness.measure(
+            {row: functools.partial(call, row) for row in programs},
+            dict.fromkeys(programs, 1),
             arguments.repeats,
         )
+        timings[shaping] = {
+            row: dataclasses.replace(
+                timing,
+                cpu=tuple(rate * outcomes[row].env_steps for rate in timing.cpu),
+                wall=tuple(rate * outcomes[row].env_steps for rate in timing.wall),
+            )
+            for row, timing in timed.items()
+        }
+        for row, outcome in outcomes.items():
+            work = workloads[row]
+            learned = peers.agreement(work, outcome)
+            checks.append(
+                {"case": shaping, "row": row, **learned._asdict(), "holds": learned.holds}
+            )
+            counts.setdefault(shaping, {})[row] = {
+                "trials": work.trials,
+                "episodes": work.trials * work.agents * work.episodes,
+                "env_steps": outcome.env_steps,
+                "scanned_steps": outcome.scanned_steps,
+            }
     unit = "environment steps per " + ("core-second" if clock == "cpu" else "second")
     rows = harness.rows(timings, compiled, unit, clock)
     found = {row["name"]: row for row in rows}
@@ -230,10 +250,9 @@ def es(arguments) -> dict:
         "es",
         rows,
         repeats=arguments.repeats,
-        trials=trials,
         counts=counts,
         learned=checks,
-        all_variants=_all_variants(es_fedjax, peers, trials),
+        all_variants=_all_variants(es_fedjax, peers, max(2, round(60 * arguments.scale))),
         targets=targets,
     )
 
@@ -282,7 +301,7 @@ def episodes(arguments) -> dict:
 
 
 CASES = {"fedq": fedq, "grids": grids, "es": es, "episodes": episodes}
-_REPEATS = {"fedq": 7, "grids": 1, "es": 3, "episodes": 7}
+_REPEATS = {"fedq": 7, "grids": 1, "es": 2, "episodes": 7}
 _SUBJECTS = {"fedq": "fedjax_rl", "es": "fedjax_rl", "episodes": "compact"}
 
 
@@ -321,7 +340,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("case", metavar="CASE", type=_case, help=", ".join(CASES))
     parser.add_argument("--json", type=_file, help="write the numbers there")
-    parser.add_argument("--repeats", type=_at_least_one, help="7, grids 1 and es 3 by default")
+    parser.add_argument("--repeats", type=_at_least_one, help="7, grids 1 and es 2 by default")
     parser.add_argument(
         "--scale",
         type=_positive,

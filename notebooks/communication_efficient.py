@@ -132,7 +132,7 @@ lines = {
 }
 runs = {name: cartpole.sel(which) for name, which in lines.items()}
 with frl.plotting.style():
-    figure, axes = plt.subplots(1, 2, figsize=(8, 3.6), dpi=90, layout="constrained")
+    figure, axes = plt.subplots(1, 2, figsize=(8, 3.6), dpi=80, layout="constrained")
     frl.plotting.banded_curves(
         runs,
         {"reward": "return", "frequency": "messages per agent"},
@@ -170,9 +170,9 @@ for name, run in runs.items():
 # $p$. It takes its window of utilities for Gaussian, and the newest stands $z$ deviations above
 # their mean, so that $p = \Phi(z)$.
 #
-# On the left, that probability. On the right, how often agents then speak: an agent with
-# a short window has a poor idea of the spread, so that it speaks too often for small $m$ and not often enough for large
-# $m$.
+# On the left, that probability. On the right, how often agents then speak: one with a short window
+# has a poor idea of the spread, so that from a window of 5 on it speaks a little too often for
+# small $m$ and not often enough for large $m$.
 
 # %%
 z = np.linspace(-3, 3, 300)
@@ -247,9 +247,9 @@ frl.plotting.snr(
 # agents is real, and it is a remedy for returns that nobody has centred. Once they are, the other
 # half of the messages adds something again, as it should.
 #
-# The table says one more thing. ESPC that chooses by raw returns *and* is centred by the learner is
-# no better than plain ES: after the choice the returns are all alike, and centring throws away
-# the sign that said they were good.
+# The table says two more things. With a baseline of the agents' own there is little left for the
+# learner to centre. And ESPC that chooses by raw returns and is centred *afterwards* loses what it
+# gained: after the choice the returns are all alike, and centring throws away that they were good.
 #
 # ## The same question for Q-tables
 #
@@ -289,21 +289,27 @@ for way, settings in ways.items():
     for setting in settings:
         points[way][setting] = bytes_each.values[place], error.values[place]
         place += 1
-frl.plotting.pareto(
-    points,
-    cost="bytes per agent and exchange",
-    value="log10 of the squared error of the server's table",
-    minimise=True,
-)
+with frl.plotting.style():
+    figure, axis = plt.subplots(figsize=(7, 4), dpi=90, layout="constrained")
+    frl.plotting.pareto(
+        points,
+        cost="bytes per agent and exchange",
+        value="log10 of the server's squared error",
+        minimise=True,
+        axes=axis,
+    )
+    axis.legend(loc="upper right", ncols=2)
+    axis.set_xticks([5, 10, 20, 40], ["5", "10", "20", "40"])
+plt.show()
 
 # %% [markdown]
-# Down and to the left is better. Everything learns here, down to a tenth of the bytes, and the
-# cheap ways are the blind ones: saying a little every time, or letting anybody speak now and
-# then. Waiting until one has something to say is dear. An agent that speaks only when its change
-# is large does not send the average of what it saw, and 16 such agents have the same bias, which
-# no number of agents averages out. (With a `lazy` weight of 10 the run diverges: who is silent is
-# taken to repeat its last change, for ever.) The curves of return against bytes ask *who* should
-# speak; for Q-tables, the answer is everybody, briefly.
+# Down and to the left is better. The cheap ways are the blind ones: with a tenth of the bytes, a
+# random part that speaks, or a scale and the signs, loses a third of the accuracy at most. Waiting
+# until one has something to say is dear. An agent that speaks only when its change is large
+# reports the unusual, and the mean over those who speak is not the mean over all. (With a `lazy`
+# weight of 10 the run diverges: who is silent is taken to repeat its last change, for ever.) So the
+# rule that suits evolution strategies does not suit Q-tables, where the message is an average to be
+# estimated rather than a sample to be chosen.
 #
 # ## From here
 #

@@ -45,7 +45,7 @@ def start(population, agents, server, link, seed=0):
 def memory_of(link, agents):
     """The uplinks' memories where the message is the whole agent or its entry x."""
     numbers = agents["x"] if isinstance(agents, dict) and "x" in agents else agents
-    return jax.vmap(lambda x: link.uplink.init(x, None))(numbers)
+    return jax.vmap(lambda x: link.uplink.init(x, None, link.content))(numbers)
 
 
 def params(agent=None, federation=None, shared=None):
@@ -372,7 +372,7 @@ def test_an_event_triggered_uplink_with_memory():
     link = fed.Exchange(
         lambda agent, broadcast, p: agent["x"],
         lambda agent, model, p: {**agent, "heard": model},
-        uplink=fed.Uplink("toy", lambda numbers, model: numbers, send, silent="absent"),
+        uplink=fed.Uplink("toy", lambda message, model, content: message, send, silent="absent"),
         aggregate=lambda population, message, *_: fed.mean(population, message),
     )
     own = params({"drift": drift}, shared={"sync_period": jnp.uint32(1)})
@@ -481,7 +481,7 @@ def test_a_server_driven_by_arrivals():
         lambda agent, model, p: model,
         uplink=fed.Uplink(
             "arrival",
-            lambda numbers, model: (),
+            lambda message, model, content: (),
             lambda key, m, memory, view: (m, view.params["arrives"], memory),
             silent="absent",
         ),

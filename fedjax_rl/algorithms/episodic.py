@@ -46,11 +46,13 @@ class Experience:
       value: discounted return, float.
       steps: int32.
       broken: int32, episodes so far whose outcome was not finite.
+      fine: bool, whether that of the last one was.
     """
 
     value: jax.Array
     steps: jax.Array
     broken: jax.Array
+    fine: jax.Array
 
     def following(self, value, steps, fine=True) -> Experience:
         """The experience after an episode; a return that is not finite counts as 0.
@@ -62,12 +64,12 @@ class Experience:
         """
         good = jnp.isfinite(value) & fine
         value = jnp.where(good, value, jnp.zeros_like(value))
-        return Experience(value, steps, self.broken + (~good).astype(jnp.int32))
+        return Experience(value, steps, self.broken + (~good).astype(jnp.int32), good)
 
 
 def no_experience() -> Experience:
     """Of an agent that has not begun."""
-    return Experience(jnp.zeros(()), jnp.int32(0), jnp.int32(0))
+    return Experience(jnp.zeros(()), jnp.int32(0), jnp.int32(0), jnp.asarray(True))
 
 
 def keys_of(keys, stream: int, time=None):

@@ -366,7 +366,8 @@ def message(agent: Agent, model: Model, params) -> Sample:
     norm = jnp.sqrt(norm_squared(agent.noise))
     kinds = [value * norm, jnp.abs(value) * norm, value, norm]
     utility = jnp.select([params["utility"] == n for n in range(len(kinds))], kinds)
-    return Sample(value, agent.noise, utility, ~own | (seen > 0))
+    valid = agent.experience.fine & (~own | (seen > 0))
+    return Sample(value, agent.noise, utility, valid)
 
 
 CONTENT = Content(

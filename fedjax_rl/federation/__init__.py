@@ -40,7 +40,6 @@ __all__ = [
     "Uplink",
     "View",
     "Wire",
-    "add",
     "communication_time",
     "exchange",
     "full",

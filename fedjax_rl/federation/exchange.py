@@ -169,7 +169,7 @@ def first_state(
 
     def memory(agent, model, params):
         message = link.message(agent, model, params)
-        return link.uplink.init(link.content.numbers(message), model)
+        return link.uplink.init(message, model, link.content)
 
     nothing = jnp.zeros(population.num_agents, jnp.uint32)
     return State(
@@ -299,6 +299,14 @@ def _outgoing(population, link, params, state, model):
             def size(message, params):
                 return link.uplink.size(link.content.numbers(message), params)
 
+    if link.star:
+
+        def there(message, params):
+            return jnp.any(link.content.items(message)[1])
+
+        # Who has nothing to say does not speak, whatever the uplink.
+        something = per_agent(there, population, params, message)
+        sent = something if sent is None else sent & something
     sizes = per_agent(size, population, params, message)
     return message, sent, memory, sizes
 

@@ -1,7 +1,8 @@
 """What of a message crosses the wire, and whether anything does.
 
 An uplink is a part that fits any algorithm. It is written for one agent; the engine vmaps it:
-`init(numbers, model) -> memory` and `send(key, message, memory, view) -> (message, sent, memory)`.
+`init(message, model, content) -> memory` and
+`send(key, message, memory, view) -> (message, sent, memory)`.
 What it has to know of an algorithm's messages (which numbers are in them, what makes one worth
 sending, how large it is) the algorithm says once, in a `Content`.
 
@@ -123,7 +124,7 @@ class Uplink:
 
     Attributes:
       name: as on the command line.
-      init: `(numbers, model) -> memory`, from the numbers of a message and the first model.
+      init: `(message, model, content) -> memory`, from a message and the first model.
       send: `(key, message, memory, view) -> (message, sent, memory)`, or None when every message
         crosses as it is, at every exchange: then nothing is computed at all.
       parameters: values by name, traced: federations that differ in them share a program.
@@ -218,7 +219,7 @@ def _check_whole(name: str, value, low: int, allowed: str) -> None:
 
 def full() -> Uplink:
     """Everybody sends everything."""
-    return Uplink("full", lambda numbers, model: (), None)
+    return Uplink("full", lambda message, model, content: (), None)
 
 
 def partial(probability=0.5, absent: bool = True) -> Uplink:
@@ -237,7 +238,7 @@ def partial(probability=0.5, absent: bool = True) -> Uplink:
 
     return Uplink(
         "partial",
-        lambda numbers, model: (),
+        lambda message, model, content: (),
         send,
         {"probability": _real(probability)},
         (("absent", absent),),
@@ -302,7 +303,7 @@ def event_triggered(
 
     return Uplink(
         "event-triggered",
-        lambda numbers, model: jnp.zeros(()),
+        lambda message, model, content: jnp.zeros(()),
         send,
         {
             "threshold": _real(threshold),
@@ -398,7 +399,7 @@ def probabilistic(
     if not isinstance(window, jax.core.Tracer) and window > longest:
         longest = 2 ** math.ceil(math.log2(window))
 
-    def init(numbers, model):
+    def init(message, model, content):
         return jnp.zeros(longest), jnp.int32(0)
 
     def send(key, message, memory, view):
@@ -458,9 +459,9 @@ def lazy(weight=0.1, depth: int = 10, variance=2.0, step: float | None = None) -
     if step is not None:
         _check_number("step", step, np.nextafter(0, 1), math.inf, "above 0")
 
-    def init(numbers, model):
-        nothing = jax.tree.map(jnp.zeros_like, numbers)
-        return nothing, jnp.zeros(()), model, jnp.zeros(depth)
+    def init(message, model, content):
+        nothing = jax.tree.map(jnp.zeros_like, message)
+        return nothing, jnp.asarray(False), model, jnp.zeros(depth)
 
     def send(key, message, memory, view):
         del key
@@ -468,16 +469,16 @@ def lazy(weight=0.1, depth: int = 10, variance=2.0, step: float | None = None) -
         own = view.own
         moved = norm_squared(jax.tree.map(jnp.subtract, view.model, model))
         history = jnp.concatenate([moved[None], history[:-1]])
-        numbers = view.content.numbers(message)
-        delta = jax.tree.map(jnp.subtract, numbers, last)
+        # The whole message is remembered, with what the learner knows of it besides its numbers.
+        numbers = view.content.numbers
+        delta = jax.tree.map(jnp.subtract, numbers(message), numbers(last))
         rate = view.content.step(view.params) if step is None else own["step"]
         bound = own["weight"] / rate**2 * jnp.sum(history)
         bound = bound + own["variance"] * view.content.variance(message)
-        sent = (norm_squared(delta) >= bound) | (sent_before == 0)
+        sent = (norm_squared(delta) >= bound) | ~sent_before
         sent = sent & jnp.any(view.content.items(message)[1])
-        last = jax.tree.map(lambda new, old: jnp.where(sent, new, old), numbers, last)
-        memory = last, jnp.maximum(sent_before, sent.astype(sent_before.dtype)), view.model, history
-        return view.content.replaced(message, last), sent, memory
+        last = jax.tree.map(lambda new, old: jnp.where(sent, new, old), message, last)
+        return last, sent, (last, sent_before | sent, view.model, history)
 
     values = {"weight": _real(weight), "variance": _real(variance)}
     return Uplink(
@@ -493,8 +494,8 @@ def lazy(weight=0.1, depth: int = 10, variance=2.0, step: float | None = None) -
 def _compressed(name, compress, size, parameters, feedback, check) -> Uplink:
     """Everybody sends compress(residual + numbers); the residual keeps what is left."""
 
-    def init(numbers, model):
-        return jax.tree.map(jnp.zeros_like, numbers)
+    def init(message, model, content):
+        return jax.tree.map(jnp.zeros_like, content.numbers(message))
 
     def send(key, message, memory, view):
         del key

@@ -13,7 +13,7 @@ from fedjax_rl.analysis import judge
 from fedjax_rl.studies import communication_efficient_data as data
 from fedjax_rl.studies import communication_efficient_figures as pictures
 from fedjax_rl.studies import communication_efficient_targets as targets
-from fedjax_rl.studies.study import Meter, Study
+from fedjax_rl.studies.study import Meter, Study, conclude
 
 FIGURES = {
     "fig3-4": "Simple Grid: reward, frequency and size of messages",
@@ -142,22 +142,17 @@ def run(
         for target in targets.for_scale(size)
         if targets.FIGURE_OF[target.id] in figures
     ]
-    summary = {
-        "study": "communication-efficient",
-        "scale": scale,
-        "preset": preset,
-        "figures": list(figures),
-        "size": dataclasses.asdict(size),
-        "device": results.device(),
-        "versions": results.versions(),
-        "seconds": {"compile": meter.compile_seconds, "run": meter.run_seconds},
-        "targets": lines,
-    }
     pictures.scoreboard(lines, directory)
-    # Last, so that a directory with a summary is complete.
-    results.write_json(directory / "summary.json", summary)
-    meter.finish()
-    return summary
+    return conclude(
+        directory,
+        meter,
+        lines,
+        study=STUDY.name,
+        scale=scale,
+        preset=preset,
+        figures=figures,
+        size=dataclasses.asdict(size),
+    )
 
 
 STUDY = Study(

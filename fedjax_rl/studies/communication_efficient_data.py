@@ -113,7 +113,7 @@ SCALES = {
     "paper": Scale(ant=Ant()),
 }
 # The Ant of the preset `reduced`: a size for two cores.
-REDUCED_ANT = Ant(trials=(8, 3, 3), episodes=(80, 80, 80), max_steps=150)
+REDUCED_ANT = Ant(trials=(8, 2, 2), episodes=(80, 60, 60), max_steps=150)
 
 
 class Variant(NamedTuple):

@@ -13,7 +13,7 @@ from fedjax_rl.analysis import judge
 from fedjax_rl.studies import linear_speedup_data as data
 from fedjax_rl.studies import linear_speedup_figures as pictures
 from fedjax_rl.studies import linear_speedup_targets as targets
-from fedjax_rl.studies.study import Meter, Study
+from fedjax_rl.studies.study import Meter, Study, conclude
 
 FIGURES = {
     "fig1": "the MDP of the paper: optimal values and transitions",
@@ -121,21 +121,16 @@ def run(
     for name in sorted(needed - {"mdps"}):
         (directory / name).mkdir(exist_ok=True)
         results.save(directory / name, getattr(runs, name))
-    summary = {
-        "study": "linear-speedup",
-        "scale": scale,
-        "preset": preset,
-        "figures": list(figures),
-        "device": results.device(),
-        "versions": results.versions(),
-        "seconds": {"compile": meter.compile_seconds, "run": meter.run_seconds},
-        "targets": lines,
-    }
     pictures.scoreboard(lines, directory)
-    # Last, so that a directory with a summary is complete.
-    results.write_json(directory / "summary.json", summary)
-    meter.finish()
-    return summary
+    return conclude(
+        directory,
+        meter,
+        lines,
+        study=STUDY.name,
+        scale=scale,
+        preset=preset,
+        figures=figures,
+    )
 
 
 def _measure(name: str, runs: Runs, scale: str, preset: str) -> dict:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable
+import pathlib
+from collections.abc import Callable, Sequence
 
 import xarray as xr
+
+from fedjax_rl import results
 
 SCALES = ("smoke", "quick", "paper")
 
@@ -81,3 +84,45 @@ class Meter:
         self.compile_seconds += seconds["compile"]
         self.run_seconds += seconds["run"]
         return result
+
+
+def conclude(
+    directory: pathlib.Path,
+    meter: Meter,
+    lines: list[dict],
+    *,
+    study: str,
+    scale: str,
+    preset: str,
+    figures: Sequence[str],
+    **more,
+) -> dict:
+    """Writes `summary.json`, last of all: a directory that has one is complete.
+
+    Args:
+      directory: of the run.
+      meter: knows the seconds.
+      lines: of `analysis.judge`, one per target.
+      study: its name.
+      scale: of the run.
+      preset: of the run.
+      figures: that were asked for.
+      **more: whatever else the summary says.
+
+    Returns:
+      What was written.
+    """
+    summary = {
+        "study": study,
+        "scale": scale,
+        "preset": preset,
+        "figures": list(figures),
+        **more,
+        "device": results.device(),
+        "versions": results.versions(),
+        "seconds": {"compile": meter.compile_seconds, "run": meter.run_seconds},
+        "targets": lines,
+    }
+    results.write_json(directory / "summary.json", summary)
+    meter.finish()
+    return summary
