@@ -58,7 +58,8 @@ class Scale:
       episodes: of the grids.
       windy_trials: of Figs 4.2 and 4.3.
       cartpole_trials: of Fig. 4.5, setting S.
-      setting_trials: of setting A, of Figs 4.8 and 4.10 and of the offset experiment.
+      setting_trials: of Figs 4.8 and 4.10, of the offset experiment and of the Pareto front.
+      setting_a_trials: of setting A, where the methods differ by less than trials do.
       cartpole_episodes: of CartPole.
       table: whether the control experiments of Fig. 4.5 are run, too.
       ant: None, or what of Ant is run.
@@ -71,6 +72,7 @@ class Scale:
     windy_trials: int = 5
     cartpole_trials: int = 60
     setting_trials: int = 40
+    setting_a_trials: int = 200
     cartpole_episodes: int = 200
     table: bool = True
     ant: Ant | None = None
@@ -99,6 +101,7 @@ SCALES = {
         windy_trials=2,
         cartpole_trials=6,
         setting_trials=4,
+        setting_a_trials=4,
         cartpole_episodes=60,
         table=False,
         samples=1000,
@@ -108,12 +111,13 @@ SCALES = {
         grid_es_trials=15,
         cartpole_trials=30,
         setting_trials=20,
+        setting_a_trials=100,
         samples=4000,
     ),
     "paper": Scale(ant=Ant()),
 }
 # The Ant of the preset `reduced`: a size for two cores.
-REDUCED_ANT = Ant(trials=(8, 2, 2), episodes=(80, 60, 60), max_steps=150)
+REDUCED_ANT = Ant(trials=(8, 2, 2), episodes=(80, 20, 20), max_steps=150)
 
 
 class Variant(NamedTuple):
@@ -351,7 +355,7 @@ _BASELINE = {"baseline": "own_window"}
 def setting_a(scale: Scale, meter: Meter, stage: str) -> xr.Dataset:
     """Fig. 4.5 in setting A."""
     one = espc(gymnax_task("CartPole-v1"), **CARTPOLE_ES, **SETTING_A)
-    trials = scale.setting_trials
+    trials = scale.setting_a_trials
     variants = [
         Variant("ES n=25", one, 25, {"target_senders": 25}, trials),
         Variant("ES n=50", one, 50, {"target_senders": 50}, trials),

@@ -145,6 +145,8 @@ def _curves(
         if band.get_gid() == "band":
             band.set_alpha(min(0.16, 0.5 / len(lines)))
     axis.set_xlim(0, max(own["time"] for own in sizes) * 1.01)
+    if axis.get_yscale() == "log" and not logarithmic:
+        return
     if logarithmic:
         axis.set_ylim(bottom=max(axis.get_ylim()[0], LEAST_BYTES))
         return

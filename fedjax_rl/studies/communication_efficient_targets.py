@@ -198,7 +198,7 @@ _ROWS = (
                 around(14.5, 0.2),
                 around(1.62, 0.2),
                 (1, 3),
-                (0, 0),
+                (0, 0.01),
             ),
         ),
         (100, "grid_trials"),
@@ -323,7 +323,7 @@ _ROWS = (
             "ESPC > ES50",
             ((149, 329), (159, 339), (239, 419), (283, 463), POSITIVE),
         ),
-        (40, "setting_trials"),
+        (40, "setting_a_trials"),
     ),
     (
         Target(
