@@ -9,8 +9,8 @@ where h_i is what the uplink makes of g_i. With `top_k` and `scaled_sign` agents
 out for their next message (error feedback), unless told otherwise. With one-hot features a g has
 one entry, and nothing is lost by sending it.
 
-Mitra, Pappas and Hassani, *Temporal Difference Learning with Compressed Updates: Error-Feedback
-meets Reinforcement Learning*, arXiv 2301.00944.
+* Mitra, Pappas and Hassani, *Temporal Difference Learning with Compressed Updates: Error-Feedback
+  meets Reinforcement Learning*, arXiv 2301.00944.
 """
 
 from __future__ import annotations

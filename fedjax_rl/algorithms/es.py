@@ -125,6 +125,10 @@ class ES(Strategy):
 class ESPC(ES):
     """Properties of evolution strategies with probabilistic communication; see also `ES`.
 
+    With as many senders as agents it is ES. A `shaping` acts on what was received; centring there,
+    after the selection, takes away most of what the selection gained, a baseline before it does
+    not.
+
     Attributes:
       target_senders: m, messages wanted per episode, a whole number from 0 to the number of
         agents; half of them by default.

@@ -431,7 +431,7 @@ def pareto(scale: Scale, meter: Meter, stage: str) -> xr.Dataset:
     for p in (0.1, 0.3, 0.5):
         own = {"uplink": uplinks.partial(p)}
         variants.append(Variant(f"ES centred, partial|p={p}", random, 50, own, trials))
-    for threshold in (20.0, 50.0, 100.0):
+    for threshold in (5.0, 10.0, 20.0):
         own = {"uplink": uplinks.event_triggered(threshold), **_BASELINE}
         variants.append(Variant(f"ES own baseline, event|{threshold:.0f}", random, 50, own, trials))
     return run(variants, scale.cartpole_episodes, meter, stage)

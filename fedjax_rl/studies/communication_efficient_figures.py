@@ -257,6 +257,7 @@ def _fig3_4(runs) -> dict:
         title="Simple Grid, 5 agents",
         dashed=("ES centred",),
         best=_best(envs.simple_grid()),
+        smooth={"reward": SMOOTH},
     )
     return {"fig3-4": figure}
 
