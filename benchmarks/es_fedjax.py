@@ -24,7 +24,7 @@ PROPERTIES = {
     "l2": peers.L2,
 }
 # Trials of the slower rows, enough for their rates; the others run 60.
-TRIALS = {"gymnasium": 4, "evosax_own_keys": 12, "jax_plain": 20, "jax_early_stop": 20}
+TRIALS = {"gymnasium": 4, "evosax_own_keys": 6, "jax_plain": 10, "jax_early_stop": 10}
 # Every line of Fig. 4.5, and what the study adds to it: agents and properties.
 VARIANTS = {
     "ES n=25": (25, {"target_senders": 25}),

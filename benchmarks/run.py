@@ -88,6 +88,7 @@ def _targets(rows) -> list[dict]:
 
 
 GRIDS = ("smoke", "quick", "paper")
+SHAPINGS = ("raw", "center")
 
 
 def grids(arguments) -> dict:
@@ -191,7 +192,7 @@ def es(arguments) -> dict:
         **{n: m for n, m in peers.ROWS.items() if n != "gymnasium_numpy"},
     }
     timings, compiled, checks, counts = {}, {}, [], {}
-    for shaping in ("raw", "center"):
+    for shaping in arguments.shapings:
         workloads = {
             row: peers.Workload(
                 trials=max(2, round(arguments.scale * es_fedjax.TRIALS.get(row, 60))),
@@ -349,6 +350,9 @@ def main() -> None:
     )
     parser.add_argument(
         "--grids", nargs="+", choices=GRIDS, default=GRIDS, help="scales of the case grids"
+    )
+    parser.add_argument(
+        "--shapings", nargs="+", choices=SHAPINGS, default=SHAPINGS, help="cases of the case es"
     )
     arguments = parser.parse_args()
     if arguments.repeats is None:

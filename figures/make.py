@@ -49,10 +49,10 @@ NOTES = {
         "",
         "The rows `claim` are sentences of the thesis. Where they are marked ✗, this is why. 2: who",
         "learns on Frozen Lake is decided by how ties in the untouched table are broken; DQL with",
-        "random ties learns, with the first index it finds nothing. 4: with the mean taken off the",
-        "returns the same network, optimiser and messages solve the grids. 7b: curves of small m are",
-        "no rougher than those of large m. Why selection by ESPC helps at all, and stops to help",
-        "once the mean is taken off, is in the pictures `snr`, `fig4-5-controls` and `offset`.",
+        "random ties learns, with the first index it finds next to nothing. 4: with the mean taken",
+        "off the returns the same network, optimiser and messages solve the grids. 7b: curves of",
+        "small m are no rougher than those of large m. Why selection by ESPC helps, and stops to",
+        "help once the mean is taken off, is in the pictures `snr`, `fig4-5-controls`, `offset`.",
     ],
 }
 MARKS = {"reproduced": "✓", "not reproduced": "✗", "not run": "–"}
