@@ -232,8 +232,8 @@ def es(arguments) -> dict:
             counts.setdefault(shaping, {})[row] = {
                 "trials": work.trials,
                 "episodes": work.trials * work.agents * work.episodes,
-                "env_steps": outcome.env_steps,
-                "scanned_steps": outcome.scanned_steps,
+                "env_steps": int(outcome.env_steps),
+                "scanned_steps": int(outcome.scanned_steps),
             }
     unit = "environment steps per " + ("core-second" if clock == "cpu" else "second")
     rows = harness.rows(timings, compiled, unit, clock)
@@ -243,7 +243,7 @@ def es(arguments) -> dict:
             "id": name,
             "measured": found[row]["ratio"][other],
             "limit": limit,
-            "met": found[row]["ratio"][other] >= limit,
+            "met": bool(found[row]["ratio"][other] >= limit),
         }
         for name, row, other, limit in ES_LIMITS
     ]
@@ -253,7 +253,7 @@ def es(arguments) -> dict:
         repeats=arguments.repeats,
         counts=counts,
         learned=checks,
-        all_variants=_all_variants(es_fedjax, peers, max(2, round(60 * arguments.scale))),
+        all_variants=_all_variants(es_fedjax, peers, 60 if arguments.scale >= 0.5 else 2),
         targets=targets,
     )
 
@@ -267,10 +267,11 @@ def _all_variants(es_fedjax, peers, trials: int) -> dict:
     episodes = agents * workload.trials * workload.episodes
     return {
         "variants": list(es_fedjax.VARIANTS),
+        "trials": trials,
         "compile_seconds": program.compile_seconds,
         "run_seconds": outcome.seconds,
-        "episodes_per_second": episodes / outcome.seconds,
-        "env_steps_per_second": outcome.env_steps / outcome.seconds,
+        "episodes_per_second": float(episodes / outcome.seconds),
+        "env_steps_per_second": float(outcome.env_steps / outcome.seconds),
     }
 
 
