@@ -227,7 +227,7 @@ def es(arguments) -> dict:
             work = workloads[row]
             learned = peers.agreement(work, outcome)
             checks.append(
-                {"case": shaping, "row": row, **learned._asdict(), "holds": learned.holds}
+                {"case": shaping, "row": row, **learned._asdict(), "holds": bool(learned.holds)}
             )
             counts.setdefault(shaping, {})[row] = {
                 "trials": work.trials,
