@@ -15,13 +15,23 @@ if TYPE_CHECKING:
         ef_td,
         es,
         espc,
+        fast_fedpg,
+        fedadam_pg,
+        fedavgm_pg,
+        fedhapg_m,
+        fedpg,
+        fedprox_pg,
         fedq,
+        fedsvrpg_m,
         iw_es,
         lapg,
         ns_es,
         nsr_es,
         nsra_es,
+        pavg,
+        qavg,
         reinforce,
+        scaffold_pg,
     )
     from fedjax_rl.federation import uplink as uplinks
     from fedjax_rl.results import load, save
@@ -40,57 +50,60 @@ __all__ = [
     "envs",
     "es",
     "espc",
+    "fast_fedpg",
+    "fedadam_pg",
+    "fedavgm_pg",
     "federation",
+    "fedhapg_m",
+    "fedpg",
+    "fedprox_pg",
     "fedq",
+    "fedsvrpg_m",
     "iw_es",
     "lapg",
     "load",
     "ns_es",
     "nsr_es",
     "nsra_es",
+    "pavg",
     "plotting",
+    "qavg",
     "reinforce",
     "run_cells",
     "save",
+    "scaffold_pg",
     "simulate",
     "sweep",
     "uplinks",
 ]
 
 # Found on first use: the command line has to answer `--help` before jax is imported, and to set
-# jax's environment before it starts.
+# jax's environment before it starts. What has no other home is an algorithm.
 _HOMES = {
     "Cell": "sweep",
-    "FedQ": "algorithms",
     "Trajectory": "run",
-    "davia": "algorithms",
-    "dql": "algorithms",
-    "ebcdql": "algorithms",
-    "ef_td": "algorithms",
-    "es": "algorithms",
-    "espc": "algorithms",
-    "fedq": "algorithms",
-    "iw_es": "algorithms",
-    "lapg": "algorithms",
     "load": "results",
-    "ns_es": "algorithms",
-    "nsr_es": "algorithms",
-    "nsra_es": "algorithms",
-    "reinforce": "algorithms",
     "run_cells": "sweep",
     "save": "results",
     "simulate": "run",
     "sweep": "sweep",
 }
-_MODULES = {"uplinks": "federation.uplink"}
+_MODULES = {
+    "analysis": "analysis",
+    "envs": "envs",
+    "federation": "federation",
+    "plotting": "plotting",
+    "uplinks": "federation.uplink",
+}
 
 
 def __getattr__(name: str):
     if name not in __all__:
         raise AttributeError(f"module 'fedjax_rl' has no attribute {name!r}")
-    if name not in _HOMES:
-        return importlib.import_module(f"fedjax_rl.{_MODULES.get(name, name)}")
-    value = getattr(importlib.import_module(f"fedjax_rl.{_HOMES[name]}"), name)
+    if name in _MODULES:
+        return importlib.import_module(f"fedjax_rl.{_MODULES[name]}")
+    home = importlib.import_module(f"fedjax_rl.{_HOMES.get(name, 'algorithms')}")
+    value = getattr(home, name)
     globals()[name] = value
     return value
 

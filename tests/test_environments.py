@@ -461,7 +461,10 @@ def test_kinds():
         "simple-grid": "grid",
         "windy-grid": "grid",
         "frozen-lake": "grid",
-        **{name: "task" for name in [*registry.ENVIRONMENTS][5:]},
+        "dirichlet-mdps": "tabular",
+        "opposed-mdps": "tabular",
+        "dirichlet-mdp": "tabular",
+        **{name: "task" for name in [*registry.ENVIRONMENTS][8:]},
     }
     assert registry.kind("ant") == registry.kind("gymnax/Pong-misc") == "task"
 

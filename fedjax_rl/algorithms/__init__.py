@@ -3,12 +3,23 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
+from fedjax_rl.algorithms.averaging import PAvg, QAvg, pavg, qavg
 from fedjax_rl.algorithms.davia import DAVIA, davia
 from fedjax_rl.algorithms.dql import DQL, EBCDQL, dql, ebcdql
 from fedjax_rl.algorithms.ef_td import EFTD, ef_td
 from fedjax_rl.algorithms.es import ES, ESPC, es, espc
+from fedjax_rl.algorithms.fast_fedpg import FastFedPG, fast_fedpg
+from fedjax_rl.algorithms.fedpg import (
+    FedPG,
+    fedadam_pg,
+    fedavgm_pg,
+    fedpg,
+    fedprox_pg,
+    scaffold_pg,
+)
 from fedjax_rl.algorithms.fedq import FedQ, fedq
 from fedjax_rl.algorithms.iw_es import IWES, iw_es
+from fedjax_rl.algorithms.momentum_pg import FedHAPGM, FedSVRPGM, fedhapg_m, fedsvrpg_m
 from fedjax_rl.algorithms.novelty import (
     AdaptiveNoveltySearch,
     NoveltySearch,
@@ -25,12 +36,15 @@ class Entry(NamedTuple):
     Attributes:
       make: from an environment and properties to an `Algorithm`.
       environments: the kinds that it accepts, as `envs.registry.kind` names them: "mdp" (a
-        `TabularMDP`), "grid" (a `Task` with exact tables), "task" (a `Task` without).
+        `TabularMDP`), "tabular" (a `Task` around one, or a family of them), "grid" (a `Task` with
+        exact tables), "task" (a `Task` without).
     """
 
     make: Callable
     environments: tuple[str, ...]
 
+
+EVERYWHERE = ("tabular", "mdp", "grid", "task")
 
 # A new algorithm is one file and one line here.
 ALGORITHMS: dict[str, Entry] = {
@@ -47,6 +61,16 @@ ALGORITHMS: dict[str, Entry] = {
     "ef-td": Entry(ef_td, ("grid",)),
     "reinforce": Entry(reinforce, ("grid", "task")),
     "lapg": Entry(lapg, ("grid", "task")),
+    "fedpg": Entry(fedpg, EVERYWHERE),
+    "scaffold-pg": Entry(scaffold_pg, EVERYWHERE),
+    "fedprox-pg": Entry(fedprox_pg, EVERYWHERE),
+    "fedavgm-pg": Entry(fedavgm_pg, EVERYWHERE),
+    "fedadam-pg": Entry(fedadam_pg, EVERYWHERE),
+    "fast-fedpg": Entry(fast_fedpg, EVERYWHERE),
+    "fedsvrpg-m": Entry(fedsvrpg_m, EVERYWHERE),
+    "fedhapg-m": Entry(fedhapg_m, EVERYWHERE),
+    "qavg": Entry(qavg, ("tabular", "mdp")),
+    "pavg": Entry(pavg, ("tabular", "mdp")),
 }
 
 __all__ = [
@@ -61,8 +85,14 @@ __all__ = [
     "LAPG",
     "AdaptiveNoveltySearch",
     "Entry",
+    "FastFedPG",
+    "FedHAPGM",
+    "FedPG",
     "FedQ",
+    "FedSVRPGM",
     "NoveltySearch",
+    "PAvg",
+    "QAvg",
     "Reinforce",
     "davia",
     "dql",
@@ -70,11 +100,21 @@ __all__ = [
     "ef_td",
     "es",
     "espc",
+    "fast_fedpg",
+    "fedadam_pg",
+    "fedavgm_pg",
+    "fedhapg_m",
+    "fedpg",
+    "fedprox_pg",
     "fedq",
+    "fedsvrpg_m",
     "iw_es",
     "lapg",
     "ns_es",
     "nsr_es",
     "nsra_es",
+    "pavg",
+    "qavg",
     "reinforce",
+    "scaffold_pg",
 ]

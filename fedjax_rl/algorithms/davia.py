@@ -26,8 +26,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fedjax_rl.algorithms import episodic
-from fedjax_rl.algorithms.dql import VALUE_METRIC, has_optimum, optimal_values, rms
+from fedjax_rl.algorithms import episodic, optimum
 from fedjax_rl.algorithms.episodic import Experience
 from fedjax_rl.algorithms.properties import (
     NOT_NEGATIVE,
@@ -101,16 +100,14 @@ def davia(task: Task, **values) -> Algorithm:
         parameters=parameters,
         functions=functions,
         static=static,
-        metrics={**episodic.METRICS, **(VALUE_METRIC if has_optimum(task) else {})},
+        metrics=optimum.metrics_of(task),
     )
 
 
 def check(config: DAVIA) -> None:
     """Raises ValueError for a property that is not allowed."""
     grid_of(config.task)
-    words = {"ties": TIES, "features": FEATURES, "trigger": TRIGGERS}
-    for name, options in words.items():
-        episodic.check_word(name, getattr(config, name), options)
+    episodic.check_words(config, {"ties": TIES, "features": FEATURES, "trigger": TRIGGERS})
     ranges = {
         "learning_rate": NOT_NEGATIVE,
         "price": (lambda x: x >= 0, "at least 0"),
@@ -145,7 +142,7 @@ def basis(config: DAVIA) -> np.ndarray:
 def parameters(config: DAVIA, num_agents: int) -> Params:
     """What is traced, for one federation."""
     federation = per_federation(config, ("learning_rate", "epsilon"), num_agents)
-    federation["ties"] = np.int32(TIES.index(config.ties))
+    federation |= episodic.codes(config, {"ties": TIES})
     uplink, numbers = uplink_of(config), basis(config).shape[1]
     federation |= episodic.uplink_parameters(uplink, num_agents, numbers)
     return Params({}, federation, {})
@@ -306,25 +303,18 @@ def functions(config: DAVIA) -> Functions:
 
     def init(population, params, keys):
         nothing = Gradient(jnp.zeros(table.shape[1]), jnp.zeros(()))
-        agents = per_agent(
-            lambda _, params: Agent(episodic.no_experience(), nothing),
-            population,
-            params,
-            jnp.zeros(population.num_agents),
-        )
+        agents = episodic.alike(population, Agent(episodic.no_experience(), nothing))
         theta = jnp.zeros((population.num_federations, table.shape[1]))
         return first_state(population, link, params, keys, agents, theta, detailed=True)
 
-    best = optimal_values(task) if has_optimum(task) else None
+    value_error = optimum.value_error(task)
 
     def measure(population, params, state) -> dict:
         del params
         own = episodic.measure(population, state, link, state.agents.experience)
-        if best is None:
-            return own
         values = values_of(state.server)[0]
         if config.model_free:
             values = jnp.max(values.reshape(-1, world.num_states, actions), axis=-1)
-        return {**own, "value_error": rms(values - jnp.asarray(best, values.dtype)[None])}
+        return {**own, **value_error(values)}
 
     return Functions(init, drive.round, drive.advance, measure)

@@ -16,16 +16,16 @@ u = (s, a, r, s'); the learner moves every entry by the mean of the errors that 
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fedjax_rl.algorithms import episodic
+from fedjax_rl.algorithms import episodic, optimum
 from fedjax_rl.algorithms.episodic import Experience
 from fedjax_rl.algorithms.properties import NOT_NEGATIVE, PROBABILITY, check_ranges, per_federation
-from fedjax_rl.envs import solvers
 from fedjax_rl.envs.task import Task
 from fedjax_rl.federation import uplink as uplinks
 from fedjax_rl.federation.aggregate import ServerStep, Total, mean, replace
@@ -37,10 +37,6 @@ from fedjax_rl.learners.trajectories import TIES, grid_of, trajectories
 
 ORDERS = ("batch", "sequential")
 MESSAGES = ("transitions", "increments")
-
-VALUE_METRIC = {
-    "value_error": ("federation", "RMS over the states of the difference to the optimal values")
-}
 
 # A transition is two states, an action and a reward; in a compact run of transitions each state
 # is there once.
@@ -109,7 +105,7 @@ def dql(task: Task, **values) -> Algorithm:
     Raises:
       ValueError: naming the property, its value and what is allowed.
     """
-    return _build("dql", DQL, dql, task, values)
+    return _build("dql", DQL, dql, task, values, metrics=optimum.metrics_of(task))
 
 
 def ebcdql(task: Task, **values) -> Algorithm:
@@ -118,37 +114,17 @@ def ebcdql(task: Task, **values) -> Algorithm:
     Raises:
       ValueError: naming the property, its value and what is allowed.
     """
-    return _build("ebcdql", EBCDQL, ebcdql, task, values)
-
-
-def _build(name, kind, factory, task, values) -> Algorithm:
-    return episodic.build(
-        name,
-        kind,
-        factory,
-        task,
-        values,
-        check=check,
-        parameters=parameters,
-        functions=functions,
-        static=static,
-        metrics={**episodic.METRICS, **(VALUE_METRIC if has_optimum(task) else {})},
-    )
-
-
-def has_optimum(task) -> bool:
-    """Whether the optimal values are known: a grid with a discount below 1."""
-    return getattr(task, "grid", None) is not None and task.discount < 1
+    metrics = optimum.metrics_of(task)
+    return _build("ebcdql", EBCDQL, ebcdql, task, values, metrics=metrics)
 
 
 def check(config: DQL) -> None:
     """Raises ValueError for a property that is not allowed."""
     grid_of(config.task)
-    episodic.check_word("ties", config.ties, TIES)
-    episodic.check_word("order", config.order, ORDERS)
+    episodic.check_words(config, {"ties": TIES, "order": ORDERS})
     check_ranges(config, {"learning_rate": NOT_NEGATIVE, "epsilon": PROBABILITY})
     if config.message is not None:
-        episodic.check_word("message", config.message, MESSAGES)
+        episodic.check_words(config, {"message": MESSAGES})
     if isinstance(config, EBCDQL) and config.uplink is not None:
         raise ValueError(
             f"uplink is {config.uplink} for ebcdql; allowed: none, ebcdql is dql with the uplink "
@@ -196,7 +172,7 @@ def message_of(config: DQL) -> str:
 def parameters(config: DQL, num_agents: int) -> Params:
     """What is traced, for one federation."""
     federation = per_federation(config, ("learning_rate", "epsilon"), num_agents)
-    federation["ties"] = np.int32(TIES.index(config.ties))
+    federation |= episodic.codes(config, {"ties": TIES})
     federation["literal"] = np.bool_(config.literal_state_average)
     world = grid_of(config.task)
     # What a trajectory is made of can be dropped, but not compressed.
@@ -385,16 +361,6 @@ def link_of(config: DQL) -> Exchange:
     )
 
 
-def optimal_values(task: Task) -> np.ndarray:
-    """The optimal values, [S]; 0 where an episode ends."""
-    return solvers.optimal_q(grid_of(task).mdp).max(-1)
-
-
-def rms(x) -> jax.Array:
-    """Root of the mean square over the last axis."""
-    return jnp.sqrt(jnp.mean(x**2, axis=-1))
-
-
 def functions(config: DQL) -> Functions:
     """The algorithm as pure functions of a population."""
     world, length = grid_of(config.task), config.task.max_steps
@@ -435,26 +401,28 @@ def functions(config: DQL) -> Functions:
     drive = rounds(work, link)
 
     def init(population, params, keys):
-        def agent(_, params):
-            if not whole:
-                return Agent(episodic.no_experience(), jnp.zeros(size))
+        message = jnp.zeros(size)
+        if whole:
             places, nothing = jnp.zeros(length, jnp.int32), jnp.zeros(length)
             none = jnp.zeros(length, bool)
             rest = (nothing, places, none) if sequential else ()
-            return Agent(episodic.no_experience(), Transitions(places, nothing, none, *rest))
-
-        agents = per_agent(agent, population, params, jnp.zeros(population.num_agents))
+            message = Transitions(places, nothing, none, *rest)
+        agents = episodic.alike(population, Agent(episodic.no_experience(), message))
         table = jnp.zeros((population.num_federations, size))
         return first_state(population, link, params, keys, agents, table, detailed=True)
 
-    best = optimal_values(config.task) if has_optimum(config.task) else None
+    value_error = optimum.value_error(config.task)
 
     def measure(population, params, state) -> dict:
         del params
         own = episodic.measure(population, state, link, state.agents.experience)
-        if best is None:
-            return own
         values = jnp.max(state.server.reshape(-1, world.num_states, actions), axis=-1)
-        return {**own, "value_error": rms(values - jnp.asarray(best, values.dtype)[None])}
+        return {**own, **value_error(values)}
 
     return Functions(init, drive.round, drive.advance, measure)
+
+
+# What `dql` and `ebcdql` are made of.
+_build = functools.partial(
+    episodic.build, check=check, parameters=parameters, functions=functions, static=static
+)

@@ -94,7 +94,7 @@ def ef_td(task: Task, **values) -> Algorithm:
       ValueError: naming the property, its value and what is allowed.
     """
     by_step = values.get("mode", "step") == "step"
-    algorithm = episodic.build(
+    return episodic.build(
         "ef-td",
         EFTD,
         ef_td,
@@ -105,16 +105,15 @@ def ef_td(task: Task, **values) -> Algorithm:
         functions=functions,
         static=static,
         metrics=STEP_METRICS if by_step else METRICS,
+        unit="step" if by_step else "episode",
+        headline="value_error",
     )
-    unit = "step" if by_step else "episode"
-    return dataclasses.replace(algorithm, unit=unit, headline="value_error")
 
 
 def check(config: EFTD) -> None:
     """Raises ValueError for a property that is not allowed."""
     grid_of(config.task)
-    for name, options in (("features", FEATURES), ("mode", MODES), ("policy", POLICIES)):
-        episodic.check_word(name, getattr(config, name), options)
+    episodic.check_words(config, {"features": FEATURES, "mode": MODES, "policy": POLICIES})
     ranges = {"learning_rate": NOT_NEGATIVE, "radius": (lambda x: x > 0, "above 0, or None")}
     check_ranges(config, ranges)
     if config.task.discount >= 1:
@@ -354,11 +353,8 @@ def functions(config: EFTD) -> Functions:
 
     def init(population, params, keys):
         words = jax.random.key_data(episodic.keys_of(keys, episodic.EPISODE_STREAM))
-
-        def agent(words, params):
-            return Agent(episodic.no_experience(), jnp.zeros(phi.shape[1]), start, words)
-
-        agents = per_agent(agent, population, params, words)
+        agent = Agent(episodic.no_experience(), jnp.zeros(phi.shape[1]), start, ())
+        agents = episodic.alike(population, agent)._replace(words=words)
         theta = jnp.zeros((population.num_federations, phi.shape[1]))
         return first_state(population, link, params, keys, agents, theta, detailed=True)
 

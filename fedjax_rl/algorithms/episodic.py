@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from fedjax_rl import streams
@@ -72,6 +72,12 @@ def no_experience() -> Experience:
     return Experience(jnp.zeros(()), jnp.int32(0), jnp.int32(0), jnp.asarray(True))
 
 
+def alike(population, agent):
+    """Agents [A, ...] that all begin as the one that is given."""
+    agents = population.num_agents
+    return jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (agents, *leaf.shape)), agent)
+
+
 def keys_of(keys, stream: int, time=None):
     """One stream of every agent, [A]; at a time, if given."""
     own = jax.vmap(lambda key: jax.random.fold_in(key, stream))(keys)
@@ -126,6 +132,7 @@ def build(
     static: Callable,
     metrics: dict = METRICS,
     unit: str = "episode",
+    headline: str = "reward",
 ) -> Algorithm:
     """An algorithm on a task, its properties checked.
 
@@ -140,12 +147,15 @@ def build(
       functions: as in `Algorithm`.
       static: as in `Algorithm`.
       metrics: as in `Algorithm`.
-      unit: "episode", or "round" where a round has several of them.
+      unit: "episode"; "round" where a round has several of them, "step" where it has one step.
+      headline: as in `Algorithm`.
 
     Raises:
       ValueError: naming the property, its value and what is allowed.
     """
-    check_known_properties(name, kind, values)
+    known = [field.name for field in dataclasses.fields(kind)]
+    for value in values:
+        check_known(value, known, f"property of {name}")
     if not isinstance(task, Task):
         raise ValueError(
             f"task is a {type(task).__name__}; allowed: an episodic task, such as "
@@ -164,28 +174,32 @@ def build(
         metrics=metrics,
         describe=describe_config,
         unit=unit,
-        headline="reward",
+        headline=headline,
     )
-
-
-def check_known_properties(name: str, kind: type, values: dict) -> None:
-    """Refuses names that are no properties.
-
-    Raises:
-      ValueError: an unknown name, with the nearest known ones.
-    """
-    for value in values:
-        check_known(value, [f.name for f in dataclasses.fields(kind)], f"property of {name}")
-
-
-def code(options: tuple[str, ...], value: str) -> Any:
-    """A word as its place among the options, so that it can be traced."""
-    return jnp.int32(options.index(value))
 
 
 def check_word(name: str, value, options) -> None:
     """Refuses a word that is not among the options."""
     check_known(value, options, name)
+
+
+def check_words(config, words: dict) -> None:
+    """Checks the properties of a configuration that are words.
+
+    Args:
+      config: has the properties as attributes.
+      words: name -> the words that are allowed.
+
+    Raises:
+      ValueError: another word, with the nearest allowed ones.
+    """
+    for name, options in words.items():
+        check_known(getattr(config, name), options, name)
+
+
+def codes(config, words: dict) -> dict:
+    """Words as their places among those allowed, so that they can be traced; as `check_words`."""
+    return {name: np.int32(options.index(getattr(config, name))) for name, options in words.items()}
 
 
 OPTIMIZERS = ("adam", "momentum", "sgd")

@@ -198,6 +198,11 @@ def _check(config: FedQ) -> None:
         lambda x: (x >= 0).all() and np.abs(x.sum(-1) - 1).max() < 1e-6,
         "probabilities [..., S, U, S'] whose rows sum to one",
     )
+    if config.mdp.initial_distribution is not None:
+        raise ValueError(
+            "mdp has an initial_distribution; allowed: an MDP without, as agents start in its "
+            "initial_state"
+        )
     check_value("mdp.discount", config.mdp.discount, lambda x: (x >= 0) & (x < 1), "in [0, 1)")
     if config.aggregation == "importance" and is_concrete(config.learning_rate):
         rate = config.learning_rate

@@ -21,13 +21,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from fedjax_rl.algorithms import episodic
-from fedjax_rl.algorithms.es import ES, MODEL_METRIC, direction, server_of, shaped
+from fedjax_rl.algorithms.es import ES, metrics_of, server_of, shaped
 from fedjax_rl.algorithms.es import aggregate as aggregate_of_es
 from fedjax_rl.algorithms.es import check as check_es
 from fedjax_rl.algorithms.es import functions as functions_of_es
 from fedjax_rl.algorithms.es import parameters as parameters_of_es
 from fedjax_rl.algorithms.es import static as static_of_es
 from fedjax_rl.algorithms.properties import PROBABILITY, check_ranges, check_value, per_federation
+from fedjax_rl.algorithms.strategy import direction
 from fedjax_rl.envs.task import Task
 from fedjax_rl.federation.aggregate import ServerStep, Total
 from fedjax_rl.federation.algorithm import Algorithm, Functions
@@ -73,11 +74,7 @@ def iw_es(task: Task, **values) -> Algorithm:
         parameters=parameters,
         functions=functions,
         static=lambda config: (*static_of_es(config), int(config.reuse)),
-        metrics={
-            **episodic.METRICS,
-            **METRICS,
-            **(MODEL_METRIC if values.get("evaluate") else {}),
-        },
+        metrics=metrics_of(values, METRICS),
     )
 
 

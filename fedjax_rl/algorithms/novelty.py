@@ -17,6 +17,7 @@ the environment steps of its federation, and in no mean over agents.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -24,25 +25,23 @@ import jax.numpy as jnp
 
 from fedjax_rl.algorithms import episodic
 from fedjax_rl.algorithms.episodic import Experience
-from fedjax_rl.algorithms.es import Model as Centre
-from fedjax_rl.algorithms.es import (
-    Strategy,
-    behaviour_of,
-    centred_ranks,
-    check_strategy,
-    direction,
-    network_of,
-    perturbations,
-    run_episodes,
-    static_strategy,
-    traced,
-)
-from fedjax_rl.algorithms.es import server_of as server_of_es
 from fedjax_rl.algorithms.properties import (
     COUNT,
     PROBABILITY,
     check_ranges,
     per_federation,
+)
+from fedjax_rl.algorithms.strategy import (
+    Strategy,
+    ascent,
+    behaviour_of,
+    centred_ranks,
+    check_strategy,
+    direction,
+    network_of,
+    run_perturbed,
+    static_strategy,
+    traced,
 )
 from fedjax_rl.envs.task import Task
 from fedjax_rl.federation.aggregate import ServerStep, Total
@@ -102,7 +101,8 @@ def ns_es(task: Task, **values) -> Algorithm:
     Raises:
       ValueError: naming the property, its value and what is allowed.
     """
-    return _build("ns-es", NoveltySearch, ns_es, task, values, 0.0)
+    fixed = functools.partial(parameters, weight=0.0)
+    return _build("ns-es", NoveltySearch, ns_es, task, values, parameters=fixed)
 
 
 def nsr_es(task: Task, **values) -> Algorithm:
@@ -111,7 +111,8 @@ def nsr_es(task: Task, **values) -> Algorithm:
     Raises:
       ValueError: naming the property, its value and what is allowed.
     """
-    return _build("nsr-es", NoveltySearch, nsr_es, task, values, 0.5)
+    fixed = functools.partial(parameters, weight=0.5)
+    return _build("nsr-es", NoveltySearch, nsr_es, task, values, parameters=fixed)
 
 
 def nsra_es(task: Task, **values) -> Algorithm:
@@ -120,22 +121,7 @@ def nsra_es(task: Task, **values) -> Algorithm:
     Raises:
       ValueError: naming the property, its value and what is allowed.
     """
-    return _build("nsra-es", AdaptiveNoveltySearch, nsra_es, task, values, None)
-
-
-def _build(name, kind, factory, task, values, weight) -> Algorithm:
-    return episodic.build(
-        name,
-        kind,
-        factory,
-        task,
-        values,
-        check=check,
-        parameters=lambda config, num_agents: parameters(config, num_agents, weight),
-        functions=functions,
-        static=static,
-        metrics=METRICS,
-    )
+    return _build("nsra-es", AdaptiveNoveltySearch, nsra_es, task, values)
 
 
 def check(config: NoveltySearch) -> None:
@@ -152,7 +138,7 @@ def check(config: NoveltySearch) -> None:
         )
 
 
-def parameters(config: NoveltySearch, num_agents: int, weight: float | None) -> Params:
+def parameters(config: NoveltySearch, num_agents: int, weight: float | None = None) -> Params:
     """What is traced, for one federation; `weight` is that of the return unless it adapts."""
     federation = traced(config, num_agents)
     if weight is None:
@@ -268,24 +254,18 @@ def aggregate(neighbours: int):
 
 def server_of(config: NoveltySearch) -> ServerStep:
     """A step uphill of the chosen parameters, each with an optimiser of its own."""
-    uphill = server_of_es(config)
-
-    def init(model):
-        return jax.vmap(lambda own: uphill.init(Centre(own, jnp.zeros(()))))(model.parameters)
+    uphill = ascent(config)
 
     def step(model, memory, total, params):
         gradient, novelty = total
-        own, optimizer = jax.tree.map(lambda x: x[model.chosen], (model.parameters, memory))
-        own, optimizer = uphill.step(Centre(own, model.value), optimizer, gradient, params)
-        new, memory = jax.tree.map(
-            lambda x, y: x.at[model.chosen].set(y),
-            (model.parameters, memory),
-            (own.parameters, optimizer),
-        )
-        model = model._replace(parameters=new, novelty=novelty, stepped=jnp.asarray(True))
-        return model, memory
+        learned = model.parameters, memory
+        own = jax.tree.map(lambda x: x[model.chosen], learned)
+        own = uphill.step(*own, gradient, params)
+        learned = jax.tree.map(lambda x, y: x.at[model.chosen].set(y), learned, own)
+        model = model._replace(parameters=learned[0], novelty=novelty, stepped=jnp.asarray(True))
+        return model, learned[1]
 
-    return ServerStep(init, step)
+    return ServerStep(lambda model: jax.vmap(uphill.init)(model.parameters), step)
 
 
 def choose(key, model: Model, neighbours: int) -> Model:
@@ -374,13 +354,11 @@ def functions(config: NoveltySearch) -> Functions:
     def work(population, params, state, differentiable):
         draw = learner_keys(population, state.keys, state.time, 3)[0]
         model = jax.vmap(lambda key, model: choose(key, model, neighbours))(draw, state.server)
-        noise = perturbations(config, network, population, state)
-        sigma = population.spread(params.federation["sigma"])
-        centre = population.spread(jax.vmap(link.broadcast)(model))
+        centre = jax.vmap(link.broadcast)(model)
         kind = "scan" if differentiable else config.loop
-        perturbed = centre + sigma[:, None] * noise
-        keys = episodic.episode_keys(state)
-        episode = run_episodes(config, network, keys, perturbed, kind, behaviour=True)
+        noise, episode = run_perturbed(
+            config, network, population, params, state, centre, kind, behaviour=True
+        )
 
         def remember(agent, noise, value, behaviour, steps, params):
             value = value + params["return_offset"]
@@ -439,13 +417,9 @@ def functions(config: NoveltySearch) -> Functions:
         weight = params.federation["reward_weight"]
         server = jax.vmap(learner)(start, behaviours, value, weight)
 
-        def agent(_, params):
-            del params
-            nothing = jnp.zeros(config.task.behaviour_size)
-            noise = jnp.zeros(network.num_parameters)
-            return Agent(episodic.no_experience(), noise, nothing, jnp.asarray(False))
-
-        agents = per_agent(agent, population, params, jnp.zeros(population.num_agents))
+        noise, nothing = jnp.zeros(network.num_parameters), jnp.zeros(config.task.behaviour_size)
+        agent = Agent(episodic.no_experience(), noise, nothing, jnp.asarray(False))
+        agents = episodic.alike(population, agent)
         state = first_state(population, link, params, keys, agents, server, detailed=True)
         steps = jnp.sum(episode.steps.reshape(federations, many), axis=1).astype(jnp.uint32)
         spent = state.ledger.add(line(env_steps=1), steps)
@@ -463,3 +437,14 @@ def functions(config: NoveltySearch) -> Functions:
         }
 
     return Functions(init, drive.round, drive.advance, measure)
+
+
+# What the three are made of; the first two have parameters of their own.
+_build = functools.partial(
+    episodic.build,
+    check=check,
+    parameters=parameters,
+    functions=functions,
+    static=static,
+    metrics=METRICS,
+)

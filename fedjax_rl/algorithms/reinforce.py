@@ -31,7 +31,7 @@ from fedjax_rl.algorithms.properties import (
     is_concrete,
     per_federation,
 )
-from fedjax_rl.envs.task import Discrete, Task
+from fedjax_rl.envs.task import Task
 from fedjax_rl.federation import aggregate as aggregation
 from fedjax_rl.federation import uplink as uplinks
 from fedjax_rl.federation.aggregate import ServerStep, Total
@@ -40,7 +40,6 @@ from fedjax_rl.federation.exchange import Exchange, Params, first_state, per_age
 from fedjax_rl.federation.uplink import Content, norm_squared
 from fedjax_rl.learners import episodes
 from fedjax_rl.learners import policy_gradient as learner
-from fedjax_rl.networks import MLP
 from fedjax_rl.networks.mlp import ACTIVATIONS, INITIALIZERS
 
 POLICIES = ("table", "mlp")
@@ -180,12 +179,12 @@ def check(config: Reinforce) -> None:
     }
     check_ranges(config, ranges)
     count = config.episodes_per_round
-    grid = config.task.grid is not None
+    states = config.task.num_states is not None
     for name, value in (("policy", "table"), ("baseline", "state_mean")):
-        if getattr(config, name) == value and not grid:
+        if getattr(config, name) == value and not states:
             raise ValueError(
-                f"{name} is {value} on {config.task.name}; allowed: on a grid, whose observations "
-                "are states"
+                f"{name} is {value} on {config.task.name}; allowed: on a grid or a tabular MDP, "
+                "whose observations are states"
             )
     if config.baseline == "batch_mean" and count == 1:
         raise ValueError(
@@ -212,17 +211,14 @@ def check(config: Reinforce) -> None:
 
 def policy_of(config: Reinforce) -> learner.Policy:
     """The policy of all agents."""
-    task, kind = config.task, config.policy
-    kind = kind or ("mlp" if task.grid is None else "table")
-    if kind == "table":
-        return learner.SoftmaxTable(task.grid.num_states, task.grid.num_actions)
-    discrete = isinstance(task.action, Discrete)
-    outputs = task.action.num if discrete else task.action.size
-    hidden = tuple(int(units) for units in config.hidden)
-    network = MLP((task.observation_size, *hidden, outputs), config.activation)
-    if discrete:
-        return learner.Categorical(network, task.encode, config.initializer)
-    return learner.Gaussian(network, task.encode, config.initializer, float(config.deviation))
+    return learner.policy_for(
+        config.task,
+        config.policy,
+        hidden=config.hidden,
+        activation=config.activation,
+        initializer=config.initializer,
+        deviation=config.deviation,
+    )
 
 
 def baseline_of(config: Reinforce) -> str:
@@ -346,7 +342,7 @@ def functions(config: Reinforce) -> Functions:
         "estimator": config.estimator,
         "baseline": baseline_of(config),
         "discount_weight": config.discount_weight,
-        "num_states": None if task.grid is None else task.grid.num_states,
+        "num_states": task.num_states,
     }
 
     def learn(agent, model, trajectories, params):

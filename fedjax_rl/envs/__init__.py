@@ -7,6 +7,7 @@ leading agent axis.
 
 from fedjax_rl.envs.brax import brax_task
 from fedjax_rl.envs.classic import gymnax_task
+from fedjax_rl.envs.families import dirichlet_mdp, dirichlet_mdps, opposed_mdps, tabular_task
 from fedjax_rl.envs.grids import (
     GridEnv,
     GridWorld,
@@ -15,6 +16,8 @@ from fedjax_rl.envs.grids import (
     simple_grid,
     windy_grid,
 )
+from fedjax_rl.envs.heterogeneity import members, parts
+from fedjax_rl.envs.objective import direct_value, optimum, truncated_value, value
 from fedjax_rl.envs.solvers import (
     LinearTheory,
     average_reward,
@@ -57,6 +60,9 @@ __all__ = [
     "average_mdp",
     "average_reward",
     "brax_task",
+    "direct_value",
+    "dirichlet_mdp",
+    "dirichlet_mdps",
     "drift",
     "expected_return",
     "expected_reward",
@@ -65,8 +71,12 @@ __all__ = [
     "grid_world",
     "gymnax_task",
     "linear_theory",
+    "members",
+    "opposed_mdps",
     "optimal_q",
+    "optimum",
     "paper_mdp",
+    "parts",
     "perturbed_mdps",
     "policy_q",
     "policy_value",
@@ -78,7 +88,10 @@ __all__ = [
     "stationary_distribution",
     "steady_state",
     "tabular_mdp",
+    "tabular_task",
     "time_to_threshold",
+    "truncated_value",
     "uniform_policy",
+    "value",
     "windy_grid",
 ]

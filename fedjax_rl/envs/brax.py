@@ -1,14 +1,17 @@
 """Environments of brax (Freeman et al. 2021, arXiv 2106.13281) as tasks."""
 
+import copy
 import dataclasses
 import functools
 import logging
 import warnings
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from fedjax_rl.envs.task import Continuous, Task, cast, foreign
 from fedjax_rl.names import check_known
@@ -17,9 +20,31 @@ BACKENDS = ("spring", "positional", "generalized", "mjx")
 TESTED = "0.14.2"
 
 
+class Physics(NamedTuple):
+    """How an environment of brax departs from its own; [] or [N] each, None where it does not.
+
+    Attributes:
+      gravity: factor of its acceleration.
+      mass: factor of the masses and of the inertias of all bodies.
+      friction: factor of the friction of all contacts.
+      gear: factor of the torques of all actuators.
+      reset: width of the noise around the first state, as the environment defines it: half the
+        range where it is uniform, the standard deviation where it is normal.
+      target_speed: in m/s. The reward is then -|v - target_speed| - 0.1 ||action||^2 with v the
+        forward velocity.
+    """
+
+    gravity: Any = None
+    mass: Any = None
+    friction: Any = None
+    gear: Any = None
+    reset: Any = None
+    target_speed: Any = None
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class BraxEnv:
-    """An environment of brax behind the environment protocol; ``params`` is empty.
+    """An environment of brax behind the environment protocol; ``params`` is a `Physics`.
 
     The state is brax's own, with the observation, the reward and the metrics in it.
 
@@ -29,16 +54,15 @@ class BraxEnv:
 
     env: Any
 
-    def reset(self, key: chex.PRNGKey, params: Any) -> tuple[chex.Array, Any]:
+    def reset(self, key: chex.PRNGKey, params: Physics) -> tuple[chex.Array, Any]:
         """Returns ``(obs, state)`` of a new episode."""
-        del params
         with foreign():
-            state = self.env.reset(key)
+            state = self._own(params).reset(key)
             state = cast(state, jax.tree.map(jnp.result_type, state))
         return state.obs, state
 
     def step(
-        self, key: chex.PRNGKey, state: Any, action: chex.Array, params: Any
+        self, key: chex.PRNGKey, state: Any, action: chex.Array, params: Physics
     ) -> tuple[chex.Array, Any, chex.Array, chex.Array, chex.Array, dict[str, Any]]:
         """Makes one control step; at the end of an episode no new one starts.
 
@@ -46,22 +70,104 @@ class BraxEnv:
           key: not needed, the physics is deterministic.
           state: of `reset` or a step.
           action: [M] in [-1, 1]; keeping it there is the policy's work.
-          params: not needed.
+          params: of one agent.
 
         Returns:
           ``(obs, state, reward, terminated, truncated, info)``: the reward [] float32, whether
           brax says that it is done, False, an empty dictionary.
         """
-        del key, params
+        del key
         # brax writes its metrics into the dictionary that it is handed.
         mine = state.replace(metrics=dict(state.metrics), info=dict(state.info))
         with foreign():
-            new = cast(self.env.step(mine, action), jax.tree.map(jnp.result_type, state))
+            new = self._own(params).step(mine, action)
+            reward = new.reward
+            if params.target_speed is not None:
+                missed = jnp.abs(new.metrics["x_velocity"] - params.target_speed)
+                reward = -missed - 0.1 * jnp.sum(jnp.square(action))
+            new = cast(new.replace(reward=reward), jax.tree.map(jnp.result_type, state))
         return new.obs, new, new.reward, new.done > 0, jnp.zeros((), bool), {}
+
+    def parts(self, params: Physics) -> tuple[str, ...]:
+        """What can differ between agents, as `envs.members` names it."""
+        found = ("gravity", "mass", "friction", "gear")
+        found += ("reset",) * hasattr(self.env, "_reset_noise_scale")
+        return found + ("target_speed",) * (params.target_speed is not None)
+
+    def base(self, part: str, params: Physics) -> float:
+        """The middle of a part that differs by a sum, "reset" or "target_speed"."""
+        own = getattr(params, part)
+        return self.env._reset_noise_scale if own is None else float(np.min(own))
+
+    def vary(self, params: Physics, changes: Mapping[str, np.ndarray]) -> Physics:
+        """Returns parameters of N agents, float32 on the host.
+
+        Args:
+          params: leaves [N].
+          changes: by part, factors [N] or, for "reset" and "target_speed", what is added.
+        """
+        for part, change in changes.items():
+            old = getattr(params, part)
+            if part in ("reset", "target_speed"):
+                change = change + (self.base(part, params) if old is None else old)
+            elif old is not None:
+                change = change * old
+            params = params._replace(**{part: change})
+        return jax.tree.map(lambda leaf: np.asarray(leaf, np.float32), params)
+
+    def _own(self, params: Physics) -> Any:
+        """The environment of one agent: a shallow copy where anything is its own."""
+        if all(own is None for own in params[:5]):
+            return self.env
+        env = copy.copy(self.env)
+        env.sys = _system(env.sys, env.backend, params)
+        if params.reset is not None:
+            env._reset_noise_scale = params.reset
+        return env
+
+
+def _system(system: Any, backend: str, params: Physics) -> Any:
+    """A system of brax with the physics of one agent."""
+    native = backend != "mjx"  # mjx reads the fields of MuJoCo instead of brax's own
+    new = {}
+
+    def scale(field: str, factor: Any) -> None:
+        value = functools.reduce(getattr, field.split("."), system)
+        new[field] = value * factor
+
+    if params.gravity is not None:
+        scale("gravity" if native else "opt.gravity", params.gravity)
+    if params.friction is not None:
+        scale("geom_friction", params.friction)
+    if params.gear is not None:
+        scale("actuator.gear" if native else "actuator_gear", params.gear)
+    if params.mass is not None and not native:
+        for field in ("body_mass", "body_subtreemass", "body_inertia"):
+            scale(field, params.mass)
+        for field in ("body_invweight0", "dof_invweight0"):
+            scale(field, 1 / params.mass)
+    if params.mass is not None and backend == "generalized":
+        for field in ("link.inertia.mass", "link.inertia.i"):
+            scale(field, params.mass)
+        for field in ("link.invweight", "dof.invweight"):
+            scale(field, 1 / params.mass)
+    if params.mass is not None and backend in ("spring", "positional"):
+        # These backends use the power mass^(1 - spring_mass_scale), of Ant and Hopper the zeroth,
+        # in which a factor would be lost: it belongs to the mass that the bodies move with.
+        inertia = system.link.inertia
+        mass = inertia.mass ** (1 - system.spring_mass_scale)
+        moment = inertia.i ** (1 - system.spring_inertia_scale)
+        new |= {"link.inertia.mass": mass * params.mass, "link.inertia.i": moment * params.mass}
+        new |= {"spring_mass_scale": 0.0, "spring_inertia_scale": 0.0}
+    return system.tree_replace(new)
 
 
 def brax_task(
-    name: str = "ant", backend: str = "spring", discount: float = 0.99, max_steps: int = 1000
+    name: str = "ant",
+    backend: str = "spring",
+    discount: float = 0.99,
+    max_steps: int = 1000,
+    target_speed: float | None = None,
 ) -> Task:
     """Adapts an environment of brax; its behaviour is where the torso is at the end (x, y), in m.
 
@@ -75,6 +181,8 @@ def brax_task(
       backend: "spring", "positional", "generalized" or "mjx".
       discount: in [0, 1].
       max_steps: T, at least 1.
+      target_speed: in m/s; instead of brax's reward, a step gives minus the distance of the
+        forward velocity from it, less 0.1 times the squared norm of the action.
 
     Raises:
       ImportError: If brax is not installed.
@@ -90,11 +198,22 @@ def brax_task(
         )  # as said above
         env = envs.get_environment(name, backend=backend)
         # brax's own observation_size makes a whole reset, uncompiled.
-        (observation_size,) = jax.eval_shape(env.reset, jax.random.key(0)).obs.shape
+        first = jax.eval_shape(env.reset, jax.random.key(0))
+    (observation_size,) = first.obs.shape
+    if target_speed is not None and "x_velocity" not in first.metrics:
+        raise ValueError(
+            f"target_speed is {target_speed} for {name}, which reports no forward velocity; "
+            "allowed: None"
+        )
+    if target_speed is not None and not np.isfinite(target_speed):
+        raise ValueError(f"target_speed is {target_speed}; allowed: finite")
+    options = {"backend": backend, "discount": discount, "max_steps": max_steps}
+    if target_speed is not None:
+        options["target_speed"] = target_speed
     return Task(
         name=f"brax/{name}",
         env=BraxEnv(env),
-        params=(),
+        params=Physics(target_speed=target_speed),
         observation_size=observation_size,
         action=Continuous(int(env.action_size)),
         max_steps=max_steps,
@@ -103,7 +222,7 @@ def brax_task(
         trace=lambda state: state.pipeline_state.x.pos[0, :2],
         summarise=lambda last, mean, steps: last,
         behaviour_size=2,
-        options=(("backend", backend), ("discount", discount), ("max_steps", max_steps)),
+        options=tuple(sorted(options.items())),
     )
 
 

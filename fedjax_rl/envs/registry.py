@@ -8,10 +8,29 @@ from typing import Any, Literal
 
 from fedjax_rl.envs.brax import brax_task
 from fedjax_rl.envs.classic import gymnax_task
+from fedjax_rl.envs.families import dirichlet_mdp, dirichlet_mdps, opposed_mdps, tabular_task
 from fedjax_rl.envs.grids import frozen_lake, simple_grid, windy_grid
-from fedjax_rl.envs.tabular import paper_mdp, random_mdp
+from fedjax_rl.envs.tabular import TabularMDP, paper_mdp, random_mdp
 from fedjax_rl.envs.task import Task
 from fedjax_rl.names import check_known
+
+
+def _tabular(name: str, draw: Callable[..., TabularMDP]) -> Callable[..., Task]:
+    """The factory of a `tabular_task`: its options are those of the function, and max_steps."""
+    own = inspect.signature(draw)
+
+    def factory(max_steps: int = 25, **chosen) -> Task:
+        options = {o: p.default for o, p in own.parameters.items()} | chosen
+        return tabular_task(draw(**options), max_steps, name, options)
+
+    hints = {"max_steps": int, "return": Task}
+    steps = inspect.signature(factory).parameters["max_steps"].replace(annotation=int)
+    factory.__doc__ = draw.__doc__
+    factory.__annotations__ = draw.__annotations__ | hints
+    factory.__signature__ = own.replace(
+        parameters=[*own.parameters.values(), steps], return_annotation=Task
+    )
+    return factory
 
 
 def _gymnax(name: str) -> Callable[..., Task]:
@@ -27,20 +46,32 @@ def _gymnax(name: str) -> Callable[..., Task]:
 def _brax(name: str) -> Callable[..., Task]:
     """The factory of one environment of brax; brax is imported when it is called."""
 
-    def factory(backend: str = "spring", discount: float = 0.99, max_steps: int = 1000) -> Task:
-        return brax_task(name, backend, discount, max_steps)
+    def factory(
+        backend: str = "spring",
+        discount: float = 0.99,
+        max_steps: int = 1000,
+        target_speed: float | None = None,
+    ) -> Task:
+        return brax_task(name, backend, discount, max_steps, target_speed)
 
     factory.__doc__ = f"{name.capitalize()} of brax."
     return factory
 
 
-# A new environment is one line here; the options are the keyword arguments of its factory.
+_TABULAR = {
+    "dirichlet-mdps": dirichlet_mdps,
+    "opposed-mdps": opposed_mdps,
+    "dirichlet-mdp": dirichlet_mdp,
+}
+
+# A new environment is one line here or above; the options are the keyword arguments of its factory.
 ENVIRONMENTS: dict[str, Callable] = {
     "paper-mdp": paper_mdp,
     "random-mdp": random_mdp,
     "simple-grid": simple_grid,
     "windy-grid": windy_grid,
     "frozen-lake": frozen_lake,
+    **{name: _tabular(name, draw) for name, draw in _TABULAR.items()},
     "CartPole-v1": _gymnax("CartPole-v1"),
     "gymnax/Acrobot-v1": _gymnax("Acrobot-v1"),
     "gymnax/MountainCar-v0": _gymnax("MountainCar-v0"),
@@ -60,8 +91,12 @@ ALIASES = {"ant": "brax/ant", "gymnax/CartPole-v1": "CartPole-v1"}
 _PACKAGES = {"gymnax": _gymnax, "brax": _brax}
 
 
-def kind(name: str) -> Literal["mdp", "grid", "task"]:
-    """What a name makes: a `TabularMDP`, a `Task` with exact tables, or a `Task` without.
+def kind(name: str) -> Literal["mdp", "grid", "tabular", "task"]:
+    """What a name makes.
+
+    Returns:
+      "mdp" for a `TabularMDP`; "grid" and "tabular" for a `Task` with exact tables, those of a
+      grid world and those of one or several MDPs; "task" for a `Task` without.
 
     Raises:
       ValueError: an unknown name, with the nearest known ones.
@@ -69,6 +104,8 @@ def kind(name: str) -> Literal["mdp", "grid", "task"]:
     factory = _factory(name)
     if factory in (paper_mdp, random_mdp):
         return "mdp"
+    if ALIASES.get(name, name) in _TABULAR:
+        return "tabular"
     return "grid" if factory in (simple_grid, windy_grid, frozen_lake) else "task"
 
 

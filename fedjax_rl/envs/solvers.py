@@ -13,7 +13,7 @@ import scipy.linalg
 import scipy.sparse.csgraph
 import scipy.special
 
-from fedjax_rl.envs.tabular import TabularMDP
+from fedjax_rl.envs.tabular import TabularMDP, initial_distribution
 
 
 def expected_reward(mdp: TabularMDP) -> np.ndarray:
@@ -144,7 +144,7 @@ def average_reward(mdp: TabularMDP, policy: np.ndarray) -> float:
 
 
 def expected_return(mdp: TabularMDP, policy: np.ndarray, num_steps: int) -> float:
-    """Returns the mean undiscounted sum of ``num_steps`` rewards from the initial state.
+    """Returns the mean undiscounted sum of the first ``num_steps`` rewards of an episode.
 
     The distribution over states is iterated, nothing is simulated.
 
@@ -153,7 +153,7 @@ def expected_return(mdp: TabularMDP, policy: np.ndarray, num_steps: int) -> floa
     """
     chain = _chain(mdp, policy)
     reward = np.sum(policy * expected_reward(mdp), axis=-1)
-    occupation = np.eye(mdp.num_states)[int(mdp.initial_state)]
+    occupation = initial_distribution(mdp)
     visits = np.zeros(mdp.num_states)
     for _ in range(num_steps):
         visits += occupation

@@ -1,8 +1,8 @@
 """Tabular Markov decision processes: the record, its generators and its environment.
 
 Axis letters: ``S`` states, ``U`` actions, ``S'`` next states, ``A`` agents. ``[...]`` is an
-optional leading agent axis: a family of MDPs is one `TabularMDP` whose four leaves all carry it,
-so that ``jax.vmap`` over the record is a loop over agents. Agent i of a family is
+optional leading agent axis: a family of MDPs is one `TabularMDP` whose leaves all carry it, so that
+``jax.vmap`` over the record is a loop over agents. Agent i of a family is
 ``jax.tree.map(lambda leaf: leaf[i], mdps)``.
 
 The generators run on the host in float64 with NumPy's own streams: the MDP of the linear speedup
@@ -20,7 +20,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from fedjax_rl import streams
+
 _ROW_SUM_TOLERANCE = 1e-6  # admits kernels that were stored in float32
+_UNROLLED = 32  # states up to which a row is read entry by entry
 _REWARDS = ("normal_next_state", "exponential_next_state", "normal_action_next_state")
 
 
@@ -38,12 +41,15 @@ class TabularMDP:
         on that index. A reward for the state arrived in is [..., 1, 1, S'].
       discount: [...] in [0, 1).
       initial_state: [...] int32 in [0, S).
+      initial_distribution: [..., S] probability of the state in which an episode begins; None,
+        the default, says that it always begins in ``initial_state``.
     """
 
     transition: chex.Array
     reward: chex.Array
     discount: chex.Array
     initial_state: chex.Array
+    initial_distribution: chex.Array | None = None
 
     @property
     def num_states(self) -> int:
@@ -65,6 +71,7 @@ def tabular_mdp(
     reward: chex.ArrayNumpy,
     discount: chex.ArrayNumpy | float,
     initial_state: chex.ArrayNumpy | int = 0,
+    initial_distribution: chex.ArrayNumpy | None = None,
 ) -> TabularMDP:
     """Validates the parts of an MDP and puts them together in float64 and int32.
 
@@ -74,6 +81,8 @@ def tabular_mdp(
         [..., S or 1, U or 1, S' or 1]. A reward per state and action is ``reward[:, :, None]``.
       discount: [...] or a scalar that the whole family shares, in [0, 1).
       initial_state: [...] or a scalar, integer in [0, S).
+      initial_distribution: None, or [..., S] or an [S] that the whole family shares, sums of one.
+        Episodes then begin in a state drawn from it, whatever ``initial_state`` is.
 
     Returns:
       A `TabularMDP` whose leaves all have the leading axes of ``transition``.
@@ -103,7 +112,20 @@ def tabular_mdp(
         raise ValueError(f"initial_state has dtype {initial_state.dtype}; it must be an integer.")
     in_range = (initial_state >= 0) & (initial_state < num_states)
     _check(in_range, "initial_state", initial_state, f"in [0, {num_states})")
-    return TabularMDP(transition, reward, discount, initial_state.astype(np.int32))
+    if initial_distribution is not None:
+        initial_distribution = np.asarray(initial_distribution, np.float64)
+        _check_distribution(initial_distribution, (*batch, num_states))
+        initial_distribution = np.broadcast_to(initial_distribution, (*batch, num_states)).copy()
+    return TabularMDP(
+        transition, reward, discount, initial_state.astype(np.int32), initial_distribution
+    )
+
+
+def initial_distribution(mdp: TabularMDP) -> np.ndarray:
+    """Returns where an episode begins, [..., S]: a point mass where only a state is known."""
+    if mdp.initial_distribution is not None:
+        return np.asarray(mdp.initial_distribution, np.float64)
+    return np.eye(mdp.num_states)[np.asarray(mdp.initial_state)]
 
 
 def random_mdp(
@@ -199,7 +221,8 @@ def stack_mdps(mdps: Sequence[TabularMDP]) -> TabularMDP:
     """Stacks MDPs of equal S and U on a new leading axis [A].
 
     Args:
-      mdps: at least one; rewards of different extents are brought to their common one.
+      mdps: at least one; rewards of different extents are brought to their common one, and if one
+        has an initial distribution, the initial states of the others are written as such.
 
     Returns:
       A family, entry i equal to ``mdps[i]``.
@@ -219,6 +242,7 @@ def stack_mdps(mdps: Sequence[TabularMDP]) -> TabularMDP:
         reward=np.stack([np.broadcast_to(mdp.reward, extents) for mdp in mdps]),
         discount=np.stack([mdp.discount for mdp in mdps]),
         initial_state=np.stack([mdp.initial_state for mdp in mdps]),
+        initial_distribution=_stacked_distributions(mdps),
     )
 
 
@@ -253,6 +277,31 @@ def perturbed_mdps(
     _check(num_agents >= 1, "num_agents", num_agents, "at least 1")
     if np.ndim(mdp.transition) != 3:
         raise ValueError(f"mdp has a kernel of shape {mdp.transition.shape}; it must be [S, U, S].")
+    copies = jax.tree.map(lambda leaf: np.broadcast_to(leaf, (num_agents, *np.shape(leaf))), mdp)
+    return perturbed(copies, seed, kernel, reward)
+
+
+def perturbed(
+    mdps: TabularMDP,
+    seed: int = 0,
+    kernel: chex.ArrayNumpy | float = 0.0,
+    reward: chex.ArrayNumpy | float = 0.0,
+) -> TabularMDP:
+    """Perturbs every member of a family around itself; see `perturbed_mdps`.
+
+    Args:
+      mdps: a family with one leading axis [A].
+      seed: of ``numpy.random.default_rng``.
+      kernel: kappa in [0, 1], a scalar or [A].
+      reward: rho >= 0, a scalar or [A].
+
+    Returns:
+      A family of the same shape.
+
+    Raises:
+      ValueError: If a level is out of its range.
+    """
+    num_agents, *table = np.shape(mdps.transition)
     kernel = _broadcast("kernel", np.asarray(kernel, np.float64), [num_agents])
     reward = _broadcast("reward", np.asarray(reward, np.float64), [num_agents])
     _check((kernel >= 0) & (kernel <= 1), "kernel", kernel, "in [0, 1]")
@@ -260,15 +309,16 @@ def perturbed_mdps(
 
     # Two streams, each with the agent as its slowest axis: more agents only lengthen them.
     kernel_rng, reward_rng = np.random.default_rng(seed).spawn(2)
-    other = kernel_rng.standard_exponential((num_agents, *mdp.transition.shape))
+    other = kernel_rng.standard_exponential((num_agents, *table))
     other /= other.sum(-1, keepdims=True)
-    noise = reward_rng.standard_normal((num_agents, *mdp.reward.shape))
+    noise = reward_rng.standard_normal(mdps.reward.shape)
     kernel, reward = kernel[:, None, None, None], reward[:, None, None, None]
     return tabular_mdp(
-        (1 - kernel) * mdp.transition + kernel * other,
-        mdp.reward + reward * noise,
-        mdp.discount,
-        mdp.initial_state,
+        (1 - kernel) * mdps.transition + kernel * other,
+        mdps.reward + reward * noise,
+        mdps.discount,
+        mdps.initial_state,
+        mdps.initial_distribution,
     )
 
 
@@ -276,13 +326,15 @@ def average_mdp(mdps: TabularMDP) -> TabularMDP:
     """Returns the MDP of the mean kernel and the mean reward of a family.
 
     Args:
-      mdps: a family with one leading axis [A], of one discount and one initial state.
+      mdps: a family with one leading axis [A], of one discount, one initial state and one initial
+        distribution if it has any.
 
     Returns:
       One MDP.
 
     Raises:
-      ValueError: If ``mdps`` is no family, or its discounts or initial states differ.
+      ValueError: If ``mdps`` is no family, or its discounts, initial states or initial
+        distributions differ.
     """
     if np.ndim(mdps.transition) != 4:
         raise ValueError(
@@ -292,11 +344,15 @@ def average_mdp(mdps: TabularMDP) -> TabularMDP:
         values = np.unique(getattr(mdps, name))
         if values.size > 1:
             raise ValueError(f"{name} takes the values {values}; a family must share one.")
+    start = mdps.initial_distribution
+    if start is not None and np.any(start != start[:1]):
+        raise ValueError("initial_distribution differs between members; a family must share one.")
     return tabular_mdp(
         np.mean(mdps.transition, axis=0),
         np.mean(mdps.reward, axis=0),
         mdps.discount[0],
         mdps.initial_state[0],
+        None if start is None else start[0],
     )
 
 
@@ -309,9 +365,14 @@ class TabularEnv:
     """
 
     def reset(self, key: chex.PRNGKey, params: TabularMDP) -> tuple[chex.Array, chex.Array]:
-        """Returns ``(obs, state)``, both the initial state; the key is not needed."""
-        del key
-        state = jnp.asarray(params.initial_state, jnp.int32)
+        """Returns ``(obs, state)``, both the state in which an episode begins.
+
+        The key is consumed where ``params`` has an initial distribution, and not needed elsewhere.
+        """
+        if params.initial_distribution is None:
+            state = jnp.asarray(params.initial_state, jnp.int32)
+        else:
+            state = _draw(key, jnp.asarray(params.initial_distribution), 0)
         return state, state
 
     def step(
@@ -327,19 +388,59 @@ class TabularEnv:
 
         Returns:
           ``(obs, state, reward, terminated, truncated, info)``: the next state twice, the reward
-          [], two False, an empty dictionary.
+          [] of the dtype of ``params``, two False, an empty dictionary.
         """
         chex.assert_rank([state, action, params.transition], [0, 0, 3])
-        cdf = jnp.cumsum(jnp.asarray(params.transition)[state, action])
-        # A uniform in (0, total]: a next state of probability zero, be it the first or the last,
-        # is never drawn, even where rounding leaves the total short of one.
-        level = cdf[-1] * (1 - jax.random.uniform(key, dtype=cdf.dtype))
-        next_state = jnp.sum(cdf < level, dtype=jnp.int32)
-
-        indices = zip(params.reward.shape, (state, action, next_state), strict=True)
-        reward = jnp.asarray(params.reward)[tuple(0 if n == 1 else i for n, i in indices)]
+        state, action = (jnp.asarray(index, jnp.int32) for index in (state, action))
+        transition, reward = jnp.asarray(params.transition), jnp.asarray(params.reward)
+        next_state = _draw(key, transition, state * transition.shape[1] + action)
+        place = 0
+        for extent, index in zip(reward.shape, (state, action, next_state), strict=True):
+            place = place * extent + (0 if extent == 1 else index)
+        reward = reward.reshape(-1)[place]
         never = jnp.zeros((), bool)
         return next_state, next_state, reward, never, never, {}
+
+
+def _draw(key: chex.PRNGKey, table: chex.Array, row: chex.Array | int) -> chex.Array:
+    """Draws an index, [] int32, from a row of probabilities of a table [..., S].
+
+    Under `vmap`, each agent with a table of its own, gathers of single entries fuse with what is
+    done with them, and a gather of a row does not: that takes a fifth of the time on a CPU.
+
+    Args:
+      key: consumed, one uniform variate.
+      table: whose rows are distributions, or are so but for rounding.
+      row: [] integer, counted in C order.
+    """
+    size = table.shape[-1]
+    if size > _UNROLLED:
+        cdf = jnp.cumsum(table.reshape(-1, size)[row])
+        return jnp.sum(cdf < cdf[-1] * _level(key, cdf.dtype), dtype=jnp.int32)
+    entries = table.reshape(-1)
+    cdf = [entries[row * size]]
+    for place in range(1, size):
+        cdf.append(cdf[-1] + entries[row * size + place])
+    level = cdf[-1] * _level(key, table.dtype)
+    index = jnp.zeros((), jnp.int32)
+    for mass in cdf[:-1]:
+        index += (mass < level).astype(jnp.int32)
+    return index
+
+
+def _level(key: chex.PRNGKey, dtype: Any) -> chex.Array:
+    """Returns 1 - ``jax.random.uniform(key)``, [] in (0, 1].
+
+    Below it, as a share of the total of a row, there is never an index of probability zero, be it
+    the first or the last, even where rounding leaves the total short of one.
+    """
+    typed = jax.dtypes.issubdtype(key.dtype, jax.dtypes.prng_key)
+    if not typed or dtype != jnp.float32 or jax.random.key_impl(key) != streams.IMPLEMENTATION:
+        return 1 - jax.random.uniform(key, dtype=dtype)
+    # The same bits, written out: the loop that jax.random calls takes longer than all the rest.
+    word = streams.threefry(jax.random.key_data(key), jnp.uint32(0))
+    one_to_two = (word >> jnp.uint32(9)) | jnp.uint32(0x3F800000)
+    return 2 - jax.lax.bitcast_convert_type(one_to_two, jnp.float32)
 
 
 def _full_reward(reward: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
@@ -375,3 +476,22 @@ def _check(valid: chex.ArrayNumpy | bool, name: str, value: Any, allowed: str) -
         index = tuple(bad[0].tolist())
         where = str(list(index)) if index else ""
         raise ValueError(f"{name}{where} is {np.asarray(value)[index]}; it must be {allowed}.")
+
+
+def _check_distribution(value: np.ndarray, shape: tuple[int, ...]) -> None:
+    """Refuses an initial distribution that is no [S] and no [..., S] of probabilities."""
+    if value.shape not in (shape, shape[-1:]):
+        raise ValueError(
+            f"initial_distribution has shape {value.shape}; it must be {shape[-1:]} or {shape}."
+        )
+    _check(value >= 0, "initial_distribution", value, "non-negative")  # not so for nan
+    total = value.sum(-1)
+    close = np.abs(total - 1) <= _ROW_SUM_TOLERANCE
+    _check(close, "the sum of initial_distribution", total, "equal to one")
+
+
+def _stacked_distributions(mdps: Sequence[TabularMDP]) -> np.ndarray | None:
+    """Returns where each of some MDPs begins, [A, S], or None if none has a distribution."""
+    if all(mdp.initial_distribution is None for mdp in mdps):
+        return None
+    return np.stack([initial_distribution(mdp) for mdp in mdps])

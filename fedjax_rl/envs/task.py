@@ -3,12 +3,15 @@
 import contextlib
 import dataclasses
 import numbers
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
+
+from fedjax_rl.envs.tabular import TabularEnv
 
 if TYPE_CHECKING:
     from fedjax_rl.envs.grids import GridWorld
@@ -37,7 +40,8 @@ class Task:
     after ``max_steps`` steps, which is a truncation too.
 
     Two tasks are equal, and hash alike, if their names and options are: a task can be part of the
-    key of a compiled function. ``params`` is left out of that; hand it over as an argument.
+    key of a compiled function. ``params`` is left out of that; hand it over as an argument. Where
+    that is done, ``static`` is the better key: many tasks share it.
 
     Attributes:
       name: of the environment, in the registry.
@@ -54,6 +58,10 @@ class Task:
       behaviour_size: b.
       grid: the exact tables, for tabular learners; None where there are none.
       options: (name, value) pairs in order of name; with the name they make the task again.
+      members: from N to the parameters of N environments, leaves [N, ...]: agent i has the i-th.
+        None where all agents have ``params``.
+      shape: what the compiled programs of this task depend on, apart from its length and its
+        discount; None says that they depend on the whole task.
     """
 
     name: str
@@ -69,6 +77,8 @@ class Task:
     behaviour_size: int
     grid: "GridWorld | None" = None
     options: tuple[tuple[str, Any], ...] = ()
+    members: Callable[[int], Any] | None = None
+    shape: Hashable = None
 
     def __post_init__(self):
         check_episode(self.max_steps, self.discount)
@@ -86,12 +96,39 @@ class Task:
         """Name and options, enough to make the task again."""
         return {"name": self.name, **dict(self.options)}
 
+    @property
+    def static(self) -> Hashable:
+        """Equal for tasks that share compiled programs if their parameters are arguments."""
+        return self if self.shape is None else (self.shape, self.max_steps, self.discount)
+
+    @property
+    def tabular(self) -> bool:
+        """Whether the environment is a bare `TabularMDP`, as `tabular_task` makes it."""
+        return isinstance(self.env, TabularEnv)
+
+    @property
+    def num_states(self) -> int | None:
+        """S, where there are exact tables, in a grid or a tabular task; None elsewhere."""
+        tables = self._tables
+        return None if tables is None else tables.num_states
+
+    @property
+    def num_actions(self) -> int | None:
+        """U, where there are exact tables; None elsewhere."""
+        tables = self._tables
+        return None if tables is None else tables.num_actions
+
+    @property
+    def _tables(self) -> Any:
+        return self.params if self.tabular else self.grid
+
     def replace(self, **changes: Any) -> "Task":
         """Returns a copy with some attributes exchanged.
 
-        The options follow ``max_steps`` and ``discount``, and so do a grid's tables and an
-        environment's own clock. Any other attribute but ``params`` is something that name and
-        options would no longer tell, so that it takes a new ``name`` or new ``options``.
+        The options follow ``max_steps`` and ``discount``, and so do ``static``, exact tables, an
+        environment's own clock, and ``members`` with them. New ``params`` are those of all agents
+        unless new ``members`` come along. Any attribute beside these four is something that name
+        and options would no longer tell, so that it takes a new ``name`` or new ``options``.
 
         Args:
           **changes: attributes and their new values.
@@ -99,7 +136,7 @@ class Task:
         Raises:
           ValueError: If a value is out of its range, or the copy would be mistaken for this task.
         """
-        unnamed = changes.keys() - {"params", "max_steps", "discount"}
+        unnamed = changes.keys() - {"params", "members", "max_steps", "discount"}
         if unnamed and not unnamed & {"name", "options"}:
             raise ValueError(
                 f"{', '.join(sorted(unnamed))} is changed under an old name; allowed: together "
@@ -108,14 +145,28 @@ class Task:
         episode = {k: v for k, v in changes.items() if k in ("max_steps", "discount")}
         check_episode(**{"max_steps": self.max_steps, "discount": self.discount, **episode})
         changes.setdefault("options", tuple(sorted((dict(self.options) | episode).items())))
+        if "params" in changes:
+            changes.setdefault("members", None)
         if "discount" in episode and self.grid is not None and "grid" not in changes:
             changes["grid"] = self.grid.with_discount(episode["discount"])
             if self.params is self.grid:
                 changes.setdefault("params", changes["grid"])
+        if "discount" in episode and self.tabular:
+            self._adapt(changes, lambda mdp: _with_discount(mdp, episode["discount"]))
         if "max_steps" in episode and hasattr(self.env, "limit"):
-            params = changes.get("params", self.params)
-            changes["params"] = self.env.limit(params, episode["max_steps"])
+            self._adapt(changes, lambda params: self.env.limit(params, episode["max_steps"]))
         return dataclasses.replace(self, **changes)
+
+    def _adapt(self, changes: dict[str, Any], change: Callable[[Any], Any]) -> None:
+        """Changes the parameters, and those of the members, that a copy is going to have."""
+        changes["params"] = change(changes.get("params", self.params))
+        members = changes.get("members", self.members)
+        if members is not None:
+            changes["members"] = lambda num_agents: change(members(num_agents))
+
+
+def _with_discount(mdp: Any, discount: float) -> Any:
+    return mdp.replace(discount=np.full_like(mdp.discount, discount))
 
 
 def check_episode(max_steps: int, discount: float) -> None:

@@ -15,7 +15,8 @@ algorithm decided their types:
 * FedAvg of a network with Adam: the agent holds parameters and Adam's moments; `message` and
   `receive` touch the parameters (or both: an option of the algorithm).
 * Event-triggered and compressed uplinks: an `Uplink` with memory; `sent` masks who takes part.
-* Two exchanges in a round: two `Exchange` records applied in turn to the same state.
+* Two exchanges in a round: two `Exchange` records applied in turn to the same state, each with
+  memories of its own.
 * A server driven by arrivals: the same `aggregate`, `server` and `receive` with `due` true for
   the federations where something arrived and `sent` for the agent that did.
 """
@@ -62,8 +63,9 @@ class State:
       keys: typed keys [A]; constant, streams are read by counter or by `fold_in` of the time.
       agents: the algorithm's agents, leaves [A, ...].
       server: the servers' models, leaves [F, ...].
-      server_memory: what the server step keeps, leaves [F, ...].
-      uplink_memory: what the uplink keeps, leaves [A, ...].
+      server_memory: what the server step keeps, leaves [F, ...]; where a round has several
+        exchanges, a tuple with an entry for each.
+      uplink_memory: what the uplink keeps, leaves [A, ...]; a tuple likewise.
       ledger: what has been spent so far.
       sent: what each agent sent in the last round, a `Sent` of [A]; () where nobody asks.
     """
@@ -152,36 +154,50 @@ UPLINK_STREAM = 1
 
 
 def first_state(
-    population: Population, link: Exchange, params: Params, keys, agents, server, *, detailed=False
+    population: Population, links, params: Params, keys, agents, server, *, detailed=False
 ) -> State:
     """The state before anything has happened.
 
     Args:
       population: who belongs to whom.
-      link: the exchange whose uplink and server have memories.
+      links: the exchange whose uplink and server have memories, or a tuple of those of a round.
       params: traced properties.
       keys: typed keys [A].
       agents: leaves [A, ...].
       server: leaves [F, ...].
       detailed: whether the state tells what each agent sent last.
     """
-    model = population.spread(jax.vmap(link.broadcast)(server))
 
-    def memory(agent, model, params):
-        message = link.message(agent, model, params)
-        return link.uplink.init(message, model, link.content)
+    def memories(link):
+        model = population.spread(jax.vmap(link.broadcast)(server))
 
-    nothing = jnp.zeros(population.num_agents, jnp.uint32)
+        def memory(agent, model, params):
+            message = link.message(agent, model, params)
+            return link.uplink.init(message, model, link.content)
+
+        of_uplinks = per_agent(memory, population, params, agents, model)
+        return jax.vmap(link.server.init)(server), of_uplinks
+
+    if isinstance(links, Exchange):
+        server_memory, uplink_memory = memories(links)
+    else:
+        server_memory, uplink_memory = zip(*map(memories, links), strict=True)
     return State(
         time=jnp.uint32(0),
         keys=keys,
         agents=agents,
         server=server,
-        server_memory=jax.vmap(link.server.init)(server),
-        uplink_memory=per_agent(memory, population, params, agents, model),
+        server_memory=server_memory,
+        uplink_memory=uplink_memory,
         ledger=ledgers.ledger(population.num_federations),
-        sent=Sent(nothing, nothing, nothing) if detailed else (),
+        sent=nothing_sent(population.num_agents) if detailed else (),
     )
+
+
+def nothing_sent(num_agents: int) -> Sent:
+    """Of agents that are silent, [A]."""
+    nothing = jnp.zeros(num_agents, jnp.uint32)
+    return Sent(nothing, nothing, nothing)
 
 
 def per_agent(function: Callable, population: Population, params: Params, *batched, fixed=()):
@@ -371,29 +387,38 @@ def _costs(population, link, params, state) -> jax.Array:
     )
 
 
-def rounds(work: Callable, *links: Exchange, after: Callable | None = None) -> Periodic:
-    """An algorithm whose unit of time is the round: some work of every agent, then exchanges.
+def rounds(*parts: Callable | Exchange, after: Callable | None = None) -> Periodic:
+    """An algorithm whose unit of time is the round: what agents do by themselves, and exchanges.
 
     Args:
-      work: `(population, params, state, differentiable) -> (state, steps)`: what the agents do
-        with what the server sent down last, and the environment steps of each, uint32 [A].
+      *parts: in turn. An `Exchange`, or work,
+        `(population, params, state, differentiable) -> (state, steps)`: what the agents do with
+        what the server sent down last, and the environment steps of each, uint32 [A].
         `differentiable` asks for loops of static length.
-      *links: the exchanges of a round, in turn. `State.sent` tells what the first one carried.
       after: `(population, params, state, differentiable) -> (state, steps)`, what the learner
         does by itself at the end of a round, and its environment steps, uint32 [F].
 
     Returns:
-      `round` and `advance` as in `Periodic`, time counted in rounds; the period is 1.
+      `round` and `advance` as in `Periodic`, time counted in rounds; the period is 1. In the state
+      after a round `sent` is the sum over its exchanges.
     """
+    links = [part for part in parts if isinstance(part, Exchange)]
 
     def one(population, params, state, differentiable):
-        state, steps = work(population, params, state, differentiable)
-        spent = state.ledger.add(ledgers.line(env_steps=1), population.sum(steps))
-        state = dataclasses.replace(state, ledger=spent)
-        for place, link in enumerate(links):
-            last = state.sent
-            state = exchange(population, link, params, state)
-            state = state if place == 0 else dataclasses.replace(state, sent=last)
+        sent = nothing_sent(population.num_agents)
+        place = 0
+        for part in parts:
+            if isinstance(part, Exchange):
+                state = _exchange_of(population, part, params, state, place, len(links))
+                place += 1
+                if not isinstance(state.sent, tuple):
+                    sent = jax.tree.map(jnp.add, sent, state.sent)
+            else:
+                state, steps = part(population, params, state, differentiable)
+                spent = state.ledger.add(ledgers.line(env_steps=1), population.sum(steps))
+                state = dataclasses.replace(state, ledger=spent)
+        if not isinstance(state.sent, tuple):
+            state = dataclasses.replace(state, sent=sent)
         if after is not None:
             state, steps = after(population, params, state, differentiable)
             spent = state.ledger.add(ledgers.line(env_steps=1), steps)
@@ -415,6 +440,24 @@ def rounds(work: Callable, *links: Exchange, after: Callable | None = None) -> P
         return jax.lax.while_loop(go_on, body, (jnp.uint32(0), state))[1]
 
     return Periodic(round_, advance)
+
+
+def _exchange_of(population, link, params, state, place: int, count: int) -> State:
+    """The exchange at a place among so many of a round, with the memories of that place."""
+    if count == 1:
+        return exchange(population, link, params, state)
+    servers, uplinks = state.server_memory, state.uplink_memory
+    own = dataclasses.replace(state, server_memory=servers[place], uplink_memory=uplinks[place])
+    new = exchange(population, link, params, own)
+
+    def among(memories, memory):
+        return (*memories[:place], memory, *memories[place + 1 :])
+
+    return dataclasses.replace(
+        new,
+        server_memory=among(servers, new.server_memory),
+        uplink_memory=among(uplinks, new.uplink_memory),
+    )
 
 
 class Periodic(NamedTuple):

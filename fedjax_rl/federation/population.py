@@ -85,8 +85,11 @@ class Population:
         return jax.tree.map(lambda t: t / _column(sizes, t).astype(t.dtype), totals)
 
     def sum(self, x):
-        """Sum over the members of each federation, [A, ...] -> [F, ...], for any pytree."""
-        total = self._reduce(jnp.sum, x)
+        """Sum over the members of each federation, [A, ...] -> [F, ...], for any pytree.
+
+        Counters keep their dtype, in double precision too.
+        """
+        total = self._reduce(lambda part, axis: jnp.sum(part, axis=axis, dtype=part.dtype), x)
         return total if self.axis_name is None else jax.lax.psum(total, self.axis_name)
 
     def max(self, x):

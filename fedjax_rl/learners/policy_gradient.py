@@ -1,492 +1,91 @@
-r"""Policy gradients from whole episodes: policies, trajectories, estimators.
+r"""Policy gradients from whole episodes: on the policy, off it, and differentiated once more.
 
-A policy is a frozen record of functions of one flat vector of parameters, which is what agents
-exchange. `roll_out` makes N episodes of every agent, `credits` says what each action is worth, and
+`roll_out` makes N episodes of every agent, `credits` says what each action is worth, and
 
-    g = 1/N \sum_n \sum_t c_{n,t} grad log pi(a_{n,t} | s_{n,t})
+    g(theta) = 1/N \sum_n \sum_t c_{n,t} grad log pi_theta(a_{n,t} | s_{n,t})
 
-is `gradient`, or `per_episode` for the N summands. They are separate because the methods that
-build on the gradient evaluate it anew: at other parameters, weighted by a ratio of likelihoods
-(`log_likelihood`), or differentiated once more.
+is `gradient`, or `per_episode` for the N summands; `estimate` does all of that. With an entropy
+bonus tau the reward of a step is r_t - tau log pi_theta(a_t | s_t): sums of scores need no other
+term, but the bonus moves with theta where g is differentiated.
+
+Episodes of other parameters count with the ratio of their likelihoods (`importance_weights`,
+`weighted_gradient`). The derivative of that along a direction is the product of the Hessian with
+it (`hessian_vector`).
+
+Everything but the roll-outs is for one agent; callers vmap. Axis letters: N episodes, T steps, q
+parameters, A agents. Policies, roll-outs and credits have modules of their own and are to be found
+here, too.
 
 * Williams, *Simple Statistical Gradient-Following Algorithms for Connectionist Reinforcement
   Learning* (1992): REINFORCE.
 * Baxter and Bartlett, *Infinite-Horizon Policy-Gradient Estimation* (2001): G(PO)MDP.
+* Precup, Sutton and Singh, *Eligibility Traces for Off-Policy Policy Evaluation* (ICML 2000):
+  weights of episodes and of decisions.
+* Papini et al., *Stochastic Variance-Reduced Policy Gradient*, arXiv 1806.05618: weighted
+  gradients as corrections.
+* Shen, Ribeiro, Hassani, Qian and Mi, *Hessian Aided Policy Gradient* (ICML 2019): products with
+  the Hessian in place of them.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import functools
-import math
-from collections.abc import Callable
-from typing import NamedTuple
+import numbers
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from fedjax_rl import streams
-from fedjax_rl.learners import episodes, policies
+from fedjax_rl.learners.credit import BASELINES, ESTIMATORS, Credit, credits, returns_to_go
+from fedjax_rl.learners.rollouts import Trajectories, evaluate, roll_out, without_padding
+from fedjax_rl.learners.stochastic_policies import (
+    POLICIES,
+    Categorical,
+    Gaussian,
+    Policy,
+    SoftmaxTable,
+    check_fits,
+    policy_for,
+)
 from fedjax_rl.names import check_known
-from fedjax_rl.networks import MLP
 
-# Policies -----------------------------------------------------------------------------------------
-
-
-def _as_it_is(observation):
-    return observation
-
-
-class Policy:
-    """What the estimators need of a policy; all for one agent and one step, callers vmap.
-
-    Attributes:
-      num_parameters: q.
-    """
-
-    num_parameters: int
-
-    def init(self, key) -> jax.Array:
-        """First parameters, float [q]."""
-        raise NotImplementedError
-
-    def sample(self, parameters, observation, word) -> jax.Array:
-        """Draws an action.
-
-        Args:
-          parameters: [q].
-          observation: as the environment gives it.
-          word: uint32 scalar, random.
-        """
-        raise NotImplementedError
-
-    def log_prob(self, parameters, observation, action) -> jax.Array:
-        """Logarithm of the probability, or of the density, of an action; a scalar."""
-        raise NotImplementedError
-
-    def performed(self, action) -> jax.Array:
-        """What the environment is told to do when this action was drawn."""
-        return action
-
-    def score(self, parameters, observation, action, weight) -> jax.Array:
-        """Weighted sum of scores, [q]: `sum_t weight_t grad log pi(action_t | observation_t)`.
-
-        One backward pass.
-
-        Args:
-          parameters: [q].
-          observation: [T, ...].
-          action: [T, ...].
-          weight: [T].
-        """
-
-        def total(parameters):
-            logs = jax.vmap(self.log_prob, in_axes=(None, 0, 0))(parameters, observation, action)
-            return jnp.sum(weight * logs)
-
-        return jax.grad(total)(parameters)
-
-
-@dataclasses.dataclass(frozen=True)
-class SoftmaxTable(Policy):
-    """Softmax of one preference per state and action, laid out state by state; zeros at first.
-
-    Attributes:
-      num_states: S; observations are states in 0..S-1, an int32 scalar.
-      num_actions: U.
-    """
-
-    num_states: int
-    num_actions: int
-
-    @property
-    def num_parameters(self) -> int:
-        """S U."""
-        return self.num_states * self.num_actions
-
-    def init(self, key) -> jax.Array:
-        """Zeros: every action is as likely as any other; the key is not needed."""
-        del key
-        return jnp.zeros(self.num_parameters)
-
-    def table(self, parameters) -> jax.Array:
-        """The preferences [S, U]."""
-        return parameters.reshape(self.num_states, self.num_actions)
-
-    def sample(self, parameters, observation, word) -> jax.Array:
-        """An action in 0..U-1; as in `Policy`."""
-        return policies.categorical(self.table(parameters)[observation], word)
-
-    def log_prob(self, parameters, observation, action) -> jax.Array:
-        """As in `Policy`."""
-        return jax.nn.log_softmax(self.table(parameters)[observation])[action]
-
-    def score(self, parameters, observation, action, weight) -> jax.Array:
-        """As in `Policy`, in closed form.
-
-        Row s of the sum is what its actions weigh, minus the probabilities times what the visits
-        of s weigh.
-        """
-        place = observation * self.num_actions + action
-        taken = jnp.zeros_like(parameters).at[place].add(weight.astype(parameters.dtype))
-        taken = self.table(taken)
-        chances = jax.nn.softmax(self.table(parameters), axis=-1)
-        return jnp.ravel(taken - chances * jnp.sum(taken, axis=-1, keepdims=True))
-
-
-@dataclasses.dataclass(frozen=True)
-class Categorical(Policy):
-    """Softmax of the outputs of a network.
-
-    Attributes:
-      network: one output per action.
-      encode: from an observation to what the network sees, as of an `envs.Task`.
-      initializer: of the network.
-    """
-
-    network: MLP
-    encode: Callable = _as_it_is
-    initializer: str = "normal"
-
-    @property
-    def num_parameters(self) -> int:
-        """Those of the network."""
-        return self.network.num_parameters
-
-    def init(self, key) -> jax.Array:
-        """As the network's."""
-        return self.network.init(key, self.initializer)
-
-    def sample(self, parameters, observation, word) -> jax.Array:
-        """An action in 0..U-1; as in `Policy`."""
-        return policies.categorical(self.network.apply(parameters, self.encode(observation)), word)
-
-    def log_prob(self, parameters, observation, action) -> jax.Array:
-        """As in `Policy`."""
-        outputs = self.network.apply(parameters, self.encode(observation))
-        return jax.nn.log_softmax(outputs)[action]
-
-
-@dataclasses.dataclass(frozen=True)
-class Gaussian(Policy):
-    """Independent normal actions: means from a network, deviations the same in every state.
-
-    The parameters are the network's and then the logarithms of the deviations [M]. The environment
-    gets the action clipped to [-1, 1]; the density is that of the action before.
-
-    Attributes:
-      network: M outputs, the means.
-      encode: as of `Categorical`.
-      initializer: of the network.
-      deviation: at first, above 0.
-    """
-
-    network: MLP
-    encode: Callable = _as_it_is
-    initializer: str = "normal"
-    deviation: float = 0.5
-
-    @property
-    def num_actions(self) -> int:
-        """M."""
-        return self.network.sizes[-1]
-
-    @property
-    def num_parameters(self) -> int:
-        """Those of the network and M."""
-        return self.network.num_parameters + self.num_actions
-
-    def init(self, key) -> jax.Array:
-        """As the network's, with the deviation given."""
-        log_deviation = jnp.full(self.num_actions, math.log(self.deviation))
-        return jnp.concatenate([self.network.init(key, self.initializer), log_deviation])
-
-    def moments(self, parameters, observation) -> tuple[jax.Array, jax.Array]:
-        """Means and logarithms of the deviations, both [M]."""
-        own = parameters[: self.network.num_parameters]
-        mean = self.network.apply(own, self.encode(observation))
-        return mean, parameters[self.network.num_parameters :]
-
-    def sample(self, parameters, observation, word) -> jax.Array:
-        """An action [M], not clipped; as in `Policy`."""
-        mean, log_deviation = self.moments(parameters, observation)
-        key = (word, jnp.uint32(0))
-        places = jnp.arange(self.num_actions, dtype=jnp.uint32)
-        words = jax.vmap(lambda place: streams.threefry(key, place))(places)
-        return mean + jnp.exp(log_deviation) * streams.normal(words, mean.dtype)
-
-    def log_prob(self, parameters, observation, action) -> jax.Array:
-        """As in `Policy`."""
-        mean, log_deviation = self.moments(parameters, observation)
-        scaled = (action - mean) * jnp.exp(-log_deviation)
-        each = -(scaled**2) / 2 - log_deviation - math.log(2 * math.pi) / 2
-        return jnp.sum(each)
-
-    def performed(self, action) -> jax.Array:
-        """The action clipped to [-1, 1]."""
-        return jnp.clip(action, -1.0, 1.0)
-
-
-# Trajectories -------------------------------------------------------------------------------------
-
-
-class Trajectories(NamedTuple):
-    """N episodes of one agent, each padded to T steps.
-
-    Attributes:
-      observation: [N, T, ...], before each action, as the environment gives it.
-      action: [N, T, ...], as drawn.
-      reward: [N, T], 0 in the padding.
-      mask: bool [N, T], the steps that were made.
-    """
-
-    observation: jax.Array
-    action: jax.Array
-    reward: jax.Array
-    mask: jax.Array
-
-    @property
-    def steps(self) -> jax.Array:
-        """Length of each episode, int32 [..., N]."""
-        return jnp.sum(self.mask, axis=-1, dtype=jnp.int32)
-
-
-class _Now(NamedTuple):
-    """An episode under way; `past` has the leaves of `Trajectories` as [T, ...]."""
-
-    state: object
-    observation: jax.Array
-    alive: jax.Array
-    past: Trajectories
-
-
-def roll_out(
-    task,
-    policy: Policy,
-    keys,
-    parameters,
-    num_episodes: int,
-    *,
-    environment=None,
-    kind: str = "while",
-) -> Trajectories:
-    """N episodes of every agent under its own parameters.
-
-    Every episode has a place of its own in the loop, with a copy of the agent's parameters: on a
-    CPU that takes two thirds of the time of episodes nested in agents, and half to compile.
-
-    Args:
-      task: an `envs.Task`.
-      policy: of all agents.
-      keys: typed keys, a pair of [A]: of the first states, and of everything drawn in the
-        episodes. Episode n has n folded in, whatever N is.
-      parameters: [A, q].
-      num_episodes: N, at least 1.
-      environment: parameters of the environment, leaves [A, ...]; the task's own by default.
-      kind: of `episodes.LOOPS`.
-
-    Returns:
-      `Trajectories` with leaves [A, N, T, ...], T the longest episode of the task.
-
-    Raises:
-      ValueError: an unknown kind.
-    """
-    own = environment is not None
-    agents = parameters.shape[0]
-    numbers = jnp.arange(num_episodes, dtype=jnp.uint32)
-
-    def each(x):
-        return jax.tree.map(lambda x: jnp.repeat(x, num_episodes, axis=0), x)
-
-    resets, draws = (
-        jax.vmap(jax.random.fold_in)(each(key), jnp.tile(numbers, agents)) for key in keys
-    )
-    environment = each(environment) if own else ()
-
-    def begin(key, environment):
-        observation, state = task.env.reset(key, environment if own else task.params)
-        drawn = jax.eval_shape(policy.sample, parameters[0], observation, numbers[0])
-
-        def buffer(shape, dtype):
-            return jnp.zeros((task.max_steps, *shape), dtype)
-
-        past = Trajectories(
-            buffer(observation.shape, observation.dtype),
-            buffer(drawn.shape, drawn.dtype),
-            buffer((), parameters.dtype),
-            buffer((), bool),
-        )
-        return _Now(state, observation, jnp.asarray(True), past)
-
-    def step(t, fixed, now):
-        parameters, data, environment = fixed
-        # As in `episodes`: a word for the action, two for the environment.
-        first = jnp.uint32(3) * t
-        word, *rest = (streams.threefry(data, first + jnp.uint32(n)) for n in range(3))
-        action = policy.sample(parameters, now.observation, word)
-        key = jax.random.wrap_key_data(jnp.stack(rest), impl=streams.IMPLEMENTATION)
-        observation, state, reward, terminated, truncated, _ = task.env.step(
-            key, now.state, policy.performed(action), environment if own else task.params
-        )
-        reward = jnp.where(now.alive, reward, jnp.zeros_like(reward)).astype(parameters.dtype)
-        made = Trajectories(now.observation, action, reward, now.alive)
-        past = jax.tree.map(
-            lambda old, new: jax.lax.dynamic_update_index_in_dim(old, new, t.astype(jnp.int32), 0),
-            now.past,
-            made,
-        )
-        return _Now(state, observation, now.alive & ~(terminated | truncated), past)
-
-    done = episodes.loop(
-        step,
-        lambda now: now.alive,
-        (each(parameters), jax.random.key_data(draws), environment),
-        jax.vmap(begin)(resets, environment),
-        task.max_steps,
-        kind,
-    )
-    return jax.tree.map(lambda x: x.reshape(agents, num_episodes, *x.shape[1:]), done.past)
-
-
-# Steps below which trajectories are not shortened any further.
-_SHORTEST = 32
-
-
-def without_padding(function: Callable, trajectories: Trajectories, *others):
-    """Calls a function on trajectories cut off where, to a factor of two, the longest one ends.
-
-    One of a few programs is chosen while running: with episodes of 20 steps out of 500, most of
-    a backward pass would be spent on padding.
-
-    Args:
-      function: `(trajectories, *others) -> pytree` of shapes that do not depend on T.
-      trajectories: leaves [A, N, T, ...], of all agents. Not to be called under `vmap`, where all
-        of the programs would run.
-      *others: further arguments.
-    """
-    lengths = [trajectories.mask.shape[2]]
-    while lengths[-1] // 2 >= _SHORTEST:
-        lengths.append(lengths[-1] // 2)
-    longest = jnp.max(trajectories.steps)
-    place = sum(((longest <= length).astype(jnp.int32) for length in lengths[1:]), jnp.int32(0))
-
-    def cut(length, trajectories, *others):
-        short = jax.tree.map(lambda x: x[:, :, :length], trajectories)
-        return function(short, *others)
-
-    branches = [functools.partial(cut, length) for length in lengths]
-    return jax.lax.switch(place, branches, trajectories, *others)
-
-
-# Credit -------------------------------------------------------------------------------------------
-
-
-def returns_to_go(reward, discount) -> jax.Array:
-    r"""Discounted return from every step on, `G_t = \sum_{k >= t} discount^{k-t} r_{k+1}`.
-
-    Args:
-      reward: [..., T], that of the action in t at place t.
-      discount: scalar.
-
-    Returns:
-      [..., T].
-    """
-
-    def back(following, reward):
-        now = reward + jnp.asarray(discount, reward.dtype) * following
-        return now, now
-
-    reward = jnp.moveaxis(reward, -1, 0)
-    _, returns = jax.lax.scan(back, jnp.zeros_like(reward[0]), reward, reverse=True, unroll=4)
-    return jnp.moveaxis(returns, 0, -1)
-
-
-def _mean_where(values, mask, axis):
-    count = jnp.maximum(jnp.sum(mask, axis=axis, keepdims=True), 1).astype(values.dtype)
-    values = jnp.where(mask, values, jnp.zeros_like(values))
-    return jnp.sum(values, axis=axis, keepdims=True) / count
-
-
-def _no_baseline(trajectories, returns, num_states):
-    return jnp.zeros_like(returns)
-
-
-def _state_mean(trajectories, returns, num_states):
-    """Of every state, over all its visits; the present one is among them."""
-    state, mask = trajectories.observation, trajectories.mask
-    there = mask.astype(returns.dtype)
-    nothing = jnp.zeros(num_states, returns.dtype)
-    total = nothing.at[state].add(there * returns)
-    visits = nothing.at[state].add(there)
-    return (total / jnp.maximum(visits, 1))[state]
-
-
-def _batch_mean(trajectories, returns, num_states):
-    """Of every step, over the episodes that have got there."""
-    return jnp.broadcast_to(_mean_where(returns, trajectories.mask, 0), returns.shape)
-
-
-# `(trajectories, returns [N, T], num_states) -> [N, T]`.
-BASELINES: dict[str, Callable] = {
-    "none": _no_baseline,
-    "state_mean": _state_mean,
-    "batch_mean": _batch_mean,
-}
-ESTIMATORS = ("gpomdp", "reinforce")
-
-
-def credits(
-    trajectories: Trajectories,
-    discount,
-    *,
-    estimator: str = "gpomdp",
-    baseline: str = "none",
-    discount_weight: bool = True,
-    num_states: int | None = None,
-) -> jax.Array:
-    r"""What every action is worth: the weights c_t of the scores, [N, T].
-
-        gpomdp       c_t = discount^t (G_t - b_t),   G_t the return from t on
-        reinforce    c_t = G_0 - b_t
-
-    Without a baseline both have the gradient of the discounted return as their mean. The
-    baselines are means over the agent's own N episodes, the present one included, which shrinks
-    the mean by a term of order 1/N.
-
-    Args:
-      trajectories: of one agent.
-      discount: scalar.
-      estimator: of `ESTIMATORS`.
-      baseline: "none", "state_mean" (of each state, where observations are states) or
-        "batch_mean" (of each step, over the episodes that have got there).
-      discount_weight: whether gpomdp has its factor discount^t. Without it, and without a
-        baseline, this is the update that is often printed as REINFORCE.
-      num_states: S, for "state_mean".
-
-    Returns:
-      Zero in the padding.
-
-    Raises:
-      ValueError: an unknown word, or "state_mean" without S.
-    """
-    check_known(estimator, ESTIMATORS, "estimator")
-    check_known(baseline, BASELINES, "baseline")
-    if baseline == "state_mean" and num_states is None:
-        raise ValueError(
-            "baseline is state_mean without num_states; allowed: none or batch_mean where "
-            "observations are no states"
-        )
-    returns = returns_to_go(trajectories.reward, discount)
-    if estimator == "reinforce":
-        returns = jnp.broadcast_to(returns[:, :1], returns.shape)
-    worth = returns - BASELINES[baseline](trajectories, returns, num_states)
-    if estimator == "gpomdp" and discount_weight:
-        exponent = jnp.arange(returns.shape[1], dtype=returns.dtype)
-        worth = worth * (jnp.asarray(discount, returns.dtype) ** exponent)[None]
-    return jnp.where(trajectories.mask, worth, jnp.zeros_like(worth))
-
-
-# Gradients ----------------------------------------------------------------------------------------
+__all__ = [
+    "BASELINES",
+    "ESTIMATORS",
+    "POLICIES",
+    "WEIGHTS",
+    "Categorical",
+    "Credit",
+    "Gaussian",
+    "Policy",
+    "SoftmaxTable",
+    "Trajectories",
+    "check_fits",
+    "credits",
+    "estimate",
+    "evaluate",
+    "gradient",
+    "hessian_vector",
+    "importance_weights",
+    "log_likelihood",
+    "log_weights",
+    "per_episode",
+    "policy_for",
+    "returns_to_go",
+    "roll_out",
+    "variance_of_mean",
+    "weighted_gradient",
+    "without_padding",
+]
+
+WEIGHTS = ("trajectory", "per_decision")
+
+# Logarithms of weights are kept within this of 0: 1000 steps of float32 would leave its range.
+LARGEST_LOG_WEIGHT = 20.0
+
+
+def _flat(x) -> jax.Array:
+    """All steps of all episodes in one row: [N, T, ...] -> [N T, ...]."""
+    return x.reshape(-1, *x.shape[2:])
 
 
 def log_likelihood(policy: Policy, parameters, trajectories: Trajectories) -> jax.Array:
@@ -494,9 +93,9 @@ def log_likelihood(policy: Policy, parameters, trajectories: Trajectories) -> ja
 
     What depends on the policy in the likelihood of an episode is its sum over the steps.
     """
-    each = jax.vmap(jax.vmap(policy.log_prob, in_axes=(None, 0, 0)), in_axes=(None, 0, 0))
-    logs = each(parameters, trajectories.observation, trajectories.action)
-    return jnp.where(trajectories.mask, logs, jnp.zeros_like(logs))
+    observation, action, mask = trajectories.observation, trajectories.action, trajectories.mask
+    logs = policy.log_probs(parameters, _flat(observation), _flat(action)).reshape(mask.shape)
+    return jnp.where(mask, logs, jnp.zeros_like(logs))
 
 
 def gradient(policy: Policy, parameters, trajectories: Trajectories, worth) -> jax.Array:
@@ -508,8 +107,7 @@ def gradient(policy: Policy, parameters, trajectories: Trajectories, worth) -> j
       trajectories: of one agent.
       worth: [N, T], such as `credits`; 0 in the padding.
     """
-    observation, action = trajectories.observation, trajectories.action
-    flat = (x.reshape(-1, *x.shape[2:]) for x in (observation, action, worth))
+    flat = map(_flat, (trajectories.observation, trajectories.action, worth))
     return policy.score(parameters, *flat) / worth.shape[0]
 
 
@@ -527,3 +125,242 @@ def variance_of_mean(gradients) -> jax.Array:
     count = gradients.shape[0]
     apart = gradients - jnp.mean(gradients, axis=0, keepdims=True)
     return jnp.sum(apart**2) / (max(count - 1, 1) * count)
+
+
+# On the policy ------------------------------------------------------------------------------------
+
+
+def _is_zero(number) -> bool:
+    """Whether a number is known to be zero before anything is traced."""
+    return isinstance(number, numbers.Number | np.ndarray) and not np.any(number)
+
+
+def _with_entropy(policy, parameters, trajectories, entropy) -> Trajectories:
+    """The same episodes with the bonus in their rewards, which get the dtype of the parameters."""
+    reward = trajectories.reward.astype(parameters.dtype)
+    if not _is_zero(entropy):
+        logs = log_likelihood(policy, parameters, trajectories)
+        reward = reward - jnp.asarray(entropy, reward.dtype) * logs
+    return trajectories._replace(reward=reward)
+
+
+def estimate(
+    policy: Policy,
+    parameters,
+    trajectories: Trajectories,
+    discount,
+    credit: Credit,
+    entropy=0.0,
+    weight=None,
+) -> jax.Array:
+    r"""The gradient of the discounted return that episodes show.
+
+        1/N \sum_n w_n \sum_t c_{n,t} grad log pi_theta(a_{n,t} | s_{n,t})
+
+    Without weights and a baseline its mean over episodes of `parameters` is the gradient of the
+    expected sum of the first T discounted rewards. It costs one backward pass.
+
+    Args:
+      policy: that has been followed.
+      parameters: [q], theta; the estimate can be differentiated in it.
+      trajectories: N episodes of T steps, of one agent.
+      discount: scalar.
+      credit: what makes c of the rewards.
+      entropy: tau, scalar; a Python or NumPy 0 costs nothing.
+      weight: [N], w; 1 by default. The baseline is of the episodes as they are.
+
+    Returns:
+      [q], of the dtype of the parameters.
+
+    Raises:
+      ValueError: "state_mean" without S, when `credit` is made.
+    """
+    episodes = _with_entropy(policy, parameters, trajectories, entropy)
+    worth = credits(episodes, discount, **vars(credit))
+    if weight is not None:
+        worth = worth * weight.astype(worth.dtype)[:, None]
+    return gradient(policy, parameters, episodes, worth)
+
+
+# Off the policy -----------------------------------------------------------------------------------
+
+
+def log_weights(policy: Policy, target, behaviour, trajectories: Trajectories) -> jax.Array:
+    """Logarithm of how much likelier each episode is under the target than where it was made, [N].
+
+    The environment cancels: `sum_t log pi_target(a_t | s_t) - log pi_behaviour(a_t | s_t)`.
+
+    Args:
+      policy: of both.
+      target: [q], the parameters whose gradient is wanted.
+      behaviour: [q], those that were followed.
+      trajectories: N episodes of T steps, of one agent.
+    """
+    return jnp.sum(_log_ratios(policy, target, behaviour, trajectories), axis=1)
+
+
+def _log_ratios(policy, target, behaviour, trajectories):
+    here, there = (log_likelihood(policy, x, trajectories) for x in (target, behaviour))
+    return here - there
+
+
+def _exp(logs):
+    """The weights, and which of them overflow; what is no number stays so and overflows."""
+    bounded = jnp.clip(logs, -LARGEST_LOG_WEIGHT, LARGEST_LOG_WEIGHT)
+    return jnp.exp(bounded), ~(jnp.abs(logs) <= LARGEST_LOG_WEIGHT)
+
+
+def _truncated(weights, clip, two_sided):
+    if clip is None:
+        if two_sided:
+            raise ValueError("clip is None with two_sided; allowed: a number of at least 1")
+        return weights
+    least = 1 if two_sided else 0
+    if isinstance(clip, numbers.Number | np.ndarray) and not np.all(clip >= least):
+        raise ValueError(f"clip is {clip}; allowed: at least {least}")
+    clip = jnp.asarray(clip, weights.dtype)
+    return jnp.clip(weights, 2 - clip if two_sided else None, clip)
+
+
+def importance_weights(
+    policy: Policy,
+    target,
+    behaviour,
+    trajectories: Trajectories,
+    clip=None,
+    *,
+    two_sided: bool = False,
+) -> tuple[jax.Array, jax.Array]:
+    """How much likelier each episode is under the target than under the parameters that made it.
+
+    The mean over such episodes is 1 as long as nothing is truncated. Truncation biases what is
+    weighted, and so does the bound of 20 on the logarithms, which keeps the weights finite.
+
+    Args:
+      policy: of both.
+      target: [q], the numerator.
+      behaviour: [q], the denominator: the parameters that were followed.
+      trajectories: N episodes of T steps, of one agent.
+      clip: largest weight, scalar, may be traced; None or infinity leave them as they are.
+      two_sided: whether the weights are truncated to [2 - clip, clip].
+
+    Returns:
+      The weights [N], and how many logarithms were beyond +-20 or not a number, int32; the latter
+      give weights that are not a number either.
+
+    Raises:
+      ValueError: a clip below 0, or below 1 or None on two sides.
+    """
+    weights, over = _exp(log_weights(policy, target, behaviour, trajectories))
+    return _truncated(weights, clip, two_sided), jnp.sum(over, dtype=jnp.int32)
+
+
+def weighted_gradient(
+    policy: Policy,
+    target,
+    behaviour,
+    trajectories: Trajectories,
+    discount,
+    credit: Credit,
+    entropy=0.0,
+    *,
+    kind: str = "trajectory",
+    clip=None,
+    two_sided: bool = False,
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    r"""The gradient at the target, from episodes of other parameters.
+
+        trajectory    1/N \sum_n w_n \sum_t c_{n,t} grad log pi(a_{n,t} | s_{n,t})
+        per_decision  1/N \sum_n \sum_t discount^t r_{n,t} w_{n,0:t} \sum_{h <= t} grad log pi(...)
+
+    w_n is the weight of the episode and w_{n,0:t} that of its steps up to t. Without truncation
+    and baseline both have the gradient at the target as their mean, with and without entropy,
+    whose bonus is the target's; per decision the variance is lower. Per decision, a baseline at
+    step t counts w_{n,0:t} times.
+
+    Args:
+      policy: of both.
+      target: [q], where the gradient is wanted.
+      behaviour: [q], the parameters that were followed.
+      trajectories: N episodes of T steps, of one agent.
+      discount: scalar.
+      credit: as of `estimate`.
+      entropy: as of `estimate`.
+      kind: of `WEIGHTS`.
+      clip: as of `importance_weights`; per decision, of every w_{n,0:t}.
+      two_sided: as of `importance_weights`.
+
+    Returns:
+      The gradient [q]; the weights of the episodes [N] before truncation, whose mean should be 1;
+      and int32, in how many episodes a weight that is used overflows.
+
+    Raises:
+      ValueError: an unknown kind; per decision, the estimator "reinforce" or `normalize`; and as
+        `importance_weights`.
+    """
+    check_known(kind, WEIGHTS, "kind of weights")
+    ratios = _log_ratios(policy, target, behaviour, trajectories)
+    if kind == "trajectory":
+        weights, over = _exp(jnp.sum(ratios, axis=1))
+        used = _truncated(weights, clip, two_sided)
+        value = estimate(policy, target, trajectories, discount, credit, entropy, used)
+    else:
+        each, over = _exp(jnp.cumsum(ratios, axis=1))
+        used = _truncated(each, clip, two_sided)
+        episodes = _with_entropy(policy, target, trajectories, entropy)
+        worth = credits(episodes, discount, decisions=used, **vars(credit))
+        value = gradient(policy, target, episodes, worth)
+        # In the padding the ratios are 1, and the last weight is that of the episode.
+        weights, over = each[:, -1], jnp.any(over, axis=1)
+    return value, weights, jnp.sum(over, dtype=jnp.int32)
+
+
+def hessian_vector(
+    policy: Policy,
+    parameters,
+    direction,
+    trajectories: Trajectories,
+    discount,
+    credit: Credit,
+    entropy=0.0,
+) -> jax.Array:
+    r"""The product of the Hessian of the discounted return with a direction, estimated.
+
+    The derivative along the direction v of the weighted gradient, at the parameters that made the
+    episodes, where the weights are 1:
+
+        d/dx 1/N \sum_n w_n(theta + x v) g_n(theta + x v)
+            = 1/N \sum_n <grad log p_n, v> g_n + grad g_n v
+
+    Without a baseline its mean is the product with the Hessian. With parameters theta =
+    a theta' + (1 - a) theta'', a uniform in [0, 1], and v = theta' - theta'', it is the difference
+    of the gradients at theta' and theta''. The baseline is that of `estimate`; with an entropy
+    bonus it moves with theta, too. A baseline that the episode has no part in would leave the
+    mean as it is; of these all but "none" include it, which is a bias of order 1/N, as there.
+
+    Shen et al. (2019); one forward derivative of one backward pass.
+
+    Args:
+      policy: that has been followed.
+      parameters: [q], theta, which made the episodes.
+      direction: [q], v.
+      trajectories: N episodes of T steps, of one agent.
+      discount: scalar.
+      credit: as of `estimate`.
+      entropy: as of `estimate`; its bonus is differentiated, too.
+
+    Returns:
+      [q], of the dtype of the parameters.
+    """
+    direction = direction.astype(parameters.dtype)
+
+    def logarithm(parameters):
+        return jnp.sum(log_likelihood(policy, parameters, trajectories), axis=1)
+
+    def weighted(parameters, weight):
+        return estimate(policy, parameters, trajectories, discount, credit, entropy, weight)
+
+    # The weights are 1 and change as their logarithms do.
+    change = jax.jvp(logarithm, (parameters,), (direction,))[1]
+    here = (parameters, jnp.ones_like(change))
+    return jax.jvp(weighted, here, (direction, change))[1]

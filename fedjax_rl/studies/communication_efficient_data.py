@@ -12,7 +12,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent import futures
 from typing import Any, NamedTuple
 
@@ -193,17 +193,17 @@ def _stacked(variants: Sequence[Variant], parts: Sequence[xr.Dataset]) -> xr.Dat
     most = max(v.trials for v in variants)
     time = parts[0]["time"].values
     ledger = ("env_steps", "messages_up", "bytes_up", "bytes_down")
-    data: dict = {}
+
+    def gathered(name, values):
+        for place, part in enumerate(parts):
+            values[place, : part.sizes["cell"]] = part[name].values
+        return ("label", "seed", "time")[: values.ndim], values
+
+    shape, data = (len(variants), most), {}
     for name in METRICS[:3]:
-        values = np.full((len(variants), most, len(time)), np.nan, np.float32)
-        for place, part in enumerate(parts):
-            values[place, : part.sizes["cell"]] = part[name].values
-        data[name] = (("label", "seed", "time"), values)
+        data[name] = gathered(name, np.full((*shape, len(time)), np.nan, np.float32))
     for name in ledger:
-        values = np.full((len(variants), most), np.nan)
-        for place, part in enumerate(parts):
-            values[place, : part.sizes["cell"]] = part[name].values
-        data[name] = (("label", "seed"), values)
+        data[name] = gathered(name, np.full(shape, np.nan))
     broken = [float(part["non_finite"].values[:, -1].sum()) for part in parts]
     data["non_finite"] = ("label", broken)
     data["trials"] = ("label", [v.trials for v in variants])
@@ -227,15 +227,20 @@ def trial_means(runs: xr.Dataset, label: str, last: int, name: str = "reward") -
     return line(runs, label, name)[:, -last:].mean(axis=1)
 
 
-def _grid(task: Task, scale: Scale, **eb_and_davia) -> dict[str, Algorithm]:
-    event = eb_and_davia.get("event", {})
-    price = eb_and_davia.get("price", {})
+def _grid(
+    task: Task, scale: Scale, event: Mapping | None = None, price: Mapping | None = None
+) -> dict[str, Algorithm]:
     return {
         "dql": dql(task),
-        "ebcdql": ebcdql(task, **event),
-        "davia": davia(task, horizon=scale.episodes, **price),
+        "ebcdql": ebcdql(task, **(event or {})),
+        "davia": davia(task, horizon=scale.episodes, **(price or {})),
         "es": espc(task, **GRID_ES),
     }
+
+
+def _value_based(made: Mapping[str, Algorithm], n: int, trials: int) -> list[Variant]:
+    """The methods that learn values, as `_grid` made them."""
+    return [Variant(name, made[name.lower()], n, {}, trials) for name in ("DQL", "EBCDQL", "DAVIA")]
 
 
 def _es_variants(algorithm, n: int, trials: int, target: int | None = None) -> list[Variant]:
@@ -257,12 +262,8 @@ def _es_variants(algorithm, n: int, trials: int, target: int | None = None) -> l
 def simple(scale: Scale, meter: Meter, stage: str) -> xr.Dataset:
     """Fig. 3.4: Simple Grid, n = 5."""
     made, trials = _grid(simple_grid(), scale), scale.grid_trials
-    variants = [
-        Variant("DQL", made["dql"], 5, {}, trials),
-        Variant("EBCDQL", made["ebcdql"], 5, {}, trials),
-        Variant("DAVIA", made["davia"], 5, {}, trials),
-        *_es_variants(made["es"], 5, scale.grid_es_trials),
-    ]
+    variants = _value_based(made, 5, trials)
+    variants += _es_variants(made["es"], 5, scale.grid_es_trials)
     return run(variants, scale.episodes, meter, stage)
 
 
@@ -284,12 +285,7 @@ def windy(scale: Scale, meter: Meter, stage: str) -> xr.Dataset:
     """Fig. 4.2: Windy Grid, n = 30."""
     task, trials = windy_grid(), scale.windy_trials
     made = _grid(task, scale, event={"threshold": 0.1, "factor": 0.9}, price={"price": 0.05})
-    variants = [
-        Variant("DQL", made["dql"], 30, {}, trials),
-        Variant("EBCDQL", made["ebcdql"], 30, {}, trials),
-        Variant("DAVIA", made["davia"], 30, {}, trials),
-        *_es_variants(made["es"], 30, trials, 15),
-    ]
+    variants = _value_based(made, 30, trials) + _es_variants(made["es"], 30, trials, 15)
     return run(variants, scale.episodes, meter, stage)
 
 
@@ -297,12 +293,7 @@ def lake30(scale: Scale, meter: Meter, stage: str) -> xr.Dataset:
     """Fig. 4.3: Frozen Lake 5x5, n = 30."""
     task, trials = frozen_lake(), scale.windy_trials
     made = _grid(task, scale, event={"threshold": 0.05})
-    variants = [
-        Variant("DQL", made["dql"], 30, {}, trials),
-        Variant("EBCDQL", made["ebcdql"], 30, {}, trials),
-        Variant("DAVIA", made["davia"], 30, {}, trials),
-        *_es_variants(made["es"], 30, trials, 15)[:2],
-    ]
+    variants = _value_based(made, 30, trials) + _es_variants(made["es"], 30, trials, 15)[:2]
     return run(variants, scale.episodes, meter, stage)
 
 
@@ -314,71 +305,78 @@ def literal_deviation(window, count, utility):
     return jax.scipy.stats.norm.cdf((utility - mean) / deviation**2)
 
 
+_ALL, _HALF = {"target_senders": 50}, {"target_senders": 25}
+_CENTRED, _BASELINE = {"shaping": "center"}, {"baseline": "own_window"}
+# Lines on CartPole and Ant: label -> number of agents and properties.
+FIFTY = {
+    "ES n=25": (25, _HALF),
+    "ES n=50": (50, _ALL),
+    "ESPC n=50": (50, _HALF),
+    "ES n=25 centred": (25, {**_HALF, **_CENTRED}),
+    "ES n=50 centred": (50, {**_ALL, **_CENTRED}),
+    "ES n=50 own baseline": (50, {**_ALL, **_BASELINE}),
+    "ESPC own baseline": (50, {**_HALF, **_BASELINE}),
+}
+# The controls of the explanation.
+CONTROLS = {
+    "ES n=50 z-scored": (50, {**_ALL, "shaping": "zscore"}),
+    "ES n=50 ranks": (50, {**_ALL, "shaping": "rank"}),
+    "ES n=25 ranks": (25, {**_HALF, "shaping": "rank"}),
+    "ESPC by F": (50, {**_HALF, "utility": "return"}),
+    "ESPC by norm": (50, {**_HALF, "utility": "norm"}),
+    "ESPC equal weights": (50, {**_HALF, "weights": "equal"}),
+    "ESPC centred": (50, {**_HALF, **_CENTRED}),
+    "ESPC ranks": (50, {**_HALF, "shaping": "rank"}),
+}
+SENDERS = {f"m={m}": (50, {"target_senders": m, "window": 10}) for m in TARGETS_M}
+WINDOWS = {f"k={k}": (50, {**_HALF, "window": k}) for k in WINDOWS_K}
+
+
+def _fifty(*labels: str) -> dict:
+    """Some lines of `FIFTY`."""
+    return {label: FIFTY[label] for label in labels}
+
+
+def _variants(lines: Mapping, algorithm: Algorithm, trials: int) -> list[Variant]:
+    """Lines `label -> (number of agents, properties)` as variants of one algorithm."""
+    return [Variant(label, algorithm, *line, trials) for label, line in lines.items()]
+
+
 def cartpole(scale: Scale, meter: Meter, stage: str) -> xr.Dataset:
     """Fig. 4.5: CartPole, setting S, with every control of the explanation."""
     task, trials = gymnax_task("CartPole-v1"), scale.cartpole_trials
     one = espc(task, **CARTPOLE_ES)
-    half, all_of_them = {"target_senders": 25}, {"target_senders": 50}
-    few = {"target_senders": 25}
-    variants = [
-        Variant("ES n=25", one, 25, few, trials),
-        Variant("ES n=50", one, 50, all_of_them, trials),
-        Variant("ESPC n=50", one, 50, half, trials),
-        Variant("ES n=25 centred", one, 25, {**few, "shaping": "center"}, trials),
-        Variant("ES n=50 centred", one, 50, {**all_of_them, "shaping": "center"}, trials),
-        Variant("ES n=50 own baseline", one, 50, {**all_of_them, **_BASELINE}, trials),
-        Variant("ESPC own baseline", one, 50, {**half, **_BASELINE}, trials),
-    ]
+    variants = _variants(FIFTY, one, trials)
     if scale.table:
         random = es(task, uplink=uplinks.partial(0.5), **CARTPOLE_ES)
         literal = espc(task, utility_model=literal_deviation, **CARTPOLE_ES)
         pairs = es(task, antithetic=True, **CARTPOLE_ES)
         variants += [
-            Variant("ES n=50 z-scored", one, 50, {**all_of_them, "shaping": "zscore"}, trials),
-            Variant("ES n=50 ranks", one, 50, {**all_of_them, "shaping": "rank"}, trials),
-            Variant("ES n=25 ranks", one, 25, {**few, "shaping": "rank"}, trials),
-            Variant("ESPC by F", one, 50, {**half, "utility": "return"}, trials),
-            Variant("ESPC by norm", one, 50, {**half, "utility": "norm"}, trials),
-            Variant("ESPC equal weights", one, 50, {**half, "weights": "equal"}, trials),
-            Variant("ESPC centred", one, 50, {**half, "shaping": "center"}, trials),
-            Variant("ESPC ranks", one, 50, {**half, "shaping": "rank"}, trials),
+            *_variants(CONTROLS, one, trials),
             Variant("random half", random, 50, {}, trials),
-            Variant("ESPC literal variance", literal, 50, half, trials),
+            Variant("ESPC literal variance", literal, 50, _HALF, trials),
             Variant("ES n=50 mirrored", pairs, 50, {}, trials),
         ]
     return run(variants, scale.cartpole_episodes, meter, stage)
 
 
-_BASELINE = {"baseline": "own_window"}
-
-
 def setting_a(scale: Scale, meter: Meter, stage: str) -> xr.Dataset:
     """Fig. 4.5 in setting A."""
     one = espc(gymnax_task("CartPole-v1"), **CARTPOLE_ES, **SETTING_A)
-    trials = scale.setting_a_trials
-    variants = [
-        Variant("ES n=25", one, 25, {"target_senders": 25}, trials),
-        Variant("ES n=50", one, 50, {"target_senders": 50}, trials),
-        Variant("ESPC n=50", one, 50, {"target_senders": 25}, trials),
-        Variant("ES n=50 centred", one, 50, {"target_senders": 50, "shaping": "center"}, trials),
-    ]
+    lines = _fifty("ES n=25", "ES n=50", "ESPC n=50", "ES n=50 centred")
+    variants = _variants(lines, one, scale.setting_a_trials)
     return run(variants, scale.cartpole_episodes, meter, stage)
 
 
 def targets_and_windows(scale: Scale, meter: Meter, stage: str) -> xr.Dataset:
     """Figs 4.8 and 4.10: numbers of senders and lengths of the window, raw and own baseline."""
     one, trials = espc(gymnax_task("CartPole-v1"), **CARTPOLE_ES), scale.setting_trials
-    variants = [Variant("ES n=50", one, 50, {"target_senders": 50}, trials)]
-    for m in (*TARGETS_M, 25):
-        own = {"target_senders": m, "window": 10}
-        variants.append(Variant(f"m={m}", one, 50, own, trials))
-        variants.append(Variant(f"m={m} own baseline", one, 50, {**own, **_BASELINE}, trials))
-    for k in WINDOWS_K:
-        if k != 10:
-            own = {"target_senders": 25, "window": k}
-            variants.append(Variant(f"k={k}", one, 50, own, trials))
-            variants.append(Variant(f"k={k} own baseline", one, 50, {**own, **_BASELINE}, trials))
-    out = run(variants, scale.cartpole_episodes, meter, stage)
+    lines, half = _fifty("ES n=50"), {"m=25": (50, {**_HALF, "window": 10})}
+    for label, (n, own) in {**SENDERS, **half, **WINDOWS}.items():
+        if label != "k=10":
+            lines[label] = n, own
+            lines[f"{label} own baseline"] = n, {**own, **_BASELINE}
+    out = run(_variants(lines, one, trials), scale.cartpole_episodes, meter, stage)
     # m = 25 at k = 10 is a line of both figures.
     both = {"m=25": "k=10", "m=25 own baseline": "k=10 own baseline"}
     again = out.sel(label=list(both)).assign_coords(label=list(both.values()))
@@ -388,16 +386,15 @@ def targets_and_windows(scale: Scale, meter: Meter, stage: str) -> xr.Dataset:
 def offset(scale: Scale, meter: Meter, stage: str) -> xr.Dataset:
     """What a constant added to every return does (not in the thesis)."""
     one, trials = espc(gymnax_task("CartPole-v1"), **CARTPOLE_ES), scale.setting_trials
-    half, all_of_them = {"target_senders": 25}, {"target_senders": 50}
     variants = []
     for shift in (-OFFSET, 0.0, OFFSET):
         moved = {"return_offset": shift}
         sign = f"{shift:+.0f}" if shift else "0"
         variants += [
-            Variant(f"ES {sign}", one, 50, {**all_of_them, **moved}, trials),
-            Variant(f"ESPC {sign}", one, 50, {**half, **moved}, trials),
-            Variant(f"ESPC |F| {sign}", one, 50, {**half, **moved, "utility": "absolute"}, trials),
-            Variant(f"ESPC own baseline {sign}", one, 50, {**half, **moved, **_BASELINE}, trials),
+            Variant(f"ES {sign}", one, 50, {**_ALL, **moved}, trials),
+            Variant(f"ESPC {sign}", one, 50, {**_HALF, **moved}, trials),
+            Variant(f"ESPC |F| {sign}", one, 50, {**_HALF, **moved, "utility": "absolute"}, trials),
+            Variant(f"ESPC own baseline {sign}", one, 50, {**_HALF, **moved, **_BASELINE}, trials),
         ]
     out = run(variants, scale.cartpole_episodes, meter, stage)
     shifts = xr.DataArray(np.repeat([-OFFSET, 0.0, OFFSET], 4), dims="label")
@@ -459,53 +456,28 @@ def pareto_grid(scale: Scale, meter: Meter, stage: str) -> xr.Dataset:
     return run(variants, scale.episodes, meter, stage)
 
 
-def _ant(variants: Callable, place: int, scale: Scale, meter: Meter, stage: str):
-    """Runs variants `(algorithm, trials) -> list` on Ant at the size of figure `place`."""
+def _ant(lines: Mapping, place: int, scale: Scale, meter: Meter, stage: str) -> xr.Dataset:
+    """Runs lines on Ant at the size of figure `place`."""
     size = scale.ant
     one = espc(brax_task("ant", max_steps=size.max_steps), loop="while", **ANT_ES)
-    return run(variants(one, size.trials[place]), size.episodes[place], meter, stage, chunk=10)
+    variants = _variants(lines, one, size.trials[place])
+    return run(variants, size.episodes[place], meter, stage, chunk=10)
 
 
 def ant(scale: Scale, meter: Meter, stage: str) -> xr.Dataset:
     """Fig. 4.6."""
-
-    def variants(one, trials):
-        half, all_of_them = {"target_senders": 25}, {"target_senders": 50}
-        return [
-            Variant("ES n=25", one, 25, half, trials),
-            Variant("ES n=50", one, 50, all_of_them, trials),
-            Variant("ESPC n=50", one, 50, half, trials),
-            Variant("ES n=50 centred", one, 50, {**all_of_them, "shaping": "center"}, trials),
-            Variant("ESPC own baseline", one, 50, {**half, **_BASELINE}, trials),
-        ]
-
-    return _ant(variants, 0, scale, meter, stage)
+    lines = _fifty("ES n=25", "ES n=50", "ESPC n=50", "ES n=50 centred", "ESPC own baseline")
+    return _ant(lines, 0, scale, meter, stage)
 
 
 def ant_targets(scale: Scale, meter: Meter, stage: str) -> xr.Dataset:
     """Fig. 4.9."""
-
-    def variants(one, trials):
-        out = [Variant("ES n=50", one, 50, {"target_senders": 50}, trials)]
-        for m in TARGETS_M:
-            own = {"target_senders": m, "window": 10}
-            out.append(Variant(f"m={m}", one, 50, own, trials))
-        return out
-
-    return _ant(variants, 1, scale, meter, stage)
+    return _ant(_fifty("ES n=50") | SENDERS, 1, scale, meter, stage)
 
 
 def ant_windows(scale: Scale, meter: Meter, stage: str) -> xr.Dataset:
     """Fig. 4.11."""
-
-    def variants(one, trials):
-        out = [Variant("ES n=50", one, 50, {"target_senders": 50}, trials)]
-        for k in WINDOWS_K:
-            own = {"target_senders": 25, "window": k}
-            out.append(Variant(f"k={k}", one, 50, own, trials))
-        return out
-
-    return _ant(variants, 2, scale, meter, stage)
+    return _ant(_fifty("ES n=50") | WINDOWS, 2, scale, meter, stage)
 
 
 METHODS = {

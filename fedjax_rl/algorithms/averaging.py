@@ -1,0 +1,220 @@
+r"""QAvg and PAvg: tables that are improved where an agent lives, and averaged.
+
+Every agent knows its own environment. In a round it makes H steps from the server's table,
+
+    QAvg    Q <- (1 - eta) Q + eta (R_i + gamma P_i max_u Q),
+    PAvg    pi <- projection onto the simplex of (pi + eta d_i Q_i^pi),
+
+and the server takes the mean. Both end where no agent's own objective is best, nor their mean: the
+baselines that averaging in different environments is measured against.
+
+* Jin, Peng, Yang, Wang and Zhang, *Federated Reinforcement Learning with Environment
+  Heterogeneity*, arXiv 2204.02634, Algorithms 1 and 2.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from fedjax_rl.algorithms import episodic, local_gradient
+from fedjax_rl.algorithms.properties import COUNT, POSITIVE, check_ranges, per_federation
+from fedjax_rl.envs import objective
+from fedjax_rl.envs.task import Task
+from fedjax_rl.federation import uplink as uplinks
+from fedjax_rl.federation.aggregate import ServerStep
+from fedjax_rl.federation.algorithm import Algorithm, Functions
+from fedjax_rl.federation.exchange import Exchange, Params, first_state, per_agent, rounds
+
+METRICS = {
+    "gap": ("federation", "J* - J of the server's policy, exact"),
+    "objective": ("federation", "J of the server's policy, exact"),
+    "change_norm": ("federation", "norm of the mean change of the last round"),
+    "objective_of_agent": ("agent", "J_i of the server's policy, exact"),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Averaging:
+    """Properties of QAvg and PAvg.
+
+    Attributes:
+      task: tabular; a family gives each agent its own.
+      learning_rate: eta, above 0; of QAvg at most 1.
+      local_steps: H, at least 1.
+      heterogeneity: level of the difference between the agents' environments, at least 0.
+      heterogeneity_of: what differs, "rewards" or "kernels"; by default both.
+      heterogeneity_seed: of the differences.
+      uplink: who sends, or what, see `federation.uplink`; by default everybody everything.
+      word_bytes: bytes of a number on the wire, 2, 4 or 8.
+      header_bytes: bytes of every message besides.
+    """
+
+    task: Task
+    learning_rate: Any = 0.1
+    local_steps: int = 10
+    heterogeneity: Any = 0.0
+    heterogeneity_of: tuple[str, ...] | None = None
+    heterogeneity_seed: int = 0
+    uplink: uplinks.Uplink | None = None
+    word_bytes: int = 4
+    header_bytes: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class QAvg(Averaging):
+    """Properties of QAvg; see `Averaging`."""
+
+
+@dataclasses.dataclass(frozen=True)
+class PAvg(Averaging):
+    """Properties of PAvg; see `Averaging`."""
+
+
+def qavg(task: Task, **values) -> Algorithm:
+    """Federated averaging of action values; see `Averaging` for the properties.
+
+    Raises:
+      ValueError: naming the property, its value and what is allowed.
+    """
+    return _build("qavg", QAvg, qavg, task, values)
+
+
+def pavg(task: Task, **values) -> Algorithm:
+    """Federated averaging of policies; see `Averaging` for the properties.
+
+    Raises:
+      ValueError: naming the property, its value and what is allowed.
+    """
+    return _build("pavg", PAvg, pavg, task, values)
+
+
+def _build(name, kind, factory, task, values) -> Algorithm:
+    task = local_gradient.task_of(task)
+    if isinstance(task, Task) and not task.tabular:
+        raise ValueError(f"task is {task.name}; allowed: a tabular one, of which all is known")
+    return episodic.build(
+        name,
+        kind,
+        factory,
+        task,
+        values,
+        check=_check,
+        parameters=_parameters,
+        functions=_functions,
+        static=_static,
+        metrics=METRICS,
+        unit="round",
+    )
+
+
+def _check(config: Averaging) -> None:
+    check_ranges(config, {"learning_rate": POSITIVE, "local_steps": COUNT})
+    if isinstance(config, QAvg):
+        at_most_one = (lambda x: x <= 1, "in (0, 1]")
+        check_ranges(config, {"learning_rate": at_most_one})
+    local_gradient.check_heterogeneity(config)
+
+
+def _parameters(config: Averaging, num_agents: int) -> Params:
+    federation = per_federation(config, ("learning_rate",), num_agents)
+    numbers = config.task.num_states * config.task.num_actions
+    federation |= episodic.uplink_parameters(episodic.uplink_of(config), num_agents, numbers)
+    mdps = local_gradient.environments_of(config, num_agents)
+    federation["optimum"] = local_gradient.optimum_of(mdps)
+    return Params({"environment": mdps}, federation, {})
+
+
+def _static(config: Averaging) -> tuple:
+    uplink = episodic.uplink_of(config).static
+    return config.task.static, config.local_steps, uplink, episodic.wire_of(config)
+
+
+class Model(NamedTuple):
+    """What a server knows.
+
+    Attributes:
+      table: [S, U], action values or a policy.
+      change: [S, U], of the last round.
+    """
+
+    table: jax.Array
+    change: jax.Array
+
+
+def bellman(table, mdp, learning_rate) -> jax.Array:
+    """One step of QAvg, [S, U]: towards what the Bellman operator makes of the values."""
+    following = jnp.max(table, axis=-1)
+    target = jnp.sum(mdp.transition * (mdp.reward + mdp.discount * following), axis=-1)
+    return (1 - learning_rate) * table + learning_rate * target
+
+
+def ascent(table, mdp, learning_rate) -> jax.Array:
+    """One step of PAvg, [S, U]: uphill and back onto the simplex."""
+    uphill = table + learning_rate * jax.grad(objective.direct_value, argnums=1)(mdp, table)
+    return jax.vmap(optax.projections.projection_simplex)(uphill)
+
+
+def greedy(table) -> jax.Array:
+    """The policy [S, U] that takes the best action."""
+    best = jnp.argmax(table, axis=-1)
+    return jax.nn.one_hot(best, table.shape[-1], dtype=table.dtype)
+
+
+def _functions(config: Averaging) -> Functions:
+    of_values = isinstance(config, QAvg)
+    step, policy = (bellman, greedy) if of_values else (ascent, lambda table: table)
+    link = Exchange(
+        message=lambda agent, broadcast, params: agent,
+        uplink=episodic.uplink_of(config),
+        server=ServerStep(
+            lambda model: (),
+            lambda model, memory, total, params: (Model(model.table + total, total), memory),
+        ),
+        broadcast=lambda model: model.table,
+        wire=episodic.wire_of(config),
+        star=True,
+    )
+
+    def learn(table, params):
+        def one(table, _):
+            return step(table, params["environment"], params["learning_rate"]), None
+
+        return jax.lax.scan(one, table, length=config.local_steps)[0] - table
+
+    def work(population, params, state, differentiable):
+        del differentiable
+        changes = per_agent(learn, population, params, population.spread(state.server.table))
+        nothing = jnp.zeros(population.num_agents, jnp.uint32)
+        return dataclasses.replace(state, agents=changes), nothing
+
+    drive = rounds(work, link)
+
+    def init(population, params, keys):
+        shape = (config.task.num_states, config.task.num_actions)
+        table = jnp.zeros(shape) if of_values else jnp.full(shape, 1 / shape[1])
+        server = Model(table, jnp.zeros(shape))
+        server = jax.tree.map(
+            lambda x: jnp.broadcast_to(x, (population.num_federations, *shape)), server
+        )
+        agents = jnp.zeros((population.num_agents, *shape))
+        return first_state(population, link, params, keys, agents, server, detailed=True)
+
+    def measure(population, params, state) -> dict:
+        def value(table, params):
+            return objective.direct_value(params["environment"], policy(table))
+
+        values = per_agent(value, population, params, population.spread(state.server.table))
+        change = jax.vmap(lambda x: jnp.sqrt(jnp.sum(x**2)))(state.server.change)
+        return {
+            "gap": params.federation["optimum"] - population.mean(values),
+            "objective": population.mean(values),
+            "change_norm": change,
+            "objective_of_agent": values,
+        }
+
+    return Functions(init, drive.round, drive.advance, measure)

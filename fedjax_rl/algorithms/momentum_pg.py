@@ -1,0 +1,342 @@
+r"""FedSVRPG-M and FedHAPG-M: local steps along a momentum that the server keeps.
+
+The server's u estimates the gradient of J at the previous model theta'. In its local steps agent i
+corrects u for the way from there to its own theta,
+
+    FedSVRPG-M   d = beta g(tau | theta) + (1 - beta) (u + g(tau | theta) - w g(tau | theta')),
+                 w = w(tau | theta', theta), tau ~ theta;
+    FedHAPG-M    d = beta w g(tau | theta) + (1 - beta) (u + D),  w = w(tau | theta, theta_a),
+                 D a Hessian-vector product at theta_a = a theta + (1 - a) theta' along
+                 theta - theta', a ~ U[0, 1], tau ~ theta_a,
+
+and after H of them the server sets u to the mean change per step and learning rate and moves by
+lambda u. With beta = 1 both are FedPG with that server step.
+
+The fixed point has the bias of FedPG at the same eta and H, whatever beta is; but eta can be made
+small without slowing the server down.
+
+* Wang, He, Zhang, Miao and Anderson, *Momentum for the Win: Collaborative Federated Reinforcement
+  Learning across Heterogeneous Environments*, arXiv 2405.19499, Algorithm 1 and Eq. (4).
+* The Hessian-vector product: Shen et al., *Hessian Aided Policy Gradient* (2019).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from fedjax_rl import streams
+from fedjax_rl.algorithms import episodic, local_gradient
+from fedjax_rl.algorithms.local_gradient import LocalGradient, Oracle, mean_direction
+from fedjax_rl.algorithms.properties import POSITIVE, check_ranges, check_value
+from fedjax_rl.envs.task import Task
+from fedjax_rl.federation.aggregate import ServerStep
+from fedjax_rl.federation.algorithm import Algorithm, Functions
+from fedjax_rl.federation.exchange import Exchange, per_agent
+from fedjax_rl.learners import policy_gradient as learner
+from fedjax_rl.names import check_known
+
+ANCHORS = ("previous", "current")
+WEIGHTS = ("trajectory", "per_decision")
+
+_TRACED = ("momentum", "server_learning_rate", "weight_clip")
+_BETA = (lambda x: (x > 0) & (x <= 1), "in (0, 1]")
+
+
+@dataclasses.dataclass(frozen=True)
+class MomentumPG(LocalGradient):
+    """Properties of both algorithms; see also `LocalGradient`.
+
+    Attributes:
+      momentum: beta, weight of the newest gradient, in (0, 1]; 1 is no momentum.
+      server_learning_rate: lambda, of the momentum, above 0. By default what suits a table or a
+        network. Averaging of parameters is lambda = eta H.
+      first_episodes: B_0, episodes of an agent for the first momentum; with 0 that is zero.
+      weight_clip: c_w, what importance weights are truncated at, above 0; none by default. It
+        shrinks the term that is subtracted, so that steps become longer: compare methods at equal
+        steps.
+      authors_code: the recursion of the authors' published code instead of their algorithm: a
+        momentum of the agent's own, begun anew in every round, gradients per step of an episode,
+        plain averaging of parameters, learning rates that shrink with the gradients seen.
+    """
+
+    momentum: Any = 0.2
+    server_learning_rate: Any = None
+    first_episodes: int = 20
+    weight_clip: Any = None
+    authors_code: bool = False
+
+
+MomentumPG.DEFAULTS = {"learning_rate": (0.005, 0.0003), "server_learning_rate": (0.5, 0.003)}
+
+
+@dataclasses.dataclass(frozen=True)
+class FedSVRPGM(MomentumPG):
+    """Properties of FedSVRPG-M; see also `MomentumPG`.
+
+    Attributes:
+      variance_reduction: whether the old gradient is subtracted; without, the recursion is
+        momentum alone, d = beta g + (1 - beta) u.
+      anchor: theta', "previous" (the server's model a round ago, of which u is the gradient) or
+        "current" (the model sent down last).
+      weights: of a whole "trajectory", or "per_decision", which varies less.
+    """
+
+    variance_reduction: bool = True
+    anchor: str = "previous"
+    weights: str = "trajectory"
+
+
+@dataclasses.dataclass(frozen=True)
+class FedHAPGM(MomentumPG):
+    """Properties of FedHAPG-M; see also `MomentumPG`.
+
+    Attributes:
+      two_trajectories: whether the gradient comes from episodes of its own at theta, with weight
+        1: twice the episodes, and more stable.
+    """
+
+    two_trajectories: bool = False
+
+
+def fedsvrpg_m(task: Task, **values) -> Algorithm:
+    """FedSVRPG-M; see `FedSVRPGM` for the properties.
+
+    Raises:
+      ValueError: naming the property, its value and what is allowed.
+    """
+    return local_gradient.build("fedsvrpg-m", FedSVRPGM, fedsvrpg_m, task, values, _SVRPG)
+
+
+def fedhapg_m(task: Task, **values) -> Algorithm:
+    """FedHAPG-M; see `FedHAPGM` for the properties.
+
+    Raises:
+      ValueError: naming the property, its value and what is allowed.
+    """
+    return local_gradient.build("fedhapg-m", FedHAPGM, fedhapg_m, task, values, _HAPG)
+
+
+def _check(config: MomentumPG) -> None:
+    ranges = {"momentum": _BETA, "server_learning_rate": POSITIVE, "weight_clip": POSITIVE}
+    check_ranges(config, ranges)
+    whole = (lambda x: (x >= 0) & (x == jnp.floor(x)), "a whole number of at least 0")
+    check_value("first_episodes", config.first_episodes, *whole)
+    if config.authors_code and config.gradient != "sampled":
+        raise ValueError(f"gradient is {config.gradient} with authors_code; allowed: sampled")
+    if isinstance(config, FedSVRPGM):
+        check_known(config.anchor, ANCHORS, "anchor")
+        check_known(config.weights, WEIGHTS, "weights")
+
+
+def _static(config: MomentumPG) -> tuple:
+    base = {field.name for field in dataclasses.fields(LocalGradient)}
+    names = [f.name for f in dataclasses.fields(config) if f.name not in {*base, *_TRACED}]
+    return tuple(getattr(config, name) for name in names)
+
+
+def _server(config: MomentumPG) -> ServerStep:
+    """The momentum becomes the mean change per step, and the model moves along it."""
+
+    def step(model, memory, total, params):
+        direction = mean_direction(config, total, params)
+        move = total if config.authors_code else params["server_learning_rate"] * direction
+        model = model._replace(
+            parameters=model.parameters + move, previous=model.parameters, direction=direction
+        )
+        return model, memory
+
+    return ServerStep(lambda model: (), step)
+
+
+def _assemble(config: MomentumPG, oracle: Oracle, direction) -> Functions:
+    """What both have in common besides the direction of a local step."""
+    first = config.first_episodes
+
+    def directions(population, params, keys, parameters):
+        own = episodic.keys_of(keys, local_gradient.FIRST_STREAM)
+        nothing = jax.tree.map(
+            lambda x: jnp.broadcast_to(x, (population.num_agents,)), local_gradient.no_tally()
+        )
+        place = local_gradient.keys_at(own, jnp.uint32(0), jnp.uint32(0))
+        each, tally = oracle.gradients(population, params, place, parameters, nothing, first, False)
+        return each, tally.steps
+
+    link = Exchange(
+        message=lambda agent, broadcast, params: agent.change,
+        uplink=episodic.uplink_of(config),
+        server=_server(config),
+        broadcast=lambda model: (
+            model.parameters if config.authors_code else (model.parameters, model.direction)
+        ),
+        wire=episodic.wire_of(config),
+        star=True,
+    )
+    work = local_gradient.local_steps(oracle, direction)
+    begins = directions if first > 0 and not config.authors_code else None
+    return local_gradient.assemble(oracle, work, link, directions=begins)
+
+
+def _per_step(config: MomentumPG, gradient, trajectories):
+    """The gradient, per step of an episode where the authors' code has it so."""
+    if not config.authors_code:
+        return gradient
+    return gradient / jnp.mean(trajectories.steps).astype(gradient.dtype)
+
+
+def _recursion(config: MomentumPG, newest, change, model, now, place, params):
+    """The move of a local step, `beta g + (1 - beta) (u + change of the gradient)`; unbatched."""
+    beta = params["momentum"]
+    if config.authors_code:
+        following = beta * newest + (1 - beta) * (now.direction + change)
+        return jnp.where(place == 0, newest, following)
+    return beta * newest + (1 - beta) * (model.direction + change)
+
+
+def _exactly(config: MomentumPG, oracle: Oracle):
+    """The direction of a local step with exact gradients; the same for both algorithms."""
+    subtracts = getattr(config, "variance_reduction", True)
+
+    def one(now, model, params, place):
+        newest = oracle.gradient(now.parameters, params)
+        change = jnp.zeros_like(newest)
+        if subtracts:
+            change = newest - oracle.gradient(_anchor(config, model, now), params)
+        return _recursion(config, newest, change, model, now, place, params)
+
+    def direction(population, params, state, models, now, keys, place, differentiable):
+        moves = per_agent(one, population, params, now, models, fixed=(place,))
+        return moves, now._replace(direction=moves)
+
+    return direction
+
+
+def _anchor(config: MomentumPG, model, now):
+    """theta', the parameters of which the momentum is the gradient; unbatched."""
+    if config.authors_code:
+        return now.before
+    current = getattr(config, "anchor", "previous") == "current"
+    return model.parameters if current else model.previous
+
+
+def _functions_svrpg(config: FedSVRPGM) -> Functions:
+    oracle = Oracle(config)
+    task, policy = oracle.task, oracle.policy
+
+    def one(now, model, trajectories, params, place):
+        newest = oracle.estimate(now.parameters, trajectories, params)
+        newest = _per_step(config, newest, trajectories)
+        tally = now.tally.seen(trajectories, task.discount)
+        change = jnp.zeros_like(newest)
+        if config.variance_reduction:
+            anchor = _anchor(config, model, now)
+            old, weights, overflows = learner.weighted_gradient(
+                policy,
+                anchor,
+                now.parameters,
+                trajectories,
+                task.discount,
+                oracle.credit,
+                oracle.entropy(params),
+                kind=config.weights,
+                clip=params["weight_clip"],
+            )
+            change = newest - _per_step(config, old, trajectories)
+            tally = tally.weighed(weights, overflows)
+        move = _recursion(config, newest, change, model, now, place, params)
+        return move, now._replace(direction=move, tally=tally)
+
+    def direction(population, params, state, models, now, keys, place, differentiable):
+        count = config.episodes_per_step
+        trajectories = oracle.roll_out(params, keys, now.parameters, count, differentiable)
+
+        def everybody(trajectories, now, models):
+            return per_agent(one, population, params, now, models, trajectories, fixed=(place,))
+
+        return learner.without_padding(everybody, trajectories, now, models)
+
+    return _assemble(config, oracle, _exactly(config, oracle) if oracle.exact else direction)
+
+
+def _functions_hapg(config: FedHAPGM) -> Functions:
+    oracle = Oracle(config)
+    task, policy, count = oracle.task, oracle.policy, config.episodes_per_step
+
+    def between(now, model, share, params):
+        """theta_a, and the way from theta' to theta."""
+        way = now.parameters - _anchor(config, model, now)
+        return now.parameters - (1 - share) * way, way
+
+    def along(at, way, trajectories, params):
+        """The estimated change of the gradient along the way."""
+        if config.authors_code:
+            # The authors' routine loses the rewards: what is left is the likelihood's curvature.
+            steps = jnp.mean(trajectories.steps).astype(at.dtype)
+            ones = trajectories.mask.astype(at.dtype) / steps
+            score = lambda x: learner.gradient(policy, x, trajectories, ones)
+            return jax.jvp(score, (at,), (way,))[1]
+        return learner.hessian_vector(
+            policy, at, way, trajectories, task.discount, oracle.credit, oracle.entropy(params)
+        )
+
+    def one(now, model, at, way, trajectories, newest, params, place):
+        tally = now.tally.seen(trajectories, task.discount)
+        if newest is None:
+            newest, weights, overflows = learner.weighted_gradient(
+                policy,
+                now.parameters,
+                at,
+                trajectories,
+                task.discount,
+                oracle.credit,
+                oracle.entropy(params),
+                clip=params["weight_clip"],
+                two_sided=config.authors_code,
+            )
+            newest = _per_step(config, newest, trajectories)
+            tally = tally.weighed(weights, overflows)
+        change = along(at, way, trajectories, params)
+        move = _recursion(config, newest, change, model, now, place, params)
+        return move, now._replace(direction=move, tally=tally)
+
+    def direction(population, params, state, models, now, keys, place, differentiable):
+        words = jax.vmap(lambda key: jax.random.bits(jax.random.fold_in(key, place)))(
+            episodic.keys_of(state.keys, episodic.LEARNER_STREAM, state.time)
+        )
+        shares = streams.uniform(words, now.parameters.dtype)
+        at, ways = per_agent(between, population, params, now, models, shares)
+        newest = None
+        if config.two_trajectories:
+            newest, tally = oracle.gradients(
+                population, params, keys, now.parameters, now.tally, count, differentiable
+            )
+            now = now._replace(tally=tally)
+            keys = local_gradient.keys_at(
+                episodic.keys_of(state.keys, local_gradient.MEMORY_STREAM), state.time, place
+            )
+        trajectories = oracle.roll_out(params, keys, at, count, differentiable)
+
+        def everybody(trajectories, now, models, at, ways, newest):
+            return per_agent(
+                one,
+                population,
+                params,
+                now,
+                models,
+                at,
+                ways,
+                trajectories,
+                newest,
+                fixed=(place,),
+            )
+
+        return learner.without_padding(everybody, trajectories, now, models, at, ways, newest)
+
+    return _assemble(config, oracle, _exactly(config, oracle) if oracle.exact else direction)
+
+
+_SVRPG = local_gradient.Pieces(_check, _TRACED, _static, _functions_svrpg)
+_HAPG = local_gradient.Pieces(_check, _TRACED, _static, _functions_hapg)

@@ -1,0 +1,266 @@
+"""What evolution strategies have in common: the agents' perturbations and the learner's step.
+
+Every agent perturbs the learner's parameters and runs one episode; the learner draws the
+perturbations again from the shared seeds and moves along their weighted mean. What the weights are
+made of is the business of `es`, `iw_es` and `novelty`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fedjax_rl import streams
+from fedjax_rl.algorithms import episodic
+from fedjax_rl.algorithms.properties import (
+    COUNT,
+    FINITE,
+    NOT_NEGATIVE,
+    POSITIVE,
+    PROBABILITY,
+    check_ranges,
+    check_value,
+    per_federation,
+)
+from fedjax_rl.envs.task import Discrete, Task
+from fedjax_rl.federation import uplink as uplinks
+from fedjax_rl.federation.aggregate import ServerStep, Total
+from fedjax_rl.federation.exchange import Params
+from fedjax_rl.learners import episodes, policies
+from fedjax_rl.networks import MLP
+from fedjax_rl.networks.mlp import INITIALIZERS
+
+DENOMINATORS = ("received", "n")
+L2_MODES = ("coupled", "decoupled")
+
+
+@dataclasses.dataclass(frozen=True)
+class Strategy:
+    """Properties of everything whose learner draws the agents' perturbations again.
+
+    Attributes:
+      task: of every agent.
+      sigma: standard deviation of the perturbations, above 0.
+      learning_rate: of the optimiser, at least 0.
+      optimizer: "adam" (0.9, 0.999, 1e-8), "momentum" or "sgd".
+      momentum: of the optimiser "momentum", in [0, 1].
+      l2: weight decay, at least 0.
+      l2_mode: "coupled" (part of the gradient) or "decoupled" (beside the optimiser).
+      denominator: the mean is over what was "received", or over all "n" agents.
+      antithetic: whether agents 2i and 2i + 1 have opposite perturbations.
+      hidden: units in each hidden layer.
+      activation: of the hidden units, "tanh" or "relu".
+      initializer: "normal" (weights N(0, 1 / inputs), biases 0) or "uniform" (all parameters
+        within +- 1 / sqrt(inputs)).
+      policy: discrete actions are drawn ("sample") or the best one ("argmax"); continuous
+        actions are tanh of the outputs.
+      return_offset: added to every return before anything is done with it.
+      uplink: who sends, see `federation.uplink`; everybody by default.
+      loop: of the episodes, "compact", "while" or "scan".
+      word_bytes: bytes of a number on the wire, 2, 4 or 8.
+      header_bytes: bytes of every message besides.
+    """
+
+    task: Task
+    sigma: Any = 0.05
+    learning_rate: Any = 0.01
+    optimizer: str = "adam"
+    momentum: Any = 0.9
+    l2: Any = 0.05
+    l2_mode: str = "coupled"
+    denominator: str = "received"
+    antithetic: bool = False
+    hidden: tuple[int, ...] = (8, 8)
+    activation: str = "tanh"
+    initializer: str = "normal"
+    policy: str = "sample"
+    return_offset: Any = 0.0
+    uplink: uplinks.Uplink | None = None
+    loop: str = "compact"
+    word_bytes: int = 4
+    header_bytes: int = 0
+
+
+# Words that are traced as numbers, so that variants share one program.
+_TRACED_WORDS = {"denominator": DENOMINATORS, "l2_mode": L2_MODES}
+_TRACED_NUMBERS = ("sigma", "learning_rate", "momentum", "l2", "return_offset")
+
+
+def check_strategy(config: Strategy) -> None:
+    """Raises ValueError for a property of `Strategy` that is not allowed."""
+    words = {
+        **_TRACED_WORDS,
+        "optimizer": episodic.OPTIMIZERS,
+        "initializer": INITIALIZERS,
+        "policy": policies.CHOICES,
+        "loop": episodes.LOOPS,
+    }
+    episodic.check_words(config, words)
+    ranges = {
+        "sigma": POSITIVE,
+        "learning_rate": NOT_NEGATIVE,
+        "momentum": PROBABILITY,
+        "l2": NOT_NEGATIVE,
+        "return_offset": FINITE,
+    }
+    check_ranges(config, ranges)
+    check_value("hidden", config.hidden, *COUNT)
+    network_of(config)
+
+
+def network_of(config: Strategy) -> MLP:
+    """The policy's network."""
+    action = config.task.action
+    outputs = action.num if isinstance(action, Discrete) else action.size
+    hidden = tuple(int(units) for units in config.hidden)
+    return MLP((config.task.observation_size, *hidden, outputs), config.activation)
+
+
+def traced(config: Strategy, num_agents: int) -> dict:
+    """What is traced of a strategy, as scalars.
+
+    Raises:
+      ValueError: antithetic perturbations of an odd number of agents.
+    """
+    if config.antithetic and num_agents % 2:
+        raise ValueError(
+            f"num_agents is {num_agents} with antithetic perturbations; allowed: even numbers"
+        )
+    numbers = per_federation(config, _TRACED_NUMBERS, num_agents)
+    return numbers | episodic.codes(config, _TRACED_WORDS)
+
+
+def static_strategy(config: Strategy) -> tuple:
+    """What shapes the program of a strategy, but for its uplink."""
+    return (
+        config.task,
+        config.optimizer,
+        config.antithetic,
+        network_of(config),
+        config.initializer,
+        config.policy,
+        config.loop,
+        episodic.wire_of(config),
+    )
+
+
+def centred_ranks(population, values, counts):
+    """Ranks in [-1/2, 1/2] among what was received, ties averaged; 0 for who is alone.
+
+    Args:
+      population: who belongs to whom.
+      values: [A].
+      counts: bool [A], which of them were received.
+
+    Returns:
+      [A], zero where nothing was received.
+    """
+    size = population.spread(jnp.maximum(population.sum(counts.astype(values.dtype)), 1))
+    ranks = population.mid_rank(values, counts) / jnp.maximum(size - 1, 1) - 0.5
+    return jnp.where(counts & (size > 1), ranks, jnp.zeros_like(values))
+
+
+def direction(population, values, noise, received, params: Params) -> Total:
+    """The mean of the perturbations [A, q] weighted by values [A]; received [F] of them count."""
+    total = population.sum(values[:, None] * noise)
+    every = params.federation["denominator"] == DENOMINATORS.index("n")
+    number = jnp.where(every, jnp.asarray(population.sizes, values.dtype), received)
+    return Total(total / jnp.maximum(number, 1)[:, None], received > 0)
+
+
+def ascent(config: Strategy) -> ServerStep:
+    """A step uphill of parameters [q], from `direction`."""
+    optimizer = episodic.optimizer_of(config)
+
+    def init(theta):
+        return optimizer.init(theta), jnp.zeros_like(theta)
+
+    def step(theta, memory, total, params):
+        memory, speed = memory
+        coupled = params["l2_mode"] == L2_MODES.index("coupled")
+        gradient = total / params["sigma"]
+        gradient = gradient - jnp.where(coupled, params["l2"], 0.0) * theta
+        with jax.numpy_dtype_promotion("standard"):  # optax mixes integer counts with floats
+            direction, memory = optimizer.update(gradient, memory, theta)
+        if config.optimizer == "momentum":
+            speed = params["momentum"] * speed + direction
+            direction = speed
+        decay = jnp.where(coupled, 0.0, params["l2"]) * theta
+        theta = theta + params["learning_rate"] * (direction - decay)
+        return theta, (memory, speed)
+
+    return ServerStep(init, step)
+
+
+def perturbations(config: Strategy, network: MLP, population, state):
+    """The perturbation of every agent in this round, [A, q]."""
+    keys = state.keys
+    if config.antithetic:
+        if population.axis_name is not None:
+            raise ValueError("devices is more than 1 with antithetic perturbations; allowed: 1")
+        partner = np.arange(population.num_agents) - population.member_of % 2
+        keys = keys[partner]
+    keys = episodic.keys_of(keys, episodic.NOISE_STREAM, state.time)
+    counters = jnp.arange(network.num_parameters, dtype=jnp.uint32)
+
+    def draw(key):
+        return jax.vmap(lambda n: streams.normal(streams.threefry(key, n)))(counters)
+
+    # Half the time of jax.random.normal on a CPU.
+    noise = jax.vmap(draw)(jax.random.key_data(keys))
+    if config.antithetic:
+        noise = noise * jnp.where(population.member_of % 2, -1.0, 1.0)[:, None]
+    return noise
+
+
+def behaviour_of(config: Strategy, network: MLP) -> Callable:
+    """`(parameters, observation, word) -> action`, for `episodes`."""
+    discrete = isinstance(config.task.action, Discrete)
+
+    def act(parameters, observation, word):
+        outputs = network.apply(parameters, observation)
+        if not discrete:
+            return policies.squashed(outputs)
+        if config.policy == "argmax":
+            return policies.greedy(outputs)
+        return policies.categorical(outputs, word)
+
+    return act
+
+
+def run_episodes(
+    config: Strategy, network: MLP, keys, parameters, kind, **options
+) -> episodes.Episode:
+    """One episode of every policy with parameters [A, q]; options as for `episodes`."""
+    act = behaviour_of(config, network)
+    if not network.unrolled:
+        return episodes.episodes(config.task, act, keys, parameters, kind=kind, **options)
+
+    def act_on_scalars(parameters, observation, word):
+        scalars = tuple(parameters[n] for n in range(network.num_parameters))
+        return act(scalars, observation, word)
+
+    # One parameter of all agents after the other: each is a vector in the inner loop.
+    return episodes.episodes(
+        config.task, act_on_scalars, keys, parameters.T, axis=1, kind=kind, **options
+    )
+
+
+def run_perturbed(
+    config: Strategy, network: MLP, population, params: Params, state, centre, kind, **options
+) -> tuple[jax.Array, episodes.Episode]:
+    """One episode of every agent with its own perturbation of the parameters centre [F, q].
+
+    Returns:
+      The perturbations [A, q] in units of sigma, and the episodes.
+    """
+    noise = perturbations(config, network, population, state)
+    sigma = population.spread(params.federation["sigma"])
+    perturbed = population.spread(centre) + sigma[:, None] * noise
+    keys = episodic.episode_keys(state)
+    return noise, run_episodes(config, network, keys, perturbed, kind, **options)

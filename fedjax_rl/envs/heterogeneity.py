@@ -1,0 +1,86 @@
+"""Families of environments from one task and one level for every part that differs.
+
+A family is ``params`` with a leading axis [N], one environment per agent; it goes where a task's
+``params`` go, as an argument and under ``vmap``. At level 0 a part is that of the task, bit for
+bit.
+
+* Physical parts are multiplied by exp(level u) with u uniform on [-1, 1]. Gravity and length at
+  level 0.7 with force at 0.5 are our strong family on CartPole.
+* "reset", the width of the distribution of first states, has level u added, and nothing else
+  differs in the experiments of Wang, He, Zhang, Miao and Anderson, *Momentum for the Win:
+  Collaborative Federated Reinforcement Learning across Heterogeneous Environments*, arXiv
+  2405.19499, as their public code has them: level 0.005 on CartPole (width 0.05) and 0.01 on
+  HalfCheetah (0.1). In brax the width is that of positions and of velocities, whatever
+  distributions the environment gives them.
+* "target_speed" has level u added, in m/s; of a brax task that has one.
+* "rewards" and "kernels" of tabular tasks differ as in `perturbed_mdps`.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from fedjax_rl.envs.families import check_level, repeat
+from fedjax_rl.envs.tabular import perturbed
+from fedjax_rl.envs.task import Task
+from fedjax_rl.names import check_known
+
+_TABULAR = ("rewards", "kernels")
+_ADDED = ("reset", "target_speed")
+
+
+def parts(task: Task) -> tuple[str, ...]:
+    """Returns the names of what can differ between the agents of a task; () if nothing can."""
+    if task.tabular:
+        return _TABULAR
+    return task.env.parts(task.params) if hasattr(task.env, "parts") else ()
+
+
+def members(task: Task, num_agents: int, levels: Mapping[str, float], seed: int = 0) -> Any:
+    """Returns the parameters of N environments, which differ from the task's by some levels.
+
+    Where the task is a family already, each member is varied around itself. Every part has a
+    stream of its own with the agent as its slowest axis: agent i draws the same numbers whatever
+    N and all the levels are.
+
+    Parameters of brax have no leaf for a part of level 0, so that an environment is the cheaper
+    the fewer parts differ: programs for different sets of such parts are compiled apart.
+
+    Args:
+      task: the task; any, if no level is above 0.
+      num_agents: N, at least 1.
+      levels: by part, of `parts`; parts that are left out have level 0.
+      seed: of ``numpy.random.default_rng``.
+
+    Returns:
+      A pytree on the host, of the structure of ``task.params`` but for brax; leaves [N, ...].
+
+    Raises:
+      ValueError: If a part is unknown, with the nearest known ones, or nothing of the task can
+        differ; if a level is negative or not finite, that of kernels above 1, or that of a reset
+        above its width; if ``num_agents`` is less than 1 or exceeds the task's family.
+    """
+    if not num_agents >= 1:
+        raise ValueError(f"num_agents is {num_agents}; allowed: at least 1")
+    known = parts(task)
+    for part, level in levels.items():
+        if not known:
+            raise ValueError(f"{part!r} cannot differ in {task.name}; allowed: no levels")
+        check_known(part, known, f"part of {task.name} that can differ")
+        largest = {"kernels": 1.0}.get(part, np.inf)
+        if part == "reset":
+            largest = task.env.base(part, task.params)
+        check_level(f"the level of {part}", level, largest)
+    base = repeat(task.params, num_agents) if task.members is None else task.members(num_agents)
+    if task.tabular:
+        kernel, reward = levels.get("kernels", 0.0), levels.get("rewards", 0.0)
+        return perturbed(base, seed, kernel, reward) if kernel or reward else base
+    if not known:
+        return base
+    changes = {}
+    for part, rng in zip(known, np.random.default_rng(seed).spawn(len(known)), strict=True):
+        if levels.get(part):
+            spread = levels[part] * rng.uniform(-1, 1, num_agents)
+            changes[part] = spread if part in _ADDED else np.exp(spread)
+    return task.env.vary(base, changes)

@@ -1,0 +1,292 @@
+r"""Exact objectives of policy gradients on tabular MDPs.
+
+.. math:: J(\theta) = \rho^T (I - \gamma P_\pi)^{-1} r_\pi, \qquad
+   r_\pi(s) = \sum_a \pi(a|s) [R(s, a) - \tau \log \pi(a|s)]
+
+with pi the softmax of logits theta [S, U] and tau >= 0 the weight of an entropy bonus (Zhu, Heath
+and Mitra, *Towards Fast Rates for Federated and Multi-Task Reinforcement Learning*, arXiv
+2409.05291, and the literature on entropy regularisation). All but `optimum` are functions of JAX
+of one MDP and of the dtype of the policy: to be traced, differentiated and mapped over families.
+`optimum` is a reference value, in float64 on the host.
+
+Axis letters: ``S`` states, ``U`` actions, ``S'`` next states, ``N`` members of a family.
+"""
+
+import functools
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import scipy.optimize
+import scipy.special
+
+from fedjax_rl.envs.solvers import expected_reward, optimal_q
+from fedjax_rl.envs.tabular import TabularMDP, average_mdp, initial_distribution
+
+
+def value(mdp: TabularMDP, logits: chex.Array, entropy: chex.Array | float = 0.0) -> chex.Array:
+    """Returns J [], the discounted value of a softmax policy, by one linear solve.
+
+    Args:
+      mdp: one MDP.
+      logits: [S, U], of the dtype that everything is calculated in.
+      entropy: tau >= 0 [].
+    """
+    policy, reward = _regularised(mdp, logits, entropy)
+    return _value(mdp, policy, reward)
+
+
+def truncated_value(
+    mdp: TabularMDP, logits: chex.Array, horizon: int, entropy: chex.Array | float = 0.0
+) -> chex.Array:
+    r"""Returns J_K [], the discounted value of the first K steps.
+
+    .. math:: J_K = \sum_{t < K} \gamma^t \rho^T P_\pi^t r_\pi
+
+    It is what episodes of K steps estimate without bias.
+
+    Args:
+      mdp: one MDP.
+      logits: [S, U].
+      horizon: K, static, at least 0.
+      entropy: tau >= 0 [].
+    """
+    policy, reward = _regularised(mdp, logits, entropy)
+    chain, discount, start = _chain(mdp, policy)
+    total = jnp.sum(policy * reward, axis=-1)
+
+    def step(to_go, _):
+        return total + discount * (chain @ to_go), None
+
+    to_go, _ = jax.lax.scan(step, jnp.zeros_like(total), length=horizon)
+    return start @ to_go
+
+
+def direct_value(mdp: TabularMDP, policy: chex.Array) -> chex.Array:
+    r"""Returns J [], the discounted value of a policy that is its own parameter.
+
+    Its gradient in the [S, U] entries, taken as free, is that of the direct parametrisation,
+
+    .. math:: \partial J / \partial \pi(a|s) = d(s) Q(s, a), \qquad d^T = \rho^T (I - \gamma P)^{-1}
+
+    (Jin, Peng, Yang, Wang and Zhang, *Federated Reinforcement Learning with Environment
+    Heterogeneity*, arXiv 2204.02634, PAvg).
+
+    Args:
+      mdp: one MDP.
+      policy: [S, U], rows of probabilities; not checked.
+    """
+    return _value(mdp, policy, _reward(mdp, policy.dtype))
+
+
+def _regularised(mdp: TabularMDP, logits: chex.Array, entropy) -> tuple[chex.Array, chex.Array]:
+    """Returns the policy and the reward of a state and an action less tau log pi, [S, U] each."""
+    chex.assert_rank([logits, mdp.transition], [2, 3])
+    logs = jax.nn.log_softmax(logits, axis=-1)
+    bonus = jnp.asarray(entropy, logits.dtype) * logs
+    return jnp.exp(logs), _reward(mdp, logits.dtype) - bonus
+
+
+def _reward(mdp: TabularMDP, dtype) -> chex.Array:
+    """Returns [S, U], the mean reward of a state and an action."""
+    # A reward of few extents is broadcast by the product.
+    mean = jnp.asarray(mdp.transition, dtype) * jnp.asarray(mdp.reward, dtype)
+    return jnp.sum(mean, axis=-1)
+
+
+def _chain(mdp: TabularMDP, policy: chex.Array) -> tuple[chex.Array, chex.Array, chex.Array]:
+    """Returns the chain of states [S, S'], the discount [] and where episodes begin [S]."""
+    dtype = policy.dtype
+    # A sum of products: under vmap, small batched matrix products are slower on every device.
+    chain = jnp.sum(policy[:, :, None] * jnp.asarray(mdp.transition, dtype), axis=1)
+    start = mdp.initial_distribution
+    if start is None:
+        start = jax.nn.one_hot(mdp.initial_state, mdp.num_states, dtype=dtype)
+    return chain, jnp.asarray(mdp.discount, dtype), jnp.asarray(start, dtype)
+
+
+def _value(mdp: TabularMDP, policy: chex.Array, reward: chex.Array) -> chex.Array:
+    """Returns J [] of a policy and the reward of a state and an action, both [S, U]."""
+    chain, discount, start = _chain(mdp, policy)
+    total = jnp.sum(policy * reward, axis=-1)
+    system = jnp.eye(mdp.num_states, dtype=policy.dtype) - discount * chain
+    return start @ jnp.linalg.solve(system, total)
+
+
+# The best value -----------------------------------------------------------------------------------
+
+
+def optimum(mdps: TabularMDP, entropy: float = 0.0) -> float:
+    """Returns the largest J that one softmax policy has as its mean over the members.
+
+    Where the members share kernel, discount and start, J is the value of the `average_mdp`: it is
+    solved by (soft) value iteration to 1e-12. Elsewhere J is maximised numerically over the logits
+    from several starts, which need not find the global maximum; with an entropy bonus the norm of
+    the gradient ends at 1e-10 or less, without one the maximum may lie at infinity and the value
+    is the best that was met, deterministic policies included. Solved MDPs are remembered.
+
+    Args:
+      mdps: one MDP or a family with one leading axis [N]; not traced.
+      entropy: tau, finite and at least 0.
+
+    Returns:
+      J*, in float64.
+
+    Raises:
+      ValueError: If ``entropy`` is out of its range or ``mdps`` has several leading axes.
+      RuntimeError: If the gradient does not vanish.
+    """
+    if not (np.isfinite(entropy) and entropy >= 0):
+        raise ValueError(f"entropy is {entropy}; allowed: finite and at least 0")
+    if np.ndim(mdps.transition) not in (3, 4):
+        raise ValueError(
+            f"mdps has a kernel of shape {np.shape(mdps.transition)}; allowed: [S, U, S] or "
+            "[N, S, U, S]"
+        )
+    return _remembered(_Content(mdps), float(entropy))
+
+
+class _Content:
+    """A family that equals any other with the same arrays."""
+
+    def __init__(self, mdps: TabularMDP):
+        leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(mdps)]
+        self.mdps = mdps
+        self.key = tuple((leaf.shape, leaf.dtype.str, leaf.tobytes()) for leaf in leaves)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Content) and self.key == other.key
+
+    def __hash__(self) -> int:
+        return hash(self.key)
+
+
+@functools.lru_cache(maxsize=256)
+def _remembered(content: _Content, entropy: float) -> float:
+    mdps = content.mdps
+    if np.ndim(mdps.transition) == 4:
+        if not _shared(mdps):
+            return _climbed(mdps, entropy)
+        mdps = average_mdp(mdps)
+    q = optimal_q(mdps) if entropy == 0 else _soft_q(mdps, entropy)
+    best = q.max(-1) if entropy == 0 else entropy * scipy.special.logsumexp(q / entropy, axis=-1)
+    return float(initial_distribution(mdps) @ best)
+
+
+def _shared(mdps: TabularMDP) -> bool:
+    """Whether the members differ in nothing but their rewards."""
+    parts = (mdps.transition, mdps.discount, initial_distribution(mdps))
+    return all(np.all(np.asarray(part) == np.asarray(part)[:1]) for part in parts)
+
+
+def _soft_q(mdp: TabularMDP, entropy: float, tolerance: float = 1e-13) -> np.ndarray:
+    """Solves Q = R + discount P tau logsumexp(Q / tau) by value iteration; [S, U]."""
+    transition, reward = np.asarray(mdp.transition, np.float64), expected_reward(mdp)
+    discount = float(mdp.discount)
+    q, last = reward, np.inf
+    while True:
+        v = entropy * scipy.special.logsumexp(q / entropy, axis=-1)
+        q_km1, q = q, reward + discount * transition @ v
+        change = np.abs(q - q_km1).max()
+        # Either the contraction guarantees the tolerance, or rounding has stopped it.
+        if discount * change <= tolerance * (1 - discount) or change >= last:
+            return q
+        last = change
+
+
+def _climbed(mdps: TabularMDP, entropy: float) -> float:
+    """Maximises the mean of J over logits, numerically."""
+    shape = (mdps.num_states, mdps.num_actions)
+    model = _Model(mdps, entropy)
+    mean = mdps.replace(
+        **{
+            name: np.mean(np.asarray(leaf, np.float64), axis=0)
+            for name, leaf in (("transition", mdps.transition), ("reward", mdps.reward))
+        },
+        discount=np.mean(mdps.discount),
+    )
+    guess = optimal_q(mean) / 0.1 if entropy == 0 else _soft_q(mean, entropy) / entropy
+    rng = np.random.default_rng(0)
+    starts = [np.zeros(shape), guess, *rng.standard_normal((2, *shape))]
+    options = {"maxiter": 2000, "ftol": 1e-15, "gtol": 1e-11, "maxcor": 30}
+    found = []
+    for start in starts:
+        climb = scipy.optimize.minimize(
+            model.descent, start.ravel(), jac=True, method="L-BFGS-B", options=options
+        )
+        found.append((-climb.fun, climb.x.reshape(shape)))
+    best, logits = max(found, key=lambda pair: pair[0])
+    if entropy == 0:
+        rounded = np.eye(shape[1])[logits.argmax(-1)]
+        return float(max(best, model.value(rounded)))
+    logits = model.polished(logits)
+    norm = np.linalg.norm(model.gradient(logits)[1])
+    if not norm <= 1e-10:
+        raise RuntimeError(f"the gradient at the optimum has norm {norm}; it should vanish.")
+    return float(model.gradient(logits)[0])
+
+
+class _Model:
+    """The mean of J over a family in NumPy, with its gradient and Hessian in the logits.
+
+    In NumPy, so that it neither needs nor changes JAX's setting of float64, and is not traced.
+    """
+
+    def __init__(self, mdps: TabularMDP, entropy: float):
+        self.transition = np.asarray(mdps.transition, np.float64)
+        self.reward = np.sum(self.transition * np.asarray(mdps.reward, np.float64), axis=-1)
+        self.discount = np.asarray(mdps.discount, np.float64)[:, None, None]
+        self.start = initial_distribution(mdps)
+        self.entropy = entropy
+
+    def _solved(self, policy: np.ndarray, reward: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the inverse of I - discount P [N, S, S'] and the values [N, S]."""
+        chain = np.einsum("su,nsut->nst", policy, self.transition)
+        inverse = np.linalg.inv(np.eye(len(policy)) - self.discount * chain)
+        return inverse, np.einsum("nst,tu,ntu->ns", inverse, policy, reward)
+
+    def value(self, policy: np.ndarray) -> float:
+        """Returns J without entropy of a policy [S, U]."""
+        return np.mean(np.sum(self.start * self._solved(policy, self.reward)[1], axis=-1))
+
+    def gradient(self, logits: np.ndarray) -> tuple[complex, np.ndarray]:
+        """Returns J and its gradient [S, U]; complex logits give complex ones."""
+        logs = logits - logits.real.max(-1, keepdims=True)
+        logs = logs - np.log(np.sum(np.exp(logs), axis=-1, keepdims=True))
+        policy = np.exp(logs)
+        reward = self.reward - self.entropy * logs
+        inverse, values = self._solved(policy, reward)
+        visits = np.einsum("ns,nst->nt", self.start, inverse)
+        q = reward + self.discount * np.einsum("nsut,nt->nsu", self.transition, values)
+        gradient = np.mean(visits[..., None] * policy * (q - values[..., None]), axis=0)
+        return np.mean(np.sum(self.start * values, axis=-1)), gradient
+
+    def descent(self, flat: np.ndarray) -> tuple[float, np.ndarray]:
+        """Returns -J and its gradient, flat."""
+        objective, gradient = self.gradient(flat.reshape(self.transition.shape[1:3]))
+        return -objective, -gradient.ravel()
+
+    def hessian(self, logits: np.ndarray) -> np.ndarray:
+        """Returns [S U, S U], by the complex step: exact to rounding, nothing is subtracted."""
+        step = 1e-30
+        columns = []
+        for place in np.ndindex(logits.shape):
+            moved = logits.astype(complex)
+            moved[place] += 1j * step
+            columns.append(self.gradient(moved)[1].imag.ravel() / step)
+        return np.stack(columns, axis=-1)
+
+    def polished(self, logits: np.ndarray) -> np.ndarray:
+        """Takes Newton's steps for as long as they shorten the gradient."""
+        norm = np.linalg.norm(self.gradient(logits)[1])
+        for _ in range(20):
+            gradient = self.gradient(logits)[1].ravel()
+            # A constant added to a row changes nothing: the Hessian is singular that way.
+            move = np.linalg.lstsq(self.hessian(logits), gradient, rcond=1e-12)[0]
+            moved = logits - move.reshape(logits.shape)
+            shorter = np.linalg.norm(self.gradient(moved)[1])
+            if not shorter < norm:
+                break
+            logits, norm = moved, shorter
+        return logits

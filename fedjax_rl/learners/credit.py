@@ -1,0 +1,219 @@
+"""What the actions of an episode are worth: returns, baselines, the weights of the scores."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from fedjax_rl.learners.rollouts import Trajectories
+from fedjax_rl.names import check_known
+
+ESTIMATORS = ("gpomdp", "reinforce")
+
+
+def returns_to_go(reward, discount) -> jax.Array:
+    r"""Discounted return from every step on, `G_t = \sum_{k >= t} discount^{k-t} r_{k+1}`.
+
+    Args:
+      reward: [..., T], that of the action in t at place t.
+      discount: scalar.
+
+    Returns:
+      [..., T].
+    """
+
+    def back(following, reward):
+        now = reward + jnp.asarray(discount, reward.dtype) * following
+        return now, now
+
+    reward = jnp.moveaxis(reward, -1, 0)
+    _, returns = jax.lax.scan(back, jnp.zeros_like(reward[0]), reward, reverse=True, unroll=4)
+    return jnp.moveaxis(returns, 0, -1)
+
+
+# Baselines ----------------------------------------------------------------------------------------
+
+
+def _mean_where(values, mask, axis):
+    count = jnp.maximum(jnp.sum(mask, axis=axis, keepdims=True), 1).astype(values.dtype)
+    values = jnp.where(mask, values, jnp.zeros_like(values))
+    return jnp.sum(values, axis=axis, keepdims=True) / count
+
+
+def _no_baseline(trajectories, returns, num_states):
+    return jnp.zeros_like(returns)
+
+
+def _state_mean(trajectories, returns, num_states):
+    """Of every state, over all its visits; the present one is among them."""
+    state, mask = trajectories.observation, trajectories.mask
+    there = mask.astype(returns.dtype)
+    nothing = jnp.zeros(num_states, returns.dtype)
+    total = nothing.at[state].add(there * returns)
+    visits = nothing.at[state].add(there)
+    return (total / jnp.maximum(visits, 1))[state]
+
+
+def _batch_mean(trajectories, returns, num_states):
+    """Of every step, over the episodes that have got there."""
+    return jnp.broadcast_to(_mean_where(returns, trajectories.mask, 0), returns.shape)
+
+
+# Of features of variance 1. Duan et al. have 1e-5 of the features as they are, in float64.
+_RIDGE = 1e-5
+
+# A deviation below this share of the size is taken for rounding.
+_ROUNDING = 1e-5
+
+
+def _linear(trajectories, returns, num_states):
+    """Least squares on the observation and the time; see `Credit`.
+
+    The features are centred, which is the constant feature, and scaled, so that the ridge means
+    the same for all of them. What float32 cannot solve leaves the mean.
+    """
+    mask, dtype = trajectories.mask.reshape(-1, 1), returns.dtype
+    there = mask.astype(dtype)
+    count = jnp.maximum(jnp.sum(there), 1)
+    # Coarser products, as an accelerator has them, are further from the truth than the ridge.
+    product = functools.partial(jnp.matmul, precision="highest")
+
+    def centred(x):
+        mean = _mean_where(x, mask, 0)
+        return mean, (x - mean) * there
+
+    mean, features = centred(_features(trajectories, num_states, dtype))
+    scale = jnp.sqrt(jnp.sum(features**2, axis=0, keepdims=True) / count)
+    varies = scale > _ROUNDING * jnp.abs(mean)
+    features = jnp.where(varies, features / jnp.where(varies, scale, jnp.ones_like(scale)), 0)
+    mean, targets = centred(returns.reshape(-1, 1))
+    moments = product(features.T, features) / count
+    moments = moments + _RIDGE * jnp.eye(len(moments), dtype=dtype)
+    slopes = product(features.T, targets) / count
+    slopes = jax.scipy.linalg.solve(moments, slopes, assume_a="pos")
+    slopes = jnp.where(jnp.all(jnp.isfinite(slopes)), slopes, jnp.zeros_like(slopes))
+    return (mean + product(features, slopes)).reshape(returns.shape)
+
+
+def _features(trajectories, num_states, dtype):
+    """Of every step, [N T, d]."""
+    observation, shape = trajectories.observation, trajectories.mask.shape
+    time = jnp.arange(shape[1], dtype=dtype) / 100
+    parts = [jnp.broadcast_to(jnp.stack([time, time**2, time**3], -1), (*shape, 3))]
+    if jnp.issubdtype(observation.dtype, jnp.floating):
+        seen = jnp.clip(observation.reshape(*shape, -1).astype(dtype), -10, 10)
+        parts += [seen, seen**2]
+    elif num_states is not None:
+        parts.append(jax.nn.one_hot(observation, num_states, dtype=dtype))
+    return jnp.concatenate(parts, axis=-1).reshape(shape[0] * shape[1], -1)
+
+
+# `(trajectories, returns [N, T], num_states) -> [N, T]`.
+BASELINES: dict[str, Callable] = {
+    "none": _no_baseline,
+    "state_mean": _state_mean,
+    "batch_mean": _batch_mean,
+    "linear": _linear,
+}
+
+
+# Credit -------------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class Credit:
+    """How actions are credited; hashable, one for all places where the same weights are needed.
+
+    Attributes:
+      estimator: of `ESTIMATORS`.
+      baseline: of `BASELINES`, all of the agent's own N episodes, the present one included:
+        "none"; "state_mean" (of each state, where observations are states); "batch_mean" (of each
+        step, over the episodes that have got there); "linear" (least squares on the observation
+        clipped to [-10, 10], its square, t / 100, its square and cube and 1, with a small ridge:
+        Duan et al., *Benchmarking Deep Reinforcement Learning for Continuous Control*, arXiv
+        1604.06778; states are one-hot where S is given and are left out otherwise).
+      discount_weight: whether gpomdp has its factor discount^t. Without it, and without a
+        baseline, this is the update that is often printed as REINFORCE.
+      num_states: S, where observations are states.
+      normalize: whether the advantages are standardised over the steps of the batch, before the
+        factor discount^t: mean 0, deviation 1, or less where they hardly differ.
+
+    Raises:
+      ValueError: an unknown word, or "state_mean" without S.
+    """
+
+    estimator: str = "gpomdp"
+    baseline: str = "none"
+    discount_weight: bool = True
+    num_states: int | None = None
+    normalize: bool = False
+
+    def __post_init__(self) -> None:
+        """Checks the words."""
+        check_known(self.estimator, ESTIMATORS, "estimator")
+        check_known(self.baseline, BASELINES, "baseline")
+        if self.baseline == "state_mean" and self.num_states is None:
+            raise ValueError(
+                "baseline is state_mean without num_states; allowed: none, batch_mean or linear "
+                "where observations are no states"
+            )
+
+
+def _standardised(worth, returns, mask):
+    apart = worth - _mean_where(worth, mask, None)
+    least = _ROUNDING**2 * _mean_where(returns**2, mask, None)
+    variance = _mean_where(apart**2, mask, None) + least + jnp.finfo(worth.dtype).tiny
+    return apart / jnp.sqrt(variance)
+
+
+def credits(trajectories: Trajectories, discount, *, decisions=None, **choices) -> jax.Array:
+    r"""What every action is worth: the weights c_t of the scores, [N, T].
+
+        gpomdp       c_t = discount^t (G_t - b_t),   G_t the return from t on
+        reinforce    c_t = G_0 - b_t
+
+    Without a baseline both have the gradient of the discounted return as their mean. The
+    baselines shrink it by a term of order 1/N, because the present episode is part of them.
+
+    With weights of decisions w_t, `G_t = \sum_{k >= t} discount^{k-t} w_k r_{k+1}` and the baseline
+    counts w_t times.
+
+    Args:
+      trajectories: of one agent.
+      discount: scalar.
+      decisions: [N, T], w_t of gpomdp; 1 by default.
+      **choices: the attributes of `Credit`.
+
+    Returns:
+      Of the dtype of the rewards; zero in the padding.
+
+    Raises:
+      ValueError: as `Credit`; weights of decisions with "reinforce", which credits an action with
+        rewards weighted by less than its own decision, or with `normalize`, whose mean would
+        count w_t times, too.
+    """
+    credit = Credit(**choices)
+    if decisions is not None and credit.estimator != "gpomdp":
+        raise ValueError(
+            f"estimator is {credit.estimator} with weights of decisions; allowed: gpomdp"
+        )
+    if decisions is not None and credit.normalize:
+        raise ValueError("normalize is True with weights of decisions; allowed: False")
+    reward = trajectories.reward
+    returns = returns_to_go(reward, discount)
+    if credit.estimator == "reinforce":
+        returns = jnp.broadcast_to(returns[:, :1], returns.shape)
+    baseline = BASELINES[credit.baseline](trajectories, returns, credit.num_states)
+    if decisions is not None:
+        returns, baseline = returns_to_go(decisions * reward, discount), decisions * baseline
+    worth = returns - baseline
+    if credit.normalize:
+        worth = _standardised(worth, returns, trajectories.mask)
+    if credit.estimator == "gpomdp" and credit.discount_weight:
+        exponent = jnp.arange(returns.shape[1], dtype=returns.dtype)
+        worth = worth * (jnp.asarray(discount, returns.dtype) ** exponent)[None]
+    return jnp.where(trajectories.mask, worth, jnp.zeros_like(worth))

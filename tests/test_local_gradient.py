@@ -1,0 +1,321 @@
+"""Policy gradients with local steps: exact behaviour, ablations, the ledger, divergence."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import fedjax_rl as frl
+from fedjax_rl.envs import objective
+
+ALL = {
+    "fedpg": frl.fedpg,
+    "scaffold": frl.scaffold_pg,
+    "fedprox": frl.fedprox_pg,
+    "fedavgm": frl.fedavgm_pg,
+    "fedadam": frl.fedadam_pg,
+    "fast": frl.fast_fedpg,
+    "svrpg": frl.fedsvrpg_m,
+    "hapg": frl.fedhapg_m,
+}
+
+
+@pytest.fixture
+def double():
+    with jax.enable_x64(True):
+        yield
+
+
+@functools.cache
+def m1(kernels=0.0, rewards=1.0, steps=25):
+    mdps = frl.envs.dirichlet_mdps(8, rewards=rewards, kernels=kernels)
+    return frl.envs.tabular_task(mdps, max_steps=steps)
+
+
+def run(algorithm, rounds, num_agents=8, every=None, seed=0):
+    """Metrics [records] and the last state."""
+    every = every or rounds
+    program = jax.jit(
+        lambda: frl.simulate(
+            algorithm, num_agents=num_agents, num_steps=rounds, record_every=every, seed=seed
+        )
+    )
+    out = program()
+    return {name: np.asarray(value) for name, value in out.metrics.items()}, out.state
+
+
+EXACT = {"gradient": "exact", "entropy": 0.3, "local_steps": 10, "learning_rate": 0.5}
+
+
+def test_correction_leaves_no_bias_and_its_absence_does(double):
+    """A2, A3: 3e-6, 4.8e-9 and 1.2e-14 at rounds 50, 100, 200; a plateau of 3.25e-3 without."""
+    fast, _ = run(frl.fast_fedpg(m1(), **EXACT), 200, every=50)
+    assert fast["gap"][[0, 1]] == pytest.approx([3e-6, 4.8e-9], rel=0.1)
+    assert abs(fast["gap"][-1]) < 1e-13 and fast["gradient_norm"][-1] < 1e-6
+    plain, _ = run(frl.fedpg(m1(), **EXACT), 200, every=50)
+    assert plain["gap"] == pytest.approx(np.full(4, 3.25e-3), rel=0.01)
+    assert plain["gradient_norm"][-1] == pytest.approx(2.63e-2, rel=0.01)
+
+
+def test_different_kernels_do_not_matter_to_the_correction(double):
+    """A6."""
+    fast, _ = run(frl.fast_fedpg(m1(0.7), **EXACT), 400)
+    plain, _ = run(frl.fedpg(m1(0.7), **EXACT), 400)
+    assert fast["gradient_norm"] < 1e-12
+    assert plain["gradient_norm"] == pytest.approx(2.6e-2, rel=0.02)
+    assert fast["objective"] - plain["objective"] == pytest.approx(3.6e-3, rel=0.02)
+
+
+def test_bias_grows_with_local_steps_and_heterogeneity(double):
+    """A4: slope 1 in eta (H - 1), 2 in the scale of heterogeneity; none at H = 1."""
+
+    def norm(rewards=1.0, **changes):
+        algorithm = frl.fedpg(m1(0.0, rewards), **{**EXACT, "learning_rate": 0.1, **changes})
+        return run(algorithm, 1500)[0]["gradient_norm"][-1]
+
+    steps = [norm(local_steps=h) for h in (3, 5, 9)]
+    slopes = np.diff(np.log(steps)) / np.diff(np.log([2, 4, 8]))
+    assert np.all((slopes > 0.9) & (slopes < 1.05))
+    apart = [norm(rewards=z) for z in (0.25, 0.5, 1.0)]
+    assert np.diff(np.log2(apart)) == pytest.approx([2, 2], abs=0.1)
+    assert norm(local_steps=1, learning_rate=1.0) < 1e-12
+
+
+def test_control_variates_kept_from_round_to_round_do_as_well(double):
+    """4.66e-9 after 100 rounds, where Fast-FedPG has 4.76e-9."""
+    scaffold, _ = run(frl.scaffold_pg(m1(), **EXACT), 100)
+    assert scaffold["gap"] == pytest.approx([4.66e-9], rel=0.02)
+
+
+def test_bias_of_the_momentum_methods_does_not_depend_on_beta(double):
+    """A11: proportional to eta at a fixed server step, the same for every beta (to 4 %)."""
+    task = m1(0.5)
+
+    def ends(**changes):
+        values = {**EXACT, "learning_rate": 0.1, "server_learning_rate": 1.0, **changes}
+        return run(frl.fedsvrpg_m(task, **values), 2500)[0]["gradient_norm"][-1]
+
+    first = ends(momentum=1.0)
+    assert ends(momentum=0.2) == pytest.approx(first, rel=0.1)
+    assert first / ends(momentum=1.0, learning_rate=0.05) == pytest.approx(2, rel=0.05)
+
+
+def test_the_momentum_is_what_the_model_moved_by(double):
+    """A12."""
+    algorithm = frl.fedhapg_m(m1(), **EXACT, server_learning_rate=0.7)
+    _, state = run(algorithm, 5)
+    move = (state.server.parameters - state.server.previous) / 0.7
+    assert np.max(np.abs(move - state.server.direction)) < 1e-12
+
+
+def test_without_momentum_and_with_one_step_all_are_the_same(double):
+    """A13, with sampled gradients and the same keys."""
+    values = {"local_steps": 1, "learning_rate": 0.1, "episodes_per_step": 2, "entropy": 0.3}
+    momentum = {"momentum": 1.0, "server_learning_rate": 0.1}
+    each = [
+        frl.fedpg(m1(), **values),
+        frl.fast_fedpg(m1(), **values, reuse_first=True),
+        frl.fedsvrpg_m(m1(), **values, **momentum),
+        frl.fedhapg_m(m1(), **values, **momentum, two_trajectories=True),
+    ]
+    ends = [run(algorithm, 4)[1].server.parameters for algorithm in each]
+    assert np.max(np.abs(ends[0])) > 0.01
+    for end in ends[1:]:
+        assert np.max(np.abs(end - ends[0])) < 1e-12
+
+
+@pytest.mark.parametrize("name", list(ALL))
+def test_exact_gradient_of_one_agent_is_plain_ascent(double, name):
+    """One agent, one step: every method is gradient ascent, but for its optimiser."""
+    values = {**EXACT, "local_steps": 1}
+    if name in ("svrpg", "hapg"):
+        values["server_learning_rate"] = 0.5
+    if name == "fedprox":
+        values["proximal"] = 3.0  # no pull at the server's model
+    metrics, state = run(ALL[name](m1(), **values), 1, num_agents=1)
+    mdp = jax.tree.map(lambda x: x[0], frl.envs.dirichlet_mdps(8))
+    uphill = jax.grad(lambda x: objective.value(mdp, x, 0.3))(jnp.zeros((5, 3)))
+    move = state.server.parameters.reshape(5, 3)
+    if name == "fedadam":
+        assert np.all(np.sign(move) == np.sign(uphill))
+    else:
+        assert np.max(np.abs(move - 0.5 * uphill)) < 1e-12
+
+
+def test_level_zero_is_the_homogeneous_case():
+    """Bit for bit, on tables and on CartPole."""
+    task = frl.envs.tabular_task(frl.envs.random_mdp(0), max_steps=10)
+    for algorithm in (
+        frl.fast_fedpg(task, local_steps=2),
+        frl.fedpg(frl.envs.gymnax_task("CartPole-v1", max_steps=20), local_steps=2),
+    ):
+        ends = [
+            run(algorithm.replace(**changes), 3, num_agents=3)[1].server.parameters
+            for changes in ({}, {"heterogeneity": 0.0, "heterogeneity_seed": 5})
+        ]
+        assert np.array_equal(*ends)
+    varied, _ = run(algorithm.replace(heterogeneity=0.5), 3, num_agents=3)
+    same, _ = run(algorithm, 3, num_agents=3)
+    assert varied["training_reward"] != same["training_reward"]
+
+
+@pytest.mark.parametrize("name", list(ALL))
+def test_sampled_gradients_learn(name):
+    """The gap shrinks to a fraction in a task with a common optimum."""
+    rates = {
+        "fast": {"learning_rate": 0.1},
+        "svrpg": {"server_learning_rate": 0.5, "momentum": 0.3},
+        "hapg": {"server_learning_rate": 0.5, "momentum": 0.3},
+        "fedadam": {"server_learning_rate": 0.05, "learning_rate": 0.1},
+        "fedavgm": {"learning_rate": 0.02},
+    }
+    values = {"local_steps": 5, "episodes_per_step": 4, "entropy": 0.3}
+    values |= rates.get(name, {"learning_rate": 0.1})
+    metrics, state = run(ALL[name](m1(0.0, 0.0), **values), 150, every=50, num_agents=16)
+    start = 0.36
+    assert metrics["gap"][-1] < 0.25 * start
+    assert np.all(np.isfinite(state.server.parameters))
+
+
+# Up, down, in floats per parameter, agent and round; exchanges.
+COSTS = {
+    "fedpg": (1, 1, 1),
+    "scaffold": (2, 2, 1),
+    "fast": (2, 2, 2),
+    "svrpg": (1, 2, 1),
+    "hapg": (1, 2, 1),
+}
+
+
+@pytest.mark.parametrize("name", list(COSTS))
+def test_ledger_counts_both_exchanges(name):
+    """Section 6.1 of the specification; the first momentum is sent once."""
+    algorithm = ALL[name](m1(steps=5), local_steps=3, episodes_per_step=2)
+    rounds, agents, size = 4, 8, 15
+    _, state = run(algorithm, rounds, num_agents=agents)
+    spent = {key: int(value[0]) for key, value in state.ledger.totals().items()}
+    up, down, exchanges = COSTS[name]
+    first = name in ("svrpg", "hapg")
+    assert spent["communications"] == rounds * exchanges + first
+    assert spent["floats_up"] == (rounds * up + first) * agents * size
+    assert spent["floats_down"] == rounds * down * agents * size
+    episodes = {"fast": 12, "svrpg": 6, "hapg": 6}.get(name, 6)
+    begins = 20 if first else 0
+    assert spent["env_steps"] == (rounds * episodes + begins) * agents * 5
+
+
+def test_a_federation_diverges_alone():
+    """Its neighbours in the sweep have the numbers they have without it."""
+    algorithm = frl.fedpg(m1(), local_steps=2, gradient="exact", entropy=0.3)
+    rates = [0.1, 1e39, 0.2]  # infinite in float32
+    three = frl.sweep(algorithm, num_agents=4, learning_rate=rates, num_steps=20, seeds=0)
+    assert three.diverged.values.tolist() == [False, True, False]
+    alone = frl.sweep(algorithm, num_agents=4, learning_rate=[0.1, 0.3, 0.2], num_steps=20, seeds=0)
+    for place in (0, 2):
+        assert np.array_equal(three.gap[place], alone.gap[place])
+
+
+@pytest.mark.parametrize("name", ["fedpg", "scaffold", "fast", "svrpg"])
+def test_any_uplink(name):
+    """Compression, and silent agents, whatever the algorithm."""
+    for uplink in (frl.uplinks.top_k(3), frl.uplinks.partial(0.5)):
+        algorithm = ALL[name](m1(steps=5), local_steps=2, uplink=uplink)
+        metrics, _ = run(algorithm, 20, num_agents=4)
+        full, _ = run(ALL[name](m1(steps=5), local_steps=2), 20, num_agents=4)
+        assert np.isfinite(metrics["gap"][-1])
+        assert metrics["size"][-1] < full["size"][-1] or metrics["frequency"][-1] <= 1
+
+
+def test_weights_are_reported():
+    """Their mean is 1 but for noise, and a bound on them does not show in the report."""
+    values = {"local_steps": 5, "episodes_per_step": 16, "learning_rate": 0.05, "momentum": 0.3}
+    free, _ = run(frl.fedsvrpg_m(m1(), **values), 6)
+    tight, _ = run(frl.fedsvrpg_m(m1(), **values, weight_clip=1.0), 6)
+    assert free["weight_mean"][-1] == pytest.approx(1, abs=0.1)
+    assert free["weight_max"][-1] > 1.05 and tight["weight_max"][-1] > 1.05
+    assert free["overflows"][-1] == 0
+    wild, _ = run(frl.fedsvrpg_m(m1(), **{**values, "server_learning_rate": 1e4}), 6)
+    assert wild["overflows"][-1] > 0
+
+
+def test_authors_code_is_another_algorithm():
+    """No momentum of the server's goes down, and averaging is plain."""
+    for make in (frl.fedsvrpg_m, frl.fedhapg_m):
+        algorithm = make(m1(steps=5), local_steps=3, learning_rate=0.1, authors_code=True)
+        _, state = run(algorithm, 3, num_agents=4)
+        spent = state.ledger.totals()
+        assert spent["floats_down"][0] == 3 * 4 * 15
+        change = state.server.parameters - state.server.previous
+        assert np.allclose(change, state.server.direction * 0.3, rtol=1e-5)
+
+
+def test_averaging_baselines(double):
+    """Alike, they find the optimum; apart, they end short of it."""
+    alike = frl.envs.tabular_task(frl.envs.dirichlet_mdps(8, rewards=0.0), max_steps=25)
+    apart = m1(0.7)
+    for make, rate in ((frl.qavg, 1.0), (frl.pavg, 1.0)):
+        algorithm = make(alike, learning_rate=rate)
+        metrics, _ = run(algorithm, 60)
+        assert abs(metrics["gap"][-1]) < 1e-8
+        metrics, state = run(make(apart, learning_rate=rate), 60)
+        assert metrics["gap"][-1] > 1e-3
+        table = state.server.table[0]
+        if make is frl.pavg:
+            assert np.allclose(table.sum(-1), 1)
+
+
+def test_gradient_through_a_run(double):
+    """The learning rate's derivative, against a difference."""
+
+    def end(rate):
+        algorithm = frl.fast_fedpg(m1(), **{**EXACT, "learning_rate": rate, "local_steps": 2})
+        out = frl.simulate(algorithm, num_agents=4, num_steps=5, record_every=5)
+        return out.metrics["objective"][-1]
+
+    slope = float(jax.jit(jax.grad(end))(0.1))
+    up, down = (float(jax.jit(end)(0.1 + x)) for x in (1e-5, -1e-5))
+    assert slope == pytest.approx((up - down) / 2e-5, rel=1e-7)
+
+
+BAD = [
+    (frl.fedpg, {"local_steps": 0}, "local_steps"),
+    (frl.fedpg, {"episodes_per_step": 0}, "episodes_per_step"),
+    (frl.fedpg, {"learning_rate": 0.0}, "learning_rate"),
+    (frl.fedpg, {"gradient": "exactly"}, "gradient"),
+    (frl.fedpg, {"baseline": "batch_mean"}, "baseline"),
+    (frl.fedpg, {"correction": "scafold"}, "correction"),
+    (frl.fedpg, {"heterogeneity": -1.0}, "heterogeneity"),
+    (frl.fedpg, {"heterogeneity_of": ("gravity",)}, "heterogeneity_of"),
+    (frl.fedsvrpg_m, {"momentum": 0.0}, "momentum"),
+    (frl.fedsvrpg_m, {"momentum": 1.5}, "momentum"),
+    (frl.fedsvrpg_m, {"weight_clip": 0.0}, "weight_clip"),
+    (frl.fedsvrpg_m, {"anchor": "next"}, "anchor"),
+    (frl.fedhapg_m, {"first_episodes": -1}, "first_episodes"),
+    (frl.fast_fedpg, {"memory_episodes": 0}, "memory_episodes"),
+    (frl.fast_fedpg, {"memory_episodes": 3, "reuse_first": True}, "memory_episodes"),
+    (frl.qavg, {"learning_rate": 1.5}, "learning_rate"),
+    (frl.pavg, {"local_steps": 0}, "local_steps"),
+]
+
+
+@pytest.mark.parametrize(("make", "values", "name"), BAD)
+def test_bad_properties(make, values, name):
+    with pytest.raises(ValueError, match=name) as error:
+        make(m1(), **values)
+    assert any(word in str(error.value) for word in ("allowed", "Known"))
+
+
+def test_policies_and_environments_have_to_match():
+    cartpole = frl.envs.gymnax_task("CartPole-v1")
+    with pytest.raises(ValueError, match="policy"):
+        frl.fedpg(cartpole, policy="table")
+    with pytest.raises(ValueError, match="gradient"):
+        frl.fedpg(cartpole, gradient="exact")
+    with pytest.raises(ValueError, match="tabular"):
+        frl.qavg(cartpole)
+    with pytest.raises(ValueError, match="heterogeneity"):
+        frl.fedpg(frl.envs.simple_grid(), heterogeneity=0.5)
+    with pytest.raises(ValueError, match="num_agents"):
+        frl.sweep(frl.fedpg(m1()), num_agents=9, num_steps=2)
