@@ -73,8 +73,11 @@ def objective(parameters, entropy, horizon=STEPS):
     return START @ value
 
 
+exactly = jit(jax.grad(objective))
+
+
 def exact(parameters, entropy=0.0):
-    return np.asarray(jit(jax.grad(objective))(jnp.asarray(parameters), entropy))
+    return np.asarray(exactly(parameters, entropy))
 
 
 def estimate(parameters, made, credit=CREDIT, entropy=0.0, weight=None):
@@ -102,7 +105,7 @@ def test_all_episodes_are_there():
     assert made.mask.shape == (1296, 1, 4)
     np.testing.assert_allclose(chances(TARGET).sum(), 1, rtol=1e-14)
     value = (made.reward[:, 0] * DISCOUNT ** np.arange(STEPS)).sum(1) @ chances(TARGET)
-    np.testing.assert_allclose(value, objective(jnp.asarray(TARGET), 0.0), rtol=1e-13)
+    np.testing.assert_allclose(value, jit(objective)(TARGET, 0.0), rtol=1e-13)
 
 
 @pytest.mark.parametrize("entropy", ENTROPIES)
@@ -227,6 +230,20 @@ def test_logarithms_of_weights_by_hand():
 
     for found in both(TARGET, BEHAVIOUR):
         np.testing.assert_allclose(found, expected, atol=1e-13)
+
+
+def test_credits_with_weights_of_decisions_by_hand():
+    made, weights = sample(TABLE, 4, 5), RNG.lognormal(size=(4, 5))
+    reward, mask = np.asarray(made.reward), np.asarray(made.mask)
+    powers = DISCOUNT ** np.arange(5)
+    expected = np.zeros((4, 5))
+    for n, h in np.argwhere(mask):
+        there = mask[:, h]
+        baseline = np.mean([powers[: 5 - h] @ reward[m, h:] for m in np.flatnonzero(there)])
+        gain = powers[: 5 - h] @ (weights * reward)[n, h:]
+        expected[n, h] = powers[h] * (gain - weights[n, h] * baseline)
+    found = credits(made, baseline="batch_mean", decisions=jnp.asarray(weights))
+    np.testing.assert_allclose(found, expected, atol=1e-13)
 
 
 def steep(height):
@@ -423,10 +440,14 @@ def test_batch_means_shrink_all_estimates_alike():
 
     chance = chances(BEHAVIOUR, 2)[first] * chances(BEHAVIOUR, 2)[second]
     found = [chance @ x for x in jit(jax.vmap(all_of))(pairs)]
-    gradient, hessian = (
-        jit(slope(lambda x: objective(x, tau, 2))) for slope in (jax.grad, jax.hessian)
-    )
-    expected = gradient(BEHAVIOUR), hessian(BEHAVIOUR) @ DIRECTION, gradient(TARGET)
+    slope = jax.grad(lambda x: objective(x, tau, 2))
+
+    @jit
+    def expected(behaviour, target):
+        here, product = jax.jvp(slope, (behaviour,), (jnp.asarray(DIRECTION),))
+        return here, product, slope(target)
+
+    expected = expected(BEHAVIOUR, TARGET)
     for shrunk, full in zip(found, expected, strict=True):
         np.testing.assert_allclose(shrunk, full / 2, atol=1e-12)
 

@@ -53,7 +53,8 @@ def test_correction_leaves_no_bias_and_its_absence_does(double):
     """A2, A3: 3e-6, 4.8e-9 and 1.2e-14 at rounds 50, 100, 200; a plateau of 3.25e-3 without."""
     fast, _ = run(frl.fast_fedpg(m1(), **EXACT), 200, every=50)
     assert fast["gap"][[0, 1]] == pytest.approx([3e-6, 4.8e-9], rel=0.1)
-    assert abs(fast["gap"][-1]) < 1e-13 and fast["gradient_norm"][-1] < 1e-6
+    assert abs(fast["gap"][-1]) < 1e-13
+    assert fast["gradient_norm"][-1] < 1e-6
     plain, _ = run(frl.fedpg(m1(), **EXACT), 200, every=50)
     assert plain["gap"] == pytest.approx(np.full(4, 3.25e-3), rel=0.01)
     assert plain["gradient_norm"][-1] == pytest.approx(2.63e-2, rel=0.01)
@@ -134,7 +135,7 @@ def test_exact_gradient_of_one_agent_is_plain_ascent(double, name):
         values["server_learning_rate"] = 0.5
     if name == "fedprox":
         values["proximal"] = 3.0  # no pull at the server's model
-    metrics, state = run(ALL[name](m1(), **values), 1, num_agents=1)
+    _, state = run(ALL[name](m1(), **values), 1, num_agents=1)
     mdp = jax.tree.map(lambda x: x[0], frl.envs.dirichlet_mdps(8))
     uphill = jax.grad(lambda x: objective.value(mdp, x, 0.3))(jnp.zeros((5, 3)))
     move = state.server.parameters.reshape(5, 3)
@@ -145,35 +146,42 @@ def test_exact_gradient_of_one_agent_is_plain_ascent(double, name):
 
 
 def test_level_zero_is_the_homogeneous_case():
-    """Bit for bit, on tables and on CartPole."""
+    """Bit for bit, on tables and on CartPole, where another level is another world."""
     task = frl.envs.tabular_task(frl.envs.random_mdp(0), max_steps=10)
-    for algorithm in (
-        frl.fast_fedpg(task, local_steps=2),
-        frl.fedpg(frl.envs.gymnax_task("CartPole-v1", max_steps=20), local_steps=2),
-    ):
-        ends = [
-            run(algorithm.replace(**changes), 3, num_agents=3)[1].server.parameters
-            for changes in ({}, {"heterogeneity": 0.0, "heterogeneity_seed": 5})
-        ]
-        assert np.array_equal(*ends)
-    varied, _ = run(algorithm.replace(heterogeneity=0.5), 3, num_agents=3)
-    same, _ = run(algorithm, 3, num_agents=3)
-    assert varied["training_reward"] != same["training_reward"]
+    algorithm = frl.fast_fedpg(task, local_steps=2)
+    level, seed = {"heterogeneity": 0.0}, {"heterogeneity_seed": 5}
+    ends = [
+        run(algorithm.replace(**changes), 3, num_agents=3)[1].server.parameters
+        for changes in ({}, {**level, **seed})
+    ]
+    assert np.array_equal(*ends)
+    cartpole = frl.fedpg(frl.envs.gymnax_task("CartPole-v1", max_steps=20), local_steps=1)
+    both = frl.sweep(
+        cartpole,
+        heterogeneity=[0.0, 0.5],
+        num_agents=3,
+        num_steps=2,
+        record_every=1,
+        metrics=["training_reward"],
+    )
+    alone = frl.sweep(
+        cartpole, num_agents=3, num_steps=2, record_every=1, metrics=["training_reward"]
+    )
+    assert np.array_equal(both.training_reward[0], alone.training_reward)
+    assert not np.array_equal(both.training_reward[1], alone.training_reward)
 
 
-@pytest.mark.parametrize("name", list(ALL))
+@pytest.mark.parametrize("name", ["fedpg", "fast", "svrpg", "hapg"])
 def test_sampled_gradients_learn(name):
     """The gap shrinks to a fraction in a task with a common optimum."""
     rates = {
         "fast": {"learning_rate": 0.1},
         "svrpg": {"server_learning_rate": 0.5, "momentum": 0.3},
         "hapg": {"server_learning_rate": 0.5, "momentum": 0.3},
-        "fedadam": {"server_learning_rate": 0.05, "learning_rate": 0.1},
-        "fedavgm": {"learning_rate": 0.02},
     }
     values = {"local_steps": 5, "episodes_per_step": 4, "entropy": 0.3}
     values |= rates.get(name, {"learning_rate": 0.1})
-    metrics, state = run(ALL[name](m1(0.0, 0.0), **values), 150, every=50, num_agents=16)
+    metrics, state = run(ALL[name](m1(0.0, 0.0), **values), 150, every=50, num_agents=8)
     start = 0.36
     assert metrics["gap"][-1] < 0.25 * start
     assert np.all(np.isfinite(state.server.parameters))
@@ -217,15 +225,17 @@ def test_a_federation_diverges_alone():
         assert np.array_equal(three.gap[place], alone.gap[place])
 
 
-@pytest.mark.parametrize("name", ["fedpg", "scaffold", "fast", "svrpg"])
-def test_any_uplink(name):
-    """Compression, and silent agents, whatever the algorithm."""
-    for uplink in (frl.uplinks.top_k(3), frl.uplinks.partial(0.5)):
-        algorithm = ALL[name](m1(steps=5), local_steps=2, uplink=uplink)
-        metrics, _ = run(algorithm, 20, num_agents=4)
-        full, _ = run(ALL[name](m1(steps=5), local_steps=2), 20, num_agents=4)
-        assert np.isfinite(metrics["gap"][-1])
-        assert metrics["size"][-1] < full["size"][-1] or metrics["frequency"][-1] <= 1
+def test_any_uplink():
+    """Control variates in a message, and a second exchange in which agents are silent."""
+    values = {"local_steps": 2, "learning_rate": 0.1}
+    few = frl.scaffold_pg(m1(steps=5), **values, uplink=frl.uplinks.top_k(3))
+    metrics, state = run(few, 6, num_agents=4)
+    assert np.isfinite(metrics["gap"][-1])
+    assert state.ledger.totals()["bytes_up"][0] < 6 * 4 * 2 * 15 * 4
+    half = frl.fast_fedpg(m1(steps=5), **values, uplink=frl.uplinks.partial(0.5))
+    metrics, state = run(half, 6, num_agents=4)
+    assert np.isfinite(metrics["gap"][-1])
+    assert 6 * 4 <= state.ledger.totals()["messages_up"][0] < 6 * 4 * 2
 
 
 def test_weights_are_reported():
@@ -234,7 +244,8 @@ def test_weights_are_reported():
     free, _ = run(frl.fedsvrpg_m(m1(), **values), 6)
     tight, _ = run(frl.fedsvrpg_m(m1(), **values, weight_clip=1.0), 6)
     assert free["weight_mean"][-1] == pytest.approx(1, abs=0.1)
-    assert free["weight_max"][-1] > 1.05 and tight["weight_max"][-1] > 1.05
+    assert free["weight_max"][-1] > 1.05
+    assert tight["weight_max"][-1] > 1.05
     assert free["overflows"][-1] == 0
     wild, _ = run(frl.fedsvrpg_m(m1(), **{**values, "server_learning_rate": 1e4}), 6)
     assert wild["overflows"][-1] > 0

@@ -204,7 +204,7 @@ def by_hand(one, discount, estimator, baseline, weighted):
 
 
 @pytest.mark.parametrize("weighted", [True, False])
-@pytest.mark.parametrize("baseline", learner.BASELINES)
+@pytest.mark.parametrize("baseline", [b for b in learner.BASELINES if b != "linear"])
 @pytest.mark.parametrize("estimator", learner.ESTIMATORS)
 def test_credits_by_hand(estimator, baseline, weighted):
     one = jax.tree.map(lambda x: x[5], sampled())

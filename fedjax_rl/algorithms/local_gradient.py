@@ -109,7 +109,8 @@ class LocalGradient:
       deviation: first standard deviation of continuous actions, above 0; it is learned.
       heterogeneity: level of the difference between the agents' environments, at least 0; at 0
         they are alike.
-      heterogeneity_of: what differs, such as gravity or kernels; by default everything that can.
+      heterogeneity_of: what differs, such as gravity or kernels; by default all but what has a
+        unit of its own, such as the width of the first states.
       heterogeneity_seed: of the differences.
       evaluation_episodes: per agent and record, where J is not known exactly; at least 1.
       uplink: who sends, or what, after the local steps, see `federation.uplink`; by default
@@ -351,7 +352,7 @@ def environments_of(config, num_agents: int):
     Raises:
       ValueError: a family with fewer members.
     """
-    parts = config.heterogeneity_of or heterogeneity.parts(config.task)
+    parts = config.heterogeneity_of or heterogeneity.comparable(config.task)
     levels = dict.fromkeys(parts, config.heterogeneity)
     return heterogeneity.members(config.task, num_agents, levels, config.heterogeneity_seed)
 

@@ -37,6 +37,11 @@ def parts(task: Task) -> tuple[str, ...]:
     return task.env.parts(task.params) if hasattr(task.env, "parts") else ()
 
 
+def comparable(task: Task) -> tuple[str, ...]:
+    """Returns the parts for which one level means the same: all but those in units of their own."""
+    return tuple(part for part in parts(task) if part not in _ADDED)
+
+
 def members(task: Task, num_agents: int, levels: Mapping[str, float], seed: int = 0) -> Any:
     """Returns the parameters of N environments, which differ from the task's by some levels.
 
