@@ -303,8 +303,9 @@ def _functions_hapg(config: FedHAPGM) -> Functions:
         return move, now._replace(direction=move, tally=tally)
 
     def direction(population, params, state, models, now, keys, place, differentiable):
-        words = jax.vmap(lambda key: jax.random.bits(jax.random.fold_in(key, place)))(
-            episodic.keys_of(state.keys, episodic.LEARNER_STREAM, state.time)
+        own = episodic.keys_of(state.keys, episodic.LEARNER_STREAM, state.time)
+        words = jax.vmap(lambda key: jax.random.bits(jax.random.fold_in(key, place), (), "uint32"))(
+            own
         )
         shares = streams.uniform(words, now.parameters.dtype)
         at, ways = per_agent(between, population, params, now, models, shares)
