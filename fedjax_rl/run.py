@@ -183,6 +183,18 @@ def compiler_options() -> dict:
     }
 
 
+def threads(workers: int) -> futures.ThreadPoolExecutor:
+    """Threads that compute in the precision of this one, which JAX keeps per thread."""
+    double = _in_double_precision()
+    return futures.ThreadPoolExecutor(
+        workers, initializer=lambda: jax.enable_x64(double).__enter__()
+    )
+
+
+def _in_double_precision() -> bool:
+    return jnp.result_type(float) == np.float64
+
+
 class Programs:
     """Compiled programs by what shapes them, so that equal jobs compile once."""
 
@@ -200,7 +212,7 @@ class Programs:
         """
         began = clock.perf_counter()
         missing = {self._key(job): job for job in jobs if self._key(job) not in self._compiled}
-        with futures.ThreadPoolExecutor(workers) as pool:
+        with threads(workers) as pool:
             for key, programs in zip(missing, pool.map(_compile, missing.values()), strict=True):
                 with self._lock:
                     self._compiled[key] = programs
@@ -226,6 +238,7 @@ class Programs:
             job.chunk,
             job.metrics,
             _signature(job.params),
+            _in_double_precision(),
         )
 
 
@@ -407,7 +420,7 @@ def execute_all(
     if workers == 1:
         outcomes = [one(job, saved) for job, saved in zip(jobs, checkpoints, strict=True)]
     else:
-        with futures.ThreadPoolExecutor(workers) as pool:
+        with threads(workers) as pool:
             started = [pool.submit(one, *pair) for pair in zip(jobs, checkpoints, strict=True)]
             try:
                 outcomes = [future.result() for future in started]

@@ -375,7 +375,7 @@ def _stopper(stop, plan, own, metrics, algorithm):
 
 def _by_member(x, federation, member, count) -> np.ndarray:
     """[t, A] of a layout -> [t, F, N], NaN past the size of a federation."""
-    out = np.full((len(x), count, member.max() + 1), np.nan, np.float32)
+    out = np.full((len(x), count, member.max() + 1), np.nan, np.result_type(x, np.float32))
     out[:, federation, member] = x
     return out
 
@@ -401,7 +401,8 @@ def _collect(algorithm, cells, recording, metrics, jobs, places, outcomes) -> xr
     for name in metrics:
         side = algorithm.metrics[name][0]
         shape = (len(cells), records) if side == "federation" else (len(cells), most, records)
-        data[name] = np.full(shape, np.nan, np.float32)
+        kinds = (outcome.metrics[name].dtype for outcome in outcomes)
+        data[name] = np.full(shape, np.nan, np.result_type(np.float32, *kinds))
     ledger = {name: np.zeros(len(cells), np.int64) for name in COLUMNS}
     views = [_view(algorithm, job, outcome) for job, outcome in zip(jobs, outcomes, strict=True)]
     for c, (job, f) in enumerate(places):

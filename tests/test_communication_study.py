@@ -13,6 +13,7 @@ from fedjax_rl.envs import simple_grid
 from fedjax_rl.studies import communication_efficient as study
 from fedjax_rl.studies import communication_efficient_data as data
 from fedjax_rl.studies import communication_efficient_targets as targets
+from fedjax_rl.studies import stages
 from fedjax_rl.studies.study import Meter
 
 TINY = data.Scale(
@@ -35,7 +36,7 @@ def test_every_row_of_the_specification_is_there_once_and_belongs_to_a_figure():
     assert [i for i in ids if i.startswith("C")] == [f"C{n}" for n in range(1, 38)]
     assert set(targets.FIGURE_OF.values()) <= set(study.FIGURES)
     assert set(targets.MEASURE) == set(study.FIGURES) == set(study._NEEDS)
-    assert {stage for needs in study._NEEDS.values() for stage in needs} == set(study._SHARES)
+    assert {stage for needs in study._NEEDS.values() for stage in needs} == set(data.STAGES)
 
 
 def test_bands_widen_with_fewer_trials_and_nothing_else_changes():
@@ -64,9 +65,9 @@ def runs():
     """Variants of one algorithm with different agents and trials."""
     one = espc(simple_grid(), **data.GRID_ES)
     variants = [
-        data.Variant("ES", one, 4, {"target_senders": 4}, 3),
-        data.Variant("ESPC", one, 4, {"target_senders": 2}, 2),
-        data.Variant("few", one, 2, {"target_senders": 2, "shaping": "center"}, 3),
+        stages.Variant("ES", one, 4, {"target_senders": 4}, 3),
+        stages.Variant("ESPC", one, 4, {"target_senders": 2}, 2),
+        stages.Variant("few", one, 2, {"target_senders": 2, "shaping": "center"}, 3),
     ]
     return data.run(variants, 5, Meter(None, {"some": 1.0}), "some")
 
@@ -111,7 +112,7 @@ def curves(labels, episodes=4, trials=2):
 
 
 def test_runs_that_are_too_short_are_not_judged(tmp_path):
-    made = study.Runs(TINY, Meter(None, study._SHARES), tmp_path)
+    made = stages.Runs(data.STAGES, TINY, Meter(None, {"simple": 1}), tmp_path)
     made._made["simple"] = curves(["DQL", "EBCDQL", "DAVIA", "ES", "ES centred"])
     assert set(targets.measure("fig3-4", made)) == {"C12", "C17"}
 
@@ -124,7 +125,7 @@ def test_a_study_that_was_stopped_reads_the_stages_it_has(tmp_path, monkeypatch)
         meter.stage(stage)
         return curves(["DQL", "EBCDQL", "DAVIA", "ES", "ES centred"])
 
-    monkeypatch.setattr(data, "simple", simple)
+    monkeypatch.setitem(data.STAGES, "simple", stages.Stage(simple, 1))
     monkeypatch.setitem(data.SCALES, "smoke", TINY)
     seen = []
     for _ in range(2):

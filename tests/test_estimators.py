@@ -476,7 +476,8 @@ def all_credits(made):
 
 
 def same(one, other):
-    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-9, atol=1e-11), one, other)
+    """Equal but for the order of sums; a least-squares baseline loses about half of the digits."""
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-7, atol=1e-9), one, other)
 
 
 @hypothesis.settings(max_examples=20, deadline=None, derandomize=True)

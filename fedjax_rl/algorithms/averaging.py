@@ -149,14 +149,16 @@ class Model(NamedTuple):
 def bellman(table, mdp, learning_rate) -> jax.Array:
     """One step of QAvg, [S, U]: towards what the Bellman operator makes of the values."""
     following = jnp.max(table, axis=-1)
-    target = jnp.sum(mdp.transition * (mdp.reward + mdp.discount * following), axis=-1)
+    target = jnp.sum(mdp.transition * (mdp.reward + mdp.discount * following[None, None]), axis=-1)
     return (1 - learning_rate) * table + learning_rate * target
 
 
 def ascent(table, mdp, learning_rate) -> jax.Array:
     """One step of PAvg, [S, U]: uphill and back onto the simplex."""
     uphill = table + learning_rate * jax.grad(objective.direct_value, argnums=1)(mdp, table)
-    return jax.vmap(optax.projections.projection_simplex)(uphill)
+    # Optax divides numbers by integers, which the strict promotion of a caller may refuse.
+    with jax.numpy_dtype_promotion("standard"):
+        return jax.vmap(optax.projections.projection_simplex)(uphill)
 
 
 def greedy(table) -> jax.Array:

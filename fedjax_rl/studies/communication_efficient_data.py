@@ -10,11 +10,8 @@ same first states.
 from __future__ import annotations
 
 import dataclasses
-import os
-import threading
 from collections.abc import Mapping, Sequence
-from concurrent import futures
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import xarray as xr
@@ -24,8 +21,9 @@ from fedjax_rl.algorithms import davia, dql, ebcdql, es, espc
 from fedjax_rl.envs import Task, brax_task, frozen_lake, gymnax_task, simple_grid, windy_grid
 from fedjax_rl.federation import uplink as uplinks
 from fedjax_rl.federation.algorithm import Algorithm
+from fedjax_rl.studies import stages
+from fedjax_rl.studies.stages import Stage, Variant
 from fedjax_rl.studies.study import Meter
-from fedjax_rl.sweep import Cell, run_cells
 
 METRICS = ("reward", "frequency", "size", "non_finite")
 
@@ -120,106 +118,16 @@ SCALES = {
 REDUCED_ANT = Ant(trials=(8, 2, 2), episodes=(80, 20, 20), max_steps=150)
 
 
-class Variant(NamedTuple):
-    """One line of a figure.
-
-    Attributes:
-      label: in the legend.
-      algorithm: with the properties that all variants of a program share.
-      num_agents: n.
-      properties: what differs.
-      trials: L.
-    """
-
-    label: str
-    algorithm: Algorithm
-    num_agents: int
-    properties: Mapping[str, Any]
-    trials: int
-
-
 def run(
     variants: Sequence[Variant], episodes: int, meter: Meter, stage: str, **options
 ) -> xr.Dataset:
-    """Runs variants, those of one algorithm as one population.
-
-    Returns:
-      `reward`, `frequency`, `size` [label, seed, time] of every trial (NaN past the trials of a
-      variant) and the ledger's totals [label, seed]; `trials` [label].
-    """
-    groups: dict = {}
-    for place, variant in enumerate(variants):
-        groups.setdefault(id(variant.algorithm), []).append(place)
-    report = meter.stage(stage)
-    done, lock = dict.fromkeys(groups, 0.0), threading.Lock()
-
-    def one(group) -> None:
-        places = groups[group]
-        cells = [
-            Cell(variants[place].num_agents, seed, dict(variants[place].properties))
-            for place in places
-            for seed in range(variants[place].trials)
-        ]
-        owners = np.repeat(places, [variants[place].trials for place in places])
-
-        def progress(steps: int, total: int) -> None:
-            with lock:
-                done[group] = len(places) * steps / max(total, 1)
-                report(round(1000 * sum(done.values())), 1000 * len(variants))
-
-        result = run_cells(
-            variants[places[0]].algorithm,
-            cells,
-            num_steps=episodes,
-            record_every=1,
-            metrics=METRICS,
-            devices=meter.devices,
-            progress=progress,
-            **options,
-        )
-        with lock:
-            meter.count(result)
-        for place in places:
-            parts[place] = result.isel(cell=np.flatnonzero(owners == place))
-
-    parts: list = [None] * len(variants)
-    # Different programs compile side by side.
-    with futures.ThreadPoolExecutor(min(len(groups), os.cpu_count() or 1)) as pool:
-        list(pool.map(one, groups))
-    return _stacked(variants, parts)
-
-
-def _stacked(variants: Sequence[Variant], parts: Sequence[xr.Dataset]) -> xr.Dataset:
-    most = max(v.trials for v in variants)
-    time = parts[0]["time"].values
-    ledger = ("env_steps", "messages_up", "bytes_up", "bytes_down")
-
-    def gathered(name, values):
-        for place, part in enumerate(parts):
-            values[place, : part.sizes["cell"]] = part[name].values
-        return ("label", "seed", "time")[: values.ndim], values
-
-    shape, data = (len(variants), most), {}
-    for name in METRICS[:3]:
-        data[name] = gathered(name, np.full((*shape, len(time)), np.nan, np.float32))
-    for name in ledger:
-        data[name] = gathered(name, np.full(shape, np.nan))
-    broken = [float(part["non_finite"].values[:, -1].sum()) for part in parts]
-    data["non_finite"] = ("label", broken)
-    data["trials"] = ("label", [v.trials for v in variants])
-    data["num_agents"] = ("label", [v.num_agents for v in variants])
-    coordinates = {
-        "label": [v.label for v in variants],
-        "seed": np.arange(most),
-        "time": ("time", time, {"long_name": "episodes of one agent"}),
-    }
-    return xr.Dataset(data, coordinates, parts[0].attrs)
+    """Runs variants, every episode recorded; see `stages.run`."""
+    return stages.run(variants, episodes, meter, stage, metrics=METRICS, **options)
 
 
 def line(runs: xr.Dataset, label: str, name: str = "reward") -> np.ndarray:
     """The trials of one variant, float64 [L, E]."""
-    own = runs.sel(label=label)
-    return own[name].values[: int(own["trials"])].astype(np.float64)
+    return stages.line(runs, label, name)
 
 
 def trial_means(runs: xr.Dataset, label: str, last: int, name: str = "reward") -> np.ndarray:
@@ -515,3 +423,22 @@ def noise(scale: Scale, meter: Meter, stage: str) -> xr.Dataset:
         {"method": list(METHODS), "ratio": list(RATIOS)},
         {"samples": scale.samples},
     )
+
+
+STAGES = {
+    "simple": Stage(simple, 20),
+    "lake": Stage(lake, 20),
+    "windy": Stage(windy, 20),
+    "lake30": Stage(lake30, 15),
+    "cartpole": Stage(cartpole, 70),
+    "setting_a": Stage(setting_a, 30),
+    "targets_and_windows": Stage(targets_and_windows, 60),
+    "offset": Stage(offset, 30),
+    "grids_by_es": Stage(grids_by_es, 10),
+    "pareto": Stage(pareto, 60),
+    "pareto_grid": Stage(pareto_grid, 30),
+    "noise": Stage(noise, 20),
+    "ant": Stage(ant, 600),
+    "ant_targets": Stage(ant_targets, 600),
+    "ant_windows": Stage(ant_windows, 400),
+}

@@ -7,7 +7,6 @@ Lines of a picture that are not in the thesis have a row of panels of their own,
 
 from __future__ import annotations
 
-import pathlib
 from collections.abc import Callable, Collection, Mapping, Sequence
 
 import numpy as np
@@ -34,18 +33,6 @@ _WORDS = {
 }
 _GRID = {**{n: _WORDS[n] for n in ("reward", "frequency", "size")}, "reward": "discounted return"}
 _DASHES = (0, (4, 2))
-
-
-def draw(name: str, runs, directory: pathlib.Path) -> None:
-    """Draws figure `name` from the runs and saves it as PNG and SVG."""
-    for stem, figure in _PICTURES[name](runs).items():
-        plotting.save(figure, directory / stem)
-
-
-def scoreboard(lines: list[dict], directory: pathlib.Path) -> None:
-    """The verdicts as a picture, if there are any."""
-    if lines:
-        plotting.save(plotting.scoreboard(lines), directory / "scoreboard")
 
 
 # Lines, pages of panels, and points with intervals.
@@ -710,7 +697,7 @@ def _pareto(runs) -> dict:
     }
 
 
-_PICTURES: dict[str, Callable] = {
+PICTURES: dict[str, Callable] = {
     "fig3-4": _fig3_4,
     "fig3-5": _fig3_5,
     "fig4-1": _fig4_1,

@@ -79,8 +79,8 @@ class Meter:
         return sum(self._shares.values())
 
     def count(self, result: xr.Dataset) -> xr.Dataset:
-        """Adds the seconds of a result; returns it."""
-        seconds = json.loads(result.attrs["seconds"])
+        """Adds the seconds of a result, if it says how many; returns it."""
+        seconds = json.loads(result.attrs.get("seconds", '{"compile": 0, "run": 0}'))
         self.compile_seconds += seconds["compile"]
         self.run_seconds += seconds["run"]
         return result
