@@ -17,6 +17,7 @@ from fedjax_rl import analysis
 from fedjax_rl.analysis import Target
 from fedjax_rl.federation import uplink as uplinks
 from fedjax_rl.studies import communication_efficient_data as data
+from fedjax_rl.studies.measures import bare, difference, mean, several
 
 FIRST_EPISODE = {15: 0.001901, 20: 0.076204, 25: 0.5, 30: 0.923796, 35: 0.998099}
 # Expected communication of the rule with its own window, n = 50: samples -> m -> rate.
@@ -499,30 +500,6 @@ def _widened(band, factor: float):
         return band
     middle, half = (low + high) / 2, (high - low) / 2
     return middle - factor * half, middle + factor * half
-
-
-def several(*intervals):
-    """Several measurements as the columns (values, lows, highs)."""
-    return tuple(list(column) for column in zip(*intervals, strict=True))
-
-
-def bare(value):
-    """A number without an interval."""
-    return float(value), None, None
-
-
-def mean(values) -> tuple[float, float, float]:
-    """Mean over trials with its 95 % interval."""
-    values = np.asarray(values, np.float64)
-    if len(values) < 2:
-        return bare(values.mean())
-    return tuple(float(x) for x in analysis.mean_interval(values))
-
-
-def difference(a, b) -> tuple[float, float, float]:
-    """Mean difference of two sets of trials with the 95 % interval; trials of equal seed pair."""
-    common = min(len(a), len(b))
-    return mean(np.asarray(a[:common]) - np.asarray(b[:common]))
 
 
 def _theory(runs) -> dict:

@@ -1,0 +1,73 @@
+"""Measured numbers with their intervals, `(value, low, high)`, as `judge` takes them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from fedjax_rl import analysis
+
+
+def several(*intervals) -> tuple:
+    """Several measurements as the columns (values, lows, highs)."""
+    return tuple(list(column) for column in zip(*intervals, strict=True))
+
+
+def bare(value) -> tuple:
+    """A number without an interval."""
+    return float(value), None, None
+
+
+def mean(values) -> tuple:
+    """Mean over trials with its 95 % interval."""
+    values = np.asarray(values, np.float64)
+    if len(values) < 2:
+        return bare(values.mean())
+    return tuple(float(x) for x in analysis.mean_interval(values))
+
+
+def difference(a, b) -> tuple:
+    """Mean difference of two sets of trials with the 95 % interval; trials of equal seed pair."""
+    common = min(len(a), len(b))
+    return mean(np.asarray(a[:common]) - np.asarray(b[:common]))
+
+
+def seeds_apart(statistic: Callable[..., float], *trials) -> tuple:
+    """A number computed from means over trials, with a 95 % interval from resampled seeds.
+
+    Args:
+      statistic: takes the mean over trials of every array.
+      *trials: arrays whose first axis is the trials; equal seeds stay together.
+    """
+    count = min(len(one) for one in trials)
+    seeds = np.arange(count)
+    found = analysis.bootstrap_fit(
+        seeds,
+        lambda *own: statistic(*(np.mean(one, axis=0) for one in own)),
+        *(np.asarray(one[:count], np.float64) for one in trials),
+    )
+    if count < 2:
+        return bare(found.value)
+    return found.value, found.low, found.high
+
+
+def slope(points: Mapping[float, np.ndarray]) -> tuple:
+    """Exponent of a power law through means over trials, with a 95 % interval over seeds.
+
+    Args:
+      points: x -> positive numbers of its trials [L]; trials of equal seed stay together.
+    """
+    x = np.asarray(list(points), np.float64)
+    count = min(len(one) for one in points.values())
+    table = np.stack([np.asarray(one[:count], np.float64) for one in points.values()], axis=1)
+    return seeds_apart(lambda means: exponent(x, means), table)
+
+
+def exponent(x, y) -> float:
+    """Exponent of a power law through some points.
+
+    Raises:
+      ValueError: a number that is not positive.
+    """
+    return analysis.loglog(x, y)["slope"]
