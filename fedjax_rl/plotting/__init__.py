@@ -5,6 +5,7 @@ from fedjax_rl.plotting.drift import drift
 from fedjax_rl.plotting.learning import curves, learning_curves
 from fedjax_rl.plotting.mdp import mdp
 from fedjax_rl.plotting.pareto import pareto
+from fedjax_rl.plotting.points import points
 from fedjax_rl.plotting.regressions import coefficients, panels, regression
 from fedjax_rl.plotting.snr import expected_communication, first_communication, snr
 from fedjax_rl.plotting.speedup import speedup
@@ -23,6 +24,7 @@ __all__ = [
     "mdp",
     "panels",
     "pareto",
+    "points",
     "regression",
     "save",
     "scoreboard",

@@ -1,0 +1,474 @@
+"""What the study `momentum` is judged by, and how each number is measured here.
+
+The rows A11 to A13, B4 to B6 and B9 are those of the project's specification, with its bands; the
+numbers of other people's figures are not published. The rows "claim ..." are sentences of the
+paper (arXiv 2405.19499), with the band that they mean; some of them do not hold. A function below
+returns, for the targets of one figure, `{id: (measured, low, high)}`.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import xarray as xr
+
+from fedjax_rl.analysis import Target
+from fedjax_rl.studies import momentum_data as data
+from fedjax_rl.studies.measures import bare, difference, exponent, mean, seeds_apart, several, slope
+from fedjax_rl.studies.momentum_data import label
+from fedjax_rl.studies.policy_gradients import ends, late
+from fedjax_rl.studies.stages import line
+
+START = 0.359148  # J* - J of M2 before anything is learned
+GAPS = (1.1e-3, 2.9e-4, 7.3e-5, 3.0e-6, 3.0e-8)  # of A11, at `data.ETAS`
+LAW = {beta: beta / (2 - beta) for beta in data.ERROR_BETAS}
+FAR = (8, 16, 32)  # agents within the limit of stability
+SPEEDUP = {
+    ("SV", 0.3): (0.129, 0.043, 0.023),
+    ("HA", 0.3): (0.113, 0.048, 0.025),
+    ("SV", 1.0): (0.108, 0.044, 0.023),
+}
+# Gap, squared gradient norm, error of the estimator, at lambda = 0.5.
+TUNED = {
+    "plain": (1.30e-2, 2.5e-3, 9.3e-2),
+    "SV": (1.11e-2, 1.8e-3, 5.5e-3),
+    "HA": (1.28e-2, 1.9e-3, 5.5e-3),
+}
+# The largest lambda at which no run may be lost.
+STABLE = {"plain": 4.0, "SV clip": 2.0, "HA": 1.0}
+# Return at rounds 10, 20 and 60.
+ROUNDS = (10, 20, 60)
+POLES = {
+    label("plain", **{"lambda": 0.003}): (66.8, 95.0, 99.6),
+    label("SV", **{"lambda": 0.003}): (69.8, 94.8, 99.3),
+    label("SV clip", **{"lambda": 0.003}): (95.5, 99.8, 99.9),
+    label("HA", beta=0.5, **{"lambda": 0.003}): (67.3, 95.3, 99.5),
+    label("plain", **{"lambda": 0.01}): (98.4, 99.6, 99.9),
+    label("SV clip", **{"lambda": 0.01}): (99.9, 100.0, 100.0),
+    label("Fast-FedPG", eta=0.001): (97.6, 99.6, 100.0),
+}
+POSITIVE = (0.0, None)
+EARLY = 10  # rounds until returns are compared, where nobody is done
+
+
+def around(values, part: float) -> tuple:
+    """Bands of values plus or minus a part of each."""
+    return tuple((value * (1 - part), value * (1 + part)) for value in values)
+
+
+def _joined(table) -> tuple:
+    return tuple(value for row in table.values() for value in row)
+
+
+TARGETS = (
+    Target(
+        "A11",
+        "bias",
+        "FedSVRPG-M, exact: largest deviation of the gap from its mean over beta 0.01 to 1; "
+        "exponent of the gradient norm in eta",
+        (0, 1),
+        ((0, 0.15), (0.95, 1.05)),
+        kind="exact",
+    ),
+    Target("A11 gap", "bias", "gap at eta 0.2 to 0.001", GAPS, around(GAPS, 0.05), kind="exact"),
+    Target(
+        "A12",
+        "bias",
+        "largest difference of the momentum and what the model moved by",
+        0,
+        (0, 1e-12),
+        kind="exact",
+    ),
+    Target(
+        "A13",
+        "bias",
+        "beta = H = 1: largest difference of the parameters of FedPG, Fast-FedPG, FedSVRPG-M and "
+        "FedHAPG-M",
+        0,
+        (0, 1e-12),
+        kind="exact",
+    ),
+    Target(
+        "claim no bias",
+        "bias",
+        "exact convergence with different environments: gradient norm at a fixed eta = 0.1, H = 10",
+        0,
+        (0, 1e-6),
+        kind="exact",
+    ),
+    Target(
+        "claim shrinking",
+        "bias",
+        "gradient norm at eta = 0.001 in parts of that at 0.1: FedSVRPG-M, averaging of parameters",
+        "0 at no cost in rounds; averaging slows down",
+        ((0, 0.02), (1, None)),
+        kind="exact",
+    ),
+    Target(
+        "B4",
+        "estimator-error",
+        "error in parts of that of beta = 1 over beta / (2 - beta), beta = 0.5, 0.2, 0.1; "
+        "exponents in N and in H",
+        (1, 1, 1, -1, -1),
+        (*((0.8, 1.2),) * 3, (-1.1, -0.85), (-1.1, -0.85)),
+    ),
+    Target(
+        "B5",
+        "speedup",
+        "late gap at N = 8, 16, 32: FedSVRPG-M, FedHAPG-M, without momentum",
+        None,
+        around(_joined(SPEEDUP), 0.25),
+    ),
+    Target(
+        "claim speedup",
+        "speedup",
+        "linear speedup: exponent of the gap in N, N = 8, 16, 32: FedSVRPG-M, FedHAPG-M",
+        (-1, -1),
+        ((None, -0.85), (None, -0.85)),
+    ),
+    Target(
+        "B6",
+        "tuned",
+        "lambda = 0.5: gap, squared gradient norm, error of the estimator: beta = 1, FedSVRPG-M "
+        "0.1, FedHAPG-M 0.1",
+        None,
+        around(_joined(TUNED), 0.3),
+    ),
+    Target(
+        "B6 stable",
+        "tuned",
+        "share of runs lost up to lambda = 4 without momentum, 2 (FedSVRPG-M, w <= 1.5), 1 "
+        "(FedHAPG-M)",
+        (0, 0, 0),
+        ((0, 0), (0, 0), (0, 0)),
+    ),
+    Target(
+        "claim beta",
+        "tuned",
+        "beta = 1 less beta = 0.1 of FedSVRPG-M, lambda = 0.5: gap, squared gradient norm, error",
+        "positive",
+        (POSITIVE, POSITIVE, POSITIVE),
+        kind="ordering",
+    ),
+    Target(
+        "claim beta tuned",
+        "tuned",
+        "gap of beta = 1 less that of FedSVRPG-M, of FedHAPG-M, each at its best lambda",
+        "positive",
+        (POSITIVE, POSITIVE),
+        kind="ordering",
+    ),
+    Target(
+        "T6",
+        "clipping",
+        "norm of u at round 10 with weights of at most 1.2, in parts of that without",
+        None,
+        (1.5, 3.5),
+    ),
+    Target(
+        "claim clip",
+        "clipping",
+        f"return at round {EARLY}, beta = 0.2 and w <= 1.2, less that of beta = 1: at equal "
+        "lambda, at equal steps",
+        "positive",
+        (POSITIVE, POSITIVE),
+        kind="ordering",
+    ),
+    Target(
+        "claim kernels",
+        "kernels",
+        "kappa = 1, gap at the end in parts of that at half the rounds: FedSVRPG-M, FedHAPG-M, "
+        "PAvg, QAvg, FedPG",
+        "a plateau of averaging only",
+        ((None, 0.8), (None, 0.8), (0.95, None), (0.95, None), (0.95, None)),
+        kind="exact",
+    ),
+    Target(
+        "claim beta cartpole",
+        "hyperparameters",
+        f"return at round {EARLY}, beta = 0.2 less beta = 1, equal lambda, no clip: FedSVRPG-M, "
+        "FedHAPG-M",
+        "positive",
+        (POSITIVE, POSITIVE),
+        kind="ordering",
+    ),
+    Target(
+        "claim agents",
+        "hyperparameters",
+        f"return at round {EARLY}, N = 10 less N = 1",
+        "positive",
+        POSITIVE,
+        kind="ordering",
+    ),
+    Target(
+        "claim steps",
+        "hyperparameters",
+        f"return at round {EARLY}, H = 20 less H = 1 at one lambda",
+        "positive",
+        POSITIVE,
+        kind="ordering",
+    ),
+    Target(
+        "B9",
+        "cartpole",
+        "return at rounds 10, 20, 60: beta = 1, FedSVRPG-M, with w <= 1.2, FedHAPG-M 0.5, all at "
+        "lambda = 0.003; beta = 1, FedSVRPG-M with w <= 1.2 at 0.01; Fast-FedPG at eta = 0.001",
+        None,
+        tuple((value - 5, value + 5) for value in _joined(POLES)),
+    ),
+    Target(
+        "B9 lost",
+        "cartpole",
+        "return at round 60, lambda = 0.01: FedSVRPG-M without clip, FedHAPG-M of beta = 0.2, of "
+        "0.5",
+        None,
+        ((None, 75), (None, 30), (90, None)),
+    ),
+    Target(
+        "T3",
+        "authors",
+        "error of the estimator with the anchor of today in parts of that of the round before, "
+        "lambda = 1",
+        None,
+        (1.0, None),
+    ),
+    Target(
+        "T7",
+        "authors",
+        "authors' code, return at the end, beta = 0.2 less beta = 1, eta = 0.05: FedSVRPG-M, "
+        "FedHAPG-M",
+        "0 (their logs)",
+        ((-5, 5), (-5, 5)),
+    ),
+    Target(
+        "claim halfcheetah",
+        "halfcheetah",
+        "return of the last quarter less that of FedPG: FedSVRPG-M, FedHAPG-M",
+        "positive",
+        (POSITIVE, POSITIVE),
+        kind="ordering",
+    ),
+)
+FIGURE_OF = {target.id: target.figure for target in TARGETS}
+
+
+def measure(figure: str, runs) -> dict:
+    """What the runs of a figure decide; only identities where they are too short."""
+    found = MEASURE[figure](runs)
+    if runs.scale.whole:
+        return found
+    return {name: value for name, value in found.items() if name in ("A12", "A13")}
+
+
+def _end(runs: xr.Dataset, name: str, metric: str = "gap") -> float:
+    return float(ends(runs, name, metric)[0])
+
+
+def _bias(runs) -> dict:
+    own, same = runs.exact, runs.identities
+    gaps = np.array([_end(own, label("SV", beta=b)) for b in data.BETAS])
+    norms = [_end(own, label("SV", eta=e), "gradient_norm") for e in data.ETAS]
+    slow = [_end(own, label("PA", eta=e), "gradient_norm") for e in (0.001, 0.1)]
+    numbers = dict(zip(same["name"].values.tolist(), same["value"].values, strict=True))
+    most = {row: max(v for n, v in numbers.items() if n.startswith(row)) for row in ("A12", "A13")}
+    return {
+        "A11": several(
+            bare(np.max(np.abs(gaps / gaps.mean() - 1))), bare(exponent(data.ETAS, norms))
+        ),
+        "A11 gap": several(*(bare(_end(own, label("SV", eta=e))) for e in data.ETAS)),
+        "A12": bare(most["A12"]),
+        "A13": bare(most["A13"]),
+        "claim no bias": bare(norms[data.ETAS.index(0.1)]),
+        "claim shrinking": several(
+            bare(norms[-1] / norms[data.ETAS.index(0.1)]), bare(slow[0] / slow[1])
+        ),
+    }
+
+
+def errors(runs: xr.Dataset, name: str) -> np.ndarray:
+    """Mean error of the estimator over the last half, [L]."""
+    return late(runs, name, "estimator_error")
+
+
+def to_law(runs: xr.Dataset, method: str, beta: float) -> tuple:
+    """The error in parts of that of beta = 1, with its interval."""
+    pair = [errors(runs, label(method, beta=b)) for b in (beta, 1.0)]
+    return seeds_apart(lambda a, b: float(a / b), *pair)
+
+
+def _error(runs) -> dict:
+    own = runs.error
+    ratios = [to_law(own, "SV", beta) for beta in (0.5, 0.2, 0.1)]
+    laws = [LAW[beta] for beta in (0.5, 0.2, 0.1)]
+    parts = [
+        tuple(None if x is None else x / law for x in found)
+        for found, law in zip(ratios, laws, strict=True)
+    ]
+    agents = slope({n: errors(own, label("SV", N=n)) for n in data.AGENTS})
+    steps = slope({h: errors(own, label("SV", H=h)) for h in data.STEPS})
+    return {"B4": several(*parts, agents, steps)}
+
+
+def speedup_of(runs: xr.Dataset, method: str, beta: float, agents=FAR) -> dict[int, np.ndarray]:
+    """Late gaps of the trials by number of agents."""
+    return {n: late(runs, label(method, beta=beta, N=n)) for n in agents}
+
+
+def _speedup(runs) -> dict:
+    lines = {key: speedup_of(runs.speedup, *key) for key in SPEEDUP}
+    momentum = [slope(lines[key]) for key in (("SV", 0.3), ("HA", 0.3))]
+    return {
+        "B5": several(*(mean(own) for points in lines.values() for own in points.values())),
+        "claim speedup": several(*momentum),
+    }
+
+
+def lost(runs: xr.Dataset, name: str) -> np.ndarray:
+    """Which trials ended worse than they began, or were not finite, bool [L]."""
+    return ~(late(runs, name, part=0.1) < START)
+
+
+QUARTER = 0.25
+
+
+def tuned_of(runs: xr.Dataset, method: str, step: float) -> list[np.ndarray]:
+    """Gap, squared gradient norm, error of the estimator in the last quarter, [L] each."""
+    name = label(method, **{"lambda": step})
+    squared = line(runs, name, "gradient_norm") ** 2
+    count = max(1, round(QUARTER * squared.shape[1]))
+    return [
+        late(runs, name, part=QUARTER),
+        squared[:, -count:].mean(axis=1),
+        late(runs, name, "estimator_error", QUARTER),
+    ]
+
+
+def _tuned(runs) -> dict:
+    own = runs.tuned
+    found = {name: tuned_of(own, name, 0.5) for name in TUNED}
+    best = {
+        name: min((tuned_of(own, name, x)[0] for x in data.LAMBDAS), key=np.mean) for name in TUNED
+    }
+    shares = [
+        np.mean([lost(own, label(name, **{"lambda": x})) for x in data.LAMBDAS if x <= most])
+        for name, most in STABLE.items()
+    ]
+    return {
+        "B6": several(*(mean(values) for row in found.values() for values in row)),
+        "B6 stable": several(*map(bare, shares)),
+        "claim beta": several(*map(difference, found["plain"], found["SV"])),
+        "claim beta tuned": several(*(difference(best["plain"], best[n]) for n in ("SV", "HA"))),
+    }
+
+
+def at(runs: xr.Dataset, name: str, number: int, metric: str = "return") -> np.ndarray:
+    """A metric after some rounds, [L]: the mean with the rounds before and after it, if any."""
+    values = line(runs, name, metric)
+    return values[:, number - 2 : number + 1].mean(axis=1)
+
+
+def path(runs: xr.Dataset, name: str, step: float, number: int = EARLY) -> np.ndarray:
+    """Lengths of the server's first moves added up, [L]."""
+    return step * line(runs, name, "direction_norm")[:, :number].sum(axis=1)
+
+
+def _stepped(method: str, step: float) -> str:
+    return label(method, **{"lambda": step})
+
+
+def _clipping(runs) -> dict:
+    own, step = runs.cartpole, 0.003
+    clipped, plain = _stepped("SV clip", step), _stepped("plain", step)
+    norms = [at(own, name, EARLY, "direction_norm") for name in (clipped, _stepped("SV", step))]
+    names = [_stepped("plain", x) for x in data.PLAIN_LAMBDAS]
+    paths = np.stack(
+        [path(own, n, x) for n, x in zip(names, data.PLAIN_LAMBDAS, strict=True)], axis=1
+    )
+    returns = np.stack([at(own, name, EARLY) for name in names], axis=1)
+
+    def matched(length, value, lengths, values):
+        return float(value - np.interp(np.log(length), np.log(lengths), values))
+
+    apart = seeds_apart(matched, path(own, clipped, step), at(own, clipped, EARLY), paths, returns)
+    return {
+        "T6": seeds_apart(lambda a, b: float(a / b), *norms),
+        "claim clip": several(difference(at(own, clipped, EARLY), at(own, plain, EARLY)), apart),
+    }
+
+
+def _kernels(runs) -> dict:
+    def falling(method):
+        values = line(runs.kernels, label(method, kappa=1.0), "gap")[0]
+        return bare(values[-1] / values[len(values) // 2 - 1])
+
+    methods = ("FedSVRPG-M", "FedHAPG-M", "PAvg", "QAvg", "FedPG")
+    return {"claim kernels": several(*map(falling, methods))}
+
+
+def _hyperparameters(runs) -> dict:
+    own = runs.cartpole
+
+    def apart(this, other, source=own, against=own):
+        return difference(at(source, this, EARLY), at(against, other, EARLY))
+
+    step = {"lambda": 0.003}
+    pairs = [
+        (label("SV", **step), label("plain", **step)),
+        (label("HA", beta=0.2, **step), label("HA", beta=1.0, **step)),
+    ]
+    return {
+        "claim beta cartpole": several(*(apart(*pair) for pair in pairs)),
+        "claim agents": apart(label("SV clip", N=10), label("SV clip", N=1)),
+        "claim steps": apart(label("SV clip", H=20), label("SV clip", H=1), runs.steps, runs.steps),
+    }
+
+
+def _cartpole(runs) -> dict:
+    own, step = runs.cartpole, {"lambda": 0.01}
+
+    def after(name, number):
+        return mean(line(own, name, "return")[:, number - 1])
+
+    names = [label("SV", **step), *(label("HA", beta=b, **step) for b in (0.2, 0.5))]
+    return {
+        "B9": several(*(after(name, number) for name in POLES for number in ROUNDS)),
+        "B9 lost": several(*(after(name, ROUNDS[-1]) for name in names)),
+    }
+
+
+def _authors(runs) -> dict:
+    step = {"lambda": 1.0}
+    pair = (
+        late(runs.authors, label("current", **step), "estimator_error", QUARTER),
+        late(runs.tuned, label("SV", **step), "estimator_error", QUARTER),
+    )
+    own = runs.authors_cartpole
+
+    def beta(method):
+        return difference(
+            *(late(own, label(method, beta=b, eta=0.05), "return", QUARTER) for b in (0.2, 1.0))
+        )
+
+    return {
+        "T3": seeds_apart(lambda a, b: float(a / b), *pair),
+        "T7": several(beta("SV"), beta("HA")),
+    }
+
+
+def _halfcheetah(runs) -> dict:
+    own = [late(runs.halfcheetah, n, "return", QUARTER) for n in ("SV clip", "HA", "FedPG")]
+    return {"claim halfcheetah": several(*(difference(one, own[2]) for one in own[:2]))}
+
+
+# Which targets a figure's runs decide.
+MEASURE = {
+    "bias": _bias,
+    "estimator-error": _error,
+    "speedup": _speedup,
+    "tuned": _tuned,
+    "clipping": _clipping,
+    "kernels": _kernels,
+    "hyperparameters": _hyperparameters,
+    "cartpole": _cartpole,
+    "authors": _authors,
+    "halfcheetah": _halfcheetah,
+}
