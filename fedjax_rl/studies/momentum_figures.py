@@ -222,17 +222,17 @@ def _kernels(runs) -> dict:
         plotting.points(
             {method: gaps(method) for method in methods},
             x_label="κ: share of its own in every kernel and reward",
-            y_label=f"{WORDS['gap']} after {int(own['time'][-1])} rounds",
+            y_label=WORDS["gap"],
             log="y",
             dodge=0.012,
             axes=left,
         )
         left.set_ylim(bottom=least)
-        left.set_title("below the axis: exact")
-        shown = _of(own, {method: label(method, kappa=0.5) for method in methods})
+        left.set_title("after all rounds; below the axis: exact")
+        shown = _of(own, {method: label(method, kappa=1.0) for method in methods})
         _curves(right, shown, "gap", log=True)
         right.set_ylim(bottom=least)
-        right.set_title("κ = 0.5")
+        right.set_title("κ = 1")
         _below(figure, [left], 4)
     return {"kernels": figure}
 

@@ -253,30 +253,35 @@ FIGURE_OF = {target.id: target.figure for target in TARGETS}
 
 def measure(figure: str, runs) -> dict:
     """What the runs of a figure decide; only identities where they are too short."""
-    found = MEASURE[figure](runs)
     if runs.scale.whole:
-        return found
-    return {name: value for name, value in found.items() if name in ("A12", "A13")}
+        return MEASURE[figure](runs)
+    return _same(runs) if figure == "bias" else {}
 
 
 def _end(runs: xr.Dataset, name: str, metric: str = "gap") -> float:
     return float(ends(runs, name, metric)[0])
 
 
+def _same(runs) -> dict:
+    own = runs.identities
+    numbers = dict(zip(own["name"].values.tolist(), own["value"].values, strict=True))
+    return {
+        row: bare(max(value for name, value in numbers.items() if name.startswith(row)))
+        for row in ("A12", "A13")
+    }
+
+
 def _bias(runs) -> dict:
-    own, same = runs.exact, runs.identities
+    own = runs.exact
     gaps = np.array([_end(own, label("SV", beta=b)) for b in data.BETAS])
     norms = [_end(own, label("SV", eta=e), "gradient_norm") for e in data.ETAS]
     slow = [_end(own, label("PA", eta=e), "gradient_norm") for e in (0.001, 0.1)]
-    numbers = dict(zip(same["name"].values.tolist(), same["value"].values, strict=True))
-    most = {row: max(v for n, v in numbers.items() if n.startswith(row)) for row in ("A12", "A13")}
     return {
+        **_same(runs),
         "A11": several(
             bare(np.max(np.abs(gaps / gaps.mean() - 1))), bare(exponent(data.ETAS, norms))
         ),
         "A11 gap": several(*(bare(_end(own, label("SV", eta=e))) for e in data.ETAS)),
-        "A12": bare(most["A12"]),
-        "A13": bare(most["A13"]),
         "claim no bias": bare(norms[data.ETAS.index(0.1)]),
         "claim shrinking": several(
             bare(norms[-1] / norms[data.ETAS.index(0.1)]), bare(slow[0] / slow[1])
