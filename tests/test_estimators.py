@@ -1,7 +1,6 @@
 """Estimators of the policy gradient against all episodes of a small MDP, one by one."""
 
 import functools
-import itertools
 
 import hypothesis
 import hypothesis.strategies as st
@@ -13,6 +12,7 @@ from scipy import special, stats
 
 import fedjax_rl as frl
 from fedjax_rl import streams
+from fedjax_rl.learners import enumeration
 from fedjax_rl.learners import policy_gradient as learner
 from fedjax_rl.networks import MLP
 
@@ -37,24 +37,18 @@ def _double():
         yield
 
 
+MDP = frl.envs.tabular_mdp(KERNEL, REWARD[:, :, None], DISCOUNT, initial_distribution=START)
+
+
 @functools.cache
 def enumerate_trajectories(horizon):
     """All M episodes [M, 1, horizon], and the part of their probabilities that is the MDP's."""
-    states = np.array(list(itertools.product(range(STATES), repeat=horizon)), np.int32)
-    actions = np.array(list(itertools.product(range(ACTIONS), repeat=horizon)), np.int32)
-    states, actions = np.repeat(states, len(actions), 0), np.tile(actions, (len(states), 1))
-    moves = KERNEL[states[:, :-1], actions[:, :-1], states[:, 1:]]
-    chance = START[states[:, 0]] * moves.prod(1)
-    mask = np.ones(states.shape, bool)
-    made = learner.Trajectories(states, actions, REWARD[states, actions], mask)
-    return jax.tree.map(lambda x: x[:, None], made), chance
+    return enumeration.all_trajectories(MDP, horizon)
 
 
 def chances(parameters, horizon=STEPS):
     """Probabilities of all episodes, [M]."""
-    made, chance = enumerate_trajectories(horizon)
-    policy = special.softmax(np.reshape(parameters, (STATES, ACTIONS)), -1)
-    return chance * policy[made.observation, made.action][:, 0].prod(1)
+    return enumeration.probabilities(*enumerate_trajectories(horizon), parameters)
 
 
 def mean_of(function, parameters):
@@ -106,6 +100,11 @@ def test_all_episodes_are_there():
     np.testing.assert_allclose(chances(TARGET).sum(), 1, rtol=1e-14)
     value = (made.reward[:, 0] * DISCOUNT ** np.arange(STEPS)).sum(1) @ chances(TARGET)
     np.testing.assert_allclose(value, jit(objective)(TARGET, 0.0), rtol=1e-13)
+    with pytest.raises(ValueError, match="num_steps is 9 with 3 states and 2 actions; allowed"):
+        enumeration.all_trajectories(MDP, 9)
+    arrived = frl.envs.tabular_mdp(KERNEL, np.ones(STATES), DISCOUNT)
+    with pytest.raises(ValueError, match="mdp has rewards of the state arrived in"):
+        enumeration.all_trajectories(arrived, 2)
 
 
 @pytest.mark.parametrize("entropy", ENTROPIES)

@@ -1,9 +1,10 @@
 """Each paper's experiments, declared."""
 
 from fedjax_rl.studies.communication_efficient import STUDY as COMMUNICATION_EFFICIENT
+from fedjax_rl.studies.fast_fedpg import STUDY as FAST_FEDPG
 from fedjax_rl.studies.linear_speedup import STUDY as LINEAR_SPEEDUP
 from fedjax_rl.studies.study import SCALES, Study
 
-STUDIES = {study.name: study for study in (LINEAR_SPEEDUP, COMMUNICATION_EFFICIENT)}
+STUDIES = {study.name: study for study in (LINEAR_SPEEDUP, COMMUNICATION_EFFICIENT, FAST_FEDPG)}
 
-__all__ = ["COMMUNICATION_EFFICIENT", "LINEAR_SPEEDUP", "SCALES", "STUDIES", "Study"]
+__all__ = ["COMMUNICATION_EFFICIENT", "FAST_FEDPG", "LINEAR_SPEEDUP", "SCALES", "STUDIES", "Study"]

@@ -134,9 +134,13 @@ def _stacked(variants, parts, metrics: Sequence[str], first) -> xr.Dataset:
         "seed": np.arange(most),
         "time": ("time", time.values, time.attrs),
     }
-    spent = [json.loads(part.attrs["seconds"]) for part in first]
-    seconds = {name: sum(own[name] for own in spent) for name in spent[0]}
-    return xr.Dataset(data, coordinates, parts[0].attrs | {"seconds": json.dumps(seconds)})
+    return xr.Dataset(data, coordinates, parts[0].attrs | spent(first))
+
+
+def spent(parts: Sequence[xr.Dataset]) -> dict[str, str]:
+    """The attribute `seconds` of what is made of several results."""
+    each = [json.loads(part.attrs["seconds"]) for part in parts]
+    return {"seconds": json.dumps({name: sum(own[name] for own in each) for name in each[0]})}
 
 
 def line(runs: xr.Dataset, label: str, name: str) -> np.ndarray:

@@ -68,6 +68,17 @@ class Meter:
         report(0, 1)
         return report
 
+    def split(self, name: str, parts: int) -> list[Meter]:
+        """Meters of the parts of a stage, which all take the same time."""
+        report = self.stage(name)
+
+        def one(place: int) -> Meter:
+            return Meter(
+                lambda done, total: report(place + done / total, parts), {name: 1.0}, self.devices
+            )
+
+        return [one(place) for place in range(parts)]
+
     def finish(self) -> None:
         """Reports that everything is done."""
         if self._progress is not None:

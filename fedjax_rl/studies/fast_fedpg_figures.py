@@ -1,0 +1,360 @@
+"""The pictures of the study `fast-fedpg`; the paper has none."""
+
+# ruff: noqa: RUF001 -- the labels say − as printed numbers do
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from fedjax_rl import analysis, plotting
+from fedjax_rl.plotting.regressions import ticks
+from fedjax_rl.plotting.style import GREY, MARKERS, OKABE_ITO, PAGE, Picture
+from fedjax_rl.studies import fast_fedpg_data as data
+from fedjax_rl.studies import fast_fedpg_targets as targets
+from fedjax_rl.studies import stages
+from fedjax_rl.studies.measures import mean, slope
+
+LEAST = 1e-16  # of a bar
+ROUNDING = 1e-13  # of a gap
+COLOURS = {
+    "FedPG": OKABE_ITO[1],
+    "SCAFFOLD-PG": OKABE_ITO[2],
+    "Fast-FedPG": OKABE_ITO[0],
+}
+
+
+def _page(columns: int, rows: int = 1, height: float = 3.0):
+    figure = Picture(figsize=(PAGE, height * rows))
+    return figure, figure.subplots(rows, columns, squeeze=False).ravel()
+
+
+def _words(axis: Axes, title: str, x: str, y: str) -> None:
+    axis.set_title(title)
+    axis.set_xlabel(x)
+    axis.set_ylabel(y)
+
+
+def points(
+    axis: Axes, lines: Mapping[str, Mapping[float, np.ndarray]], looks: Mapping[str, str], **fit
+) -> None:
+    """Means over trials with 95 % intervals against x, both logarithmic, with the exponents.
+
+    Args:
+      axis: to draw into.
+      lines: legend -> x -> trials [L].
+      looks: legend -> colour.
+      **fit: `least`, the smallest x that the exponent is fitted to.
+    """
+    axis.set_xscale("log")
+    axis.set_yscale("log")
+    for place, (name, own) in enumerate(lines.items()):
+        x = np.array(list(own))
+        found = np.array([mean(trials) for trials in own.values()], np.float64)
+        middle, low, high = found.T
+        low = np.maximum(np.nan_to_num(low, nan=0), middle / 20)
+        high = np.where(np.isfinite(high), high, middle)
+        bars = np.maximum([middle - low, high - middle], 0)
+        used = {at: trials for at, trials in own.items() if at >= fit.get("least", 0)}
+        power, lowest, highest = slope(used)
+        said = f"{name}: {power:.2f}"
+        if lowest is not None:
+            said += f" [{lowest:.2f}, {highest:.2f}]"
+        axis.errorbar(
+            x,
+            middle,
+            bars,
+            color=looks[name],
+            marker=MARKERS[place],
+            markersize=4.5,
+            linewidth=1.2,
+            capsize=2,
+            label=said.replace("-0", "−0").replace("-1", "−1"),
+        )
+    ticks(axis.yaxis, 10.0)
+    ticks(axis.xaxis, 10.0, np.unique([at for own in lines.values() for at in own]))
+
+
+def _below(figure: Figure, axis: Axes, columns: int, title: str = "") -> None:
+    handles, labels = axis.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=columns, title=title)
+
+
+def _estimators(runs) -> dict:
+    own, errors = runs.average, runs.estimators
+    with plotting.style():
+        figure, (left, right) = _page(2, height=3.3)
+        names = list(errors["estimator"].values)
+        values = np.maximum(errors["error"].values, LEAST)
+        colours = [OKABE_ITO[0] if r else OKABE_ITO[1] for r in errors["right"].values]
+        places = np.arange(len(names))[::-1]
+        left.barh(places, values - LEAST, left=LEAST, color=colours, height=0.6)
+        left.set_yticks(places, names)
+        left.set_xscale("log")
+        left.set_xlim(LEAST, 1)
+        left.grid(axis="y", visible=False)
+        _words(left, "expected error over all episodes", "largest entry", "")
+        level = own["level"].values[1:]
+        right.loglog(level, own["relative"].values[1:], "o-", color=OKABE_ITO[1], markersize=4.5)
+        right.loglog(
+            level, own["relative"].values[1] * level / level[0], ":", color=GREY, label="∝ level"
+        )
+        right.annotate(
+            f"one kernel: {own['relative'].values[0]:.0e}".replace("-", "−"),
+            (0.04, 0.9),
+            xycoords="axes fraction",
+        )
+        right.legend(loc="lower right")
+        ticks(right.xaxis, 10.0, level)
+        _words(
+            right,
+            "mean gradient − that of the mean MDP",
+            "level by which the kernels differ",
+            "relative difference",
+        )
+    return {"estimators": figure}
+
+
+def _exact(runs) -> dict:
+    own = runs.exact
+    lines = {
+        "left": {
+            "FedPG": ("FedPG H=10", "-", COLOURS["FedPG"]),
+            "Fast-FedPG": ("Fast-FedPG H=10", "-", COLOURS["Fast-FedPG"]),
+            "SCAFFOLD-PG": ("SCAFFOLD-PG H=10", "--", COLOURS["SCAFFOLD-PG"]),
+            "FedPG, kernels differ": ("FedPG kernels", ":", COLOURS["FedPG"]),
+            "Fast-FedPG, kernels differ": ("Fast-FedPG kernels", ":", COLOURS["Fast-FedPG"]),
+        },
+        "right": {
+            f"H = {h}": (f"Fast-FedPG H={h}", "-", OKABE_ITO[place])
+            for place, h in enumerate((10, 20, 40, 80))
+        },
+    }
+    with plotting.style():
+        figure, axes = _page(2, height=3.4)
+        rounds = own["time"].values
+        for axis, shown in zip(axes, lines.values(), strict=True):
+            for name, (label, dashes, colour) in shown.items():
+                gaps = targets.curve(own, label)
+                gaps = np.where(gaps > ROUNDING, gaps, np.nan)
+                axis.semilogy(rounds, gaps, dashes, color=colour, label=name, lw=1.4)
+            axis.set_ylim(ROUNDING, 1)
+            axis.set_xlim(0, rounds[-1])
+        fast = targets.curve(own, "Fast-FedPG H=10")
+        part = targets.linear_part(fast)
+        fit = analysis.ols(np.log(fast[part]), rounds=rounds[part])
+        rate = np.exp(fit["rounds"])
+        axes[0].semilogy(
+            rounds[part],
+            np.exp(fit["intercept"]) * rate ** rounds[part],
+            color="black",
+            linestyle=(0, (1, 3)),
+            label=f"fit: {rate:.4f} per round",
+        )
+        axes[0].legend(loc="upper right", bbox_to_anchor=(1, 0.8))
+        axes[1].legend(loc="upper right", bbox_to_anchor=(1, 0.8))
+        _words(axes[0], "H = 10, η = 0.5", "round", "J* − J")
+        _words(axes[1], "Fast-FedPG, η = 0.5", "round", "J* − J")
+    return {"exact": figure}
+
+
+def _bias(runs) -> dict:
+    own, formula = runs.bias, runs.formula
+    where = targets.small(own)
+    reach, norms, gaps = targets.reach(own), own["gradient_norm"].values, own["gap"].values
+    with plotting.style():
+        figure, axes = _page(3, height=2.9)
+        for values, colour, marker, name in (
+            (norms, OKABE_ITO[0], "o", "gradient norm"),
+            (gaps, OKABE_ITO[1], "s", "gap"),
+        ):
+            fit = analysis.loglog(reach[where], values[where])
+            power = f"{name}: exponent {fit['slope']:.2f}"
+            axes[0].loglog(reach[where], values[where], marker, color=colour, ms=4, label=power)
+            axes[0].loglog(reach[~where], values[~where], marker, color=colour, ms=4, mfc="none")
+            grid = np.geomspace(reach.min(), reach.max())
+            axes[0].loglog(
+                grid, 10 ** (fit["intercept"] + fit["slope"] * np.log10(grid)), color=colour, lw=0.8
+            )
+        spread = own["spread"].values
+        for name, colour, marker in (
+            ("gradient_norm", OKABE_ITO[0], "o"),
+            ("gap", OKABE_ITO[1], "s"),
+        ):
+            values = own[f"{name}_by_spread"].values
+            fit = analysis.loglog(spread, values)
+            axes[1].loglog(
+                spread,
+                values,
+                f"{marker}-",
+                color=colour,
+                ms=4,
+                label=f"exponent {fit['slope']:.2f}",
+            )
+        ticks(axes[1].xaxis, 10.0, spread)
+        measured, predicted = 1e4 * formula["measured"].values, 1e4 * formula["predicted"].values
+        axes[2].plot(predicted, measured, "o", color=OKABE_ITO[2], ms=4)
+        ends = 1.08 * np.array([predicted.min(), predicted.max()])
+        axes[2].plot(ends, ends, ":", color=GREY, label="as predicted")
+        for axis in axes:
+            axis.legend(loc="upper left")
+        for axis in axes[:2]:
+            low, high = axis.get_ylim()
+            axis.set_ylim(low, high * 30)
+        _words(axes[0], "FedPG's fixed point", "η (H − 1); hollow: η H > 2", "")
+        _words(axes[1], "η = 0.1, H = 10", "spread of the rewards", "")
+        _words(axes[2], "∇J there, η = 0.01, H = 10", "first order, 10⁻⁴", "measured, 10⁻⁴")
+    return {"bias": figure}
+
+
+def _speedup(runs) -> dict:
+    lines = {
+        name: targets.by_agents(runs.speedup, name, data.AGENTS) for name in ("Fast-FedPG", "FedPG")
+    }
+    with plotting.style():
+        figure, axes = _page(2, height=3.3)
+        points(axes[0], lines, COLOURS)
+        axes[0].legend(title="exponent", loc="lower left")
+        _words(axes[0], "M2, η = 0.1, H = 5, one episode", "agents", "late J* − J")
+        for place, n in enumerate(data.AGENTS):
+            gaps = stages.line(runs.speedup, f"Fast-FedPG N={n}", "gap").mean(axis=0)
+            axes[1].semilogy(
+                runs.speedup["time"], gaps, color=OKABE_ITO[place], lw=1.1, label=f"N = {n}"
+            )
+        axes[1].legend(ncols=2, loc="lower left")
+        low, high = axes[1].get_ylim()
+        axes[1].set_ylim(low / 3, high)
+        ticks(axes[1].yaxis, 10.0)
+        _words(axes[1], "Fast-FedPG, mean over seeds", "round", "J* − J")
+    return {"speedup": figure}
+
+
+def _floor(runs) -> dict:
+    names = [*COLOURS, "Fast-FedPG, 4 for the memory", "Fast-FedPG, 80 for the memory"]
+    looks = COLOURS | {names[3]: OKABE_ITO[4], names[4]: OKABE_ITO[0]}
+    names.remove("Fast-FedPG")
+    with plotting.style():
+        figure = Picture(figsize=(PAGE * 0.72, 3.6))
+        axis = figure.subplots()
+        points(axis, {n: targets.by_agents(runs.floor, n, data.FEW) for n in names}, looks)
+        axis.legend(title="exponent", loc="lower left")
+        low, high = axis.get_ylim()
+        axis.set_ylim(low / 12, high)
+        _words(axis, "M2, rewards opposed by 3, η = 0.05, H = 20, B = 4", "agents", "late J* − J")
+    return {"floor": figure}
+
+
+def _samples(runs) -> dict:
+    own, effort = runs.samples, targets.efforts(runs.samples)
+    kinds = (
+        ("gap", effort / np.log(effort), "NHT / log NHT", "last J* − J", "entropy: domination"),
+        ("stationary", effort, "NHT", "mean of ‖∇J‖²", "no entropy: no domination"),
+    )
+    measured = targets.measure("samples", runs)
+    with plotting.style():
+        figure, axes = _page(2, height=3.3)
+        for axis, (name, x, words, value, title), found in zip(
+            axes, kinds, measured.values(), strict=True
+        ):
+            for place, n in enumerate(own["agents"].values):
+                trials = own[name].values[place]
+                middle = trials.mean(-1)
+                found_ = np.array([mean(one) for one in trials], np.float64)
+                bars = np.abs(found_[:, 1:].T - middle)
+                axis.errorbar(
+                    x[place],
+                    middle,
+                    np.minimum(bars, 0.9 * middle),
+                    fmt=MARKERS[place],
+                    color=OKABE_ITO[place],
+                    ms=4.5,
+                    capsize=2,
+                    label=f"N = {n}",
+                )
+            axis.set_xscale("log")
+            axis.set_yscale("log")
+            ticks(axis.yaxis, 10.0)
+            power, low, high = found
+            text = f"exponent {power:.2f}" + (f" [{low:.2f}, {high:.2f}]" if low else "")
+            axis.legend(title=text.replace("-", "−"), loc="lower left")
+            _words(axis, title, words, value)
+    return {"samples": figure}
+
+
+def _truncation(runs) -> dict:
+    lengths = np.asarray(data.LENGTHS)
+    with plotting.style():
+        figure = Picture(figsize=(PAGE * 0.62, 3.2))
+        axis = figure.subplots()
+        kinds = (("gradient_norm", "‖∇J‖", 1, "γ^K"), ("gap", "J* − J", 2, "γ^2K"))
+        for place, (name, words, power, law) in enumerate(kinds):
+            ends = [targets.curve(runs.truncation, f"{k}", name)[-1] for k in lengths]
+            colour = OKABE_ITO[place]
+            axis.semilogy(lengths, ends, MARKERS[place], color=colour, ms=5, label=words)
+            rate = targets.GAMMA**power
+            axis.semilogy(
+                lengths,
+                ends[1] * rate ** (lengths - lengths[1]),
+                ":",
+                color=colour,
+                label=f"∝ {law}",
+            )
+        axis.set_xticks(lengths)
+        axis.legend()
+        _words(axis, "Fast-FedPG, gradients of K steps", "K, steps of an episode", "at round 200")
+    return {"truncation": figure}
+
+
+def _control(own: xr.Dataset, size, rates, title: str) -> Figure:
+    with plotting.style():
+        figure = Picture(figsize=(PAGE, 2.6 * len(rates) + 0.5))
+        axes = figure.subplots(
+            len(rates), len(size.local_steps), squeeze=False, sharex=True, sharey=True
+        )
+        for row, rate in zip(axes, rates, strict=True):
+            for axis, steps in zip(row, size.local_steps, strict=True):
+                for name, colour in COLOURS.items():
+                    values = stages.line(own, f"{name} H={steps} {rate:g}", "return")
+                    low, high = np.percentile(values, [25, 75], axis=0)
+                    axis.fill_between(own["time"], low, high, color=colour, alpha=0.15, lw=0)
+                    axis.plot(own["time"], values.mean(0), color=colour, lw=1.4, label=name)
+                axis.set_title(f"H = {steps}, η = {rate:g}")
+        for axis in axes[-1]:
+            axis.set_xlabel("round")
+        for row in axes:
+            row[0].set_ylabel("return")
+        figure.suptitle(title, x=0.01, ha="left")
+        _below(figure, axes[0, 0], 3, f"mean and quartiles of {size.trials} seeds")
+    return figure
+
+
+def _cartpole(runs) -> dict:
+    words = "CartPole, 8 agents, strongly different physics, 10 episodes per gradient"
+    size = runs.scale.cartpole
+    return {"cartpole": _control(runs.cartpole, size, data.CARTPOLE_RATES, words)}
+
+
+def _cheetah(runs) -> dict:
+    size = runs.scale.cheetah
+    words = (
+        "HalfCheetah (brax spring), 8 agents, target speeds 0.5 to 3 m/s, "
+        f"episodes of {size.max_steps} steps"
+    )
+    return {"cheetah": _control(runs.cheetah, size, (data.CHEETAH_RATE,), words)}
+
+
+PICTURES: dict[str, Callable] = {
+    "estimators": _estimators,
+    "exact": _exact,
+    "bias": _bias,
+    "speedup": _speedup,
+    "floor": _floor,
+    "samples": _samples,
+    "truncation": _truncation,
+    "cartpole": _cartpole,
+    "cheetah": _cheetah,
+}
