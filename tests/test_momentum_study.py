@@ -18,7 +18,7 @@ from fedjax_rl.studies import policy_gradients, stages
 from fedjax_rl.studies.momentum_data import label
 from fedjax_rl.studies.study import Meter
 
-TINY = data.Scale(4, 4, 2, 6, 6, 8, 3, 60, whole=False)
+TINY = data.Scale(4, 4, 2, 6, 6, 8, 3, 60, 20, whole=False)
 
 
 def test_every_row_is_there_once_and_belongs_to_a_figure():
@@ -122,8 +122,8 @@ def test_longer_steps_alone_are_no_advantage_at_equal_steps(runs):
     def norm(name):
         return 2.0 if name.startswith("SV clip") else 1.0
 
-    fill(runs, "cartpole", "direction_norm", norm)
-    fill(runs, "cartpole", "return", lambda name: 50 + 10 * np.log(length(name)))
+    fill(runs, "sweeps", "direction_norm", norm)
+    fill(runs, "sweeps", "return", lambda name: 50 + 10 * np.log(length(name)))
     found = targets.MEASURE["clipping"](runs)
     at_lambda, at_steps = found["claim clip"][0]
     assert at_lambda == pytest.approx(10 * np.log(2))

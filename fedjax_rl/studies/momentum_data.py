@@ -34,11 +34,12 @@ KAPPAS = (0.0, 0.2, 0.5, 0.8, 1.0)
 ANCHORS = (0.1, 0.5, 1.0)
 AUTHORS_ETAS = (0.05, 0.25, 1.0)
 # The authors' rates, on CartPole.
-POLE_ETAS = (0.005, 0.01, 0.05, 0.1)
+POLE_ETAS = (0.01, 0.05, 0.1)
 # lambda on CartPole; without momentum more of them, to compare at equal steps.
 POLE_LAMBDAS = (0.001, 0.003, 0.01)
-PLAIN_LAMBDAS = (0.001, 0.002, 0.003, 0.005, 0.007, 0.01)
-POLE_BETAS = (0.1, 0.2, 0.5, 0.8, 1.0)
+PLAIN_LAMBDAS = (0.001, 0.003, 0.005, 0.007, 0.01)
+POLE_BETAS = (0.1, 0.2, 0.5, 1.0)
+HA_BETAS = (0.2, 0.5, 1.0)
 POLE_AGENTS = (1, 2, 5, 10)
 POLE_STEPS = (1, 5, 10, 20)
 CLIP = 1.2  # of the authors
@@ -69,6 +70,7 @@ class Scale:
       tuned_rounds: of the tuned comparison.
       pole_trials: of CartPole.
       pole_rounds: of CartPole.
+      sweep_rounds: of the sweeps there.
       whole: whether this is long enough to be judged.
       cheetah: None, or how much of HalfCheetah is run.
     """
@@ -81,13 +83,14 @@ class Scale:
     tuned_rounds: int = 120
     pole_trials: int = 10
     pole_rounds: int = 60
+    sweep_rounds: int = 60
     whole: bool = True
     cheetah: Cheetah | None = None
 
 
 SCALES = {
-    "smoke": Scale(600, 300, 2, 40, 40, 20, 1, 6, whole=False),
-    "quick": Scale(3000, 1500, 12, 240, pole_trials=4),
+    "smoke": Scale(600, 300, 2, 40, 40, 20, 1, 6, 6, whole=False),
+    "quick": Scale(3000, 1500, 12, 240, pole_trials=3, sweep_rounds=20),
     "paper": Scale(cheetah=Cheetah()),
 }
 REDUCED_CHEETAH = Cheetah(2, 20, 100, 3, 5, 4)
@@ -288,70 +291,69 @@ def _step(step: float, local_steps: int = 10, **more) -> dict:
 
 
 def cartpole(scale: Scale, meter: Meter, stage: str) -> xr.Dataset:
-    """B9 and the sweeps: all methods on CartPoles that differ strongly."""
+    """B9: all methods on CartPoles that differ strongly; FedPG is "plain" with lambda = eta H."""
     task = cartpoles()
-    one = algorithms.fedsvrpg_m(task, **_POLE)
-    other = algorithms.fedhapg_m(task, **_POLE)
+    one, other = algorithms.fedsvrpg_m(task, **_POLE), algorithms.fedhapg_m(task, **_POLE)
     made = [
-        (label(name, **{"lambda": step}), one, 5, _step(step, **own))
+        (label(name, **{"lambda": step}), one, _step(step, **own))
+        for name, own in _MOMENTUM.items()
+        for step in (0.003, 0.01)
+    ]
+    made += [
+        (label("HA", beta=b, **{"lambda": step}), other, _step(step, momentum=b))
+        for step, betas in ((0.003, HA_BETAS), (0.01, HA_BETAS[:2]))
+        for b in betas
+    ]
+    local = {
+        "SCAFFOLD": (algorithms.scaffold_pg, {}),
+        "Fast-FedPG": (algorithms.fast_fedpg, {}),
+        # In the end its step is that of FedPG.
+        "FedAvgM": (algorithms.fedavgm_pg, {"server_momentum": 0.9, "server_learning_rate": 0.1}),
+        "FedAdam": (algorithms.fedadam_pg, {}),
+    }
+    made += [
+        (label(name, eta=0.001), make(task, **_POLE, **own, learning_rate=0.001), {})
+        for name, (make, own) in local.items()
+    ]
+    variants = [Variant(name, a, 5, own, scale.pole_trials) for name, a, own in made]
+    return _run(variants, scale.pole_rounds, meter, stage, metrics=CONTROL, record_every=1)
+
+
+def sweeps(scale: Scale, meter: Meter, stage: str) -> xr.Dataset:
+    """beta, lambda, N and H of FedSVRPG-M on the same CartPoles."""
+    one = algorithms.fedsvrpg_m(cartpoles(), **_POLE)
+    clipped = _MOMENTUM["SV clip"]
+    made = [
+        (label(name, **{"lambda": step}), 5, _step(step, **own))
         for name, own in _MOMENTUM.items()
         for step in (PLAIN_LAMBDAS if name == "plain" else POLE_LAMBDAS)
     ]
     made += [
-        (label("HA", beta=b, **{"lambda": step}), other, 5, _step(step, momentum=b))
-        for b, step in (
-            (0.2, 0.003),
-            (0.5, 0.003),
-            (0.8, 0.003),
-            (1.0, 0.003),
-            (0.2, 0.01),
-            (0.5, 0.01),
-        )
+        (label(name, beta=b), 5, _step(0.003, **{**_MOMENTUM[name], "momentum": b}))
+        for name in ("SV", "SV clip")
+        for b in POLE_BETAS
+        if b not in (0.2, 1.0)
     ]
-    for name in ("SV", "SV clip"):
-        more = _MOMENTUM[name]
-        made += [
-            (label(name, beta=b), one, 5, _step(0.003, **{**more, "momentum": b}))
-            for b in (0.1, 0.5, 0.8)
-        ]
+    made += [(label("SV clip", N=n), n, _step(0.003, **clipped)) for n in POLE_AGENTS if n != 5]
     made += [
-        (label("SV clip", N=n), one, n, _step(0.003, **_MOMENTUM["SV clip"]))
-        for n in POLE_AGENTS
-        if n != 5
-    ]
-    local = {
-        "FedPG": (algorithms.fedpg, {}),
-        "SCAFFOLD": (algorithms.scaffold_pg, {}),
-        # In the end its step is that of FedPG.
-        "FedAvgM": (algorithms.fedavgm_pg, {"server_momentum": 0.9, "server_learning_rate": 0.1}),
-        "FedAdam": (algorithms.fedadam_pg, {}),
-        "Fast-FedPG": (algorithms.fast_fedpg, {}),
-    }
-    for name, (make, own) in local.items():
-        algorithm = make(task, **_POLE, **own)
-        made += [(label(name, eta=e), algorithm, 5, {"learning_rate": e}) for e in (0.0003, 0.001)]
-    variants = [Variant(*line, scale.pole_trials) for line in made]
-    return _run(variants, scale.pole_rounds, meter, stage, metrics=CONTROL, record_every=1)
-
-
-def steps(scale: Scale, meter: Meter, stage: str) -> xr.Dataset:
-    """Local steps of FedSVRPG-M with truncated weights on CartPole."""
-    one = algorithms.fedsvrpg_m(cartpoles(), **_POLE, **_MOMENTUM["SV clip"])
-    variants = [
-        Variant(
-            label("SV clip", H=h), one, 5, {"local_steps": h, **_step(0.003, h)}, scale.pole_trials
-        )
+        (label("SV clip", H=h), 5, {"local_steps": h, **_step(0.003, h, **clipped)})
         for h in POLE_STEPS
         if h != 10
     ]
-    return _run(variants, scale.pole_rounds, meter, stage, metrics=CONTROL, record_every=1)
+    variants = [Variant(name, one, n, own, scale.pole_trials) for name, n, own in made]
+    out = _run(variants, scale.sweep_rounds, meter, stage, metrics=CONTROL, record_every=1)
+    same = label("SV clip", **{"lambda": 0.003})
+    plain, free = label("plain", **{"lambda": 0.003}), label("SV", **{"lambda": 0.003})
+    names = {same: [label("SV clip", beta=0.2), label("SV clip", N=5), label("SV clip", H=10)]}
+    names |= {plain: [label(n, beta=1.0) for n in ("SV", "SV clip")], free: [label("SV", beta=0.2)]}
+    return again(out, names)
 
 
 def authors_cartpole(scale: Scale, meter: Meter, stage: str) -> xr.Dataset:
-    """The recursion of the authors' code on CartPole, with its learning rates."""
+    """The recursion of the authors' code on the same CartPoles, with its learning rates."""
+    own = {"authors_code": True, "normalize": True, "baseline": "linear", "weight_clip": CLIP}
     variants = []
     for name, make in (("SV", algorithms.fedsvrpg_m), ("HA", algorithms.fedhapg_m)):
-        own = {"authors_code": True, "normalize": True, "baseline": "linear", "weight_clip": CLIP}
         theirs = make(cartpoles(), **{**_POLE, **own})
         variants += [
             Variant(
@@ -409,8 +411,8 @@ STAGES = {
     "speedup": Stage(speedup, 90),
     "tuned": Stage(tuned, 120),
     "authors": Stage(authors, 60),
-    "cartpole": Stage(cartpole, 800),
-    "steps": Stage(steps, 150),
+    "cartpole": Stage(cartpole, 600),
+    "sweeps": Stage(sweeps, 600),
     "authors_cartpole": Stage(authors_cartpole, 200),
     "halfcheetah": Stage(halfcheetah, 3600),
 }

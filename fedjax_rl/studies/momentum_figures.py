@@ -383,7 +383,7 @@ def _tuned(runs) -> dict:
 
 
 def _clipping(runs) -> dict:
-    own, step = runs.cartpole, 0.003
+    own, step = runs.sweeps, 0.003
     methods = {"plain": data.PLAIN_LAMBDAS, "SV": data.POLE_LAMBDAS, "SV clip": data.POLE_LAMBDAS}
     with plotting.style():
         name = _step("plain", step)
@@ -423,31 +423,19 @@ def _clipping(runs) -> dict:
 
 
 def _hyperparameters(runs) -> dict:
-    own, step = runs.cartpole, {"lambda": 0.003}
+    own, step, clip = runs.sweeps, {"lambda": 0.003}, "SV clip"
 
-    def betas(name, clip=False):
-        out = {}
-        for b in data.POLE_BETAS:
-            same = {0.2: label(name, **step), 1.0: label("plain", **step)}
-            out[f"β = {b:g}"] = same.get(b, label(name, beta=b))
-        return _of(own, out)
+    def over(name, letter, values, words):
+        return _of(own, {f"{words} = {v:g}": label(name, **{letter: v}) for v in values})
 
-    clip = "SV clip"
+    hessian = {f"β = {b:g}": label("HA", beta=b, **step) for b in data.HA_BETAS}
     panels = {
-        SV: betas("SV"),
-        f"{SV}, w ≤ {data.CLIP:g}": betas(clip),
-        HA: _of(own, {f"β = {b:g}": label("HA", beta=b, **step) for b in (0.2, 0.5, 0.8, 1.0)}),
-        "clipped, β = 0.2, η = λ / H": _of(
-            own, {f"λ = {x:g}": _step(clip, x) for x in data.POLE_LAMBDAS}
-        ),
-        "clipped, β = 0.2, agents": {
-            f"N = {n}": (own, label(clip, N=n) if n != 5 else label(clip, **step))
-            for n in data.POLE_AGENTS
-        },
-        "clipped, β = 0.2, local steps": {
-            f"H = {h}": (runs.steps, label(clip, H=h)) if h != 10 else (own, label(clip, **step))
-            for h in data.POLE_STEPS
-        },
+        SV: over("SV", "beta", data.POLE_BETAS, "β"),
+        f"{SV}, w ≤ {data.CLIP:g}": over(clip, "beta", data.POLE_BETAS, "β"),
+        HA: _of(runs.cartpole, hessian),
+        "clipped, β = 0.2, η = λ / H": over(clip, "lambda", data.POLE_LAMBDAS, "λ"),
+        "clipped, β = 0.2, agents": over(clip, "N", data.POLE_AGENTS, "N"),
+        "clipped, β = 0.2, local steps": over(clip, "H", data.POLE_STEPS, "H"),
     }
     with plotting.style():
         count = _trials(own, label(clip, **step))
@@ -456,6 +444,7 @@ def _hyperparameters(runs) -> dict:
         for axis, (words, shown) in zip(axes.ravel(), panels.items(), strict=True):
             _curves(axis, shown, "return", legend="lower right")
             axis.set_title(words)
+            axis.set_xlim(right=int(own["time"][-1]))
         for axis in axes[:, 1:].ravel():
             axis.set_ylabel("")
         figure.supxlabel(SHADES, fontsize=7)
@@ -465,25 +454,24 @@ def _hyperparameters(runs) -> dict:
 def _cartpole(runs) -> dict:
     own = runs.cartpole
     with plotting.style():
-        name = _step("plain", 0.003)
-        title = f"CartPoles that differ, N = 5, H = B = 10, {_trials(own, name)} trials"
-        figure, axes = _page(title, 2, 2, 2.3)
-        for row, step, eta in zip(axes, (0.003, 0.01), (0.0003, 0.001), strict=True):
-            names = ("FedPG", "SCAFFOLD", "Fast-FedPG", "FedAvgM", "FedAdam")
-            others = _of(own, {n: label(n, eta=eta) for n in names})
-            momentum = {NAMES[m]: _step(m, step) for m in ("plain", "SV", "SV clip")}
-            momentum |= {
+        count = _trials(own, _step("plain", 0.003))
+        title = f"CartPoles that differ, N = 5, H = B = 10, {count} trials"
+        figure, (row,) = _page(title, 1, 3, 3.0)
+        names = ("SCAFFOLD", "Fast-FedPG", "FedAvgM", "FedAdam")
+        others = {"FedPG": _step("plain", 0.01), **{n: label(n, eta=0.001) for n in names}}
+        _curves(row[0], _of(own, others), "return", legend="lower right")
+        row[0].set_title("η = 0.001")
+        looks = {**LOOKS, f"{HA}, β = 0.2": 1, f"{HA}, β = 0.5": 3}
+        for axis, step in zip(row[1:], (0.003, 0.01), strict=True):
+            shown = {NAMES[m]: _step(m, step) for m in ("plain", "SV", "SV clip")}
+            shown |= {
                 f"{HA}, β = {b:g}": label("HA", beta=b, **{"lambda": step}) for b in (0.2, 0.5)
             }
-            looks = {**LOOKS, f"{HA}, β = 0.2": 1, f"{HA}, β = 0.5": 3}
-            _curves(row[0], others, "return")
-            _curves(row[1], _of(own, momentum), "return", looks=looks)
-            row[0].set_title(f"η = {eta:g}")
-            row[1].set_title(f"λ = {step:g}, η = λ / H")
-            row[1].set_ylabel("")
-        for axis in axes[1]:
-            axis.legend(loc="lower right" if axis is axes[1, 0] else "center right")
-        figure.supxlabel(f"FedSVRPG-M: β = 0.2; clipped: w ≤ {data.CLIP:g}; {SHADES}", fontsize=7)
+            _curves(axis, _of(own, shown), "return", looks=looks)
+            axis.set_title(f"λ = {step:g}, η = λ / H")
+            axis.set_ylabel("")
+        caption = f"right: FedSVRPG-M with β = 0.2; clipped: w ≤ {data.CLIP:g}; {SHADES}"
+        _below(figure, [row[1]], 5, caption)
     return {"cartpole": figure}
 
 

@@ -381,7 +381,7 @@ def _stepped(method: str, step: float) -> str:
 
 
 def _clipping(runs) -> dict:
-    own, step = runs.cartpole, 0.003
+    own, step = runs.sweeps, 0.003
     clipped, plain = _stepped("SV clip", step), _stepped("plain", step)
     norms = [at(own, name, EARLY, "direction_norm") for name in (clipped, _stepped("SV", step))]
     names = [_stepped("plain", x) for x in data.PLAIN_LAMBDAS]
@@ -410,20 +410,17 @@ def _kernels(runs) -> dict:
 
 
 def _hyperparameters(runs) -> dict:
-    own = runs.cartpole
-
-    def apart(this, other, source=own, against=own):
-        return difference(at(source, this, EARLY), at(against, other, EARLY))
+    def apart(this, other, own=runs.sweeps):
+        return difference(at(own, this, EARLY), at(own, other, EARLY))
 
     step = {"lambda": 0.003}
-    pairs = [
-        (label("SV", **step), label("plain", **step)),
-        (label("HA", beta=0.2, **step), label("HA", beta=1.0, **step)),
-    ]
+    hessian = [label("HA", beta=b, **step) for b in (0.2, 1.0)]
     return {
-        "claim beta cartpole": several(*(apart(*pair) for pair in pairs)),
+        "claim beta cartpole": several(
+            apart(label("SV", beta=0.2), label("SV", beta=1.0)), apart(*hessian, runs.cartpole)
+        ),
         "claim agents": apart(label("SV clip", N=10), label("SV clip", N=1)),
-        "claim steps": apart(label("SV clip", H=20), label("SV clip", H=1), runs.steps, runs.steps),
+        "claim steps": apart(label("SV clip", H=20), label("SV clip", H=1)),
     }
 
 
