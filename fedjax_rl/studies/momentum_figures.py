@@ -19,8 +19,9 @@ from fedjax_rl.studies.measures import exponent, slope
 from fedjax_rl.studies.momentum_data import label
 from fedjax_rl.studies.policy_gradients import ends, late
 
-FEWEST = 3  # trials for an interval of the mean along a curve
+FEWEST = 5  # trials for an interval of the mean along a curve; fewer are drawn each
 SV, HA, PLAIN, CLIPPED = "FedSVRPG-M", "FedHAPG-M", "no momentum, β = 1", "FedSVRPG-M, clipped"
+FALLEN = 75  # return that counts as lost where others reach 100
 WORDS = {
     "gap": "gap J* − J",
     "gradient_norm": "norm of the gradient of J",
@@ -68,17 +69,22 @@ def _curves(
         lines[words] = own[[metric]].drop_vars("label")
         lines[words]["time"].attrs["long_name"] = "round"
     places = range(len(shown)) if looks is None else (looks[words] for words in shown)
+    looks = dict(zip(lines, places, strict=True))
+    few = min(own.sizes["seed"] for own in lines.values()) < FEWEST
     plotting.banded_curves(
         lines,
         {metric: WORDS[metric]},
         log=(metric,) if log else (),
-        level=0.95 if min(own.sizes["seed"] for own in lines.values()) >= FEWEST else None,
-        looks=dict(zip(lines, places, strict=True)),
+        level=None if few else 0.95,
+        looks=looks,
         axes=axis,
     )
     for band in axis.collections:
         if band.get_gid() == "band":
-            band.set_alpha(min(0.16, 0.4 / len(lines)))
+            band.set_alpha(0.0 if few else min(0.16, 0.4 / len(lines)))
+    for words, own in lines.items() if few else ():
+        style = {"color": OKABE_ITO[looks[words]], "linewidth": 0.6, "alpha": 0.6, "gid": "limit"}
+        axis.plot(own["time"], own[metric].values.T, **style)
     entries = zip(*axis.get_legend_handles_labels(), strict=True)
     for handle, words in entries:
         if words in dashed:
@@ -127,7 +133,11 @@ def _interval(found: tuple) -> str:
     return words.replace("-", "−")
 
 
-SHADES = "means; shaded: 10 to 90 % of the trials; thin lines: 95 % interval of the mean"
+def _spread(count: int) -> str:
+    """What the curves of that many trials show besides their mean."""
+    if count < FEWEST:
+        return "thick: mean; thin: every trial"
+    return "means; shaded: 10 to 90 % of the trials; thin lines: 95 % interval of the mean"
 
 
 # Exact gradients ----------------------------------------------------------------------------------
@@ -386,10 +396,8 @@ def _clipping(runs) -> dict:
     own, step = runs.sweeps, 0.003
     methods = {"plain": data.PLAIN_LAMBDAS, "SV": data.POLE_LAMBDAS, "SV clip": data.POLE_LAMBDAS}
     with plotting.style():
-        name = _step("plain", step)
-        title = (
-            f"CartPoles that differ, N = 5, H = B = 10, β = 1 or 0.2, {_trials(own, name)} trials"
-        )
+        count = _trials(own, _step("plain", step))
+        title = f"CartPoles that differ, N = 5, H = B = 10, β = 1 or 0.2, {count} trials"
         figure, axes = _page(title, 2, 3, 2.3)
         shown = _of(own, {NAMES[m]: _step(m, step) for m in methods})
         flat = axes.ravel()
@@ -418,7 +426,7 @@ def _clipping(runs) -> dict:
             axis.set_ylim(0, 104)
         flat[4].set_title("at equal λ")
         flat[5].set_title("at equal lengths of steps")
-        _below(figure, [flat[3]], 3, f"clipped: w ≤ {data.CLIP:g}; {SHADES}")
+        _below(figure, [flat[3]], 3, f"clipped: w ≤ {data.CLIP:g}; {_spread(count)}")
     return {"clipping": figure}
 
 
@@ -447,7 +455,7 @@ def _hyperparameters(runs) -> dict:
             axis.set_xlim(right=int(own["time"][-1]))
         for axis in axes[:, 1:].ravel():
             axis.set_ylabel("")
-        figure.supxlabel(SHADES, fontsize=7)
+        figure.supxlabel(_spread(count), fontsize=7)
     return {"hyperparameters": figure}
 
 
@@ -467,10 +475,17 @@ def _cartpole(runs) -> dict:
             shown |= {
                 f"{HA}, β = {b:g}": label("HA", beta=b, **{"lambda": step}) for b in (0.2, 0.5)
             }
-            _curves(axis, _of(own, shown), "return", looks=looks)
+            last = _of(own, shown)
+            _curves(axis, last, "return", looks=looks)
             axis.set_title(f"λ = {step:g}, η = λ / H")
             axis.set_ylabel("")
-        caption = f"right: FedSVRPG-M with β = 0.2; clipped: w ≤ {data.CLIP:g}; {SHADES}"
+        caption = f"FedSVRPG-M: β = 0.2; clipped: w ≤ {data.CLIP:g}; {_spread(count)}"
+        low = {
+            words: int(np.sum(ends(own, n, "return") < FALLEN)) for words, (own, n) in last.items()
+        }
+        fallen = [f"{words}: {number} of {count}" for words, number in low.items() if number]
+        if fallen:
+            caption += f"\nend below {FALLEN} at λ = 0.01: {'; '.join(fallen)}"
         _below(figure, [row[1]], 5, caption)
     return {"cartpole": figure}
 
@@ -516,7 +531,8 @@ def _authors(runs) -> dict:
             shown["η = 0.05, β = 1"] = (theirs, label(name, beta=1.0, eta=0.05))
             _curves(axis, shown, "return", legend="lower right")
             axis.set_title(f"CartPoles that differ: {words}, β = 0.2, authors' code")
-        figure.supxlabel(SHADES, fontsize=7)
+        count = _trials(poles, alike["SV"])
+        figure.supxlabel(f"CartPole, {count} trials: {_spread(count)}", fontsize=7)
     return {"authors": figure}
 
 
@@ -537,7 +553,7 @@ def _halfcheetah(runs) -> dict:
         row[0].set_ylim(auto=True)
         row[0].relim()
         row[0].autoscale_view()
-        _below(figure, [row[0]], 4, SHADES)
+        _below(figure, [row[0]], 4, _spread(size.trials))
     return {"halfcheetah": figure}
 
 
