@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
+from fedjax_rl import plotting
 from fedjax_rl.envs import objective
 from fedjax_rl.studies import momentum as study
 from fedjax_rl.studies import momentum_data as data
@@ -130,6 +131,14 @@ def test_longer_steps_alone_are_no_advantage_at_equal_steps(runs):
     # Between the lambdas that were run it is interpolated.
     assert at_steps == pytest.approx(0, abs=0.02)
     assert found["T6"][0] == pytest.approx(2)
+
+
+def test_points_leave_out_what_is_not_finite_and_mark_what_is_hollow():
+    lines = {"one": {1: [1.0, 3.0, np.nan], 10: [np.nan] * 3, 100: [5.0]}}
+    (axis,) = plotting.points(lines, hollow={"one": [100]}).axes
+    bars, empty = axis.containers[0], axis.lines[-1]
+    np.testing.assert_allclose(bars[0].get_xydata(), [[1, 2], [100, 5]])
+    np.testing.assert_allclose(empty.get_xydata(), [[100, 5]])
 
 
 def test_a_tiny_run_of_exact_gradients(tmp_path, monkeypatch):

@@ -24,6 +24,7 @@ def points(
     hollow: Mapping[str, Collection[float]] | None = None,
     dashed: Collection[str] = (),
     dodge: float = 0.0,
+    each: bool = False,
     axes: Axes | None = None,
 ) -> Figure:
     """Means over trials with 95 % Student t intervals, one line per label; without a legend.
@@ -36,6 +37,7 @@ def points(
         looks: label -> place among the colours and markers; the order of the lines by default.
         hollow: label -> x whose markers are hollow.
         dashed: labels of dashed lines.
+        each: whether every trial is a thin line, where there are too few for an interval.
         dodge: by how much lines are moved apart sideways: in parts of x on a logarithmic axis, in
             units of x on another.
         axes: where to draw; new ones by default.
@@ -53,6 +55,10 @@ def points(
             side = (place - (len(lines) - 1) / 2) * dodge
             shown = x * (1 + side) if "x" in log else x + side
             means, lows, highs = np.array([_interval(trials[value]) for value in x]).T
+            if each:
+                table = np.stack([np.asarray(trials[value], np.float64) for value in x])
+                axis.plot(shown, table, color=OKABE_ITO[looks[label]], linewidth=0.6, alpha=0.6)
+                lows = highs = means
             if "y" in log:
                 lows = np.maximum(lows, SHORTEST * means)
             colour, marker = OKABE_ITO[looks[label]], MARKERS[looks[label]]

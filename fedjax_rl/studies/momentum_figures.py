@@ -422,9 +422,11 @@ def _clipping(runs) -> dict:
             (flat[4], ends_, "server's step λ"),
             (flat[5], paths, f"Σ λ ‖u‖ of {number} rounds"),
         ):
-            plotting.points(lines, x_label=text, y_label=words, log="x", looks=LOOKS, axes=axis)
+            few = {"each": count < FEWEST, "looks": LOOKS, "axes": axis}
+            plotting.points(lines, x_label=text, y_label=words, log="x", **few)
             axis.set_ylim(0, 104)
         flat[4].set_title("at equal λ")
+        flat[4].set_xticks(data.POLE_LAMBDAS, [f"{x:g}" for x in data.POLE_LAMBDAS])
         flat[5].set_title("at equal lengths of steps")
         _below(figure, [flat[3]], 3, f"clipped: w ≤ {data.CLIP:g}; {_spread(count)}")
     return {"clipping": figure}
@@ -450,7 +452,8 @@ def _hyperparameters(runs) -> dict:
         title = f"CartPoles that differ, λ = 0.003, N = 5, H = B = 10, {count} trials"
         figure, axes = _page(title, 2, 3, 2.4)
         for axis, (words, shown) in zip(axes.ravel(), panels.items(), strict=True):
-            _curves(axis, shown, "return", legend="lower right")
+            place = "center right" if "λ /" in words else "lower right"
+            _curves(axis, shown, "return", legend=place)
             axis.set_title(words)
             axis.set_xlim(right=int(own["time"][-1]))
         for axis in axes[:, 1:].ravel():
