@@ -519,23 +519,26 @@ def _authors(runs) -> dict:
             f"{SV}, λ = 0.5": (own, _step("SV", 0.5)),
             f"{PLAIN}, λ = 0.5": (own, _step("plain", 0.5)),
             **{
-                f"authors' {words}, η = {e:g}": (other, label(f"{name} authors", eta=e))
+                f"authors' {words[3:]}, η = {e:g}": (other, label(f"{name} authors", eta=e))
                 for name, words in (("SV", SV), ("HA", HA))
                 for e in (0.25, 1.0)
             },
         }
         places = dict(zip(shown, (0, 6, 2, 4, 1, 3), strict=True))
-        _curves(second, shown, "gap", looks=places, log=True, legend="lower left")
+        _curves(second, shown, "gap", looks=places, log=True)
+        second.set_ylim(4e-3, 4)
+        second.legend(loc="upper right", ncols=2, fontsize=6, handlelength=1.2)
         second.set_title("M2, β = 0.1")
         alike = {"SV": _step("SV clip", 0.003), "HA": label("HA", beta=0.2, **{"lambda": 0.003})}
         for axis, name, words in ((third, "SV", SV), (fourth, "HA", HA)):
             shown = {"the algorithm, λ = 0.003": (poles, alike[name])}
             shown |= {f"η = {e:g}": (theirs, label(name, beta=0.2, eta=e)) for e in data.POLE_ETAS}
             shown["η = 0.05, β = 1"] = (theirs, label(name, beta=1.0, eta=0.05))
-            _curves(axis, shown, "return", legend="lower right")
-            axis.set_title(f"CartPoles that differ: {words}, β = 0.2, authors' code")
+            _curves(axis, shown, "return")
+            axis.set_title(f"CartPoles that differ: {words}, β = 0.2")
         count = _trials(poles, alike["SV"])
-        figure.supxlabel(f"CartPole, {count} trials: {_spread(count)}", fontsize=7)
+        caption = f"CartPole, authors' code but for the algorithm, {count} trials; {_spread(count)}"
+        _below(figure, [third], 5, caption)
     return {"authors": figure}
 
 
