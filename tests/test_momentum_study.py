@@ -91,7 +91,7 @@ def number(name, letter):
 
 def test_speedup_is_the_exponent_of_the_gap_in_the_number_of_agents(runs):
     fill(runs, "speedup", "gap", lambda name: 2 / number(name, "N"))
-    assert targets.MEASURE["speedup"](runs)["claim speedup"][0] == pytest.approx([-1, -1])
+    assert targets.MEASURE["speedup"](runs)["claim 2"][0] == pytest.approx([-1, -1])
 
 
 def test_error_is_compared_with_the_law(runs):
@@ -109,7 +109,7 @@ def test_error_is_compared_with_the_law(runs):
 def test_runs_are_lost_that_end_worse_than_untrained(runs):
     fill(runs, "tuned", "gap", lambda name: 0.5 if name == "HA lambda=1" else 0.01)
     found = targets.MEASURE["tuned"](runs)
-    assert found["B6 stable"][0] == pytest.approx([0, 0, 0.25])
+    assert found["B6b"][0] == pytest.approx([0, 0, 0.25])
     assert targets.lost(runs.tuned, "HA lambda=1").all()
 
 
@@ -126,7 +126,7 @@ def test_longer_steps_alone_are_no_advantage_at_equal_steps(runs):
     fill(runs, "sweeps", "direction_norm", norm)
     fill(runs, "sweeps", "return", lambda name: 50 + 10 * np.log(length(name)))
     found = targets.MEASURE["clipping"](runs)
-    at_lambda, at_steps = found["claim clip"][0]
+    at_lambda, at_steps = found["claim 4"][0]
     assert at_lambda == pytest.approx(10 * np.log(2))
     # Between the lambdas that were run it is interpolated.
     assert at_steps == pytest.approx(0, abs=0.02)
