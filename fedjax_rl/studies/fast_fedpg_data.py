@@ -57,7 +57,7 @@ class Control(NamedTuple):
     max_steps: int = 100
 
 
-PAPER_CARTPOLE = Control((1, 5, 10, 20), 60, 20)
+PAPER_CARTPOLE = Control((1, 5, 20), 40, 10)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,7 +71,7 @@ class Scale:
       cheetah: None, or what is run of HalfCheetah.
     """
 
-    trials: int = 32
+    trials: int = 16
     lengths: tuple[int, ...] = (200, 400, 800, 1600)
     cartpole: Control = PAPER_CARTPOLE
     cheetah: Control | None = None
@@ -79,11 +79,11 @@ class Scale:
 
 SCALES = {
     "smoke": Scale(4, (200, 400), Control((10,), 10, 3)),
-    "quick": Scale(8, (200, 400, 800), cartpole=Control((1, 20), 30, 10)),
+    "quick": Scale(8, (200, 400, 800), cartpole=Control((1, 10), 20, 6)),
     "paper": Scale(cheetah=Control((1, 5, 10, 20), 300, 10, 500)),
 }
 # The HalfCheetah of the preset `reduced`: a size for two cores.
-REDUCED_CHEETAH = Control((1, 10), 30, 3, 100)
+REDUCED_CHEETAH = Control((1, 5), 15, 2, 50)
 
 
 # What is exact -----------------------------------------------------------------------------------
@@ -448,7 +448,7 @@ def _controlled(size: Control, task, rates, meter, stage, num_agents, **properti
 
 
 def cartpole(scale: Scale, meter: Meter, stage: str) -> xr.Dataset:
-    """Eight poles whose physics differ strongly, ten episodes per gradient."""
+    """Eight poles whose physics differ strongly, five episodes per gradient."""
     return _controlled(
         scale.cartpole,
         common.cartpoles(),
@@ -456,7 +456,7 @@ def cartpole(scale: Scale, meter: Meter, stage: str) -> xr.Dataset:
         meter,
         stage,
         8,
-        episodes_per_step=10,
+        episodes_per_step=5,
     )
 
 
@@ -471,14 +471,14 @@ def cheetah(scale: Scale, meter: Meter, stage: str) -> xr.Dataset:
         meter,
         stage,
         8,
-        episodes_per_step=5,
+        episodes_per_step=3,
         hidden=(64, 64),
         baseline="linear",
         normalize=True,
         discount_weight=False,
         heterogeneity=1.25,
         heterogeneity_of=("target_speed",),
-        evaluation_episodes=5,
+        evaluation_episodes=3,
     )
 
 

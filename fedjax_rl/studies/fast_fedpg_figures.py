@@ -10,6 +10,7 @@ import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogFormatterMathtext, LogLocator
 
 from fedjax_rl import analysis, plotting
 from fedjax_rl.plotting.regressions import ticks
@@ -17,15 +18,12 @@ from fedjax_rl.plotting.style import GREY, MARKERS, OKABE_ITO, PAGE, Picture
 from fedjax_rl.studies import fast_fedpg_data as data
 from fedjax_rl.studies import fast_fedpg_targets as targets
 from fedjax_rl.studies import stages
-from fedjax_rl.studies.measures import mean, slope
+from fedjax_rl.studies.measures import slope
 
 LEAST = 1e-16  # of a bar
 ROUNDING = 1e-13  # of a gap
-COLOURS = {
-    "FedPG": OKABE_ITO[1],
-    "SCAFFOLD-PG": OKABE_ITO[2],
-    "Fast-FedPG": OKABE_ITO[0],
-}
+LOOKS = {"FedPG": 1, "SCAFFOLD-PG": 2, "Fast-FedPG": 0}
+COLOURS = {name: OKABE_ITO[place] for name, place in LOOKS.items()}
 
 
 def _page(columns: int, rows: int = 1, height: float = 3.0):
@@ -39,44 +37,23 @@ def _words(axis: Axes, title: str, x: str, y: str) -> None:
     axis.set_ylabel(y)
 
 
-def points(
-    axis: Axes, lines: Mapping[str, Mapping[float, np.ndarray]], looks: Mapping[str, str], **fit
+def _powers(
+    axis: Axes, lines: Mapping[str, Mapping[float, np.ndarray]], looks: Mapping[str, int], y: str
 ) -> None:
-    """Means over trials with 95 % intervals against x, both logarithmic, with the exponents.
-
-    Args:
-      axis: to draw into.
-      lines: legend -> x -> trials [L].
-      looks: legend -> colour.
-      **fit: `least`, the smallest x that the exponent is fitted to.
-    """
-    axis.set_xscale("log")
-    axis.set_yscale("log")
-    for place, (name, own) in enumerate(lines.items()):
-        x = np.array(list(own))
-        found = np.array([mean(trials) for trials in own.values()], np.float64)
-        middle, low, high = found.T
-        low = np.maximum(np.nan_to_num(low, nan=0), middle / 20)
-        high = np.where(np.isfinite(high), high, middle)
-        bars = np.maximum([middle - low, high - middle], 0)
-        used = {at: trials for at, trials in own.items() if at >= fit.get("least", 0)}
-        power, lowest, highest = slope(used)
-        said = f"{name}: {power:.2f}"
-        if lowest is not None:
-            said += f" [{lowest:.2f}, {highest:.2f}]"
-        axis.errorbar(
-            x,
-            middle,
-            bars,
-            color=looks[name],
-            marker=MARKERS[place],
-            markersize=4.5,
-            linewidth=1.2,
-            capsize=2,
-            label=said.replace("-0", "−0").replace("-1", "−1"),
-        )
-    ticks(axis.yaxis, 10.0)
-    ticks(axis.xaxis, 10.0, np.unique([at for own in lines.values() for at in own]))
+    """Trials [L] by legend and number of agents, with the exponents in the legend."""
+    said = {}
+    for name, own in lines.items():
+        power, low, high = slope(own)
+        between = "" if low is None else f" [{low:.2f}, {high:.2f}]"
+        said[name] = f"{name}: {power:.2f}{between}".replace(" -", " −").replace("[-", "[−")
+    plotting.points(
+        {said[name]: own for name, own in lines.items()},
+        x_label="agents",
+        y_label=y,
+        looks={said[name]: looks[name] for name in lines},
+        axes=axis,
+    )
+    axis.legend(title="exponent", loc="lower left")
 
 
 def _below(figure: Figure, axis: Axes, columns: int, title: str = "") -> None:
@@ -217,9 +194,8 @@ def _speedup(runs) -> dict:
     }
     with plotting.style():
         figure, axes = _page(2, height=3.3)
-        points(axes[0], lines, COLOURS)
-        axes[0].legend(title="exponent", loc="lower left")
-        _words(axes[0], "M2, η = 0.1, H = 5, one episode", "agents", "late J* − J")
+        _powers(axes[0], lines, LOOKS, "late J* − J")
+        axes[0].set_title("M2, η = 0.1, H = 5, one episode")
         for place, n in enumerate(data.AGENTS):
             gaps = stages.line(runs.speedup, f"Fast-FedPG N={n}", "gap").mean(axis=0)
             axes[1].semilogy(
@@ -234,17 +210,16 @@ def _speedup(runs) -> dict:
 
 
 def _floor(runs) -> dict:
-    names = [*COLOURS, "Fast-FedPG, 4 for the memory", "Fast-FedPG, 80 for the memory"]
-    looks = COLOURS | {names[3]: OKABE_ITO[4], names[4]: OKABE_ITO[0]}
-    names.remove("Fast-FedPG")
+    few, many = "Fast-FedPG, 4 for the memory", "Fast-FedPG, 80 for the memory"
+    looks = {"FedPG": 1, "SCAFFOLD-PG": 2, few: 4, many: 0}
     with plotting.style():
         figure = Picture(figsize=(PAGE * 0.72, 3.6))
         axis = figure.subplots()
-        points(axis, {n: targets.by_agents(runs.floor, n, data.FEW) for n in names}, looks)
-        axis.legend(title="exponent", loc="lower left")
+        lines = {name: targets.by_agents(runs.floor, name, data.FEW) for name in looks}
+        _powers(axis, lines, looks, "late J* − J")
         low, high = axis.get_ylim()
         axis.set_ylim(low / 12, high)
-        _words(axis, "M2, rewards opposed by 3, η = 0.05, H = 20, B = 4", "agents", "late J* − J")
+        axis.set_title("M2, rewards opposed by 3, η = 0.05, H = 20, B = 4")
     return {"floor": figure}
 
 
@@ -260,28 +235,17 @@ def _samples(runs) -> dict:
         for axis, (name, x, words, value, title), found in zip(
             axes, kinds, measured.values(), strict=True
         ):
-            for place, n in enumerate(own["agents"].values):
-                trials = own[name].values[place]
-                middle = trials.mean(-1)
-                found_ = np.array([mean(one) for one in trials], np.float64)
-                bars = np.abs(found_[:, 1:].T - middle)
-                axis.errorbar(
-                    x[place],
-                    middle,
-                    np.minimum(bars, 0.9 * middle),
-                    fmt=MARKERS[place],
-                    color=OKABE_ITO[place],
-                    ms=4.5,
-                    capsize=2,
-                    label=f"N = {n}",
-                )
-            axis.set_xscale("log")
-            axis.set_yscale("log")
-            ticks(axis.yaxis, 10.0)
+            lines = {
+                f"N = {n}": dict(zip(x[place], own[name].values[place], strict=True))
+                for place, n in enumerate(own["agents"].values)
+            }
+            plotting.points(lines, x_label=words, y_label=value, axes=axis)
+            axis.set_title(title)
+            axis.xaxis.set_major_locator(LogLocator())
+            axis.xaxis.set_major_formatter(LogFormatterMathtext())
             power, low, high = found
             text = f"exponent {power:.2f}" + (f" [{low:.2f}, {high:.2f}]" if low else "")
             axis.legend(title=text.replace("-", "−"), loc="lower left")
-            _words(axis, title, words, value)
     return {"samples": figure}
 
 
@@ -333,7 +297,7 @@ def _control(own: xr.Dataset, size, rates, title: str) -> Figure:
 
 
 def _cartpole(runs) -> dict:
-    words = "CartPole, 8 agents, strongly different physics, 10 episodes per gradient"
+    words = "CartPole, 8 agents, strongly different physics, 5 episodes per gradient"
     size = runs.scale.cartpole
     return {"cartpole": _control(runs.cartpole, size, data.CARTPOLE_RATES, words)}
 
