@@ -30,6 +30,14 @@ PAPERS = {
     "communication-efficient": [
         "Gunn, *Communication Efficient Distributed Reinforcement Learning* (2023).",
     ],
+    "fast-fedpg": [
+        "Zhu, Heath and Mitra, *Towards Fast Rates for Federated and Multi-Task Reinforcement",
+        "Learning*, arXiv 2409.05291.",
+    ],
+    "momentum": [
+        "Wang, He, Zhang, Miao and Anderson, *Momentum for the Win: Collaborative Federated",
+        "Reinforcement Learning across Heterogeneous Environments*, arXiv 2405.19499.",
+    ],
 }
 NOTES = {
     "linear-speedup": [
@@ -54,6 +62,13 @@ NOTES = {
         "grids. 7b: curves of small m are no rougher than those of large m. Why selection by",
         "ESPC helps, and stops to help once the mean is taken off, is in the pictures `snr`,",
         "`fig4-5-controls`, `offset`.",
+    ],
+    "fast-fedpg": [
+        "The paper has theorems and no experiments; these are the experiments that they call for.",
+        "`published` says what a theorem states, a band what that means for the quantity measured.",
+        "M1 and M2 are families of MDPs with five states, three actions and an entropy bonus, whose",
+        "optimum is known; M2's mean is the same for every even number of agents. `reduced` runs",
+        "HalfCheetah for fewer rounds with episodes cut short.",
     ],
 }
 MARKS = {"reproduced": "✓", "not reproduced": "✗", "not run": "–"}
