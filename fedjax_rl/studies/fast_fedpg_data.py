@@ -83,7 +83,7 @@ SCALES = {
     "paper": Scale(cheetah=Control((1, 5, 10, 20), 300, 10, 500)),
 }
 # The HalfCheetah of the preset `reduced`: a size for two cores.
-REDUCED_CHEETAH = Control((1, 5), 15, 2, 50)
+REDUCED_CHEETAH = Control((5,), 15, 3, 50)
 
 
 # What is exact -----------------------------------------------------------------------------------
