@@ -25,7 +25,7 @@ from fedjax_rl.studies.study import Meter
 BETAS = (0.01, 0.05, 0.2, 0.5, 1.0)
 ETAS = (0.2, 0.1, 0.05, 0.01, 0.001)
 # Local steps with eta H = 1.
-FIXED = (1, 2, 5, 10, 20)
+FIXED = (1, 5, 10, 20)
 ERROR_BETAS = (1.0, 0.5, 0.2, 0.1, 0.05)
 AGENTS = (2, 4, 8, 16, 32)
 STEPS = (1, 5, 10, 20)
@@ -34,7 +34,7 @@ KAPPAS = (0.0, 0.2, 0.5, 0.8, 1.0)
 ANCHORS = (0.1, 0.5, 1.0)
 AUTHORS_ETAS = (0.05, 0.25, 1.0)
 # The authors' rates, on CartPole.
-POLE_ETAS = (0.01, 0.05, 0.1)
+POLE_ETAS = (0.05, 0.1)
 # lambda on CartPole; without momentum more of them, to compare at equal steps.
 POLE_LAMBDAS = (0.001, 0.003, 0.01)
 PLAIN_LAMBDAS = (0.001, 0.003, 0.005, 0.007, 0.01)
@@ -90,7 +90,7 @@ class Scale:
 
 SCALES = {
     "smoke": Scale(600, 300, 2, 40, 40, 20, 1, 6, 6, whole=False),
-    "quick": Scale(3000, 1500, 12, 240, pole_trials=3, sweep_rounds=20),
+    "quick": Scale(3000, 1500, 10, 240, pole_trials=3, sweep_rounds=20),
     "paper": Scale(cheetah=Cheetah()),
 }
 REDUCED_CHEETAH = Cheetah(2, 20, 100, 3, 5, 4)
