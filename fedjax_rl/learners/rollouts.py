@@ -1,12 +1,14 @@
 """Episodes of many agents under stochastic policies: kept as trajectories, or only counted.
 
 Every episode has a place of its own in the loop, with a copy of its agent's parameters: on a CPU
-that takes two thirds of the time of episodes nested in agents, and half to compile.
+that takes two thirds of the time of episodes nested in agents, and half to compile. More copies
+than stay in the cache would take twice the time: there, episodes are made in several turns.
 """
 
 from __future__ import annotations
 
 import functools
+import math
 import numbers
 from collections.abc import Callable
 from typing import NamedTuple
@@ -17,6 +19,9 @@ import jax.numpy as jnp
 from fedjax_rl import streams
 from fedjax_rl.learners import episodes
 from fedjax_rl.learners.stochastic_policies import Policy, check_fits
+
+# Episodes under way whose copies stay in the cache.
+EPISODES_AT_ONCE = {"cpu": 4096}
 
 
 class Trajectories(NamedTuple):
@@ -59,14 +64,8 @@ def _play(task, policy, keys, parameters, num_episodes, environment, kind, begin
     if not isinstance(num_episodes, numbers.Integral) or num_episodes < 1:
         raise ValueError(f"num_episodes is {num_episodes}; allowed: a whole number of at least 1")
     own = environment is not None
+    environment = environment if own else ()
     agents = parameters.shape[0]
-    places = jnp.tile(jnp.arange(num_episodes, dtype=jnp.uint32), agents)
-
-    def each(x):
-        return jax.tree.map(lambda x: jnp.repeat(x, num_episodes, axis=0), x)
-
-    resets, draws = (jax.vmap(jax.random.fold_in)(each(key), places) for key in keys)
-    environment = each(environment) if own else ()
 
     def first(key, environment):
         observation, state = task.env.reset(key, environment if own else task.params)
@@ -86,15 +85,41 @@ def _play(task, policy, keys, parameters, num_episodes, environment, kind, begin
         memory = note(t, now, action, reward)
         return _Now(state, observation, now.alive & ~(terminated | truncated), memory)
 
-    done = episodes.loop(
-        step,
-        lambda now: now.alive,
-        (each(parameters), jax.random.key_data(draws), environment),
-        jax.vmap(first)(resets, environment),
-        task.max_steps,
-        kind,
+    def play(places):
+        """The episodes of these numbers, of every agent."""
+        count = len(places)
+
+        def each(x):
+            return jax.tree.map(lambda x: jnp.repeat(x, count, axis=0), x)
+
+        tiled = jnp.tile(places, agents)
+        resets, draws = (jax.vmap(jax.random.fold_in)(each(key), tiled) for key in keys)
+        worlds = each(environment)
+        done = episodes.loop(
+            step,
+            lambda now: now.alive,
+            (each(parameters), jax.random.key_data(draws), worlds),
+            jax.vmap(first)(resets, worlds),
+            task.max_steps,
+            kind,
+        )
+        return jax.tree.map(lambda x: x.reshape(agents, count, *x.shape[1:]), done.memory)
+
+    places = jnp.arange(num_episodes, dtype=jnp.uint32)
+    turns = _turns(agents, num_episodes)
+    if turns == 1:
+        return play(places)
+    memory = jax.lax.map(play, places.reshape(turns, -1))
+    return jax.tree.map(
+        lambda x: jnp.moveaxis(x, 0, 1).reshape(agents, num_episodes, *x.shape[3:]), memory
     )
-    return jax.tree.map(lambda x: x.reshape(agents, num_episodes, *x.shape[1:]), done.memory)
+
+
+def _turns(agents: int, num_episodes: int) -> int:
+    """The fewest equal parts of every agent's episodes of which one stays in the cache."""
+    most = EPISODES_AT_ONCE.get(jax.default_backend(), math.inf)
+    parts = (turns for turns in range(1, num_episodes + 1) if num_episodes % turns == 0)
+    return next((t for t in parts if agents * num_episodes <= most * t), num_episodes)
 
 
 def roll_out(
