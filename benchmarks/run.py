@@ -9,6 +9,7 @@ import json
 import os
 import pathlib
 import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -302,8 +303,126 @@ def episodes(arguments) -> dict:
     return harness.report("episodes", rows, repeats=arguments.repeats)
 
 
-CASES = {"fedq": fedq, "grids": grids, "es": es, "episodes": episodes}
-_REPEATS = {"fedq": 7, "grids": 1, "es": 2, "episodes": 7}
+# Rounds and seeds of a turn; federations of so many agents, their rounds and local steps.
+GRADIENT_ROUNDS, GRADIENT_SEEDS = 16, 8
+FEDERATION_OF, FEDERATION_ROUNDS, FEDERATION_STEPS = 64, 40, 5
+# Most that these may cost, in gradients on the same episodes.
+ESTIMATE_LIMITS = {"weighted": 2.5, "hessian_vector": 3.0}
+# One federation of many against as many of one: a tenth more at most.
+FEDERATION_LIMIT = 1.1
+# In double precision on the same episodes, as a share of how far the parameters went.
+SAME = 1e-9
+
+
+def gradients(arguments) -> dict:
+    """Policy gradients with local steps on tables, trajectories per second, against NumPy."""
+    os.environ.setdefault("NPROC", "1")
+    os.environ.setdefault("XLA_FLAGS", "--xla_cpu_enable_concurrency_optimized_scheduler=false")
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    import functools
+
+    import gradient_fedjax
+    import gradient_peers as peers
+    import harness
+    import jax
+
+    clock = "cpu" if jax.default_backend() == "cpu" else "wall"
+    second = "core-second" if clock == "cpu" else "second"
+    rounds = max(2, round(arguments.scale * GRADIENT_ROUNDS))
+    work = peers.Workload(rounds, GRADIENT_SEEDS)
+    works = {"fedjax_rl": work, "numpy": work._replace(seeds=1), "numpy_joined": work}
+    timings, compiled, checks = {}, {}, []
+    for name, algorithm in gradient_fedjax.ALGORITHMS.items():
+        apart = gradient_fedjax.difference(algorithm)
+        if not apart <= SAME:
+            raise SystemExit(
+                f"{name}: numpy does not compute what fedjax_rl does: on the same episodes the "
+                f"parameters are {apart:.3g} of their size apart; nothing is reported"
+            )
+        checks.append({"case": name, "row": "numpy", "what": "same episodes", "found": apart})
+        seconds = gradient_fedjax.sweep(algorithm, work._replace(rounds=1))[1]
+        compiled[name] = {row: seconds if row == "fedjax_rl" else 0.0 for row in works}
+        learned: dict = {}
+
+        def call(row, algorithm=algorithm, learned=learned):
+            if row == "fedjax_rl":
+                learned[row] = gradient_fedjax.sweep(algorithm, work)[0]
+            else:
+                joined = row == "numpy_joined"
+                learned[row] = peers.numpy_loop(algorithm, works[row], joined)
+
+        calls = {row: functools.partial(call, row) for row in works}
+        units = {row: peers.trajectories(algorithm, works[row]) for row in works}
+        timings[name] = harness.measure(calls, units, arguments.repeats)
+        checks += _check_objectives(peers, name, learned["fedjax_rl"], learned["numpy_joined"])
+        print(f"{name}: rows agree, timed", file=sys.stderr, flush=True)
+    rows = harness.rows(timings, compiled, f"agent-trajectories per {second}", clock)
+
+    timings, compiled = {}, {}
+    for name in gradient_fedjax.DISTINCT:
+        algorithm = gradient_fedjax.ALGORITHMS[name]
+        rounds = max(1, round(arguments.scale * FEDERATION_ROUNDS))
+        start = time.perf_counter()
+        calls = gradient_fedjax.federations(algorithm, FEDERATION_OF, FEDERATION_STEPS, rounds)
+        compiled[name] = dict.fromkeys(calls, (time.perf_counter() - start) / len(calls))
+        units = dict.fromkeys(calls, FEDERATION_OF * rounds)
+        timings[name] = harness.measure(calls, units, max(7, arguments.repeats))
+    federations = harness.rows(timings, compiled, f"agent-rounds per {second}", clock)
+
+    timings, compiled = {}, {}
+    for name, setting in gradient_fedjax.SETTINGS.items():
+        start = time.perf_counter()
+        calls = gradient_fedjax.estimates(setting)
+        compiled[name] = dict.fromkeys(calls, (time.perf_counter() - start) / len(calls))
+        units = dict.fromkeys(calls, setting.calls * gradient_fedjax.ESTIMATES)
+        timings[name] = harness.measure(calls, units, max(7, arguments.repeats))
+    estimates = harness.rows(timings, compiled, f"estimates per {second}", clock)
+    return harness.report(
+        "gradients",
+        rows,
+        repeats=arguments.repeats,
+        scale=arguments.scale,
+        agreement=checks,
+        federations=federations,
+        estimates=estimates,
+        targets=_gradient_targets(federations, estimates),
+    )
+
+
+def _check_objectives(peers, name, learned, drawn) -> list[dict]:
+    """Refuses to report programs that do not learn the same from episodes of their own."""
+    out = []
+    for one in peers.agreements(learned, drawn):
+        if not one.holds:
+            raise SystemExit(
+                f"{name}: numpy does not learn what fedjax_rl does: J ({one.what}) is "
+                f"{one.found:.4g} against {one.expected:.4g}, {one.standard_errors:.1f} standard "
+                "errors apart; nothing is reported"
+            )
+        out.append({"case": name, "row": "numpy_joined", **one._asdict()})
+    return out
+
+
+def _gradient_targets(federations, estimates) -> list[dict]:
+    """Costs as multiples, of which the limits are the most that is allowed."""
+    one = next(row for row in federations if row["name"] == "one")
+    costs = [1 / case["ratio"]["many"] for case in one["cases"].values()]
+    measured = {
+        f"one federation of {FEDERATION_OF}, median": (statistics.median(costs), FEDERATION_LIMIT),
+        f"one federation of {FEDERATION_OF}, worst case": (max(costs), FEDERATION_LIMIT),
+    }
+    for row in estimates:
+        if (limit := ESTIMATE_LIMITS.get(row["name"])) is not None:
+            for case, found in row["cases"].items():
+                measured[f"{row['name']}, {case}"] = 1 / found["ratio"]["gradient"], limit
+    return [
+        {"id": name, "measured": cost, "limit": limit, "met": bool(cost <= limit)}
+        for name, (cost, limit) in measured.items()
+    ]
+
+
+CASES = {"fedq": fedq, "grids": grids, "es": es, "episodes": episodes, "gradients": gradients}
+_REPEATS = {"fedq": 7, "grids": 1, "es": 2, "episodes": 7, "gradients": 3}
 _SUBJECTS = {"fedq": "fedjax_rl", "es": "fedjax_rl", "episodes": "compact"}
 
 
@@ -342,12 +461,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("case", metavar="CASE", type=_case, help=", ".join(CASES))
     parser.add_argument("--json", type=_file, help="write the numbers there")
-    parser.add_argument("--repeats", type=_at_least_one, help="7, grids 1 and es 2 by default")
+    parser.add_argument(
+        "--repeats", type=_at_least_one, help="7, gradients 3, es 2, grids 1 by default"
+    )
     parser.add_argument(
         "--scale",
         type=_positive,
         default=1.0,
-        help="factor on the steps of fedq's calls, on the trials of es",
+        help="factor on the steps of fedq's calls, the trials of es, the rounds of gradients",
     )
     parser.add_argument(
         "--grids", nargs="+", choices=GRIDS, default=GRIDS, help="scales of the case grids"
@@ -363,7 +484,11 @@ def main() -> None:
 
     if arguments.json is not None:
         harness.save(arguments.json, content)
-    if arguments.case in _SUBJECTS:
+    if arguments.case == "gradients":
+        import gradient_peers
+
+        gradient_peers.show(content)
+    elif arguments.case in _SUBJECTS:
         harness.show(content, _SUBJECTS[arguments.case])
     else:
         harness.show_plain(content)
