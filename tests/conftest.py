@@ -1,6 +1,15 @@
-"""What has to stand before jax starts: eight devices, strict promotion, no display."""
+"""What has to stand before jax starts: eight devices, strict promotion, programs kept."""
 
 import os
+import shutil
+import tempfile
+
+# What several tests compile is compiled once, also by other processes: pytest's own, and commands.
+_PROGRAMS = None
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    _PROGRAMS = os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="fedjax_rl-")
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
+    os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 
 # Several devices on one CPU, so that what is sharded can be held against what is not. With the
 # default scheduler, programs for several CPU devices compile and run several times slower.
@@ -18,3 +27,9 @@ matplotlib.use("Agg")
 jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+def pytest_unconfigure():
+    """Removes the programs, in the process that made their directory."""
+    if _PROGRAMS is not None:
+        shutil.rmtree(_PROGRAMS, ignore_errors=True)

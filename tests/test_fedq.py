@@ -306,7 +306,7 @@ def test_importance_weights_with_equal_visits_are_plain_averaging():
 
 @pytest.mark.parametrize("properties", [{"epsilon": 1.0}, {"beta": 2.0, "participation": 0.5}])
 def test_a_federation_is_the_same_however_it_is_run(paper, properties):
-    """Static rounds; a traced period; a period per federation; among others; on two devices."""
+    """Static rounds; a traced period; a period per federation; among others."""
     algorithm = frl.fedq(paper, learning_rate=0.2, **properties)
     own = frl.Cell(4, 3, {"sync_period": 7})
     options = {"num_steps": 84, "record_every": 21, "metrics": tuple(algorithm.metrics)}
@@ -320,7 +320,6 @@ def test_a_federation_is_the_same_however_it_is_run(paper, properties):
     neighbours = frl.run_cells(
         algorithm, [own, frl.Cell(4, 9, {"sync_period": 7, "learning_rate": 0.9})], **options
     ).isel(cell=0)
-    two = frl.run_cells(algorithm, [own], devices=2, **options).isel(cell=0)
     static = jax.jit(
         lambda seed: (
             frl.simulate(
@@ -338,7 +337,6 @@ def test_a_federation_is_the_same_however_it_is_run(paper, properties):
         tolerance = {"rtol": 2e-5, "atol": 1e-7}
         np.testing.assert_allclose(neighbours[name].values, reference, **tolerance)
         np.testing.assert_allclose(among[name].values, reference, **tolerance)
-        np.testing.assert_allclose(two[name].values, reference, **tolerance)
         np.testing.assert_allclose(np.asarray(static[name]).T, reference, **tolerance)
 
 

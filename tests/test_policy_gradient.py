@@ -16,6 +16,7 @@ from fedjax_rl.envs import solvers
 from fedjax_rl.federation import population, uplink
 from fedjax_rl.federation.algorithm import bind
 from fedjax_rl.learners import policy_gradient as learner
+from fedjax_rl.learners import rollouts
 from fedjax_rl.networks import MLP
 
 GRID = frl.envs.simple_grid(size=2, max_steps=12)
@@ -65,6 +66,25 @@ def exact_gradient():
     step, eye = 1e-5, np.eye(20)
     ends = [[truncated_value(PREFERENCES + s * step * e) for s in (1, -1)] for e in eye]
     return np.array([(up - down) / (2 * step) for up, down in ends])
+
+
+# --- roll-outs ------------------------------------------------------------------------------------
+
+
+def test_episodes_in_turns_are_the_same(monkeypatch):
+    """More episodes than stay in the cache are made in several turns, of the same numbers."""
+
+    def make():
+        parameters = jnp.broadcast_to(PREFERENCES, (5, 20))
+        made = learner.roll_out(GRID, TABLE, keys_of(5), parameters, 12)
+        return made, learner.evaluate(GRID, TABLE, keys_of(5), parameters, 12)
+
+    ends = []
+    for most in (4096, 20):  # in one turn, and in three of four episodes for each agent
+        monkeypatch.setitem(rollouts.EPISODES_AT_ONCE, "cpu", most)
+        ends.append(jax.jit(lambda: make(), compiler_options=QUICKLY)())
+    assert ends[0][0].mask.shape == (5, 12, 12)
+    jax.tree.map(np.testing.assert_array_equal, *ends)
 
 
 # --- policies -------------------------------------------------------------------------------------

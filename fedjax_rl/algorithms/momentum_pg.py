@@ -60,7 +60,8 @@ class MomentumPG(LocalGradient):
         steps.
       authors_code: the recursion of the authors' published code instead of their algorithm: a
         momentum of the agent's own, begun anew in every round, gradients per step of an episode,
-        plain averaging of parameters, learning rates that shrink with the gradients seen.
+        plain averaging of parameters. Theirs also divides learning rates by a power of the
+        gradients seen; here they stay.
     """
 
     momentum: Any = 0.2
