@@ -69,6 +69,9 @@ NOTES = {
         "measured. M1 and M2 are families of MDPs with five states, three actions and an entropy",
         "bonus, whose optimum is known; M2's mean is the same for every even number of agents.",
         "`reduced` runs HalfCheetah for fewer rounds with episodes cut short.",
+        "",
+        "On CartPole the correction makes no difference (claim 4): one policy balances all poles,",
+        "so that every agent's gradient vanishes with the mean and there is no bias to remove.",
     ],
     "momentum": [
         "The paper's figures have no published numbers; a band is that of its claim, or of a",

@@ -10,7 +10,7 @@ import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogFormatterMathtext, LogLocator
+from matplotlib.ticker import LogFormatterMathtext, LogLocator, MaxNLocator
 
 from fedjax_rl import analysis, plotting
 from fedjax_rl.plotting.regressions import ticks
@@ -289,6 +289,7 @@ def _control(own: xr.Dataset, size, rates, title: str) -> Figure:
                 axis.set_title(f"H = {steps}, η = {rate:g}")
         for axis in axes[-1]:
             axis.set_xlabel("round")
+            axis.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         for row in axes:
             row[0].set_ylabel("return")
         figure.suptitle(title, x=0.01, ha="left")
