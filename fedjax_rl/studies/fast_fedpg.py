@@ -56,7 +56,7 @@ def run(
         `scoreboard.png` and `summary.json`.
       figures: of `FIGURES`; all by default.
       scale: "smoke" (a look, minutes), "quick" (fewer seeds, without HalfCheetah) or "paper".
-      preset: "paper", or "reduced": HalfCheetah with fewer rounds, cut short.
+      preset: "paper", or "reduced": at any scale HalfCheetah with fewer rounds, cut short.
       progress: called with (done, total).
       devices: over which the agents are spread.
 
@@ -65,7 +65,7 @@ def run(
     """
     figures = tuple(FIGURES) if not figures else tuple(figures)
     size = data.SCALES[scale]
-    if preset == "reduced" and size.cheetah is not None:
+    if preset == "reduced":
         size = dataclasses.replace(size, cheetah=data.REDUCED_CHEETAH)
     return conduct(
         PARTS,

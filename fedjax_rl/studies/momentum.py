@@ -59,7 +59,8 @@ def run(
       figures: of `FIGURES`; all by default.
       scale: "smoke" (a look, nothing but identities is judged), "quick" (fewer trials, without
         HalfCheetah) or "paper".
-      preset: "paper", or "reduced": HalfCheetah with fewer and shorter episodes.
+      preset: "paper", or "reduced": at any scale HalfCheetah with fewer and shorter
+        episodes.
       progress: called with (done, total).
       devices: over which the agents are spread.
 
@@ -68,7 +69,7 @@ def run(
     """
     figures = tuple(FIGURES) if not figures else tuple(figures)
     size = data.SCALES[scale]
-    if preset == "reduced" and size.cheetah is not None:
+    if preset == "reduced":
         size = dataclasses.replace(size, cheetah=data.REDUCED_CHEETAH)
     return conduct(
         PARTS,
