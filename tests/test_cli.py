@@ -400,6 +400,16 @@ def test_run_of_episodes(tmp_path, capsys):
     assert len(picture.picture(result, again, ["frequency", "bytes"]).axes) == 1
 
 
+def test_run_without_exact_objective(tmp_path, capsys):
+    """On a table the headline of a policy gradient is the gap, elsewhere the return."""
+    out = tmp_path / "o"
+    line = "run fedpg simple-grid --num-agents 2 --num-steps 2 --local-steps 1"
+    assert cli.main([*line.split(), "--evaluation-episodes", "2", "--out", str(out)]) == 0
+    assert {p.name for p in out.iterdir()} == FILES
+    assert frl.load(out)["return"].notnull().all()
+    assert "fedpg on simple-grid" in capsys.readouterr().out
+
+
 def test_an_interrupted_run_of_episodes_goes_on(tmp_path, capsys, monkeypatch):
     def interrupted(*_, **__):
         raise KeyboardInterrupt

@@ -11,7 +11,6 @@ from fedjax_rl.cli.config import algorithm_of, config_of, lists_of, uplink_error
 from fedjax_rl.cli.picture import picture
 from fedjax_rl.cli.process import free, held, interruptible, prepare, quiet
 from fedjax_rl.cli.report import live, report, say, summarise
-from fedjax_rl.cli.settings import algorithm
 
 
 def run(arguments) -> int:
@@ -76,7 +75,7 @@ def _finish(config: dict, out: pathlib.Path) -> None:
 
     result = results.load(out)
     summary = json.loads((out / "summary.json").read_text())
-    figure = picture(result, algorithm(config["algorithm"]), config["metrics"])
+    figure = picture(result, algorithm_of(config), config["metrics"])
     if figure is not None:
         plotting.save(figure, out / "figure")
     report(summary, out)
