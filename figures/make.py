@@ -72,6 +72,7 @@ NOTES = {
         "",
         "On CartPole the correction makes no difference (claim 4): one policy balances all poles,",
         "so that every agent's gradient vanishes with the mean and there is no bias to remove.",
+        "HalfCheetah at the reduced size is too short for anybody to learn (claim 5).",
     ],
     "momentum": [
         "The paper's figures have no published numbers; a band is that of its claim, or of a",
@@ -83,7 +84,9 @@ NOTES = {
         "step shrinks, which costs no rounds here and does with averaging of parameters. Beta at",
         "its best step: momentum makes the estimate of the gradient an order of magnitude better,",
         "the model hardly. Clipping: truncated weights make longer steps, and at equal steps",
-        "nothing is left of their advantage. A verdict is that of the mean; its interval stands",
+        "nothing is left of their advantage. B9b: at this step single runs collapse, of every",
+        "method but the truncated one, and few trials do not tell how many. B6: its bands are a",
+        "third around a prototype's numbers. A verdict is that of the mean; its interval stands",
         "beside it.",
     ],
 }
