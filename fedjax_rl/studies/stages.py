@@ -22,6 +22,7 @@ from fedjax_rl.run import threads
 from fedjax_rl.studies.study import Meter, conclude
 from fedjax_rl.sweep import Cell, run_cells
 
+SECONDS = "seconds.json"
 LEDGER = ("env_steps", "messages_up", "bytes_up", "bytes_down", "diverged")
 
 
@@ -184,13 +185,21 @@ class Runs:
             place = self._directory / stage
             if (place / "result.nc").is_file():
                 self._meter.stage(stage)
-                self._made[stage] = self._meter.count(results.load(place))
+                self._made[stage] = self._meter.count(_loaded(place))
             else:
                 made = self._stages[stage].make(self.scale, self._meter, stage)
                 self._made[stage] = made
                 place.mkdir(exist_ok=True)
+                if "seconds" in made.attrs:  # not in the result: its bytes are the same again
+                    results.write_json(place / SECONDS, json.loads(made.attrs["seconds"]))
                 results.save(place, made)
         return self._made[stage]
+
+
+def _loaded(place: pathlib.Path) -> xr.Dataset:
+    """A stage as it was saved, with the seconds it took where they are known."""
+    made, seconds = results.load(place), place / SECONDS
+    return made.assign_attrs(seconds=seconds.read_text()) if seconds.is_file() else made
 
 
 @dataclasses.dataclass(frozen=True)
