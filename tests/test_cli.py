@@ -410,6 +410,15 @@ def test_run_without_exact_objective(tmp_path, capsys):
     assert "fedpg on simple-grid" in capsys.readouterr().out
 
 
+def test_run_of_averaging(tmp_path, capsys):
+    """Its headline is one of its own metrics."""
+    out = tmp_path / "o"
+    line = "run qavg dirichlet-mdps --num-agents 2 --num-steps 2"
+    assert cli.main([*line.split(), "--out", str(out)]) == 0
+    assert {p.name for p in out.iterdir()} == FILES
+    assert "qavg on dirichlet-mdps" in capsys.readouterr().out
+
+
 def test_an_interrupted_run_of_episodes_goes_on(tmp_path, capsys, monkeypatch):
     def interrupted(*_, **__):
         raise KeyboardInterrupt

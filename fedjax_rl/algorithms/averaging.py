@@ -109,6 +109,7 @@ def _build(name, kind, factory, task, values) -> Algorithm:
         static=_static,
         metrics=METRICS,
         unit="round",
+        headline="gap",
     )
 
 

@@ -43,7 +43,6 @@ from fedjax_rl.names import check_known
 from fedjax_rl.networks.mlp import ACTIVATIONS, INITIALIZERS
 
 GRADIENTS = ("sampled", "exact", "truncated")
-POLICIES = ("table", "mlp")
 
 # Streams folded into an agent's key, besides those of `episodic`.
 MEMORY_STREAM, FIRST_STREAM, EVALUATION_STREAM = 7, 8, 9
@@ -246,7 +245,7 @@ def check(config: LocalGradient) -> None:
         "initializer": INITIALIZERS,
         "loop": episodes.LOOPS,
         **({} if config.baseline is None else {"baseline": learner.BASELINES}),
-        **({} if config.policy is None else {"policy": POLICIES}),
+        **({} if config.policy is None else {"policy": learner.POLICIES}),
     }
     for name, options in words.items():
         check_known(getattr(config, name), options, name)

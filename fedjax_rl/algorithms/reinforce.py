@@ -42,8 +42,6 @@ from fedjax_rl.learners import episodes
 from fedjax_rl.learners import policy_gradient as learner
 from fedjax_rl.networks.mlp import ACTIVATIONS, INITIALIZERS
 
-POLICIES = ("table", "mlp")
-
 METRICS = {
     **episodic.METRICS,
     "reward": ("federation", "mean over the agents and their episodes of the discounted return"),
@@ -161,7 +159,7 @@ def check(config: Reinforce) -> None:
     words = {
         "estimator": learner.ESTIMATORS,
         "baseline": learner.BASELINES,
-        "policy": POLICIES,
+        "policy": learner.POLICIES,
         "activation": ACTIVATIONS,
         "initializer": INITIALIZERS,
         "optimizer": episodic.OPTIMIZERS,
