@@ -9,6 +9,8 @@ if TYPE_CHECKING:
     from fedjax_rl import analysis, envs, federation, plotting
     from fedjax_rl.algorithms import (
         FedQ,
+        a3c_pg,
+        afedpg,
         davia,
         dql,
         ebcdql,
@@ -34,14 +36,18 @@ if TYPE_CHECKING:
         scaffold_pg,
     )
     from fedjax_rl.federation import uplink as uplinks
+    from fedjax_rl.federation.clock import Clock, timetable
     from fedjax_rl.results import load, save
     from fedjax_rl.run import Trajectory, simulate
     from fedjax_rl.sweep import Cell, run_cells, sweep
 
 __all__ = [
     "Cell",
+    "Clock",
     "FedQ",
     "Trajectory",
+    "a3c_pg",
+    "afedpg",
     "analysis",
     "davia",
     "dql",
@@ -74,6 +80,7 @@ __all__ = [
     "scaffold_pg",
     "simulate",
     "sweep",
+    "timetable",
     "uplinks",
 ]
 
@@ -81,12 +88,14 @@ __all__ = [
 # jax's environment before it starts. What has no other home is an algorithm.
 _HOMES = {
     "Cell": "sweep",
+    "Clock": "federation.clock",
     "Trajectory": "run",
     "load": "results",
     "run_cells": "sweep",
     "save": "results",
     "simulate": "run",
     "sweep": "sweep",
+    "timetable": "federation.clock",
 }
 _MODULES = {
     "analysis": "analysis",

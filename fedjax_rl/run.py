@@ -151,6 +151,13 @@ class Job:
     chunk: int
     stop: Callable | None = None
 
+    @property
+    def side_by_side(self) -> int:
+        """What makes a step at a time: agents, or servers where time counts their steps."""
+        agents, layout = len(self.seeds), self.layout
+        on_clock = self.algorithm.unit == "update"
+        return layout.population.num_federations * layout.blocks[0] if on_clock else agents
+
 
 class Outcome(NamedTuple):
     """What came of a job.
@@ -333,6 +340,7 @@ def execute(
     *,
     checkpoints=None,
     progress: Callable[[int], None] = lambda steps: None,
+    watch: Callable[[dict[str, float]], None] | None = None,
     cancelled: threading.Event | None = None,
 ) -> Outcome:
     """Runs a job to its end, from its last checkpoint if it has one.
@@ -344,7 +352,8 @@ def execute(
       job: what to run.
       programs: the cache of compiled programs.
       checkpoints: None, or a `fedjax_rl.checkpoints.Checkpoints`.
-      progress: called with the agent-steps of each chunk.
+      progress: called with the agent-steps of each chunk, see `Job.side_by_side`.
+      watch: called after a chunk with the means of the last records.
       cancelled: stops between chunks when set, by raising KeyboardInterrupt.
     """
     compiled = programs.prepare([job])
@@ -353,7 +362,7 @@ def execute(
     params = job.layout.place(job.params, specs)
     state = start(job, programs)
     gaps, times = job.recording.gaps, job.recording.times
-    agents = len(job.seeds)
+    agents = job.side_by_side
     done, seen, kept = 0, 0, {n: [] for n in job.metrics}
     if checkpoints is not None and (saved := checkpoints.load(state, job.metrics)) is not None:
         done, state, records = saved
@@ -377,6 +386,8 @@ def execute(
             kept[n].append(np.asarray(measured[n])[: len(part)])
         done += len(part)
         progress(int(part.sum()) * agents)
+        if watch is not None:
+            watch({n: float(np.mean(x[-1][-1])) for n, x in kept.items()})
         if checkpoints is not None:
             checkpoints.maybe_save(done, state, records)
         if job.stop is not None:
@@ -394,6 +405,7 @@ def execute_all(
     workers: int = 1,
     checkpoints: Sequence | None = None,
     progress: Callable[[int], None] = lambda steps: None,
+    watch: Callable[[dict[str, float]], None] | None = None,
 ) -> tuple[list[Outcome], float, float]:
     """Runs several jobs, a few at a time.
 
@@ -405,6 +417,7 @@ def execute_all(
       workers: jobs at a time, each from a thread of its own.
       checkpoints: one per job, or None.
       progress: as in `execute`.
+      watch: as in `execute`.
 
     Returns:
       The outcomes, and the seconds spent compiling and running, as wall time.
@@ -415,7 +428,14 @@ def execute_all(
     cancelled = threading.Event()
 
     def one(job, saved):
-        return execute(job, PROGRAMS, checkpoints=saved, progress=progress, cancelled=cancelled)
+        return execute(
+            job,
+            PROGRAMS,
+            checkpoints=saved,
+            progress=progress,
+            watch=watch,
+            cancelled=cancelled,
+        )
 
     if workers == 1:
         outcomes = [one(job, saved) for job, saved in zip(jobs, checkpoints, strict=True)]

@@ -19,6 +19,7 @@ import xarray as xr
 from fedjax_rl import results
 from fedjax_rl.checkpoints import Checkpoints
 from fedjax_rl.federation.algorithm import Algorithm
+from fedjax_rl.federation.clock import Clock
 from fedjax_rl.federation.ledger import COLUMNS
 from fedjax_rl.federation.mesh import layout
 from fedjax_rl.federation.uplink import Uplink
@@ -63,6 +64,7 @@ def sweep(
     stop: Callable | None = None,
     checkpoints: str | os.PathLike | Callable | None = None,
     progress: Callable[[int, int], None] | None = None,
+    watch: Callable[[dict[str, float]], None] | None = None,
     **properties,
 ) -> xr.Dataset:
     """Every combination of the given values, as one array program.
@@ -88,7 +90,9 @@ def sweep(
         true for all of its federations; the records not made are NaN.
       checkpoints: directory for checkpoints; a second call with the same arguments goes on. A
         function that returns it is called once the arguments are found good.
-      progress: called with (agent-steps done, agent-steps in all) between chunks.
+      progress: called between chunks with what is done and what there is in all, in agent-steps
+        (in steps of servers where time counts these).
+      watch: called between chunks with the mean over federations of each metric, as last recorded.
       **properties: of the algorithm, lists to sweep.
 
     Returns:
@@ -137,6 +141,7 @@ def sweep(
         stop=stop,
         checkpoints=checkpoints,
         progress=progress,
+        watch=watch,
     )
     return _unstack(flat, axes, follow, num_agents)
 
@@ -166,6 +171,7 @@ def run_cells(
     stop: Callable | None = None,
     checkpoints: str | os.PathLike | Callable | None = None,
     progress: Callable[[int, int], None] | None = None,
+    watch: Callable[[dict[str, float]], None] | None = None,
 ) -> xr.Dataset:
     """Any list of federations, not necessarily a product; see `sweep` for the arguments.
 
@@ -186,7 +192,7 @@ def run_cells(
     on_cpu = jax.default_backend() == "cpu" and devices == 1
     cores = (workers or os.cpu_count() or 1) if on_cpu else 1
     jobs, places = _jobs(algorithm, cells, recording, tuple(metrics), devices, chunk, stop, cores)
-    total = sum(recording.times[-1] * len(job.seeds) for job in jobs)
+    total = sum(recording.times[-1] * job.side_by_side for job in jobs)
     report, lock, done = progress, threading.Lock(), [0]
 
     def advanced(steps: int) -> None:
@@ -203,7 +209,7 @@ def run_cells(
         saved = [Checkpoints(root / f"job-{i:04d}") for i in range(len(jobs))]
     try:
         outcomes, compiling, running = execute_all(
-            jobs, workers=max(workers, 1), checkpoints=saved, progress=advanced
+            jobs, workers=max(workers, 1), checkpoints=saved, progress=advanced, watch=watch
         )
     finally:
         for manager in saved or ():
@@ -478,7 +484,7 @@ def _view(algorithm, job: Job, outcome: Outcome):
 
 def _labels(values: list) -> np.ndarray:
     """Values as a coordinate: numbers and words as they are, anything else by its place."""
-    if all(isinstance(v, str | Uplink) for v in values):
+    if all(isinstance(v, str | Uplink | Clock) for v in values):
         return np.asarray([str(v) for v in values])
     try:
         labels = np.asarray(values, dtype=np.float64)

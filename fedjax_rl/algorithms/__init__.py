@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
+from fedjax_rl.algorithms.afedpg import AFedPG, a3c_pg, afedpg
 from fedjax_rl.algorithms.averaging import PAvg, QAvg, pavg, qavg
 from fedjax_rl.algorithms.davia import DAVIA, davia
 from fedjax_rl.algorithms.dql import DQL, EBCDQL, dql, ebcdql
@@ -69,6 +70,8 @@ ALGORITHMS: dict[str, Entry] = {
     "fast-fedpg": Entry(fast_fedpg, EVERYWHERE),
     "fedsvrpg-m": Entry(fedsvrpg_m, EVERYWHERE),
     "fedhapg-m": Entry(fedhapg_m, EVERYWHERE),
+    "afedpg": Entry(afedpg, EVERYWHERE),
+    "a3c-pg": Entry(a3c_pg, EVERYWHERE),
     "qavg": Entry(qavg, ("tabular", "mdp")),
     "pavg": Entry(pavg, ("tabular", "mdp")),
 }
@@ -83,6 +86,7 @@ __all__ = [
     "ESPC",
     "IWES",
     "LAPG",
+    "AFedPG",
     "AdaptiveNoveltySearch",
     "Entry",
     "FastFedPG",
@@ -94,6 +98,8 @@ __all__ = [
     "PAvg",
     "QAvg",
     "Reinforce",
+    "a3c_pg",
+    "afedpg",
     "davia",
     "dql",
     "ebcdql",

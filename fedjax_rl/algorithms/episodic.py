@@ -18,6 +18,7 @@ from fedjax_rl import streams
 from fedjax_rl.envs.task import Task
 from fedjax_rl.federation import uplink as uplinks
 from fedjax_rl.federation.algorithm import Algorithm, describe_config
+from fedjax_rl.federation.arrivals import driven
 from fedjax_rl.federation.exchange import Exchange, State
 from fedjax_rl.federation.ledger import Wire
 from fedjax_rl.names import check_known
@@ -79,9 +80,11 @@ def alike(population, agent):
 
 
 def keys_of(keys, stream: int, time=None):
-    """One stream of every agent, [A]; at a time, if given."""
+    """One stream of every agent, [A]; at a time, of all or of each [A], if given."""
     own = jax.vmap(lambda key: jax.random.fold_in(key, stream))(keys)
-    return own if time is None else jax.vmap(jax.random.fold_in, in_axes=(0, None))(own, time)
+    if time is None:
+        return own
+    return jax.vmap(jax.random.fold_in, in_axes=(0, 0 if jnp.ndim(time) else None))(own, time)
 
 
 def first_key(population, keys):
@@ -164,7 +167,7 @@ def build(
     config = kind(task=task, **values)
     wire_of(config)
     check(config)
-    return Algorithm(
+    algorithm = Algorithm(
         name=name,
         config=config,
         factory=factory,
@@ -176,6 +179,7 @@ def build(
         unit=unit,
         headline=headline,
     )
+    return driven(algorithm) if hasattr(config, "clock") else algorithm
 
 
 def check_word(name: str, value, options) -> None:

@@ -39,6 +39,7 @@ from fedjax_rl.envs.task import Task
 from fedjax_rl.federation import uplink as uplinks
 from fedjax_rl.federation.aggregate import ServerStep, Total
 from fedjax_rl.federation.algorithm import Algorithm, Functions
+from fedjax_rl.federation.clock import Clock
 from fedjax_rl.federation.exchange import Exchange, Params, first_state, per_agent, rounds
 from fedjax_rl.federation.uplink import Content, norm_squared
 
@@ -66,12 +67,15 @@ class ES(Strategy):
         present one excluded, and sends the difference; there is no message in episode 0.
       weights: "return", or "equal": whatever was received counts 1 (a control experiment).
       evaluate: whether to run an episode of the unperturbed policy, too (`reward_of_model`).
+      clock: how long agents take and whom the server waits for, see `federation.clock`; by
+        default everybody takes as long.
     """
 
     shaping: str = "raw"
     baseline: str = "none"
     weights: str = "return"
     evaluate: bool = False
+    clock: Clock | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,6 +130,11 @@ def metrics_of(values: dict, own: dict | None = None) -> dict:
 def check(config: ES) -> None:
     """Raises ValueError for a property that is not allowed."""
     check_strategy(config)
+    for name in ("antithetic", "evaluate"):
+        if config.clock is not None and getattr(config, name):
+            raise ValueError(
+                f"{name} is True on a clock, where agents have no rounds in common; allowed: False"
+            )
     episodic.check_words(config, _TRACED_WORDS)
     if isinstance(config, ESPC):
         if config.utility is not None:
@@ -368,7 +377,7 @@ def functions(
         own = episodic.measure(population, state, link, state.agents.experience)
         return {**own, "reward_of_model": state.server.value} if config.evaluate else own
 
-    return Functions(init, drive.round, drive.advance, measure)
+    return Functions(init, drive.round, drive.advance, measure, drive.parts)
 
 
 # What `es` and `espc` are made of.

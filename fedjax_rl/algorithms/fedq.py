@@ -34,6 +34,8 @@ from fedjax_rl.envs.tabular import TabularMDP, average_mdp
 from fedjax_rl.federation import aggregate
 from fedjax_rl.federation import uplink as uplinks
 from fedjax_rl.federation.algorithm import Algorithm, Functions, describe_config
+from fedjax_rl.federation.arrivals import SHARE, driven
+from fedjax_rl.federation.clock import Clock
 from fedjax_rl.federation.exchange import (
     Exchange,
     Params,
@@ -90,6 +92,9 @@ class FedQ:
         `partial` act on the change of the table since the last broadcast, and everybody starts
         the next period from the server's model.
       server_optimizer: None for plain averaging, or an optax transformation of the mean change.
+      clock: how long agents take for their K steps and whom the server waits for, see
+        `federation.clock`; by default everybody steps at the same time. Where a step of the server
+        is made of m of N tables, it moves the fraction m / N of the way to their mean.
       generator: "threefry" or "hash", the inner loop's random words.
       gradient: None, or "pathwise" to allow gradients through behaviour that depends on the
         table; these are biased, because sampling is discontinuous.
@@ -112,6 +117,7 @@ class FedQ:
     participation: Any = None
     uplink: uplinks.Uplink | None = None
     server_optimizer: Any = dataclasses.field(default=None, metadata={"cli": False})
+    clock: Clock | None = None
     generator: str = "threefry"
     gradient: str | None = dataclasses.field(default=None, metadata={"cli": False})
 
@@ -126,7 +132,7 @@ def fedq(mdp: TabularMDP, **values) -> Algorithm:
         check_known(name, [field.name for field in dataclasses.fields(FedQ)], "property of fedq")
     config = FedQ(mdp=mdp, **values)
     _check(config)
-    return Algorithm(
+    algorithm = Algorithm(
         name="fedq",
         config=config,
         factory=fedq,
@@ -136,6 +142,7 @@ def fedq(mdp: TabularMDP, **values) -> Algorithm:
         metrics=METRICS,
         describe=describe_config,
     )
+    return driven(algorithm)
 
 
 def behaviour_of(config: FedQ) -> str:
@@ -325,6 +332,9 @@ def _parameters(config: FedQ, num_agents: int) -> Params:
     uplink = uplink_of(config)
     if uplink.send is not None:
         federation["uplink"] = uplink.resolve(num_agents, size)
+    if config.clock is not None:
+        period = properties.per_federation(config, ["sync_period"], num_agents)["sync_period"]
+        federation["sync_period"] = np.asarray(period, np.uint32)
     return Params(agent, federation, shared)
 
 
@@ -354,6 +364,7 @@ def _static(config: FedQ):
         config.server_optimizer,
         config.generator,
         config.gradient,
+        config.clock is not None,
     )
 
 
@@ -407,11 +418,11 @@ def _functions(config: FedQ) -> Functions:
 
     uplink = uplink_of(config)
     changes = uplink.send is not None and uplink.silent != "absent"
-    server = (
-        aggregate.replace()
-        if config.server_optimizer is None
-        else aggregate.optimizer_step(config.server_optimizer)
-    )
+    on_clock = config.clock is not None
+    if config.server_optimizer is not None:
+        server = aggregate.optimizer_step(config.server_optimizer)
+    else:
+        server = aggregate.towards(SHARE) if on_clock else aggregate.replace()
 
     def message(agent, model, params):
         if changes:
@@ -451,6 +462,7 @@ def _functions(config: FedQ) -> Functions:
         local_error, local_sup = per_agent(errors, population, params, state.agents.table)
         weights = weight(population, state.agents, params)
         average, _ = aggregate.mean(population, state.agents.table, None, weights)
+        average = state.server if on_clock else average
 
         def server_errors(table, own):
             return errors(table, {**params.shared, **own})
@@ -464,7 +476,7 @@ def _functions(config: FedQ) -> Functions:
             "sup_error_local_mean": population.mean(local_sup),
         }
 
-    return Functions(init, drive.round, drive.advance, measure)
+    return Functions(init, drive.round, drive.advance, measure, drive.parts)
 
 
 def _no_gradient(act: Callable) -> Callable:

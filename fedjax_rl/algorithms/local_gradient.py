@@ -34,6 +34,8 @@ from fedjax_rl.envs.tabular import TabularMDP
 from fedjax_rl.envs.task import Task
 from fedjax_rl.federation import uplink as uplinks
 from fedjax_rl.federation.algorithm import Algorithm, Functions, describe_config
+from fedjax_rl.federation.arrivals import driven
+from fedjax_rl.federation.clock import Clock
 from fedjax_rl.federation.exchange import Exchange, Params, first_state, per_agent, rounds
 from fedjax_rl.federation.ledger import line
 from fedjax_rl.federation.uplink import norm_squared
@@ -114,6 +116,8 @@ class LocalGradient:
       evaluation_episodes: per agent and record, where J is not known exactly; at least 1.
       uplink: who sends, or what, after the local steps, see `federation.uplink`; by default
         everybody everything.
+      clock: how long agents take and whom the server waits for, see `federation.clock`; by
+        default rounds in which time does not pass.
       loop: of the episodes, "while" or "scan".
       word_bytes: bytes of a number on the wire, 2, 4 or 8.
       header_bytes: bytes of every message besides.
@@ -139,6 +143,7 @@ class LocalGradient:
     heterogeneity_seed: int = 0
     evaluation_episodes: int = 10
     uplink: uplinks.Uplink | None = None
+    clock: Clock | None = None
     loop: str = "while"
     word_bytes: int = 4
     header_bytes: int = 0
@@ -153,12 +158,14 @@ class Pieces(NamedTuple):
         infinite.
       static: `config -> hashable`, of its own properties.
       functions: as in `Algorithm`.
+      traced: `(config, num_agents) -> dict` of further traced scalars of a federation.
     """
 
     check: Callable
     names: tuple[str, ...]
     static: Callable
     functions: Callable
+    traced: Callable = lambda config, num_agents: {}
 
 
 def build(name: str, kind: type, factory, task, values: dict, pieces: Pieces) -> Algorithm:
@@ -189,23 +196,27 @@ def build(name: str, kind: type, factory, task, values: dict, pieces: Pieces) ->
     pieces.check(config)
 
     def parameters(config, num_agents):
-        return _parameters(config, num_agents, pieces.names)
+        common = _parameters(config, num_agents, pieces.names)
+        own = pieces.traced(config, num_agents)
+        return dataclasses.replace(common, federation={**common.federation, **own})
 
     def static(config):
         return (*_static(config), *pieces.static(config))
 
     own = OF_TABLES if config.task.tabular else OF_EPISODES
-    return Algorithm(
-        name=name,
-        config=config,
-        factory=factory,
-        parameters=parameters,
-        functions=pieces.functions,
-        static=static,
-        metrics={**own, **METRICS},
-        describe=describe_config,
-        unit="round",
-        headline=next(iter(own)),
+    return driven(
+        Algorithm(
+            name=name,
+            config=config,
+            factory=factory,
+            parameters=parameters,
+            functions=pieces.functions,
+            static=static,
+            metrics={**own, **METRICS},
+            describe=describe_config,
+            unit="round",
+            headline=next(iter(own)),
+        )
     )
 
 
@@ -668,7 +679,23 @@ def mean_direction(config: LocalGradient, change, params) -> jax.Array:
     return change / (params["learning_rate"] * config.local_steps)
 
 
-def assemble(oracle: Oracle, *parts, directions: Callable | None = None) -> Functions:
+def _no_direction(parameters) -> Model:
+    nothing = jnp.zeros_like(parameters)
+    return Model(parameters, parameters, nothing, nothing)
+
+
+def _no_change(parameters) -> Agent:
+    nothing = jnp.zeros_like(parameters)
+    return Agent(nothing, nothing, nothing, no_tally())
+
+
+def assemble(
+    oracle: Oracle,
+    *parts,
+    directions: Callable | None = None,
+    first_model: Callable = _no_direction,
+    first_agent: Callable = _no_change,
+) -> Functions:
     """The functions of an algorithm from what a round consists of.
 
     Args:
@@ -677,6 +704,10 @@ def assemble(oracle: Oracle, *parts, directions: Callable | None = None) -> Func
       directions: `(population, params, keys, parameters [A, q]) -> (messages [A, q], steps [A])`,
         whose means are the servers' first directions, and the environment steps they take; the
         directions are zero by default.
+      first_model: from parameters [F, q] to the servers' first models; `Model` by default. Of
+        another kind `parameters`, `previous` and `direction` are asked for.
+      first_agent: from the parameters [q] to an agent that has not begun; `Agent` by default. Of
+        another kind `tally` is asked for.
     """
     config, task, policy = oracle.config, oracle.task, oracle.policy
     links = tuple(part for part in parts if isinstance(part, Exchange))
@@ -685,12 +716,8 @@ def assemble(oracle: Oracle, *parts, directions: Callable | None = None) -> Func
     def init(population, params, keys):
         own = episodic.keys_of(episodic.first_key(population, keys), episodic.MODEL_STREAM)
         parameters = jax.vmap(policy.init)(own).astype(jnp.result_type(float))
-        nothing = jnp.zeros_like(parameters)
-        server = Model(parameters, parameters, nothing, nothing)
-        agents = jax.tree.map(
-            lambda x: jnp.broadcast_to(x, (population.num_agents, *x.shape)),
-            Agent(nothing[0], nothing[0], nothing[0], no_tally()),
-        )
+        server = first_model(parameters)
+        agents = episodic.alike(population, first_agent(parameters[0]))
         link = links[0] if len(links) == 1 else links
         state = first_state(population, link, params, keys, agents, server, detailed=True)
         if directions is None:
@@ -759,4 +786,4 @@ def assemble(oracle: Oracle, *parts, directions: Callable | None = None) -> Func
             "size": population.mean(state.sent.bytes(link.wire).astype(jnp.float32)),
         }
 
-    return Functions(init, drive.round, drive.advance, measure)
+    return Functions(init, drive.round, drive.advance, measure, drive.parts)

@@ -9,7 +9,15 @@ import math
 import re
 from collections.abc import Iterator
 
-from fedjax_rl.cli.settings import algorithm, fitting, settings, takes_uplinks, uplink_options
+from fedjax_rl.cli.settings import (
+    algorithm,
+    clock_options,
+    fitting,
+    settings,
+    takes_clocks,
+    takes_uplinks,
+    uplink_options,
+)
 
 
 def config_of(arguments) -> dict:
@@ -55,6 +63,7 @@ def config_of(arguments) -> dict:
         "seeds": _plain(given["seeds"] if "seeds" in given else given["seed"]),
         "properties": properties,
         "uplink": _uplink_config(given) if takes_uplinks(one) else None,
+        "clock": _clock_config(given, one) if takes_clocks(one) else None,
         "learning_rate_per_agent": per_agent,
         "record_every": arguments.record_every,
         "metrics": list(given.get("metrics") or ()) or None,
@@ -104,6 +113,44 @@ def _uplink_config(given: dict) -> dict | list[dict] | None:
             found.append({"name": name, **own})
             _uplink(found[-1])
     return found[0] if len(found) == 1 else found or None
+
+
+def _clock_config(given: dict, one) -> dict | list[dict] | None:
+    """The clocks that were asked for, every combination of their values."""
+    names, values = given["scheduler"], vars(given["clock_options"])
+    options = [option for option in clock_options() if option.name in values]
+    if names is None and one.config.clock is not None:
+        names = one.config.clock.scheduler
+    names = (names,) if isinstance(names, str | None) else names
+    each = [v if isinstance(v, tuple) else (v,) for v in (values[o.name] for o in options)]
+    if names == (None,):
+        for option, value in zip(options, each, strict=True):
+            if value != (option.default,):
+                raise ValueError(
+                    f"clock.{option.name} is {_plain(value)}; allowed with --scheduler NAME"
+                )
+        return None
+    found = []
+    for name in dict.fromkeys(names):
+        for combination in itertools.product(*each):
+            pairs = zip(options, combination, strict=True)
+            own = {o.name: _finite(v) for o, v in pairs if v != o.default}
+            if len(names) > 1 and name != "semi-synchronous":
+                own.pop("wait_for", None)
+            if {"scheduler": name, **own} not in found:
+                found.append({"scheduler": name, **own})
+                _clock(found[-1])
+    return found[0] if len(found) == 1 else found
+
+
+def _clock(config: dict):
+    """The clock of a configuration."""
+    from fedjax_rl.federation.clock import Clock
+
+    words = {word: float(word) for word in ("inf", "-inf", "nan")}
+    values = {name: words.get(value, value) for name, value in config.items()}
+    with _prefixed("clock", values.keys() - {"scheduler"}):
+        return Clock(**values)
 
 
 def _finite(value):
@@ -161,6 +208,8 @@ def algorithm_of(config: dict):
     }
     if isinstance(config.get("uplink"), dict):
         properties["uplink"] = _uplink(config["uplink"])
+    if isinstance(config.get("clock"), dict):
+        properties["clock"] = _clock(config["clock"])
     return one.replace(**properties)
 
 
@@ -174,4 +223,6 @@ def lists_of(config: dict) -> dict[str, list]:
     }
     if isinstance(config.get("uplink"), list):
         lists["uplink"] = [_uplink(one) for one in config["uplink"]]
+    if isinstance(config.get("clock"), list):
+        lists["clock"] = [_clock(one) for one in config["clock"]]
     return lists

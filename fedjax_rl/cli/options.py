@@ -12,11 +12,13 @@ from typing import Annotated, Literal
 
 from fedjax_rl.cli.settings import (
     algorithm,
+    clock_options,
     factory_of,
     fitting,
     parameters,
     parts,
     settings,
+    takes_clocks,
     takes_uplinks,
     uplink_options,
 )
@@ -26,7 +28,7 @@ SHELLS = ("bash", "zsh", "fish")
 # Packages with environments beyond those that have a name of ours.
 PACKAGES = ("gymnax", "brax")
 # Units of time that a run has by default.
-_DURATIONS = {"step": 100_000, "episode": 200, "round": 200}
+_DURATIONS = {"step": 100_000, "episode": 200, "round": 200, "update": 1000}
 
 
 def of_command(command: str, argv: list[str]) -> list[tuple]:
@@ -70,15 +72,19 @@ def _of_simulation(command: str, argv: list[str]) -> list[tuple]:
     default = (dataclasses.MISSING, dataclasses.MISSING)
     if command == "doctor":
         default = (chosen, place or fitting(chosen)[0])
-    time = f"{one.unit}s"
+    on_clock = takes_clocks(one)
+    scheduled = on_clock and any(a.partition("=")[0] == "--scheduler" for a in argv)
+    unit = "update" if scheduled else one.unit
+    time = f"{unit}s"
     steps = f"T, {'environment ' if time == 'steps' else ''}{time} of every agent."
+    steps = "T, steps of the server." if unit == "update" else steps
     others = [f"{p}/NAME" for p in PACKAGES if any(n.startswith(f"{p}/") for n in places)]
     allowed = f"One of {', '.join([*places, *others])}."
     fields = [
         _positional("algorithm", f"One of {', '.join(ALGORITHMS)}.", default[0]),
         _positional("environment", allowed, default[1]),
         _values(several, "num_agents", int, 4, "N, agents of the federation."),
-        _option("num_steps", int, _DURATIONS[one.unit], steps),
+        _option("num_steps", int, _DURATIONS[unit], steps),
         _values(several, "seeds" if several else "seed", int, 0, "Of the agents' random numbers."),
         *_of_algorithm(one, several),
     ]
@@ -88,6 +94,7 @@ def _of_simulation(command: str, argv: list[str]) -> list[tuple]:
         text = f"What to record: {', '.join(one.metrics)}. By default those per federation."
         fields += [_option("metrics", tuple[str, ...] | None, None, text, "NAME ..."), _out()]
     fields += [_devices(), *_of_environments([place] if place else places)]
+    fields += _of_clocks(one, several) if on_clock else []
     return fields + (_of_uplinks(_uplinks_in(argv), several) if takes_uplinks(one) else [])
 
 
@@ -150,6 +157,26 @@ def _of_uplinks(names: Sequence[str], several: bool) -> list[tuple]:
     own.__doc__ = f"Options of {', '.join(n for n in names or UPLINKS if uplink_options(n))}."
     kind = Annotated[own, tyro.conf.arg(name="uplink")]
     return [*fields, ("uplink_options", kind, dataclasses.field(default_factory=own))]
+
+
+def _of_clocks(one, several: bool) -> list[tuple]:
+    """The field `scheduler`, and the options of the clock."""
+    import tyro
+
+    from fedjax_rl.federation.clock import SCHEDULERS
+
+    text = f"Whom the server waits for: {', '.join(SCHEDULERS)}."
+    if one.config.clock is None:
+        text += " Rounds without a clock by default."
+    else:
+        text += f" By default {one.config.clock.scheduler}."
+    kind, metavar = (tuple[str, ...], "NAME ...") if several else (str, "NAME")
+    fields = [_option("scheduler", kind | None, None, text, metavar)]
+    inner = [_values(several, *option[:4]) for option in clock_options()]
+    own = dataclasses.make_dataclass("ClockOptions", inner)
+    own.__doc__ = "Times of the agents."
+    kind = Annotated[own, tyro.conf.arg(name="clock")]
+    return [*fields, ("clock_options", kind, dataclasses.field(default_factory=own))]
 
 
 def _option(name, kind, default, text, metavar=None) -> tuple:

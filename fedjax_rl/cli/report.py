@@ -6,9 +6,13 @@ import contextlib
 import json
 import pathlib
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 PROGRAM = "fedjax-rl"
+# What is shown of a run beside its headline, where it has a clock.
+WATCHED = ("simulated_time", "staleness")
+# Metrics that a table of several rows has room for.
+_COLUMNS = 8
 
 
 def say(text: str) -> None:
@@ -41,11 +45,16 @@ def _interval(mean, low, high) -> str:
 
 
 @contextlib.contextmanager
-def live(counted: str = "") -> Iterator[Callable[[float, float], None]]:
+def live(counted: str = "", shown: Sequence[str] = ()) -> Iterator[tuple[Callable, Callable]]:
     """A bar with the time left, or a line every tenth where there is no terminal.
 
     Args:
       counted: what the speed counts, such as "agent-steps"; no speed is shown without it.
+      shown: metrics whose last values stand beside it.
+
+    Yields:
+      What is to be called with what is done and what there is in all, and then what is to be
+      called with the last values of metrics by name.
     """
     from rich import progress
     from rich.console import Console
@@ -60,24 +69,37 @@ def live(counted: str = "") -> Iterator[Callable[[float, float], None]]:
         progress.TextColumn("left"),
         progress.TimeRemainingColumn(),
         progress.TextColumn("{task.fields[speed]}"),
+        progress.TextColumn("{task.fields[values]}"),
     )
     bar = progress.Progress(*columns, console=console, disable=not console.is_terminal)
-    task = bar.add_task("compiling", total=None, speed="")
-    shown = [0]
+    task = bar.add_task("compiling", total=None, speed="", values="")
+    tenths, values = [0], [""]
+
+    def watch(metrics: dict[str, float]) -> None:
+        words = [f"{n.replace('_', ' ')} {metrics[n]:.4g}" for n in shown if n in metrics]
+        values[0] = ", ".join(words)
+        bar.update(task, values=values[0])
+        if not console.is_terminal and tenths[0] > said[0]:
+            said[0] = tenths[0]
+            say("; ".join(part for part in (lines[0], values[0]) if part))
+
+    said, lines = [0], [""]
 
     def advance(done: float, total: float) -> None:
         speed = bar.tasks[0].speed
         text = f"{speed:.3g} {counted}/s" if speed and counted else ""
         bar.update(task, description="running", completed=done, total=total, speed=text)
         tenth = int(10 * done / total)
-        if not console.is_terminal and tenth > shown[0]:
-            shown[0] = tenth
+        if not console.is_terminal and tenth > tenths[0]:
+            tenths[0] = tenth
             seconds = bar.tasks[0].time_remaining
             left = "" if seconds is None or done >= total else f", about {seconds:.0f} s left"
-            say(f"{10 * tenth} % done{left}")
+            lines[0] = f"{10 * tenth} % done{left}"
+            if not shown:
+                say(lines[0])
 
     with bar:
-        yield advance
+        yield advance, watch
 
 
 def summarise(config: dict, result) -> dict:
@@ -145,20 +167,32 @@ def report(summary: dict, out: pathlib.Path) -> None:
     rows = summary["rows"]
     varied = [n for n in rows[0] if n not in ("metrics", "ledger")]
     metrics = [name for name in rows[0]["metrics"] if name != "non_finite"]
-    table = Table(title=f"{summary['algorithm']} on {summary['environment']}, at the end")
-    for name in varied:
-        table.add_column(name, justify="right")
-    for name in metrics:
-        table.add_column(name, justify="right")
-    table.add_column("exchanges", justify="right")
-    table.add_column("bytes up", justify="right")
-    for row in rows[:most]:
-        cells = [_interval(**row["metrics"][n]["final"]) for n in metrics]
-        costs = [f"{row['ledger'][n]:,.0f}" for n in ("communications", "bytes_up")]
-        table.add_row(*(number(row[n]) for n in varied), *cells, *costs)
+    title = f"{summary['algorithm']} on {summary['environment']}, at the end"
+    last = {"exchanges": "communications", "bytes up": "bytes_up"}
+
+    def cells(row) -> list[str]:
+        costs = [f"{row['ledger'][n]:,.0f}" for n in last.values()]
+        return [_interval(**row["metrics"][n]["final"]) for n in metrics] + costs
+
+    left_out = 0
+    if len(rows) == 1:
+        table = Table("", *(f"{n} {number(rows[0][n])}" for n in varied[:1]), title=title)
+        for name, cell in zip([*metrics, *last], cells(rows[0]), strict=True):
+            table.add_row(name, cell)
+    else:
+        watched = [n for n in metrics[_COLUMNS:] if n in WATCHED]
+        kept = metrics[: _COLUMNS - len(watched)] + watched
+        left_out, metrics = len(metrics) - len(kept), kept
+        table = Table(title=title)
+        for name in [*varied, *metrics, *last]:
+            table.add_column(name, justify="right")
+        for row in rows[:most]:
+            table.add_row(*(number(row[n]) for n in varied), *cells(row))
     print_table(table)
     if len(rows) > most:
         print(f"... and {len(rows) - most} more in {out / 'summary.json'}")
+    if left_out:
+        print(f"... and {left_out} more metrics in {out / 'summary.json'}")
     for at in summary["diverged"][:10]:
         print(f"diverged: {', '.join(f'{n} {number(v)}' for n, v in at.items())}")
     if len(summary["diverged"]) > 10:

@@ -75,6 +75,26 @@ def takes_uplinks(one) -> bool:
     return "uplink" in fields and fields["uplink"].metadata.get("cli", True)
 
 
+def takes_clocks(one) -> bool:
+    """Whether an algorithm can be put on a clock."""
+    return "clock" in one.properties and bool(one.functions(one.config).parts)
+
+
+def clock_options() -> list[Setting]:
+    """What can be set of a clock, without its scheduler."""
+    from fedjax_rl.federation.clock import Clock
+
+    texts = _documented(Clock.__doc__, "Attributes")
+    hints = typing.get_type_hints(Clock)
+    return [
+        Setting(
+            field.name, _kind(hints[field.name], field.default), field.default, texts[field.name]
+        )
+        for field in dataclasses.fields(Clock)
+        if field.name != "scheduler"
+    ]
+
+
 def uplink_options(name: str) -> list[Setting]:
     """What can be set of an uplink."""
     from fedjax_rl.federation.uplink import UPLINKS

@@ -67,7 +67,7 @@ def carry_out(config: dict, out: pathlib.Path) -> None:
     quiet()
     study = studies()[config["study"]]
     more = {"devices": config["devices"]} if config["devices"] > 1 else {}
-    with live() as progress:
+    with live() as (progress, _):
         summary = study.run(
             out,
             tuple(config["figures"]),

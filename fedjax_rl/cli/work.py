@@ -10,7 +10,7 @@ from fedjax_rl.cli import study
 from fedjax_rl.cli.config import algorithm_of, config_of, lists_of, uplink_errors
 from fedjax_rl.cli.picture import picture
 from fedjax_rl.cli.process import free, held, interruptible, prepare, quiet
-from fedjax_rl.cli.report import live, report, say, summarise
+from fedjax_rl.cli.report import WATCHED, live, report, say, summarise
 
 
 def run(arguments) -> int:
@@ -50,7 +50,12 @@ def _work(config: dict, out: pathlib.Path, accept) -> None:
     metrics = config["metrics"]
     if metrics and "non_finite" in one.metrics:  # to be warned of in any case
         metrics = list(dict.fromkeys([*metrics, "non_finite"]))
-    with uplink_errors(config), live(f"agent-{one.unit}s") as progress:
+    headline = metrics[0] if metrics else one.headline
+    # Of a grid the last values would be of one federation now and of another then.
+    watched = [headline, *(n for n in WATCHED if n in one.metrics)]
+    shown = watched if config["command"] == "run" else ()
+    counted = "updates" if config.get("clock") else f"agent-{one.unit}s"
+    with uplink_errors(config), live(counted, shown) as (progress, watch):
         result = sweep(
             one,
             num_agents=config["num_agents"],
@@ -61,6 +66,7 @@ def _work(config: dict, out: pathlib.Path, accept) -> None:
             devices=config["devices"],
             checkpoints=accept,
             progress=progress,
+            watch=watch,
             **lists_of(config),
             **follow,
         )

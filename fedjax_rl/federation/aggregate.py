@@ -96,6 +96,23 @@ def replace() -> ServerStep:
     return ServerStep(lambda model: (), lambda model, memory, total, params: (total, memory))
 
 
+def towards(share: str) -> ServerStep:
+    """The model moves the fraction `params[share]` of the way to the total, averaging at 1.
+
+    Xie, Koyejo and Gupta, *Asynchronous Federated Optimization*, arXiv 1903.03934: with a model of
+    one agent at a time, FedAsync.
+    """
+
+    def step(model, memory, total, params):
+        def leaf(old, new):
+            part = params[share].astype(old.dtype)
+            return jnp.where(part == 1, new, old + part * (new - old))
+
+        return jax.tree.map(leaf, model, total), memory
+
+    return ServerStep(lambda model: (), step)
+
+
 def of_changes(server: ServerStep) -> ServerStep:
     """The same server where the total is a change of its model instead of a model."""
 

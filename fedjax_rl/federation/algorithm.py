@@ -23,12 +23,14 @@ class Functions(NamedTuple):
         number of local steps; differentiable.
       advance: `(population, params, state, num_steps) -> State`, traced steps and periods.
       measure: `(population, params, state) -> {name: [F] or [A]}`.
+      parts: what a round consists of, see `exchange.Periodic`; empty where no clock can drive it.
     """
 
     init: Callable
     round: Callable
     advance: Callable
     measure: Callable
+    parts: tuple = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,7 +48,7 @@ class Algorithm:
       static: `config -> hashable`, equal for configurations that share one compilation.
       metrics: name of each metric -> (axis "federation" or "agent", what it is).
       describe: `config -> dict` of plain values, enough to make the algorithm again.
-      unit: what time counts, "step" or "episode".
+      unit: what time counts, "step", "episode", "round" or, on a clock, "update".
       headline: the metric that tells at a glance how well it goes; by default the first one of
         federations.
     """
@@ -72,7 +74,7 @@ class Algorithm:
     @property
     def periodic(self) -> bool:
         """Whether a round has `sync_period` units of time; otherwise it has one."""
-        return "sync_period" in self.properties
+        return self.unit == "step" and "sync_period" in self.properties
 
     @property
     def properties(self) -> tuple[str, ...]:

@@ -68,6 +68,8 @@ class State:
       uplink_memory: what the uplink keeps, leaves [A, ...]; a tuple likewise.
       ledger: what has been spent so far.
       sent: what each agent sent in the last round, a `Sent` of [A]; () where nobody asks.
+      underway: what each agent is at, leaves [A, ...]; () without a clock, see `arrivals`.
+      elapsed: what has passed in each federation, leaves [F, ...]; () likewise.
     """
 
     time: jax.Array
@@ -78,6 +80,8 @@ class State:
     uplink_memory: object
     ledger: ledgers.Ledger
     sent: object = ()
+    underway: object = ()
+    elapsed: object = ()
 
 
 @jax.tree_util.register_dataclass
@@ -219,7 +223,7 @@ def per_agent(function: Callable, population: Population, params: Params, *batch
 
 
 def exchange(
-    population: Population, link: Exchange, params: Params, state: State, due=None
+    population: Population, link: Exchange, params: Params, state: State, due=None, present=None
 ) -> State:
     """One exchange: messages up, servers' step, models down, costs in the ledger.
 
@@ -230,18 +234,20 @@ def exchange(
       state: the state before.
       due: bool [F], the federations whose exchange it is; None for all of them. A federation
         that is not due keeps its state bit for bit.
+      present: bool [A], the agents that there are at all; None for all of them. Who is not there
+        neither sends nor receives.
 
     Returns:
       The state after. A federation of one has nobody to talk to: it exchanges with itself,
       which the ledger does not count.
     """
     happened = _happens(population, link, due)
-    if link.uplink.send is None and not link.star:
-        costs = _costs(population, link, params, state)
+    if link.uplink.send is None and not link.star and present is None:
+        each = _line(population, link, params, state)
         state, _ = _trip(population, link, params, state, due)
         messages = jnp.where(happened, jnp.asarray(population.sizes), 0).astype(jnp.uint32)
-        return _charge(state, costs, happened.astype(jnp.uint32), messages)
-    state, sent = _trip(population, link, params, state, due)
+        return _charge(state, each, happened.astype(jnp.uint32), messages)
+    state, sent = _trip(population, link, params, state, due, present)
     sent = jax.tree.map(lambda x: jnp.where(population.spread(happened), x, 0), sent)
     state = _bill(population, link, state, sent, happened.astype(jnp.uint32))
     return dataclasses.replace(state, sent=() if isinstance(state.sent, tuple) else sent)
@@ -253,9 +259,9 @@ def _happens(population, link, due):
     return happened if due is None else happened & due
 
 
-def _charge(state: State, costs, happened, *messages) -> State:
+def _charge(state: State, each, happened, *messages) -> State:
     """The ledger after so many exchanges [F] with so many messages (a product of [F])."""
-    spent = state.ledger.add(ledgers.line(communications=1), happened).add(costs, *messages)
+    spent = state.ledger.add(ledgers.line(communications=1), happened).add(each, *messages)
     return dataclasses.replace(state, ledger=spent)
 
 
@@ -327,13 +333,15 @@ def _outgoing(population, link, params, state, model):
     return message, sent, memory, sizes
 
 
-def _trip(population, link, params, state, due):
+def _trip(population, link, params, state, due, here=None):
     """An exchange not yet in the ledger: the state after, and what each agent sent."""
     model = population.spread(jax.vmap(link.broadcast)(state.server))
     message, sent, memory, (words, bits) = _outgoing(population, link, params, state, model)
+    if here is not None:
+        sent = here if sent is None else sent & here
     weight = link.weight(population, state.agents, params)
     context = Context(state.server, params, state.time, state.server_memory)
-    counted = None if link.uplink.silent == "remembered" else sent
+    counted = here if link.uplink.silent == "remembered" else sent
     total, present = link.aggregate(population, message, counted, weight, context)
     server, server_memory = jax.vmap(
         lambda model, memory, total, own: link.server.step(
@@ -347,10 +355,12 @@ def _trip(population, link, params, state, due):
         )
     broadcast = jax.vmap(link.broadcast)(server)
     agents = per_agent(link.receive, population, params, state.agents, population.spread(broadcast))
-    takes_part = sent if link.uplink.silent == "absent" else None
+    takes_part = sent if link.uplink.silent == "absent" else here
     if due is not None:
-        here = population.spread(due)
+        due_here = population.spread(due)
+        here = due_here if here is None else here & due_here
         takes_part = here if takes_part is None else takes_part & here
+    if here is not None:
         memory = select(here, memory, state.uplink_memory)
     if takes_part is not None:
         agents = select(takes_part, agents, state.agents)
@@ -365,8 +375,14 @@ def _trip(population, link, params, state, due):
     return state, Sent(flag, words * flag, bits * flag)
 
 
-def _costs(population, link, params, state) -> jax.Array:
+def _line(population, link, params, state) -> jax.Array:
     """What one message up and its answer down cost, a line of the ledger."""
+    amounts = costs(population, link, params, state)
+    return jnp.asarray(amounts, jnp.uint32)
+
+
+def costs(population, link, params, state) -> tuple[int, ...]:
+    """What one message up, of the size of its shape, and its answer down cost, by `COLUMNS`."""
 
     def one(tree):
         return jax.tree.map(lambda x: x[0], tree)
@@ -377,14 +393,15 @@ def _costs(population, link, params, state) -> jax.Array:
 
     up = jax.eval_shape(messages, state)
     down = jax.eval_shape(lambda s: one(jax.vmap(link.broadcast)(s.server)), state)
-    return ledgers.line(
-        messages_up=1,
-        messages_down=1,
-        floats_up=ledgers.tree_floats(up),
-        floats_down=ledgers.tree_floats(down),
-        bytes_up=ledgers.tree_bytes(up),
-        bytes_down=ledgers.tree_bytes(down),
-    )
+    amounts = {
+        "messages_up": 1,
+        "messages_down": 1,
+        "floats_up": ledgers.tree_floats(up),
+        "floats_down": ledgers.tree_floats(down),
+        "bytes_up": ledgers.tree_bytes(up),
+        "bytes_down": ledgers.tree_bytes(down),
+    }
+    return tuple(amounts.get(name, 0) for name in ledgers.COLUMNS)
 
 
 def rounds(*parts: Callable | Exchange, after: Callable | None = None) -> Periodic:
@@ -439,7 +456,7 @@ def rounds(*parts: Callable | Exchange, after: Callable | None = None) -> Period
 
         return jax.lax.while_loop(go_on, body, (jnp.uint32(0), state))[1]
 
-    return Periodic(round_, advance)
+    return Periodic(round_, advance, parts if after is None else ())
 
 
 def _exchange_of(population, link, params, state, place: int, count: int) -> State:
@@ -469,10 +486,13 @@ class Periodic(NamedTuple):
       advance: `(population, params, state, num_steps) -> state`, so many steps with the
         exchanges that fall due in them; the period is the traced `params` entry `sync_period`,
         one number for all or one per federation. One compilation serves every period.
+      parts: what a round consists of, in turn: work as of `rounds`, and exchanges; empty where
+        no clock can drive them.
     """
 
     round: Callable
     advance: Callable
+    parts: tuple = ()
 
 
 def periodic(local: Callable, link: Exchange) -> Periodic:
@@ -529,8 +549,19 @@ def periodic(local: Callable, link: Exchange) -> Periodic:
             sizes = jnp.asarray(population.sizes).astype(jnp.uint32)
             times = jnp.broadcast_to(end // period - start // period, sizes.shape)
             times = jnp.where(sizes > 1, times, 0)
-            costs = _costs(population, link, params, state)
-            after = _charge(after, costs, times, times, sizes)
+            each = _line(population, link, params, state)
+            after = _charge(after, each, times, times, sizes)
         return after
 
-    return Periodic(round_, advance)
+    def alone(population, params, state, differentiable):
+        """K steps of agents each of which has made as many rounds as its entry of the time says."""
+        del differentiable
+
+        def steps(key, agent, turn, params):
+            period = params["sync_period"]
+            return local(key, agent, params, turn * period, period), period
+
+        agents, made = per_agent(steps, population, params, state.keys, state.agents, state.time)
+        return dataclasses.replace(state, agents=agents), made
+
+    return Periodic(round_, advance, (alone, link))

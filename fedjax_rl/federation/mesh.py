@@ -96,6 +96,8 @@ class Layout:
             "uplink_memory": "agent",
             "ledger": "federation",
             "sent": "agent",
+            "underway": "agent",
+            "elapsed": "federation",
         }
         return State(**{n: self.specification(getattr(state, n), a) for n, a in axes.items()})
 

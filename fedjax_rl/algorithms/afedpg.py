@@ -1,0 +1,276 @@
+r"""AFedPG: policy gradients of agents of different speed, and the baselines beside it.
+
+The server makes a step at every arrival. It hands agents a point ahead of its model theta,
+
+    theta~_s = theta_s + ((1 - alpha_s) / alpha_s) (theta_s - theta_{s-1}),
+
+together with alpha_s; when an agent arrives at step k with the gradient g there,
+
+    d         <- (1 - alpha_s) d + alpha_s g                     (the first message: d = g)
+    theta_k+1 = theta_k + eta_k d / ||d||.
+
+Looking ahead makes up for the age of the gradients that are already in d: of a quadratic J, seen
+without noise and delay, d is then the gradient at theta_k. The delay of an agent, delta steps,
+leaves an error of about delta times the Hessian times a step, with or without; that is what
+`delay_compensation` adds to the coefficient. Alpha travels with the message, because the two must
+be the same for the terms to cancel.
+
+With one agent this is the normalised policy gradient with implicit gradient transport
+(N-PG-IGT); on a clock whose steps wait for everybody it is the synchronous federated method, with
+step sizes for the mean of m gradients. Without looking ahead, momentum and normalisation what is
+left is the asynchronous update of A3C, `a3c_pg`.
+
+Where the agents' environments differ, fast agents count more: on a clock of constant times t_i
+the objective is \sum_i J_i / t_i, up to a factor.
+
+* Lan, Han, Hashemi, Aggarwal and Brinton, *Asynchronous Federated Reinforcement Learning with
+  Policy Gradient Updates: Algorithm Design and Convergence Analysis*, arXiv 2404.08003.
+* Fatkhullin, Barakat, Kireeva and He, *Stochastic Policy Gradient Methods: Improved Sample
+  Complexity for Fisher-non-degenerate Policies*, arXiv 2302.01734: N-PG-IGT.
+* Mnih et al., *Asynchronous Methods for Deep Reinforcement Learning*, arXiv 1602.01783: A3C.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fedjax_rl.algorithms import episodic, local_gradient
+from fedjax_rl.algorithms.local_gradient import LocalGradient, Oracle, Tally, no_tally
+from fedjax_rl.algorithms.properties import NOT_NEGATIVE, POSITIVE, check_ranges
+from fedjax_rl.envs.task import Task
+from fedjax_rl.federation.aggregate import ServerStep
+from fedjax_rl.federation.algorithm import Algorithm, Functions
+from fedjax_rl.federation.clock import Clock
+from fedjax_rl.federation.exchange import Exchange, per_agent
+from fedjax_rl.federation.uplink import norm_squared
+
+# Directions shorter than this do not move the server.
+SHORTEST = 1e-12
+
+
+@dataclasses.dataclass(frozen=True)
+class AFedPG(LocalGradient):
+    """Properties of AFedPG; see also `LocalGradient`.
+
+    Attributes:
+      learning_rate: eta, of a step of the server, above 0; normalised, it is the length of the
+        step, 0.05 by default.
+      local_steps: 1, an upload is one gradient.
+      clock: how long agents take and whom the server waits for, see `federation.clock`; a step at
+        every arrival by default.
+      momentum: alpha, weight of the newest gradient, in (0, 1]; 1 is no momentum.
+      lookahead: whether agents work ahead of the server's model.
+      normalize_step: whether a step has the length eta whatever the gradient is.
+      scale_with_arrivals: whether a step of m messages has the learning rate m eta and the weight
+        min(1, m alpha), so that it does what m steps do.
+      delay_compensation: added to the coefficient (1 - alpha) / alpha, a guess of the delay such
+        as N - 1, at least 0; it amplifies noise.
+      momentum_decay: p, alpha_k = alpha (k0 / (k + k0))^p, at least 0.
+      learning_rate_decay: q, eta_k = eta (k0 / (k + k0))^q, at least 0.
+      decay_start: k0, steps of the server, above 0.
+    """
+
+    local_steps: int = dataclasses.field(default=1, metadata={"cli": False})
+    clock: Clock | None = dataclasses.field(default_factory=lambda: Clock("asynchronous"))
+    momentum: Any = 0.1
+    lookahead: bool = True
+    normalize_step: bool = True
+    scale_with_arrivals: bool = True
+    delay_compensation: Any = 0.0
+    momentum_decay: Any = 0.0
+    learning_rate_decay: Any = 0.0
+    decay_start: Any = 50.0
+
+
+AFedPG.DEFAULTS = {"learning_rate": (0.05, 0.05)}
+_TRACED = (
+    "momentum",
+    "delay_compensation",
+    "momentum_decay",
+    "learning_rate_decay",
+    "decay_start",
+)
+
+
+def afedpg(task: Task, **values) -> Algorithm:
+    """AFedPG; see `AFedPG` for the properties.
+
+    Raises:
+      ValueError: naming the property, its value and what is allowed.
+    """
+    return local_gradient.build("afedpg", AFedPG, afedpg, task, values, _PIECES)
+
+
+def a3c_pg(task: Task, **values) -> Algorithm:
+    """Asynchronous gradients as they come: no momentum, no normalisation, nothing ahead.
+
+    With a network, `baseline="linear"` stands for A3C's critic.
+
+    Raises:
+      ValueError: naming the property, its value and what is allowed.
+    """
+    plain = {"momentum": 1.0, "lookahead": False, "normalize_step": False}
+    return local_gradient.build("a3c-pg", AFedPG, a3c_pg, task, {**plain, **values}, _PIECES)
+
+
+def _check(config: AFedPG) -> None:
+    if config.local_steps != 1:
+        raise ValueError(
+            f"local_steps is {config.local_steps} for AFedPG; allowed: 1, an upload is a gradient"
+        )
+    ranges = {
+        "momentum": (lambda x: (x > 0) & (x <= 1), "in (0, 1]"),
+        "delay_compensation": NOT_NEGATIVE,
+        "momentum_decay": NOT_NEGATIVE,
+        "learning_rate_decay": NOT_NEGATIVE,
+        "decay_start": POSITIVE,
+    }
+    check_ranges(config, ranges)
+
+
+class Model(NamedTuple):
+    """What a server knows.
+
+    Attributes:
+      parameters: [q], theta_k.
+      previous: [q], theta_{k-1}.
+      direction: [q], d.
+      steps: uint32, k.
+    """
+
+    parameters: jax.Array
+    previous: jax.Array
+    direction: jax.Array
+    steps: jax.Array
+
+
+class Agent(NamedTuple):
+    """One agent.
+
+    Attributes:
+      gradient: [q], its last one.
+      momentum: alpha that came with the point where it was taken.
+      tally: of the episodes for it.
+    """
+
+    gradient: jax.Array
+    momentum: jax.Array
+    tally: Tally
+
+
+def decayed(value, power, start, steps):
+    """`value (start / (steps + start))^power`, scalars."""
+    return value * (start / (steps.astype(value.dtype) + start)) ** power
+
+
+def momentum_at(model: Model, params):
+    """alpha_k of the messages of a step."""
+    count = params["messages"]
+    value = jnp.minimum(1, count * params["momentum"])
+    return decayed(value, params["momentum_decay"], params["decay_start"], model.steps)
+
+
+def point_ahead(config: AFedPG, model: Model, params):
+    """Where an agent is to take its gradient, [q], and alpha."""
+    momentum = momentum_at(model, params)
+    if not config.lookahead:
+        return model.parameters, momentum
+    ahead = (1 - momentum) / momentum + params["delay_compensation"]
+    return model.parameters + ahead * (model.parameters - model.previous), momentum
+
+
+def server_of(config: AFedPG) -> ServerStep:
+    """Momentum from gradients times alpha and the alphas, both means; a step along it."""
+
+    def step(model, memory, total, params):
+        gradient, momentum = total
+        first = gradient / momentum
+        direction = jnp.where(model.steps == 0, first, (1 - momentum) * model.direction + gradient)
+        rate = decayed(
+            params["messages"] * params["learning_rate"],
+            params["learning_rate_decay"],
+            params["decay_start"],
+            model.steps,
+        )
+        move = direction
+        if config.normalize_step:
+            length = jnp.sqrt(norm_squared(direction))
+            still = length < SHORTEST
+            move = jnp.where(still, 0.0, direction / jnp.where(still, 1.0, length))
+        moved = Model(
+            model.parameters + rate * move,
+            model.parameters,
+            direction,
+            model.steps + jnp.uint32(1),
+        )
+        return moved, memory
+
+    return ServerStep(lambda model: (), step)
+
+
+def _functions(config: AFedPG) -> Functions:
+    oracle = Oracle(config)
+
+    def work(population, params, state, differentiable):
+        def start(model, params):
+            return point_ahead(config, model, params)
+
+        models = population.spread(state.server)
+        points, momentum = per_agent(start, population, params, models)
+        keys = local_gradient.keys_at(state.keys, state.time, jnp.uint32(0))
+        before = state.agents.tally
+        gradients, tally = oracle.gradients(
+            population, params, keys, points, before, config.episodes_per_step, differentiable
+        )
+        state = dataclasses.replace(state, agents=Agent(gradients, momentum, tally))
+        return state, tally.steps - before.steps
+
+    link = Exchange(
+        # On the wire the gradient and alpha.
+        message=lambda agent, broadcast, params: (
+            agent.momentum * agent.gradient,
+            agent.momentum,
+        ),
+        uplink=episodic.uplink_of(config),
+        server=server_of(config),
+        # Its size is that of the point ahead and alpha.
+        broadcast=lambda model: (model.parameters, model.parameters[0]),
+        wire=episodic.wire_of(config),
+        star=True,
+    )
+    return local_gradient.assemble(oracle, work, link, first_model=_first_model, first_agent=_agent)
+
+
+def _first_model(parameters):
+    return Model(
+        parameters,
+        parameters,
+        jnp.zeros_like(parameters),
+        jnp.zeros(parameters.shape[0], jnp.uint32),
+    )
+
+
+def _agent(parameters):
+    return Agent(jnp.zeros_like(parameters), jnp.zeros((), parameters.dtype), no_tally())
+
+
+def _messages(config: AFedPG, num_agents: int) -> dict:
+    """Of a step: how many count as one step each."""
+    if not config.scale_with_arrivals:
+        return {"messages": np.float64(1)}
+    arrivals = num_agents if config.clock is None else config.clock.rules.arrivals(num_agents)
+    return {"messages": np.float64(arrivals)}
+
+
+_PIECES = local_gradient.Pieces(
+    check=_check,
+    names=_TRACED,
+    static=lambda config: (config.lookahead, config.normalize_step),
+    functions=_functions,
+    traced=_messages,
+)

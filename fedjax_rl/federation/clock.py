@@ -1,0 +1,885 @@
+r"""Agents of different speed: when each message arrives, and what its sender has been waiting for.
+
+Every agent is handed the server's model, works on it for a time of its own, and sends a message.
+The server makes a step whenever m of the messages under way have arrived, and hands its new model
+to their senders; the others go on with the model that they have. With m = 1 that is asynchronous
+learning, with all N the synchronous rounds of everybody else's papers, and between the two
+semi-synchronous learning:
+
+    tau     = the m-th smallest end_i                     the time of the step
+    age_i   = steps since agent i was handed its model    of those who have arrived
+    idle_i += tau - end_i
+    end_i   = tau + duration_i                            they begin again
+
+Nothing of that depends on what is learned, so that it is a program of its own, `timetable`, with
+the order of arrivals as its result; `arrivals` is the learner's scan over it. Agents draw their
+times from their own streams: upload j of agent i takes as long whatever the scheduler, the number
+of agents or the rest of the population.
+
+An agent may fail at work. What it was working on is lost, and it is handed a model again at the
+first step after its return. A step waits for no agent that has failed: where fewer than m are
+going to arrive it is made when the last one at work has ended its work in either way; where
+nobody is going to, time goes on to the first return.
+
+* Xie, Koyejo and Gupta, *Asynchronous Federated Optimization*, arXiv 1903.03934: every arrival.
+* Nguyen et al., *Federated Learning with Buffered Asynchronous Aggregation*, arXiv 2106.06639: the
+  first m.
+* Lan, Han, Hashemi, Aggarwal and Brinton, *Asynchronous Federated Reinforcement Learning with
+  Policy Gradient Updates*, arXiv 2404.08003: concurrency and delays of always busy agents.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fedjax_rl import streams
+from fedjax_rl.federation.population import Population, population
+from fedjax_rl.names import check_known
+
+SCHEDULERS = ("synchronous", "semi-synchronous", "asynchronous")
+DISTRIBUTIONS = ("constant", "log_normal", "exponential", "two_class", "trace")
+
+# The stream of an agent's times; those of algorithms begin at 2, see `algorithms.episodic`.
+CLOCK_STREAM = 64
+# Words of it for one attempt: how long it takes, when it would fail, when the agent would return.
+_WORDS = 3
+
+# Smallest ages of the groups that are counted.
+AGES = (0, 1, 4, 16, 64, 256)
+
+# From this many agents on the next arrival is looked for in blocks.
+_IN_BLOCKS = 256
+
+METRICS = {
+    "simulated_time": ("federation", "time at the last step of the server, in units of the clock"),
+    "staleness": (
+        "federation",
+        "mean age of the messages of the last step: steps of the server since its sender was "
+        "handed its model",
+    ),
+    "staleness_mean": ("federation", "mean age of all messages so far"),
+    "staleness_max": ("federation", "largest age of a message so far"),
+    "idle": ("federation", "mean share of the time that an agent has waited for others"),
+    "lost": ("federation", "uploads lost so far because the agent failed at work"),
+    **{
+        f"age_{low}": (
+            "federation",
+            f"messages so far of an age of {low}"
+            + (f" to {high - 1}" if high and high > low + 1 else "" if high else " or more"),
+        )
+        for low, high in zip(AGES, (*AGES[1:], None), strict=True)
+    },
+    "idle_of_agent": ("agent", "time that each agent has waited for others"),
+    "uploads_of_agent": ("agent", "messages of each agent that have arrived"),
+}
+
+
+class Rules(NamedTuple):
+    """What of a clock shapes the program; equal for clocks that share compiled programs.
+
+    Attributes:
+      scheduler: of `SCHEDULERS`.
+      wait_for: as of `Clock`.
+      distribution: of `DISTRIBUTIONS`.
+      fails: whether any agent can fail.
+      limited: whether any link has a finite bandwidth.
+    """
+
+    scheduler: str
+    wait_for: int | Callable | None
+    distribution: str
+    fails: bool
+    limited: bool
+
+    def arrivals(self, num_agents: int) -> int:
+        """m, messages of a step of a federation of N.
+
+        Raises:
+          ValueError: more than there are agents.
+        """
+        if self.scheduler == "asynchronous":
+            return 1
+        if self.scheduler == "synchronous":
+            return num_agents
+        count = self.wait_for(num_agents) if callable(self.wait_for) else self.wait_for
+        if not 1 <= count <= num_agents or count != int(count):
+            raise ValueError(
+                f"wait_for is {count} for num_agents {num_agents}; allowed: 1 to {num_agents}"
+            )
+        return int(count)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Clock:
+    """How long agents take, and whom the server waits for. Times are in any unit.
+
+    Attributes:
+      scheduler: "synchronous" (a step waits for everybody), "semi-synchronous" (for the first
+        `wait_for`) or "asynchronous" (for the first one).
+      wait_for: m, messages of a semi-synchronous step, at least 1; a number or a function of N.
+      compute_time: mean time of an agent for one upload, above 0; a number, [N] or a function of
+        N. With the distribution "trace" [N, J]: upload j takes the time at j modulo J.
+      distribution: of the time of an upload: "constant", "log_normal" (of `sigma`),
+        "exponential", "two_class" (constant, and `slow_factor` times as long for the last
+        `slow_share` of the agents) or "trace".
+      sigma: standard deviation of the logarithm of a log-normal time, at least 0.
+      slow_factor: how much longer slow agents take, above 0.
+      slow_share: of the agents that are slow, in [0, 1], rounded to whole agents.
+      latency: of every message, up or down, at least 0; a number, [N] or a function of N.
+      bandwidth: bytes per unit of time, up or down, above 0; a number, [N] or a function of N;
+        infinite by default.
+      failure_time: mean time at work until an agent fails (exponential), above 0; as `latency`;
+        infinite by default.
+      return_time: mean time until an agent that failed is back (exponential), above 0 and finite;
+        as `latency`.
+
+    Raises:
+      ValueError: naming the property, its value and what is allowed.
+    """
+
+    scheduler: str = "synchronous"
+    wait_for: int | Callable | None = None
+    compute_time: Any = 1.0
+    distribution: str = "constant"
+    sigma: float = 0.5
+    slow_factor: float = 4.0
+    slow_share: float = 0.5
+    latency: Any = 0.0
+    bandwidth: Any = math.inf
+    failure_time: Any = math.inf
+    return_time: Any = 1.0
+
+    def __post_init__(self) -> None:
+        """Checks whatever has a value already."""
+        check_known(self.scheduler, SCHEDULERS, "scheduler")
+        check_known(self.distribution, DISTRIBUTIONS, "distribution")
+        semi = self.scheduler == "semi-synchronous"
+        if semi != (self.wait_for is not None):
+            raise ValueError(
+                f"wait_for is {self.wait_for} with the scheduler {self.scheduler}; allowed: a "
+                "number with semi-synchronous, None otherwise"
+            )
+        ranges = {
+            "wait_for": (lambda x: (x >= 1) & (x == np.floor(x)), "whole numbers of at least 1"),
+            "compute_time": (lambda x: (x > 0) & np.isfinite(x), "finite times above 0"),
+            "sigma": (lambda x: (x >= 0) & np.isfinite(x), "finite and at least 0"),
+            "slow_factor": (lambda x: (x > 0) & np.isfinite(x), "finite and above 0"),
+            "slow_share": (lambda x: (x >= 0) & (x <= 1), "in [0, 1]"),
+            "latency": (lambda x: (x >= 0) & np.isfinite(x), "finite times of at least 0"),
+            "bandwidth": (lambda x: x > 0, "above 0, or infinite"),
+            "failure_time": (lambda x: x > 0, "times above 0, or infinite for never"),
+            "return_time": (
+                lambda x: (x > 0) & np.isfinite(x),
+                "finite times above 0, as an agent that never returns would be none",
+            ),
+        }
+        for name, (allowed, text) in ranges.items():
+            value = getattr(self, name)
+            if value is not None and not callable(value):
+                _check(name, value, allowed, text)
+        shape = np.ndim(0 if callable(self.compute_time) else self.compute_time)
+        if (self.distribution == "trace") != (shape == 2) and not callable(self.compute_time):
+            raise ValueError(
+                f"compute_time has {shape} axes with the distribution {self.distribution}; "
+                "allowed: [N, J] with trace, a number or [N] otherwise"
+            )
+
+    def __str__(self) -> str:
+        """The scheduler, and in brackets what else is set."""
+        fields = dataclasses.fields(self)[1:]
+        own = [(f.name, getattr(self, f.name)) for f in fields]
+        texts = [
+            f"{name} {value if isinstance(value, str) else _brief(value)}"
+            for (name, value), field in zip(own, fields, strict=True)
+            if not callable(value) and not np.array_equal(value, field.default)
+        ]
+        return self.scheduler + (f" ({', '.join(texts)})" if texts else "")
+
+    @property
+    def rules(self) -> Rules:
+        """What of it shapes the program."""
+        return Rules(
+            self.scheduler,
+            self.wait_for,
+            self.distribution,
+            fails=_any_finite(self.failure_time),
+            limited=_any_finite(self.bandwidth),
+        )
+
+    def parameters(self, num_agents: int) -> dict:
+        """What is traced of one federation, leaves [N, ...].
+
+        Raises:
+          ValueError: a value that is out of range, or too few of them.
+        """
+        rules = self.rules
+        rules.arrivals(num_agents)
+
+        def each(name: str, allowed, text: str) -> np.ndarray:
+            value = getattr(self, name)
+            value = np.asarray(value(num_agents) if callable(value) else value, np.float64)
+            _check(name, value, allowed, text)
+            axes = 2 if (name, self.distribution) == ("compute_time", "trace") else 1
+            if value.ndim == 0 and axes == 1:
+                return np.full(num_agents, value)
+            if value.ndim != axes or value.shape[0] < num_agents or value.size == 0:
+                raise ValueError(
+                    f"{name} has the shape {value.shape} for num_agents {num_agents}; allowed: "
+                    + ("[N, J]" if axes == 2 else "one number, or one for every agent")
+                )
+            return value[:num_agents]
+
+        positive = (lambda x: x > 0, "above 0")
+        time = each("compute_time", lambda x: (x > 0) & np.isfinite(x), "finite times above 0")
+        if self.distribution == "two_class":
+            slow = np.arange(num_agents) >= num_agents - round(self.slow_share * num_agents)
+            time = np.where(slow, self.slow_factor * time, time)
+        own = {
+            "time": time,
+            "latency": each("latency", lambda x: (x >= 0) & np.isfinite(x), "at least 0"),
+        }
+        if rules.limited:
+            own["bandwidth"] = each("bandwidth", *positive)
+        if self.distribution == "log_normal":
+            own["sigma"] = np.full(num_agents, self.sigma, np.float64)
+        if rules.fails:
+            own["failure_time"] = each("failure_time", *positive)
+            own["return_time"] = each(
+                "return_time", lambda x: (x > 0) & np.isfinite(x), "finite times above 0"
+            )
+        return own
+
+
+def tree_latency(cost: float = 1.0) -> Callable:
+    """Latency of a message so that an exchange takes `cost * log2 N`, as a function of N.
+
+    With a time of K for K local steps, synchronous rounds then take the time T + cost floor(T / K)
+    log2 N of Einhorn's cost model, see `ledger.communication_time`.
+    """
+    return lambda num_agents: cost * math.log2(num_agents) / 2
+
+
+def _brief(value) -> str:
+    return np.array2string(np.asarray(value), threshold=8, separator=",")
+
+
+def _any_finite(value) -> bool:
+    return callable(value) or bool(np.any(np.isfinite(value)))
+
+
+def _check(name: str, value, allowed: Callable, text: str) -> None:
+    try:
+        fine = bool(np.all(allowed(np.asarray(value, np.float64))))
+    except (TypeError, ValueError):
+        fine = False
+    if not fine:
+        raise ValueError(f"{name} is {value}; allowed: {text}")
+
+
+# The state of a clock -----------------------------------------------------------------------------
+
+
+class Underway(NamedTuple):
+    """What every agent is at; leaves [A, ...]. Times count from that of the last block's start.
+
+    Attributes:
+      end: when its work under way ends, with a message unless it fails.
+      handed: uint32, steps that the server had made when it was handed its model.
+      uploads: uint32, messages that have arrived.
+      idle: time it has waited for others; () where nobody waits.
+      stream: uint32 [2], data of the key of its times; () where they are constant.
+      attempts: uint32, how often it has begun; () where nobody fails.
+      failing: bool, whether the work under way is going to be lost; () likewise.
+      ready: when it will be back; () likewise.
+      lost: uint32, uploads lost before the work under way; () likewise.
+    """
+
+    end: jax.Array
+    handed: jax.Array
+    uploads: jax.Array
+    idle: Any
+    stream: Any
+    attempts: Any
+    failing: Any
+    ready: Any
+    lost: Any
+
+
+class Elapsed(NamedTuple):
+    """What has passed in every federation; leaves [F, ...].
+
+    Attributes:
+      now: time of the server's last step since the last block's start.
+      before: time of that start.
+      remainder: what rounding has left out of it.
+      staleness: mean age of the messages of the last step.
+      total: sum of all ages so far.
+      largest: uint32, of all ages so far.
+      ages: uint32 [F, len(AGES)], messages so far by age.
+    """
+
+    now: jax.Array
+    before: jax.Array
+    remainder: jax.Array
+    staleness: jax.Array
+    total: jax.Array
+    largest: jax.Array
+    ages: jax.Array
+
+
+class Entries(NamedTuple):
+    """The next steps of all servers, [E, ...] each; W = m agents of every federation.
+
+    Attributes:
+      agent: int32 [E, W], places on the agent axis, those of a federation in order.
+      present: bool [E, W], whether the agent arrives at all; () where nobody fails.
+      turn: uint32 [E, W], messages of the agent before this one.
+      age: uint32 [E, W].
+      time: [E, F], since the start of the block.
+      early: bool [E, A], who is handed the model before the step; () where nobody fails.
+      late: bool [E, A], who has not arrived and yet is handed the model after it; () likewise.
+    """
+
+    agent: jax.Array
+    present: Any
+    turn: jax.Array
+    age: jax.Array
+    time: jax.Array
+    early: Any
+    late: Any
+
+
+class Timing(NamedTuple):
+    """A clock with a population; static.
+
+    Attributes:
+      rules: of the clock.
+      population: who belongs to whom.
+      transfer: bytes of a message up and its answer down.
+    """
+
+    rules: Rules
+    population: Population
+    transfer: int = 0
+
+    @property
+    def counts(self) -> tuple[int, ...]:
+        """m, by group of federations."""
+        return tuple(self.rules.arrivals(n) for _, n in self.population.groups)
+
+    @property
+    def workers(self) -> Population:
+        """Those who arrive at a step, as a population."""
+        groups = zip(self.population.groups, self.counts, strict=True)
+        return Population(tuple((federations, m) for (federations, _), m in groups))
+
+    @property
+    def random(self) -> bool:
+        """Whether times have to be drawn."""
+        return self.rules.fails or self.rules.distribution in ("log_normal", "exponential")
+
+    @property
+    def block(self) -> int:
+        """Steps that are planned at once."""
+        return int(np.clip(2**20 // self.population.num_agents, 1, 64)) if self.rules.fails else 64
+
+    def start(self, own: dict, keys) -> tuple[Underway, Elapsed]:
+        """Everybody begins with the first model.
+
+        Args:
+          own: `Clock.parameters` of all agents, leaves [A, ...].
+          keys: typed keys [A].
+        """
+        agents, federations = self.population.num_agents, self.population.num_federations
+        nothing = jnp.zeros(agents, jnp.uint32)
+        stream = ()
+        if self.random:
+            stream = jax.random.key_data(
+                jax.vmap(lambda key: jax.random.fold_in(key, CLOCK_STREAM))(keys)
+            )
+        end, failing, ready = self._begin(own, stream, nothing, jnp.zeros(agents))
+        fails, waits = self.rules.fails, any(m > 1 for m in self.counts)
+        none = jnp.zeros(federations, jnp.uint32)
+        zero = jnp.zeros(federations)
+        underway = Underway(
+            end=end,
+            handed=nothing,
+            uploads=nothing,
+            idle=jnp.zeros(agents) if waits else (),
+            stream=stream,
+            attempts=nothing + jnp.uint32(1) if fails else (),
+            failing=failing,
+            ready=ready,
+            lost=nothing if fails else (),
+        )
+        ages = jnp.zeros((federations, len(AGES)), jnp.uint32)
+        return underway, Elapsed(zero, zero, zero, zero, zero, none, ages)
+
+    def _begin(self, own: dict, stream, attempt, now):
+        """Ends of work that begins at times `now`: `(end, failing, ready)`, () where nobody fails.
+
+        Args:
+          own: parameters of these agents, leaves of the shape of `now`.
+          stream: uint32 [..., 2], or ().
+          attempt: uint32, how often each has begun before.
+          now: when.
+        """
+        kind = self.rules.distribution
+        dtype = now.dtype
+
+        def word(place: int):
+            counter = attempt * jnp.uint32(_WORDS) + jnp.uint32(place)
+            return streams.threefry((stream[..., 0], stream[..., 1]), counter)
+
+        def exponential(place: int, mean):
+            return -jnp.log1p(-streams.uniform(word(place), dtype)) * mean
+
+        if kind == "trace":
+            length = own["time"].shape[-1]
+            place = (attempt % jnp.uint32(length)).astype(jnp.int32)
+            time = jnp.take_along_axis(own["time"], place[..., None], axis=-1)[..., 0]
+        elif kind == "exponential":
+            time = exponential(0, own["time"])
+        elif kind == "log_normal":
+            sigma = own["sigma"]
+            time = own["time"] * jnp.exp(sigma * (streams.normal(word(0), dtype) - sigma / 2))
+        else:
+            time = own["time"]
+        time = time + 2 * own["latency"]
+        if self.rules.limited:
+            time = time + self.transfer / own["bandwidth"]
+        end = now + time.astype(dtype)
+        if not self.rules.fails:
+            return end, (), ()
+        broken = now + exponential(1, own["failure_time"]).astype(dtype)
+        failing = broken < end
+        end = jnp.where(failing, broken, end)
+        return end, failing, end + exponential(2, own["return_time"]).astype(dtype)
+
+    def plan(
+        self, own: dict, underway: Underway, elapsed: Elapsed, version, count, length: int
+    ) -> tuple[Entries, Underway, Elapsed]:
+        """The next `count` steps of every server.
+
+        Args:
+          own: `Clock.parameters` of all agents, leaves [A, ...].
+          underway: where the agents are.
+          elapsed: what has passed.
+          version: uint32 scalar, steps that the servers have made.
+          count: steps to plan, may be traced, at most `length`.
+          length: E, entries to return; those from `count` on mean nothing.
+        """
+        # Times begin anew with every block: those of long runs would lose their last digits.
+        shift = self.population.spread(elapsed.now)
+        underway = underway._replace(end=underway.end - shift)
+        if self.rules.fails:
+            underway = underway._replace(ready=underway.ready - shift)
+        more = elapsed.now - elapsed.remainder
+        total = elapsed.before + more
+        remainder = (total - elapsed.before) - more
+        elapsed = elapsed._replace(
+            now=jnp.zeros_like(elapsed.now), before=total, remainder=remainder
+        )
+        entries, agents, federations = [], [], []
+        at = place = 0
+        for (f, n), m in zip(self.population.groups, self.counts, strict=True):
+
+            def group(x, f=f, n=n, at=at):
+                return x[at : at + f * n].reshape(f, n, *x.shape[1:])
+
+            one = _Group(self, f, n, m, at, jax.tree.map(group, own))
+            here = jax.tree.map(lambda x, f=f, p=place: x[p : p + f], elapsed)
+            planned, mine, here = one.plan(
+                jax.tree.map(group, underway), here, version, count, length
+            )
+            entries.append(planned)
+            agents.append(jax.tree.map(lambda x, f=f, n=n: x.reshape(f * n, *x.shape[2:]), mine))
+            federations.append(here)
+            at, place = at + f * n, place + f
+
+        def join(parts, axis: int):
+            if len(parts) == 1:
+                return parts[0]
+            return jax.tree.map(lambda *x: jnp.concatenate(x, axis=axis), *parts)
+
+        return join(entries, 1), join(agents, 0), join(federations, 0)
+
+    def measure(self, underway: Underway, elapsed: Elapsed) -> dict:
+        """The metrics of `METRICS`."""
+        population = self.population
+        time = elapsed.before + elapsed.now
+        idle = underway.idle if any(m > 1 for m in self.counts) else jnp.zeros_like(underway.end)
+        share = population.mean(idle) / jnp.where(time > 0, time, 1)
+        lost = jnp.zeros_like(time)
+        if self.rules.fails:
+            over = underway.failing & (underway.end <= population.spread(elapsed.now))
+            lost = population.sum(underway.lost + over.astype(jnp.uint32)).astype(time.dtype)
+        messages = jnp.maximum(jnp.sum(elapsed.ages, axis=1, dtype=jnp.uint32), 1)
+        ages = {f"age_{low}": elapsed.ages[:, n].astype(time.dtype) for n, low in enumerate(AGES)}
+        return {
+            "simulated_time": time,
+            "staleness": elapsed.staleness,
+            "staleness_mean": elapsed.total / messages.astype(time.dtype),
+            "staleness_max": elapsed.largest.astype(time.dtype),
+            "idle": share,
+            "lost": lost,
+            **ages,
+            "idle_of_agent": idle,
+            "uploads_of_agent": underway.uploads.astype(time.dtype),
+        }
+
+
+class _Group(NamedTuple):
+    """Federations of equal size; leaves [f, n, ...] of agents, [f, ...] of federations."""
+
+    timing: Timing
+    federations: int
+    agents: int
+    arrivals: int
+    start: int
+    own: dict
+
+    @property
+    def _fails(self) -> bool:
+        return self.timing.rules.fails
+
+    def plan(self, underway, elapsed, version, count, length: int):
+        """As `Timing.plan`."""
+        f, n, m = self.federations, self.agents, self.arrivals
+        underway = underway._replace(end=self._padded(underway.end))
+        blocks = self._blocks(underway.end)
+        if length == 1:
+            _, underway, elapsed, _, entry = self._step(
+                jnp.uint32(0), underway, elapsed, version, blocks
+            )
+            underway = underway._replace(end=underway.end[:, :n])
+            return jax.tree.map(lambda x: x[None], entry), underway, elapsed
+
+        def buffer(shape, dtype):
+            return jnp.zeros((length, *shape), dtype)
+
+        rows, masks = (f * m,), (f * n,)
+        entries = Entries(
+            agent=buffer(rows, jnp.int32),
+            present=buffer(rows, bool) if self._fails else (),
+            turn=buffer(rows, jnp.uint32),
+            age=buffer(rows, jnp.uint32),
+            time=buffer((f,), underway.end.dtype),
+            early=buffer(masks, bool) if self._fails else (),
+            late=buffer(masks, bool) if self._fails else (),
+        )
+
+        def body(carry):
+            place, underway, elapsed, blocks, entries = carry
+            after, underway, elapsed, blocks, entry = self._step(
+                place, underway, elapsed, version, blocks
+            )
+            entries = jax.tree.map(
+                lambda kept, new: jax.lax.dynamic_update_index_in_dim(
+                    kept, new, place.astype(jnp.int32), 0
+                ),
+                entries,
+                entry,
+            )
+            return after, underway, elapsed, blocks, entries
+
+        first = (jnp.uint32(0), underway, elapsed, blocks, entries)
+        _, underway, elapsed, _, entries = jax.lax.while_loop(
+            lambda carry: carry[0] < count, body, first
+        )
+        return entries, underway._replace(end=underway.end[:, :n]), elapsed
+
+    # Who is next ----------------------------------------------------------------------------------
+
+    @property
+    def _size(self) -> int:
+        """Agents of a block, about the root of their number; 0 where all are looked through."""
+        n = self.agents
+        if self.arrivals > 1 or self._fails or n < _IN_BLOCKS:
+            return 0
+        return 2 ** round(math.log2(n) / 2)
+
+    def _padded(self, end):
+        """Ends of whole blocks, never where there is nobody."""
+        if not self._size:
+            return end
+        return jnp.pad(end, ((0, 0), (0, -self.agents % self._size)), constant_values=jnp.inf)
+
+    def _blocks(self, end):
+        """The earliest end of every block of agents, [f, blocks]; () where there are none.
+
+        With it the next arrival costs two searches of sqrt(n) instead of one of n.
+        """
+        size = self._size
+        return end.reshape(self.federations, -1, size).min(axis=-1) if size else ()
+
+    def _inside(self, end, block):
+        """Ends of the agents of one block of every federation, [f, size]."""
+        of_blocks = end.reshape(self.federations, -1, self._size)
+        return of_blocks[jnp.arange(self.federations), block]
+
+    def _next(self, underway, blocks):
+        """Whose messages make the next step.
+
+        Returns:
+          Members int32 [f, m] in order, the time [f], and whether each arrives, or None for all.
+        """
+        n, m = self.agents, self.arrivals
+        end = underway.end
+        if self._fails:
+            coming = jnp.where(underway.failing, jnp.inf, end)
+            count = jnp.sum(~underway.failing, axis=1, dtype=jnp.int32)
+            if m == n:
+                members, present = self._everybody(), ~underway.failing
+                chosen = jnp.max(jnp.where(present, end, -jnp.inf), axis=1)
+            else:
+                earliest, members = jax.lax.top_k(-coming, m)
+                members = jnp.sort(members, axis=1)
+                present = jnp.take_along_axis(~underway.failing, members, axis=1)
+                chosen = -jnp.min(jnp.where(earliest > -jnp.inf, earliest, jnp.inf), axis=1)
+            # Too few are coming: the last one at work, whose end is the latest, is waited for.
+            last = jnp.maximum(chosen, jnp.max(end, axis=1))
+            return members, jnp.where(count < m, last, chosen), present
+        if m == n:
+            return self._everybody(), jnp.max(end, axis=1), None
+        if m > 1:
+            earliest, members = jax.lax.top_k(-end, m)
+            return jnp.sort(members, axis=1), -earliest[:, -1], None
+        size = self._size
+        if not size:
+            member = jnp.argmin(end, axis=1).astype(jnp.int32)
+        else:
+            block = jnp.argmin(blocks, axis=1).astype(jnp.int32)
+            inside = self._inside(end, block)
+            member = block * size + jnp.argmin(inside, axis=1).astype(jnp.int32)
+        return member[:, None], jnp.take_along_axis(end, member[:, None], axis=1)[:, 0], None
+
+    def _everybody(self):
+        every = jnp.arange(self.agents, dtype=jnp.int32)
+        return jnp.broadcast_to(every, (self.federations, self.agents))
+
+    # A step ---------------------------------------------------------------------------------------
+
+    def _step(self, place, underway, elapsed, version, blocks):
+        """One step of the server of every federation."""
+        n, everybody = self.agents, self.arrivals == self.agents
+        version = version + place
+        early = ()
+        if self._fails:
+            underway, early, elapsed = self._until_somebody_comes(underway, elapsed, version)
+        members, now, present = self._next(underway, blocks)
+        rows = (jnp.arange(self.federations, dtype=jnp.int32)[:, None], members)
+
+        def take(x):
+            return x if everybody else x[rows]
+
+        def put(x, new, chosen=present):
+            new = new.astype(x.dtype)
+            if chosen is not None:
+                new = jnp.where(_as(chosen, new), new, take(x))
+            return new if everybody else x.at[rows].set(new, unique_indices=True)
+
+        age = version - take(underway.handed)
+        turn = take(underway.uploads)
+        own = jax.tree.map(take, self.own)
+        stream = take(underway.stream) if self.timing.random else ()
+        attempt = take(underway.attempts) if self._fails else turn + jnp.uint32(1)
+        then = jnp.broadcast_to(now[:, None], members.shape)
+        end, failing, ready = self.timing._begin(own, stream, attempt, then)
+        arrived = jnp.ones_like(members, bool) if present is None else present
+        waited = jnp.where(arrived, then - take(underway.end), 0)
+        new = underway._replace(
+            end=put(underway.end, end),
+            handed=put(underway.handed, jnp.broadcast_to(version + jnp.uint32(1), members.shape)),
+            uploads=put(underway.uploads, turn + jnp.uint32(1)),
+        )
+        if self._size:
+            block = members[:, 0] // self._size
+            least = jnp.min(self._inside(new.end, block), axis=1)
+            blocks = blocks.at[rows[0][:, 0], block].set(least, unique_indices=True)
+        if not isinstance(underway.idle, tuple):
+            new = new._replace(idle=put(underway.idle, take(underway.idle) + waited))
+        late = ()
+        if self._fails:
+            new = new._replace(
+                attempts=put(underway.attempts, attempt + jnp.uint32(1)),
+                failing=put(underway.failing, failing),
+                ready=put(underway.ready, ready),
+            )
+            late = new.failing & (new.ready <= now[:, None])
+            new = self._again(new, late, now, version + jnp.uint32(1))
+        entry = Entries(
+            agent=(self.start + rows[0] * n + members).reshape(-1),
+            present=present.reshape(-1) if self._fails else (),
+            turn=turn.reshape(-1),
+            age=age.reshape(-1),
+            time=now,
+            early=early.reshape(-1) if self._fails else (),
+            late=late.reshape(-1) if self._fails else (),
+        )
+        return place + jnp.uint32(1), new, self._note(elapsed, now, age, arrived), blocks, entry
+
+    def _again(self, underway, who, now, version):
+        """With those who are back at work; their last upload is lost."""
+        attempt = underway.attempts
+        then = jnp.broadcast_to(now[:, None], attempt.shape)
+        end, failing, ready = self.timing._begin(self.own, underway.stream, attempt, then)
+        one = who.astype(jnp.uint32)
+        waited = underway.idle
+        if not isinstance(waited, tuple):
+            waited = waited + jnp.where(who, then - underway.ready, 0)
+        return underway._replace(
+            end=jnp.where(who, end, underway.end),
+            failing=jnp.where(who, failing, underway.failing),
+            ready=jnp.where(who, ready, underway.ready),
+            handed=jnp.where(who, version, underway.handed),
+            attempts=attempt + one,
+            lost=underway.lost + one,
+            idle=waited,
+        )
+
+    def _until_somebody_comes(self, underway, elapsed, version):
+        """Time goes on to the next return as long as all work under way is going to be lost."""
+
+        def nobody(underway):
+            return jnp.all(underway.failing, axis=1)
+
+        def body(carry):
+            underway, early, now = carry
+            waiting = nobody(underway)
+            first = jnp.min(underway.ready, axis=1)
+            now = jnp.where(waiting, jnp.maximum(now, first), now)
+            who = waiting[:, None] & (underway.ready <= now[:, None])
+            return self._again(underway, who, now, version), early | who, now
+
+        first = (underway, jnp.zeros(underway.failing.shape, bool), elapsed.now)
+        underway, early, now = jax.lax.while_loop(
+            lambda carry: jnp.any(nobody(carry[0])), body, first
+        )
+        return underway, early, elapsed._replace(now=now)
+
+    def _note(self, elapsed, now, age, arrived):
+        """What has passed, with the messages of one more step of ages [f, m]."""
+        number = jnp.sum(arrived, axis=1, dtype=jnp.uint32)
+        total = jnp.sum(jnp.where(arrived, age, 0).astype(now.dtype), axis=1)
+        counts = [
+            jnp.sum(arrived & (age >= low), axis=1, dtype=jnp.uint32)
+            for low in map(jnp.uint32, AGES)
+        ]
+        nothing = jnp.zeros_like(number)
+        each = [a - b for a, b in zip(counts, [*counts[1:], nothing], strict=True)]
+        top = jnp.max(jnp.where(arrived, age, jnp.uint32(0)), axis=1)
+        return elapsed._replace(
+            now=now,
+            staleness=total / number.astype(now.dtype),
+            total=elapsed.total + total,
+            largest=jnp.maximum(elapsed.largest, top),
+            ages=elapsed.ages + jnp.stack(each, axis=1),
+        )
+
+
+def _as(mask, like):
+    """A mask [f, m] with as many axes as what it chooses from."""
+    return mask.reshape(*mask.shape, *(1,) * (like.ndim - mask.ndim))
+
+
+# Without a learner --------------------------------------------------------------------------------
+
+
+class Timetable(NamedTuple):
+    """The first E steps of the servers of F federations of N agents.
+
+    Attributes:
+      time: [F, E], of every step.
+      agent: int32 [F, E, m], members who arrive, in order.
+      present: bool [F, E, m], whether there is such a member; false where too many have failed.
+      age: int64 [F, E, m], steps since the member was handed its model; -1 where none is present.
+      idle: [F, N], time that each agent has waited for others until the last step.
+      uploads: int64 [F, N], messages of each agent.
+      lost: int64 [F], uploads lost.
+    """
+
+    time: np.ndarray
+    agent: np.ndarray
+    present: np.ndarray
+    age: np.ndarray
+    idle: np.ndarray
+    uploads: np.ndarray
+    lost: np.ndarray
+
+
+def timetable(
+    clock: Clock, *, num_agents: int, num_steps: int, seeds=(0,), transfer: int = 0
+) -> Timetable:
+    """Who arrives when, without anything being learned: the same order as in a run.
+
+    Args:
+      clock: how long agents take, and whom the server waits for.
+      num_agents: N.
+      num_steps: E, steps of the server.
+      seeds: one federation each.
+      transfer: bytes of a message up and its answer down, where the bandwidth is limited.
+
+    Raises:
+      ValueError: naming the argument, its value and what is allowed.
+    """
+    for name, value in (("num_agents", num_agents), ("num_steps", num_steps)):
+        if value < 1:
+            raise ValueError(f"{name} is {value}; allowed: at least 1")
+    seeds = np.atleast_1d(np.asarray(seeds))
+    everybody = population([num_agents] * len(seeds))
+    timing = Timing(clock.rules, everybody, transfer)
+    one = clock.parameters(num_agents)
+    own = {name: jnp.asarray(np.concatenate([x] * len(seeds)), float) for name, x in one.items()}
+    keys = streams.agent_keys(np.repeat(seeds, num_agents), everybody.member_of)
+    length = min(16 * timing.block, num_steps)
+    first, more = _programs(timing, length)
+    underway, elapsed = first(own, keys)
+    parts, done = [], 0
+    while done < num_steps:
+        count = min(length, num_steps - done)
+        entries, start, underway, elapsed = more(
+            own, underway, elapsed, jnp.uint32(done), jnp.uint32(count)
+        )
+        begun = np.asarray(start, np.float64)
+        kept = jax.tree.map(lambda x, count=count: np.asarray(x)[:count], entries)
+        parts.append((kept, begun + np.asarray(kept.time, np.float64)))
+        done += count
+    f, m = len(seeds), timing.counts[0]
+
+    def joined(name: str) -> np.ndarray:
+        rows = np.concatenate([getattr(part, name) for part, _ in parts])
+        return np.moveaxis(rows.reshape(num_steps, f, m), 0, 1)
+
+    agent = joined("agent") - (np.arange(f) * num_agents)[:, None, None]
+    present = joined("present") if timing.rules.fails else np.ones(agent.shape, bool)
+    measured = timing.measure(underway, elapsed)
+    return Timetable(
+        time=np.concatenate([time for _, time in parts]).T,
+        agent=agent.astype(np.int32),
+        present=present,
+        age=np.where(present, joined("age").astype(np.int64), -1),
+        idle=np.asarray(measured["idle_of_agent"]).reshape(f, num_agents),
+        uploads=np.asarray(underway.uploads, np.int64).reshape(f, num_agents),
+        lost=np.asarray(measured["lost"]).astype(np.int64),
+    )
+
+
+@functools.lru_cache(maxsize=64)
+def _programs(timing: Timing, length: int) -> tuple[Callable, Callable]:
+    """Compiled: the start, and the next steps, with the time of the block's start."""
+
+    @jax.jit
+    def more(own, underway, elapsed, version, count):
+        entries, underway, elapsed = timing.plan(own, underway, elapsed, version, count, length)
+        return entries, elapsed.before, underway, elapsed
+
+    return jax.jit(timing.start), more
