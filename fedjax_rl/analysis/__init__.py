@@ -1,5 +1,6 @@
 """From recorded arrays to numbers with intervals. Host-side NumPy; knows no algorithm by name."""
 
+from fedjax_rl.analysis.asynchrony import time_per_update, time_ratio
 from fedjax_rl.analysis.bands import (
     Bands,
     first_below,
@@ -95,6 +96,8 @@ __all__ = [
     "signal_to_noise",
     "sync_phases",
     "tail_mean",
+    "time_per_update",
+    "time_ratio",
     "time_to_threshold",
     "tobit",
     "two_variable",

@@ -17,9 +17,9 @@ times from their own streams: upload j of agent i takes as long whatever the sch
 of agents or the rest of the population.
 
 An agent may fail at work. What it was working on is lost, and it is handed a model again at the
-first step after its return. A step waits for no agent that has failed: where fewer than m are
-going to arrive it is made when the last one at work has ended its work in either way; where
-nobody is going to, time goes on to the first return.
+first step after its return. A step waits for no agent that has failed: it is made when m messages
+have arrived, or fewer and nobody is at work any more. Where nobody is at work and nothing has
+arrived, whoever is back begins at once.
 
 * Xie, Koyejo and Gupta, *Asynchronous Federated Optimization*, arXiv 1903.03934: every arrival.
 * Nguyen et al., *Federated Learning with Buffered Asynchronous Aggregation*, arXiv 2106.06639: the
@@ -387,6 +387,11 @@ class Timing(NamedTuple):
         return self.rules.fails or self.rules.distribution in ("log_normal", "exponential")
 
     @property
+    def waits(self) -> bool:
+        """Whether anybody ever waits."""
+        return self.rules.fails or any(m > 1 for m in self.counts)
+
+    @property
     def block(self) -> int:
         """Steps that are planned at once."""
         return int(np.clip(2**20 // self.population.num_agents, 1, 64)) if self.rules.fails else 64
@@ -406,14 +411,14 @@ class Timing(NamedTuple):
                 jax.vmap(lambda key: jax.random.fold_in(key, CLOCK_STREAM))(keys)
             )
         end, failing, ready = self._begin(own, stream, nothing, jnp.zeros(agents))
-        fails, waits = self.rules.fails, any(m > 1 for m in self.counts)
+        fails = self.rules.fails
         none = jnp.zeros(federations, jnp.uint32)
         zero = jnp.zeros(federations)
         underway = Underway(
             end=end,
             handed=nothing,
             uploads=nothing,
-            idle=jnp.zeros(agents) if waits else (),
+            idle=jnp.zeros(agents) if self.waits else (),
             stream=stream,
             attempts=nothing + jnp.uint32(1) if fails else (),
             failing=failing,
@@ -516,7 +521,7 @@ class Timing(NamedTuple):
         """The metrics of `METRICS`."""
         population = self.population
         time = elapsed.before + elapsed.now
-        idle = underway.idle if any(m > 1 for m in self.counts) else jnp.zeros_like(underway.end)
+        idle = underway.idle if self.waits else jnp.zeros_like(underway.end)
         share = population.mean(idle) / jnp.where(time > 0, time, 1)
         lost = jnp.zeros_like(time)
         if self.rules.fails:
@@ -705,7 +710,7 @@ class _Group(NamedTuple):
             block = members[:, 0] // self._size
             least = jnp.min(self._inside(new.end, block), axis=1)
             blocks = blocks.at[rows[0][:, 0], block].set(least, unique_indices=True)
-        if not isinstance(underway.idle, tuple):
+        if self.timing.waits:
             new = new._replace(idle=put(underway.idle, take(underway.idle) + waited))
         late = ()
         if self._fails:
@@ -733,9 +738,7 @@ class _Group(NamedTuple):
         then = jnp.broadcast_to(now[:, None], attempt.shape)
         end, failing, ready = self.timing._begin(self.own, underway.stream, attempt, then)
         one = who.astype(jnp.uint32)
-        waited = underway.idle
-        if not isinstance(waited, tuple):
-            waited = waited + jnp.where(who, then - underway.ready, 0)
+        waited = underway.idle + jnp.where(who, then - underway.ready, 0)
         return underway._replace(
             end=jnp.where(who, end, underway.end),
             failing=jnp.where(who, failing, underway.failing),
@@ -747,7 +750,7 @@ class _Group(NamedTuple):
         )
 
     def _until_somebody_comes(self, underway, elapsed, version):
-        """Time goes on to the next return as long as all work under way is going to be lost."""
+        """Where all work under way is going to be lost, who is back begins once it is."""
 
         def nobody(underway):
             return jnp.all(underway.failing, axis=1)
@@ -755,7 +758,9 @@ class _Group(NamedTuple):
         def body(carry):
             underway, early, now = carry
             waiting = nobody(underway)
-            first = jnp.min(underway.ready, axis=1)
+            # The server learns of a failure when it happens, not before.
+            over = jnp.max(underway.end, axis=1)
+            first = jnp.maximum(over, jnp.min(underway.ready, axis=1))
             now = jnp.where(waiting, jnp.maximum(now, first), now)
             who = waiting[:, None] & (underway.ready <= now[:, None])
             return self._again(underway, who, now, version), early | who, now

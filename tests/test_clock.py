@@ -1,0 +1,283 @@
+"""The clock: who arrives when, against a plain simulation with a heap and against closed forms."""
+
+import heapq
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import fedjax_rl as frl
+from fedjax_rl import analysis, streams
+from fedjax_rl.federation import clock as clocks
+from fedjax_rl.federation.ledger import communication_time
+from fedjax_rl.federation.population import population
+
+
+def by_heap(attempt, num_agents, wait_for, num_steps):
+    """The same rules, one event at a time.
+
+    `attempt(agent, count)` says how long the attempt of that number takes, whether it ends in a
+    failure, and how long the agent is then away.
+    """
+    heap, handed, begun = [], [0] * num_agents, [0] * num_agents
+    idle, lost, steps = np.zeros(num_agents), 0, []
+
+    def begin(agent, now, version):
+        work, fails, away = attempt(agent, begun[agent])
+        begun[agent] += 1
+        handed[agent] = version
+        heapq.heappush(heap, (now + work, agent, "fails" if fails else "comes", away))
+
+    for agent in range(num_agents):
+        begin(agent, 0.0, 0)
+    away = []
+    while len(steps) < num_steps:
+        arrived, at_work = [], sum(event[2] != "back" for event in heap)
+        version = len(steps)
+        # Until the step: enough messages, or nobody left at work who could send one.
+        while True:
+            now, agent, kind, pause = heapq.heappop(heap)
+            if kind == "comes":
+                arrived.append((agent, now, version - handed[agent]))
+                at_work -= 1
+            elif kind == "fails":
+                lost += 1
+                at_work -= 1
+                heapq.heappush(heap, (now + pause, agent, "back", 0.0))
+            else:
+                away.append((agent, now))
+            due = len(arrived) == wait_for or (arrived and at_work == 0)
+            if due:
+                break
+            if at_work == 0 and away:  # nobody is going to come: whoever is back begins
+                here, away = away, []
+                for other, then in here:
+                    idle[other] += now - then
+                    begin(other, now, version)
+                at_work += len(here)
+        steps.append((now, sorted((a, age) for a, _, age in arrived)))
+        for agent, then, _ in arrived:
+            idle[agent] += now - then
+        for agent, then in away:
+            idle[agent] += now - then
+        for agent in sorted([a for a, _, _ in arrived] + [a for a, _ in away]):
+            begin(agent, now, version + 1)
+        away = []
+    return steps, idle, lost
+
+
+def listed(table, federation=0):
+    """A timetable as the heap tells it."""
+    out = []
+    for place in range(table.time.shape[1]):
+        here = table.present[federation, place]
+        members = table.agent[federation, place][here].tolist()
+        ages = table.age[federation, place][here].tolist()
+        out.append((table.time[federation, place], sorted(zip(members, ages, strict=True))))
+    return out
+
+
+def same(found, expected):
+    times, told = zip(*found, strict=True), zip(*expected, strict=True)
+    np.testing.assert_allclose(next(times), next(told), rtol=1e-5)
+    assert next(times) == next(told)
+
+
+# Multiples of a power of two add up exactly in any order and precision.
+EXACT = st.integers(1, 4096).map(lambda n: n / 256)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    trace=st.lists(st.lists(EXACT, min_size=3, max_size=3), min_size=5, max_size=5),
+    wait_for=st.integers(1, 5),
+)
+def test_the_order_of_arrivals_is_that_of_a_heap(trace, wait_for):
+    clock = frl.Clock(
+        "semi-synchronous", wait_for=wait_for, distribution="trace", compute_time=np.asarray(trace)
+    )
+    table = frl.timetable(clock, num_agents=5, num_steps=80)
+    expected, idle, _ = by_heap(lambda i, j: (trace[i][j % 3], False, 0.0), 5, wait_for, 80)
+    same(listed(table), expected)
+    np.testing.assert_allclose(table.idle[0], idle, rtol=1e-5, atol=1e-5)
+    other = {1: "asynchronous", 5: "synchronous"}.get(wait_for)
+    if other:
+        own = frl.Clock(other, distribution="trace", compute_time=np.asarray(trace))
+        again = frl.timetable(own, num_agents=5, num_steps=80)
+        for name in table._fields:
+            np.testing.assert_array_equal(getattr(again, name), getattr(table, name))
+
+
+def attempts(clock, num_agents, seed, count):
+    """What the clock draws, by agent and attempt: time at work, whether it fails, time away."""
+    timing = clocks.Timing(clock.rules, population(num_agents))
+    own = {n: jnp.asarray(x, float) for n, x in clock.parameters(num_agents).items()}
+    keys = streams.agent_keys(np.full(num_agents, seed), np.arange(num_agents))
+    stream = jax.random.key_data(
+        jax.vmap(lambda key: jax.random.fold_in(key, clocks.CLOCK_STREAM))(keys)
+    )
+
+    def one(number):
+        turn = jnp.full(num_agents, number, jnp.uint32)
+        end, failing, ready = timing._begin(own, stream, turn, jnp.zeros(num_agents))
+        return end, failing, ready - end
+
+    drawn = [np.asarray(x) for x in jax.vmap(one)(jnp.arange(count, dtype=jnp.uint32))]
+    return lambda i, j: (float(drawn[0][j, i]), bool(drawn[1][j, i]), float(drawn[2][j, i]))
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("wait_for", [1, 2, 5])
+@pytest.mark.parametrize("failure_time", [0.5, 5.0])
+def test_with_failures_too_and_no_event_is_lost(seed, wait_for, failure_time):
+    clock = frl.Clock(
+        "semi-synchronous",
+        wait_for=wait_for,
+        distribution="exponential",
+        compute_time=[1.0, 1.0, 2.0, 2.0, 5.0],
+        failure_time=failure_time,
+        return_time=2.0,
+    )
+    with jax.enable_x64(True):  # in which no two times are equal by rounding
+        table = frl.timetable(clock, num_agents=5, num_steps=150, seeds=[seed])
+        draw = attempts(clock, 5, seed, 700)
+    expected, idle, lost = by_heap(draw, 5, wait_for, 150)
+    same(listed(table), expected)
+    np.testing.assert_allclose(table.idle[0], idle, rtol=1e-3, atol=1e-3)
+    assert table.lost[0] == lost
+    assert lost > 10
+    assert table.uploads.sum() == table.present.sum()
+    assert table.present.any(axis=-1).all()
+
+
+# Closed forms
+
+
+@pytest.mark.parametrize(
+    "times",
+    [[1.0] * 8, [1.0] * 4 + [4.0] * 4, list(np.linspace(1, 4, 8)), [1.0] * 7 + [10.0]],
+    ids=["equal", "two classes", "linear", "one slow"],
+)
+def test_always_busy_agents_take_the_harmonic_mean(times):
+    """A10: time per step 1 / sum 1/t_i, mean delay N - 1, and the largest delays of the spec."""
+    largest = {1.0: 7, 4.0: None, 10.0: 70}
+    table = frl.timetable(
+        frl.Clock("asynchronous", compute_time=times), num_agents=8, num_steps=20_000
+    )
+    per_step = analysis.time_per_update(times, "asynchronous")
+    np.testing.assert_allclose(table.time[0, -1] / 20_000, per_step, rtol=1e-3)
+    np.testing.assert_allclose(per_step, 1 / np.sum(1 / np.asarray(times)))
+    assert abs(table.age.mean() - 7) < 0.007 * 7
+    top = largest[max(times)]
+    if top is not None:
+        assert table.age.max() == top
+    else:
+        assert table.age.max() in (18, 19)
+    waits = frl.timetable(frl.Clock(compute_time=times), num_agents=8, num_steps=200)
+    np.testing.assert_allclose(waits.time[0], max(times) * np.arange(1, 201), rtol=1e-5)
+    np.testing.assert_allclose(waits.idle[0], 200 * (max(times) - np.asarray(times)), rtol=1e-4)
+    ratio = analysis.time_ratio(times)
+    np.testing.assert_allclose(
+        ratio, (waits.time[0, -1] / (200 * 8)) / (table.time[0, -1] / 20_000), rtol=1e-3
+    )
+
+
+@pytest.mark.parametrize(
+    ("distribution", "mean", "deviation"),
+    [("exponential", 2.0, 2.0), ("log_normal", 2.0, 2.0 * np.sqrt(np.exp(0.25) - 1))],
+)
+def test_times_have_the_moments_that_they_should(distribution, mean, deviation):
+    clock = frl.Clock(distribution=distribution, compute_time=2.0, sigma=0.5)
+    table = frl.timetable(clock, num_agents=1, num_steps=20_000, seeds=[0, 1])
+    drawn = np.diff(table.time, axis=1).ravel()
+    error = deviation / np.sqrt(drawn.size)
+    assert abs(drawn.mean() - mean) < 4 * error
+    np.testing.assert_allclose(drawn.std(), deviation, rtol=0.05)
+
+
+def test_latency_and_bandwidth_are_paid_both_ways():
+    clock = frl.Clock(compute_time=1.0, latency=[0.25, 0.5], bandwidth=[8.0, 16.0])
+    table = frl.timetable(clock, num_agents=2, num_steps=3, transfer=32)
+    # 1 + 2 * 0.25 + 32 / 8 and 1 + 2 * 0.5 + 32 / 16.
+    np.testing.assert_allclose(table.time[0], 5.5 * np.arange(1, 4))
+    np.testing.assert_allclose(table.idle[0], [0, 3 * 1.5])
+
+
+@pytest.mark.parametrize("num_agents", [1, 2, 8, 16])
+@pytest.mark.parametrize(("period", "cost"), [(1, 1.0), (10, 0.1), (100, 10.0)])
+def test_the_cost_model_of_linear_speedup_is_a_special_case(num_agents, period, cost):
+    clock = frl.Clock(compute_time=period, latency=clocks.tree_latency(cost))
+    table = frl.timetable(clock, num_agents=num_agents, num_steps=40)
+    steps = period * np.arange(1, 41)
+    expected = communication_time(steps, period, num_agents, cost)
+    np.testing.assert_allclose(table.time[0], expected, rtol=1e-5)
+
+
+def test_many_agents_are_searched_in_blocks_in_the_same_order():
+    """Above some number of agents a two-level search finds the next arrival."""
+    rng = np.random.default_rng(0)
+    trace = rng.integers(1, 5000, (1000, 4)) / 256
+    clock = frl.Clock("asynchronous", distribution="trace", compute_time=trace)
+    table = frl.timetable(clock, num_agents=1000, num_steps=3000)
+    expected, _, _ = by_heap(lambda i, j: (trace[i, j % 4], False, 0.0), 1000, 1, 3000)
+    same(listed(table), expected)
+
+
+def test_neither_the_company_nor_the_scheduler_changes_an_agents_times():
+    clock = {"distribution": "exponential", "compute_time": 3.0}
+    alone = frl.timetable(frl.Clock(**clock), num_agents=1, num_steps=30, seeds=[4])
+    among = frl.timetable(
+        frl.Clock("asynchronous", **clock), num_agents=6, num_steps=300, seeds=[9, 4]
+    )
+    first = among.time[1][among.agent[1, :, 0] == 0][:30]
+    np.testing.assert_allclose(first, alone.time[0][: len(first)], rtol=1e-5)
+    assert len(first) > 20
+
+
+def test_long_runs_keep_their_digits():
+    clock = frl.Clock("asynchronous", compute_time=0.1)
+    table = frl.timetable(clock, num_agents=4, num_steps=200_000)
+    np.testing.assert_allclose(table.time[0, -1], 5000.0, rtol=1e-5)
+
+
+# Bad values
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"scheduler": "asynchronus"}, "did you mean asynchronous"),
+        ({"compute_time": 0.0}, "compute_time is 0.0; allowed: finite times above 0"),
+        ({"compute_time": [1.0, -2.0]}, "compute_time"),
+        ({"compute_time": np.nan}, "compute_time"),
+        ({"latency": -1.0}, "latency is -1.0"),
+        ({"bandwidth": 0.0}, "bandwidth is 0.0"),
+        ({"failure_time": 0.0}, "failure_time is 0.0"),
+        ({"failure_time": 1.0, "return_time": np.inf}, "never returns"),
+        ({"distribution": "normal"}, "'normal' is no distribution"),
+        ({"distribution": "trace"}, r"\[N, J\] with trace"),
+        ({"compute_time": np.ones((2, 2))}, r"\[N, J\] with trace"),
+        ({"wait_for": 2}, "a number with semi-synchronous"),
+        ({"scheduler": "semi-synchronous"}, "a number with semi-synchronous"),
+        ({"scheduler": "semi-synchronous", "wait_for": 0}, "whole numbers of at least 1"),
+        ({"sigma": -0.1}, "sigma is -0.1"),
+        ({"slow_share": 1.5}, "slow_share is 1.5"),
+    ],
+)
+def test_a_bad_value_is_refused_at_once(values, message):
+    with pytest.raises(ValueError, match=message):
+        frl.Clock(**values)
+
+
+def test_what_depends_on_the_number_of_agents_is_refused_before_anything_runs():
+    with pytest.raises(ValueError, match="wait_for is 9 for num_agents 4; allowed: 1 to 4"):
+        frl.timetable(frl.Clock("semi-synchronous", wait_for=9), num_agents=4, num_steps=1)
+    with pytest.raises(ValueError, match="compute_time has the shape"):
+        frl.timetable(frl.Clock(compute_time=[1.0, 2.0]), num_agents=4, num_steps=1)
+    with pytest.raises(ValueError, match="compute_time is"):
+        frl.timetable(frl.Clock(compute_time=lambda n: n - 4), num_agents=4, num_steps=1)
+    with pytest.raises(ValueError, match="num_steps is 0"):
+        frl.timetable(frl.Clock(), num_agents=4, num_steps=0)
