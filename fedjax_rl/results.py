@@ -20,7 +20,7 @@ from xarray.backends import H5NetCDFStore
 MARK = "fedjax_rl"
 # What `write` calls a file until it is whole.
 _TEMPORARY = re.compile(r"\..+\.(json|png|svg|nc|md)\.[a-z0-9_]{8}")
-_PACKAGES = ("jax", "jaxlib", "numpy", "optax", "xarray")
+_PACKAGES = ("jax", "jaxlib", "numpy", "optax", "xarray", "gymnax", "brax", "mujoco", "mujoco-mjx")
 
 
 def versions() -> dict[str, str]:

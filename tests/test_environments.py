@@ -3,6 +3,8 @@
 The golden values are those of an independent prototype of Gunn (2023), to the digits given there.
 """
 
+import importlib.metadata
+import logging
 import warnings
 
 import jax
@@ -11,8 +13,9 @@ import numpy as np
 import pytest
 
 from fedjax_rl import envs
-from fedjax_rl.envs import registry
+from fedjax_rl.envs import brax, registry
 from fedjax_rl.envs.grids import MAPS
+from fedjax_rl.learners import policy_gradient as learner
 
 GRIDS = {
     "simple": envs.simple_grid,
@@ -300,7 +303,8 @@ def test_lengths_and_discounts_out_of_range(make):
         (lambda: envs.frozen_lake(("FF", "FG")), "map has 0 cells S, the start; allowed: one"),
         (lambda: envs.frozen_lake(("SS", "FG")), "map has 2 cells S, the start; allowed: one"),
         (lambda: envs.frozen_lake(("SF", "FF")), "map has 0 cells G, the goal; allowed"),
-        (lambda: envs.brax_task(backend="sprung"), "backend is 'sprung'; allowed: spring, "),
+        (lambda: envs.brax_task(backend="sprung"), "'sprung' for ant; allowed: spring, "),
+        (lambda: envs.brax_task("swimmer", "mjx"), "'mjx' for swimmer; allowed: generalized$"),
     ],
 )
 def test_bad_input(make, message):
@@ -426,6 +430,7 @@ def test_ant():
     task = envs.brax_task()
     assert task == envs.brax_task("ant")
     assert (task.observation_size, task.action, task.max_steps) == (27, envs.Continuous(8), 1000)
+    assert dict(task.options) == {"backend": "spring", "discount": 0.99, "max_steps": 1000}
     raw = task.env.env
     assert float(raw.dt) == pytest.approx(0.05)
     assert (raw._healthy_reward, raw._ctrl_cost_weight) == (1.0, 0.5)
@@ -449,6 +454,78 @@ def test_ant():
     assert trace.shape == (task.behaviour_size,)
     with pytest.raises(ValueError, match="no environment of brax; did you mean ant"):
         envs.brax_task("ants")
+    with pytest.raises(ValueError, match="'fast' is no environment of brax"):
+        envs.brax_task("fast")
+
+
+def first_step(task):
+    """From a key and an action to the first state and to what the first step gives."""
+
+    def run(key, action):
+        _, state = task.env.reset(key, task.params)
+        return state, task.env.step(key, state, action, task.params)
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("name", "observations", "actions", "seconds", "parameters"),
+    [
+        ("halfcheetah", 17, 6, 0.05, 5708),
+        ("hopper", 11, 3, 0.008, 5126),
+        ("humanoid", 244, 17, 0.015, 20962),
+        ("swimmer", 8, 2, 0.04, 4868),
+        ("walker2d", 17, 6, 0.008, 5708),
+    ],
+)
+def test_sizes_of_brax(name, observations, actions, seconds, parameters):
+    """Only traced: what a policy sees, how much it moves, and how long a message is."""
+    pytest.importorskip("brax")
+    task = envs.brax_task(name)
+    assert (task.observation_size, task.action) == (observations, envs.Continuous(actions))
+    assert float(task.env.env.dt) == pytest.approx(seconds)
+    defaults = registry.options(f"brax/{name}")
+    assert dict(task.options) == {o: v for o, v in defaults.items() if v is not None}
+    assert task.max_steps == (500 if name == "swimmer" else 1000)
+    assert dict(task.options)["backend"] == ("generalized" if name == "swimmer" else "spring")
+
+    key = jax.random.key(0)
+    action = jax.ShapeDtypeStruct((actions,), jnp.float32)
+    state, (obs, new, *_) = jax.eval_shape(first_step(task), key, action)
+    assert jax.tree.structure(new) == jax.tree.structure(state)
+    assert (obs.shape, obs.dtype) == ((observations,), jnp.float32)
+    policy = learner.policy_for(task, "mlp", hidden=(64, 64), initializer="orthogonal")
+    assert jax.eval_shape(policy.init, key).shape == (policy.num_parameters,) == (parameters,)
+
+
+def test_swimmer_is_mujoco():
+    """Its backend has the physics of MuJoCo; the only one of the six that is compiled here."""
+    pytest.importorskip("brax")
+    mujoco = pytest.importorskip("mujoco")
+    task = envs.brax_task("swimmer")
+    model = task.env.env.sys.mj_model
+    action = np.array([0.5, -1.0], np.float32)
+    state, (obs, new, reward, *ends, _) = jax.jit(first_step(task))(jax.random.key(0), action)
+    q, qd = np.asarray(state.pipeline_state.q), np.asarray(state.pipeline_state.qd)
+    data = mujoco.MjData(model)
+    data.qpos[:], data.qvel[:], data.ctrl[:] = q, qd, action
+    mujoco.mj_step(model, data, nstep=4)
+    np.testing.assert_allclose(obs, [*data.qpos[2:], *data.qvel], atol=1e-5)
+    np.testing.assert_allclose(task.trace(new), data.qpos[:2], atol=1e-6)
+    forward = (data.qpos[0] - q[0]) / 0.04
+    assert float(reward) == pytest.approx(forward - 1e-4 * 1.25, abs=1e-4)
+    assert not any(ends)
+
+
+def test_brax_is_announced_once(caplog):
+    """At the lowest level that Python shows unasked."""
+    pytest.importorskip("brax")
+    brax._brax_envs.cache_clear()
+    assert brax._brax_envs() is brax._brax_envs()
+    (record,) = [record for record in caplog.records if record.name == "fedjax_rl"]
+    assert record.levelno == logging.WARNING
+    assert f"tested with brax {brax.TESTED}" in record.getMessage()
+    assert f"installed is {importlib.metadata.version('brax')}." in record.getMessage()
 
 
 # The registry --------------------------------------------------------------------------------

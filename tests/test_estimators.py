@@ -678,6 +678,20 @@ def test_policies_for_tasks():
         learner.check_fits(task, learner.policy_for(task, "mlp"))
 
 
+def test_orthogonal_weights():
+    """Columns, or rows where these are fewer, of length sqrt(2), and of 0.01 in the last layer."""
+    policy = learner.Gaussian(MLP((3, 8, 2)), initializer="orthogonal", deviation=1.0)
+    parameters = np.asarray(policy.init(jax.random.key(2)))
+    assert parameters.shape == (policy.num_parameters,)
+    wide, tall = parameters[:24].reshape(3, 8), parameters[32:48].reshape(8, 2)
+    np.testing.assert_allclose(wide @ wide.T, 2 * np.eye(3), atol=1e-5)
+    np.testing.assert_allclose(tall.T @ tall, 1e-4 * np.eye(2), atol=1e-9)
+    assert not np.any(parameters[24:32])
+    assert not np.any(parameters[48:])
+    other = policy.init(jax.random.key(3))
+    assert np.abs(other[:24] - parameters[:24]).min() > 0
+
+
 BAD = [
     (lambda: learner.policy_for(CART, "table"), "policy is table on CartPole-v1; allowed: on a"),
     (lambda: learner.policy_for(GRID, "tabel"), "'tabel' is no policy"),

@@ -243,10 +243,11 @@ def _functions(config: AFedPG) -> Functions:
         wire=episodic.wire_of(config),
         star=True,
     )
-    return local_gradient.assemble(oracle, work, link, first_model=_first_model, first_agent=_agent)
+    return local_gradient.assemble(oracle, work, link, first_model=first_model, first_agent=_agent)
 
 
-def _first_model(parameters):
+def first_model(parameters) -> Model:
+    """The models of servers that begin with parameters [F, q]."""
     return Model(
         parameters,
         parameters,

@@ -105,8 +105,8 @@ class LocalGradient:
         where there is one.
       hidden: units in each hidden layer.
       activation: of the hidden units, "tanh" or "relu".
-      initializer: "normal" (weights N(0, 1 / inputs), biases 0) or "uniform" (all parameters
-        within +- 1 / sqrt(inputs)).
+      initializer: "normal" (weights N(0, 1 / inputs), biases 0), "uniform" (all parameters within
+        +- 1 / sqrt(inputs)) or "orthogonal" (times sqrt(2), 0.01 in the last layer; biases 0).
       deviation: first standard deviation of continuous actions, above 0; it is learned.
       heterogeneity: level of the difference between the agents' environments, at least 0; at 0
         they are alike.

@@ -55,8 +55,8 @@ class Strategy:
       antithetic: whether agents 2i and 2i + 1 have opposite perturbations.
       hidden: units in each hidden layer.
       activation: of the hidden units, "tanh" or "relu".
-      initializer: "normal" (weights N(0, 1 / inputs), biases 0) or "uniform" (all parameters
-        within +- 1 / sqrt(inputs)).
+      initializer: "normal" (weights N(0, 1 / inputs), biases 0), "uniform" (all parameters within
+        +- 1 / sqrt(inputs)) or "orthogonal" (times sqrt(2), 0.01 in the last layer; biases 0).
       policy: discrete actions are drawn ("sample") or the best one ("argmax"); continuous
         actions are tanh of the outputs.
       return_offset: added to every return before anything is done with it.

@@ -1,9 +1,12 @@
 """Environments of brax (Freeman et al. 2021, arXiv 2106.13281) as tasks."""
 
+import contextlib
 import copy
 import dataclasses
 import functools
+import io
 import logging
+import types
 import warnings
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -18,6 +21,10 @@ from fedjax_rl.names import check_known
 
 BACKENDS = ("spring", "positional", "generalized", "mjx")
 TESTED = "0.14.2"
+
+# Where an environment differs from the rest, by its name.
+_BACKENDS = {"swimmer": ("generalized",)}
+_MAX_STEPS = {"swimmer": 500}
 
 
 class Physics(NamedTuple):
@@ -162,36 +169,57 @@ def _system(system: Any, backend: str, params: Physics) -> Any:
     return system.tree_replace(new)
 
 
+def backends(name: str) -> tuple[str, ...]:
+    """Backends on which an environment of brax runs, the default first."""
+    return _BACKENDS.get(name, BACKENDS)
+
+
+def longest(name: str) -> int:
+    """Steps of an episode of an environment of brax, unless somebody wants another number."""
+    return _MAX_STEPS.get(name, 1000)
+
+
 def brax_task(
     name: str = "ant",
-    backend: str = "spring",
+    backend: str | None = None,
     discount: float = 0.99,
-    max_steps: int = 1000,
+    max_steps: int | None = None,
     target_speed: float | None = None,
 ) -> Task:
     """Adapts an environment of brax; its behaviour is where the torso is at the end (x, y), in m.
 
-    Ant has 27 observations, 8 actions and control steps of 0.05 s; a step gives the velocity
-    forward, plus 1, minus half the squared norm of the action, and the episode ends when the
-    torso's height leaves [0.2, 1]. The backends are different simulators: returns of one do not
-    compare with those of another, nor with MuJoCo's.
+    The six that walk, run or swim, with the numbers of observations and actions and the control
+    step in s: ant (27, 8, 0.05), halfcheetah (17, 6, 0.05), hopper (11, 3, 0.008), humanoid (244,
+    17, 0.015), swimmer (8, 2, 0.04) and walker2d (17, 6, 0.008). Humanoid has 376 observations in
+    MuJoCo; brax leaves out the contact forces, and bodies that it joins. A step of Ant gives the
+    velocity forward, plus 1, minus half the squared norm of the action, and the episode ends when
+    the torso's height leaves [0.2, 1].
+
+    The backends are different simulators: returns of one do not compare with those of another,
+    nor with MuJoCo's. Which one it is stands in the options, and so in every result.
 
     Args:
-      name: of brax, such as "ant", "halfcheetah", "hopper", "walker2d".
-      backend: "spring", "positional", "generalized" or "mjx".
+      name: of brax, such as "ant", "halfcheetah", "hopper", "humanoid", "swimmer", "walker2d".
+      backend: "spring", "positional", "generalized" or "mjx"; of swimmer "generalized" only. None
+        is the first of them that the environment has.
       discount: in [0, 1].
-      max_steps: T, at least 1.
+      max_steps: T, at least 1; None is 500 for swimmer and 1000 for all others.
       target_speed: in m/s; instead of brax's reward, a step gives minus the distance of the
         forward velocity from it, less 0.1 times the squared norm of the action.
 
     Raises:
       ImportError: If brax is not installed.
-      ValueError: If the environment or the backend is unknown, or an argument is out of range.
+      ValueError: If the environment is unknown, the backend is unknown or none of the
+        environment's, or an argument is out of range.
     """
-    if backend not in BACKENDS:
-        raise ValueError(f"backend is {backend!r}; allowed: {', '.join(BACKENDS)}")
+    backend = backends(name)[0] if backend is None else backend
+    max_steps = longest(name) if max_steps is None else max_steps
+    if backend not in backends(name):
+        allowed = ", ".join(backends(name))
+        raise ValueError(f"backend is {backend!r} for {name}; allowed: {allowed}")
     envs = _brax_envs()
-    check_known(name, envs._envs, "environment of brax")
+    # Fast, with which brax tests itself, has no bodies.
+    check_known(name, envs._envs.keys() - {"fast"}, "environment of brax")
     with foreign(), warnings.catch_warnings():
         warnings.filterwarnings(
             "ignore", message=".*not actively being maintained"
@@ -230,14 +258,19 @@ def brax_task(
 def _brax_envs() -> Any:
     """Imports brax's environments, and says once what to expect of them."""
     try:
-        with foreign():
+        # MuJoCo prints there which of its optional parts are missing.
+        with foreign(), contextlib.redirect_stdout(io.StringIO()):
             import brax
-            from brax import envs
+            from brax import envs, fluid
     except ImportError as error:
         raise ImportError("environments of brax need it installed: pip install brax") from error
-    logging.getLogger("fedjax_rl").info(
-        "brax no longer maintains its environments; they are supported here, tested with brax %s "
-        "(installed: %s).",
+    # Swimmer's water calls jnp.clip with `a_min`, which JAX has given up.
+    clip = {"clip": lambda x, a_min: jnp.maximum(x, a_min)}
+    fluid.jp = types.SimpleNamespace(**vars(jnp) | clip)
+    # A warning of Python's own would be an error to those who make them so.
+    logging.getLogger("fedjax_rl").warning(
+        "brax no longer maintains its environments. They are supported here, tested with brax %s; "
+        "installed is %s.",
         TESTED,
         brax.__version__,
     )

@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any, Literal
 
-from fedjax_rl.envs.brax import brax_task
+from fedjax_rl.envs.brax import backends, brax_task, longest
 from fedjax_rl.envs.classic import gymnax_task
 from fedjax_rl.envs.families import dirichlet_mdp, dirichlet_mdps, opposed_mdps, tabular_task
 from fedjax_rl.envs.grids import frozen_lake, simple_grid, windy_grid
@@ -47,9 +47,9 @@ def _brax(name: str) -> Callable[..., Task]:
     """The factory of one environment of brax; brax is imported when it is called."""
 
     def factory(
-        backend: str = "spring",
+        backend: str = backends(name)[0],
         discount: float = 0.99,
-        max_steps: int = 1000,
+        max_steps: int = longest(name),
         target_speed: float | None = None,
     ) -> Task:
         return brax_task(name, backend, discount, max_steps, target_speed)

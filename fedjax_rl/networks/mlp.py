@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from fedjax_rl.names import check_known
 
 ACTIVATIONS: dict[str, Callable] = {"tanh": jnp.tanh, "relu": jax.nn.relu}
-INITIALIZERS = ("normal", "uniform")
+INITIALIZERS = ("normal", "uniform", "orthogonal")
 
 # Beyond, the unrolled program compiles for too long.
 LARGEST_UNROLLED = 400
@@ -71,16 +71,23 @@ class MLP:
         Args:
           key: typed key.
           initializer: "normal": weights N(0, 1 / inputs), biases 0; "uniform": everything
-            uniform within +- 1 / sqrt(inputs).
+            uniform within +- 1 / sqrt(inputs); "orthogonal": weights with orthonormal columns, or
+            rows where these are fewer (Saxe et al. 2014, arXiv 1312.6120), times sqrt(2) in hidden
+            layers and 0.01 in the last, biases 0.
 
         Raises:
           ValueError: an unknown initializer.
         """
         check_known(initializer, INITIALIZERS, "initializer")
         parts = []
-        for layer, (i, o) in zip(jax.random.split(key, len(self.layers)), self.layers, strict=True):
+        gains = [math.sqrt(2)] * (len(self.layers) - 1) + [0.01]
+        keys = jax.random.split(key, len(self.layers))
+        for layer, (i, o), gain in zip(keys, self.layers, gains, strict=True):
             if initializer == "normal":
                 parts += [jax.random.normal(layer, (i * o,)) / math.sqrt(i), jnp.zeros(o)]
+            elif initializer == "orthogonal":
+                weights = jax.nn.initializers.orthogonal(gain)(layer, (i, o))
+                parts += [jnp.ravel(weights), jnp.zeros(o)]
             else:
                 bound = 1 / math.sqrt(i)
                 parts.append(jax.random.uniform(layer, (i * o + o,), minval=-bound, maxval=bound))

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable, Sequence
-
 from fedjax_rl.studies import communication_efficient_data as data
 from fedjax_rl.studies import communication_efficient_figures as pictures
 from fedjax_rl.studies import communication_efficient_targets as targets
-from fedjax_rl.studies.stages import Parts, conduct
-from fedjax_rl.studies.study import Study
+from fedjax_rl.studies.stages import Parts, staged
 
 FIGURES = {
     "fig3-4": "Simple Grid: reward, frequency and size of messages",
@@ -29,7 +25,6 @@ FIGURES = {
     "grids": "evolution strategies do learn the grids",
     "pareto": "learning against bytes, for uplinks on several algorithms",
 }
-PRESETS = ("paper", "reduced")
 
 _NEEDS = {
     "fig3-4": ("simple",),
@@ -62,51 +57,13 @@ PARTS = Parts(
 )
 
 
-def run(
-    directory,
-    figures: Sequence[str] | None = None,
-    scale: str = "quick",
-    preset: str = "paper",
-    progress: Callable[[float, float], None] | None = None,
-    devices: int = 1,
-) -> dict:
-    """Runs the study, or some of its figures, into a directory.
-
-    Args:
-      directory: exists; gets `<figure>.png` and `.svg`, the runs as `<stage>/result.nc`,
-        `scoreboard.png` and `summary.json`.
-      figures: of `FIGURES`; all by default.
-      scale: "smoke" (a look, minutes), "quick" (fewer trials, without Ant) or "paper" (the
-        thesis's own sizes, and the more trials that separate its curves).
-      preset: "paper", or "reduced": Ant with fewer episodes, cut short.
-      progress: called with (done, total).
-      devices: over which the agents are spread.
-
-    Returns:
-      The content of `summary.json`.
-    """
-    figures = tuple(FIGURES) if not figures else tuple(figures)
-    size = data.SCALES[scale]
-    if preset == "reduced" and size.ant is not None:
-        size = dataclasses.replace(size, ant=data.REDUCED_ANT)
-    return conduct(
-        PARTS,
-        directory,
-        figures=figures,
-        shown=[f for f in figures if size.ant is not None or f not in _ANT],
-        targets=targets.for_scale(size),
-        size=size,
-        scale=scale,
-        preset=preset,
-        progress=progress,
-        devices=devices,
-    )
-
-
-STUDY = Study(
-    name=PARTS.name,
+STUDY = staged(
+    PARTS,
     paper="Gunn, Communication Efficient Distributed Reinforcement Learning (2023)",
     figures=FIGURES,
-    presets=PRESETS,
-    run=run,
+    scales=data.SCALES,
+    costly={"ant": _ANT},
+    reduced={"ant": data.REDUCED_ANT},
+    targets=targets.for_scale,
+    anywhere=False,
 )

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable, Sequence
-
 from fedjax_rl.studies import fast_fedpg_data as data
 from fedjax_rl.studies import fast_fedpg_figures as pictures
 from fedjax_rl.studies import fast_fedpg_targets as targets
-from fedjax_rl.studies.stages import Parts, conduct
-from fedjax_rl.studies.study import Study
+from fedjax_rl.studies.stages import Parts, staged
 
 FIGURES = {
     "estimators": "what is unbiased: estimators, and the mean MDP",
@@ -22,7 +18,6 @@ FIGURES = {
     "cartpole": "CartPole with different physics",
     "cheetah": "HalfCheetah with different target speeds",
 }
-PRESETS = ("paper", "reduced")
 
 _NEEDS = {
     "estimators": ("average", "estimators"),
@@ -41,51 +36,13 @@ PARTS = Parts(
 )
 
 
-def run(
-    directory,
-    figures: Sequence[str] | None = None,
-    scale: str = "quick",
-    preset: str = "paper",
-    progress: Callable[[float, float], None] | None = None,
-    devices: int = 1,
-) -> dict:
-    """Runs the study, or some of its figures, into a directory.
-
-    Args:
-      directory: exists; gets `<figure>.png` and `.svg`, the runs as `<stage>/result.nc`,
-        `scoreboard.png` and `summary.json`.
-      figures: of `FIGURES`; all by default.
-      scale: "smoke" (a look, minutes), "quick" (fewer seeds, without HalfCheetah) or "paper".
-      preset: "paper", or "reduced": at any scale HalfCheetah with fewer rounds, cut short.
-      progress: called with (done, total).
-      devices: over which the agents are spread.
-
-    Returns:
-      The content of `summary.json`.
-    """
-    figures = tuple(FIGURES) if not figures else tuple(figures)
-    size = data.SCALES[scale]
-    if preset == "reduced":
-        size = dataclasses.replace(size, cheetah=data.REDUCED_CHEETAH)
-    return conduct(
-        PARTS,
-        directory,
-        figures=figures,
-        shown=[f for f in figures if size.cheetah is not None or f != "cheetah"],
-        targets=targets.TARGETS,
-        size=size,
-        scale=scale,
-        preset=preset,
-        progress=progress,
-        devices=devices,
-    )
-
-
-STUDY = Study(
-    name=PARTS.name,
+STUDY = staged(
+    PARTS,
     paper="Zhu, Heath, Mitra, Towards Fast Rates for Federated and Multi-Task Reinforcement "
     "Learning, arXiv 2409.05291",
     figures=FIGURES,
-    presets=PRESETS,
-    run=run,
+    scales=data.SCALES,
+    costly={"cheetah": ("cheetah",)},
+    reduced={"cheetah": data.REDUCED_CHEETAH},
+    targets=lambda size: targets.TARGETS,
 )

@@ -39,18 +39,20 @@ def at_least(a, b) -> tuple:
     return low, None, None
 
 
-def seeds_apart(statistic: Callable[..., float], *trials) -> tuple:
+def seeds_apart(statistic: Callable[..., float], *trials, centre: Callable = np.mean) -> tuple:
     """A number computed from means over trials, with a 95 % interval from resampled seeds.
 
     Args:
       statistic: takes the mean over trials of every array.
       *trials: arrays whose first axis is the trials; equal seeds stay together.
+      centre: of trials, `np.mean` or `np.median`; the latter takes infinities, of trials that
+        never reach a threshold, as what they are.
     """
     count = min(len(one) for one in trials)
     seeds = np.arange(count)
     found = analysis.bootstrap_fit(
         seeds,
-        lambda *own: statistic(*(np.mean(one, axis=0) for one in own)),
+        lambda *own: statistic(*(centre(one, axis=0) for one in own)),
         *(np.asarray(one[:count], np.float64) for one in trials),
     )
     if count < 2:

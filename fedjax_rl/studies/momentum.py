@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable, Sequence
-
 from fedjax_rl.studies import momentum_data as data
 from fedjax_rl.studies import momentum_figures as pictures
 from fedjax_rl.studies import momentum_targets as targets
-from fedjax_rl.studies.stages import Parts, conduct
-from fedjax_rl.studies.study import Study
+from fedjax_rl.studies.stages import Parts, staged
 
 FIGURES = {
     "bias": "exact gradients: what bias is left, against beta, eta and H; what is the same",
@@ -23,7 +19,6 @@ FIGURES = {
     "authors": "the authors' code and another anchor beside the algorithm",
     "halfcheetah": "HalfCheetah: all methods",
 }
-PRESETS = ("paper", "reduced")
 
 _NEEDS = {
     "bias": ("exact", "identities"),
@@ -43,52 +38,12 @@ PARTS = Parts(
 )
 
 
-def run(
-    directory,
-    figures: Sequence[str] | None = None,
-    scale: str = "quick",
-    preset: str = "paper",
-    progress: Callable[[float, float], None] | None = None,
-    devices: int = 1,
-) -> dict:
-    """Runs the study, or some of its figures, into a directory.
-
-    Args:
-      directory: exists; gets `<figure>.png` and `.svg`, the runs as `<stage>/result.nc`,
-        `scoreboard.png` and `summary.json`.
-      figures: of `FIGURES`; all by default.
-      scale: "smoke" (a look, nothing but identities is judged), "quick" (fewer trials, without
-        HalfCheetah) or "paper".
-      preset: "paper", or "reduced": at any scale HalfCheetah with fewer and shorter
-        episodes.
-      progress: called with (done, total).
-      devices: over which the agents are spread.
-
-    Returns:
-      The content of `summary.json`.
-    """
-    figures = tuple(FIGURES) if not figures else tuple(figures)
-    size = data.SCALES[scale]
-    if preset == "reduced":
-        size = dataclasses.replace(size, cheetah=data.REDUCED_CHEETAH)
-    return conduct(
-        PARTS,
-        directory,
-        figures=figures,
-        shown=[f for f in figures if size.cheetah is not None or f != "halfcheetah"],
-        targets=targets.TARGETS,
-        size=size,
-        scale=scale,
-        preset=preset,
-        progress=progress,
-        devices=devices,
-    )
-
-
-STUDY = Study(
-    name=PARTS.name,
+STUDY = staged(
+    PARTS,
     paper="Wang, He, Zhang, Miao, Anderson, Momentum for the Win, arXiv 2405.19499 (2024)",
     figures=FIGURES,
-    presets=PRESETS,
-    run=run,
+    scales=data.SCALES,
+    costly={"cheetah": ("halfcheetah",)},
+    reduced={"cheetah": data.REDUCED_CHEETAH},
+    targets=lambda size: targets.TARGETS,
 )

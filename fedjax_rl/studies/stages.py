@@ -19,10 +19,11 @@ from fedjax_rl import plotting, results
 from fedjax_rl.analysis import Target, judge
 from fedjax_rl.federation.algorithm import Algorithm
 from fedjax_rl.run import threads
-from fedjax_rl.studies.study import Meter, conclude
+from fedjax_rl.studies.study import Meter, Study, conclude
 from fedjax_rl.sweep import Cell, run_cells
 
 SECONDS = "seconds.json"
+PRESETS = ("paper", "reduced")
 LEDGER = ("env_steps", "messages_up", "bytes_up", "bytes_down", "diverged")
 
 
@@ -281,3 +282,58 @@ def conduct(
         figures=figures,
         size=dataclasses.asdict(size),
     )
+
+
+def staged(
+    parts: Parts,
+    *,
+    paper: str,
+    figures: Mapping[str, str],
+    scales: Mapping[str, Any],
+    costly: Mapping[str, Sequence[str]],
+    reduced: Mapping[str, Any],
+    targets: Callable[[Any], Sequence[Target]],
+    anywhere: bool = True,
+) -> Study:
+    """A study of stages, with the presets "paper" and "reduced".
+
+    Args:
+      parts: what it consists of.
+      paper: authors, title, year or arXiv id.
+      figures: name of each figure -> what it shows.
+      scales: by name, dataclasses.
+      costly: field of a scale -> the figures that are shown only where it is not None.
+      reduced: field -> its value with the preset "reduced".
+      targets: of a scale.
+      anywhere: whether the preset "reduced" shows costly figures at any scale, or only where the
+        scale has them.
+    """
+
+    def run(
+        directory,
+        chosen: Sequence[str] | None = None,
+        scale: str = "quick",
+        preset: str = "paper",
+        progress: Callable[[float, float], None] | None = None,
+        devices: int = 1,
+    ) -> dict:
+        chosen = tuple(figures) if not chosen else tuple(chosen)
+        size = scales[scale]
+        if preset == "reduced":
+            fields = [n for n in reduced if anywhere or getattr(size, n) is not None]
+            size = dataclasses.replace(size, **{name: reduced[name] for name in fields})
+        absent = {f for name, own in costly.items() if getattr(size, name) is None for f in own}
+        return conduct(
+            parts,
+            directory,
+            figures=chosen,
+            shown=[figure for figure in chosen if figure not in absent],
+            targets=targets(size),
+            size=size,
+            scale=scale,
+            preset=preset,
+            progress=progress,
+            devices=devices,
+        )
+
+    return Study(name=parts.name, paper=paper, figures=dict(figures), presets=PRESETS, run=run)

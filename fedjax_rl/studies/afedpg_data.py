@@ -1,0 +1,440 @@
+"""The runs behind the study `afedpg`: a clock, what it costs to wait, and what looking ahead gives.
+
+Lan, Han, Hashemi, Aggarwal and Brinton, *Asynchronous Federated Reinforcement Learning with Policy
+Gradient Updates*, arXiv 2404.08003. The paper shows MuJoCo; the claims are tested here on a small
+MDP whose objective is known exactly (M3 of the project's specification), and on brax.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import xarray as xr
+
+import fedjax_rl as frl
+from fedjax_rl import envs, streams
+from fedjax_rl.algorithms import episodic, local_gradient
+from fedjax_rl.algorithms.afedpg import first_model, point_ahead, server_of
+from fedjax_rl.envs.task import Task
+from fedjax_rl.federation.clock import Clock
+from fedjax_rl.learners import policy_gradient as learner
+from fedjax_rl.studies import stages
+from fedjax_rl.studies.policy_gradients import ENTROPY
+from fedjax_rl.studies.stages import Stage, Variant
+from fedjax_rl.studies.study import Meter
+
+METRICS = ("gap", "simulated_time", "staleness", "idle")
+AGENTS = (1, 2, 4, 8, 16)
+RATIOS = (1, 2, 4, 10, 20)  # of the times of slow and fast agents
+SLOW = (10, 100)  # times of the one slow agent
+DELAYS = (0, 1, 4, 8)
+COMPANY = (1, 4, 8, 16, 32)  # agents, where the delay grows
+SETTINGS = ((0.01, 0.05), (0.01, 0.02), (0.003, 0.02))  # eta, alpha
+PROFILES = {
+    "equal": (1.0,) * 8,
+    "two classes": (1.0,) * 4 + (4.0,) * 4,
+    "linear": tuple(float(t) for t in np.linspace(1, 4, 8)),
+    "one slow": (1.0,) * 7 + (10.0,),
+}
+SCHEDULERS = ("asynchronous", "synchronous")
+# Methods that are compared on one clock: factory, properties and scheduler.
+METHODS = {
+    "AFedPG": (frl.afedpg, {}, "asynchronous"),
+    "no lookahead": (frl.afedpg, {"lookahead": False}, "asynchronous"),
+    "first four of eight": (frl.afedpg, {}, "semi-synchronous"),
+    "synchronous": (frl.afedpg, {}, "synchronous"),
+    "A3C-like": (frl.a3c_pg, {}, "asynchronous"),
+    "FedPG, asynchronous": (frl.fedpg, {"local_steps": 1}, "asynchronous"),
+}
+# Learning rates that are tried of each, because their steps have no unit in common.
+RATES = {
+    "A3C-like": (0.1, 0.3, 1.0),
+    "FedPG, asynchronous": (0.1, 0.3, 1.0),
+}
+USUAL = (0.02, 0.05, 0.1)
+
+
+class Control(NamedTuple):
+    """How much is run of brax.
+
+    Attributes:
+      names: of the environments.
+      agents: N, each.
+      steps: of a federation's servers, all messages together.
+      trials: of each.
+      max_steps: where an episode is cut; None for the usual.
+      episodes: of an upload.
+    """
+
+    names: tuple[str, ...]
+    agents: tuple[int, ...]
+    steps: int
+    trials: int
+    max_steps: int | None
+    episodes: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Scale:
+    """How much of the study is run.
+
+    Attributes:
+      trials: of the sampled experiments on tables.
+      steps: of the experiments on looking ahead.
+      sampled: whether these are run with sampled gradients, too.
+      brax: None, or what is run of it.
+    """
+
+    trials: int = 100
+    steps: int = 3000
+    sampled: bool = True
+    brax: Control | None = None
+
+
+SCALES = {
+    "smoke": Scale(trials=4, steps=600, sampled=False),
+    "quick": Scale(trials=30),
+    "paper": Scale(
+        brax=Control(("swimmer", "hopper", "walker2d", "humanoid"), (1, 2, 4, 8), 2000, 10, None, 5)
+    ),
+}
+# The brax of the preset `reduced`: a size for two cores.
+REDUCED_BRAX = Control(("hopper",), (1, 2, 4, 8), 160, 3, 100, 4)
+
+
+@functools.cache
+def m3() -> Task:
+    """M3: five states, three actions, episodes of 25 steps."""
+    return envs.tabular_task(envs.dirichlet_mdp(), max_steps=25)
+
+
+def two_speeds(ratio: float, scheduler: str = "asynchronous") -> Clock:
+    """Half of the agents take so much longer; a semi-synchronous step waits for the first half."""
+    wait_for = (lambda n: n // 2) if scheduler == "semi-synchronous" else None
+    return Clock(scheduler, wait_for, distribution="two_class", slow_factor=float(ratio))
+
+
+def one_slow(time: float, scheduler: str = "asynchronous") -> Clock:
+    """The last agent takes so long, the others 1."""
+
+    def times(num_agents: int) -> np.ndarray:
+        return np.where(np.arange(num_agents) == num_agents - 1, float(time), 1.0)
+
+    return Clock(scheduler, compute_time=times)
+
+
+# What is exact -----------------------------------------------------------------------------------
+
+
+def lookahead(scale: Scale, meter: Meter, stage: str) -> xr.Dataset:
+    """A9: errors of d on a quadratic, in units of the Hessian times a step: [kind, delay].
+
+    The algorithm's own points and steps, alpha 0.1, eta 0.002, 600 steps; every gradient arrives
+    so many steps late.
+    """
+    del scale
+    report = meter.stage(stage)
+    curvature = np.diag([0.4, 1.0, 1.7])
+    methods = {"without": (False, 0.0), "with": (True, 0.0), "compensated": (True, 1.0)}
+    table = np.empty((len(methods), len(DELAYS)))
+    with jax.enable_x64(True):
+        for row, (ahead, compensation) in enumerate(methods.values()):
+            config = frl.afedpg(m3(), lookahead=ahead).config
+            for column, delay in enumerate(DELAYS):
+                table[row, column] = _delayed(config, curvature, delay, compensation * delay)
+                report(row * len(DELAYS) + column + 1, table.size)
+    return xr.Dataset(
+        {"factor": (("kind", "delay"), table)}, {"kind": list(methods), "delay": list(DELAYS)}
+    )
+
+
+def _delayed(config, curvature, delay: int, compensation: float) -> float:
+    """Error of d after 600 steps, over the norm of the Hessian times the last step."""
+    server = server_of(config)
+    params = {
+        "messages": 1.0,
+        "momentum": 0.1,
+        "learning_rate": 0.002,
+        "delay_compensation": float(compensation),
+        "momentum_decay": 0.0,
+        "learning_rate_decay": 0.0,
+        "decay_start": 50.0,
+    }
+    params = {name: jnp.asarray(value) for name, value in params.items()}
+    hessian = -jnp.asarray(curvature)
+
+    def handed(model):
+        return point_ahead(config, model, params)
+
+    def step(carry, _):
+        model, points = carry
+        late = jax.tree.map(lambda x: x[0], points)
+        gradient, alpha = hessian @ late[0], late[1]
+        new, _ = server.step(model, (), (alpha * gradient, alpha), params)
+        points = jax.tree.map(
+            lambda old, now: jnp.concatenate([old[1:], now[None]]), points, handed(new)
+        )
+        return (new, points), new.direction - hessian @ model.parameters
+
+    start = jnp.asarray([60.0, 0.5, -0.3])
+    model = jax.tree.map(lambda x: x[0], first_model(start[None]))
+    first = jax.tree.map(lambda x: jnp.repeat(x[None], delay + 1, axis=0), handed(model))
+    (model, _), errors = jax.jit(lambda: jax.lax.scan(step, (model, first), length=600))()
+    move = hessian @ (model.parameters - model.previous)
+    return float(jnp.linalg.norm(errors[-1]) / jnp.linalg.norm(move))
+
+
+def schedule(scale: Scale, meter: Meter, stage: str) -> xr.Dataset:
+    """A10: the clock alone, 20,000 arrivals: [profile]; `time` of asynchronous, synchronous steps.
+
+    `age` is the mean delay of the messages after everybody's first, `largest` of all.
+    """
+    del scale
+    report = meter.stage(stage)
+    data: dict = {name: [] for name in ("time", "round", "age", "largest")}
+    for place, times in enumerate(PROFILES.values()):
+        table = frl.timetable(
+            Clock("asynchronous", compute_time=times), num_agents=8, num_steps=20_000
+        )
+        rounds = frl.timetable(Clock(compute_time=times), num_agents=8, num_steps=1000)
+        data["time"].append(table.time[0, -1] / 20_000)
+        data["round"].append(rounds.time[0, -1] / 1000)
+        data["age"].append(table.age.mean())
+        data["largest"].append(table.age.max())
+        report(place + 1, len(PROFILES))
+    return xr.Dataset(
+        {name: ("profile", values) for name, values in data.items()}, {"profile": list(PROFILES)}
+    )
+
+
+def transport(scale: Scale, meter: Meter, stage: str) -> xr.Dataset:
+    """A14: AFedPG with one agent beside N-PG-IGT written out, 50 steps, the same keys.
+
+    Returns:
+      `parameters` and `reference` [entry], float64.
+    """
+    del scale
+    report = meter.stage(stage)
+    rate, alpha, steps = 0.05, 0.1, 50
+    with jax.enable_x64(True):
+        task = m3()
+        own = frl.afedpg(task, learning_rate=rate, momentum=alpha, episodes_per_step=8)
+        ours = jax.jit(
+            lambda: frl.simulate(own, num_agents=1, num_steps=steps).state.server.parameters[0]
+        )()
+        policy, credit = local_gradient.policy_of(own.config), learner.Credit()
+        keys = streams.agent_keys(np.zeros(1, np.int32), np.zeros(1, np.int32))
+        start = policy.init(episodic.keys_of(keys, episodic.MODEL_STREAM)[0])
+
+        def step(carry, place):
+            here, before, direction = carry
+            point = here + (1 - alpha) / alpha * (here - before)
+            made = learner.roll_out(
+                task,
+                policy,
+                local_gradient.keys_at(keys, place, jnp.uint32(0)),
+                point[None],
+                8,
+                environment=jax.tree.map(jnp.asarray, own.parameters(own.config, 1).agent)[
+                    "environment"
+                ],
+                kind="scan",
+            )
+            one = jax.tree.map(lambda x: x[0], made)
+            found = learner.estimate(policy, point, one, task.discount, credit)
+            direction = jnp.where(place == 0, found, (1 - alpha) * direction + alpha * found)
+            there = here + rate * direction / jnp.linalg.norm(direction)
+            return (there, here, direction), None
+
+        start = start.astype(float)
+        first = (start, start, jnp.zeros_like(start))
+        reference = jax.jit(
+            lambda: jax.lax.scan(step, first, jnp.arange(steps, dtype=jnp.uint32))[0][0]
+        )()
+    report(1, 1)
+    return xr.Dataset(
+        {"parameters": ("entry", np.asarray(ours)), "reference": ("entry", np.asarray(reference))}
+    )
+
+
+# What is sampled ---------------------------------------------------------------------------------
+
+
+def _pair(**properties):
+    """AFedPG as it is run on both clocks, so that the runs of one share a program."""
+    return frl.afedpg(m3(), episodes_per_step=8, learning_rate=0.05, momentum=0.1, **properties)
+
+
+def speedup(scale: Scale, meter: Meter, stage: str) -> xr.Dataset:
+    """B7: agents of equal speed, B = 8, eta 0.05, alpha 0.1."""
+    made = {name: _pair(clock=Clock(name)) for name in SCHEDULERS}
+    variants = [
+        Variant(f"{name} N={n}", one, n, {}, scale.trials)
+        for name, one in made.items()
+        for n in AGENTS
+    ]
+    return stages.run(variants, 600, meter, stage, metrics=METRICS)
+
+
+def heterogeneity(scale: Scale, meter: Meter, stage: str) -> xr.Dataset:
+    """B7: eight agents, four of them slow; or one."""
+    made = {name: _pair(clock=Clock(name)) for name in SCHEDULERS}
+    clocks = {f"r={ratio}": functools.partial(two_speeds, ratio) for ratio in RATIOS}
+    clocks |= {f"slow={time}": functools.partial(one_slow, time) for time in SLOW}
+    variants = [
+        Variant(f"{name} {label}", one, 8, {"clock": clock(name)}, scale.trials)
+        for name, one in made.items()
+        for label, clock in clocks.items()
+    ]
+    return stages.run(variants, 600, meter, stage, metrics=METRICS)
+
+
+def methods(scale: Scale, meter: Meter, stage: str) -> xr.Dataset:
+    """Every method and learning rate, eight agents of two speeds, one to four; B = 8."""
+    variants = []
+    for name, (make, properties, scheduler) in METHODS.items():
+        momentum = {"momentum": 0.1} if make is frl.afedpg else {}
+        clock = two_speeds(4, scheduler)
+        one = make(m3(), episodes_per_step=8, clock=clock, **properties, **momentum)
+        for rate in RATES.get(name, USUAL):
+            own = {"learning_rate": rate}
+            variants.append(Variant(f"{name} {rate:g}", one, 8, own, scale.trials))
+    return stages.run(variants, 600, meter, stage, metrics=METRICS)
+
+
+def ablation(scale: Scale, meter: Meter, stage: str) -> xr.Dataset:
+    """B8: M3 with an entropy bonus, eight agents of equal speed, with and without lookahead.
+
+    Exact gradients; sampled ones of 64 episodes, where the scale has them.
+    """
+    kinds = {"exact": {"gradient": "exact"}}
+    if scale.sampled:
+        kinds["sampled"] = {"episodes_per_step": 64}
+    variants = []
+    for kind, properties in kinds.items():
+        for name, ahead in (("with", True), ("without", False)):
+            one = frl.afedpg(m3(), entropy=ENTROPY, lookahead=ahead, **properties)
+            for rate, momentum in SETTINGS:
+                own = {"learning_rate": rate, "momentum": momentum}
+                trials = 1 if kind == "exact" else max(2, scale.trials // 3)
+                variants.append(
+                    Variant(f"{kind} {name} {rate:g}/{momentum:g}", one, 8, own, trials)
+                )
+    return stages.run(variants, scale.steps, meter, stage, metrics=METRICS, record_every=10)
+
+
+def delay(scale: Scale, meter: Meter, stage: str) -> xr.Dataset:
+    """The same with exact gradients, eta 0.01, alpha 0.05, as the number of agents grows."""
+    shared = {"entropy": ENTROPY, "gradient": "exact", "learning_rate": 0.01, "momentum": 0.05}
+    made = {
+        "with": frl.afedpg(m3(), **shared),
+        "without": frl.afedpg(m3(), lookahead=False, **shared),
+        "compensated": frl.afedpg(m3(), delay_compensation=lambda n: n - 1.0, **shared),
+    }
+    variants = [
+        Variant(f"{name} N={n}", one, n, {}, 1) for name, one in made.items() for n in COMPANY
+    ]
+    return stages.run(variants, scale.steps, meter, stage, metrics=METRICS, record_every=10)
+
+
+def harm(scale: Scale, meter: Meter, stage: str) -> xr.Dataset:
+    """Too long a lookahead for the noise: one episode a message, eta and alpha 0.1, N = 8."""
+    variants = [
+        Variant(
+            name,
+            frl.afedpg(m3(), learning_rate=0.1, momentum=0.1, lookahead=ahead),
+            8,
+            {},
+            scale.trials,
+        )
+        for name, ahead in (("with", True), ("without", False))
+    ]
+    return stages.run(variants, 4800, meter, stage, metrics=METRICS)
+
+
+# Control -----------------------------------------------------------------------------------------
+
+# What the pictures of brax show; a message is one of `Control.episodes` episodes.
+CONTROL = ("return", "episode_steps", "simulated_time", "staleness", "direction_norm")
+BRAX_METHODS = {
+    "AFedPG": (frl.afedpg, {}, "asynchronous"),
+    "no lookahead": (frl.afedpg, {"lookahead": False}, "asynchronous"),
+    "synchronous": (frl.afedpg, {}, "synchronous"),
+    "A3C-like": (frl.a3c_pg, {"learning_rate": 0.003}, "asynchronous"),
+}
+
+
+def brax(scale: Scale, meter: Meter, stage: str) -> xr.Dataset:
+    """E1 and E2: [environment, label, seed, time]; half of the agents take four times as long.
+
+    AFedPG with every number of agents, the others with the most. Time counts messages: what is
+    synchronous is recorded after as many.
+    """
+    size = scale.brax
+    parts = meter.split(stage, len(size.names))
+    made = [_brax(size, name, part, stage) for name, part in zip(size.names, parts, strict=True)]
+    whole = xr.concat(made, "environment", combine_attrs="override").assign_coords(
+        environment=list(size.names)
+    )
+    return whole.assign_attrs(stages.spent(made))
+
+
+def _brax(size: Control, name: str, meter: Meter, stage: str) -> xr.Dataset:
+    task = envs.brax_task(name, **({} if size.max_steps is None else {"max_steps": size.max_steps}))
+    most = max(size.agents)
+    groups: dict[int, list[Variant]] = {}
+    for method, (make, properties, scheduler) in BRAX_METHODS.items():
+        values = {"learning_rate": 0.05, "momentum": 0.2, **properties}
+        if make is frl.a3c_pg:
+            values.pop("momentum")
+        one = make(
+            task,
+            episodes_per_step=size.episodes,
+            clock=two_speeds(4, scheduler),
+            hidden=(64, 64),
+            initializer="orthogonal",
+            baseline="linear",
+            normalize=True,
+            discount_weight=False,
+            evaluation_episodes=1,
+            **values,
+        )
+        for n in size.agents if method == "AFedPG" else (most,):
+            messages = n if scheduler == "synchronous" else 1
+            groups.setdefault(messages, []).append(
+                Variant(f"{method} N={n}", one, n, {}, size.trials)
+            )
+    found = []
+    every = max(1, size.steps // 40 // most) * most
+    meters = meter.split(stage, len(groups))
+    for (messages, variants), part in zip(groups.items(), meters, strict=True):
+        runs = stages.run(
+            variants,
+            size.steps // messages,
+            part,
+            stage,
+            metrics=CONTROL,
+            record_every=every // messages,
+        )
+        found.append(meter.count(runs).assign_coords(time=runs["time"].values * messages))
+    joined = xr.concat(found, "label", combine_attrs="override")
+    return joined.assign_attrs(stages.spent(found))
+
+
+STAGES = {
+    "lookahead": Stage(lookahead, 10),
+    "schedule": Stage(schedule, 4),
+    "transport": Stage(transport, 10),
+    "speedup": Stage(speedup, 40),
+    "heterogeneity": Stage(heterogeneity, 60),
+    "methods": Stage(methods, 70),
+    "ablation": Stage(ablation, 120),
+    "delay": Stage(delay, 20),
+    "harm": Stage(harm, 30),
+    "brax": Stage(brax, 1200),
+}

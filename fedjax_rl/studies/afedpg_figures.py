@@ -1,0 +1,376 @@
+"""The pictures of the study `afedpg`."""
+
+# ruff: noqa: RUF001 -- the labels say − as printed numbers do
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import xarray as xr
+from matplotlib.axes import Axes
+
+import fedjax_rl as frl
+from fedjax_rl import analysis, plotting
+from fedjax_rl.federation.clock import Clock
+from fedjax_rl.plotting.regressions import ticks
+from fedjax_rl.plotting.style import GREY, MARKERS, OKABE_ITO, PAGE, Picture
+from fedjax_rl.studies import afedpg_data as data
+from fedjax_rl.studies import afedpg_targets as targets
+from fedjax_rl.studies import stages
+
+LOOKS = {name: place for place, name in enumerate(data.METHODS)}
+SHOWN = 24.0  # time of the picture of a clock
+LEAST = 1e-4  # of an error
+
+
+def _words(axis: Axes, title: str, x: str, y: str) -> None:
+    axis.set_title(title)
+    axis.set_xlabel(x)
+    axis.set_ylabel(y)
+
+
+def _page(columns: int, height: float = 3.2):
+    figure = Picture(figsize=(PAGE, height))
+    return figure, figure.subplots(1, columns, squeeze=False)[0]
+
+
+def _interval(axis: Axes, x, low, high, mean, colour, label, dashes: str = "-") -> None:
+    axis.fill_between(x, low, high, color=colour, alpha=0.15, lw=0)
+    axis.plot(x, mean, dashes, color=colour, lw=1.3, label=label)
+
+
+def _lookahead(runs) -> dict:
+    table, transport = runs.lookahead["factor"], runs.transport
+    words = {
+        "without": "without: (1 − α) / α + δ",
+        "with": "with: δ",
+        "compensated": "with δ in the coefficient: 0",
+    }
+    with plotting.style():
+        figure, (left, right) = _page(2)
+        delays = table["delay"].values
+        for place, (method, label) in enumerate(words.items()):
+            values = np.maximum(table.sel(kind=method).values, LEAST)
+            left.semilogy(
+                delays, values, MARKERS[place] + "-", color=OKABE_ITO[place], ms=5, label=label
+            )
+        left.set_ylim(LEAST / 2, 3e3)
+        left.set_xticks(delays)
+        left.legend(loc="upper left")
+        _words(
+            left,
+            "a quadratic, α = 0.1",
+            "δ, steps that a gradient is late",
+            "‖error of d‖ / ‖Hessian × step‖",
+        )
+        reference, ours = transport["reference"].values, transport["parameters"].values
+        right.plot(reference, ours, "o", color=OKABE_ITO[0], ms=4)
+        ends = np.array([reference.min(), reference.max()]) * 1.1
+        right.plot(ends, ends, ":", color=GREY, label="equal")
+        apart = np.abs(ours - reference).max()
+        right.legend(title=f"largest difference {apart:.0e}".replace("-", "−"), loc="upper left")
+        _words(right, "one agent, 50 steps: parameters", "N-PG-IGT, written out", "AFedPG")
+    return {"lookahead": figure}
+
+
+def _bars(axis: Axes, clock: Clock, title: str) -> None:
+    """Who works when: a bar from the model's handing over to the message, the rest is waiting."""
+    table = frl.timetable(clock, num_agents=8, num_steps=200)
+    times = table.time[0]
+    begun = np.zeros(8)
+    for place, now in enumerate(times):
+        if begun.min() > SHOWN:
+            break
+        for agent in table.agent[0, place]:
+            work = 4.0 if agent >= 4 else 1.0
+            axis.barh(
+                agent + 1,
+                work - 0.08,
+                left=begun[agent] + 0.04,
+                color=OKABE_ITO[1] if agent >= 4 else OKABE_ITO[0],
+                height=0.7,
+            )
+            begun[agent] = now
+    for now in np.unique(times[times <= SHOWN]):
+        axis.axvline(now, color=GREY, lw=0.5, zorder=0)
+    axis.set_xlim(0, SHOWN)
+    axis.set_yticks(range(1, 9))
+    axis.grid(visible=False)
+    axis.set_title(title)
+
+
+def _clock(runs) -> dict:
+    own = runs.schedule
+    names = own["profile"].values
+    with plotting.style():
+        figure = Picture(figsize=(PAGE, 5.2))
+        grid = figure.add_gridspec(2, 3, height_ratios=(1.25, 1))
+        for place, scheduler in enumerate(("synchronous", "semi-synchronous", "asynchronous")):
+            axis = figure.add_subplot(grid[0, place])
+            title = {"semi-synchronous": "first four of eight"}.get(scheduler, scheduler)
+            _bars(axis, data.two_speeds(4, scheduler), title)
+            axis.set_xlabel("time; a line is a step")
+            if place == 0:
+                axis.set_ylabel("agent")
+        axis = figure.add_subplot(grid[1, :2])
+        measured = own["round"].values / 8 / own["time"].values
+        expected = [analysis.time_ratio(data.PROFILES[name]) for name in names]
+        places = np.arange(len(names))
+        axis.bar(places, measured, 0.5, color=OKABE_ITO[0], label="20,000 arrivals, 1,000 rounds")
+        for place, value in zip(places, expected, strict=True):
+            axis.plot([place - 0.35, place + 0.35], [value, value], color="black", lw=1.4)
+        axis.plot([], [], color="black", lw=1.4, label="$t_{max}$ / harmonic mean")
+        axis.set_xticks(places, names)
+        axis.set_ylim(0, 9)
+        axis.grid(axis="x", visible=False)
+        axis.legend(loc="upper left")
+        axis.set_ylabel("time per message,\nsynchronous / asynchronous")
+        axis = figure.add_subplot(grid[1, 2])
+        for place, name in enumerate(names):
+            clock = Clock("asynchronous", compute_time=data.PROFILES[name])
+            ages = np.sort(frl.timetable(clock, num_agents=8, num_steps=4000).age.ravel())
+            share = np.arange(1, len(ages) + 1) / len(ages)
+            axis.step(ages, share, where="post", color=OKABE_ITO[place], lw=1.3, label=names[place])
+        axis.set_xscale("symlog", linthresh=1)
+        axis.set_xlim(0, 100)
+        axis.set_xticks([0, 1, 7, 20, 70], ["0", "1", "7", "20", "70"])
+        axis.legend(loc="upper left", fontsize="x-small")
+        _words(axis, "", "age of a message, mean 7", "share of messages")
+    return {"clock": figure}
+
+
+def _curve(axis: Axes, runs: xr.Dataset, label: str, colour, words: str, dashes: str = "-") -> None:
+    """Mean gap against simulated time with the quartiles of the trials."""
+    gaps = stages.line(runs, label, "gap")
+    times = stages.line(runs, label, "simulated_time").mean(axis=0)
+    low, high = np.percentile(gaps, [25, 75], axis=0)
+    _interval(axis, times, low, high, gaps.mean(axis=0), colour, words, dashes)
+
+
+def _times(runs: xr.Dataset, labels) -> dict:
+    """Times to the target of labels by x, [L] each; what never comes there is left out."""
+    return {x: targets.reached(runs, label)[1] for x, label in labels.items()}
+
+
+def _medians(axis: Axes, lines, looks) -> None:
+    """Medians with intervals over seeds."""
+    for name, own in lines.items():
+        found = np.array([targets.median(values) for values in own.values()], float)
+        x = np.array(list(own), float)
+        axis.errorbar(
+            x,
+            found[:, 0],
+            [found[:, 0] - found[:, 1], found[:, 2] - found[:, 0]],
+            color=OKABE_ITO[looks[name]],
+            marker=MARKERS[looks[name]],
+            ms=5,
+            lw=1,
+            capsize=2,
+            label=name,
+        )
+    axis.set_xscale("log", base=2)
+    axis.set_yscale("log")
+
+
+def _speedup(runs) -> dict:
+    own = runs.speedup
+    with plotting.style():
+        figure, (left, right) = _page(2, 3.4)
+        for place, n in enumerate(data.AGENTS):
+            _curve(left, own, f"asynchronous N={n}", OKABE_ITO[place], f"N = {n}")
+        left.axhline(targets.SHARE * targets.first_gap(), color=GREY, ls="--", lw=1)
+        left.set_xscale("log")
+        left.set_yscale("log")
+        left.set_ylim(1e-2, 1.5)
+        left.legend(loc="lower left", ncols=2)
+        _words(left, "AFedPG: mean and quartiles; dashed: target", "simulated time", "J* − J")
+        lines, looks = {}, {"asynchronous": 0, "synchronous": 1}
+        for name in looks:
+            power, low, high = targets.time_exponent(own, name)
+            text = f"{name}: {power:.2f} [{low:.2f}, {high:.2f}]".replace("-", "−")
+            lines[text] = _times(own, {n: f"{name} N={n}" for n in data.AGENTS})
+            looks = looks | {text: looks[name]}
+        _medians(right, lines, looks)
+        grid = np.array(data.AGENTS, float)
+        start = np.median(next(iter(lines.values()))[1])
+        right.plot(grid, start / grid, ":", color=GREY, label="1 / N")
+        ticks(right.xaxis, 2.0, grid)
+        right.set_xticks(grid, [f"{n:g}" for n in grid])
+        right.legend(title="exponent", loc="lower left")
+        _words(right, "equal speeds, B = 8", "agents", "median time to the target")
+    return {"speedup": figure}
+
+
+def _heterogeneity(runs) -> dict:
+    own = runs.heterogeneity
+    looks = {"asynchronous": 0, "synchronous": 1}
+    with plotting.style():
+        figure, (left, right) = _page(2, 3.3)
+        lines = {name: _times(own, {r: f"{name} r={r}" for r in data.RATIOS}) for name in looks}
+        _medians(left, lines, looks)
+        left.set_xscale("log")
+        left.set_xticks(data.RATIOS, [f"{r}" for r in data.RATIOS])
+        left.minorticks_off()
+        left.legend(loc="upper left")
+        _words(left, "half of eight agents slower", "times slower", "median time to the target")
+        medians = {n: np.array([np.median(x) for x in v.values()]) for n, v in lines.items()}
+        ratio = medians["synchronous"] / medians["asynchronous"]
+        expected = np.array([targets.prediction(r) for r in data.RATIOS])
+        right.loglog(expected, ratio, "o-", color=OKABE_ITO[2], ms=5, label="measured")
+        right.loglog(expected, expected, ":", color=GREY, label="predicted")
+        factor = (ratio / expected).mean()
+        right.loglog(
+            expected, factor * expected, "--", color=GREY, lw=0.9, label=f"{factor:.2f} × predicted"
+        )
+        for axis in (right.xaxis, right.yaxis):
+            ticks(axis, 10.0, np.array([1, 2, 5, 10, 20]))
+        right.legend(loc="upper left")
+        _words(
+            right,
+            "synchronous / asynchronous",
+            "$t_{max}$ / harmonic mean",
+            "ratio of the times to the target",
+        )
+    return {"heterogeneity": figure}
+
+
+def _methods(runs) -> dict:
+    own = runs.methods
+    with plotting.style():
+        figure = Picture(figsize=(PAGE, 3.9))
+        left, right = figure.subplots(1, 2)
+        for name, place in LOOKS.items():
+            rate, _ = targets.best(own, name)
+            dashes = "--" if name == "FedPG, asynchronous" else "-"
+            _curve(left, own, f"{name} {rate:g}", OKABE_ITO[place], f"{name}, η = {rate:g}", dashes)
+            rates = data.RATES.get(name, data.USUAL)
+            found = np.array(
+                [targets.median(targets.reached(own, f"{name} {r:g}")[1]) for r in rates]
+            )
+            found = np.where(np.isfinite(found.astype(float)), found.astype(float), np.nan)
+            right.errorbar(
+                rates,
+                found[:, 0],
+                np.abs(found[:, 1:].T - found[:, 0]),
+                color=OKABE_ITO[place],
+                marker=MARKERS[place],
+                ls=dashes,
+                ms=5,
+                lw=1,
+                capsize=2,
+            )
+        left.axhline(targets.SHARE * targets.first_gap(), color=GREY, ls=":", lw=1)
+        left.set_xscale("log")
+        left.set_yscale("log")
+        left.set_ylim(1e-2, 1.5)
+        right.set_xscale("log")
+        right.set_yscale("log")
+        ticks(right.xaxis, 10.0, np.array([0.02, 0.05, 0.1, 0.3, 1]))
+        _words(left, "best rate of each: mean and quartiles", "simulated time", "J* − J")
+        _words(right, "every rate", "η", "median time to the target")
+        handles, labels = left.get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=3)
+    return {"methods": figure}
+
+
+def _ablation(runs) -> dict:
+    own, delay = runs.ablation, runs.delay
+    sampled = runs.scale.sampled
+    with plotting.style():
+        figure, axes = _page(3, 3.3)
+        for place, (rate, momentum) in enumerate(data.SETTINGS):
+            for name, dashes in (("with", "-"), ("without", "--")):
+                values = stages.line(own, f"exact {name} {rate:g}/{momentum:g}", "gap")[0]
+                axes[0].semilogy(
+                    own["time"],
+                    np.maximum(values, 1e-6),
+                    dashes,
+                    color=OKABE_ITO[place],
+                    lw=1,
+                    label=f"{rate:g}, {momentum:g}" if name == "with" else None,
+                )
+        axes[0].legend(title="η, α; dashed: without", fontsize="x-small")
+        _words(axes[0], "exact gradients, N = 8", "step of the server", "J* − J")
+        if sampled:
+            x = np.arange(len(data.SETTINGS))
+            for place, (name, words) in enumerate((("with", "with"), ("without", "without"))):
+                found = np.array(
+                    [targets.mean(v) for v in targets.ends(own, "sampled", name)], float
+                )
+                axes[1].errorbar(
+                    x + 0.1 * (place - 0.5),
+                    found[:, 0],
+                    [found[:, 0] - found[:, 1], found[:, 2] - found[:, 0]],
+                    fmt=MARKERS[place],
+                    color=OKABE_ITO[place],
+                    ms=5,
+                    capsize=2,
+                    label=words,
+                )
+            axes[1].set_xticks(x, [f"{a:g}, {b:g}" for a, b in data.SETTINGS], fontsize="x-small")
+            axes[1].set_xlim(-0.5, len(x) - 0.5)
+            axes[1].set_ylim(0)
+            axes[1].legend()
+        _words(axes[1], "64 episodes a gradient, N = 8", "η, α", "late J* − J")
+        for place, name in enumerate(("with", "without", "compensated")):
+            values = [targets.late(delay, f"{name} N={n}", part=0.2).mean() for n in data.COMPANY]
+            axes[2].loglog(
+                data.COMPANY,
+                np.maximum(values, 1e-6),
+                MARKERS[place] + "-",
+                color=OKABE_ITO[place],
+                ms=4.5,
+                lw=1,
+                label={"compensated": "with, and N − 1"}.get(name, name),
+            )
+        axes[2].set_xscale("log", base=2)
+        axes[2].set_xticks(data.COMPANY, [f"{n}" for n in data.COMPANY])
+        axes[2].legend(loc="lower right")
+        _words(axes[2], "exact, η = 0.01, α = 0.05", "agents; mean delay N − 1", "late J* − J")
+    return {"ablation": figure}
+
+
+def _brax(runs) -> dict:
+    size = runs.scale.brax
+    most = max(size.agents)
+    with plotting.style():
+        figure = Picture(figsize=(PAGE, 2.9 * len(size.names) + 0.6))
+        axes = figure.subplots(len(size.names), 2, squeeze=False)
+        for row, name in zip(axes, size.names, strict=True):
+            own = runs.brax.sel(environment=name)
+            for place, n in enumerate(size.agents):
+                values = stages.line(own, f"AFedPG N={n}", "return")
+                low, high = np.percentile(values, [25, 75], axis=0)
+                x = own["time"].values / n
+                _interval(
+                    row[0], x, low, high, values.mean(0), OKABE_ITO[place], f"AFedPG, N = {n}"
+                )
+            row[0].set_xscale("log")
+            for place, method in enumerate(data.BRAX_METHODS):
+                values = stages.line(own, f"{method} N={most}", "return")
+                times = stages.line(own, f"{method} N={most}", "simulated_time").mean(axis=0)
+                low, high = np.percentile(values, [25, 75], axis=0)
+                _interval(row[1], times, low, high, values.mean(0), OKABE_ITO[place], method)
+            _words(row[0], name, "messages per agent", "return")
+            _words(row[1], f"{name}, N = {most}, half four times slower", "simulated time", "")
+        axes[0, 0].legend(fontsize="x-small")
+        axes[0, 1].legend(fontsize="x-small")
+        figure.suptitle(
+            f"mean and quartiles of {size.trials} seeds, {size.episodes} episodes a message"
+            + (f", cut at {size.max_steps} steps" if size.max_steps else ""),
+            x=0.01,
+            ha="left",
+        )
+    return {"brax": figure}
+
+
+PICTURES: dict[str, Callable] = {
+    "lookahead": _lookahead,
+    "clock": _clock,
+    "speedup": _speedup,
+    "heterogeneity": _heterogeneity,
+    "methods": _methods,
+    "ablation": _ablation,
+    "brax": _brax,
+}
