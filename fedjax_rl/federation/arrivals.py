@@ -100,7 +100,7 @@ def _functions(own: Functions, parts: _Parts, rules: clocks.Rules) -> Functions:
     works, link = parts
 
     def timing_of(population, params, state) -> clocks.Timing:
-        if population.axis_name is not None:
+        if population.shares > 1:
             raise ValueError(
                 "devices spread the members of a federation, which a clock cannot be; allowed: as "
                 "many devices as divide the number of federations"

@@ -49,12 +49,12 @@ METHODS = {
     "first four of eight": (frl.afedpg, {}, "semi-synchronous"),
     "synchronous": (frl.afedpg, {}, "synchronous"),
     "A3C-like": (frl.a3c_pg, {}, "asynchronous"),
-    "FedPG, asynchronous": (frl.fedpg, {"local_steps": 1}, "asynchronous"),
+    "FedPG, H = 5": (frl.fedpg, {"local_steps": 5}, "asynchronous"),
 }
 # Learning rates that are tried of each, because their steps have no unit in common.
 RATES = {
     "A3C-like": (0.1, 0.3, 1.0),
-    "FedPG, asynchronous": (0.1, 0.3, 1.0),
+    "FedPG, H = 5": (0.02, 0.06, 0.2),
 }
 USUAL = (0.02, 0.05, 0.1)
 
@@ -113,10 +113,19 @@ def m3() -> Task:
     return envs.tabular_task(envs.dirichlet_mdp(), max_steps=25)
 
 
-def two_speeds(ratio: float, scheduler: str = "asynchronous") -> Clock:
+def two_speeds(ratio: float, scheduler: str = "asynchronous", work: float = 1.0) -> Clock:
     """Half of the agents take so much longer; a semi-synchronous step waits for the first half."""
-    wait_for = (lambda n: n // 2) if scheduler == "semi-synchronous" else None
-    return Clock(scheduler, wait_for, distribution="two_class", slow_factor=float(ratio))
+    return Clock(
+        scheduler,
+        _half if scheduler == "semi-synchronous" else None,
+        compute_time=work,
+        distribution="two_class",
+        slow_factor=float(ratio),
+    )
+
+
+def _half(num_agents: int) -> int:
+    return num_agents // 2
 
 
 def one_slow(time: float, scheduler: str = "asynchronous") -> Clock:
@@ -295,11 +304,14 @@ def heterogeneity(scale: Scale, meter: Meter, stage: str) -> xr.Dataset:
 
 
 def methods(scale: Scale, meter: Meter, stage: str) -> xr.Dataset:
-    """Every method and learning rate, eight agents of two speeds, one to four; B = 8."""
+    """Every method and learning rate, eight agents of two speeds, one to four; B = 8.
+
+    A message of several local steps takes as many times as long.
+    """
     variants = []
     for name, (make, properties, scheduler) in METHODS.items():
         momentum = {"momentum": 0.1} if make is frl.afedpg else {}
-        clock = two_speeds(4, scheduler)
+        clock = two_speeds(4, scheduler, properties.get("local_steps", 1))
         one = make(m3(), episodes_per_step=8, clock=clock, **properties, **momentum)
         for rate in RATES.get(name, USUAL):
             own = {"learning_rate": rate}

@@ -20,8 +20,9 @@ from fedjax_rl.studies import afedpg_targets as targets
 from fedjax_rl.studies import stages
 
 LOOKS = {name: place for place, name in enumerate(data.METHODS)}
-SHOWN = 24.0  # time of the picture of a clock
-LEAST = 1e-4  # of an error
+TIMES = np.array([10, 20, 50, 100, 200, 500, 1000])  # ticks
+SHOWN = 16.0  # time of the picture of a clock
+SMOOTH = 15  # records averaged where a curve goes up and down
 
 
 def _words(axis: Axes, title: str, x: str, y: str) -> None:
@@ -51,11 +52,11 @@ def _lookahead(runs) -> dict:
         figure, (left, right) = _page(2)
         delays = table["delay"].values
         for place, (method, label) in enumerate(words.items()):
-            values = np.maximum(table.sel(kind=method).values, LEAST)
-            left.semilogy(
+            values = table.sel(kind=method).values
+            left.plot(
                 delays, values, MARKERS[place] + "-", color=OKABE_ITO[place], ms=5, label=label
             )
-        left.set_ylim(LEAST / 2, 3e3)
+        left.set_ylim(-0.5, 24)
         left.set_xticks(delays)
         left.legend(loc="upper left")
         _words(
@@ -76,6 +77,7 @@ def _lookahead(runs) -> dict:
 
 def _bars(axis: Axes, clock: Clock, title: str) -> None:
     """Who works when: a bar from the model's handing over to the message, the rest is waiting."""
+    works = data.PROFILES["linear"]
     table = frl.timetable(clock, num_agents=8, num_steps=200)
     times = table.time[0]
     begun = np.zeros(8)
@@ -83,12 +85,11 @@ def _bars(axis: Axes, clock: Clock, title: str) -> None:
         if begun.min() > SHOWN:
             break
         for agent in table.agent[0, place]:
-            work = 4.0 if agent >= 4 else 1.0
             axis.barh(
                 agent + 1,
-                work - 0.08,
+                works[agent] - 0.08,
                 left=begun[agent] + 0.04,
-                color=OKABE_ITO[1] if agent >= 4 else OKABE_ITO[0],
+                color=OKABE_ITO[0],
                 height=0.7,
             )
             begun[agent] = now
@@ -109,7 +110,9 @@ def _clock(runs) -> dict:
         for place, scheduler in enumerate(("synchronous", "semi-synchronous", "asynchronous")):
             axis = figure.add_subplot(grid[0, place])
             title = {"semi-synchronous": "first four of eight"}.get(scheduler, scheduler)
-            _bars(axis, data.two_speeds(4, scheduler), title)
+            wait_for = 4 if scheduler == "semi-synchronous" else None
+            clock = Clock(scheduler, wait_for, compute_time=data.PROFILES["linear"])
+            _bars(axis, clock, title)
             axis.set_xlabel("time; a line is a step")
             if place == 0:
                 axis.set_ylabel("agent")
@@ -141,11 +144,12 @@ def _clock(runs) -> dict:
 
 
 def _curve(axis: Axes, runs: xr.Dataset, label: str, colour, words: str, dashes: str = "-") -> None:
-    """Mean gap against simulated time with the quartiles of the trials."""
+    """Mean gap against simulated time, and its 95 % interval."""
     gaps = stages.line(runs, label, "gap")
     times = stages.line(runs, label, "simulated_time").mean(axis=0)
-    low, high = np.percentile(gaps, [25, 75], axis=0)
-    _interval(axis, times, low, high, gaps.mean(axis=0), colour, words, dashes)
+    mean = gaps.mean(axis=0)
+    half = 1.96 * gaps.std(axis=0, ddof=1) / np.sqrt(len(gaps)) if len(gaps) > 1 else 0 * mean
+    _interval(axis, times, np.maximum(mean - half, 1e-3), mean + half, mean, colour, words, dashes)
 
 
 def _times(runs: xr.Dataset, labels) -> dict:
@@ -171,6 +175,7 @@ def _medians(axis: Axes, lines, looks) -> None:
         )
     axis.set_xscale("log", base=2)
     axis.set_yscale("log")
+    ticks(axis.yaxis, 10.0, TIMES)
 
 
 def _speedup(runs) -> dict:
@@ -184,7 +189,7 @@ def _speedup(runs) -> dict:
         left.set_yscale("log")
         left.set_ylim(1e-2, 1.5)
         left.legend(loc="lower left", ncols=2)
-        _words(left, "AFedPG: mean and quartiles; dashed: target", "simulated time", "J* − J")
+        _words(left, "AFedPG: mean, 95 % interval; dashed: target", "simulated time", "J* − J")
         lines, looks = {}, {"asynchronous": 0, "synchronous": 1}
         for name in looks:
             power, low, high = targets.time_exponent(own, name)
@@ -242,7 +247,7 @@ def _methods(runs) -> dict:
         left, right = figure.subplots(1, 2)
         for name, place in LOOKS.items():
             rate, _ = targets.best(own, name)
-            dashes = "--" if name == "FedPG, asynchronous" else "-"
+            dashes = "--" if name == "FedPG, H = 5" else "-"
             _curve(left, own, f"{name} {rate:g}", OKABE_ITO[place], f"{name}, η = {rate:g}", dashes)
             rates = data.RATES.get(name, data.USUAL)
             found = np.array(
@@ -267,7 +272,9 @@ def _methods(runs) -> dict:
         right.set_xscale("log")
         right.set_yscale("log")
         ticks(right.xaxis, 10.0, np.array([0.02, 0.05, 0.1, 0.3, 1]))
-        _words(left, "best rate of each: mean and quartiles", "simulated time", "J* − J")
+        ticks(right.yaxis, 10.0, TIMES)
+        left.set_xlim(1, 600)
+        _words(left, "best rate of each: mean, 95 % interval", "simulated time", "J* − J")
         _words(right, "every rate", "η", "median time to the target")
         handles, labels = left.get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=3)
@@ -282,8 +289,9 @@ def _ablation(runs) -> dict:
         for place, (rate, momentum) in enumerate(data.SETTINGS):
             for name, dashes in (("with", "-"), ("without", "--")):
                 values = stages.line(own, f"exact {name} {rate:g}/{momentum:g}", "gap")[0]
+                values = np.convolve(values, np.ones(SMOOTH) / SMOOTH, "valid")
                 axes[0].semilogy(
-                    own["time"],
+                    own["time"][SMOOTH - 1 :],
                     np.maximum(values, 1e-6),
                     dashes,
                     color=OKABE_ITO[place],
@@ -291,7 +299,7 @@ def _ablation(runs) -> dict:
                     label=f"{rate:g}, {momentum:g}" if name == "with" else None,
                 )
         axes[0].legend(title="η, α; dashed: without", fontsize="x-small")
-        _words(axes[0], "exact gradients, N = 8", "step of the server", "J* − J")
+        _words(axes[0], "exact gradients, N = 8", "step (mean of 150)", "J* − J")
         if sampled:
             x = np.arange(len(data.SETTINGS))
             for place, (name, words) in enumerate((("with", "with"), ("without", "without"))):
@@ -312,7 +320,7 @@ def _ablation(runs) -> dict:
             axes[1].set_xlim(-0.5, len(x) - 0.5)
             axes[1].set_ylim(0)
             axes[1].legend()
-        _words(axes[1], "64 episodes a gradient, N = 8", "η, α", "late J* − J")
+        _words(axes[1], "64 episodes, N = 8", "η, α", "late J* − J")
         for place, name in enumerate(("with", "without", "compensated")):
             values = [targets.late(delay, f"{name} N={n}", part=0.2).mean() for n in data.COMPANY]
             axes[2].loglog(
@@ -327,7 +335,7 @@ def _ablation(runs) -> dict:
         axes[2].set_xscale("log", base=2)
         axes[2].set_xticks(data.COMPANY, [f"{n}" for n in data.COMPANY])
         axes[2].legend(loc="lower right")
-        _words(axes[2], "exact, η = 0.01, α = 0.05", "agents; mean delay N − 1", "late J* − J")
+        _words(axes[2], "exact, 0.01, 0.05", "agents; mean delay N − 1", "late J* − J")
     return {"ablation": figure}
 
 
