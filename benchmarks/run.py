@@ -421,9 +421,110 @@ def _gradient_targets(federations, estimates) -> list[dict]:
     ]
 
 
-CASES = {"fedq": fedq, "grids": grids, "es": es, "episodes": episodes, "gradients": gradients}
-_REPEATS = {"fedq": 7, "grids": 1, "es": 2, "episodes": 7, "gradients": 3}
-_SUBJECTS = {"fedq": "fedjax_rl", "es": "fedjax_rl", "episodes": "compact"}
+# Most of the time of a run on a table that its clock may take; least rate of brax within a
+# federation, as a part of its own.
+CLOCK_LIMIT, PHYSICS_LIMIT = 0.2, 0.9
+# Federations of so many agents on a table; copies of an environment, steps of an episode, episodes.
+LEARNERS = ((8, 1), (8, 64), (1000, 1), (1000, 16))
+PHYSICS = ("halfcheetah", 32, 100, 4)
+
+
+def clock(arguments) -> dict:
+    """Arrivals per second, the clock's share of a run, and brax within a federation."""
+    os.environ.setdefault("NPROC", "1")
+    import clock_fedjax
+    import harness
+    import jax
+
+    kind = "cpu" if jax.default_backend() == "cpu" else "wall"
+    second = "core-second" if kind == "cpu" else "second"
+
+    def timed(calls, repeats):
+        return harness.measure(
+            {row: call.run for row, call in calls.items()},
+            {row: call.units for row, call in calls.items()},
+            repeats,
+        )
+
+    timings, compiled, checks = {}, {}, []
+    for agents in clock_fedjax.AGENTS:
+        for federations in clock_fedjax.FEDERATIONS:
+            case = f"{agents} agents, {federations} federations"
+            calls = clock_fedjax.arrivals(agents, federations, arguments.scale)
+            if agents == min(clock_fedjax.AGENTS):
+                age = clock_fedjax.mean_age(calls["fedjax_rl"], agents)
+                checks.append({"case": case, "what": "mean age over N - 1", "found": age})
+            compiled[case] = {row: call.compile_seconds for row, call in calls.items()}
+            timings[case] = timed(calls, arguments.repeats)
+            print(f"{case}: timed", file=sys.stderr, flush=True)
+    rows = harness.rows(timings, compiled, f"arrivals per {second}", kind)
+
+    timings, compiled = {}, {}
+    for agents, federations in LEARNERS:
+        case = f"{agents} agents, {federations} federations"
+        steps = max(64, round(arguments.scale * 64_000 / (federations + 15)) // 64 * 64)
+        calls = clock_fedjax.learner(agents, federations, steps)
+        compiled[case] = {row: call.compile_seconds for row, call in calls.items()}
+        timings[case] = timed(calls, arguments.repeats)
+    learners = harness.rows(timings, compiled, f"steps of servers per {second}", kind)
+
+    name, copies, length, episodes = PHYSICS
+    calls = clock_fedjax.physics(name, copies, length, episodes)
+    case = f"{name}, {copies} copies"
+    compiled = {case: {row: call.compile_seconds for row, call in calls.items()}}
+    timed_physics = {case: timed(calls, arguments.repeats)}
+    physics = harness.rows(timed_physics, compiled, f"environment steps per {second}", kind)
+    shares = {
+        case: 1 / found["ratio"]["whole"]
+        for row in learners
+        if row["name"] == "clock"
+        for case, found in row["cases"].items()
+    }
+    of_brax = next(row for row in physics if row["name"] == "federated")["ratio"]["brax"]
+    targets = [
+        {
+            "id": f"clock's share, {case}",
+            "measured": share,
+            "limit": CLOCK_LIMIT,
+            "met": bool(share <= CLOCK_LIMIT),
+        }
+        for case, share in shares.items()
+    ]
+    targets.append(
+        {
+            "id": "brax within a federation",
+            "measured": of_brax,
+            "limit": PHYSICS_LIMIT,
+            "met": bool(of_brax >= PHYSICS_LIMIT),
+        }
+    )
+    return harness.report(
+        "clock",
+        rows,
+        repeats=arguments.repeats,
+        scale=arguments.scale,
+        agreement=checks,
+        learners=learners,
+        physics=physics,
+        targets=targets,
+    )
+
+
+CASES = {
+    "fedq": fedq,
+    "grids": grids,
+    "es": es,
+    "episodes": episodes,
+    "gradients": gradients,
+    "clock": clock,
+}
+_REPEATS = {"fedq": 7, "grids": 1, "es": 2, "episodes": 7, "gradients": 3, "clock": 5}
+_SUBJECTS = {
+    "fedq": "fedjax_rl",
+    "es": "fedjax_rl",
+    "episodes": "compact",
+    "clock": "fedjax_rl",
+}
 
 
 def _case(name: str) -> str:
@@ -462,13 +563,14 @@ def main() -> None:
     parser.add_argument("case", metavar="CASE", type=_case, help=", ".join(CASES))
     parser.add_argument("--json", type=_file, help="write the numbers there")
     parser.add_argument(
-        "--repeats", type=_at_least_one, help="7, gradients 3, es 2, grids 1 by default"
+        "--repeats", type=_at_least_one, help="7, clock 5, gradients 3, es 2, grids 1 by default"
     )
     parser.add_argument(
         "--scale",
         type=_positive,
         default=1.0,
-        help="factor on the steps of fedq's calls, the trials of es, the rounds of gradients",
+        help="factor on the steps of fedq's calls and of clock's, the trials of es, the rounds of "
+        "gradients",
     )
     parser.add_argument(
         "--grids", nargs="+", choices=GRIDS, default=GRIDS, help="scales of the case grids"

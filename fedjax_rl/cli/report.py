@@ -146,6 +146,7 @@ def summarise(config: dict, result) -> dict:
         "command": config["command"],
         "algorithm": config["algorithm"],
         "environment": config["environment"],
+        "environment_options": config["environment_options"],
         "num_steps": config["num_steps"],
         "seeds": seeds,
         "interval": "95 % bootstrap over seeds; null for one seed",

@@ -48,9 +48,13 @@ class Algorithm:
       static: `config -> hashable`, equal for configurations that share one compilation.
       metrics: name of each metric -> (axis "federation" or "agent", what it is).
       describe: `config -> dict` of plain values, enough to make the algorithm again.
-      unit: what time counts, "step", "episode", "round" or, on a clock, "update".
+      unit: what time counts, "step", "episode", "round", "epoch" or, on a clock, "update".
       headline: the metric that tells at a glance how well it goes; by default the first one of
         federations.
+      first_exchange: `config -> time` of the first exchange, or None where that is not known. To
+        be given where the period says when agents exchange, but does not make a round: then a
+        federation of one does the same whatever the period.
+      smallest_share: agents that repay a population of their own where a core is idle.
     """
 
     name: str
@@ -63,6 +67,8 @@ class Algorithm:
     describe: Callable
     unit: str = "step"
     headline: str | None = None
+    first_exchange: Callable | None = None
+    smallest_share: int = 256
 
     def __post_init__(self) -> None:
         """Fills in the headline."""

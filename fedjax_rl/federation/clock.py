@@ -55,8 +55,8 @@ _WORDS = 3
 # Smallest ages of the groups that are counted.
 AGES = (0, 1, 4, 16, 64, 256)
 
-# From this many agents on the next arrival is looked for in blocks.
-_IN_BLOCKS = 256
+# From this many agents on the next arrival is looked for in blocks of them.
+_IN_BLOCKS = 128
 
 METRICS = {
     "simulated_time": ("federation", "time at the last step of the server, in units of the clock"),
@@ -394,7 +394,11 @@ class Timing(NamedTuple):
     @property
     def block(self) -> int:
         """Steps that are planned at once."""
-        return int(np.clip(2**20 // self.population.num_agents, 1, 64)) if self.rules.fails else 64
+        agents = self.population.num_agents
+        if self.rules.fails:  # with a mask of all agents for each of them
+            return int(np.clip(2**20 // agents, 1, 64))
+        # What a block costs every agent is spread over so many arrivals.
+        return int(np.clip(max(n for _, n in self.population.groups) // 16, 64, 4096))
 
     def start(self, own: dict, keys) -> tuple[Underway, Elapsed]:
         """Everybody begins with the first model.
@@ -558,80 +562,109 @@ class _Group(NamedTuple):
 
     def plan(self, underway, elapsed, version, count, length: int):
         """As `Timing.plan`."""
-        f, n, m = self.federations, self.agents, self.arrivals
-        underway = underway._replace(end=self._padded(underway.end))
-        blocks = self._blocks(underway.end)
-        if length == 1:
-            _, underway, elapsed, _, entry = self._step(
-                jnp.uint32(0), underway, elapsed, version, blocks
+        if self._size:
+            entries, underway, now = self._one_by_one(underway, elapsed.now, version, count, length)
+        else:
+            entries, underway, now = self._step_by_step(
+                underway, elapsed.now, version, count, length
             )
-            underway = underway._replace(end=underway.end[:, :n])
-            return jax.tree.map(lambda x: x[None], entry), underway, elapsed
+        return entries, underway, self._note(elapsed._replace(now=now), entries, count)
 
-        def buffer(shape, dtype):
-            return jnp.zeros((length, *shape), dtype)
-
-        rows, masks = (f * m,), (f * n,)
-        entries = Entries(
-            agent=buffer(rows, jnp.int32),
-            present=buffer(rows, bool) if self._fails else (),
-            turn=buffer(rows, jnp.uint32),
-            age=buffer(rows, jnp.uint32),
-            time=buffer((f,), underway.end.dtype),
-            early=buffer(masks, bool) if self._fails else (),
-            late=buffer(masks, bool) if self._fails else (),
+    def _step_by_step(self, underway, now, version, count, length: int):
+        """Steps of all federations at a time."""
+        if length == 1:
+            underway, now, entry = self._step(jnp.uint32(0), underway, now, version)
+            return jax.tree.map(lambda x: x[None], entry), underway, now
+        entries = jax.tree.map(
+            lambda x: jnp.zeros((length, *x.shape), x.dtype),
+            jax.eval_shape(self._step, jnp.uint32(0), underway, now, version)[2],
         )
 
         def body(carry):
-            place, underway, elapsed, blocks, entries = carry
-            after, underway, elapsed, blocks, entry = self._step(
-                place, underway, elapsed, version, blocks
-            )
-            entries = jax.tree.map(
-                lambda kept, new: jax.lax.dynamic_update_index_in_dim(
-                    kept, new, place.astype(jnp.int32), 0
-                ),
-                entries,
-                entry,
-            )
-            return after, underway, elapsed, blocks, entries
+            place, underway, now, entries = carry
+            underway, now, entry = self._step(place, underway, now, version)
+            entries = jax.tree.map(lambda kept, new: _put(kept, new, place), entries, entry)
+            return place + jnp.uint32(1), underway, now, entries
 
-        first = (jnp.uint32(0), underway, elapsed, blocks, entries)
-        _, underway, elapsed, _, entries = jax.lax.while_loop(
-            lambda carry: carry[0] < count, body, first
-        )
-        return entries, underway._replace(end=underway.end[:, :n]), elapsed
+        first = (jnp.uint32(0), underway, now, entries)
+        _, underway, now, entries = jax.lax.while_loop(lambda carry: carry[0] < count, body, first)
+        return entries, underway, now
 
-    # Who is next ----------------------------------------------------------------------------------
+    # One message after the other, of many agents --------------------------------------------------
 
     @property
     def _size(self) -> int:
-        """Agents of a block, about the root of their number; 0 where all are looked through."""
+        """Agents of a block, about the root of their number; 0 where all are looked through.
+
+        With the earliest end of every block at hand the next arrival costs two searches of sqrt(n)
+        instead of one of n. On accelerators searching is free, and loops are not.
+        """
         n = self.agents
-        if self.arrivals > 1 or self._fails or n < _IN_BLOCKS:
+        if self.arrivals > 1 or self._fails or n < _IN_BLOCKS or jax.default_backend() != "cpu":
             return 0
         return 2 ** round(math.log2(n) / 2)
 
-    def _padded(self, end):
-        """Ends of whole blocks, never where there is nobody."""
-        if not self._size:
-            return end
-        return jnp.pad(end, ((0, 0), (0, -self.agents % self._size)), constant_values=jnp.inf)
+    def _one_by_one(self, underway, now, version, count, length: int):
+        """Federation by federation, whose agents stay in the cache meanwhile."""
+        n, size = self.agents, self._size
 
-    def _blocks(self, end):
-        """The earliest end of every block of agents, [f, blocks]; () where there are none.
+        def blocks(x, filler):
+            return jnp.pad(x, (0, -n % size), constant_values=filler).reshape(-1, size)
 
-        With it the next arrival costs two searches of sqrt(n) instead of one of n.
-        """
-        size = self._size
-        return end.reshape(self.federations, -1, size).min(axis=-1) if size else ()
+        def federation(federation):
+            own, underway, now = federation
 
-    def _inside(self, end, block):
-        """Ends of the agents of one block of every federation, [f, size]."""
-        of_blocks = end.reshape(self.federations, -1, self._size)
-        return of_blocks[jnp.arange(self.federations), block]
+            def body(carry):
+                place, _, least, ends, handed, uploads, entries = carry
+                block = jnp.argmin(least).astype(jnp.int32)
+                # Read once and kept: reading again after writing would copy everything.
+                rows = jax.lax.optimization_barrier(
+                    [_at(x, block) for x in (ends, handed, uploads)]
+                )
+                inside = jnp.argmin(rows[0]).astype(jnp.int32)
+                then, since, turn = (x[inside] for x in rows)
+                agent = block * size + inside
+                mine = jax.tree.map(lambda x: _at(x, agent), own)
+                stream = _at(underway.stream, agent) if self.timing.random else ()
+                end, _, _ = self.timing._begin(mine, stream, turn + jnp.uint32(1), then)
+                step = version + place
+                new = (end, step + jnp.uint32(1), turn + jnp.uint32(1))
+                rows = [_put(row, value, inside) for row, value in zip(rows, new, strict=True)]
+                ends, handed, uploads = (
+                    _put(x, row, block)
+                    for x, row in zip((ends, handed, uploads), rows, strict=True)
+                )
+                least = _put(least, jnp.min(rows[0]), block)
+                entry = (agent, turn, step - since, then)
+                entries = [_put(x, y, place) for x, y in zip(entries, entry, strict=True)]
+                return place + jnp.uint32(1), then, least, ends, handed, uploads, entries
 
-    def _next(self, underway, blocks):
+            ends = blocks(underway.end, jnp.inf)
+            kept = [
+                jnp.zeros(length, kind)
+                for kind in (jnp.int32, jnp.uint32, jnp.uint32, underway.end.dtype)
+            ]
+            least = jnp.min(ends, axis=1)
+            handed, uploads = blocks(underway.handed, 0), blocks(underway.uploads, 0)
+            first = (jnp.uint32(0), now, least, ends, handed, uploads, kept)
+            _, now, _, ends, handed, uploads, entries = jax.lax.while_loop(
+                lambda carry: carry[0] < count, body, first
+            )
+            underway = underway._replace(
+                end=ends.reshape(-1)[:n],
+                handed=handed.reshape(-1)[:n],
+                uploads=uploads.reshape(-1)[:n],
+            )
+            return entries, underway, now
+
+        (agent, turn, age, time), underway, now = jax.lax.map(federation, (self.own, underway, now))
+        start = self.start + n * jnp.arange(self.federations, dtype=jnp.int32)
+        entries = Entries(agent.T + start[None], (), turn.T, age.T, time.T, (), ())
+        return entries, underway, now
+
+    # Who is next ----------------------------------------------------------------------------------
+
+    def _next(self, underway):
         """Whose messages make the next step.
 
         Returns:
@@ -658,14 +691,8 @@ class _Group(NamedTuple):
         if m > 1:
             earliest, members = jax.lax.top_k(-end, m)
             return jnp.sort(members, axis=1), -earliest[:, -1], None
-        size = self._size
-        if not size:
-            member = jnp.argmin(end, axis=1).astype(jnp.int32)
-        else:
-            block = jnp.argmin(blocks, axis=1).astype(jnp.int32)
-            inside = self._inside(end, block)
-            member = block * size + jnp.argmin(inside, axis=1).astype(jnp.int32)
-        return member[:, None], jnp.take_along_axis(end, member[:, None], axis=1)[:, 0], None
+        member = jnp.argmin(end, axis=1).astype(jnp.int32)[:, None]
+        return member, jnp.take_along_axis(end, member, axis=1)[:, 0], None
 
     def _everybody(self):
         every = jnp.arange(self.agents, dtype=jnp.int32)
@@ -673,24 +700,35 @@ class _Group(NamedTuple):
 
     # A step ---------------------------------------------------------------------------------------
 
-    def _step(self, place, underway, elapsed, version, blocks):
-        """One step of the server of every federation."""
+    def _step(self, place, underway, now, version):
+        """One step of the server of every federation: `(underway, now, entry)`."""
         n, everybody = self.agents, self.arrivals == self.agents
         version = version + place
         early = ()
         if self._fails:
-            underway, early, elapsed = self._until_somebody_comes(underway, elapsed, version)
-        members, now, present = self._next(underway, blocks)
+            underway, early, now = self._until_somebody_comes(underway, now, version)
+        members, now, present = self._next(underway)
         rows = (jnp.arange(self.federations, dtype=jnp.int32)[:, None], members)
 
+        # Of few agents a mask finds one sooner than an index.
+        few = self.arrivals == 1 and n < _IN_BLOCKS
+        hit = members == jnp.arange(n, dtype=jnp.int32)[None] if few else None
+
         def take(x):
-            return x if everybody else x[rows]
+            if everybody:
+                return x
+            if few:
+                chosen = jnp.where(_as(hit, x), x, jnp.zeros_like(x))
+                return jnp.sum(chosen, axis=1, keepdims=True, dtype=x.dtype)
+            return x[rows]
 
         def put(x, new, chosen=present):
             new = new.astype(x.dtype)
             if chosen is not None:
                 new = jnp.where(_as(chosen, new), new, take(x))
-            return new if everybody else x.at[rows].set(new, unique_indices=True)
+            if everybody:
+                return new
+            return jnp.where(hit, new, x) if few else x.at[rows].set(new, unique_indices=True)
 
         age = version - take(underway.handed)
         turn = take(underway.uploads)
@@ -706,10 +744,6 @@ class _Group(NamedTuple):
             handed=put(underway.handed, jnp.broadcast_to(version + jnp.uint32(1), members.shape)),
             uploads=put(underway.uploads, turn + jnp.uint32(1)),
         )
-        if self._size:
-            block = members[:, 0] // self._size
-            least = jnp.min(self._inside(new.end, block), axis=1)
-            blocks = blocks.at[rows[0][:, 0], block].set(least, unique_indices=True)
         if self.timing.waits:
             new = new._replace(idle=put(underway.idle, take(underway.idle) + waited))
         late = ()
@@ -730,7 +764,7 @@ class _Group(NamedTuple):
             early=early.reshape(-1) if self._fails else (),
             late=late.reshape(-1) if self._fails else (),
         )
-        return place + jnp.uint32(1), new, self._note(elapsed, now, age, arrived), blocks, entry
+        return new, now, entry
 
     def _again(self, underway, who, now, version):
         """With those who are back at work; their last upload is lost."""
@@ -749,7 +783,7 @@ class _Group(NamedTuple):
             idle=waited,
         )
 
-    def _until_somebody_comes(self, underway, elapsed, version):
+    def _until_somebody_comes(self, underway, now, version):
         """Where all work under way is going to be lost, who is back begins once it is."""
 
         def nobody(underway):
@@ -765,30 +799,45 @@ class _Group(NamedTuple):
             who = waiting[:, None] & (underway.ready <= now[:, None])
             return self._again(underway, who, now, version), early | who, now
 
-        first = (underway, jnp.zeros(underway.failing.shape, bool), elapsed.now)
-        underway, early, now = jax.lax.while_loop(
-            lambda carry: jnp.any(nobody(carry[0])), body, first
-        )
-        return underway, early, elapsed._replace(now=now)
+        first = (underway, jnp.zeros(underway.failing.shape, bool), now)
+        return jax.lax.while_loop(lambda carry: jnp.any(nobody(carry[0])), body, first)
 
-    def _note(self, elapsed, now, age, arrived):
-        """What has passed, with the messages of one more step of ages [f, m]."""
-        number = jnp.sum(arrived, axis=1, dtype=jnp.uint32)
-        total = jnp.sum(jnp.where(arrived, age, 0).astype(now.dtype), axis=1)
-        counts = [
-            jnp.sum(arrived & (age >= low), axis=1, dtype=jnp.uint32)
+    def _note(self, elapsed, entries, count):
+        """What has passed after the first `count` entries."""
+        shape = (entries.age.shape[0], self.federations, self.arrivals)
+        age, dtype = entries.age.reshape(shape), elapsed.total.dtype
+        arrived = (jnp.arange(shape[0], dtype=jnp.uint32) < count)[:, None, None]
+        arrived = jnp.broadcast_to(arrived, shape)
+        if self._fails:
+            arrived = arrived & entries.present.reshape(shape)
+        age = jnp.where(arrived, age, jnp.uint32(0))
+        upto = [
+            jnp.sum(arrived & (age >= low), axis=(0, 2), dtype=jnp.uint32)
             for low in map(jnp.uint32, AGES)
         ]
-        nothing = jnp.zeros_like(number)
-        each = [a - b for a, b in zip(counts, [*counts[1:], nothing], strict=True)]
-        top = jnp.max(jnp.where(arrived, age, jnp.uint32(0)), axis=1)
-        return elapsed._replace(
-            now=now,
-            staleness=total / number.astype(now.dtype),
-            total=elapsed.total + total,
-            largest=jnp.maximum(elapsed.largest, top),
-            ages=elapsed.ages + jnp.stack(each, axis=1),
+        more = jnp.stack(
+            [a - b for a, b in zip(upto, [*upto[1:], jnp.zeros_like(upto[0])], strict=True)], axis=1
         )
+        last = (count - jnp.uint32(1)).astype(jnp.int32)
+        messages = jnp.sum(_at(arrived, last), axis=1, dtype=jnp.uint32).astype(dtype)
+        latest = jnp.sum(_at(age, last).astype(dtype), axis=1) / jnp.maximum(messages, 1)
+        return elapsed._replace(
+            staleness=latest,
+            total=elapsed.total + jnp.sum(age.astype(dtype), axis=(0, 2)),
+            largest=jnp.maximum(elapsed.largest, jnp.max(age, axis=(0, 2))),
+            ages=elapsed.ages + more,
+        )
+
+
+def _at(x, place):
+    """The entry at a place of the first axis."""
+    return jax.lax.dynamic_index_in_dim(x, place, keepdims=False)
+
+
+def _put(x, value, place):
+    """With another entry at a place of the first axis."""
+    place = place.astype(jnp.int32)
+    return jax.lax.dynamic_update_index_in_dim(x, value.astype(x.dtype), place, 0)
 
 
 def _as(mask, like):
@@ -845,7 +894,7 @@ def timetable(
     one = clock.parameters(num_agents)
     own = {name: jnp.asarray(np.concatenate([x] * len(seeds)), float) for name, x in one.items()}
     keys = streams.agent_keys(np.repeat(seeds, num_agents), everybody.member_of)
-    length = min(16 * timing.block, num_steps)
+    length = min(max(timing.block, 1024), num_steps)
     first, more = _programs(timing, length)
     underway, elapsed = first(own, keys)
     parts, done = [], 0

@@ -1,0 +1,182 @@
+"""The rows of the case `clock`: arrivals, what they cost a learner, and brax within a federation."""
+
+from __future__ import annotations
+
+import functools
+import heapq
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import fedjax_rl as frl
+from fedjax_rl import envs, streams
+from fedjax_rl.envs.task import foreign
+from fedjax_rl.federation import clock as clocks
+from fedjax_rl.federation import population
+from fedjax_rl.federation.algorithm import bind
+from fedjax_rl.federation.arrivals import PARAMETERS
+from fedjax_rl.run import compiler_options
+
+AGENTS = (8, 1000, 100_000)
+FEDERATIONS = (1, 16, 256)
+# Arrivals of one call, all federations together, and of each at least.
+ARRIVALS, FEWEST = 200_000, 64
+CLOCK = frl.Clock("asynchronous", distribution="exponential")
+
+
+class Call(NamedTuple):
+    """Something to be timed.
+
+    Attributes:
+      run: makes the work.
+      units: of one call.
+      compile_seconds: of wall time.
+    """
+
+    run: Callable
+    units: int
+    compile_seconds: float
+
+
+def compiled(function: Callable, *arguments):
+    """The program of a function and the seconds that it took to make it."""
+    start = time.perf_counter()
+    program = jax.jit(function).lower(*arguments).compile(compiler_options=compiler_options())
+    return program, time.perf_counter() - start
+
+
+def arrivals(num_agents: int, federations: int, scale: float) -> dict[str, Call]:
+    """The next arrivals of so many federations: here, and by Python's heap."""
+    timing = clocks.Timing(CLOCK.rules, population([num_agents] * federations))
+    one = CLOCK.parameters(num_agents)
+    own = {n: jnp.asarray(np.tile(x, federations), jnp.float32) for n, x in one.items()}
+    keys = streams.agent_keys(
+        np.repeat(np.arange(federations), num_agents), timing.population.member_of
+    )
+    underway, elapsed = jax.jit(timing.start)(own, keys)
+    steps = max(FEWEST, int(scale * ARRIVALS) // federations)
+    length = timing.block
+
+    def go(own, underway, elapsed):
+        def body(carry):
+            done, underway, elapsed = carry
+            count = jnp.minimum(jnp.uint32(steps) - done, jnp.uint32(length))
+            entries, underway, elapsed = timing.plan(own, underway, elapsed, done, count, length)
+            # What is planned has to be kept: the learner reads it.
+            kept = jax.tree.map(lambda x: jax.lax.optimization_barrier(x), entries)
+            del kept
+            return done + count, underway, elapsed
+
+        first = (jnp.uint32(0), underway, elapsed)
+        return jax.lax.while_loop(lambda carry: carry[0] < steps, body, first)
+
+    program, seconds = compiled(go, own, underway, elapsed)
+    start = np.asarray(underway.end).reshape(federations, num_agents)
+
+    def by_heap():
+        rng = np.random.default_rng(0)
+        draws = rng.exponential(size=steps).tolist()
+        ages = 0
+        for federation in range(federations):
+            heap = [(end, agent) for agent, end in enumerate(start[federation].tolist())]
+            heapq.heapify(heap)
+            handed = [0] * num_agents
+            for version, draw in enumerate(draws):
+                now, agent = heap[0]
+                ages += version - handed[agent]
+                handed[agent] = version + 1
+                heapq.heapreplace(heap, (now + draw, agent))
+        return ages
+
+    units = steps * federations
+    return {
+        "fedjax_rl": Call(lambda: program(own, underway, elapsed), units, seconds),
+        "heapq": Call(by_heap, units, 0.0),
+    }
+
+
+def mean_age(call: Call, num_agents: int) -> float:
+    """Mean age of the messages of a call, over N - 1, where it should be after many of them."""
+    _, _, elapsed = call.run()
+    ages = np.asarray(elapsed.total).sum() / np.asarray(elapsed.ages).sum()
+    return float(ages / (num_agents - 1))
+
+
+def learner(num_agents: int, federations: int, steps: int) -> dict[str, Call]:
+    """AFedPG on a table of five states, B = 8, whole; and its clock alone."""
+    task = envs.tabular_task(envs.dirichlet_mdp(), max_steps=25)
+    algorithm = frl.afedpg(task, episodes_per_step=8, clock=CLOCK)
+    everybody = population([num_agents] * federations)
+    params = bind([algorithm.parameters(algorithm.config, num_agents)] * federations)
+    params = jax.tree.map(lambda x: x.astype(jnp.float32) if x.dtype.kind == "f" else x, params)
+    keys = streams.agent_keys(np.repeat(np.arange(federations), num_agents), everybody.member_of)
+    functions = algorithm.functions(algorithm.config)
+    state = jax.jit(lambda p, k: functions.init(everybody, p, k))(params, keys)
+    whole, first = compiled(
+        lambda p, s: functions.advance(everybody, p, s, jnp.uint32(steps)), params, state
+    )
+    timing = clocks.Timing(CLOCK.rules, everybody)
+
+    def plan(own, underway, elapsed):
+        def body(carry):
+            done, underway, elapsed = carry
+            _, underway, elapsed = timing.plan(
+                own, underway, elapsed, done, jnp.uint32(timing.block), timing.block
+            )
+            return done + jnp.uint32(timing.block), underway, elapsed
+
+        start = (jnp.uint32(0), underway, elapsed)
+        return jax.lax.while_loop(lambda carry: carry[0] < steps, body, start)
+
+    own, underway = params.agent[PARAMETERS], state.underway[0]
+    alone, second = compiled(plan, own, underway, state.elapsed)
+    units = steps * federations
+    return {
+        "whole": Call(lambda: whole(params, state), units, first),
+        "clock": Call(lambda: alone(own, underway, state.elapsed), units, second),
+    }
+
+
+def physics(name: str, copies: int, max_steps: int, steps: int) -> dict[str, Call]:
+    """Environment steps of brax: in AFedPG's run, and in a plain scan of its own step.
+
+    The environment must not end episodes early: the same number of steps is then made by both.
+    """
+    task = envs.brax_task(name, max_steps=max_steps)
+    algorithm = frl.afedpg(
+        task, episodes_per_step=copies, hidden=(64, 64), baseline="linear", evaluation_episodes=1
+    )
+    one = population([1])
+    params = bind([algorithm.parameters(algorithm.config, 1)])
+    functions = algorithm.functions(algorithm.config)
+    keys = streams.agent_keys(np.zeros(1, np.int32), np.zeros(1, np.int32))
+    state = jax.jit(lambda p, k: functions.init(one, p, k))(params, keys)
+    run, first = compiled(
+        lambda p, s: functions.advance(one, p, s, jnp.uint32(steps)), params, state
+    )
+    env, size = task.env.env, task.action.size
+
+    def rollout(key):
+        with foreign():
+            begin = jax.vmap(env.reset)(jax.random.split(key, copies))
+
+            def step(carry, key):
+                action = jax.random.uniform(key, (copies, size), minval=-1.0)
+                return jax.vmap(env.step)(carry, action), None
+
+            def episode(carry, key):
+                after, _ = jax.lax.scan(step, begin, jax.random.split(key, max_steps))
+                return carry + after.reward.sum(), None
+
+            return jax.lax.scan(episode, 0.0, jax.random.split(key, steps))[0]
+
+    own, second = compiled(rollout, jax.random.key(0))
+    units = copies * max_steps * steps
+    return {
+        "federated": Call(lambda: run(params, state), units, first),
+        "brax": Call(functools.partial(own, jax.random.key(1)), units, second),
+    }
