@@ -15,7 +15,7 @@ import xarray as xr
 import fedjax_rl as frl
 from fedjax_rl import cli, results
 from fedjax_rl.algorithms import Entry
-from fedjax_rl.cli import config, options, picture, process, report, settings
+from fedjax_rl.cli import config, options, parse, picture, process, report, settings
 from fedjax_rl.federation import uplink
 from fedjax_rl.studies import study
 
@@ -227,6 +227,14 @@ def test_killed_while_the_directory_was_claimed(tmp_path, capsys):
             "did you mean gaussian",
         ),
         ("sweep fedq paper-mdp --uplink top-k --uplink.k 1 0", "--uplink.k is 0; allowed: a whole"),
+        ("run fedq paper-mdp --scheduler asynchronus", "did you mean asynchronous"),
+        ("run fedq paper-mdp --clock.latency 2", "--clock.latency is 2.0; allowed with"),
+        ("run afedpg dirichlet-mdp --clock.compute-time 0", "--clock.compute-time is 0.0; allowed"),
+        (
+            "run fedq paper-mdp --scheduler semi-synchronous --clock.wait-for 5",
+            "--clock.wait-for is 5 for num_agents 4; allowed: 1 to 4",
+        ),
+        ("run afedpg brax/swimmer --env.backend spring", "--env.backend is 'spring' for swimmer"),
         ("sweep fedq paper-mdp --num-agents 1 0", "--num-agents is 0"),
         ("sweep fedq paper-mdp --num-agents 64 --learning-rate-per-agent 1", "--learning-rate is"),
         ("sweep fedq paper-mdp --learning-rate-per-agent -1", "--learning-rate-per-agent is -1"),
@@ -453,6 +461,35 @@ def test_sweep_over_uplinks(tmp_path, capsys):
     assert "top-k" in capsys.readouterr().out
     rows = json.loads((out / "summary.json").read_text())["rows"]
     assert rows[1]["uplink"] == str(known[1])
+
+
+def test_run_on_a_clock(tmp_path, capsys):
+    line = "run afedpg dirichlet-mdp --num-agents 3 --num-steps 20 --scheduler asynchronous"
+    out = tmp_path / "o"
+    assert cli.main([*line.split(), "--clock.slow-factor", "2", "--out", str(out)]) == 0
+    printed = capsys.readouterr()
+    assert "simulated time" in printed.err
+    assert "staleness" in printed.err
+    saved = results.read_config(out)
+    assert saved["clock"] == {"scheduler": "asynchronous", "slow_factor": 2.0}
+    made = config.algorithm_of(saved).config.clock
+    assert (made.scheduler, made.slow_factor) == ("asynchronous", 2.0)
+    row = json.loads((out / "summary.json").read_text())["rows"][0]
+    assert row["metrics"]["simulated_time"]["final"]["mean"] == pytest.approx(7)
+    assert row["ledger"]["messages_up"] == 20
+
+
+def test_grid_of_clocks():
+    line = "sweep fedq paper-mdp --scheduler synchronous semi-synchronous --clock.wait-for 2"
+    saved = config.config_of(parse.read([*line.split(), "--clock.sigma", "0.1", "0.2"])[1])
+    assert saved["clock"] == [
+        {"scheduler": "synchronous", "sigma": 0.1},
+        {"scheduler": "synchronous", "sigma": 0.2},
+        {"scheduler": "semi-synchronous", "wait_for": 2, "sigma": 0.1},
+        {"scheduler": "semi-synchronous", "wait_for": 2, "sigma": 0.2},
+    ]
+    labels = [str(one) for one in config.lists_of(saved)["clock"]]
+    assert labels[2] == "semi-synchronous (wait_for 2, sigma 0.1)"
 
 
 def test_run_with_an_uplink(tmp_path):

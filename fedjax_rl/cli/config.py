@@ -180,12 +180,17 @@ def _prefixed(prefix: str, names) -> Iterator[None]:
         raise ValueError(f"{prefix}.{error}") from error
 
 
-def uplink_errors(config: dict) -> contextlib.AbstractContextManager:
-    """While it runs, errors about the values of a configuration's uplink say so."""
-    given = config.get("uplink") or ()
-    given = given if isinstance(given, list) else [given]
-    names = {name for one in given for name in one}
-    return _prefixed("uplink", names - {*algorithm(config["algorithm"]).properties})
+@contextlib.contextmanager
+def nested_errors(config: dict) -> Iterator[None]:
+    """While it runs, errors about values of a configuration's uplink or clock say so."""
+    known = {*algorithm(config["algorithm"]).properties}
+    with contextlib.ExitStack() as stack:
+        for part in ("uplink", "clock"):
+            given = config.get(part) or ()
+            given = given if isinstance(given, list) else [given]
+            names = {name for one in given for name in one} - {"scheduler"}
+            stack.enter_context(_prefixed(part, names - known))
+        yield
 
 
 def algorithm_of(config: dict):

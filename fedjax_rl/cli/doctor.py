@@ -10,10 +10,10 @@ import re
 import sys
 
 from fedjax_rl.cli import parse
-from fedjax_rl.cli.config import algorithm_of, config_of, lists_of, uplink_errors
+from fedjax_rl.cli.config import algorithm_of, config_of, lists_of, nested_errors
 from fedjax_rl.cli.options import PACKAGES, SCALES
 from fedjax_rl.cli.process import prepare
-from fedjax_rl.cli.settings import fitting, uplink_options
+from fedjax_rl.cli.settings import clock_options, fitting, uplink_options
 from fedjax_rl.cli.study import studies
 
 _PACKAGES = {
@@ -42,6 +42,7 @@ def overview(_) -> int:
     """The command `list`."""
     from fedjax_rl.algorithms import ALGORITHMS
     from fedjax_rl.envs.registry import ALIASES, ENVIRONMENTS, options
+    from fedjax_rl.federation.clock import SCHEDULERS
     from fedjax_rl.federation.uplink import UPLINKS
 
     print("Algorithms")
@@ -61,6 +62,8 @@ def overview(_) -> int:
     for name, factory in UPLINKS.items():
         print(f"  {name}  {_first(factory)}")
         _flags("uplink", [option.name for option in uplink_options(name)])
+    print(f"\nSchedulers\n  {', '.join(SCHEDULERS)}")
+    _flags("clock", [option.name for option in clock_options()])
     print("\nStudies")
     for name, study in studies().items():
         print(f"  {name}  {study.paper}")
@@ -114,7 +117,7 @@ def doctor(arguments) -> int:
         print(f"  up to {cores} populations at a time, one thread each")
     else:
         print(f"  one population at a time, over {arguments.devices} device(s)")
-    with uplink_errors(config):
+    with nested_errors(config):
         _memory(config, algorithm)
     return 0
 

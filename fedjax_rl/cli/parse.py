@@ -28,6 +28,7 @@ _EXAMPLES = {
         "fedq random-mdp --env.num-states 20 --env.seed 3 --epsilon 1 --out runs/twenty",
         "fedq paper-mdp --sync-period 10 --uplink top-k --uplink.k 3",
         "espc CartPole-v1 --num-agents 50 --target-senders 25",
+        "afedpg dirichlet-mdp --num-agents 8 --clock.distribution two_class",
     ],
     "sweep": [
         "fedq paper-mdp --num-agents 1 2 4 8 --sync-period 1 100 --seeds 0 1 2",

@@ -7,7 +7,7 @@ import json
 import pathlib
 
 from fedjax_rl.cli import study
-from fedjax_rl.cli.config import algorithm_of, config_of, lists_of, uplink_errors
+from fedjax_rl.cli.config import algorithm_of, config_of, lists_of, nested_errors
 from fedjax_rl.cli.picture import picture
 from fedjax_rl.cli.process import free, held, interruptible, prepare, quiet
 from fedjax_rl.cli.report import WATCHED, live, report, say, summarise
@@ -55,7 +55,7 @@ def _work(config: dict, out: pathlib.Path, accept) -> None:
     watched = [headline, *(n for n in WATCHED if n in one.metrics)]
     shown = watched if config["command"] == "run" else ()
     counted = "updates" if config.get("clock") else f"agent-{one.unit}s"
-    with uplink_errors(config), live(counted, shown) as (progress, watch):
+    with nested_errors(config), live(counted, shown) as (progress, watch):
         result = sweep(
             one,
             num_agents=config["num_agents"],
