@@ -304,10 +304,9 @@ def test_importance_weights_with_equal_visits_are_plain_averaging():
 # One result, however it is computed
 
 
-@pytest.mark.parametrize("properties", [{"epsilon": 1.0}, {"beta": 2.0, "participation": 0.5}])
-def test_a_federation_is_the_same_however_it_is_run(paper, properties):
+def test_a_federation_is_the_same_however_it_is_run(paper):
     """Static rounds; a traced period; a period per federation; among others."""
-    algorithm = frl.fedq(paper, learning_rate=0.2, **properties)
+    algorithm = frl.fedq(paper, learning_rate=0.2, beta=2.0, participation=0.5)
     own = frl.Cell(4, 3, {"sync_period": 7})
     options = {"num_steps": 84, "record_every": 21, "metrics": tuple(algorithm.metrics)}
     others = [

@@ -150,7 +150,7 @@ def test_exact_gradient_of_one_agent_is_plain_ascent(double, name):
 def test_level_zero_is_the_homogeneous_case():
     """Bit for bit; that of CartPole and brax is tested where families are made."""
     task = frl.envs.tabular_task(frl.envs.random_mdp(0), max_steps=10)
-    algorithm = frl.fast_fedpg(task, local_steps=2)
+    algorithm = frl.fedpg(task, local_steps=2)
     same = algorithm.replace(heterogeneity=0.0, heterogeneity_seed=5)
     other = algorithm.replace(heterogeneity=0.5)
     plain, zero, half = (

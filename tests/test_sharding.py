@@ -10,21 +10,17 @@ import fedjax_rl as frl
 from fedjax_rl.federation.mesh import layout
 
 CASES = {
-    "many federations": [(3, s) for s in range(16)],
     "one federation of sixteen": [(16, 0)],
-    "mixed sizes": [(n, s) for n in (1, 2, 4) for s in range(4)],
-    "counts that do not divide": [(n, s) for n in (3, 5) for s in range(3)],
+    "counts that do not divide": [(n, s) for n in (1, 3, 5) for s in range(3)],
 }
 PROPERTIES = {
-    "many federations": {"epsilon": 1.0},
     "one federation of sixteen": {
         "epsilon": 1.0,
         "aggregation": "importance",
         "participation": 0.7,
         "learning_rate": np.linspace(0.1, 0.4, 16).tolist(),
     },
-    "mixed sizes": {"beta": 2.0},
-    "counts that do not divide": {"epsilon": 1.0, "mixing": 0.5},
+    "counts that do not divide": {"beta": 2.0, "mixing": 0.5},
 }
 
 

@@ -104,7 +104,7 @@ SCALES = {
     ),
 }
 # The brax of the preset `reduced`: a size for two cores.
-REDUCED_BRAX = Control(("hopper",), (1, 2, 4, 8), 160, 3, 100, 4)
+REDUCED_BRAX = Control(("hopper",), (1, 2, 4, 8), 160, 6, 100, 4)
 
 
 @functools.cache
@@ -413,7 +413,7 @@ def _brax(size: Control, name: str, meter: Meter, stage: str) -> xr.Dataset:
             baseline="linear",
             normalize=True,
             discount_weight=False,
-            evaluation_episodes=1,
+            evaluation_episodes=4,
             **values,
         )
         for n in size.agents if method == "AFedPG" else (most,):

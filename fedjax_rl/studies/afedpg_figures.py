@@ -366,7 +366,8 @@ def _brax(runs) -> dict:
         axes[0, 1].legend(fontsize="x-small")
         figure.suptitle(
             f"mean and quartiles of {size.trials} seeds, {size.episodes} episodes a message"
-            + (f", cut at {size.max_steps} steps" if size.max_steps else ""),
+            + (f", cut at {size.max_steps} steps" if size.max_steps else "")
+            + ", spring" * ("swimmer" not in size.names),
             x=0.01,
             ha="left",
         )
