@@ -38,19 +38,19 @@ def _word(value: int) -> jax.Array:
     return jnp.uint32(value)
 
 
-def threefry(key, counter) -> jax.Array:
-    """Word `counter` of a key's stream: `jax.random.bits(key, (n,))[counter]`, exactly.
+def threefry_block(key, counter) -> tuple[jax.Array, jax.Array]:
+    """Both words of block `counter` of threefry-2x32 with 20 rounds.
 
-    Threefry-2x32 with 20 rounds (Salmon, Moraes, Dror and Shaw, *Parallel random numbers: as
-    easy as 1, 2, 3*, 2011), written out so that it fuses into the caller's loop; `jax.random`
-    calls a rolled loop instead, which costs several times the whole learning step.
+    After Salmon, Moraes, Dror and Shaw, *Parallel random numbers: as easy as 1, 2, 3*, 2011,
+    written out so that it fuses into the caller's loop; `jax.random` calls a rolled loop instead,
+    which costs several times the whole learning step.
 
     Args:
       key: uint32 pair, the data of a typed threefry key.
       counter: uint32 scalar.
 
     Returns:
-      uint32 scalar.
+      Two uint32 scalars, independent of each other.
     """
     schedule = (key[0], key[1], key[0] ^ key[1] ^ _word(_PARITY))
     # The 64-bit counter of jax.random's partitionable threefry is (0, counter).
@@ -61,6 +61,20 @@ def threefry(key, counter) -> jax.Array:
             b = a ^ ((b << _word(distance)) | (b >> _word(32 - distance)))
         a = a + schedule[(block + 1) % 3]
         b = b + schedule[(block + 2) % 3] + _word(block + 1)
+    return a, b
+
+
+def threefry(key, counter) -> jax.Array:
+    """Word `counter` of a key's stream: `jax.random.bits(key, (n,))[counter]`, exactly.
+
+    Args:
+      key: uint32 pair, the data of a typed threefry key.
+      counter: uint32 scalar.
+
+    Returns:
+      uint32 scalar.
+    """
+    a, b = threefry_block(key, counter)
     return a ^ b
 
 

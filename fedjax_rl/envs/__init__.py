@@ -18,6 +18,7 @@ from fedjax_rl.envs.grids import (
 )
 from fedjax_rl.envs.heterogeneity import members, parts
 from fedjax_rl.envs.objective import direct_value, optimum, truncated_value, value
+from fedjax_rl.envs.procgen import procgen_task
 from fedjax_rl.envs.solvers import (
     LinearTheory,
     average_reward,
@@ -80,6 +81,7 @@ __all__ = [
     "perturbed_mdps",
     "policy_q",
     "policy_value",
+    "procgen_task",
     "random_mdp",
     "random_mdps",
     "simple_grid",

@@ -10,6 +10,7 @@ from fedjax_rl.envs.brax import backends, brax_task, longest
 from fedjax_rl.envs.classic import gymnax_task
 from fedjax_rl.envs.families import dirichlet_mdp, dirichlet_mdps, opposed_mdps, tabular_task
 from fedjax_rl.envs.grids import frozen_lake, simple_grid, windy_grid
+from fedjax_rl.envs.procgen import procgen_task
 from fedjax_rl.envs.tabular import TabularMDP, paper_mdp, random_mdp
 from fedjax_rl.envs.task import Task
 from fedjax_rl.names import check_known
@@ -58,6 +59,21 @@ def _brax(name: str) -> Callable[..., Task]:
     return factory
 
 
+def _procgen(game: str) -> Callable[..., Task]:
+    """The factory of one game of Procgen."""
+    own = inspect.signature(procgen_task)
+
+    def factory(**chosen) -> Task:
+        return procgen_task(game, **chosen)
+
+    factory.__doc__ = f"{game} of {procgen_task.__doc__.partition(' of ')[2]}"
+    factory.__annotations__ = procgen_task.__annotations__
+    factory.__signature__ = own.replace(
+        parameters=[option for name, option in own.parameters.items() if name != "game"]
+    )
+    return factory
+
+
 _TABULAR = {
     "dirichlet-mdps": dirichlet_mdps,
     "opposed-mdps": opposed_mdps,
@@ -83,9 +99,16 @@ ENVIRONMENTS: dict[str, Callable] = {
     "brax/humanoid": _brax("humanoid"),
     "brax/swimmer": _brax("swimmer"),
     "brax/walker2d": _brax("walker2d"),
+    "BigFish": _procgen("BigFish"),
+    "CoinRun": _procgen("CoinRun"),
 }
 
-ALIASES = {"ant": "brax/ant", "gymnax/CartPole-v1": "CartPole-v1"}
+ALIASES = {
+    "ant": "brax/ant",
+    "gymnax/CartPole-v1": "CartPole-v1",
+    "bigfish": "BigFish",
+    "coinrun": "CoinRun",
+}
 
 # Any environment of these packages, listed above or not, is PACKAGE/NAME.
 _PACKAGES = {"gymnax": _gymnax, "brax": _brax}

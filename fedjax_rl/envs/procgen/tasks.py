@@ -1,0 +1,205 @@
+"""Games of Procgen as tasks."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fedjax_rl.envs.procgen import bigfish, coinrun, fish, levels, maps, raster
+from fedjax_rl.envs.procgen.bigfish_picture import BigFishPicture
+from fedjax_rl.envs.procgen.coinrun_picture import CoinRunPicture
+from fedjax_rl.envs.procgen.env import ProcgenEnv
+from fedjax_rl.envs.procgen.looks import Looks
+from fedjax_rl.envs.task import Discrete, Task, check_episode
+from fedjax_rl.names import check_known
+
+OBSERVATIONS = ("vector", "pixels")
+TIMEOUTS = ("end", "truncation")
+PICTURE = (raster.PIXELS, raster.PIXELS, 3)
+# Returns that published normalised scores take for 0 and for 1.
+SCORES = {
+    ("BigFish", "easy"): (1, 40),
+    ("BigFish", "hard"): (0, 40),
+    ("CoinRun", "easy"): (5, 10),
+    ("CoinRun", "hard"): (5, 10),
+}
+
+
+def procgen_env(
+    game: str = "BigFish",
+    observation: str = "vector",
+    timeout: str = "end",
+    looks: Looks | None = None,
+) -> ProcgenEnv:
+    """A game behind the environment protocol; two of the same arguments are equal.
+
+    Args:
+      game: "BigFish" or "CoinRun".
+      observation: "vector", as ``features`` of the game's module has it, or "pixels", uint8
+        [64, 64, 3] with row 0 at the top.
+      timeout: "end", the time limit ends an episode like anything else, as users of Procgen have
+        it, or "truncation".
+      looks: options of drawing; None is that of `Looks`.
+
+    Raises:
+      ValueError: If a word is unknown.
+    """
+    looks = Looks() if looks is None else looks
+    check_known(game, levels.GAMES, "game")
+    check_known(observation, OBSERVATIONS, "observation")
+    check_known(timeout, TIMEOUTS, "timeout")
+    truncate, pixels = timeout == "truncation", observation == "pixels"
+    if game == "BigFish":
+        dynamics = bigfish.BigFishDynamics(looks.restrict_themes, truncate)
+        return ProcgenEnv(dynamics, BigFishPicture(looks) if pixels else bigfish.features)
+    observe = CoinRunPicture(looks) if pixels else coinrun.features
+    return ProcgenEnv(coinrun.CoinRunDynamics(truncate), observe)
+
+
+def procgen_params(
+    game: str = "BigFish",
+    mode: str = "easy",
+    num_levels: int = 0,
+    start_level: int = 0,
+    source: str = "native",
+    pool: int = 1024,
+) -> Any:
+    """Parameters of a game, on the host; arguments as of `procgen_task`.
+
+    Raises:
+      ValueError: If a word is unknown or the range of levels is not one.
+    """
+    check_known(game, levels.GAMES, "game")
+    make = bigfish.bigfish_params if game == "BigFish" else coinrun.coinrun_params
+    return make(mode, num_levels, start_level, source, pool)
+
+
+def procgen_task(
+    game: str = "BigFish",
+    mode: str = "easy",
+    num_levels: int = 0,
+    start_level: int = 0,
+    own_levels: bool = False,
+    source: str = "native",
+    observation: str = "vector",
+    discount: float = 0.99,
+    max_steps: int | None = None,
+    timeout: str = "end",
+    pool: int = 1024,
+    paint_vel_info: bool = False,
+    use_backgrounds: bool = True,
+    restrict_themes: bool = False,
+    use_monochrome_assets: bool = False,
+) -> Task:
+    """BigFish or CoinRun of Procgen (Cobbe, Hesse, Hilton and Schulman, arXiv 1912.01588).
+
+    Everything random in an episode is a function of its level and the step. Rewards are those of
+    the game: 1 for a fish and 10 for all 30 of them; 10 for the coin. The behaviour of an episode
+    of BigFish is (mean x, mean y, fish eaten / 30), that of CoinRun the last x and y, with places
+    in [0, 1].
+
+    Args:
+      game: "BigFish" or "CoinRun".
+      mode: "easy" or "hard".
+      num_levels: levels that episodes are drawn from, 0 for all.
+      start_level: the first of them.
+      own_levels: whether agents have levels of their own: agent i those from start_level + i
+        num_levels on.
+      source: of what is random in a level, "native", or "classic" for the levels of Procgen.
+      observation: "vector", or "pixels", which a policy sees as 64 x 64 x 3 numbers in [0, 1].
+      discount: in [0, 1].
+      max_steps: T, at least 1; None is the time limit of the game, 6000 or 1000.
+      timeout: "end", or "truncation" if the time limit is to be one.
+      pool: levels that stand in for all where they are tables (CoinRun, and the classic source).
+      paint_vel_info: whether pictures tell the player's velocity in two grey squares.
+      use_backgrounds: whether pictures have a background.
+      restrict_themes: whether every kind of thing has one look; then all fish have one shape.
+      use_monochrome_assets: whether things are drawn as rectangles.
+
+    Raises:
+      ValueError: If a word is unknown or a number out of its range.
+    """
+    options = dict(locals())
+    own_game = options.pop("game")
+    looks = Looks(**{field.name: options[field.name] for field in dataclasses.fields(Looks)})
+    env = procgen_env(own_game, observation, timeout, looks)
+    limit = bigfish.TIME_LIMIT if own_game == "BigFish" else coinrun.TIME_LIMIT
+    options["max_steps"] = max_steps = limit if max_steps is None else max_steps
+    check_episode(max_steps, discount)
+    if not isinstance(own_levels, bool) or (own_levels and num_levels == 0):
+        raise ValueError(
+            f"own_levels is {own_levels!r} with num_levels {num_levels}; allowed: False, or True "
+            "with num_levels of at least 1"
+        )
+
+    def params(start: int) -> Any:
+        return procgen_params(own_game, mode, num_levels, start, source, pool)
+
+    def members(num_agents: int) -> Any:
+        every = [params(start_level + agent * num_levels) for agent in range(num_agents)]
+        return jax.tree.map(lambda *leaves: np.stack(leaves), *every)
+
+    first = params(start_level)
+    sizes = tuple(np.shape(leaf) for leaf in jax.tree.leaves(first))
+    size, encode = _encoder(own_game, observation)
+    trace, summarise, behaviour_size = _behaviour(own_game)
+    return Task(
+        name=own_game,
+        env=env,
+        params=first,
+        observation_size=size,
+        action=Discrete(15),
+        max_steps=max_steps,
+        discount=discount,
+        encode=encode,
+        trace=trace,
+        summarise=summarise,
+        behaviour_size=behaviour_size,
+        options=tuple(sorted(options.items())),
+        members=members if own_levels else None,
+        shape=(env, sizes),
+    )
+
+
+def normalised_score(game: str, mode: str, mean_return: Any) -> Any:
+    """The published normalisation of returns; a policy at random is below 0.
+
+    Args:
+      game: "BigFish" or "CoinRun".
+      mode: "easy" or "hard".
+      mean_return: any shape.
+
+    Raises:
+      ValueError: If a word is unknown.
+    """
+    check_known(game, levels.GAMES, "game")
+    check_known(mode, levels.MODES, "mode")
+    low, high = SCORES[game, mode]
+    return (mean_return - low) / (high - low)
+
+
+def _encoder(game: str, observation: str) -> tuple[int, Callable[[chex.Array], chex.Array]]:
+    """Returns D and the function from an observation to float32 [D] of order one."""
+    if observation == "pixels":
+        flat = lambda picture: jnp.ravel(picture).astype(jnp.float32) / 255
+        return int(np.prod(PICTURE)), flat
+    module = bigfish if game == "BigFish" else coinrun
+    scale = module.feature_scale()
+    return module.VECTOR_SIZE, lambda vector: vector / scale
+
+
+def _behaviour(game: str) -> tuple[Callable, Callable, int]:
+    """Returns ``trace``, ``summarise`` and ``behaviour_size`` of the `Task`."""
+    if game == "CoinRun":
+        place = lambda state: jnp.stack([state.x, state.y]) / maps.SIZE
+        return place, lambda last, mean, steps: last, 2
+
+    def trace(state: bigfish.BigFishState) -> chex.Array:
+        eaten = state.eaten.astype(jnp.float32) / bigfish.TO_EAT
+        return jnp.stack([state.x / fish.SIZE, state.y / fish.SIZE, eaten])
+
+    return trace, lambda last, mean, steps: jnp.append(mean[:2], last[2]), 3
