@@ -1,4 +1,4 @@
-"""The rows of the case `clock`: arrivals, what they cost a learner, and brax within a federation."""
+"""The rows of the case `clock`: arrivals, their part in a run, and brax within a federation."""
 
 from __future__ import annotations
 

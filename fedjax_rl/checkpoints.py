@@ -52,9 +52,18 @@ class Checkpoints:
         Raises:
           OSError: the disk is full; the checkpoints before are untouched.
         """
-        began = clock.monotonic()
-        if began - self._last < self._seconds:
+        if clock.monotonic() - self._last >= self._seconds:
+            self.save(done, state, records)
+
+    def save(self, done: int, state: State, records: Callable[[], dict]) -> None:
+        """Saves, unless as many records have been saved before; as `maybe_save`.
+
+        Raises:
+          OSError: the disk is full; the checkpoints before are untouched.
+        """
+        if done in self._manager.all_steps():
             return
+        began = clock.monotonic()
         tree = {"state": _plain(state), "records": records()}
         size = sum(x.nbytes for x in jax.tree.leaves(tree))
         try:

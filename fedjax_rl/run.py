@@ -395,6 +395,8 @@ def execute(
             seen = len(kept[job.metrics[0]])
             if np.all(job.stop(times[done - len(new[job.metrics[0]]) : done], new)):
                 break
+    if checkpoints is not None:  # what has been learned, for whoever wants to see it at work
+        checkpoints.save(done, state, records)
     jax.block_until_ready(state)
     return Outcome(records(), state, compiled, clock.perf_counter() - began)
 

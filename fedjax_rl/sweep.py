@@ -28,8 +28,6 @@ from fedjax_rl.run import MAX_STEPS, NEVER, Job, Outcome, Recording, execute_all
 
 # On CPU, tables of this many agents stay in the cache; beyond, a second pack is faster.
 AGENTS_PER_JOB = {"cpu": 8192}
-# Fewer agents than these do not repay a job of their own.
-SMALLEST_SHARE = 256
 # Measured on one CPU core: what a step costs a population, and what it costs an agent. They only
 # decide which periods share a population, never a number.
 STEP_OVERHEAD, AGENT_STEP = 5e-6, 3e-9
@@ -245,21 +243,28 @@ def _jobs(algorithm, cells, recording, metrics, devices, chunk, stop, cores=1):
     variants = [variant(cell) for cell in cells]
     periods, unique, index, late = [], {}, [], set()
     for i, (cell, own) in enumerate(zip(cells, variants, strict=True)):
-        period = 1
+        period, alone = 1, cell.num_agents == 1
         if own.periodic:
-            period = int(own.config.sync_period)
-            if period > length and cell.num_agents > 1:
-                late.add(period)
+            first = period = int(own.config.sync_period)
             # A federation of one never exchanges: cells that differ in the period are one run.
-            period = int(NEVER) if cell.num_agents == 1 else min(period, int(NEVER))
-        rest = tuple((n, _identity(v)) for n, v in cell.properties.items() if n != "sync_period")
+            period = int(NEVER) if alone else min(period, int(NEVER))
+        else:
+            first = None if own.first_exchange is None else own.first_exchange(own.config)
+        if first is not None and first > length and not alone:
+            late.add(int(own.config.sync_period))
+        apart = own.periodic or (alone and own.first_exchange is not None)
+        rest = tuple(
+            (n, _identity(v))
+            for n, v in cell.properties.items()
+            if not (apart and n == "sync_period")
+        )
         index.append(unique.setdefault((cell.num_agents, cell.seed, period, rest), len(unique)))
         if index[-1] == len(periods):
             periods.append((period, i))
     if late:
         warnings.warn(
             f"sync_period is {', '.join(map(str, sorted(late)))}, longer than the run of {length} "
-            "steps: these federations never synchronise",
+            f"{algorithm.unit}s: these federations never synchronise",
             stacklevel=4,
         )
     # Static properties split first.
@@ -272,12 +277,15 @@ def _jobs(algorithm, cells, recording, metrics, devices, chunk, stop, cores=1):
     limit = AGENTS_PER_JOB.get(jax.default_backend(), 2**20) * devices
     for by_period in groups.values():
         for period, pairs in _packs(by_period, cells):
-            part_limit = limit
+            most, own = None, variants[pairs[0][1]]
+            held = limit
+            if own.most_agents is not None:
+                held = max(1, min(limit, own.most_agents(own.config) * devices // max(cores, 1)))
             if not algorithm.periodic:
                 # Nothing waits within a round but the exchange: a share for every idle core.
                 share = sum(cells[i].num_agents for _, i in pairs) * len(groups) / max(cores, 1)
-                part_limit = min(limit, max(math.ceil(share), SMALLEST_SHARE))
-            for part in _split([(cells[i].num_agents, u, i) for u, i in pairs], part_limit):
+                most = min(held, max(math.ceil(share), algorithm.smallest_share))
+            for part in _split([(cells[i].num_agents, u, i) for u, i in pairs], held, most):
                 plan = layout([n for n, _, _ in part], devices)
                 each = []
                 for n, u, i in part:
@@ -340,17 +348,24 @@ def _packs(by_period: dict, cells: Sequence[Cell]) -> list[tuple]:
     return [(p[0] if len(p) == 1 else None, pairs) for p, pairs, _ in packs]
 
 
-def _split(part: list, limit: int) -> list[list]:
+def _split(part: list, limit: int, most: int | None = None) -> list[list]:
     """Cuts federations into packs of at most about `limit` agents, of the same shape.
 
     Packs of one shape share a compilation, so each takes an equal share of every size; where that
-    leaves a remainder the last federation is repeated.
+    leaves a remainder the last federation is repeated. There are more packs than needed, but none
+    of fewer agents than about `most`, where that makes each of them smaller.
     """
-    packs = math.ceil(sum(n for n, _, _ in part) / limit)
-    if packs == 1:
-        return [part]
+    total = sum(n for n, _, _ in part)
     ranked = sorted(part, key=lambda entry: entry[0])
     sizes = [list(run) for _, run in itertools.groupby(ranked, key=lambda entry: entry[0])]
+
+    def largest(packs: int) -> int:
+        return sum(math.ceil(len(run) / packs) * run[0][0] for run in sizes)
+
+    least = math.ceil(total / limit)
+    packs = min(range(least, max(least, math.ceil(total / (most or limit))) + 1), key=largest)
+    if packs == 1:
+        return [part]
     out = []
     for pack in range(packs):
         own = []

@@ -35,8 +35,8 @@ PAPERS = {
         "Learning*, arXiv 2409.05291.",
     ],
     "afedpg": [
-        "Lan, Han, Hashemi, Aggarwal and Brinton, *Asynchronous Federated Reinforcement Learning with",
-        "Policy Gradient Updates*, arXiv 2404.08003.",
+        "Lan, Han, Hashemi, Aggarwal and Brinton, *Asynchronous Federated Reinforcement Learning",
+        "with Policy Gradient Updates*, arXiv 2404.08003.",
     ],
     "momentum": [
         "Wang, He, Zhang, Miao and Anderson, *Momentum for the Win: Collaborative Federated",

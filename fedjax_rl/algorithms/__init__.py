@@ -18,6 +18,7 @@ from fedjax_rl.algorithms.fedpg import (
     fedprox_pg,
     scaffold_pg,
 )
+from fedjax_rl.algorithms.fedppo import FedPPO, fedppo
 from fedjax_rl.algorithms.fedq import FedQ, fedq
 from fedjax_rl.algorithms.iw_es import IWES, iw_es
 from fedjax_rl.algorithms.momentum_pg import FedHAPGM, FedSVRPGM, fedhapg_m, fedsvrpg_m
@@ -72,6 +73,7 @@ ALGORITHMS: dict[str, Entry] = {
     "fedhapg-m": Entry(fedhapg_m, EVERYWHERE),
     "afedpg": Entry(afedpg, EVERYWHERE),
     "a3c-pg": Entry(a3c_pg, EVERYWHERE),
+    "fedppo": Entry(fedppo, EVERYWHERE),
     "qavg": Entry(qavg, ("tabular", "mdp")),
     "pavg": Entry(pavg, ("tabular", "mdp")),
 }
@@ -92,6 +94,7 @@ __all__ = [
     "FastFedPG",
     "FedHAPGM",
     "FedPG",
+    "FedPPO",
     "FedQ",
     "FedSVRPGM",
     "NoveltySearch",
@@ -111,6 +114,7 @@ __all__ = [
     "fedavgm_pg",
     "fedhapg_m",
     "fedpg",
+    "fedppo",
     "fedprox_pg",
     "fedq",
     "fedsvrpg_m",

@@ -12,7 +12,7 @@ import re
 import sys
 import warnings
 
-from fedjax_rl.cli import doctor, parse, study, work
+from fedjax_rl.cli import doctor, games, parse, study, work
 from fedjax_rl.cli.process import Stopped, prepare
 from fedjax_rl.cli.report import PROGRAM, say
 
@@ -99,4 +99,6 @@ _COMMANDS = {
     "resume": work.resume,
     "doctor": doctor.doctor,
     "completion": doctor.completion,
+    "validate": games.validate,
+    "play": games.play,
 }

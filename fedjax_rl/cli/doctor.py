@@ -32,7 +32,7 @@ _PACKAGES = {
     "rich": "this command line",
     "gymnax": "optional: its environments",
     "brax": "optional: its environments",
-    "flax": "optional: networks",
+    "flax": "networks",
     "numba": "optional: benchmarks",
     "jupytext": "optional: notebooks",
 }

@@ -28,7 +28,7 @@ SHELLS = ("bash", "zsh", "fish")
 # Packages with environments beyond those that have a name of ours.
 PACKAGES = ("gymnax", "brax")
 # Units of time that a run has by default.
-_DURATIONS = {"step": 100_000, "episode": 200, "round": 200, "update": 1000}
+_DURATIONS = {"step": 100_000, "episode": 200, "round": 200, "epoch": 300, "update": 1000}
 
 
 def of_command(command: str, argv: list[str]) -> list[tuple]:
@@ -55,6 +55,25 @@ def of_command(command: str, argv: list[str]) -> list[tuple]:
             _option("preset", str | None, None, "The protocol, such as paper or clean.", "NAME"),
             _out(),
             _devices(),
+        ]
+    if command == "validate":
+        text = "Path of other reference numbers; those of the package by default."
+        return [
+            _positional("game", "BigFish or CoinRun."),
+            _option("scale", Literal[SCALES], "quick", "Episodes of a run: 256, 2048 or all."),
+            _option("reference", str | None, None, text, "FILE"),
+        ]
+    if command == "play":
+        from fedjax_rl.envs.procgen.play import POLICIES
+
+        text = f"One of {', '.join(POLICIES)}, or the directory of a run that has learned."
+        return [
+            _positional("environment", "BigFish or CoinRun."),
+            _option("policy", str, "random", text, "NAME|DIR"),
+            _option("num_steps", int, 300, "Steps, each a picture."),
+            _option("mode", Literal[("easy", "hard")], "easy", "Of the game, with a NAME."),
+            _option("seed", int, 0, "Of levels and actions."),
+            _option("out", str | None, None, "The animated GIF to write.", "FILE"),
         ]
     return _of_simulation(command, argv)
 

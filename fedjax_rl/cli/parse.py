@@ -17,6 +17,8 @@ _WORDS = {
     "sweep": "Simulate a grid: any property may take several values.",
     "reproduce": "Reproduce a published figure and compare it with the published values.",
     "resume": "Go on where a stopped run, sweep or study was.",
+    "validate": "Hold a game against the reference numbers of the original.",
+    "play": "Play a game, and save it as an animated GIF.",
     "doctor": "Versions, devices, what would run where, memory a configuration needs.",
     "completion": "Print the completion script of a shell.",
 }
@@ -37,6 +39,8 @@ _EXAMPLES = {
     ],
     "reproduce": ["linear-speedup", "linear-speedup:fig4,fig5 --scale quick --out runs/speedup"],
     "resume": ["runs/fedq-paper-mdp-1"],
+    "validate": ["bigfish", "coinrun --scale paper"],
+    "play": ["BigFish --policy circle", "BigFish --policy runs/fedppo-BigFish-1 --out fish.gif"],
     "doctor": [
         "",
         "fedq paper-mdp --num-agents 100000 --num-steps 1000000",

@@ -26,7 +26,8 @@ def reproduce(arguments) -> int:
     name, colon, figures = arguments.study.partition(":")
     check_known(name, known, "study")
     study = known[name]
-    chosen = figures.split(",") if colon else list(study.figures)
+    usual = [figure for figure in study.figures if figure not in study.only_named]
+    chosen = _named(figures, study.figures) if colon else usual
     for figure in chosen:
         check_known(figure, study.figures, f"figure of {name}")
     preset = arguments.preset or study.presets[0]
@@ -44,11 +45,24 @@ def reproduce(arguments) -> int:
     }
     prepare(arguments.devices)
     _check_devices(study, arguments.devices)
-    stem = f"{name}-{'-'.join(chosen)}-{arguments.scale}" if colon else f"{name}-{arguments.scale}"
+    asked = f"-{figures.replace(',', '-')}" if colon else ""
+    stem = f"{name}{asked}-{arguments.scale}"
     out = results.claim(arguments.out or free(stem), config)
     with held(out), interruptible(lambda: out):
         carry_out(config, out)
     return 0
+
+
+def _named(words: str, known) -> list[str]:
+    """The figures of a list such as "fig4,fig5" or "8-13"; a number 8 stands for `fig8`."""
+    found = []
+    for word in words.split(","):
+        first, dash, last = word.partition("-")
+        if word in known or not first.isdigit() or (dash and not last.isdigit()):
+            found.append(word)
+        else:
+            found += [f"fig{n}" for n in range(int(first), int(last or first) + 1)]
+    return found
 
 
 def _check_devices(study, devices: int) -> None:

@@ -24,6 +24,8 @@ class Functions(NamedTuple):
       advance: `(population, params, state, num_steps) -> State`, traced steps and periods.
       measure: `(population, params, state) -> {name: [F] or [A]}`.
       parts: what a round consists of, see `exchange.Periodic`; empty where no clock can drive it.
+      act: `(model, observation, word) -> action`, what the model of a server does with a uint32
+        word; None where there is no such thing.
     """
 
     init: Callable
@@ -31,6 +33,7 @@ class Functions(NamedTuple):
     advance: Callable
     measure: Callable
     parts: tuple = ()
+    act: Callable | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,6 +58,8 @@ class Algorithm:
         be given where the period says when agents exchange, but does not make a round: then a
         federation of one does the same whatever the period.
       smallest_share: agents that repay a population of their own where a core is idle.
+      most_agents: `config -> number` of agents that the memory of a device holds; None where they
+        are so small that nobody has to ask.
     """
 
     name: str
@@ -69,6 +74,7 @@ class Algorithm:
     headline: str | None = None
     first_exchange: Callable | None = None
     smallest_share: int = 256
+    most_agents: Callable | None = None
 
     def __post_init__(self) -> None:
         """Fills in the headline."""

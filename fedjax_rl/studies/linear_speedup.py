@@ -1,18 +1,27 @@
-"""Study `linear-speedup`: the tabular figures of Einhorn (2023), with verdicts."""
+"""Study `linear-speedup`: the figures of Einhorn (2023), with verdicts.
+
+Figures 1 to 7 are about tables; 8 to 13, about federated PPO on BigFish, are run where they are
+named.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import pathlib
 from collections.abc import Callable, Sequence
 
 import xarray as xr
 
-from fedjax_rl import results
+from fedjax_rl import plotting, results
 from fedjax_rl.analysis import judge
+from fedjax_rl.studies import federated_ppo_data as deep_data
+from fedjax_rl.studies import federated_ppo_figures as deep_pictures
+from fedjax_rl.studies import federated_ppo_targets as deep_targets
 from fedjax_rl.studies import linear_speedup_data as data
 from fedjax_rl.studies import linear_speedup_figures as pictures
 from fedjax_rl.studies import linear_speedup_targets as targets
+from fedjax_rl.studies import stages
 from fedjax_rl.studies.study import Meter, Study, conclude
 
 FIGURES = {
@@ -22,11 +31,23 @@ FIGURES = {
     "fig5": "steady-state error against the sync period",
     "fig6": "time to the threshold against N",
     "fig7": "the same with the time of communication",
+    "fig8": "PPO on BigFish: final reward and epochs of every run",
+    "fig9": "PPO, K = 1: epochs to a reward against N",
+    "fig10": "PPO, K = 10: the same",
+    "fig11": "PPO, K = 100: the same",
+    "fig12": "PPO, K = 1: the same with the time of communication",
+    "fig13": "PPO: epochs to a reward against K",
 }
 PRESETS = ("paper", "clean")
 
 # Rough shares of the time each stage takes, for the estimate of what is left.
 _SHARES = {"grid_a": 30, "grid_b": 40, "fine": 15, "same": 4, "steady": 3, "mdps": 15}
+# Those of federated PPO.
+_DEEP = {
+    "fig8": ("facts", "grid"),
+    "fig9": ("grid", "controls"),
+    **dict.fromkeys(("fig10", "fig11", "fig12", "fig13"), ("grid",)),
+}
 _NEEDS = {
     "fig1": (),
     "fig3": ("grid_a", "same"),
@@ -92,9 +113,9 @@ def run(
     Args:
       directory: exists; gets `<figure>.png` and `.svg`, the runs as `<name>/result.nc`,
         `scoreboard.png` and `summary.json`.
-      figures: of `FIGURES`; all by default.
-      scale: "smoke" (a look, a minute), "quick" (enough seeds for the bands) or "paper" (the
-        author's full grids).
+      figures: of `FIGURES`; those of tables by default.
+      scale: "smoke" (a look, a minute; with PPO a quarter of an hour), "quick" (enough seeds for
+        the bands; PPO on pictures, for an accelerator) or "paper" (the author's full grids).
       preset: "paper" (the author's protocol) or "clean".
       progress: called with (done, total).
       devices: over which the agents are spread.
@@ -103,21 +124,32 @@ def run(
       The content of `summary.json`.
     """
     directory = pathlib.Path(directory)
-    figures = tuple(FIGURES) if not figures else tuple(figures)
-    size = data.SCALES[scale]
-    needed = {n for f in figures for n in _NEEDS[f] if n != "mdps" or size.random_mdps}
-    meter = Meter(progress, {n: s for n, s in _SHARES.items() if n in needed}, devices)
+    figures = tuple(f for f in FIGURES if f not in _DEEP) if not figures else tuple(figures)
+    size, deep_size = data.SCALES[scale], deep_data.SCALES[scale]
+    deep_size = dataclasses.replace(deep_size, preset=preset)
+    tables = [f for f in figures if f not in _DEEP]
+    needed = {n for f in tables for n in _NEEDS[f] if n != "mdps" or size.random_mdps}
+    deep = {n for f in figures if f in _DEEP for n in _DEEP[f]}
+    shares = {n: s for n, s in _SHARES.items() if n in needed}
+    shares |= {n: stage.seconds for n, stage in deep_data.STAGES.items() if n in deep}
+    meter = Meter(progress, shares, devices)
     runs = Runs(size, preset, meter)
+    of_ppo = stages.Runs(deep_data.STAGES, deep_size, meter, directory)
     measured: dict = {}
     for name in figures:
-        measured |= _measure(name, runs, scale, preset)
-        pictures.draw(name, runs, preset, directory)
+        if name in _DEEP:
+            measured |= deep_targets.measure(name, of_ppo)
+            for stem, picture in deep_pictures.PICTURES[name](of_ppo).items():
+                plotting.save(picture, directory / stem)
+        else:
+            measured |= _measure(name, runs, scale, preset)
+            pictures.draw(name, runs, preset, directory)
     shown = {"".join(c for c in f if c.isdigit()) for f in figures}
-    lines = [
-        judge(t, *measured[t.id]) if t.id in measured else judge(t)
-        for t in targets.TARGETS
-        if t.figure.split()[1][0] in shown
+    chosen = [
+        *(t for t in targets.TARGETS if t.figure.split()[1][0] in shown & set("1234567")),
+        *(t for t in deep_targets.TARGETS if deep_targets.FIGURE_OF[t.id] in figures),
     ]
+    lines = [judge(t, *measured[t.id]) if t.id in measured else judge(t) for t in chosen]
     for name in sorted(needed - {"mdps"}):
         (directory / name).mkdir(exist_ok=True)
         results.save(directory / name, getattr(runs, name))
@@ -156,4 +188,5 @@ STUDY = Study(
     figures=FIGURES,
     presets=PRESETS,
     run=run,
+    only_named=tuple(_DEEP),
 )

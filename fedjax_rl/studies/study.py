@@ -27,6 +27,7 @@ class Study:
         `summary.json`: `study, scale, preset, device, versions, seconds, targets`. Writes the
         pictures, `result*.nc` and `summary.json` into `directory`. `progress(done, total)` may be
         called often, with fractions of the whole study.
+      only_named: figures that take so long that they are run only where they are named.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Study:
     figures: dict[str, str]
     presets: tuple[str, ...]
     run: Callable
+    only_named: tuple[str, ...] = ()
 
 
 class Meter:

@@ -1,0 +1,35 @@
+"""How much memory there is, and how much arrays take."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import pathlib
+import re
+
+import jax
+
+
+def size(tree) -> int:
+    """Bytes of the arrays of a pytree, or of arrays of these shapes and dtypes."""
+    return sum(math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(tree))
+
+
+def available() -> int | None:
+    """Bytes that all devices have together or, on a CPU, that are free; None if unknown."""
+    limit = (jax.devices()[0].memory_stats() or {}).get("bytes_limit")
+    if limit:
+        return limit * jax.device_count()
+    with contextlib.suppress(OSError):
+        found = re.search(r"MemAvailable:\s+(\d+) kB", pathlib.Path("/proc/meminfo").read_text())
+        return int(found[1]) * 1024 if found else None
+    return None
+
+
+def words(count: float) -> str:
+    """A number of bytes for people, such as "1.61 GiB"."""
+    units = ["B", "KiB", "MiB", "GiB", "TiB"]
+    while count >= 1024 and len(units) > 1:
+        count /= 1024
+        del units[0]
+    return f"{count:.3g} {units[0]}"

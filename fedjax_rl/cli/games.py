@@ -1,0 +1,164 @@
+"""`validate` and `play`: the games of Procgen against their reference, and as moving pictures."""
+
+from __future__ import annotations
+
+import pathlib
+
+from fedjax_rl.cli.process import prepare, quiet
+from fedjax_rl.cli.report import number, print_table, say
+
+# Sides of a picture's pixel in the file, and pictures per second.
+ZOOM, RATE = 6, 15
+
+
+def validate(arguments) -> int:
+    """The command `validate`; its exit code is 1 where a gate fails."""
+    from rich.table import Table
+
+    from fedjax_rl.envs import procgen
+    from fedjax_rl.envs.procgen.levels import GAMES
+    from fedjax_rl.names import check_known
+
+    prepare(1)
+    quiet()
+    game = {name.lower(): name for name in GAMES}.get(arguments.game.lower(), arguments.game)
+    check_known(game, GAMES, "game")
+
+    def report(row: dict) -> None:
+        say(f"{row['gate']}: {row['verdict']}")
+
+    rows = procgen.validate(game, arguments.scale, arguments.reference, progress=report)
+    table = Table(title=f"{game}, scale {arguments.scale}")
+    for name in ("gate", "measured", "expected", "band", "verdict"):
+        table.add_column(name)
+    for row in rows:
+        band = ", ".join(number(end) for end in row["band"])
+        mark = "[green]✓ pass" if row["verdict"] == "pass" else "[red]✗ fail"
+        table.add_row(
+            row["gate"], number(row["measured"]), number(row["expected"]), f"[{band}]", mark
+        )
+    print_table(table)
+    failed = sum(row["verdict"] != "pass" for row in rows)
+    print(f"of {len(rows)} gates {len(rows) - failed} pass")
+    return 1 if failed else 0
+
+
+def play(arguments) -> int:
+    """The command `play`: one copy of a game, every step a picture."""
+    import jax
+    import numpy as np
+
+    from fedjax_rl import streams
+    from fedjax_rl.envs import procgen
+    from fedjax_rl.envs.procgen.levels import GAMES
+    from fedjax_rl.names import check_known
+
+    if arguments.num_steps < 1:
+        raise ValueError(f"num_steps is {arguments.num_steps}; allowed: at least 1")
+    out = pathlib.Path(arguments.out or f"{arguments.environment}-{_stem(arguments.policy)}.gif")
+    if out.suffix != ".gif" or not out.absolute().parent.is_dir():
+        raise ValueError(f"out is {out}; allowed: a name that ends in .gif, in a directory")
+    known = {name.lower(): name for name in GAMES}
+    game = known.get(arguments.environment.lower(), arguments.environment)
+    check_known(game, GAMES, "environment to play")
+    prepare(1)
+    quiet()
+    if arguments.policy in procgen.POLICIES:
+        task, act = procgen.procgen_task(game, mode=arguments.mode, observation="pixels"), None
+    else:
+        task, act = _learned(pathlib.Path(arguments.policy), game)
+    looks = {n: v for n, v in task.options if n in procgen.Looks.__dataclass_fields__}
+    seen = procgen.procgen_env(game, "pixels", looks=procgen.Looks(**looks))
+    rule = procgen.POLICIES.get(arguments.policy)
+
+    @jax.jit
+    def step(state, observation, tick, key):
+        word = streams.threefry(jax.random.key_data(key), 2 * tick)
+        action = rule(state.clock, word) if act is None else act(observation, word)
+        new = jax.random.fold_in(key, 2 * tick + 1)
+        observation, state, reward, terminated, truncated, info = task.env.auto_step(
+            new, state, action, task.params
+        )
+        picture = seen.observe(state, task.params)
+        return state, observation, picture, reward, terminated | truncated, info
+
+    key = jax.random.key(arguments.seed, impl=streams.IMPLEMENTATION)
+    observation, state = jax.jit(task.env.reset)(key, task.params)
+    pictures, total, returns = [np.asarray(seen.observe(state, task.params))], 0.0, []
+    for tick in range(arguments.num_steps):
+        state, observation, picture, reward, ends, _ = step(
+            state, observation, jax.numpy.uint32(tick), key
+        )
+        pictures.append(np.asarray(picture))
+        total += float(reward)
+        if bool(ends):
+            returns.append(total)
+            total = 0.0
+    save(pictures, out)
+    ended = f", returns of episodes that ended: {number(returns)}" if returns else ""
+    print(f"{arguments.num_steps} steps{ended}; saved {out}")
+    return 0
+
+
+def save(pictures, path: pathlib.Path) -> None:
+    """An animated GIF of pictures uint8 [64, 64, 3]."""
+    import numpy as np
+    from PIL import Image
+
+    frames = [
+        Image.fromarray(np.kron(picture, np.ones((ZOOM, ZOOM, 1), np.uint8)))
+        for picture in pictures
+    ]
+    frames[0].save(
+        path,
+        save_all=True,
+        append_images=frames[1:],
+        duration=round(1000 / RATE),
+        loop=0,
+        optimize=True,
+    )
+
+
+def _stem(policy: str) -> str:
+    return pathlib.Path(policy).name
+
+
+def _learned(directory: pathlib.Path, game: str):
+    """The task of a run, and how its servers' model acts: `(observation, word) -> action`."""
+    import jax
+    import numpy as np
+
+    from fedjax_rl import results, streams
+    from fedjax_rl.checkpoints import Checkpoints
+    from fedjax_rl.cli.config import algorithm_of
+    from fedjax_rl.envs import procgen
+    from fedjax_rl.federation import population
+    from fedjax_rl.federation.algorithm import bind
+
+    config = results.read_config(directory) if directory.is_dir() else None
+    if config is None:
+        raise ValueError(
+            f"policy is {directory}; allowed: {', '.join(procgen.POLICIES)}, or the directory of "
+            "a run"
+        )
+    if config["command"] != "run" or config["environment"] != game:
+        raise ValueError(
+            f"policy is a {config['command']} of {config.get('environment')}; allowed: a run of "
+            f"{game}"
+        )
+    algorithm = algorithm_of(config)
+    functions = algorithm.functions(algorithm.config)
+    if functions.act is None:
+        raise ValueError(f"policy is of {algorithm.name}, which cannot be played; allowed: fedppo")
+    n = config["num_agents"]
+    one = population(n)
+    params = bind([algorithm.parameters(algorithm.config, n)])
+    keys = streams.agent_keys(np.full(n, config["seeds"]), one.member_of)
+    like = jax.jit(lambda p, k: functions.init(one, p, k))(params, keys)
+    manager = Checkpoints(directory / "checkpoints" / "job-0000")
+    saved = manager.load(like, ())
+    manager.close()
+    if saved is None:
+        raise ValueError(f"policy is {directory}, which has no checkpoint; allowed: a longer run")
+    model = jax.tree.map(lambda x: x[0], saved[1].server)
+    return algorithm.config.task, lambda observation, word: functions.act(model, observation, word)

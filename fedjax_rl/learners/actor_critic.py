@@ -1,0 +1,262 @@
+"""A policy and a value from one vector of parameters [q], which is what agents exchange.
+
+Everything is for one agent, and networks are applied to batches [B, ...] of its observations.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jax.flatten_util import ravel_pytree
+
+from fedjax_rl import streams
+from fedjax_rl.envs.task import Continuous, Discrete
+from fedjax_rl.learners import policies
+from fedjax_rl.networks import heads
+
+
+@dataclasses.dataclass(frozen=True)
+class Softmax:
+    """Discrete actions, of outputs [U].
+
+    Attributes:
+      num: U.
+    """
+
+    num: int
+
+    @property
+    def outputs(self) -> int:
+        """Numbers that the network gives, U."""
+        return self.num
+
+    @property
+    def own(self) -> int:
+        """Parameters besides the network's."""
+        return 0
+
+    def sample(self, outputs, own, word) -> jax.Array:
+        """An action, int32 scalar, from outputs [U], no parameters and a uint32 word."""
+        del own
+        return policies.categorical(outputs, word)
+
+    def log_prob(self, outputs, own, action) -> jax.Array:
+        """Logarithm of the probability of an action, a scalar."""
+        del own
+        # A product rather than an index, whose backward pass would be a scatter.
+        chosen = jax.nn.one_hot(action, self.num, dtype=outputs.dtype)
+        return jnp.sum(jax.nn.log_softmax(outputs) * chosen)
+
+    def entropy(self, outputs, own) -> jax.Array:
+        """Of the distribution, in nats, a scalar."""
+        del own
+        logs = jax.nn.log_softmax(outputs)
+        return -jnp.sum(jnp.exp(logs) * logs)
+
+    def performed(self, action) -> jax.Array:
+        """What the environment is told to do."""
+        return action
+
+
+@dataclasses.dataclass(frozen=True)
+class Normal:
+    """Independent normal actions: means are outputs [M], deviations the same in every state.
+
+    Attributes:
+      size: M.
+    """
+
+    size: int
+
+    @property
+    def outputs(self) -> int:
+        """Numbers that the network gives, M."""
+        return self.size
+
+    @property
+    def own(self) -> int:
+        """Parameters besides the network's: logarithms of the deviations, M."""
+        return self.size
+
+    def sample(self, outputs, own, word) -> jax.Array:
+        """An action [M], not clipped, from means [M], log deviations [M] and a uint32 word."""
+        places = jnp.arange(self.size, dtype=jnp.uint32)
+        words = jax.vmap(lambda place: streams.threefry((word, jnp.uint32(0)), place))(places)
+        return outputs + jnp.exp(own) * streams.normal(words, outputs.dtype)
+
+    def log_prob(self, outputs, own, action) -> jax.Array:
+        """Logarithm of the density of an action, a scalar."""
+        scaled = (action - outputs) * jnp.exp(-own)
+        return jnp.sum(-(scaled**2) / 2 - own - math.log(2 * math.pi) / 2)
+
+    def entropy(self, outputs, own) -> jax.Array:
+        """Of the density, in nats, a scalar."""
+        del outputs
+        return jnp.sum(own) + self.size * (math.log(2 * math.pi) + 1) / 2
+
+    def performed(self, action) -> jax.Array:
+        """The action clipped to [-1, 1]."""
+        return jnp.clip(action, -1.0, 1.0)
+
+
+@dataclasses.dataclass(frozen=True)
+class ActorCritic:
+    """A network with two heads on a task.
+
+    The parameters are the network's, then those of the actions' distribution.
+
+    Attributes:
+      module: from inputs [B, ...] to outputs [B, O] and values [B].
+      actions: `Softmax` or `Normal`.
+      shape: of one input.
+      inputs: from an observation to what the network sees, float32 of that shape.
+      deviation: first standard deviation of continuous actions.
+    """
+
+    module: nn.Module
+    actions: Softmax | Normal
+    shape: tuple[int, ...]
+    inputs: Callable
+    deviation: float = 1.0
+
+    @property
+    def num_parameters(self) -> int:
+        """Q."""
+        return _layout(self.module, self.shape)[0] + self.actions.own
+
+    def init(self, key) -> jax.Array:
+        """First parameters, float32 [q]; the key is consumed."""
+        module = self.module.init(key, jnp.zeros((1, *self.shape), jnp.float32))
+        own = jnp.full(self.actions.own, math.log(self.deviation), jnp.float32)
+        return jnp.concatenate([ravel_pytree(module)[0], own])
+
+    def apply(self, parameters, observations) -> tuple[jax.Array, jax.Array]:
+        """What the network says of observations.
+
+        Args:
+          parameters: [q].
+          observations: [B, ...], as the environment gives them.
+
+        Returns:
+          Outputs [B, O], which the other functions take, and values [B].
+        """
+        size, sizes, shapes, structure = _layout(self.module, self.shape)
+        del size
+        leaves, at = [], 0
+        for count, shape in zip(sizes, shapes, strict=True):
+            leaves.append(parameters[at : at + count].reshape(shape))
+            at += count
+        tree = jax.tree.unflatten(structure, leaves)
+        return self.module.apply(tree, jax.vmap(self.inputs)(observations))
+
+    def _own(self, parameters) -> jax.Array:
+        return parameters[parameters.shape[0] - self.actions.own :]
+
+    def sample(self, parameters, outputs, word) -> jax.Array:
+        """An action drawn from outputs [O] with a uint32 word."""
+        return self.actions.sample(outputs, self._own(parameters), word)
+
+    def log_prob(self, parameters, outputs, action) -> jax.Array:
+        """Logarithm of the probability, or of the density, of an action; a scalar."""
+        return self.actions.log_prob(outputs, self._own(parameters), action)
+
+    def entropy(self, parameters, outputs) -> jax.Array:
+        """Entropy of the actions at outputs [O], in nats, a scalar."""
+        return self.actions.entropy(outputs, self._own(parameters))
+
+    def performed(self, action) -> jax.Array:
+        """What the environment is told to do when this action was drawn."""
+        return self.actions.performed(action)
+
+
+@functools.lru_cache(maxsize=64)
+def _layout(module: nn.Module, shape: tuple[int, ...]):
+    """Number of a module's parameters, sizes and shapes of its leaves, and their structure."""
+    inputs = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
+    tree = jax.eval_shape(module.init, jax.random.key(0), inputs)
+    leaves, structure = jax.tree.flatten(tree)
+    shapes = tuple(leaf.shape for leaf in leaves)
+    sizes = tuple(math.prod(shape) for shape in shapes)
+    return sum(sizes), sizes, shapes, structure
+
+
+@functools.lru_cache(maxsize=64)
+def seen(task) -> jax.ShapeDtypeStruct:
+    """Shape and dtype of what a task's environment shows, after a reset and after a step."""
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    first, state = jax.eval_shape(task.env.reset, key, task.params)
+    if isinstance(task.action, Discrete):
+        action = jax.ShapeDtypeStruct((), jnp.int32)
+    else:
+        action = jax.ShapeDtypeStruct((task.action.size,), jnp.float32)
+    second = jax.eval_shape(task.env.step, key, state, action, task.params)[0]
+    dtype = first.dtype
+    if dtype != second.dtype:  # what a reset gives as an integer, a step may give as a fraction
+        dtype = jnp.promote_types(dtype, second.dtype)
+    return jax.ShapeDtypeStruct(first.shape, dtype)
+
+
+def is_picture(task) -> bool:
+    """Whether a task shows pictures [H, W, C]."""
+    return len(seen(task).shape) == 3
+
+
+def _pixels(observation) -> jax.Array:
+    """A picture as floats; bytes become fractions of 255."""
+    if observation.dtype == jnp.uint8:
+        return observation.astype(jnp.float32) * jnp.float32(1 / 255)
+    return observation.astype(jnp.float32)
+
+
+def actor_critic_for(
+    task,
+    network: str = "mlp",
+    *,
+    hidden: tuple[int, ...] = (64, 64),
+    activation: str = "tanh",
+    deviation: float = 1.0,
+) -> ActorCritic:
+    """The network of that name with the heads that fit a task.
+
+    Args:
+      task: an `envs.Task`.
+      network: of `networks.heads.NETWORKS`; all but "mlp" see pictures.
+      hidden: units in each hidden layer, of "mlp".
+      activation: of "mlp", "tanh" or "relu".
+      deviation: first standard deviation of continuous actions, above 0.
+
+    Raises:
+      ValueError: an unknown word, a network for pictures where there are none, a picture that
+        its patches do not divide, a layer without units, a deviation that is not above 0.
+    """
+    if not (math.isfinite(deviation) and deviation > 0):
+        raise ValueError(f"deviation is {deviation}; allowed: finite and above 0")
+    discrete = isinstance(task.action, Discrete)
+    if not discrete and not isinstance(task.action, Continuous):
+        raise ValueError(
+            f"the actions of {task.name} are {task.action}; allowed: Discrete, Continuous"
+        )
+    actions = Softmax(task.action.num) if discrete else Normal(task.action.size)
+    module = heads.actor_critic(network, actions.outputs, hidden=hidden, activation=activation)
+    if network == "mlp":
+        encode, size = task.encode, (task.observation_size,)
+        return ActorCritic(module, actions, size, encode, float(deviation))
+    shape = seen(task).shape
+    if len(shape) != 3:
+        raise ValueError(
+            f"network is {network} on {task.name}, whose observations have the shape {shape}; "
+            "allowed: mlp, or pictures [H, W, C]"
+        )
+    patch = getattr(module.trunk, "patch", 1)
+    if shape[0] % patch or shape[1] % patch:
+        raise ValueError(
+            f"network is {network} on pictures of {shape[0]} x {shape[1]}; allowed: sides that "
+            f"are multiples of its patch {patch}"
+        )
+    return ActorCritic(module, actions, shape, _pixels, float(deviation))

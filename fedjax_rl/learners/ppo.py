@@ -1,0 +1,400 @@
+r"""Proximal policy optimisation of one agent, equation by equation.
+
+* Schulman, Wolski, Dhariwal, Radford and Klimov, *Proximal Policy Optimization Algorithms*, arXiv
+  1707.06347: the loss.
+* Schulman, Moritz, Levine, Jordan and Abbeel, *High-Dimensional Continuous Control Using
+  Generalized Advantage Estimation*, arXiv 1506.02438.
+* Pardo, Tavakoli, Levdik and Kormushev, *Time Limits in Reinforcement Learning*, arXiv 1712.00378:
+  an episode that was cut off goes on in the value, one that ended does not.
+* Dhariwal et al., *OpenAI Baselines* (2017): the clipped value loss and the scale of rewards, which
+  the papers do not have.
+
+Axes: `T` steps of a rollout, `E` environments of the agent, `B` samples of a minibatch. The state
+after step t is that of step t + 1, unless the episode is over.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+NORMALISATIONS = ("rollout", "minibatch", "none")
+ALIGNMENTS = ("correct", "late")
+SHUFFLES = ("samples", "steps")
+SCHEDULES = ("constant", "cosine")
+
+
+# Advantages ---------------------------------------------------------------------------------------
+
+
+def discounts(terminated, truncated, discount, gae_lambda, bootstrap_timeouts: bool = True):
+    """How far the future counts at the ends of episodes; elementwise.
+
+    Args:
+      terminated: bool, whether the environment ended with this step.
+      truncated: bool, whether it was cut off for another reason, as a limit of time.
+      discount: gamma, a scalar.
+      gae_lambda: lambda, a scalar.
+      bootstrap_timeouts: whether the value goes on where an episode was cut off; otherwise a
+        timeout is an end like any other, as in Procgen.
+
+    Returns:
+      What the next value counts, and what the next advantage counts, like `terminated`, of the
+      dtype of `discount`.
+    """
+    over = terminated | truncated
+    ended = terminated if bootstrap_timeouts else over
+    nothing = jnp.zeros((), jnp.result_type(discount))
+    return jnp.where(ended, nothing, discount), jnp.where(over, nothing, discount * gae_lambda)
+
+
+def advantages(reward, value, next_value, discount, trace) -> jax.Array:
+    r"""Generalised advantage estimation, arXiv 1506.02438, equation 16.
+
+        delta_t = r_t + discount_t v(s_{t+1}) - v(s_t)
+        A_t     = delta_t + trace_t A_{t+1}
+
+    Args:
+      reward: float [T], of step t.
+      value: float [T], of the state before it.
+      next_value: float [T], of the state after it, the last one of its episode included.
+      discount: float [T], what the next value counts: gamma, or 0 where the episode ended.
+      trace: float [T], gamma lambda, or 0 where the episode ended or was cut off.
+
+    Returns:
+      Advantages float [T]; with the values added they are the targets of the value.
+    """
+
+    def back(later, now):
+        delta, trace = now
+        later = delta + trace * later
+        return later, later
+
+    delta = reward + discount * next_value - value
+    return jax.lax.scan(back, jnp.zeros_like(delta[0]), (delta, trace), reverse=True)[1]
+
+
+def normalized(x, epsilon: float = 1e-8) -> jax.Array:
+    """Of mean 0 and standard deviation 1 over all axes."""
+    return (x - jnp.mean(x)) / (jnp.std(x) + epsilon)
+
+
+def late(reward, before) -> tuple[jax.Array, jax.Array]:
+    """Rewards one step late: that of step t stands at step t + 1, whatever episode that is in.
+
+    An error in the rollouts of Einhorn, *Federated Reinforcement Learning Has Linear Speedup*
+    (2023), kept to reproduce them: a reward at the end of an episode is lost to that episode.
+
+    Args:
+      reward: float [T].
+      before: float scalar, of the step before the first one.
+
+    Returns:
+      Late rewards [T], and the reward of the last step, which is due next.
+    """
+    return jnp.concatenate([before[None], reward[:-1]]), reward[-1]
+
+
+# Rewards ------------------------------------------------------------------------------------------
+
+
+class RewardScale(NamedTuple):
+    """What rewards have been like so far.
+
+    Attributes:
+      total: float [E], discounted sum of the rewards of the episode under way, looking back.
+      mean, variance: float scalars, of these sums at all steps so far.
+      count: float scalar, of them.
+    """
+
+    total: jax.Array
+    mean: jax.Array
+    variance: jax.Array
+    count: jax.Array
+
+
+def reward_scale(num_envs: int) -> RewardScale:
+    """Before anything has happened: mean 0, variance 1, of next to no weight."""
+    zero = jnp.zeros((), jnp.float32)
+    return RewardScale(jnp.zeros(num_envs, jnp.float32), zero, zero + 1, zero + 1e-4)
+
+
+def scaled_rewards(scale: RewardScale, reward, over, discount=0.99, clip=10.0):
+    """Rewards divided by the running deviation of the discounted return.
+
+    `R <- discount R + r` in every environment, and `r / sqrt(Var R + 1e-8)` clipped. The moments
+    are joined as of Chan, Golub and LeVeque, *Updating Formulae and a Pairwise Algorithm for
+    Computing Sample Variances* (1979).
+
+    Args:
+      scale: of the steps before.
+      reward: float [E].
+      over: bool [E], whether the episode is over with this step.
+      discount: of the return.
+      clip: largest reward.
+
+    Returns:
+      The scale with this step in it, and the rewards [E].
+    """
+    total = scale.total * discount + reward
+    size = jnp.float32(total.shape[0])
+    count = scale.count + size
+    apart = jnp.mean(total) - scale.mean
+    mean = scale.mean + apart * size / count
+    squares = scale.variance * scale.count + jnp.var(total) * size
+    variance = (squares + apart**2 * scale.count * size / count) / count
+    reward = jnp.clip(reward / jnp.sqrt(variance + 1e-8), -clip, clip)
+    return RewardScale(jnp.where(over, jnp.zeros_like(total), total), mean, variance, count), reward
+
+
+# Losses -------------------------------------------------------------------------------------------
+
+
+def policy_loss(log_ratio, advantage, clip) -> jax.Array:
+    """The clipped surrogate, arXiv 1707.06347, equation 7, with its sign turned; elementwise.
+
+    Args:
+      log_ratio: log pi(a | s) less that at the time of the rollout.
+      advantage: of the action.
+      clip: epsilon.
+    """
+    ratio = jnp.exp(log_ratio)
+    bounded = jnp.clip(ratio, 1 - clip, 1 + clip)
+    return -jnp.minimum(ratio * advantage, bounded * advantage)
+
+
+def value_loss(value, old_value, target, clip) -> jax.Array:
+    """Half the squared error, the worse of that of a value kept near its old one; elementwise.
+
+    Args:
+      value: v(s).
+      old_value: v(s) at the time of the rollout.
+      target: what it should be.
+      clip: farthest from the old value, infinite for no bound.
+    """
+    near = old_value + jnp.clip(value - old_value, -clip, clip)
+    return jnp.maximum((value - target) ** 2, (near - target) ** 2) / 2
+
+
+def approximate_kl(log_ratio) -> jax.Array:
+    """Unbiased and never negative estimate of KL(old | new), `ratio - 1 - log ratio`; elementwise.
+
+    Schulman, *Approximating KL Divergence* (2020), the third estimator.
+    """
+    return jnp.expm1(log_ratio) - log_ratio
+
+
+def is_clipped(log_ratio, clip) -> jax.Array:
+    """Whether the ratio is farther than `clip` from 1, bool; elementwise."""
+    return jnp.abs(jnp.expm1(log_ratio)) > clip
+
+
+class Batch(NamedTuple):
+    """Steps to learn from; leaves [T, E, ...], or [B, ...].
+
+    Attributes:
+      observation: before the step, as the environment gives it.
+      action: as drawn.
+      log_prob: of the action at the time, float32.
+      value: of the observation at the time, float32.
+      advantage: float32.
+      target: of the value, float32.
+    """
+
+    observation: jax.Array
+    action: jax.Array
+    log_prob: jax.Array
+    value: jax.Array
+    advantage: jax.Array
+    target: jax.Array
+
+
+class Diagnostics(NamedTuple):
+    """Means over the samples of a minibatch, or of a pass; float32 scalars.
+
+    Attributes:
+      policy_loss, value_loss: as the functions of that name.
+      entropy: of the policy, in nats.
+      kl: estimate of KL(old | new).
+      clip_fraction: samples whose ratio is out of bounds.
+      gradient_norm: of the gradient before any clipping.
+    """
+
+    policy_loss: Any
+    value_loss: Any
+    entropy: Any
+    kl: Any
+    clip_fraction: Any
+    gradient_norm: Any
+
+
+def no_diagnostics() -> Diagnostics:
+    """Before the first pass."""
+    return Diagnostics(*(jnp.zeros((), jnp.float32) for _ in Diagnostics._fields))
+
+
+def loss(policy, parameters, batch: Batch, weights: dict) -> tuple[jax.Array, Diagnostics]:
+    """The loss of a minibatch, arXiv 1707.06347, equation 9 with its sign turned.
+
+    Args:
+      policy: a `learners.actor_critic.ActorCritic`.
+      parameters: [q].
+      batch: leaves [B, ...], its advantages normalised if they are to be.
+      weights: float scalars "policy_clip", "value_clip", "value_coefficient" and
+        "entropy_coefficient".
+
+    Returns:
+      The loss, and what it consists of.
+    """
+    outputs, value = policy.apply(parameters, batch.observation)
+    log_prob = jax.vmap(policy.log_prob, in_axes=(None, 0, 0))(parameters, outputs, batch.action)
+    entropy = jnp.mean(jax.vmap(policy.entropy, in_axes=(None, 0))(parameters, outputs))
+    log_ratio = log_prob - batch.log_prob
+    actor = jnp.mean(policy_loss(log_ratio, batch.advantage, weights["policy_clip"]))
+    critic = jnp.mean(value_loss(value, batch.value, batch.target, weights["value_clip"]))
+    clipped = is_clipped(log_ratio, weights["policy_clip"]).astype(jnp.float32)
+    told = Diagnostics(
+        actor,
+        critic,
+        entropy,
+        jnp.mean(approximate_kl(log_ratio)),
+        jnp.mean(clipped),
+        jnp.zeros((), jnp.float32),
+    )
+    total = actor + weights["value_coefficient"] * critic - weights["entropy_coefficient"] * entropy
+    return total, told
+
+
+# Passes over a rollout ----------------------------------------------------------------------------
+
+
+class Moments(NamedTuple):
+    """What Adam remembers.
+
+    Attributes:
+      count: int32, updates so far.
+      first, second: float32 [q], moving means of the gradient and of its square.
+    """
+
+    count: jax.Array
+    first: jax.Array
+    second: jax.Array
+
+
+def no_moments(parameters) -> Moments:
+    """Before the first update."""
+    return Moments(jnp.int32(0), jnp.zeros_like(parameters), jnp.zeros_like(parameters))
+
+
+def adam(gradient, moments: Moments, epsilon) -> tuple[jax.Array, Moments]:
+    """The direction of Adam, not yet scaled by the learning rate, with 0.9 and 0.999.
+
+    Without weight decay AdamW is the same.
+
+    Args:
+      gradient: [q].
+      moments: before.
+      epsilon: beside the root of the second moment.
+    """
+    optimizer = optax.scale_by_adam(eps=epsilon)
+    with jax.numpy_dtype_promotion("standard"):  # optax mixes integer counts with floats
+        move, new = optimizer.update(gradient, optax.ScaleByAdamState(*moments))
+    return move, Moments(new.count, new.mu, new.nu)
+
+
+def bounded(gradient, norm) -> tuple[jax.Array, jax.Array]:
+    """The gradient [q] scaled down to a norm where it has a larger one, and its norm before."""
+    length = jnp.sqrt(jnp.sum(gradient**2))
+    return gradient * jnp.minimum(1.0, norm / jnp.maximum(length, 1e-12)), length
+
+
+def order(key, shape: tuple[int, int], minibatches: int, shuffle: str) -> jax.Array:
+    """Which steps make up each minibatch of a pass, without replacement.
+
+    Args:
+      key: typed key, consumed.
+      shape: (T, E).
+      minibatches: M.
+      shuffle: "samples" (any, to be read from [T E]) or "steps" (all environments at a step; to
+        be read from [T]).
+
+    Returns:
+      int32 [M, T E / M] or [M, T / M].
+    """
+    steps, envs = shape
+    count = steps * envs if shuffle == "samples" else steps
+    return jax.random.permutation(key, count).astype(jnp.int32).reshape(minibatches, -1)
+
+
+def minibatch(batch: Batch, places, shuffle: str) -> Batch:
+    """The samples of a minibatch, leaves [B, ...]; nothing else of the rollout is copied.
+
+    Args:
+      batch: leaves [T, E, ...].
+      places: a line of `order`.
+      shuffle: as of `order`.
+    """
+
+    def take(x):
+        if shuffle == "samples":
+            return x.reshape(-1, *x.shape[2:])[places]
+        return x[places].reshape(-1, *x.shape[2:])
+
+    return jax.tree.map(take, batch)
+
+
+def improve(policy, parameters, moments: Moments, batch: Batch, places, weights: dict, settings):
+    """Updates on some minibatches, one after the other.
+
+    Args:
+      policy: a `learners.actor_critic.ActorCritic`.
+      parameters: [q].
+      moments: of Adam.
+      batch: leaves [T, E, ...].
+      places: int32 [M, ...], lines of `order`.
+      weights: as of `loss`, and float scalars "rate", "gradient_clip" and "adam_epsilon".
+      settings: has the words `shuffle` and `normalize` as attributes.
+
+    Returns:
+      Parameters, moments, and `Diagnostics` that are means over the minibatches.
+    """
+
+    def update(carry, places):
+        parameters, moments = carry
+        part = minibatch(batch, places, settings.shuffle)
+        if settings.normalize == "minibatch":
+            part = part._replace(advantage=normalized(part.advantage))
+
+        def objective(parameters):
+            return loss(policy, parameters, part, weights)
+
+        gradient, told = jax.grad(objective, has_aux=True)(parameters)
+        gradient, norm = bounded(gradient, weights["gradient_clip"])
+        move, moments = adam(gradient, moments, weights["adam_epsilon"])
+        parameters = parameters - weights["rate"] * move
+        return (parameters, moments), told._replace(gradient_norm=norm)
+
+    (parameters, moments), told = jax.lax.scan(update, (parameters, moments), places)
+    return parameters, moments, jax.tree.map(jnp.mean, told)
+
+
+def rate(schedule: str, peak, time, warmup, horizon) -> jax.Array:
+    """The learning rate of an epoch.
+
+    Args:
+      schedule: "constant", or "cosine": linearly from 0 to the peak, then
+        `peak (1 + cos(pi (e - warmup) / (horizon - warmup))) / 2`, which rises again after the
+        horizon, as in Einhorn (2023).
+      peak: float scalar.
+      time: uint32 scalar, e.
+      warmup: float scalar, epochs.
+      horizon: float scalar, epochs at which the cosine is at its lowest.
+    """
+    if schedule == "constant":
+        return peak
+    epoch = time.astype(jnp.float32)
+    wave = (1 + jnp.cos(jnp.pi * (epoch - warmup) / (horizon - warmup))) / 2
+    return peak * jnp.where(epoch < warmup, epoch / jnp.maximum(warmup, 1.0), wave)

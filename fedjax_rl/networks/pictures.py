@@ -1,0 +1,158 @@
+"""Networks that see pictures, in flax.
+
+* Espeholt et al., *IMPALA: Scalable Distributed Deep-RL with Importance Weighted Actor-Learner
+  Architectures*, arXiv 1802.01561, Fig. 3 right; with the channels and without the recurrence of
+  Cobbe et al., *Leveraging Procedural Generation to Benchmark Reinforcement Learning*, arXiv
+  1912.01588.
+* Dosovitskiy et al., *An Image is Worth 16x16 Words*, arXiv 2010.11929, equations 1 to 4.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+_XAVIER = nn.initializers.xavier_uniform()
+_SMALL = nn.initializers.normal(0.02)
+
+
+def convolve(x, kernel) -> jax.Array:
+    """Convolution 3 x 3 that keeps the size: [B, H, W, C] with [3, 3, C, D] to [B, H, W, D].
+
+    XLA for CPUs takes the gradient of a kernel inside a loop fifty times slower than outside. There
+    it is computed as nine matrix products instead.
+    """
+    return _convolve_on_cpu(x, kernel) if jax.default_backend() == "cpu" else _convolve(x, kernel)
+
+
+def _convolve(x, kernel) -> jax.Array:
+    layout = ("NHWC", "HWIO", "NHWC")
+    return jax.lax.conv_general_dilated(
+        x, kernel, (1, 1), ((1, 1), (1, 1)), dimension_numbers=layout
+    )
+
+
+@jax.custom_vjp
+def _convolve_on_cpu(x, kernel):
+    return _convolve(x, kernel)
+
+
+def _backward(kept, change):
+    x, kernel = kept
+    before = _convolve(change, jnp.swapaxes(kernel[::-1, ::-1], 2, 3))
+    height, width, channels = x.shape[1:]
+    wide = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    flat = change.reshape(-1, change.shape[-1])
+
+    def product(row, column):
+        part = wide[:, row : row + height, column : column + width]
+        return part.reshape(-1, channels).T @ flat
+
+    return before, jnp.stack(
+        [jnp.stack([product(row, column) for column in range(3)]) for row in range(3)]
+    )
+
+
+_convolve_on_cpu.defvjp(lambda x, kernel: (_convolve(x, kernel), (x, kernel)), _backward)
+
+
+def pool(x) -> jax.Array:
+    """Largest values of windows 3 x 3 at every second place: [B, H, W, C] to half the size.
+
+    Slices have a much cheaper gradient than a reduction over windows.
+    """
+    height, width = x.shape[1:3]
+    x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=-jnp.inf)
+    x = functools.reduce(jnp.maximum, (x[:, n : n + height : 2] for n in range(3)))
+    return functools.reduce(jnp.maximum, (x[:, :, n : n + width : 2] for n in range(3)))
+
+
+class _Convolution(nn.Module):
+    """`convolve` with a bias."""
+
+    channels: int
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        kernel = self.param("kernel", _XAVIER, (3, 3, x.shape[-1], self.channels))
+        bias = self.param("bias", nn.initializers.zeros_init(), (self.channels,))
+        return convolve(x, kernel) + bias.reshape(1, 1, 1, -1)
+
+
+class Impala(nn.Module):
+    """The residual network of IMPALA; weights Xavier-uniform, biases zero at first.
+
+    A section is a convolution, a pooling that halves the picture, and two residual blocks. All
+    convolutions are 3 x 3 with bias and keep the size.
+
+    Attributes:
+      channels: of each section.
+      units: of the dense layer at the end.
+    """
+
+    channels: tuple[int, ...] = (16, 32, 32)
+    units: int = 256
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """From pictures float32 [B, H, W, C] to features float32 [B, units]."""
+        for channels in self.channels:
+            x = pool(_Convolution(channels)(x))
+            for _ in range(2):
+                inside = _Convolution(channels)(nn.relu(x))
+                x = x + _Convolution(channels)(nn.relu(inside))
+        x = nn.relu(x).reshape(x.shape[0], -1)
+        return nn.relu(nn.Dense(self.units, kernel_init=_XAVIER)(x))
+
+
+class VisionTransformer(nn.Module):
+    """A vision transformer read out at its class token.
+
+    Pre-norm blocks, learned positions, hidden layers of four times the width.
+
+    Attributes:
+      depth: blocks.
+      heads: of the attention.
+      width: of a token, a multiple of the heads.
+      patch: side of a patch in pixels, which divides the picture.
+    """
+
+    depth: int = 12
+    heads: int = 8
+    width: int = 64
+    patch: int = 4
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """From pictures float32 [B, H, W, C] to features float32 [B, width]."""
+
+        def dense(x, units):
+            return nn.Dense(units, kernel_init=_XAVIER)(x)
+
+        side, width = self.patch, self.width
+        batch, rows, columns, channels = x.shape
+        x = x.reshape(batch, rows // side, side, columns // side, side, channels)
+        tokens = dense(x.swapaxes(2, 3).reshape(batch, -1, side * side * channels), width)
+        first = self.param("class_token", _SMALL, (1, 1, width))
+        x = jnp.concatenate([jnp.broadcast_to(first, (batch, 1, width)), tokens], axis=1)
+        x = x + self.param("positions", _SMALL, (1, x.shape[1], width))
+        for _ in range(self.depth):
+            q, k, v = jnp.split(dense(nn.LayerNorm()(x), 3 * width), 3, axis=-1)
+            x = x + dense(_attend(q, k, v, self.heads), width)
+            x = x + dense(nn.gelu(dense(nn.LayerNorm()(x), 4 * width)), width)
+        return nn.LayerNorm()(x[:, 0])
+
+
+def _attend(q, k, v, heads: int) -> jax.Array:
+    """Softmax attention of several heads: [B, L, width], three times, to [B, L, width]."""
+
+    def split(x):
+        return x.reshape(*x.shape[:2], heads, -1)
+
+    q, k, v = split(q), split(k), split(v)
+    scores = jnp.einsum("blhd,bmhd->bhlm", q, k) * (q.shape[-1] ** -0.5)
+    mixed = jnp.einsum("bhlm,bmhd->blhd", jax.nn.softmax(scores, axis=-1), v)
+    return mixed.reshape(*mixed.shape[:2], -1)

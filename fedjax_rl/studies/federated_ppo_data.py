@@ -1,0 +1,241 @@
+"""The runs behind figures 8 to 13 of the study `linear-speedup`: federated PPO on BigFish.
+
+Einhorn, *Federated Reinforcement Learning Has Linear Speedup* (2023), the deep half. An epoch is a
+pass over a rollout, rewards are divided by ten. Two protocols read the same kind of runs. `paper`
+is the author's: PPO as in his code, and the first epoch at which a centred mean of any agent's
+rewards is above the threshold. `clean` has PPO without the peculiarities, and the first epoch at
+which the trailing mean over all agents is.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import numpy as np
+import xarray as xr
+
+import fedjax_rl as frl
+from fedjax_rl import envs
+from fedjax_rl.algorithms.fedppo import SIZES, resolved
+from fedjax_rl.envs import procgen
+from fedjax_rl.federation.algorithm import Algorithm
+from fedjax_rl.federation.ledger import COLUMNS
+from fedjax_rl.learners.actor_critic import actor_critic_for
+from fedjax_rl.studies.stages import Stage
+from fedjax_rl.studies.study import Meter
+from fedjax_rl.sweep import Cell, run_cells
+
+AGENTS = (1, 2, 4, 8)
+PERIODS = (1, 10, 100)
+REWARD = 0.1  # of a fish
+PAPER_THRESHOLDS = (0.15, 0.2, 0.3, 0.5)
+# Of the way from the first reward to the last one of a single agent, where the sizes are not the
+# paper's.
+SHARES = (0.2, 0.4, 0.6)
+NETWORKS = ("impala", "vit-12-8-64", "vit-6-8-96", "vit-4-4-32", "vit-3-4-16")
+RANDOM_PLAY = (512, 12)  # copies, and episodes of each
+
+
+@dataclasses.dataclass(frozen=True)
+class Scale:
+    """How much of the deep half is run.
+
+    Attributes:
+      preset: the protocol, "paper" or "clean".
+      size: of the networks and rollouts, as FedPPO names them.
+      observation: "vector" or "pixels".
+      trials: of every cell.
+      epochs: of every run.
+      window: epochs that rewards are averaged over.
+      controls: trials of the controls of the single-rate explanation; 0 for none.
+      learning_rate: peak; None for that of the protocol.
+      minibatches: of a pass; None for those of the protocol.
+    """
+
+    preset: str = "paper"
+    size: str = "paper"
+    observation: str = "pixels"
+    trials: int = 3
+    epochs: int = 4000
+    window: int = 50
+    controls: int = 3
+    learning_rate: float | None = None
+    minibatches: int | None = None
+
+    @property
+    def horizon(self) -> int:
+        """Epochs until the paper's schedule is at its lowest, a quarter of the longest run."""
+        return max(4, self.epochs // 4)
+
+    @property
+    def warmup(self) -> int:
+        """Epochs of its warm-up."""
+        return max(1, self.horizon // 100)
+
+
+SCALES = {
+    "smoke": Scale(
+        size="tiny",
+        observation="vector",
+        epochs=240,
+        window=15,
+        controls=2,
+        learning_rate=1e-3,
+        minibatches=8,
+    ),
+    "quick": Scale(size="small", epochs=600, window=30, controls=0),
+    "paper": Scale(),
+}
+
+
+def task(scale: Scale):
+    """BigFish with the paper's options: easy, all levels, plain rectangles on black."""
+    return envs.procgen_task(
+        "BigFish",
+        observation=scale.observation,
+        discount=0.99,
+        paint_vel_info=True,
+        use_backgrounds=False,
+        restrict_themes=True,
+        use_monochrome_assets=True,
+    )
+
+
+def algorithm(scale: Scale, **values) -> Algorithm:
+    """FedPPO as a protocol has it."""
+    own = {"preset": scale.preset, "size": scale.size, "sync_period": 1}
+    if scale.preset == "paper":
+        own |= {"warmup_epochs": scale.warmup, "horizon_epochs": scale.horizon}
+    for name in ("learning_rate", "minibatches"):
+        if getattr(scale, name) is not None:
+            own[name] = getattr(scale, name)
+    return frl.fedppo(task(scale), **{**own, **values})
+
+
+def runs_of(one: Algorithm, cells: list[Cell], scale: Scale, meter: Meter, stage: str):
+    """`reward` [cell, time] and `reward_of_agent` [cell, agent, time] of cells, and the ledger."""
+    found = meter.count(
+        run_cells(
+            one,
+            cells,
+            num_steps=scale.epochs,
+            record_every=1,
+            metrics=("episode_return", "episode_return_of_agent"),
+            devices=meter.devices,
+            progress=meter.stage(stage),
+        )
+    )
+    return xr.Dataset(
+        {
+            "reward": (("cell", "time"), REWARD * found.episode_return.values),
+            "reward_of_agent": (
+                ("cell", "agent", "time"),
+                REWARD * found.episode_return_of_agent.values,
+            ),
+            **{name: ("cell", found[name].values) for name in COLUMNS},
+        },
+        {
+            "time": found.time.values,
+            "num_agents": ("cell", [cell.num_agents for cell in cells]),
+            "sync_period": ("cell", [int(c.properties.get("sync_period", 1)) for c in cells]),
+            "trial": ("cell", [cell.seed for cell in cells]),
+        },
+        {"seconds": found.attrs["seconds"]},
+    )
+
+
+def grid(scale: Scale, meter: Meter, stage: str) -> xr.Dataset:
+    """Figs 8 to 13: N, K and trials; one agent has one K."""
+    cells = [
+        Cell(n, trial, {"sync_period": period})
+        for n in AGENTS
+        for period in (PERIODS if n > 1 else PERIODS[:1])
+        for trial in range(scale.trials)
+    ]
+    return runs_of(algorithm(scale), cells, scale, meter, stage)
+
+
+def controls(scale: Scale, meter: Meter, stage: str) -> xr.Dataset:
+    """What a slope below -1 is made of: K = 1, every control a set of runs, [control, cell].
+
+    "as published" is the protocol itself; "constant rate" has no schedule; "averaged moments"
+    averages Adam's, too; "aligned rewards" counts a reward for its own action; "one agent, N times
+    the batch" and "one agent, rate / N" and "rate / sqrt N" have a single agent.
+    """
+    if not scale.controls:
+        return xr.Dataset()
+    many = [(n, trial) for n in AGENTS for trial in range(scale.controls)]
+    rate = resolved(algorithm(scale).config).learning_rate
+    plain = algorithm(scale)
+    made = {
+        "as published": (plain, [Cell(n, t, {}) for n, t in many]),
+        "constant rate": (
+            algorithm(scale, schedule="constant"),
+            [Cell(n, t, {}) for n, t in many],
+        ),
+        "averaged moments": (
+            algorithm(scale, moments="average"),
+            [Cell(n, t, {}) for n, t in many],
+        ),
+        "aligned rewards": (
+            algorithm(scale, reward_alignment="correct"),
+            [Cell(n, t, {}) for n, t in many],
+        ),
+        "one agent, rate / N": (
+            plain,
+            [Cell(1, t, {"learning_rate": rate / n}) for n, t in many],
+        ),
+        "one agent, rate / sqrt N": (
+            plain,
+            [Cell(1, t, {"learning_rate": rate / np.sqrt(n)}) for n, t in many],
+        ),
+    }
+    parts, meters = [], meter.split(stage, len(made) + len(AGENTS))
+    for (name, (one, cells)), part in zip(made.items(), meters, strict=False):
+        found = runs_of(one, cells, scale, part, stage)
+        own = [n for n, _ in many]
+        parts.append(found.assign_coords(control=name, size=("cell", own)))
+    batches = []
+    for n, part in zip(AGENTS, meters[len(made) :], strict=True):
+        wide = algorithm(scale, num_envs=n * environments(scale))
+        cells = [Cell(1, t, {}) for t in range(scale.controls)]
+        found = runs_of(wide, cells, scale, part, stage)
+        batches.append(found.assign_coords(size=("cell", [n] * len(cells))))
+    joined = xr.concat(batches, "cell", join="outer", combine_attrs="override")
+    parts.append(joined.assign_coords(control="one agent, N times the batch"))
+    kept = [part.drop_vars(["num_agents", "sync_period", "trial"]) for part in parts]
+    whole = xr.concat(kept, "control", join="outer", combine_attrs="override", coords="minimal")
+    seconds = [json.loads(part.attrs["seconds"]) for part in [*parts[:-1], *batches]]
+    total = {name: sum(one[name] for one in seconds) for name in seconds[0]}
+    return whole.assign_attrs(seconds=json.dumps(total))
+
+
+def environments(scale: Scale) -> int:
+    """Environments of an agent."""
+    return SIZES[scale.size]["num_envs"]
+
+
+def facts(scale: Scale, meter: Meter, stage: str) -> xr.Dataset:
+    """P1 and P2: parameters of the networks; BigFish under a random policy."""
+    report = meter.stage(stage)
+    game = task(dataclasses.replace(scale, observation="pixels"))
+    sizes = [actor_critic_for(game, network=name).num_parameters for name in NETWORKS]
+    report(1, 2)
+    seen = procgen.play(game.env.dynamics, game.params, "random", *RANDOM_PLAY)
+    report(2, 2)
+    return xr.Dataset(
+        {
+            "parameters": ("network", sizes),
+            "returns": ("episode", seen.gain.ravel()),
+            "lengths": ("episode", seen.length.ravel()),
+        },
+        {"network": list(NETWORKS)},
+    )
+
+
+STAGES = {
+    "facts": Stage(facts, 10),
+    "grid": Stage(grid, 300),
+    "controls": Stage(controls, 500),
+}

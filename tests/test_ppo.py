@@ -1,0 +1,629 @@
+"""PPO against loops and NumPy, and FedPPO: accounting, federation, learning, errors."""
+
+import dataclasses
+import functools
+import importlib
+import math
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen as nn
+from scipy import stats
+
+import fedjax_rl as frl
+from fedjax_rl import streams
+from fedjax_rl.algorithms import memory
+from fedjax_rl.algorithms.fedppo import PRESETS, SIZES, fedppo, memory_of, preset, resolved
+from fedjax_rl.envs.registry import make
+from fedjax_rl.envs.task import Continuous, Discrete, Task
+from fedjax_rl.federation.algorithm import bind
+from fedjax_rl.federation.exchange import costs, exchange, first_state
+from fedjax_rl.federation.ledger import COLUMNS
+from fedjax_rl.federation.population import population
+from fedjax_rl.learners import crews, ppo
+from fedjax_rl.learners.actor_critic import Normal, Softmax, actor_critic_for
+from fedjax_rl.networks import heads, pictures
+from fedjax_rl.sweep import Cell, run_cells
+
+# The package has a function of that name.
+module = importlib.import_module("fedjax_rl.algorithms.fedppo")
+CARTPOLE = make("CartPole-v1")
+NANO = {"num_envs": 4, "rollout_steps": 16, "minibatches": 2, "hidden": (8,), "passes": 3}
+
+
+# A probe: the observation counts the steps, the reward is the action ------------------------------
+
+
+class Clock(NamedTuple):
+    end: Any
+
+
+class Counting:
+    """Ends at `params.end`; a picture or a vector."""
+
+    def __init__(self, shape=(2,), dtype=jnp.float32):
+        self.shape, self.dtype = shape, dtype
+
+    def _seen(self, time):
+        return jnp.full(self.shape, time, jnp.int32).astype(self.dtype)
+
+    def reset(self, key, params):
+        del key, params
+        return self._seen(0), jnp.int32(0)
+
+    def step(self, key, state, action, params):
+        del key
+        time = state + 1
+        reward = jnp.asarray(action, jnp.float32)
+        return self._seen(time), time, reward, time >= params.end, jnp.asarray(False), {}
+
+
+def counting(end=5, limit=1000, shape=(2,), dtype=jnp.float32, actions=2):
+    options = (("end", end), ("limit", limit), ("seen", (shape, str(dtype))), ("actions", actions))
+    return Task(
+        name="counting",
+        env=Counting(shape, dtype),
+        params=Clock(np.int32(end)),
+        observation_size=math.prod(shape),
+        action=Discrete(actions),
+        max_steps=limit,
+        discount=1.0,
+        encode=lambda obs: jnp.ravel(obs).astype(jnp.float32) / 10,
+        trace=lambda state: state[None].astype(jnp.float32),
+        summarise=lambda last, mean, steps: last,
+        behaviour_size=1,
+        options=options,
+    )
+
+
+# Equations ----------------------------------------------------------------------------------------
+
+
+def gae(reward, value, after, terminated, truncated, gamma, decay, bootstrap):
+    found, later = np.zeros(len(reward)), 0.0
+    for t in reversed(range(len(reward))):
+        ended = terminated[t] or (truncated[t] and not bootstrap)
+        delta = reward[t] + (0 if ended else gamma * after[t]) - value[t]
+        later = delta + (0 if terminated[t] or truncated[t] else gamma * decay * later)
+        found[t] = later
+    return found
+
+
+@pytest.mark.parametrize("bootstrap", [True, False])
+def test_advantages_are_those_of_a_loop(bootstrap):
+    rng = np.random.default_rng(0)
+    reward, value, after = rng.normal(size=(3, 40)).astype(np.float32)
+    terminated, truncated = rng.random((2, 40)) < 0.15
+    truncated &= ~terminated
+    expected = gae(reward, value, after, terminated, truncated, 0.9, 0.8, bootstrap)
+    ends = ppo.discounts(terminated, truncated, jnp.float32(0.9), jnp.float32(0.8), bootstrap)
+    found = ppo.advantages(reward, value, after, *ends)
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_losses_are_those_of_numpy():
+    rng = np.random.default_rng(1)
+    new, old, advantage, value, before, target = rng.normal(size=(6, 50)).astype(np.float32)
+    new = old + 0.3 * new
+    ratio = np.exp(new - old)
+    surrogate = -np.minimum(ratio * advantage, np.clip(ratio, 0.8, 1.2) * advantage)
+    np.testing.assert_allclose(ppo.policy_loss(new - old, advantage, 0.2), surrogate, rtol=1e-4)
+    near = before + np.clip(value - before, -0.2, 0.2)
+    worse = np.maximum((value - target) ** 2, (near - target) ** 2) / 2
+    np.testing.assert_allclose(ppo.value_loss(value, before, target, 0.2), worse, rtol=1e-4)
+    plain = (value - target) ** 2 / 2
+    np.testing.assert_allclose(ppo.value_loss(value, before, target, np.inf), plain, rtol=1e-4)
+    assert np.array_equal(ppo.is_clipped(new - old, 0.2), np.abs(ratio - 1) > 0.2)
+    # The mean of the estimator under the old distribution is the divergence, exactly.
+    p, q = np.array([0.2, 0.5, 0.3]), np.array([0.4, 0.4, 0.2])
+    kl = np.sum(p * np.asarray(ppo.approximate_kl(np.log(q / p))))
+    assert kl == pytest.approx(np.sum(p * np.log(p / q)), rel=1e-5)
+
+
+def test_the_loss_of_a_minibatch_joins_its_parts():
+    policy = actor_critic_for(CARTPOLE, hidden=(8,))
+    rng = np.random.default_rng(2)
+    parameters = jnp.asarray(rng.normal(size=policy.num_parameters), jnp.float32)
+    seen = rng.normal(size=(20, 4)).astype(np.float32)
+    outputs, values = policy.apply(parameters, seen)
+    logs = jax.nn.log_softmax(outputs * 3)
+    action = rng.integers(2, size=20).astype(np.int32)
+    old = np.take_along_axis(np.asarray(logs), action[:, None], 1)[:, 0]
+    advantage, target = rng.normal(size=(2, 20)).astype(np.float32)
+    batch = ppo.Batch(seen, action, old, values + 0.1, advantage, target)
+    weights = {
+        "policy_clip": 0.2,
+        "value_clip": 0.2,
+        "value_coefficient": 0.5,
+        "entropy_coefficient": 0.01,
+    }
+    total, told = jax.jit(functools.partial(ppo.loss, policy))(parameters, batch, weights)
+    total, told = float(total), jax.tree.map(float, told)
+    own = np.asarray(jax.nn.log_softmax(outputs))
+    change = np.take_along_axis(own, action[:, None], 1)[:, 0] - old
+    actor = float(np.mean(ppo.policy_loss(change, advantage, 0.2)))
+    critic = float(np.mean(ppo.value_loss(values, values + 0.1, target, 0.2)))
+    entropy = -np.mean(np.sum(np.exp(own) * own, 1))
+    assert told.policy_loss == pytest.approx(actor, rel=1e-4)
+    assert told.value_loss == pytest.approx(critic, rel=1e-4)
+    assert told.entropy == pytest.approx(entropy, rel=1e-4)
+    assert total == pytest.approx(actor + 0.5 * critic - 0.01 * entropy, rel=1e-4)
+
+
+def test_rewards_are_scaled_by_the_running_deviation_of_the_return():
+    rng = np.random.default_rng(3)
+    rewards = rng.normal(2.0, 5.0, (30, 4)).astype(np.float32)
+    over = rng.random((30, 4)) < 0.1
+    scale, total, seen = ppo.reward_scale(4), np.zeros(4), []
+    for reward, end in zip(rewards, over, strict=True):
+        scale, found = ppo.scaled_rewards(scale, reward, end)
+        total = 0.99 * total + reward
+        seen.append(total)
+        expected = np.clip(reward / np.sqrt(np.var(seen) + 1e-8), -10, 10)
+        total = np.where(end, 0, total)
+    np.testing.assert_allclose(scale.mean, np.mean(seen), rtol=1e-4)
+    np.testing.assert_allclose(found, expected, rtol=1e-3)  # a count of 1e-4 at variance 1 besides
+
+
+def test_the_published_schedule_warms_up_from_nothing_and_is_not_clamped():
+    def at(epoch):
+        return float(ppo.rate("cosine", 2.0, jnp.uint32(epoch), 10.0, 1000.0))
+
+    assert at(0) == 0
+    assert at(5) == pytest.approx(1.0)
+    assert at(10) == pytest.approx(2.0)
+    assert at(505) == pytest.approx(1.0, abs=1e-4)
+    assert at(1000) == pytest.approx(0.0, abs=1e-6)
+    assert at(1990) == pytest.approx(2.0, abs=1e-4)  # it rises again
+    assert float(ppo.rate("constant", 2.0, jnp.uint32(0), 10.0, 1000.0)) == 2
+
+
+def test_a_pass_takes_every_sample_once():
+    key = jax.random.key(0)
+    places = ppo.order(key, (6, 4), 3, "samples")
+    assert places.shape == (3, 8)
+    assert sorted(np.ravel(places)) == list(range(24))
+    steps = ppo.order(key, (6, 4), 6, "steps")
+    assert sorted(np.ravel(steps)) == list(range(6))
+    grid = np.arange(24).reshape(6, 4)
+    batch = ppo.Batch(*(jnp.asarray(grid) for _ in ppo.Batch._fields))
+    step = ppo.minibatch(batch, steps[0], "steps").action
+    np.testing.assert_array_equal(step, grid[steps[0, 0]])
+
+
+def test_heads_have_the_probabilities_that_they_draw():
+    outputs = jnp.asarray([0.3, -1.0, 0.7])
+    head, nothing = Softmax(3), jnp.zeros(0)
+    logs = jax.vmap(lambda a: head.log_prob(outputs, nothing, a))(jnp.arange(3))
+    chances = np.exp(np.asarray(outputs)) / np.sum(np.exp(np.asarray(outputs)))
+    np.testing.assert_allclose(np.exp(logs), chances, rtol=1e-5)
+    assert head.entropy(outputs, nothing) == pytest.approx(stats.entropy(chances), rel=1e-5)
+    mean, deviation = np.array([0.5, -2.0], np.float32), np.array([0.5, 3.0], np.float32)
+    head, own = Normal(2), jnp.log(jnp.asarray(deviation))
+    action = jnp.asarray([1.0, 1.0])
+    expected = stats.norm(mean, deviation).logpdf([1.0, 1.0]).sum()
+    assert head.log_prob(mean, own, action) == pytest.approx(expected, rel=1e-5)
+    entropy = stats.norm(mean, deviation).entropy().sum()
+    assert head.entropy(mean, own) == pytest.approx(entropy, rel=1e-5)
+    words = jax.random.bits(jax.random.key(0), (4000,))
+    drawn = jax.jit(jax.vmap(lambda word: head.sample(mean, own, word)))(words)
+    np.testing.assert_allclose(np.mean(drawn, 0), mean, atol=0.2)
+    np.testing.assert_allclose(np.std(drawn, 0), deviation, rtol=0.05)
+    assert np.abs(head.performed(drawn)).max() == 1
+
+
+# Networks -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "count"),
+    [
+        ("impala", 626_256),
+        ("vit-12-8-64", 620_624),
+        ("vit-6-8-96", 702_256),
+        ("vit-4-4-32", 61_232),
+        ("vit-3-4-16", 15_056),
+    ],
+)
+def test_networks_have_the_published_numbers_of_parameters(name, count):
+    task = counting(shape=(64, 64, 3), dtype=jnp.uint8, actions=15)
+    assert actor_critic_for(task, name).num_parameters == count
+
+
+def test_convolution_and_pooling_are_the_usual_ones():
+    x = jax.random.normal(jax.random.key(0), (2, 7, 6, 3))
+    kernel = jax.random.normal(jax.random.key(1), (3, 3, 3, 4))
+
+    def total(convolve):
+        return jax.value_and_grad(lambda *args: jnp.sum(jnp.sin(convolve(*args))), (0, 1))
+
+    @jax.jit
+    def all_of_it(x, kernel):
+        pooled = nn.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
+        both = (total(f)(x, kernel) for f in (pictures.convolve, pictures._convolve))
+        return *both, pictures.pool(x), pooled
+
+    ours, usual, pooled, same = all_of_it(x, kernel)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4), ours, usual)
+    np.testing.assert_array_equal(pooled, same)
+
+
+def test_last_layers_are_scaled_and_pixels_are_fractions():
+    policy = actor_critic_for(CARTPOLE, hidden=(8,))
+    parameters = jax.jit(policy.init)(jax.random.key(0))
+    outputs, values = jax.jit(policy.apply)(parameters, 10 * jnp.eye(4))
+    assert np.abs(outputs).max() < 0.1 < np.abs(values).max()
+    pixels = actor_critic_for(counting(shape=(8, 8, 3), dtype=jnp.uint8), "vit-3-4-16")
+    np.testing.assert_allclose(pixels.inputs(jnp.full((8, 8, 3), 51, jnp.uint8)), 0.2, rtol=1e-6)
+
+
+# Rollouts -----------------------------------------------------------------------------------------
+
+
+@functools.cache
+def roll_outs(end, limit, bootstrap=True, alignment="correct", scale=False):
+    """The probe's rollout of 12 steps in 3 environments for 2 agents, its policy and weights."""
+    task = counting(end, limit)
+    policy = actor_critic_for(task, hidden=(8,))
+    agents, envs, steps = 2, 3, 12
+    keys = streams.agent_keys(np.zeros(agents, int), np.arange(agents))
+    parameters = np.random.default_rng(7).normal(0, 0.5, (agents, policy.num_parameters))
+    parameters = jnp.asarray(parameters, jnp.float32)
+    settings = dataclasses.replace(
+        resolved(fedppo(task, num_envs=envs, rollout_steps=steps, minibatches=1).config),
+        bootstrap_timeouts=bootstrap,
+        reward_alignment=alignment,
+        reward_normalization=scale,
+        normalize="none",
+    )
+    weights = {"discount": 0.9, "gae_lambda": 0.8, "reward_scale": 0.5}
+    weights = {n: jnp.full(agents, x, jnp.float32) for n, x in weights.items()}
+    late = alignment == "late"
+    crew = jax.jit(lambda: crews.begin(task, keys, envs, scale=scale, late=late))()
+    batch = crews.empty_batch(task, policy, envs, steps)
+    batch = jax.tree.map(lambda x: jnp.broadcast_to(x, (agents, *x.shape)), batch)
+
+    @jax.jit
+    def program(crew, batch):
+        return crews.roll_out(
+            task,
+            policy,
+            keys,
+            parameters,
+            crew,
+            batch,
+            environment=None,
+            weights=weights,
+            settings=settings,
+        )
+
+    return policy, parameters, program(crew, batch)
+
+
+@pytest.mark.parametrize(
+    ("end", "limit", "bootstrap"), [(5, 1000, True), (1000, 4, True), (1000, 4, False)]
+)
+def test_rollouts_begin_anew_and_tell_timeouts_from_ends(end, limit, bootstrap):
+    """Episodes of 5 steps that end, or of 4 that are cut off, against a loop."""
+    policy, parameters, (crew, batch, ended) = roll_outs(end, limit, bootstrap)
+    length = min(end, limit)
+    place = np.arange(12) % length
+    np.testing.assert_array_equal(batch.observation[..., 0], np.tile(place[:, None], (2, 1, 3)))
+    over = place == length - 1
+    terminated, truncated = (over, ~over & over) if end < limit else (~over & over, over)
+    for agent in range(2):
+        seen = jnp.arange(length + 1.0)[:, None] * jnp.ones((1, 2))
+        values = np.asarray(jax.jit(policy.apply)(parameters[agent], seen)[1])
+        for env in range(3):
+            reward = 0.5 * np.asarray(batch.action[agent, :, env])
+            expected = gae(
+                reward, values[place], values[place + 1], terminated, truncated, 0.9, 0.8, bootstrap
+            )
+            np.testing.assert_allclose(batch.advantage[agent, :, env], expected, atol=1e-5)
+            target = expected + values[place]
+            np.testing.assert_allclose(batch.target[agent, :, env], target, atol=1e-5)
+    np.testing.assert_array_equal(ended.episodes, [3 * (12 // length)] * 2)
+    np.testing.assert_array_equal(ended.steps, [3 * (12 // length) * length] * 2)
+    whole = np.asarray(batch.action)[:, : 12 // length * length]
+    np.testing.assert_allclose(ended.total, whole.sum((1, 2)))
+    np.testing.assert_array_equal(crew.steps, np.full((2, 3), 12 % length))
+
+
+def test_late_rewards_tell_nothing_of_the_action_that_ends_an_episode():
+    """Episodes of one step: advantages are the reward, or have nothing to do with it."""
+    for alignment in ("correct", "late"):
+        policy, parameters, (crew, batch, _) = roll_outs(1, 1000, alignment=alignment)
+        reward = 0.5 * np.asarray(batch.action, np.float32)
+        values = jax.jit(jax.vmap(policy.apply))(parameters, jnp.zeros((2, 1, 2)))[1]
+        value = np.asarray(values)[..., None]
+        if alignment == "late":
+            assert crew.due == pytest.approx(reward[:, -1])
+            reward = np.concatenate([np.zeros((2, 1, 3)), reward[:, :-1]], axis=1)
+        np.testing.assert_allclose(batch.advantage, reward - value, atol=1e-5)
+
+
+def test_an_evaluation_counts_whole_episodes():
+    """Of the probe, whose length is 5, or 3 where that is the limit; the reward is the action."""
+    for limit, length in ((1000, 5), (3, 3)):
+        task = counting(5, limit)
+        policy = actor_critic_for(task, hidden=(8,))
+        parameters = np.random.default_rng(5).normal(0, 2, (2, policy.num_parameters))
+        parameters = jnp.asarray(parameters, jnp.float32)
+        keys = streams.agent_keys(np.zeros(2, int), np.arange(2))
+        evaluate = jax.jit(functools.partial(crews.evaluate, task, policy, num_episodes=1000))
+        total, steps = evaluate(keys, parameters)
+        np.testing.assert_allclose(steps, [length] * 2, rtol=1e-6)
+        seen = jnp.arange(float(length))[:, None] * jnp.ones((1, 2))
+        outputs, _ = jax.jit(jax.vmap(policy.apply, (0, None)))(parameters, seen)
+        expected = jax.nn.softmax(outputs)[..., 1].sum(1)
+        np.testing.assert_allclose(total, expected, atol=0.15)
+
+
+# The federation -----------------------------------------------------------------------------------
+
+
+def shares(num_agents, **values):
+    """Parameters and moments of agents before and after one average that is due."""
+    algorithm = fedppo(CARTPOLE, **NANO, **values)
+    config = resolved(algorithm.config)
+    one = population(num_agents)
+    params = bind([algorithm.parameters(algorithm.config, num_agents)])
+    keys = streams.agent_keys(np.zeros(num_agents, int), one.member_of)
+    size = num_agents, module.policy_of(config).num_parameters
+    rng = np.random.default_rng(4)
+    before = module.Learned(
+        jnp.asarray(rng.normal(size=size), jnp.float32),
+        ppo.Moments(
+            jnp.arange(num_agents, dtype=jnp.int32) + 3,
+            jnp.asarray(rng.normal(size=size), jnp.float32),
+            jnp.asarray(rng.random(size), jnp.float32),
+        ),
+    )
+    link, first = module._link(config), module.Learned(jnp.ones(size), before.moments)
+    model = one.first(module._shared(config, first))
+    state = first_state(one, link, params, keys, before, model)
+    return first, before, exchange(one, link, params, state, jnp.ones(1, bool))
+
+
+def test_an_average_leaves_the_moments_averages_them_or_forgets_them():
+    _, before, state = shares(3)
+    after, floats = state.agents, before.parameters.shape[1]
+    mean = np.asarray(before.parameters).mean(0)
+    np.testing.assert_allclose(after.parameters, [mean] * 3, atol=1e-6)
+    jax.tree.map(np.testing.assert_array_equal, after.moments, before.moments)
+    totals = state.ledger.totals()
+    assert totals["bytes_up"] == totals["bytes_down"] == 3 * 4 * floats
+    _, before, state = shares(3, moments="average")
+    after = state.agents.moments
+    for own, old in ((after.first, before.moments.first), (after.second, before.moments.second)):
+        np.testing.assert_allclose(own, [np.asarray(old).mean(0)] * 3, atol=1e-6)
+    np.testing.assert_array_equal(after.count, before.moments.count)
+    assert state.ledger.totals()["floats_up"] == 3 * 3 * floats
+    _, _, state = shares(3, moments="reset")
+    assert all(not np.any(x) for x in jax.tree.leaves(state.agents.moments))
+
+
+def test_a_sum_adds_all_changes():
+    first, before, state = shares(3, aggregation="sum")
+    moved = np.asarray(before.parameters) - np.asarray(first.parameters)
+    expected = np.asarray(first.parameters[0]) + moved.sum(0)
+    np.testing.assert_allclose(state.agents.parameters, [expected] * 3, atol=1e-5)
+
+
+CELLS = [Cell(n, 0, {"sync_period": k, "sync_first": True}) for n in (1, 2) for k in (1, 2, 4, 100)]
+CELLS += [Cell(2, 0, {"sync_period": k, "sync_first": False}) for k in (3, 9)]
+
+
+@functools.cache
+def grid():
+    """Seven epochs of all cells: one program."""
+    algorithm = fedppo(CARTPOLE, **NANO)
+    metrics = [*algorithm.metrics]
+    with pytest.warns(UserWarning, match="sync_period is 9, longer than the run of 7 epochs"):
+        return run_cells(algorithm, CELLS, num_steps=7, record_every=1, metrics=metrics, workers=1)
+
+
+def cell(num_agents, period, first=True):
+    """The records of one cell."""
+    own = {"sync_period": period, "sync_first": first}
+    return grid().isel(cell=CELLS.index(Cell(num_agents, 0, own)))
+
+
+def test_what_is_spent_is_what_the_definition_says():
+    """7.4: steps E T ceil((e + 1) / passes), and floor(e / K) + 1 averages after epoch e = 6."""
+    size = actor_critic_for(CARTPOLE, hidden=(8,)).num_parameters
+    for period in (1, 2, 4, 100):
+        one = cell(2, period)
+        assert one.env_steps == 2 * 4 * 16 * math.ceil(7 / 3)
+        times = 6 // period + 1
+        assert one.communications == times
+        assert one.bytes_up == one.bytes_down == 2 * times * 4 * size
+        alone = cell(1, period)
+        assert alone.env_steps == 64 * 3
+        assert alone.bytes_up == 0
+    assert np.all(cell(2, 1)["drift"] < 1e-6)
+    assert np.all(cell(2, 100)["drift"][1:] > 1e-4)
+    # After epochs 0, 2, 4 and 6 nothing is left of it.
+    assert np.array_equal(cell(2, 2)["drift"] > 1e-6, np.arange(7) % 2 == 1)
+
+
+def test_an_average_can_come_at_the_end_of_a_period():
+    assert cell(2, 3, first=False).communications == 2
+    assert np.array_equal(cell(2, 3, first=False)["drift"] < 1e-6, np.arange(7) % 3 == 2)
+    assert cell(2, 9, first=False).communications == 0
+
+
+def test_one_agent_has_nobody_to_average_with():
+    for name in ("episode_return", "kl", "entropy", "value_loss"):
+        alone = cell(1, 1)[name]
+        for period in (2, 4, 100):
+            np.testing.assert_array_equal(cell(1, period)[name], alone)
+    # Before the first average, agent 0 does the same in company.
+    first = [cell(n, 1)["kl_of_agent"][0, 0] for n in (1, 2)]
+    np.testing.assert_allclose(*first, rtol=1e-4)
+    assert not grid()["diverged"].any()
+
+
+@functools.cache
+def by_turns():
+    """First states from keys [2], and so many epochs, of agents that take turns."""
+    algorithm = fedppo(CARTPOLE, **NANO, batching="in turn", sync_period=100)
+    functions, one = algorithm.functions(algorithm.config), population(2)
+    params = bind([algorithm.parameters(algorithm.config, 2)])
+    first = jax.jit(lambda keys: functions.init(one, params, keys))
+    return first, jax.jit(lambda state, steps: functions.advance(one, params, state, steps))
+
+
+def test_agents_can_take_turns():
+    first, program = by_turns()
+    state = first(streams.agent_keys(np.zeros(2, int), np.arange(2)))
+    parameters, _ = state.agents.learned
+    np.testing.assert_array_equal(parameters[0], parameters[1])
+    for epochs in (1, 6):
+        state = program(state, np.uint32(epochs))
+        for name in ("kl", "entropy", "clip_fraction"):
+            others = cell(2, 100)[f"{name}_of_agent"].isel(time=int(state.time) - 1)
+            own = getattr(state.agents.told, name)
+            np.testing.assert_allclose(own, others, rtol=1e-3, atol=1e-5)
+
+
+def test_alike_agents_stay_alike_and_a_run_can_stop_anywhere():
+    """Also within the passes over one rollout, bit for bit."""
+    first, program = by_turns()
+    state = first(streams.agent_keys(np.zeros(2, int), np.zeros(2, int)))
+    whole = program(state, np.uint32(5))
+    parts = program(program(state, np.uint32(2)), np.uint32(3))
+    for a, b in zip(jax.tree.leaves(whole), jax.tree.leaves(parts), strict=True):
+        if not jnp.issubdtype(a.dtype, jax.dtypes.prng_key):
+            np.testing.assert_array_equal(a, b)
+    for leaf in jax.tree.leaves(whole.agents):
+        np.testing.assert_allclose(leaf[0], leaf[1], rtol=1e-6, atol=1e-7)
+
+
+def test_pictures_are_kept_as_bytes_and_networks_sent_as_floats():
+    """7.4: 4 * 626,256 bytes up and down."""
+    task = counting(shape=(64, 64, 3), dtype=jnp.uint8, actions=15)
+    algorithm = fedppo(task, network="impala", num_envs=4, rollout_steps=16)
+    functions, one = algorithm.functions(algorithm.config), population(2)
+    params = bind([algorithm.parameters(algorithm.config, 2)])
+    keys = streams.agent_keys(np.zeros(2, int), np.arange(2))
+    state = jax.eval_shape(lambda: functions.init(one, params, keys))
+    batch = state.agents.batch
+    assert batch.observation.dtype == jnp.uint8
+    assert batch.observation.shape == (2, 16, 4, 64, 64, 3)
+    assert (batch.action.dtype, batch.action.shape) == (jnp.int32, (2, 16, 4))
+    link = module._link(resolved(algorithm.config))
+    learned = dataclasses.replace(state, agents=state.agents.learned)
+    spent = dict(zip(COLUMNS, costs(one, link, params, learned), strict=True))
+    assert spent["bytes_up"] == spent["bytes_down"] == 4 * 626_256
+    assert spent["floats_up"] == 626_256
+
+
+def test_it_learns_cartpole_and_can_average_within_a_pass():
+    algorithm = fedppo(CARTPOLE, learning_rate=1e-3, sync_every_minibatches=4)
+    out = frl.sweep(algorithm, num_agents=2, num_steps=60, record_every=20)
+    assert out.episode_return.values[-1] > 150  # a random policy: 22
+    assert out.communications == 60 * 8 // 4
+
+
+@pytest.mark.parametrize(
+    "name", ["gymnax/Pendulum-v1", "gymnax/Breakout-MinAtar", "dirichlet-mdps"]
+)
+def test_it_runs_in_environments_of_all_kinds(name):
+    algorithm = fedppo(make(name), num_envs=4, rollout_steps=8, evaluation_episodes=1)
+    functions, one = algorithm.functions(algorithm.config), population([2, 1])
+    params = bind([algorithm.parameters(algorithm.config, n) for n in (2, 1)])
+    keys = streams.agent_keys(np.zeros(3, int), one.member_of)
+    state = jax.eval_shape(lambda: functions.init(one, params, keys))
+    after = jax.eval_shape(lambda s: functions.advance(one, params, s, jnp.uint32(1)), state)
+    assert jax.tree.structure(after) == jax.tree.structure(state)
+    metrics = jax.eval_shape(lambda s: functions.measure(one, params, s), after)
+    assert set(metrics) == set(algorithm.metrics)
+
+
+def test_a_round_has_no_derivative():
+    def last(rate):
+        algorithm = fedppo(CARTPOLE, **NANO, learning_rate=rate)
+        out = frl.simulate(algorithm, num_agents=2, num_steps=1)
+        return out.metrics["value_loss"][-1]
+
+    with pytest.raises(ValueError, match="fedppo has no derivative"):
+        jax.grad(last)(1e-3)
+
+
+# Properties ---------------------------------------------------------------------------------------
+
+
+def test_presets_and_sizes_give_what_is_published():
+    pixels = counting(shape=(64, 64, 3), dtype=jnp.uint8, actions=15)
+    paper = resolved(fedppo(pixels, preset="paper", size="paper").config)
+    assert (paper.num_envs, paper.rollout_steps, paper.minibatches) == (64, 256, 256)
+    assert (paper.network, paper.reward_alignment, paper.schedule) == ("impala", "late", "cosine")
+    games = resolved(fedppo(pixels, preset="procgen", size="paper").config)
+    assert (games.discount, games.learning_rate, games.minibatches) == (0.999, 5e-4, 8)
+    tiny = resolved(fedppo(CARTPOLE).config)
+    assert (tiny.size, tiny.network, tiny.num_envs, tiny.rollout_steps) == ("tiny", "mlp", 16, 128)
+    assert resolved(fedppo(pixels).config).network == "impala-small"
+    named = preset("procgen", "tiny")
+    assert named["adam_epsilon"] == 1e-5
+    assert fedppo(CARTPOLE, **named).config.num_envs == 16
+    # A property that was given outlives a change of the preset, the others follow.
+    changed = fedppo(CARTPOLE, passes=5).replace(preset="procgen")
+    assert resolved(changed.config).passes == 5
+    assert resolved(changed.config).discount == 0.999
+    assert set(PRESETS["clean"]) == set(PRESETS["paper"]) == set(PRESETS["procgen"])
+    assert all(set(size) == set(SIZES["tiny"]) for size in SIZES.values())
+
+
+def test_memory_is_known_and_refused_beforehand(monkeypatch):
+    pixels = counting(shape=(64, 64, 3), dtype=jnp.uint8, actions=15)
+    config = fedppo(pixels, size="paper").config
+    needed = memory_of(config, 8)
+    samples = 8 * 64 * 256
+    assert needed["rollout"] == samples * (64 * 64 * 3 + 5 * 4)
+    assert needed["parameters"] == 8 * (3 * 4 * 626_256 + 4)
+    assert needed["total"] > 2 * needed["rollout"]
+    monkeypatch.setattr(memory, "available", lambda: 2**20)
+    with pytest.raises(ValueError, match=r"num_agents is 8 .* needs .* GiB .*1\.5 GiB of rollou"):
+        fedppo(pixels, size="paper").parameters(config, 8)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"preset": "papr"}, "'papr' is no preset; did you mean paper"),
+        ({"size": "huge"}, "'huge' is no size"),
+        ({"network": "impla"}, "did you mean impala"),
+        ({"network": "impala"}, r"network is impala on CartPole-v1, .*shape \(4,\); allowed: mlp"),
+        ({"moments": "mean"}, "'mean' is no moments"),
+        ({"minibatches": 3}, "minibatches is 3; allowed: a divisor of num_envs times roll.* 2048"),
+        ({"shuffle": "steps", "minibatches": 256}, "a divisor of rollout_steps, 128"),
+        ({"sync_period": 0}, "sync_period is 0; allowed: a whole number"),
+        ({"sync_every_minibatches": 3}, "sync_every_minibatches is 3 with 8 minibatches"),
+        ({"learning_rate": -1}, "learning_rate is -1; allowed: finite and above 0"),
+        ({"gae_lambda": 2}, r"gae_lambda is 2; allowed: in \[0, 1\]"),
+        ({"schedule": "cosine", "horizon_epochs": 5}, "horizon_epochs is 5; allowed: more than"),
+        ({"hidden": (0,)}, r"hidden is \(0,\); allowed"),
+        ({"deviation": 0.0}, "deviation is 0.0; allowed: finite and above 0"),
+        ({"evaluation_episodes": -1}, "evaluation_episodes is -1; allowed"),
+        ({"enviroments": 3}, "'enviroments' is no property of fedppo"),
+    ],
+)
+def test_mistakes_are_named_before_anything_compiles(values, message):
+    with pytest.raises(ValueError, match=message):
+        fedppo(CARTPOLE, **values)
+
+
+def test_tasks_and_patches_have_to_fit():
+    with pytest.raises(ValueError, match="task is a int; allowed: an episodic task"):
+        fedppo(3)
+    odd = counting(shape=(10, 10, 3), dtype=jnp.uint8)
+    with pytest.raises(ValueError, match="pictures of 10 x 10; allowed: sides that"):
+        fedppo(odd, network="vit-3-4-16")
+    with pytest.raises(ValueError, match="outputs is 0; allowed: at least 1"):
+        heads.actor_critic("mlp", 0)
+    assert isinstance(actor_critic_for(make("gymnax/Pendulum-v1")).actions, Normal)
+    assert isinstance(make("gymnax/Pendulum-v1").action, Continuous)
