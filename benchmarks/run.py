@@ -510,6 +510,55 @@ def clock(arguments) -> dict:
     )
 
 
+# Least rates in multiples of the original's with pictures and 64 copies, by game and row.
+PROCGEN_LIMITS = {
+    ("BigFish", "pixels, 64 copies"): 1.2,
+    ("BigFish", "rules, 1024 copies"): 12.0,
+    ("CoinRun", "pixels, 64 copies"): 1.0,
+}
+
+
+def procgen(arguments) -> dict:
+    """BigFish and CoinRun, steps per second, against the original with 64 copies."""
+    os.environ.setdefault("NPROC", "1")
+    import harness
+    import jax
+    import procgen_fedjax as ours
+
+    kind = "cpu" if jax.default_backend() == "cpu" else "wall"
+    original = None if arguments.original is None else ours.Original(arguments.original)
+    timings, compiled = {}, {}
+    for game in ours.GAMES:
+        made = {
+            f"{what}, {copies} copies": ours.ours(game, what, copies, arguments.scale)
+            for what in ours.STEPS
+            for copies in ours.COPIES
+        }
+        if original is not None:
+            made["original"] = original.row(game, arguments.scale)
+        compiled[game] = {name: row.compile_seconds for name, row in made.items()}
+        timings[game] = ours.measure(made, arguments.repeats)
+        print(f"{game}: timed", file=sys.stderr, flush=True)
+    if original is not None:
+        original.close()
+    unit = "steps per " + ("core-second" if kind == "cpu" else "second")
+    rows = harness.rows(timings, compiled, unit, kind)
+    found = {row["name"]: row["cases"] for row in rows}
+    targets = [
+        {
+            "id": f"{game}, {name}",
+            "measured": found[name][game]["ratio"]["original"],
+            "limit": limit,
+            "met": bool(found[name][game]["ratio"]["original"] >= limit),
+        }
+        for (game, name), limit in PROCGEN_LIMITS.items()
+        if original is not None
+    ]
+    return harness.report(
+        "procgen", rows, repeats=arguments.repeats, scale=arguments.scale, targets=targets
+    )
+
+
 CASES = {
     "fedq": fedq,
     "grids": grids,
@@ -517,13 +566,23 @@ CASES = {
     "episodes": episodes,
     "gradients": gradients,
     "clock": clock,
+    "procgen": procgen,
 }
-_REPEATS = {"fedq": 7, "grids": 1, "es": 2, "episodes": 7, "gradients": 3, "clock": 5}
+_REPEATS = {
+    "fedq": 7,
+    "grids": 1,
+    "es": 2,
+    "episodes": 7,
+    "gradients": 3,
+    "clock": 5,
+    "procgen": 7,
+}
 _SUBJECTS = {
     "fedq": "fedjax_rl",
     "es": "fedjax_rl",
     "episodes": "compact",
     "clock": "fedjax_rl",
+    "procgen": "pixels, 64 copies",
 }
 
 
@@ -577,6 +636,9 @@ def main() -> None:
     )
     parser.add_argument(
         "--shapings", nargs="+", choices=SHAPINGS, default=SHAPINGS, help="cases of the case es"
+    )
+    parser.add_argument(
+        "--original", type=_file, help="a Python with procgen 0.10.7, for the case procgen"
     )
     arguments = parser.parse_args()
     if arguments.repeats is None:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 
 import numpy as np
+import PIL.Image
 import pytest
 import xarray as xr
 
@@ -238,6 +239,9 @@ def test_killed_while_the_directory_was_claimed(tmp_path, capsys):
         ("sweep fedq paper-mdp --num-agents 1 0", "--num-agents is 0"),
         ("sweep fedq paper-mdp --num-agents 64 --learning-rate-per-agent 1", "--learning-rate is"),
         ("sweep fedq paper-mdp --learning-rate-per-agent -1", "--learning-rate-per-agent is -1"),
+        ("reproduce linear-speedup:8-14", "'fig14' is no figure of linear-speedup"),
+        ("run fedppo CartPole-v1 --minibatches 3", "--minibatches is 3"),
+        ("run fedppo BigFish --env.mode medium", "did you mean"),
         ("reproduce linear-speedu", "did you mean linear-speedup"),
         ("reproduce linear-speedup:fig99", "figure of linear-speedup"),
         ("reproduce linear-speedup --preset papr", "did you mean paper"),
@@ -252,6 +256,38 @@ def test_refused_in_one_line_and_nothing_written(arguments, words, tmp_path, cap
     assert printed.err.count("\n") == 1
     assert printed.out == ""
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("play Pong", "'Pong' is no environment to play"),
+        ("play BigFish --policy nothing", "policy is nothing; allowed: random, noop"),
+        ("play BigFish --num-steps 0", "--num-steps is 0; allowed: at least 1"),
+        ("play BigFish --out fish.mp3", "--out is fish.mp3; allowed: a name that ends in .gif"),
+        ("validate pong", "'pong' is no game"),
+        ("validate bigfish --reference nowhere.json", "nowhere.json"),
+    ],
+)
+def test_games_are_refused_in_one_line(line, words, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(line.split()) == 2
+    printed = capsys.readouterr()
+    assert words in printed.err
+    assert printed.err.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_game_is_played_into_a_moving_picture(tmp_path, capsys):
+    out = tmp_path / "fish.gif"
+    assert (
+        cli.main(["play", "bigfish", "--policy", "circle", "--num-steps", "5", "--out", str(out)])
+        == 0
+    )
+    assert "saved" in capsys.readouterr().out
+    with PIL.Image.open(out) as picture:
+        assert picture.n_frames == 6
+        assert picture.size == (384, 384)
 
 
 def test_commands_and_directories_that_are_not_known(tmp_path, capsys):

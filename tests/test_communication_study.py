@@ -129,7 +129,7 @@ def test_a_study_that_was_stopped_reads_the_stages_it_has(tmp_path, monkeypatch)
     monkeypatch.setitem(data.SCALES, "smoke", TINY)
     seen = []
     for _ in range(2):
-        summary = study.run(
+        summary = study.STUDY.run(
             tmp_path, ["fig3-4", "fig4-7"], "smoke", progress=lambda *now: seen.append(now)
         )
     assert calls == ["simple"]
@@ -149,7 +149,7 @@ def test_a_study_that_was_stopped_reads_the_stages_it_has(tmp_path, monkeypatch)
 
 
 def test_without_ant_its_figures_are_not_run(tmp_path):
-    summary = study.run(tmp_path, ["fig4-6", "fig4-7"], "quick")
+    summary = study.STUDY.run(tmp_path, ["fig4-6", "fig4-7"], "quick")
     verdicts = {line["id"]: line["verdict"] for line in summary["targets"]}
     assert verdicts["C36"] == verdicts["C37"] == "not run"
     assert not (tmp_path / "fig4-6.png").exists()

@@ -27,7 +27,7 @@ def test_every_row_belongs_to_a_figure_that_measures_and_draws_it():
 def test_exact_rows_and_their_picture(tmp_path):
     """A1, A1b and A8, from nothing to a complete directory."""
     seen = []
-    summary = study.run(tmp_path, ["estimators"], progress=lambda *now: seen.append(now))
+    summary = study.STUDY.run(tmp_path, ["estimators"], progress=lambda *now: seen.append(now))
     verdicts = {line["id"]: line["verdict"] for line in summary["targets"]}
     assert verdicts == dict.fromkeys(("A1", "A1b", "A8"), "reproduced")
     assert seen[-1][0] == seen[-1][1]
@@ -36,7 +36,7 @@ def test_exact_rows_and_their_picture(tmp_path):
 
 
 def test_without_cheetahs_theirs_is_not_run(tmp_path):
-    lines = study.run(tmp_path, ["cheetah"], "smoke")["targets"]
+    lines = study.STUDY.run(tmp_path, ["cheetah"], "smoke")["targets"]
     assert [(line["id"], line["verdict"]) for line in lines] == [("claim 5", "not run")]
 
 

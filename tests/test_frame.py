@@ -207,7 +207,7 @@ def test_dependencies_are_what_is_imported():
                 modules |= {alias.name.split(".")[0] for alias in node.names}
             elif isinstance(node, ast.ImportFrom):
                 modules.add(node.module.split(".")[0])
-    known = {"orbax": "orbax_checkpoint"}
+    known = {"orbax": "orbax_checkpoint", "PIL": "pillow"}
     # pandas is statsmodels' and xarray's own dependency.
     outside = modules - set(sys.stdlib_module_names) - {"fedjax_rl", "jaxlib", "pandas"}
     assert {known.get(m, m) for m in outside} <= set(declared)

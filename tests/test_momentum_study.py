@@ -148,7 +148,7 @@ def test_a_tiny_run_of_exact_gradients(tmp_path, monkeypatch):
     monkeypatch.setattr(data, "_kernel_methods", lambda: few)
     monkeypatch.setattr(data, "KAPPAS", (0.0, 1.0))
     monkeypatch.setitem(data.SCALES, "smoke", dataclasses.replace(TINY, kernel_rounds=20))
-    summary = study.run(tmp_path, ["kernels"], "smoke")
+    summary = study.STUDY.run(tmp_path, ["kernels"], "smoke")
     saved = json.loads((tmp_path / "summary.json").read_text())
     assert saved["targets"] == summary["targets"]
     assert [line["verdict"] for line in saved["targets"]] == ["not run"]
@@ -160,5 +160,5 @@ def test_a_tiny_run_of_exact_gradients(tmp_path, monkeypatch):
 
 
 def test_without_halfcheetah_its_row_is_not_run(tmp_path):
-    (line,) = study.run(tmp_path, ["halfcheetah"], "quick")["targets"]
+    (line,) = study.STUDY.run(tmp_path, ["halfcheetah"], "quick")["targets"]
     assert line["verdict"] == "not run"

@@ -122,7 +122,7 @@ def test_the_checkpoints_of_another_run_are_refused(tmp_path):
         )
 
 
-def test_nothing_is_saved_more_often_than_asked(tmp_path, monkeypatch):
+def test_nothing_is_saved_more_often_than_asked_but_the_end(tmp_path, monkeypatch):
     monkeypatch.setattr(sweeping, "Checkpoints", lambda path: Checkpoints(path, seconds=1e9))
     run(checkpoints=tmp_path)
-    assert saved(tmp_path) == []
+    assert saved(tmp_path) == [10]
