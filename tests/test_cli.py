@@ -241,7 +241,7 @@ def test_killed_while_the_directory_was_claimed(tmp_path, capsys):
         ("sweep fedq paper-mdp --learning-rate-per-agent -1", "--learning-rate-per-agent is -1"),
         ("reproduce linear-speedup:8-14", "'fig14' is no figure of linear-speedup"),
         ("run fedppo CartPole-v1 --minibatches 3", "--minibatches is 3"),
-        ("run fedppo BigFish --env.mode medium", "did you mean"),
+        ("run fedppo BigFish --env.mode medium", "'medium' is no mode. Known: easy, hard"),
         ("reproduce linear-speedu", "did you mean linear-speedup"),
         ("reproduce linear-speedup:fig99", "figure of linear-speedup"),
         ("reproduce linear-speedup --preset papr", "did you mean paper"),
@@ -287,7 +287,7 @@ def test_a_game_is_played_into_a_moving_picture(tmp_path, capsys):
     assert "saved" in capsys.readouterr().out
     with PIL.Image.open(out) as picture:
         assert picture.n_frames == 6
-        assert picture.size == (384, 384)
+        assert picture.size == (320, 320)
 
 
 def test_commands_and_directories_that_are_not_known(tmp_path, capsys):
