@@ -126,13 +126,14 @@ def runs_of(one: Algorithm, cells: list[Cell], scale: Scale, meter: Meter, stage
             progress=meter.stage(stage),
         )
     )
+    # As many places for agents everywhere, so that sets of runs can be laid side by side.
+    each = REWARD * found.episode_return_of_agent.values
+    missing = max(AGENTS) - each.shape[1]
+    each = np.pad(each, ((0, 0), (0, missing), (0, 0)), constant_values=np.nan)
     return xr.Dataset(
         {
             "reward": (("cell", "time"), REWARD * found.episode_return.values),
-            "reward_of_agent": (
-                ("cell", "agent", "time"),
-                REWARD * found.episode_return_of_agent.values,
-            ),
+            "reward_of_agent": (("cell", "agent", "time"), each),
             **{name: ("cell", found[name].values) for name in COLUMNS},
         },
         {
