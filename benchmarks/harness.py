@@ -18,7 +18,7 @@ from rich.table import Table
 
 from fedjax_rl import results
 
-PACKAGES = ("numba", "llvmlite", "gymnasium", "gymnax", "evosax")
+PACKAGES = ("numba", "llvmlite", "gymnasium", "gymnax", "evosax", "rejax")
 
 
 @dataclasses.dataclass(frozen=True)

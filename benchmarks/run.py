@@ -559,6 +559,122 @@ def procgen(arguments) -> dict:
     )
 
 
+# Least rates: of rejax's, and of sixteen agents in one agent's with as many environments.
+PEER_LIMIT, AGENTS_LIMIT = 1.0, 0.9
+# Rollouts of a call; those before agents are compared with the peer, and with how many seeds.
+ROLLOUTS, LEARNED_ROLLOUTS, LEARNED_SEEDS = 4, 12, 3
+
+
+def ppo(arguments) -> dict:
+    """PPO on CartPole against rejax, sixteen agents against one, and where IMPALA's time goes."""
+    os.environ.setdefault("NPROC", "1")
+    os.environ.setdefault("XLA_FLAGS", "--xla_cpu_enable_concurrency_optimized_scheduler=false")
+    import harness
+    import jax
+    import ppo_fedjax as ours
+    import ppo_peers as peers
+
+    kind = "cpu" if jax.default_backend() == "cpu" else "wall"
+    second = "core-second" if kind == "cpu" else "second"
+
+    def timed(calls, repeats):
+        return harness.measure(
+            {row: call.run for row, call in calls.items()},
+            {row: call.units for row, call in calls.items()},
+            repeats,
+        )
+
+    rollouts = max(1, round(arguments.scale * ROLLOUTS))
+    timings, compiled, checks = {}, {}, []
+    for num_envs in (16, peers.ENVS):
+        case = f"{num_envs} environments"
+        peer, learned = peers.rejax_ppo("CartPole-v1", num_envs, rollouts)
+        calls = {"fedjax_rl": ours.cartpole(1, num_envs, rollouts), "rejax": peer}
+        compiled[case] = {row: call.compile_seconds for row, call in calls.items()}
+        timings[case] = timed(calls, arguments.repeats)
+        print(f"{case}: timed", file=sys.stderr, flush=True)
+    seeds = range(LEARNED_SEEDS)
+    _, learned = peers.rejax_ppo("CartPole-v1", 64, LEARNED_ROLLOUTS)
+    checks.append(
+        {
+            "what": f"mean return after {LEARNED_ROLLOUTS} rollouts of 64 environments, by seed",
+            "rejax": [learned(seed) for seed in seeds],
+            "fedjax_rl": [ours.learned(1, 64, LEARNED_ROLLOUTS, seed) for seed in seeds],
+            "fedjax_rl, 16 agents": [ours.learned(16, 4, LEARNED_ROLLOUTS, seed) for seed in seeds],
+        }
+    )
+    rows = harness.rows(timings, compiled, f"environment steps per {second}", kind)
+
+    case = f"{peers.ENVS} environments in all"
+    calls = {
+        "one agent": ours.cartpole(1, peers.ENVS, rollouts),
+        "16 agents": ours.cartpole(16, peers.ENVS // 16, rollouts),
+        "16 agents, in turn": ours.cartpole(16, peers.ENVS // 16, rollouts, batching="in turn"),
+    }
+    compiled = {case: {row: call.compile_seconds for row, call in calls.items()}}
+    agents = harness.rows(
+        {case: timed(calls, arguments.repeats)}, compiled, f"environment steps per {second}", kind
+    )
+    print(f"{case}: timed", file=sys.stderr, flush=True)
+
+    shares, convolutions = _impala(ours, harness, timed, arguments, second, kind)
+    of_peer = {c: f["ratio"]["rejax"] for c, f in rows[0]["cases"].items()}
+    of_one = agents[1]["cases"][case]["ratio"]["one agent"]
+    measured = {f"rejax, {c}": (ratio, PEER_LIMIT) for c, ratio in of_peer.items()}
+    measured[f"16 agents, {case}"] = of_one, AGENTS_LIMIT
+    return harness.report(
+        "ppo",
+        rows,
+        repeats=arguments.repeats,
+        scale=arguments.scale,
+        learned=checks,
+        agents=agents,
+        impala=shares,
+        convolutions=convolutions,
+        targets=[
+            {"id": name, "measured": found, "limit": limit, "met": bool(found >= limit)}
+            for name, (found, limit) in measured.items()
+        ],
+    )
+
+
+def _impala(ours, harness, timed, arguments, second: str, kind: str) -> tuple[dict, list]:
+    """Shares of the time of an agent that sees pictures, and ways to apply its convolutions."""
+    repeats = max(2, arguments.repeats // 2)
+    calls = ours.parts()
+    compiled = {"IMPALA": {row: call.compile_seconds for row, call in calls.items()}}
+    parts = harness.rows({"IMPALA": timed(calls, repeats)}, compiled, f"frames per {second}", kind)
+    rates = {row["name"]: row["median"] for row in parts}
+
+    def seconds_of(call) -> float:
+        found = harness.measure({"product": call}, {"product": 1}, 5)["product"]
+        return 1 / max(found.rates(kind))
+
+    limit = ours.peak(seconds_of)
+    shares = {
+        "frames": parts,
+        "share": {n: rates["whole"] / rates[n] for n in ("environment", "acting", "learning")},
+        "operations_per_second_of_a_product": limit,
+        "of_that": {
+            n: rates[n] * ours.operations(n) / limit for n in ("acting", "learning", "whole")
+        },
+    }
+    print("IMPALA: timed", file=sys.stderr, flush=True)
+    timings, compiled = {}, {}
+    made = ours.convolutions(max(1, round(arguments.scale * 64)))
+    for case, calls in made.items():
+        compiled[case] = {row: call.compile_seconds for row, call in calls.items()}
+        timings[case] = timed(calls, repeats)
+    ways = [
+        row
+        for case in made
+        for row in harness.rows(
+            {case: timings[case]}, {case: compiled[case]}, f"pictures per {second}", kind
+        )
+    ]
+    return shares, ways
+
+
 CASES = {
     "fedq": fedq,
     "grids": grids,
@@ -567,6 +683,7 @@ CASES = {
     "gradients": gradients,
     "clock": clock,
     "procgen": procgen,
+    "ppo": ppo,
 }
 _REPEATS = {
     "fedq": 7,
@@ -576,6 +693,7 @@ _REPEATS = {
     "gradients": 3,
     "clock": 5,
     "procgen": 7,
+    "ppo": 5,
 }
 _SUBJECTS = {
     "fedq": "fedjax_rl",
@@ -583,6 +701,7 @@ _SUBJECTS = {
     "episodes": "compact",
     "clock": "fedjax_rl",
     "procgen": "pixels, 64 copies",
+    "ppo": "fedjax_rl",
 }
 
 
@@ -622,14 +741,16 @@ def main() -> None:
     parser.add_argument("case", metavar="CASE", type=_case, help=", ".join(CASES))
     parser.add_argument("--json", type=_file, help="write the numbers there")
     parser.add_argument(
-        "--repeats", type=_at_least_one, help="7, clock 5, gradients 3, es 2, grids 1 by default"
+        "--repeats",
+        type=_at_least_one,
+        help="7, clock and ppo 5, gradients 3, es 2, grids 1 by default",
     )
     parser.add_argument(
         "--scale",
         type=_positive,
         default=1.0,
-        help="factor on the steps of fedq's calls and of clock's, the trials of es, the rounds of "
-        "gradients",
+        help="factor on the steps of fedq's calls, of clock's and of procgen's, the trials of es, "
+        "the rounds of gradients, the rollouts and pictures of ppo",
     )
     parser.add_argument(
         "--grids", nargs="+", choices=GRIDS, default=GRIDS, help="scales of the case grids"

@@ -1,9 +1,11 @@
-"""Unknown names are answered with the nearest known ones."""
+"""What is wrong with a name or a value that somebody gave, in words."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+
+import numpy as np
 
 
 def check_known(name: str, known: Iterable[str], what: str) -> None:
@@ -23,3 +25,23 @@ def check_known(name: str, known: Iterable[str], what: str) -> None:
     near = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
     hint = f"; did you mean {' or '.join(near)}?" if near else "."
     raise ValueError(f"{name!r} is no {what.rstrip('.')}{hint} Known: {', '.join(sorted(known))}")
+
+
+def check_value(name: str, value, allowed: Callable, text: str) -> None:
+    """Checks a value that somebody set.
+
+    Args:
+      name: of what was set.
+      value: a number or an array, not traced.
+      allowed: `array -> bool array`.
+      text: what is allowed, in words.
+
+    Raises:
+      ValueError: naming what was set, its value and what is allowed.
+    """
+    try:
+        fine = np.all(allowed(np.asarray(value, np.float64)))
+    except (TypeError, ValueError):
+        fine = False
+    if not fine:
+        raise ValueError(f"{name} is {value}; allowed: {text}")

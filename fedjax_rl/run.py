@@ -353,7 +353,7 @@ def execute(
       programs: the cache of compiled programs.
       checkpoints: None, or a `fedjax_rl.checkpoints.Checkpoints`.
       progress: called with the agent-steps of each chunk, see `Job.side_by_side`.
-      watch: called after a chunk with the means of the last records.
+      watch: called after a chunk with the means of the last records, and with the ledger's totals.
       cancelled: stops between chunks when set, by raising KeyboardInterrupt.
     """
     compiled = programs.prepare([job])
@@ -387,7 +387,9 @@ def execute(
         done += len(part)
         progress(int(part.sum()) * agents)
         if watch is not None:
-            watch({n: float(np.mean(x[-1][-1])) for n, x in kept.items()})
+            spent = state.ledger.totals()
+            last = {n: x[-1][-1] for n, x in kept.items()} | spent
+            watch({n: float(np.mean(x)) for n, x in last.items()})
         if checkpoints is not None:
             checkpoints.maybe_save(done, state, records)
         if job.stop is not None:

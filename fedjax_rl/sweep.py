@@ -23,6 +23,7 @@ from fedjax_rl.federation.clock import Clock
 from fedjax_rl.federation.ledger import COLUMNS
 from fedjax_rl.federation.mesh import layout
 from fedjax_rl.federation.uplink import Uplink
+from fedjax_rl.memory import most_agents
 from fedjax_rl.names import check_known
 from fedjax_rl.run import MAX_STEPS, NEVER, Job, Outcome, Recording, execute_all
 
@@ -90,7 +91,8 @@ def sweep(
         function that returns it is called once the arguments are found good.
       progress: called between chunks with what is done and what there is in all, in agent-steps
         (in steps of servers where time counts these).
-      watch: called between chunks with the mean over federations of each metric, as last recorded.
+      watch: called between chunks with the mean over federations of each metric, as last recorded,
+        and of each of the ledger's totals.
       **properties: of the algorithm, lists to sweep.
 
     Returns:
@@ -251,6 +253,11 @@ def _jobs(algorithm, cells, recording, metrics, devices, chunk, stop, cores=1):
         else:
             first = None if own.first_exchange is None else own.first_exchange(own.config)
         if first is not None and first > length and not alone:
+            if not own.periodic:
+                raise ValueError(
+                    f"sync_period is {int(own.config.sync_period)}; allowed: at most {length}, the "
+                    f"{algorithm.unit}s of the run, so that agents synchronise"
+                )
             late.add(int(own.config.sync_period))
         apart = own.periodic or (alone and own.first_exchange is not None)
         rest = tuple(
@@ -279,8 +286,8 @@ def _jobs(algorithm, cells, recording, metrics, devices, chunk, stop, cores=1):
         for period, pairs in _packs(by_period, cells):
             most, own = None, variants[pairs[0][1]]
             held = limit
-            if own.most_agents is not None:
-                held = max(1, min(limit, own.most_agents(own.config) * devices // max(cores, 1)))
+            if own.memory is not None:
+                held = max(1, min(limit, most_agents(own) * devices // max(cores, 1)))
             if not algorithm.periodic:
                 # Nothing waits within a round but the exchange: a share for every idle core.
                 share = sum(cells[i].num_agents for _, i in pairs) * len(groups) / max(cores, 1)

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import pathlib
+import re
 import signal
 import subprocess
 import sys
@@ -130,6 +131,45 @@ def test_doctor_of_episodes(capsys):
     refused = ["doctor", "fedq", "--uplink", "top-k", "--uplink.k", "13"]
     assert cli.main(refused) == 2
     assert "--uplink.k is 13 with messages of 12 numbers" in capsys.readouterr().err
+
+
+def test_doctor_of_networks(capsys):
+    assert cli.main(["doctor", "fedppo", "CartPole-v1", "--num-agents", "3"]) == 0
+    text = capsys.readouterr().out
+    assert "for the largest federation: parameters" in text
+    # The towers take 9.1 thousand multiplications; 300 epochs of 2048 samples, once forward for
+    # three passes and about three times to learn.
+    operations = float(re.search(r"([\d.]+) TFLOP of networks", text)[1])
+    assert operations == pytest.approx(3 * 300 * 2048 * 2 * 9.1e3 * (1 / 3 + 3) / 1e12, rel=0.2)
+
+
+def test_doctor_of_a_study(capsys):
+    assert cli.main(["doctor", "linear-speedup:8-13", "--scale", "paper"]) == 0
+    text = capsys.readouterr().out
+    assert "30 federation(s), 129 agents" in text
+    # 4000 epochs of 16,384 frames with 61 million operations forward.
+    operations = float(re.search(r"([\d,.]+) TFLOP of networks", text)[1].replace(",", ""))
+    expected = 129 * 4000 * 16384 * 61.2e6 * (1 / 3 + 3) / 1e12
+    assert operations == pytest.approx(expected, rel=0.1)
+    assert cli.main(["doctor", "linear-speedup:fig4"]) == 0
+    assert "nothing" in capsys.readouterr().out
+    assert cli.main(["doctor", "linear-speedup:fig99"]) == 2
+    assert "'fig99' is no figure" in capsys.readouterr().err
+
+
+def test_run_says_how_it_goes(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(report.time, "perf_counter", lambda: now[0])
+    said = report._Watched(["return", "simulated_time"])
+    now[0] = 2.0
+    values = {"return": 1.5, "env_steps": 4000.0, "bytes_up": 1e6, "bytes_down": 2e6}
+    assert said.words(values, pictured=True) == (
+        "return 1.5 ▁, 2e+03 environment steps/s, 3 MB sent"
+    )
+    now[0] = 3.0
+    later = {"return": 3.0, "simulated_time": 7.0, "env_steps": 4000.0}
+    assert said.words(later, pictured=True) == "return 3 ▁█, simulated time 7"
+    assert said.words({"return": np.nan}, pictured=True) == "return nan ▁█ "
 
 
 def test_run_writes_one_directory(finished):

@@ -18,7 +18,8 @@ from fedjax_rl.algorithms.fedpg import (
     fedprox_pg,
     scaffold_pg,
 )
-from fedjax_rl.algorithms.fedppo import FedPPO, fedppo
+from fedjax_rl.algorithms.fedppo import fedppo
+from fedjax_rl.algorithms.fedppo_properties import FedPPO
 from fedjax_rl.algorithms.fedq import FedQ, fedq
 from fedjax_rl.algorithms.iw_es import IWES, iw_es
 from fedjax_rl.algorithms.momentum_pg import FedHAPGM, FedSVRPGM, fedhapg_m, fedsvrpg_m

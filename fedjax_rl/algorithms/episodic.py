@@ -167,19 +167,20 @@ def build(
     config = kind(task=task, **values)
     wire_of(config)
     check(config)
-    algorithm = Algorithm(
-        name=name,
-        config=config,
-        factory=factory,
-        parameters=parameters,
-        functions=functions,
-        static=static,
-        metrics=metrics,
-        describe=describe_config,
-        unit=unit,
-        headline=headline,
+    return driven(
+        Algorithm(
+            name=name,
+            config=config,
+            factory=factory,
+            parameters=parameters,
+            functions=functions,
+            static=static,
+            metrics=metrics,
+            describe=describe_config,
+            unit=unit,
+            headline=headline,
+        )
     )
-    return driven(algorithm) if hasattr(config, "clock") else algorithm
 
 
 def check_word(name: str, value, options) -> None:

@@ -132,17 +132,18 @@ def fedq(mdp: TabularMDP, **values) -> Algorithm:
         check_known(name, [field.name for field in dataclasses.fields(FedQ)], "property of fedq")
     config = FedQ(mdp=mdp, **values)
     _check(config)
-    algorithm = Algorithm(
-        name="fedq",
-        config=config,
-        factory=fedq,
-        parameters=_parameters,
-        functions=_functions,
-        static=_static,
-        metrics=METRICS,
-        describe=describe_config,
+    return driven(
+        Algorithm(
+            name="fedq",
+            config=config,
+            factory=fedq,
+            parameters=_parameters,
+            functions=_functions,
+            static=_static,
+            metrics=METRICS,
+            describe=describe_config,
+        )
     )
-    return driven(algorithm)
 
 
 def behaviour_of(config: FedQ) -> str:
@@ -417,7 +418,7 @@ def _functions(config: FedQ) -> Functions:
         return aggregate.softmax_weights(population, agents.log_weight)
 
     uplink = uplink_of(config)
-    changes = uplink.send is not None and uplink.silent != "absent"
+    changes = uplink.on_changes
     on_clock = config.clock is not None
     if config.server_optimizer is not None:
         server = aggregate.optimizer_step(config.server_optimizer)
@@ -460,9 +461,10 @@ def _functions(config: FedQ) -> Functions:
             return jnp.sum(gap**2), jnp.max(jnp.abs(gap))
 
         local_error, local_sup = per_agent(errors, population, params, state.agents.table)
-        weights = weight(population, state.agents, params)
-        average, _ = aggregate.mean(population, state.agents.table, None, weights)
-        average = state.server if on_clock else average
+        average = state.server
+        if not on_clock:
+            weights = weight(population, state.agents, params)
+            average, _ = aggregate.mean(population, state.agents.table, None, weights)
 
         def server_errors(table, own):
             return errors(table, {**params.shared, **own})
@@ -482,20 +484,14 @@ def _functions(config: FedQ) -> Functions:
 def _no_gradient(act: Callable) -> Callable:
     """Refuses to differentiate through actions chosen by what is learned."""
 
-    @jax.custom_jvp
-    def guard(row):
-        return row
-
-    @guard.defjvp
-    def refuse(primals, tangents):
-        raise ValueError(
-            "gradient is None, but the behaviour depends on the table: actions are sampled, and "
-            "derivatives through the simulator drop their dependence on the parameters. Use "
-            "behaviour='uniform' or 'policy' (epsilon=1), or gradient='pathwise' to accept the "
-            "bias"
-        )
-
     def guarded(words, state, row, params):
-        return act(words, state, guard(row), params)
+        return act(words, state, _SAMPLED(row), params)
 
     return guarded
+
+
+_SAMPLED = properties.undifferentiated(
+    "gradient is None, but the behaviour depends on the table: actions are sampled, and "
+    "derivatives through the simulator drop their dependence on the parameters. Use "
+    "behaviour='uniform' or 'policy' (epsilon=1), or gradient='pathwise' to accept the bias"
+)

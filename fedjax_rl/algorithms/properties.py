@@ -6,6 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from fedjax_rl import names
+
 
 def is_concrete(value) -> bool:
     """Whether a property has a value now rather than under a trace."""
@@ -24,14 +26,8 @@ def check_value(name: str, value, allowed, text: str) -> None:
     Raises:
       ValueError: naming the property, its value and what is allowed.
     """
-    if not is_concrete(value):
-        return
-    try:
-        ok = np.all(allowed(np.asarray(value, np.float64)))
-    except (TypeError, ValueError):
-        ok = False
-    if not ok:
-        raise ValueError(f"{name} is {value}; allowed: {text}")
+    if is_concrete(value):
+        names.check_value(name, value, allowed, text)
 
 
 def check_ranges(config, ranges: dict) -> None:
@@ -76,3 +72,29 @@ def per_federation(config, names, num_agents: int) -> dict:
         value = value(num_agents) if callable(value) else value
         out[name] = np.asarray(value, np.float64) if is_concrete(value) else value
     return out
+
+
+def undifferentiated(reason: str):
+    """An identity of pytrees that refuses to be differentiated.
+
+    Args:
+      reason: why there is no derivative, and what is allowed instead.
+
+    Returns:
+      `tree -> tree`; whoever differentiates it gets a ValueError with the reason.
+    """
+
+    @jax.custom_jvp
+    def guard(value):
+        return value
+
+    @guard.defjvp
+    def refuse(primals, tangents):
+        raise ValueError(reason)
+
+    def guarded(tree):
+        return jax.tree.map(
+            lambda x: guard(x) if jnp.issubdtype(jnp.result_type(x), jnp.floating) else x, tree
+        )
+
+    return guarded

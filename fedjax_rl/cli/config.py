@@ -147,8 +147,7 @@ def _clock(config: dict):
     """The clock of a configuration."""
     from fedjax_rl.federation.clock import Clock
 
-    words = {word: float(word) for word in ("inf", "-inf", "nan")}
-    values = {name: words.get(value, value) for name, value in config.items()}
+    values = _numbers(config)
     with _prefixed("clock", values.keys() - {"scheduler"}):
         return Clock(**values)
 
@@ -158,14 +157,20 @@ def _finite(value):
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
+def _numbers(config: dict) -> dict:
+    """Values as they were before `_finite`."""
+    words = {word: float(word) for word in ("inf", "-inf", "nan")}
+    return {name: words.get(value, value) for name, value in config.items()}
+
+
 def _uplink(config: dict):
     """The uplink of a configuration."""
     from fedjax_rl.federation import uplink
 
-    words = {word: float(word) for word in ("inf", "-inf", "nan")}
-    values = {name: words.get(value, value) for name, value in config.items() if name != "name"}
+    values = _numbers(config)
+    name = values.pop("name")
     with _prefixed("uplink", values):
-        return uplink.make(config["name"], **values)
+        return uplink.make(name, **values)
 
 
 @contextlib.contextmanager

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib.metadata
+import itertools
 import os
-import pathlib
 import re
 import sys
 
@@ -14,7 +13,7 @@ from fedjax_rl.cli.config import algorithm_of, config_of, lists_of, nested_error
 from fedjax_rl.cli.options import PACKAGES, SCALES
 from fedjax_rl.cli.process import prepare
 from fedjax_rl.cli.settings import clock_options, fitting, uplink_options
-from fedjax_rl.cli.study import studies
+from fedjax_rl.cli.study import studies, study_of
 
 _PACKAGES = {
     "jax": "everything",
@@ -86,10 +85,19 @@ def _flags(prefix: str, names) -> None:
 
 def doctor(arguments) -> int:
     """The command `doctor`."""
+    if "study" in vars(arguments):
+        return _of_study(arguments)
     config = config_of(arguments)
     prepare(arguments.devices)
     algorithm = algorithm_of(config)
+    _machine(arguments.devices)
+    with nested_errors(config):
+        _configuration(config, algorithm)
+    return 0
 
+
+def _machine(devices: int) -> None:
+    """Versions, devices, and how agents are spread over them."""
     import jax
 
     from fedjax_rl import results
@@ -112,27 +120,15 @@ def doctor(arguments) -> int:
         print(f"  {name}={os.environ.get(name, '')}")
     print("What would run where")
     cores, limit = os.cpu_count() or 1, AGENTS_PER_JOB.get(jax.default_backend(), 2**20)
-    print(f"  populations of at most {limit * arguments.devices} agents")
-    if jax.default_backend() == "cpu" and arguments.devices == 1:
+    print(f"  populations of at most {limit * devices} agents")
+    if jax.default_backend() == "cpu" and devices == 1:
         print(f"  up to {cores} populations at a time, one thread each")
     else:
-        print(f"  one population at a time, over {arguments.devices} device(s)")
-    with nested_errors(config):
-        _memory(config, algorithm)
-    return 0
+        print(f"  one population at a time, over {devices} device(s)")
 
 
-def _memory(config: dict, algorithm) -> None:
-    """What a configuration needs, from the shapes of its arrays; nothing is compiled."""
-    import itertools
-    import math
-
-    import jax
-
-    from fedjax_rl import streams
-    from fedjax_rl.federation.algorithm import bind
-    from fedjax_rl.federation.population import population
-
+def _configuration(config: dict, algorithm) -> None:
+    """What a run or a sweep needs, from the shapes of its arrays."""
     rate = config["learning_rate_per_agent"]
     lists = lists_of(config)
     counts = config["num_agents"] if isinstance(config["num_agents"], list) else None
@@ -140,55 +136,154 @@ def _memory(config: dict, algorithm) -> None:
     seeds = len(config["seeds"]) if isinstance(config["seeds"], list) else 1
     steps = config["num_steps"]
     records = steps // (config["record_every"] or max(1, steps // 100))
-
-    def size(tree) -> int:
-        return sum(math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(tree))
-
-    agents = total = kept = cells = 0
+    needs = _Needs()
     for n, *values in itertools.product(counts, *lists.values()):
         if n < 1:
             raise ValueError(f"num_agents is {n}; allowed: whole numbers of at least 1")
         own = dict(zip(lists, values, strict=True))
         own |= {} if rate is None else {"learning_rate": rate * n}
         one = algorithm.replace(**own)
-        params = one.parameters(one.config, n)
-        each = population(n)
-
-        def start(each=each, one=one, params=params, n=n):
-            keys = streams.agent_keys(jax.numpy.zeros(n, "int32"), each.member_of)
-            bound = bind([params])
-            return bound, one.functions(one.config).init(each, bound, keys)
-
-        bound, state = jax.eval_shape(start)
-        agents, cells = agents + n * seeds, cells + seeds
-        # The state is there twice, before a chunk and after it.
-        total += seeds * (size(bound) + 2 * size(state))
         sides = [n if side == "agent" else 1 for side, _ in one.metrics.values()]
-        kept += seeds * records * 4 * (sum(sides) if config["metrics"] else sides.count(1))
-    print("Memory of this configuration")
-    print(f"  {cells} federation(s), {agents} agents, {total / agents:,.0f} bytes an agent")
-    print(f"  {_bytes(total)} of parameters and state if all ran at once")
-    print(f"  {_bytes(kept)} of records on the host")
-    limit = (jax.devices()[0].memory_stats() or {}).get("bytes_limit")
-    free = limit or _free_memory()
-    if free:
-        fits = "fits" if total < free else "does not fit at once"
-        print(f"  {_bytes(free)} available: {fits}")
+        kept = sum(sides) if config["metrics"] else sides.count(1)
+        needs.add(one, n, seeds, steps, records * kept)
+    needs.show()
 
 
-def _bytes(count: float) -> str:
-    units = ["B", "KiB", "MiB", "GiB", "TiB"]
-    while count >= 1024 and len(units) > 1:
-        count /= 1024
-        del units[0]
-    return f"{count:.3g} {units[0]}"
+def _of_study(arguments) -> int:
+    """What a study needs, as far as it says beforehand what it runs."""
+    study, figures, preset = study_of(arguments)
+    prepare(arguments.devices)
+    _machine(arguments.devices)
+    print(f"{study.name}, {', '.join(figures)}, scale {arguments.scale}, preset {preset}")
+    if study.plan is None:
+        print("  runs nothing that is long enough to be planned")
+        return 0
+    for what, parts in study.plan(figures, arguments.scale, preset).items():
+        print(f"Runs of {what}")
+        needs = _Needs()
+        for algorithm, counts, steps in parts:
+            kept = sum(1 if side == "federation" else 0 for side, _ in algorithm.metrics.values())
+            for n, federations in counts.items():
+                needs.add(algorithm, n, federations, steps, steps * (kept + n))
+        needs.show()
+    return 0
 
 
-def _free_memory() -> int | None:
-    with contextlib.suppress(OSError):
-        found = re.search(r"MemAvailable:\s+(\d+) kB", pathlib.Path("/proc/meminfo").read_text())
-        return int(found[1]) * 1024 if found else None
-    return None
+class _Needs:
+    """Adds up what federations need; nothing is compiled, nothing is simulated."""
+
+    def __init__(self) -> None:
+        self.federations = self.agents = self.total = self.kept = 0
+        self.largest: tuple[int, dict] = 0, {}
+        self.operations = 0.0
+        self.known = True
+
+    def add(self, algorithm, num_agents: int, federations: int, steps: int, numbers: int) -> None:
+        """So many federations alike, of which each records so many numbers."""
+        each = _bytes(algorithm, num_agents)
+        self.federations += federations
+        self.agents += num_agents * federations
+        self.total += federations * each
+        self.kept += 4 * federations * numbers
+        if algorithm.memory is not None:
+            parts = algorithm.memory(algorithm.config, num_agents)
+            self.largest = max(self.largest, (parts["total"], parts), key=lambda pair: pair[0])
+        if algorithm.operations is None:
+            self.known = False
+        else:
+            amount = algorithm.operations(algorithm.config)
+            self.operations += amount * steps * num_agents * federations
+
+    def show(self) -> None:
+        """Prints it, with the time that a device like this one takes."""
+        from fedjax_rl import memory
+
+        each = self.total / self.agents
+        print("Memory")
+        print(
+            f"  {self.federations} federation(s), {self.agents} agents, {each:,.0f} bytes an agent"
+        )
+        print(f"  {memory.words(self.total)} of parameters and state if all ran at once")
+        print(f"  {memory.words(self.kept)} of records on the host")
+        most, parts = self.largest
+        if parts:
+            rest = ", ".join(f"{n} {memory.words(x)}" for n, x in parts.items() if n != "total")
+            print(f"  {memory.words(most)} for the largest federation: {rest}")
+        free = memory.available(devices=1)
+        if free:
+            fits = "fits" if self.total < free else "does not fit at once"
+            if parts and fits != "fits" and most < free:
+                fits += "; federations take turns"
+            print(f"  {memory.words(free)} available: {fits}")
+        if self.known and self.operations:
+            _time(self.operations)
+
+
+def _bytes(algorithm, num_agents: int) -> int:
+    """Parameters and state of a federation; the state is there before a chunk and after it."""
+    import jax
+
+    from fedjax_rl import memory, streams
+    from fedjax_rl.federation.algorithm import bind
+    from fedjax_rl.federation.population import population
+
+    params = algorithm.parameters(algorithm.config, num_agents)
+    everybody = population(num_agents)
+
+    def start():
+        keys = streams.agent_keys(jax.numpy.zeros(num_agents, "int32"), everybody.member_of)
+        bound = bind([params])
+        return bound, algorithm.functions(algorithm.config).init(everybody, bound, keys)
+
+    bound, state = jax.eval_shape(start)
+    return memory.size(bound) + 2 * memory.size(state)
+
+
+# Networks reach so much of the speed of a product of large matrices, `benchmarks/run.py ppo`.
+_REACHED = (0.1, 0.5)
+
+
+def _time(operations: float) -> None:
+    """Prints how long so many floating-point operations take on this device."""
+    rate = _product()
+    low, high = (operations / rate / reached for reached in reversed(_REACHED))
+    print("Time")
+    print(f"  {_three(operations / 1e12)} TFLOP of networks, forward and backward")
+    print(f"  {_three(rate / 1e9)} GFLOP/s in a product of matrices on this device, measured")
+    shares = " to ".join(f"{100 * share:.0f}" for share in _REACHED)
+    print(f"  {_duration(low)} to {_duration(high)} if networks reach {shares} % of that")
+    print("  environments, small networks and compiling come on top")
+
+
+def _duration(seconds: float) -> str:
+    for unit, size in (("days", 86400), ("hours", 3600), ("minutes", 60)):
+        if seconds >= size:
+            return f"{_three(seconds / size)} {unit}"
+    return f"{_three(seconds)} seconds"
+
+
+def _three(number: float) -> str:
+    """Three digits, all those before the point."""
+    return f"{number:,.0f}" if number >= 100 else f"{number:.3g}"
+
+
+def _product() -> float:
+    """Floating-point operations a second of a product of matrices, float32; best of five."""
+    import time
+
+    import jax
+    import jax.numpy as jnp
+
+    size = 1024 if jax.default_backend() == "cpu" else 8192
+    x = jnp.ones((size, size), jnp.float32)
+    product = jax.jit(lambda x: x @ x)
+    product(x).block_until_ready()
+    seconds = []
+    for _ in range(5):
+        start = time.perf_counter()
+        product(x).block_until_ready()
+        seconds.append(time.perf_counter() - start)
+    return 2 * size**3 / min(seconds)
 
 
 def completion(arguments) -> int:

@@ -18,13 +18,10 @@ def validate(arguments) -> int:
     from rich.table import Table
 
     from fedjax_rl.envs import procgen
-    from fedjax_rl.envs.procgen.levels import GAMES
-    from fedjax_rl.names import check_known
 
     prepare(1)
     quiet()
-    game = {name.lower(): name for name in GAMES}.get(arguments.game.lower(), arguments.game)
-    check_known(game, GAMES, "game")
+    game = _game(arguments.game, "game")
 
     def report(row: dict) -> None:
         say(f"{row['gate']}: {row['verdict']}")
@@ -45,6 +42,16 @@ def validate(arguments) -> int:
     return 1 if failed else 0
 
 
+def _game(word: str, what: str) -> str:
+    """The game of that name, however it is spelled."""
+    from fedjax_rl.envs.procgen.levels import GAMES
+    from fedjax_rl.names import check_known
+
+    game = {name.lower(): name for name in GAMES}.get(word.lower(), word)
+    check_known(game, GAMES, what)
+    return game
+
+
 def play(arguments) -> int:
     """The command `play`: one copy of a game, every step a picture."""
     import jax
@@ -52,43 +59,42 @@ def play(arguments) -> int:
 
     from fedjax_rl import streams
     from fedjax_rl.envs import procgen
-    from fedjax_rl.envs.procgen.levels import GAMES
-    from fedjax_rl.names import check_known
 
     if arguments.num_steps < 1:
         raise ValueError(f"num_steps is {arguments.num_steps}; allowed: at least 1")
     out = pathlib.Path(arguments.out or f"{arguments.environment}-{_stem(arguments.policy)}.gif")
     if out.suffix != ".gif" or not out.absolute().parent.is_dir():
         raise ValueError(f"out is {out}; allowed: a name that ends in .gif, in a directory")
-    known = {name.lower(): name for name in GAMES}
-    game = known.get(arguments.environment.lower(), arguments.environment)
-    check_known(game, GAMES, "environment to play")
+    game = _game(arguments.environment, "environment to play")
     prepare(1)
     quiet()
     if arguments.policy in procgen.POLICIES:
-        task, act = procgen.procgen_task(game, mode=arguments.mode, observation="pixels"), None
+        task, rule = procgen.procgen_task(game, mode=arguments.mode), arguments.policy
+
+        def act(state, observation, word):
+            return procgen.POLICIES[rule](state.clock, word)
+
     else:
         task, act = _learned(pathlib.Path(arguments.policy), game)
     looks = {n: v for n, v in task.options if n in procgen.Looks.__dataclass_fields__}
     seen = procgen.procgen_env(game, "pixels", looks=procgen.Looks(**looks))
-    rule = procgen.POLICIES.get(arguments.policy)
 
     @jax.jit
     def step(state, observation, tick, key):
         word = streams.threefry(jax.random.key_data(key), 2 * tick)
-        action = rule(state.clock, word) if act is None else act(observation, word)
+        action = act(state, observation, word)
         new = jax.random.fold_in(key, 2 * tick + 1)
-        observation, state, reward, terminated, truncated, info = task.env.auto_step(
+        observation, state, reward, terminated, truncated, _ = task.env.auto_step(
             new, state, action, task.params
         )
         picture = seen.observe(state, task.params)
-        return state, observation, picture, reward, terminated | truncated, info
+        return state, observation, picture, reward, terminated | truncated
 
     key = jax.random.key(arguments.seed, impl=streams.IMPLEMENTATION)
     observation, state = jax.jit(task.env.reset)(key, task.params)
     pictures, total, returns = [np.asarray(seen.observe(state, task.params))], 0.0, []
     for tick in range(arguments.num_steps):
-        state, observation, picture, reward, ends, _ = step(
+        state, observation, picture, reward, ends = step(
             state, observation, jax.numpy.uint32(tick), key
         )
         pictures.append(np.asarray(picture))
@@ -127,7 +133,7 @@ def _stem(policy: str) -> str:
 
 
 def _learned(directory: pathlib.Path, game: str):
-    """The task of a run, and how its servers' model acts: `(observation, word) -> action`."""
+    """The task of a run, and how its model acts: `(state, observation, word) -> action`."""
     import jax
     import numpy as np
 
@@ -164,4 +170,8 @@ def _learned(directory: pathlib.Path, game: str):
     if saved is None:
         raise ValueError(f"policy is {directory}, which has no checkpoint; allowed: a longer run")
     model = jax.tree.map(lambda x: x[0], saved[1].server)
-    return algorithm.config.task, lambda observation, word: functions.act(model, observation, word)
+
+    def act(state, observation, word):
+        return functions.act(model, observation, word)
+
+    return algorithm.config.task, act

@@ -48,14 +48,9 @@ def of_command(command: str, argv: list[str]) -> list[tuple]:
         kind = Annotated[Literal[SHELLS], tyro.conf.arg(help="The shell.", metavar="SHELL")]
         return [("shell", tyro.conf.Positional[kind])]
     if command == "reproduce":
-        scale = "smoke: it works; quick: minutes; paper: as published."
-        return [
-            _positional("study", "STUDY, or STUDY:FIGURE[,FIGURE]; see `fedjax-rl list`."),
-            _option("scale", Literal[SCALES], "quick", scale),
-            _option("preset", str | None, None, "The protocol, such as paper or clean.", "NAME"),
-            _out(),
-            _devices(),
-        ]
+        return [*_of_study(), _out(), _devices()]
+    if command == "doctor" and _study_in(argv):
+        return [*_of_study(), _devices()]
     if command == "validate":
         text = "Path of other reference numbers; those of the package by default."
         return [
@@ -76,6 +71,23 @@ def of_command(command: str, argv: list[str]) -> list[tuple]:
             _option("out", str | None, None, "The animated GIF to write.", "FILE"),
         ]
     return _of_simulation(command, argv)
+
+
+def _of_study() -> list[tuple]:
+    """A study, and how much of it."""
+    scale = "smoke: it works; quick: minutes; paper: as published."
+    return [
+        _positional("study", "STUDY, or STUDY:FIGURE[,FIGURE]; see `fedjax-rl list`."),
+        _option("scale", Literal[SCALES], "quick", scale),
+        _option("preset", str | None, None, "The protocol, such as paper or clean.", "NAME"),
+    ]
+
+
+def _study_in(argv: list[str]) -> bool:
+    """Whether the first word behind the command names a study."""
+    from fedjax_rl.studies import STUDIES
+
+    return len(argv) > 1 and argv[1].partition(":")[0] in STUDIES
 
 
 def _of_simulation(command: str, argv: list[str]) -> list[tuple]:

@@ -19,7 +19,7 @@ _WORDS = {
     "resume": "Go on where a stopped run, sweep or study was.",
     "validate": "Hold a game against the reference numbers of the original.",
     "play": "Play a game, and save it as an animated GIF.",
-    "doctor": "Versions, devices, what would run where, memory a configuration needs.",
+    "doctor": "Versions, devices, what would run where, memory and time that something needs.",
     "completion": "Print the completion script of a shell.",
 }
 _EXAMPLES = {
@@ -45,6 +45,7 @@ _EXAMPLES = {
         "",
         "fedq paper-mdp --num-agents 100000 --num-steps 1000000",
         "espc CartPole-v1 --num-agents 1000 --hidden 64 64",
+        "linear-speedup:8-13 --scale paper",
     ],
     "completion": [
         "bash > ~/.local/share/bash-completion/completions/fedjax-rl",

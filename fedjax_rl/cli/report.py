@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import pathlib
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 
 PROGRAM = "fedjax-rl"
@@ -13,6 +15,8 @@ PROGRAM = "fedjax-rl"
 WATCHED = ("simulated_time", "staleness")
 # Metrics that a table of several rows has room for.
 _COLUMNS = 8
+# Values of a curve beside the bar, and what they are drawn with.
+_CURVE, _BARS = 16, "▁▂▃▄▅▆▇█"
 
 
 def say(text: str) -> None:
@@ -44,46 +48,72 @@ def _interval(mean, low, high) -> str:
     return text if low is None or high is None else f"{text} [{low:.4g}, {high:.4g}]"
 
 
+class _Watched:
+    """What is said of a run while it runs, from the last values of its metrics and costs."""
+
+    def __init__(self, shown: Sequence[str]) -> None:
+        self.shown, self.curve, self.last = shown, [], (time.perf_counter(), 0.0)
+
+    def words(self, values: dict[str, float], pictured: bool) -> str:
+        """Metrics, environment steps a second and what was sent, in the order in which one looks.
+
+        Args:
+          values: by name.
+          pictured: whether the first metric has its curve beside it.
+        """
+        out = [f"{n.replace('_', ' ')} {values[n]:.4g}" for n in self.shown if n in values]
+        if out and pictured:
+            self.curve = [*self.curve, values.get(self.shown[0], math.nan)][-_CURVE:]
+            out[0] += f" {_sparks(self.curve)}"
+        now, steps = time.perf_counter(), values.get("env_steps", 0.0)
+        seconds, made = now - self.last[0], steps - self.last[1]
+        if made > 0 and seconds > 0:
+            self.last = now, steps
+            out.append(f"{made / seconds:,.3g} environment steps/s")
+        sent = values.get("bytes_up", 0.0) + values.get("bytes_down", 0.0)
+        if sent:
+            out.append(f"{sent / 1e6:,.4g} MB sent")
+        return ", ".join(out)
+
+
+def _sparks(values: Sequence[float]) -> str:
+    """A curve of one character per value, between the least and the largest of them."""
+    known = [x for x in values if math.isfinite(x)]
+    low, high = (min(known), max(known)) if known else (0.0, 0.0)
+    step = (high - low) / (len(_BARS) - 1) or 1.0
+    return "".join(_BARS[round((x - low) / step)] if math.isfinite(x) else " " for x in values)
+
+
 @contextlib.contextmanager
 def live(counted: str = "", shown: Sequence[str] = ()) -> Iterator[tuple[Callable, Callable]]:
     """A bar with the time left, or a line every tenth where there is no terminal.
 
     Args:
       counted: what the speed counts, such as "agent-steps"; no speed is shown without it.
-      shown: metrics whose last values stand beside it.
+      shown: metrics whose last values stand beside it, the first one with its curve; with them
+        stand the environment steps a second and what agents and servers have sent.
 
     Yields:
       What is to be called with what is done and what there is in all, and then what is to be
-      called with the last values of metrics by name.
+      called with the last values of metrics and costs by name.
     """
     from rich import progress
     from rich.console import Console
 
     console = Console(stderr=True)
-    columns = (
+    columns = [
         progress.SpinnerColumn(),
         progress.TextColumn("{task.description}"),
-        progress.BarColumn(),
+        progress.BarColumn(bar_width=20 if shown else 40),
         progress.TaskProgressColumn(),
         progress.TimeElapsedColumn(),
         progress.TextColumn("left"),
         progress.TimeRemainingColumn(),
-        progress.TextColumn("{task.fields[speed]}"),
-        progress.TextColumn("{task.fields[values]}"),
-    )
+        progress.TextColumn("{task.fields[values]}" if shown else "{task.fields[speed]}"),
+    ]
     bar = progress.Progress(*columns, console=console, disable=not console.is_terminal)
     task = bar.add_task("compiling", total=None, speed="", values="")
-    tenths, values = [0], [""]
-
-    def watch(metrics: dict[str, float]) -> None:
-        words = [f"{n.replace('_', ' ')} {metrics[n]:.4g}" for n in shown if n in metrics]
-        values[0] = ", ".join(words)
-        bar.update(task, values=values[0])
-        if not console.is_terminal and tenths[0] > said[0]:
-            said[0] = tenths[0]
-            say("; ".join(part for part in (lines[0], values[0]) if part))
-
-    said, lines = [0], [""]
+    tenths, unsaid, watched = [0], [], _Watched(shown)
 
     def advance(done: float, total: float) -> None:
         speed = bar.tasks[0].speed
@@ -94,9 +124,17 @@ def live(counted: str = "", shown: Sequence[str] = ()) -> Iterator[tuple[Callabl
             tenths[0] = tenth
             seconds = bar.tasks[0].time_remaining
             left = "" if seconds is None or done >= total else f", about {seconds:.0f} s left"
-            lines[0] = f"{10 * tenth} % done{left}"
+            unsaid.append(f"{10 * tenth} % done{left}")
             if not shown:
-                say(lines[0])
+                say(unsaid.pop())
+
+    def watch(values: dict[str, float]) -> None:
+        if console.is_terminal:
+            bar.update(task, values=watched.words(values, pictured=True))
+        elif unsaid:
+            words = watched.words(values, pictured=False)
+            say("; ".join(part for part in (unsaid[-1], words) if part))
+            unsaid.clear()
 
     with bar:
         yield advance, watch

@@ -20,6 +20,34 @@ def studies() -> dict[str, Any]:
 def reproduce(arguments) -> int:
     """The command `reproduce`."""
     from fedjax_rl import results
+
+    study, chosen, preset = study_of(arguments)
+    if arguments.devices < 1:
+        raise ValueError(f"devices is {arguments.devices}; allowed: at least 1")
+    config = {
+        "command": "reproduce",
+        "study": study.name,
+        "figures": chosen,
+        "scale": arguments.scale,
+        "preset": preset,
+        "devices": arguments.devices,
+        "versions": results.versions(),
+    }
+    prepare(arguments.devices)
+    _check_devices(study, arguments.devices)
+    stem = f"{arguments.study.replace(':', '-').replace(',', '-')}-{arguments.scale}"
+    out = results.claim(arguments.out or free(stem), config)
+    with held(out), interruptible(lambda: out):
+        carry_out(config, out)
+    return 0
+
+
+def study_of(arguments) -> tuple[Any, list[str], str]:
+    """The study, the figures and the preset that a line names.
+
+    Raises:
+      ValueError: an unknown name.
+    """
     from fedjax_rl.names import check_known
 
     known = studies()
@@ -32,25 +60,7 @@ def reproduce(arguments) -> int:
         check_known(figure, study.figures, f"figure of {name}")
     preset = arguments.preset or study.presets[0]
     check_known(preset, study.presets, f"preset of {name}")
-    if arguments.devices < 1:
-        raise ValueError(f"devices is {arguments.devices}; allowed: at least 1")
-    config = {
-        "command": "reproduce",
-        "study": name,
-        "figures": list(dict.fromkeys(chosen)),
-        "scale": arguments.scale,
-        "preset": preset,
-        "devices": arguments.devices,
-        "versions": results.versions(),
-    }
-    prepare(arguments.devices)
-    _check_devices(study, arguments.devices)
-    asked = f"-{figures.replace(',', '-')}" if colon else ""
-    stem = f"{name}{asked}-{arguments.scale}"
-    out = results.claim(arguments.out or free(stem), config)
-    with held(out), interruptible(lambda: out):
-        carry_out(config, out)
-    return 0
+    return study, list(dict.fromkeys(chosen)), preset
 
 
 def _named(words: str, known) -> list[str]:

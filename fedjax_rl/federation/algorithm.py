@@ -58,8 +58,10 @@ class Algorithm:
         be given where the period says when agents exchange, but does not make a round: then a
         federation of one does the same whatever the period.
       smallest_share: agents that repay a population of their own where a core is idle.
-      most_agents: `config -> number` of agents that the memory of a device holds; None where they
-        are so small that nobody has to ask.
+      memory: `(config, num_agents) -> {what: bytes}` of a federation, "total" among them; None
+        where agents are so small that nobody has to ask.
+      operations: `config -> number` of floating-point operations of an agent in a unit of time;
+        None where they do not tell how long it takes.
     """
 
     name: str
@@ -74,7 +76,8 @@ class Algorithm:
     headline: str | None = None
     first_exchange: Callable | None = None
     smallest_share: int = 256
-    most_agents: Callable | None = None
+    memory: Callable | None = None
+    operations: Callable | None = None
 
     def __post_init__(self) -> None:
         """Fills in the headline."""

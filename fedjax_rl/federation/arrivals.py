@@ -39,15 +39,14 @@ PARAMETERS, SHARE = "clock", "arriving_share"
 
 
 def driven(algorithm: Algorithm) -> Algorithm:
-    """The algorithm on the clock of its configuration; as it is where that is None.
+    """The algorithm on the clock of its configuration; as it is where there is none.
 
     Its time then counts the servers' steps, "update"s.
 
     Raises:
       ValueError: an algorithm whose rounds cannot be cut into arrivals.
     """
-    clock = algorithm.config.clock
-    if clock is None:
+    if getattr(algorithm.config, "clock", None) is None:
         return algorithm
     _parts(algorithm.name, algorithm.functions(algorithm.config).parts)
 

@@ -42,7 +42,7 @@ import numpy as np
 
 from fedjax_rl import streams
 from fedjax_rl.federation.population import Population, population
-from fedjax_rl.names import check_known
+from fedjax_rl.names import check_known, check_value
 
 SCHEDULERS = ("synchronous", "semi-synchronous", "asynchronous")
 DISTRIBUTIONS = ("constant", "log_normal", "exponential", "two_class", "trace")
@@ -79,6 +79,24 @@ METRICS = {
     },
     "idle_of_agent": ("agent", "time that each agent has waited for others"),
     "uploads_of_agent": ("agent", "messages of each agent that have arrived"),
+}
+
+
+def _time(x):
+    return (x > 0) & np.isfinite(x)
+
+
+# Of the properties of a clock: what is allowed, and the same in words.
+_RANGES = {
+    "wait_for": (lambda x: (x >= 1) & (x == np.floor(x)), "whole numbers of at least 1"),
+    "compute_time": (_time, "finite times above 0"),
+    "sigma": (lambda x: (x >= 0) & np.isfinite(x), "finite and at least 0"),
+    "slow_factor": (_time, "finite and above 0"),
+    "slow_share": (lambda x: (x >= 0) & (x <= 1), "in [0, 1]"),
+    "latency": (lambda x: (x >= 0) & np.isfinite(x), "finite times of at least 0"),
+    "bandwidth": (lambda x: x > 0, "above 0, or infinite"),
+    "failure_time": (lambda x: x > 0, "times above 0, or infinite for never"),
+    "return_time": (_time, "finite times above 0, as an agent that never returns would be none"),
 }
 
 
@@ -167,24 +185,10 @@ class Clock:
                 f"wait_for is {self.wait_for} with the scheduler {self.scheduler}; allowed: a "
                 "number with semi-synchronous, None otherwise"
             )
-        ranges = {
-            "wait_for": (lambda x: (x >= 1) & (x == np.floor(x)), "whole numbers of at least 1"),
-            "compute_time": (lambda x: (x > 0) & np.isfinite(x), "finite times above 0"),
-            "sigma": (lambda x: (x >= 0) & np.isfinite(x), "finite and at least 0"),
-            "slow_factor": (lambda x: (x > 0) & np.isfinite(x), "finite and above 0"),
-            "slow_share": (lambda x: (x >= 0) & (x <= 1), "in [0, 1]"),
-            "latency": (lambda x: (x >= 0) & np.isfinite(x), "finite times of at least 0"),
-            "bandwidth": (lambda x: x > 0, "above 0, or infinite"),
-            "failure_time": (lambda x: x > 0, "times above 0, or infinite for never"),
-            "return_time": (
-                lambda x: (x > 0) & np.isfinite(x),
-                "finite times above 0, as an agent that never returns would be none",
-            ),
-        }
-        for name, (allowed, text) in ranges.items():
+        for name in _RANGES:
             value = getattr(self, name)
             if value is not None and not callable(value):
-                _check(name, value, allowed, text)
+                check_value(name, value, *_RANGES[name])
         shape = np.ndim(0 if callable(self.compute_time) else self.compute_time)
         if (self.distribution == "trace") != (shape == 2) and not callable(self.compute_time):
             raise ValueError(
@@ -223,10 +227,10 @@ class Clock:
         rules = self.rules
         rules.arrivals(num_agents)
 
-        def each(name: str, allowed, text: str) -> np.ndarray:
+        def each(name: str) -> np.ndarray:
             value = getattr(self, name)
             value = np.asarray(value(num_agents) if callable(value) else value, np.float64)
-            _check(name, value, allowed, text)
+            check_value(name, value, *_RANGES[name])
             axes = 2 if (name, self.distribution) == ("compute_time", "trace") else 1
             if value.ndim == 0 and axes == 1:
                 return np.full(num_agents, value)
@@ -237,24 +241,17 @@ class Clock:
                 )
             return value[:num_agents]
 
-        positive = (lambda x: x > 0, "above 0")
-        time = each("compute_time", lambda x: (x > 0) & np.isfinite(x), "finite times above 0")
+        time = each("compute_time")
         if self.distribution == "two_class":
             slow = np.arange(num_agents) >= num_agents - round(self.slow_share * num_agents)
             time = np.where(slow, self.slow_factor * time, time)
-        own = {
-            "time": time,
-            "latency": each("latency", lambda x: (x >= 0) & np.isfinite(x), "at least 0"),
-        }
+        own = {"time": time, "latency": each("latency")}
         if rules.limited:
-            own["bandwidth"] = each("bandwidth", *positive)
+            own["bandwidth"] = each("bandwidth")
         if self.distribution == "log_normal":
             own["sigma"] = np.full(num_agents, self.sigma, np.float64)
         if rules.fails:
-            own["failure_time"] = each("failure_time", *positive)
-            own["return_time"] = each(
-                "return_time", lambda x: (x > 0) & np.isfinite(x), "finite times above 0"
-            )
+            own |= {name: each(name) for name in ("failure_time", "return_time")}
         return own
 
 
@@ -273,15 +270,6 @@ def _brief(value) -> str:
 
 def _any_finite(value) -> bool:
     return callable(value) or bool(np.any(np.isfinite(value)))
-
-
-def _check(name: str, value, allowed: Callable, text: str) -> None:
-    try:
-        fine = bool(np.all(allowed(np.asarray(value, np.float64))))
-    except (TypeError, ValueError):
-        fine = False
-    if not fine:
-        raise ValueError(f"{name} is {value}; allowed: {text}")
 
 
 # The state of a clock -----------------------------------------------------------------------------

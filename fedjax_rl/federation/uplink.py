@@ -146,6 +146,11 @@ class Uplink:
     check: Callable = lambda num_agents, numbers: None
 
     @property
+    def on_changes(self) -> bool:
+        """Whether it is to act on changes of a model where agents would else send models."""
+        return self.send is not None and self.silent != "absent"
+
+    @property
     def static(self) -> tuple:
         """Equal for uplinks that share a program."""
         return (self.name, self.shape, self.silent)

@@ -10,18 +10,20 @@ which the trailing mean over all agents is.
 from __future__ import annotations
 
 import dataclasses
-import json
+from collections import Counter
+from typing import NamedTuple
 
 import numpy as np
 import xarray as xr
 
 import fedjax_rl as frl
 from fedjax_rl import envs
-from fedjax_rl.algorithms.fedppo import SIZES, resolved
+from fedjax_rl.algorithms.fedppo_properties import SIZES, resolved
 from fedjax_rl.envs import procgen
 from fedjax_rl.federation.algorithm import Algorithm
 from fedjax_rl.federation.ledger import COLUMNS
 from fedjax_rl.learners.actor_critic import actor_critic_for
+from fedjax_rl.studies import stages
 from fedjax_rl.studies.stages import Stage
 from fedjax_rl.studies.study import Meter
 from fedjax_rl.sweep import Cell, run_cells
@@ -146,70 +148,106 @@ def runs_of(one: Algorithm, cells: list[Cell], scale: Scale, meter: Meter, stage
     )
 
 
-def grid(scale: Scale, meter: Meter, stage: str) -> xr.Dataset:
-    """Figs 8 to 13: N, K and trials; one agent has one K."""
-    cells = [
+def grid_cells(scale: Scale) -> list[Cell]:
+    """N, K and trials; one agent has one K."""
+    return [
         Cell(n, trial, {"sync_period": period})
         for n in AGENTS
         for period in (PERIODS if n > 1 else PERIODS[:1])
         for trial in range(scale.trials)
     ]
-    return runs_of(algorithm(scale), cells, scale, meter, stage)
 
 
-def controls(scale: Scale, meter: Meter, stage: str) -> xr.Dataset:
-    """What a slope below -1 is made of: K = 1, every control a set of runs, [control, cell].
+def grid(scale: Scale, meter: Meter, stage: str) -> xr.Dataset:
+    """Figs 8 to 13."""
+    return runs_of(algorithm(scale), grid_cells(scale), scale, meter, stage)
+
+
+class Control(NamedTuple):
+    """Runs with K = 1 that differ from the published ones in one thing.
+
+    Attributes:
+      name: what differs.
+      algorithm: of the runs.
+      cells: of the runs.
+      sizes: N that each of them is plotted at; a single agent may stand for several.
+    """
+
+    name: str
+    algorithm: Algorithm
+    cells: list[Cell]
+    sizes: list[int]
+
+
+WIDE = "one agent, N times the batch"
+
+
+def control_sets(scale: Scale) -> list[Control]:
+    """What a slope below -1 is made of.
 
     "as published" is the protocol itself; "constant rate" has no schedule; "averaged moments"
     averages Adam's, too; "aligned rewards" counts a reward for its own action; "one agent, N times
-    the batch" and "one agent, rate / N" and "rate / sqrt N" have a single agent.
+    the batch" and "one agent, rate / N" and "rate / sqrt N" have a single agent. The first of them
+    is a program, and an entry, for every N.
     """
+    many = [(n, trial) for n in AGENTS for trial in range(scale.controls)]
+    sizes = [n for n, _ in many]
+    plain = algorithm(scale)
+    rate = resolved(plain.config).learning_rate
+    variants = {
+        "as published": plain,
+        "constant rate": algorithm(scale, schedule="constant"),
+        "averaged moments": algorithm(scale, moments="average"),
+        "aligned rewards": algorithm(scale, reward_alignment="correct"),
+    }
+    rates = {
+        "one agent, rate / N": [rate / n for n in sizes],
+        "one agent, rate / sqrt N": [rate / np.sqrt(n) for n in sizes],
+    }
+    cells = [Cell(n, trial, {}) for n, trial in many]
+    sets = [Control(name, one, cells, sizes) for name, one in variants.items()]
+    for name, values in rates.items():
+        pairs = zip(many, values, strict=True)
+        own = [Cell(1, trial, {"learning_rate": value}) for (_, trial), value in pairs]
+        sets.append(Control(name, plain, own, sizes))
+    for n in AGENTS:
+        wide = algorithm(scale, num_envs=n * environments(scale))
+        alone = [Cell(1, trial, {}) for trial in range(scale.controls)]
+        sets.append(Control(WIDE, wide, alone, [n] * len(alone)))
+    return sets
+
+
+def controls(scale: Scale, meter: Meter, stage: str) -> xr.Dataset:
+    """The runs of `control_sets`, [control, cell]."""
     if not scale.controls:
         return xr.Dataset()
-    many = [(n, trial) for n in AGENTS for trial in range(scale.controls)]
-    rate = resolved(algorithm(scale).config).learning_rate
-    plain = algorithm(scale)
+    parts: dict = {}
+    sets = control_sets(scale)
+    for one, part in zip(sets, meter.split(stage, len(sets)), strict=True):
+        found = runs_of(one.algorithm, one.cells, scale, part, stage)
+        found = found.assign_coords(control=one.name, size=("cell", one.sizes))
+        found = found.drop_vars(["num_agents", "sync_period", "trial"])
+        parts.setdefault(one.name, []).append(found)
+    spent = stages.spent([part for each in parts.values() for part in each])
+    joined = [xr.concat(each, "cell", combine_attrs="override") for each in parts.values()]
+    whole = xr.concat(joined, "control", combine_attrs="override", coords="minimal")
+    return whole.assign_attrs(spent)
+
+
+def plan(scale: Scale, needed) -> dict:
+    """The runs of stages, as `Study.plan` has them."""
     made = {
-        "as published": (plain, [Cell(n, t, {}) for n, t in many]),
-        "constant rate": (
-            algorithm(scale, schedule="constant"),
-            [Cell(n, t, {}) for n, t in many],
-        ),
-        "averaged moments": (
-            algorithm(scale, moments="average"),
-            [Cell(n, t, {}) for n, t in many],
-        ),
-        "aligned rewards": (
-            algorithm(scale, reward_alignment="correct"),
-            [Cell(n, t, {}) for n, t in many],
-        ),
-        "one agent, rate / N": (
-            plain,
-            [Cell(1, t, {"learning_rate": rate / n}) for n, t in many],
-        ),
-        "one agent, rate / sqrt N": (
-            plain,
-            [Cell(1, t, {"learning_rate": rate / np.sqrt(n)}) for n, t in many],
-        ),
+        "grid": [Control("grid", algorithm(scale), grid_cells(scale), [])],
+        "controls": control_sets(scale) if scale.controls else [],
     }
-    parts, meters = [], meter.split(stage, len(made) + len(AGENTS))
-    for (name, (one, cells)), part in zip(made.items(), meters, strict=False):
-        found = runs_of(one, cells, scale, part, stage)
-        own = [n for n, _ in many]
-        parts.append(found.assign_coords(control=name, size=("cell", own)))
-    batches = []
-    for n, part in zip(AGENTS, meters[len(made) :], strict=True):
-        wide = algorithm(scale, num_envs=n * environments(scale))
-        cells = [Cell(1, t, {}) for t in range(scale.controls)]
-        found = runs_of(wide, cells, scale, part, stage)
-        batches.append(found.assign_coords(size=("cell", [n] * len(cells))))
-    joined = xr.concat(batches, "cell", join="outer", combine_attrs="override")
-    parts.append(joined.assign_coords(control="one agent, N times the batch"))
-    kept = [part.drop_vars(["num_agents", "sync_period", "trial"]) for part in parts]
-    whole = xr.concat(kept, "control", join="outer", combine_attrs="override", coords="minimal")
-    seconds = [json.loads(part.attrs["seconds"]) for part in [*parts[:-1], *batches]]
-    total = {name: sum(one[name] for one in seconds) for name in seconds[0]}
-    return whole.assign_attrs(seconds=json.dumps(total))
+    return {
+        stage: [
+            (one.algorithm, Counter(cell.num_agents for cell in one.cells), scale.epochs)
+            for one in sets
+        ]
+        for stage, sets in made.items()
+        if stage in needed and sets
+    }
 
 
 def environments(scale: Scale) -> int:

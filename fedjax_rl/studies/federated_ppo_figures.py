@@ -22,32 +22,23 @@ def _fig8(runs) -> dict:
     columns = [(k, t) for k in data.PERIODS for t in range(runs.scale.trials)]
     ends = targets.final(grid, runs.scale)
     rewards = np.full((len(data.AGENTS), len(columns)), np.nan)
-    epochs = rewards.copy()
-    for place, (n, k, t) in enumerate(
-        zip(
-            grid["num_agents"].values, grid["sync_period"].values, grid["trial"].values, strict=True
-        )
-    ):
-        row = data.AGENTS.index(int(n))
+    names = ("num_agents", "sync_period", "trial")
+    for n, k, t, end in zip(*(grid[name].values for name in names), ends, strict=True):
+        # One agent has no K, and stands under all.
         for column, (period, trial) in enumerate(columns):
             if trial == t and (period == k or n == 1):
-                rewards[row, column] = ends[place]
-                epochs[row, column] = runs.scale.epochs
-    labels = [f"{k}, {t + 1}" for k, t in columns]
+                rewards[data.AGENTS.index(int(n)), column] = end
     with plotting.style():
-        figure = Picture(figsize=(PAGE, 4.4))
-        for axis, values, title in zip(
-            figure.subplots(2, 1),
-            (rewards, epochs),
-            ("mean reward of the last epochs", "epochs"),
-            strict=True,
-        ):
-            image = cells(axis, values, [f"{n}" for n in data.AGENTS], labels)
-            axis.invert_yaxis()
-            axis.set_title(title)
-            axis.set_ylabel("N")
-            colour_bar(axis, image, "")
+        figure = Picture(figsize=(PAGE, 2.6))
+        axis = figure.subplots()
+        labels = [f"{k}, {t + 1}" for k, t in columns]
+        image = cells(axis, rewards, [f"{n}" for n in data.AGENTS], labels)
+        axis.invert_yaxis()
+        last, all_of_them = runs.scale.window, runs.scale.epochs
+        axis.set_title(f"mean reward / 10 of the last {last} of {all_of_them} epochs")
         axis.set_xlabel("K, trial")
+        axis.set_ylabel("N")
+        colour_bar(axis, image, "")
     return {"fig8": figure, "fig8-curves": _curves(runs)}
 
 
@@ -75,14 +66,14 @@ def _curves(runs):
     return figure
 
 
-def _panel(axis: Axes, times: targets.Times, title: str, x: str, base: float = 2.0) -> None:
+def _panel(axis: Axes, times: targets.Times, title: str, x: str) -> None:
     """Reached runs black, censored ones red at their last epoch; both fits."""
     rng = np.random.default_rng(0)
     shown = times.x * 2 ** rng.uniform(-0.06, 0.06, times.x.size)
     late = times.censored
     axis.scatter(shown[~late], times.time[~late], s=12, color="black", zorder=3)
     axis.scatter(shown[late], times.time[late], s=16, color=RED, marker="^", zorder=3)
-    axis.set_xscale("log", base=base)
+    axis.set_xscale("log", base=2)
     axis.set_yscale("log", base=2)
     text = []
     fits = (targets.fit(times), OKABE_ITO[0], "censored"), (targets.ordinary(times), GREY, "plain")
@@ -99,7 +90,7 @@ def _panel(axis: Axes, times: targets.Times, title: str, x: str, base: float = 2
     axis.set_xlabel(x)
 
 
-def _page(panels: list[tuple[str, targets.Times]], x: str):
+def _page(panels: list[tuple[str, targets.Times]], x: str, y: str = "epochs"):
     columns = 2 if len(panels) > 1 else 1
     rows = -(-len(panels) // columns)
     with plotting.style():
@@ -107,7 +98,7 @@ def _page(panels: list[tuple[str, targets.Times]], x: str):
         axes = figure.subplots(rows, columns, squeeze=False).ravel()
         for axis, (title, times) in zip(axes, panels, strict=False):
             _panel(axis, times, title, x)
-            axis.set_ylabel("epochs")
+            axis.set_ylabel(y)
         for axis in axes[len(panels) :]:
             axis.remove()
     return figure
@@ -159,7 +150,7 @@ def _fig12(runs) -> dict:
     times = targets.against_agents(runs, 1, targets.middle(runs))
     panels = [("C = 0", times)]
     panels += [(f"C = {cost:g}", times.charged(1, cost)) for cost in targets.COSTS]
-    return {"fig12": _page(panels, "agents N")}
+    return {"fig12": _page(panels, "agents N", "epochs and communication")}
 
 
 def _fig13(runs) -> dict:

@@ -16,7 +16,7 @@ import numpy as np
 import xarray as xr
 
 from fedjax_rl import analysis
-from fedjax_rl.algorithms.fedppo import SIZES
+from fedjax_rl.algorithms.fedppo_properties import SIZES
 from fedjax_rl.analysis import Target
 from fedjax_rl.federation import communication_time
 from fedjax_rl.studies import federated_ppo_data as data

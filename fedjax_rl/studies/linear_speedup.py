@@ -165,6 +165,12 @@ def run(
     )
 
 
+def plan(figures: Sequence[str], scale: str, preset: str) -> dict:
+    """What the figures about federated PPO run; those of tables take next to nothing."""
+    size = dataclasses.replace(deep_data.SCALES[scale], preset=preset)
+    return deep_data.plan(size, {n for f in figures if f in _DEEP for n in _DEEP[f]})
+
+
 def _measure(name: str, runs: Runs, scale: str, preset: str) -> dict:
     """What the targets of a figure come to; empty numbers where the scale has no runs for it."""
     if name == "fig1":
@@ -189,4 +195,5 @@ STUDY = Study(
     presets=PRESETS,
     run=run,
     only_named=tuple(_DEEP),
+    plan=plan,
 )

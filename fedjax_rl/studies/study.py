@@ -28,6 +28,8 @@ class Study:
         pictures, `result*.nc` and `summary.json` into `directory`. `progress(done, total)` may be
         called often, with fractions of the whole study.
       only_named: figures that take so long that they are run only where they are named.
+      plan: `(figures, scale, preset) -> {what: [(algorithm, {N: federations}, steps)]}`, the sets
+        of runs of the figures, for those who want to know beforehand what they need; or None.
     """
 
     name: str
@@ -36,6 +38,7 @@ class Study:
     presets: tuple[str, ...]
     run: Callable
     only_named: tuple[str, ...] = ()
+    plan: Callable | None = None
 
 
 class Meter:

@@ -15,15 +15,29 @@ def size(tree) -> int:
     return sum(math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(tree))
 
 
-def available() -> int | None:
-    """Bytes that all devices have together or, on a CPU, that are free; None if unknown."""
+def available(devices: int | None = None) -> int | None:
+    """Bytes that so many devices have or, on a CPU, that are free; None if unknown.
+
+    Args:
+      devices: all of them by default.
+    """
     limit = (jax.devices()[0].memory_stats() or {}).get("bytes_limit")
     if limit:
-        return limit * jax.device_count()
+        return limit * (jax.device_count() if devices is None else devices)
     with contextlib.suppress(OSError):
         found = re.search(r"MemAvailable:\s+(\d+) kB", pathlib.Path("/proc/meminfo").read_text())
         return int(found[1]) * 1024 if found else None
     return None
+
+
+def most_agents(algorithm) -> int:
+    """Agents that a device holds, whatever their federations; many where nothing is known.
+
+    Args:
+      algorithm: a `federation.Algorithm` that says what it needs.
+    """
+    there = available(devices=1)
+    return 2**20 if there is None else there // algorithm.memory(algorithm.config, 1)["total"]
 
 
 def words(count: float) -> str:
