@@ -64,8 +64,7 @@ def _cartpole(num_envs: int, **values):
         gradient_clip=np.inf,
         adam_epsilon=1e-8,
         bootstrap_timeouts=False,
-        hidden=(64, 64),
-        **{**HYPER, **values},
+        **{**HYPER, "hidden": (64, 64), **values},
     )
 
 
@@ -121,7 +120,7 @@ def parts() -> dict[str, Call]:
     """
     algorithm = frl.fedppo(_bigfish(), network="impala", passes=1, **SMALL)
     config = properties.resolved(algorithm.config)
-    task, policy, settings = config.task, properties.policy_of(config), None
+    task, policy = config.task, properties.policy_of(config)
     settings = properties.settings_of(config)
     frames = config.num_envs * config.rollout_steps
     whole, seconds = epochs(algorithm, 1, 1)
@@ -181,23 +180,18 @@ def operations(kind: str) -> float:
     return {"acting": one, "learning": 3 * one - first, "whole": 4 * one - first}[kind]
 
 
-def _together(policy, function):
-    return jax.vmap(function)
-
-
-def _in_turn(policy, function):
+def _in_turn(function):
     return lambda *trees: jax.lax.map(lambda each: function(*each), trees)
 
 
-def _as_one(policy, function):
-    def one(parameters, pictures):
-        joined = pictures.reshape(-1, *pictures.shape[2:])
-        return function(parameters[0], joined)
+def _as_one(function):
+    def one(parameters, seen):
+        return function(parameters[0], seen.reshape(-1, *seen.shape[2:]))
 
     return one
 
 
-LAYOUTS = {"together": _together, "in turn": _in_turn, "one batch, equal weights": _as_one}
+LAYOUTS = {"together": jax.vmap, "in turn": _in_turn, "one batch, equal weights": _as_one}
 
 
 def convolutions(num_pictures: int) -> dict[str, dict[str, Call]]:
@@ -220,7 +214,7 @@ def convolutions(num_pictures: int) -> dict[str, dict[str, Call]]:
     units, made = AGENTS * num_pictures, {"forward": {}, "gradient": {}}
     gradients = {"xla": pictures._convolve, "products": pictures._convolve_on_cpu}
     for layout, wrap in LAYOUTS.items():
-        program, seconds = compiled(wrap(policy, forward), parameters, seen)
+        program, seconds = compiled(wrap(forward), parameters, seen)
         call = functools.partial(program, parameters, seen)
         made["forward"][layout] = Call(call, units, seconds)
         for name, way in gradients.items():
@@ -234,7 +228,7 @@ def convolutions(num_pictures: int) -> dict[str, dict[str, Call]]:
 
                     return jax.lax.scan(step, parameters, None, 2)[0]
 
-                program, seconds = compiled(wrap(policy, gradient), parameters, seen)
+                program, seconds = compiled(wrap(gradient), parameters, seen)
             finally:
                 pictures.convolve = chosen
             call = functools.partial(program, parameters, seen)

@@ -2,10 +2,12 @@
 
     fedjax-rl reproduce linear-speedup --scale paper --out out/paper
     fedjax-rl reproduce linear-speedup --scale paper --preset clean --out out/clean
-    python figures/make.py out/paper out/clean
+    fedjax-rl reproduce linear-speedup:8-13 --scale smoke --out out/ppo
+    python figures/make.py out/paper out/clean out/ppo
 
 The study and the preset of a directory are those of its `summary.json`; what is not given stays
-as it is. Nothing here computes a number or a verdict.
+as it is. Figures that a study runs only where they are named have a section of their own. Nothing
+here computes a number or a verdict.
 """
 
 import argparse
@@ -22,10 +24,13 @@ from fedjax_rl.studies import STUDIES
 
 HERE = pathlib.Path(__file__).parent
 KINDS = ("*.png", "*.svg", "summary.json")
-# study -> its paper, and what its presets are
+# section -> its paper, and what its presets are
 PAPERS = {
     "linear-speedup": [
         "Einhorn, *Federated Reinforcement Learning Has Linear Speedup* (2023), the tabular half.",
+    ],
+    "linear-speedup:8-13": [
+        "The same, the deep half: federated PPO on BigFish.",
     ],
     "communication-efficient": [
         "Gunn, *Communication Efficient Distributed Reinforcement Learning* (2023).",
@@ -135,6 +140,24 @@ def band(value) -> str:
     return f"[{number(value[0])}, {number(value[1])}]"
 
 
+def named(study: str) -> str:
+    """The section of the figures that a study runs only where they are named, as one asks for them.
+
+    Returns:
+      Such as "linear-speedup:8-13"; the study itself where there are no such figures.
+    """
+    numbers = [figure.removeprefix("fig") for figure in STUDIES[study].only_named]
+    return f"{study}:{numbers[0]}-{numbers[-1]}" if numbers else study
+
+
+def where(summary: dict) -> tuple[str, pathlib.Path]:
+    """The section of a run, and its place in the gallery."""
+    study, preset = summary["study"], summary["preset"]
+    apart = set(summary["figures"]) <= set(STUDIES[study].only_named)
+    title = named(study) if apart else study
+    return title, HERE / title.replace(":", "-") / preset
+
+
 def scoreboard(summaries: dict[str, dict]) -> list[str]:
     """The table "published | here | interval | band | verdict", presets side by side.
 
@@ -180,11 +203,11 @@ def device(summary: dict) -> str:
     return f"Scale `{summary['scale']}` on {summary['device']}"
 
 
-def section(study: str, summaries: dict[str, dict]) -> list[str]:
-    """One study: what it is, how long it took, its scoreboard and its pictures."""
+def section(title: str, summaries: dict[str, dict]) -> list[str]:
+    """One section: what it is, how long it took, its scoreboard and its pictures."""
     name, first = next(iter(summaries.items()))
-    seconds = first["seconds"]
-    lines = [f"## {study}", "", *PAPERS.get(study, [f"{STUDIES[study].paper}."])]
+    study, seconds = first["study"], first["seconds"]
+    lines = [f"## {title}", "", *PAPERS.get(title, [f"{STUDIES[study].paper}."])]
     lines += [
         f"{device(first)}: {seconds['compile']:.0f} s compiling and",
         f"{seconds['run']:.0f} s running (preset `{name}`), JAX {first['versions']['jax']}.",
@@ -195,14 +218,15 @@ def section(study: str, summaries: dict[str, dict]) -> list[str]:
             lines.append(
                 f"{device(summary)}: {own['compile']:.0f} s and {own['run']:.0f} s (`{preset}`)."
             )
-    if study in NOTES:
-        lines += ["", *NOTES[study]]
+    if title in NOTES:
+        lines += ["", *NOTES[title]]
     lines += ["", *scoreboard(summaries)]
-    for preset in summaries:
-        stems = {p.stem for p in (HERE / study / preset).glob("*.png")} - {"scoreboard"}
+    for preset, summary in summaries.items():
+        folder = where(summary)[1]
+        stems = {p.stem for p in folder.glob("*.png")} - {"scoreboard"}
         names = sorted(stems, key=lambda stem: place(stem, tuple(STUDIES[study].figures)))
         lines += ["", f"### Preset `{preset}`", ""]
-        lines += [f"![{name}]({study}/{preset}/{name}.png)\n" for name in names]
+        lines += [f"![{name}]({folder.relative_to(HERE)}/{name}.png)\n" for name in names]
     return lines
 
 
@@ -215,18 +239,20 @@ def gallery() -> str:
         "were computed by the study, never typed. ✓ reproduced, ✗ not reproduced, – not run.",
     ]
     for study, declared in STUDIES.items():
-        files = {preset: HERE / study / preset / "summary.json" for preset in declared.presets}
-        found = {p: json.loads(file.read_text()) for p, file in files.items() if file.exists()}
-        if found:
-            lines += ["", *section(study, found)]
-            lines[-1] = lines[-1].rstrip()
+        for title in dict.fromkeys((study, named(study))):
+            folder = HERE / title.replace(":", "-")
+            files = {preset: folder / preset / "summary.json" for preset in declared.presets}
+            found = {p: json.loads(file.read_text()) for p, file in files.items() if file.exists()}
+            if found:
+                lines += ["", *section(title, found)]
+                lines[-1] = lines[-1].rstrip()
     return "\n".join(lines).rstrip() + "\n"
 
 
 def take(source: pathlib.Path) -> pathlib.Path:
     """Copies the pictures and the summary of a run into the gallery, in place of the old ones."""
     summary = json.loads((source / "summary.json").read_text())
-    target = HERE / summary["study"] / summary["preset"]
+    target = where(summary)[1]
     if source.resolve() == target.resolve():
         return target
     target.mkdir(parents=True, exist_ok=True)
@@ -259,10 +285,10 @@ def main() -> None:
         summary = source / "summary.json"
         if not summary.exists():
             parser.error(f"{summary} does not exist; is the run finished?")
-        name = json.loads(summary.read_text())
-        key = pathlib.Path(name["study"], name["preset"])
+        key = where(json.loads(summary.read_text()))[1]
         if key in taken:
-            parser.error(f"{taken[key]} and {source} are both {key}; give one of them")
+            own = key.relative_to(HERE)
+            parser.error(f"{taken[key]} and {source} are both {own}; give one of them")
         taken[key] = source
     for source in arguments.runs:
         take(source)

@@ -8,14 +8,18 @@ import tempfile
 _PROGRAMS = None
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     _PROGRAMS = os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="fedjax_rl-")
-    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.5"
     os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 
 # Several devices on one CPU, so that what is sharded can be held against what is not. With the
-# default scheduler, programs for several CPU devices compile and run several times slower.
+# default scheduler, programs for several CPU devices compile and run several times slower. Most
+# programs here run for less time than they compile, so that little of it is spent on making them
+# fast.
 _FLAGS = (
     "--xla_force_host_platform_device_count=8",
     "--xla_cpu_enable_concurrency_optimized_scheduler=false",
+    "--xla_backend_optimization_level=1",
+    "--xla_cpu_parallel_codegen_split_count=1",
 )
 os.environ["XLA_FLAGS"] = " ".join((os.environ.get("XLA_FLAGS", ""), *_FLAGS)).strip()
 os.environ.setdefault("MPLBACKEND", "Agg")

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from federations import end_of
 
 import fedjax_rl as frl
 from fedjax_rl import envs
@@ -83,7 +84,7 @@ def test_the_table_moves_by_the_share_of_those_who_arrive():
     one = base.replace(clock=frl.Clock("asynchronous"))
 
     def tables(algorithm, agents, steps):
-        state = frl.simulate(algorithm, num_agents=agents, num_steps=steps, seed=3).state
+        _, state = end_of(algorithm, agents, steps, seed=3)
         return np.asarray(jax.tree.leaves(state.server)), state
 
     local, _ = tables(base.replace(clock=frl.Clock()), 1, 1)

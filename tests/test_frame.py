@@ -33,12 +33,13 @@ ROOMS = {
     "networks": set(),
     "streams": set(),
     "results": set(),
+    "memory": set(),
     "analysis": set(),
     "plotting": {"analysis", "results", "envs"},
     "checkpoints": {"federation", "streams"},
     "run": {"federation", "streams"},
-    "sweep": {"federation", "streams", "run", "results", "checkpoints"},
-    "algorithms": {"federation", "learners", "envs", "networks", "streams"},
+    "sweep": {"federation", "streams", "run", "results", "checkpoints", "memory"},
+    "algorithms": {"federation", "learners", "envs", "networks", "streams", "memory"},
 }
 # A message about an unknown name is worded alike everywhere.
 WORDING = "names"

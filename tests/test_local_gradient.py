@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from federations import end_of
 
 import fedjax_rl as frl
 from fedjax_rl.envs import objective
@@ -37,14 +38,7 @@ def m1(kernels=0.0, rewards=1.0, steps=25):
 
 def run(algorithm, rounds, num_agents=8, every=None, seed=0):
     """Metrics [records] and the last state."""
-    every = every or rounds
-    program = jax.jit(
-        lambda: frl.simulate(
-            algorithm, num_agents=num_agents, num_steps=rounds, record_every=every, seed=seed
-        )
-    )
-    out = program()
-    return {name: np.asarray(value) for name, value in out.metrics.items()}, out.state
+    return end_of(algorithm, num_agents, rounds, every=every, seed=seed)
 
 
 def records(algorithm, rounds, *cells, num_agents=8):

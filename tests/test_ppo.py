@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import importlib
+import itertools
 import math
 from typing import Any, NamedTuple
 
@@ -263,9 +264,15 @@ def test_last_layers_are_scaled_and_pixels_are_fractions():
 # Rollouts -----------------------------------------------------------------------------------------
 
 
-@functools.cache
-def roll_outs(end, limit, bootstrap=True, alignment="correct", scale=False):
+def roll_outs(end, limit, bootstrap=True, alignment="correct"):
     """The probe's rollout of 12 steps in 3 environments for 2 agents, its policy and weights."""
+    policy, parameters, program, *first = probe(end, limit, bootstrap, alignment)
+    return policy, parameters, program(*first)
+
+
+@functools.cache
+def probe(end, limit, bootstrap=True, alignment="correct", tail=0):
+    """What makes such a rollout, and the crew and the batch to begin with."""
     task = counting(end, limit)
     policy = actor_critic_for(task, hidden=(8,))
     agents, envs, steps = 2, 3, 12
@@ -276,13 +283,14 @@ def roll_outs(end, limit, bootstrap=True, alignment="correct", scale=False):
         resolved(fedppo(task, num_envs=envs, rollout_steps=steps, minibatches=1).config),
         bootstrap_timeouts=bootstrap,
         reward_alignment=alignment,
-        reward_normalization=scale,
         normalize="none",
+        stale_tail=tail,
     )
     weights = {"discount": 0.9, "gae_lambda": 0.8, "reward_scale": 0.5}
     weights = {n: jnp.full(agents, x, jnp.float32) for n, x in weights.items()}
     late = alignment == "late"
-    crew = jax.jit(lambda: crews.begin(task, keys, envs, scale=scale, late=late))()
+    blank = crews.empty_batch(task, policy, envs, tail) if tail else None
+    crew = jax.jit(lambda: crews.begin(task, keys, envs, scale=False, late=late, tail=blank))()
     batch = crews.empty_batch(task, policy, envs, steps)
     batch = jax.tree.map(lambda x: jnp.broadcast_to(x, (agents, *x.shape)), batch)
 
@@ -300,7 +308,7 @@ def roll_outs(end, limit, bootstrap=True, alignment="correct", scale=False):
             settings=settings,
         )
 
-    return policy, parameters, program(crew, batch)
+    return policy, parameters, program, crew, batch
 
 
 @pytest.mark.parametrize(
@@ -343,6 +351,45 @@ def test_late_rewards_tell_nothing_of_the_action_that_ends_an_episode():
             assert crew.due == pytest.approx(reward[:, -1])
             reward = np.concatenate([np.zeros((2, 1, 3)), reward[:, :-1]], axis=1)
         np.testing.assert_allclose(batch.advantage, reward - value, atol=1e-5)
+
+
+@pytest.mark.parametrize(("tail", "lengths"), [(4, (15, 13, 16)), (2, (14, 13, 14))])
+def test_a_stale_tail_begins_the_next_rollout(tail, lengths):
+    """Episodes of 5 steps; tails of at most 2 steps are too short for some of them."""
+    policy, parameters, program, crew, batch = probe(5, 1000, alignment="late", tail=tail)
+    seen = jnp.arange(6.0)[:, None] * jnp.ones((1, 2))
+    values = np.asarray(jax.jit(jax.vmap(policy.apply, (0, None)))(parameters, seen)[1])
+    begun, due, rows = 0, np.zeros((2, 3)), np.zeros((2, 0, 3))
+    for length in lengths:
+        crew, batch, ended = program(crew, batch)
+        np.testing.assert_array_equal(crew.tail.count, [length - 12] * 2)
+        place = (begun + np.arange(length)) % 5
+        np.testing.assert_array_equal(batch.observation[0, :, 0, 0], place[:12])
+        actions = np.concatenate([batch.action, crew.tail.rows[1][:, : length - 12]], axis=1)
+        np.testing.assert_array_equal(actions[:, : rows.shape[1]], rows)
+        made = place[rows.shape[1] :]
+        np.testing.assert_array_equal(ended.episodes, [3 * np.sum(made == 4)] * 2)
+        over, none = place == 4, np.zeros(length, bool)
+        for agent, env in itertools.product(range(2), range(3)):
+            own = values[agent]
+            reward = 0.5 * np.append(due[agent, env], actions[agent, :-1, env])
+            expected = gae(reward, own[place], own[place + 1], over, none, 0.9, 0.8, True)
+            found = batch.advantage[agent, :, env]
+            np.testing.assert_allclose(found, expected[:12], atol=1e-5)
+        due, rows, begun = actions[:, 11], actions[:, 12:], begun + 12
+
+
+def test_a_stale_tail_is_counted_and_needs_room():
+    values = {**NANO, "sync_period": 2}
+    metrics = {"num_agents": 2, "num_steps": 6, "record_every": 1, "metrics": ["kl", "episodes"]}
+    plain, tail = (frl.sweep(fedppo(CARTPOLE, **values, stale_tail=s), **metrics) for s in (0, 15))
+    assert plain.env_steps == 2 * 2 * 16 * 4
+    assert plain.env_steps < tail.env_steps <= plain.env_steps + 2 * 15 * 4
+    assert np.all(np.isfinite(tail["kl"]))
+    with pytest.raises(
+        ValueError, match=r"stale_tail is 16; allowed: .* less than rollout_steps 16"
+    ):
+        fedppo(CARTPOLE, **values, stale_tail=16)
 
 
 def test_an_evaluation_counts_whole_episodes():
@@ -467,17 +514,17 @@ def test_one_agent_has_nobody_to_average_with():
 
 
 @functools.cache
-def by_turns():
-    """First states from keys [2], and so many epochs, of agents that take turns."""
-    algorithm = fedppo(CARTPOLE, **NANO, batching="in turn", sync_period=100)
+def together():
+    """First states from keys [2], and so many epochs, of agents in one array."""
+    algorithm = fedppo(CARTPOLE, **NANO, batching="together", sync_period=100)
     functions, one = algorithm.functions(algorithm.config), population(2)
     params = bind([algorithm.parameters(algorithm.config, 2)])
     first = jax.jit(lambda keys: functions.init(one, params, keys))
     return first, jax.jit(lambda state, steps: functions.advance(one, params, state, steps))
 
 
-def test_agents_can_take_turns():
-    first, program = by_turns()
+def test_agents_learn_in_turn_or_together():
+    first, program = together()
     state = first(streams.agent_keys(np.zeros(2, int), np.arange(2)))
     parameters, _ = state.agents.learned
     np.testing.assert_array_equal(parameters[0], parameters[1])
@@ -491,7 +538,7 @@ def test_agents_can_take_turns():
 
 def test_alike_agents_stay_alike_and_a_run_can_stop_anywhere():
     """Also within the passes over one rollout, bit for bit."""
-    first, program = by_turns()
+    first, program = together()
     state = first(streams.agent_keys(np.zeros(2, int), np.zeros(2, int)))
     whole = program(state, np.uint32(5))
     parts = program(program(state, np.uint32(2)), np.uint32(3))

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.stats
+from federations import end_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -318,7 +319,7 @@ def test_uplinks_with_other_values_share_one_program():
 def test_keeping_every_number_is_sending_everything():
     algorithm = frl.fedq(MDP, learning_rate=0.1, sync_period=5)
     ends = [
-        frl.simulate(algorithm.replace(uplink=uplink), num_agents=3, num_steps=50).metrics
+        end_of(algorithm.replace(uplink=uplink), 3, 50, every=10)[0]
         for uplink in (None, uplinks.top_k(SIZE), uplinks.lazy(0.0, variance=0.0))
     ]
     for other in ends[1:]:

@@ -35,6 +35,7 @@ from fedjax_rl.algorithms.fedppo_properties import (
     policy_of,
     resolved,
     settings_of,
+    tail_of,
     together_of,
 )
 from fedjax_rl.algorithms.local_gradient import (
@@ -198,16 +199,30 @@ class Agent(NamedTuple):
     told: ppo.Diagnostics
 
 
+def _each(function, together: bool, *trees):
+    """Calls a function of one agent on agents [A, ...]: all at once, or one after the other.
+
+    A single agent is not an array of one: products and convolutions with a kernel for each of one
+    agents are slower than those with a kernel.
+    """
+    if jax.tree.leaves(trees)[0].shape[0] == 1:
+        out = function(*jax.tree.map(lambda x: x[0], trees))
+        return jax.tree.map(lambda x: x[None], out)
+    if together:
+        return jax.vmap(function)(*trees)
+    return jax.lax.map(lambda each: function(*each), trees)
+
+
 def _grouped(function, together: bool, *trees):
-    """Calls a function of agents [G, ...] on all of them at once, or on one after the other."""
+    """The same for a function of agents [G, ...] that are simulated together."""
     if together or jax.tree.leaves(trees)[0].shape[0] == 1:
         return function(*trees)
 
-    def one(trees):
+    def one(*trees):
         out = function(*jax.tree.map(lambda x: x[None], trees))
         return jax.tree.map(lambda x: x[0], out)
 
-    return jax.lax.map(one, trees)
+    return _each(one, together, *trees)
 
 
 def _shared(config: FedPPO, learned: Learned):
@@ -292,6 +307,7 @@ def _functions(config: FedPPO) -> Functions:
             environment=params.agent.get("environment"),
             scale=settings.reward_normalization,
             late=late,
+            tail=tail_of(task, policy, settings),
         )
         model = population.first(_shared(config, learned))
         state = first_state(population, link, params, keys, learned, model)
@@ -342,9 +358,7 @@ def _functions(config: FedPPO) -> Functions:
         agents = state.agents
         keys = episodic.keys_of(state.keys, SHUFFLE_STREAM, state.time)
         weights = _own(population, params)
-        learned, told = _grouped(
-            jax.vmap(one), together.passes, keys, agents.learned, agents.batch, weights
-        )
+        learned, told = _each(one, together.passes, keys, agents.learned, agents.batch, weights)
         return dataclasses.replace(state, agents=agents._replace(learned=learned, told=told))
 
     def share(population, params, state, due=None) -> State:
@@ -363,18 +377,19 @@ def _functions(config: FedPPO) -> Functions:
         return dataclasses.replace(state, agents=agents._replace(learned=state.agents))
 
     def epoch(population, params, state) -> State:
-        begins = state.time % passes == 0
+        begins, before = state.time % passes == 0, state.agents.crew.tail
         state = jax.lax.cond(
             begins,
             lambda state: collect(population, params, state),
             lambda state: state,
             state,
         )
-        sizes = jnp.asarray(population.sizes).astype(jnp.uint32)
-        steps = jnp.where(begins, settings.num_envs * settings.rollout_steps, 0)
-        spent = state.ledger.add(
-            line(env_steps=1), sizes, jnp.broadcast_to(steps.astype(jnp.uint32), sizes.shape)
-        )
+        made = jnp.asarray(population.sizes) * settings.rollout_steps
+        if settings.stale_tail:
+            made = made + population.sum(state.agents.crew.tail.count - before.count)
+        each = jnp.where(begins, settings.num_envs, 0).astype(jnp.uint32)
+        made = made.astype(jnp.uint32)
+        spent = state.ledger.add(line(env_steps=1), made, jnp.broadcast_to(each, made.shape))
         state = dataclasses.replace(state, ledger=spent)
         every = config.sync_every_minibatches
         if every is None:

@@ -55,6 +55,7 @@ _PAPER = {
     "reward_scale": 0.1,
     "reward_normalization": False,
     "bootstrap_timeouts": False,
+    "stale_tail": 0,
 }
 # What a preset says of each property that is left out.
 PRESETS: dict[str, dict] = {
@@ -137,6 +138,9 @@ class FedPPO:
         discounted return.
       bootstrap_timeouts: whether the value goes on where an episode is cut off; otherwise a
         timeout is an end.
+      stale_tail: S, steps that an agent may go on beyond a rollout until every episode begun
+        by then has ended, less than the rollout; they begin the next one, and are then an update
+        old. The author's code has 64; 0 by default.
       network: "mlp", "impala", "impala-small" or, by depth, heads and width, "vit-12-8-64",
         "vit-6-8-96", "vit-4-4-32" or "vit-3-4-16".
       hidden: units in each hidden layer of "mlp", of either tower.
@@ -150,8 +154,8 @@ class FedPPO:
       uplink: what crosses the wire, everything by default. Uplinks other than `partial` act on the
         change since the last average, and everybody goes on from the server's parameters.
       batching: agents of a population "together" in one array or "in turn"; by default together,
-        but in turn with convolutions and, on a CPU, with all networks for pictures. The same
-        numbers but for rounding.
+        but with convolutions and on a CPU they learn in turn, and on a CPU networks for pictures
+        act in turn, too. The same numbers but for rounding.
     """
 
     task: Task
@@ -184,6 +188,7 @@ class FedPPO:
     reward_scale: Any = None
     reward_normalization: bool | None = None
     bootstrap_timeouts: bool | None = None
+    stale_tail: int | None = None
     network: str | None = None
     hidden: tuple[int, ...] = (64, 64)
     activation: str = "tanh"
@@ -272,6 +277,11 @@ def check(config: FedPPO) -> None:
     check_heterogeneity(config)
     full = resolved(config)
     policy_of(full)
+    if not (0 <= full.stale_tail < full.rollout_steps and full.stale_tail == int(full.stale_tail)):
+        raise ValueError(
+            f"stale_tail is {full.stale_tail}; allowed: a whole number from 0 to less than "
+            f"rollout_steps {full.rollout_steps}"
+        )
     whole = full.shuffle == "steps"
     amount = full.rollout_steps * (1 if whole else full.num_envs)
     if amount % full.minibatches:
@@ -331,11 +341,18 @@ class Settings(NamedTuple):
     reward_alignment: str
     reward_normalization: bool
     bootstrap_timeouts: bool
+    stale_tail: int
 
 
 def settings_of(config: FedPPO) -> Settings:
     """The settings of a configuration that is resolved."""
     return Settings(*(getattr(config, name) for name in Settings._fields))
+
+
+def tail_of(task, policy, settings: Settings):
+    """A blank batch as long as the steps beyond a rollout; None where there are none."""
+    steps = settings.stale_tail
+    return crews.empty_batch(task, policy, settings.num_envs, steps) if steps else None
 
 
 class Together(NamedTuple):
@@ -348,15 +365,17 @@ class Together(NamedTuple):
 def together_of(config: FedPPO) -> Together:
     """What is done together, from a configuration that is resolved.
 
-    Convolutions with a kernel of its own for every agent are grouped ones. On a CPU they take three
-    times as long as one after the other; their gradients are slow everywhere (jax issue 13800).
+    On a CPU agents learn in turn: products with a matrix for every agent take a quarter longer than
+    one after the other. Convolutions with a kernel for every agent are grouped ones; on a CPU they
+    take three times as long, and their gradients are slow everywhere (jax issue 13800).
     """
     if config.batching != "auto":
         return Together(*(2 * [config.batching == "together"]))
-    if config.network == "mlp":
-        return Together(True, True)
     accelerated = jax.default_backend() != "cpu"
-    return Together(accelerated, accelerated and not config.network.startswith("impala"))
+    return Together(
+        accelerated or config.network == "mlp",
+        accelerated and not config.network.startswith("impala"),
+    )
 
 
 # Resources ----------------------------------------------------------------------------------------
@@ -392,7 +411,8 @@ def _memory(task, policy, settings, num_agents: int, at_once: int) -> dict[str, 
         learned = parameters, ppo.no_moments(parameters)
         batch = crews.empty_batch(task, policy, settings.num_envs, settings.rollout_steps)
         keys = jax.random.split(jax.random.key(0), 1)
-        crew = crews.begin(task, keys, settings.num_envs, scale=True, late=True)
+        tail = tail_of(task, policy, settings)
+        crew = crews.begin(task, keys, settings.num_envs, scale=True, late=True, tail=tail)
         return learned, batch, crew
 
     learned, batch, crew = jax.eval_shape(parts)

@@ -155,10 +155,10 @@ def _of_study(arguments) -> int:
     prepare(arguments.devices)
     _machine(arguments.devices)
     print(f"{study.name}, {', '.join(figures)}, scale {arguments.scale}, preset {preset}")
-    if study.plan is None:
-        print("  runs nothing that is long enough to be planned")
-        return 0
-    for what, parts in study.plan(figures, arguments.scale, preset).items():
+    runs = study.plan(figures, arguments.scale, preset) if study.plan else {}
+    if not runs:
+        print("  nothing that is planned beforehand")
+    for what, parts in runs.items():
         print(f"Runs of {what}")
         needs = _Needs()
         for algorithm, counts, steps in parts:
@@ -180,14 +180,14 @@ class _Needs:
 
     def add(self, algorithm, num_agents: int, federations: int, steps: int, numbers: int) -> None:
         """So many federations alike, of which each records so many numbers."""
-        each = _bytes(algorithm, num_agents)
+        parts = algorithm.memory and algorithm.memory(algorithm.config, num_agents)
+        each = parts["total"] if parts else _bytes(algorithm, num_agents)
         self.federations += federations
         self.agents += num_agents * federations
         self.total += federations * each
         self.kept += 4 * federations * numbers
-        if algorithm.memory is not None:
-            parts = algorithm.memory(algorithm.config, num_agents)
-            self.largest = max(self.largest, (parts["total"], parts), key=lambda pair: pair[0])
+        if parts and each > self.largest[0]:
+            self.largest = each, parts
         if algorithm.operations is None:
             self.known = False
         else:
@@ -203,7 +203,7 @@ class _Needs:
         print(
             f"  {self.federations} federation(s), {self.agents} agents, {each:,.0f} bytes an agent"
         )
-        print(f"  {memory.words(self.total)} of parameters and state if all ran at once")
+        print(f"  {memory.words(self.total)} if all ran at once")
         print(f"  {memory.words(self.kept)} of records on the host")
         most, parts = self.largest
         if parts:

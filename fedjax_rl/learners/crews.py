@@ -30,6 +30,7 @@ class Crew(NamedTuple):
       steps: int32, of the episode so far.
       scale: `ppo.RewardScale` [G, ...], or () where rewards are not scaled.
       due: float32, the last reward, where rewards are one step late; or ().
+      tail: `Tail`, where steps beyond a rollout begin the next one; or ().
     """
 
     state: Any
@@ -38,6 +39,19 @@ class Crew(NamedTuple):
     steps: jax.Array
     scale: Any = ()
     due: Any = ()
+    tail: Any = ()
+
+
+class Tail(NamedTuple):
+    """Steps beyond a rollout, at most S of them.
+
+    Attributes:
+      count: int32 [G].
+      rows: what `roll_out` keeps of a step, leaves [G, S, E, ...]; the first `count` are there.
+    """
+
+    count: jax.Array
+    rows: tuple
 
 
 class Ended(NamedTuple):
@@ -110,7 +124,9 @@ class _Environments:
         return observation.astype(self.dtype), state, reward, terminated, truncated
 
 
-def begin(task, keys, num_envs: int, *, environment=None, scale: bool, late: bool) -> Crew:
+def begin(
+    task, keys, num_envs: int, *, environment=None, scale: bool, late: bool, tail=None
+) -> Crew:
     """The first states of agents.
 
     Args:
@@ -120,6 +136,7 @@ def begin(task, keys, num_envs: int, *, environment=None, scale: bool, late: boo
       environment: parameters of the environments, leaves [G, ...]; the task's own by default.
       scale: whether rewards are going to be divided by the running deviation of the return.
       late: whether they are one step late.
+      tail: a batch of one agent as long as a tail may be, leaves [S, E, ...]; None for no tails.
     """
     observation, state = _Environments(task, environment).reset(_worlds(keys, num_envs))
     zeros = jnp.zeros(observation.shape[:2], jnp.float32)
@@ -134,7 +151,20 @@ def begin(task, keys, num_envs: int, *, environment=None, scale: bool, late: boo
         jnp.zeros(zeros.shape, jnp.int32),
         alike if scale else (),
         zeros if late else (),
+        () if tail is None else _no_tail(tail, agents),
     )
+
+
+def _no_tail(batch: ppo.Batch, agents: int) -> Tail:
+    rows = *batch[:4], *_unfinished(batch.value)
+    rows = jax.tree.map(lambda x: jnp.broadcast_to(x, (agents, *x.shape)), rows)
+    return Tail(jnp.zeros(agents, jnp.int32), rows)
+
+
+def _unfinished(value) -> tuple:
+    """Blank rewards, ends, timeouts and values of last states, like float32 values [..., E]."""
+    nothing = jnp.zeros(value.shape, jnp.float32)
+    return nothing, nothing > 0, nothing > 0, nothing
 
 
 def _act(policy, parameters, observation, words):
@@ -170,7 +200,10 @@ def roll_out(
 ) -> tuple[Crew, ppo.Batch, Ended]:
     """T steps of every environment under the policies of their agents, ready to learn from.
 
-    An episode is cut off after `task.max_steps` steps, too.
+    An episode is cut off after `task.max_steps` steps, too. With a stale tail an agent goes on for
+    up to S steps more until every episode that had begun by then has ended; these steps begin its
+    next rollout, which is shorter by them. It is how Einhorn, *Federated Reinforcement Learning
+    Has Linear Speedup* (2023), collects.
 
     Args:
       task: an `envs.Task`.
@@ -181,19 +214,19 @@ def roll_out(
       batch: leaves [G, T, E, ...], to be overwritten.
       environment: parameters of the environments, leaves [G, ...], or None for the task's own.
       weights: float32 [G] each: "discount", "gae_lambda", "reward_scale".
-      settings: has `bootstrap_timeouts`, `reward_normalization`, `reward_alignment` and
-        `normalize` as attributes.
+      settings: has `bootstrap_timeouts`, `reward_normalization`, `reward_alignment`, `normalize`
+        and `stale_tail` (S, 0 for none) as attributes.
 
     Returns:
       The crew after it, the batch with leaves [G, T, E, ...], the episodes that ended.
     """
     worlds = _Environments(task, environment)
-    steps, envs = batch.value.shape[1:]
+    agents, steps, envs = batch.value.shape
     data = jax.random.key_data(_worlds(keys, envs))
     log_prob = jax.vmap(jax.vmap(policy.log_prob, in_axes=(None, 0, 0)))
 
-    def step(t, carry):
-        crew, ended, batch, rest = carry
+    def step(t, crew, ended):
+        """One step of everybody: the crew and the episodes after it, a row, and who is over."""
         choice, *own = _words(data, jnp.uint32(_WORDS) * t.astype(jnp.uint32), _WORDS)
         action, outputs, value = _act(policy, parameters, crew.observation, choice)
         observation, state, reward, terminated, truncated = worlds.step(
@@ -212,19 +245,8 @@ def roll_out(
         scale, own_reward = crew.scale, reward
         if settings.reward_normalization:
             scale, own_reward = jax.vmap(ppo.scaled_rewards)(scale, reward, over)
-        made = (
-            crew.observation,
-            action,
-            log_prob(parameters, outputs, action),
-            value,
-        )
-        more = (own_reward, terminated, truncated, last_value)
-
-        def put(buffer, new):
-            return jax.lax.dynamic_update_index_in_dim(buffer, new, t, 1)
-
-        batch = jax.tree.map(put, batch, made)
-        rest = jax.tree.map(put, rest, more)
+        logs = log_prob(parameters, outputs, action)
+        made = crew.observation, action, logs, value
         ended = Ended(
             ended.episodes + jnp.sum(over, axis=1, dtype=jnp.float32),
             ended.total + jnp.sum(jnp.where(over, total, 0.0), axis=1),
@@ -235,31 +257,42 @@ def roll_out(
             lambda: _choose(over, worlds.reset(_key(*own[2:])), (observation, state)),
             lambda: (observation, state),
         )
-        crew = Crew(
-            state,
-            observation,
-            jnp.where(over, 0.0, total),
-            jnp.where(over, 0, length),
-            scale,
-            crew.due,
+        crew = crew._replace(
+            state=state,
+            observation=observation,
+            total=jnp.where(over, 0.0, total),
+            steps=jnp.where(over, 0, length),
+            scale=scale,
         )
-        return crew, ended, batch, rest
+        return crew, ended, (*made, own_reward, terminated, truncated, last_value), over
 
-    nothing = jnp.zeros(batch.value.shape, jnp.float32)
-    rest = (nothing, nothing > 0, nothing > 0, nothing)
-    start = jax.tree.map(
-        lambda x: jnp.broadcast_to(x, (batch.value.shape[0], *x.shape)), none_ended()
-    )
-    carry = crew, start, tuple(batch[:4]), rest
-    crew, ended, made, rest = jax.lax.fori_loop(0, steps, step, carry)
-    observation, action, logs, value = made
+    ended = jax.tree.map(lambda x: jnp.broadcast_to(x, (agents, *x.shape)), none_ended())
+    rows = (*batch[:4], *_unfinished(batch.value))
+    if settings.stale_tail:
+        crew, ended, rows, count = _with_tail(step, crew, ended, rows, settings.stale_tail)
+    else:
+
+        def each(t, carry):
+            crew, ended, rows = carry
+            crew, ended, row, _ = step(t, crew, ended)
+
+            def put(buffer, new):
+                return jax.lax.dynamic_update_index_in_dim(buffer, new, t, 1)
+
+            return crew, ended, jax.tree.map(put, rows, row)
+
+        crew, ended, rows = jax.lax.fori_loop(0, steps, each, (crew, ended, rows))
+        count = jnp.full(agents, steps, jnp.int32)
+    observation, action, logs, value, *rest = rows
     _, following = jax.vmap(policy.apply)(parameters, crew.observation)
+    is_late = settings.reward_alignment == "late"
 
-    def learnable(reward, terminated, truncated, last_value, value, following, due, weights):
-        """Advantages and targets of one environment, [T]."""
+    def learnable(reward, terminated, truncated, last_value, value, following, due, weights, count):
+        """Advantages and targets of one environment, from its rows."""
         reward = reward * weights["reward_scale"]
-        if settings.reward_alignment == "late":
-            reward, due = ppo.late(reward, due)
+        last = reward[steps - 1]
+        if is_late:
+            reward, _ = ppo.late(reward, due)
         discount, trace = ppo.discounts(
             terminated,
             truncated,
@@ -268,18 +301,82 @@ def roll_out(
             settings.bootstrap_timeouts,
         )
         after = jnp.concatenate([value[1:], following[None]])
+        own = value
+        if settings.stale_tail:
+            place = jnp.arange(value.shape[0])
+            after = jnp.where(place == count - 1, following, after)
+            there = place < count
+            reward, own, after, trace = (
+                jnp.where(there, x, jnp.zeros_like(x)) for x in (reward, value, after, trace)
+            )
+            last_value = jnp.where(there, last_value, 0.0)
         after = jnp.where(truncated, last_value, after)
-        found = ppo.advantages(reward, value, after, discount, trace)
-        return found, found + value, due
+        found = ppo.advantages(reward, own, after, discount, trace)
+        return found, found + own, last
 
-    is_late = settings.reward_alignment == "late"
-    due = crew.due if is_late else nothing[:, 0]
-    each = jax.vmap(learnable, in_axes=(1, 1, 1, 1, 1, 0, 0, None), out_axes=(1, 1, 0))
-    found, target, due = jax.vmap(each)(*rest, value, following, due, weights)
+    due = crew.due if is_late else jnp.zeros((agents, envs), jnp.float32)
+    each = jax.vmap(learnable, in_axes=(1, 1, 1, 1, 1, 0, 0, None, None), out_axes=(1, 1, 0))
+    found, target, due = jax.vmap(each)(*rest, value, following, due, weights, count)
+    if settings.stale_tail:
+        left = jax.tree.map(lambda x: x[:, steps:], rows)
+        crew = crew._replace(tail=Tail(count - steps, left))
     crew = crew._replace(due=due) if is_late else crew
+    batch = ppo.Batch(observation, action, logs, value, found, target)
+    batch = jax.tree.map(lambda x: x[:, :steps], batch)
     if settings.normalize == "rollout":
-        found = jax.vmap(ppo.normalized)(found)
-    return crew, ppo.Batch(observation, action, logs, value, found, target), ended
+        batch = batch._replace(advantage=jax.vmap(ppo.normalized)(batch.advantage))
+    return crew, batch, ended
+
+
+def _with_tail(step, crew: Crew, ended: Ended, rows, surplus: int):
+    """Steps from the end of the last tail until the episodes of the rollout have ended.
+
+    Args:
+      step: of everybody, as `roll_out` has it.
+      crew: with its tail.
+      ended: of nobody.
+      rows: of a rollout, leaves [G, T, E, ...], to be overwritten.
+      surplus: S.
+
+    Returns:
+      Crew, ended episodes, rows [G, T + S, E, ...] and how many of them are there, int32 [G].
+    """
+    steps, tail = rows[3].shape[1], crew.tail
+    rows = jax.tree.map(lambda old, new: jnp.concatenate([old, new], axis=1), tail.rows, rows)
+    crew = crew._replace(tail=())
+
+    def busy(place, waiting):
+        return (place < steps) | ((place < steps + surplus) & jnp.any(waiting, axis=1))
+
+    def go_on(carry):
+        _, place, waiting, *_ = carry
+        return jnp.any(busy(place, waiting))
+
+    def each(carry):
+        t, place, waiting, crew, ended, rows = carry
+        acting = busy(place, waiting)
+        new, now, row, over = step(t, crew, ended)
+
+        def chosen(new, old):
+            return jnp.where(acting.reshape(-1, *(1,) * (new.ndim - 1)), new, old)
+
+        # Whoever waits for the others writes its row where the next one comes.
+        at = jnp.minimum(place, steps + surplus - 1)
+        write = jax.vmap(
+            lambda buffer, x, at: jax.lax.dynamic_update_index_in_dim(buffer, x, at, 0)
+        )
+        kept = jax.vmap(lambda buffer, at: jax.lax.dynamic_index_in_dim(buffer, at, 0, False))
+        rows = jax.tree.map(lambda b, x: write(b, chosen(x, kept(b, at)), at), rows, row)
+        # An episode that begins behind the last step of the rollout is nobody's business.
+        running = jnp.where((place >= steps)[:, None], waiting & ~over, ~over)
+        waiting = jnp.where((acting & (place >= steps - 1))[:, None], running, waiting)
+        crew, ended = jax.tree.map(chosen, (new, now), (crew, ended))
+        return t + 1, place + acting.astype(jnp.int32), waiting, crew, ended, rows
+
+    everybody = jnp.ones(crew.total.shape, bool)
+    carry = jnp.int32(0), tail.count, everybody, crew, ended, rows
+    _, place, _, crew, ended, rows = jax.lax.while_loop(go_on, each, carry)
+    return crew, ended, rows, place
 
 
 def evaluate(task, policy, keys, parameters, num_episodes: int, *, environment=None):
