@@ -9,6 +9,7 @@ import dataclasses
 import functools
 import math
 from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -105,11 +106,24 @@ class Normal:
         return jnp.clip(action, -1.0, 1.0)
 
 
+class Unpacked(NamedTuple):
+    """Parameters as the network has them.
+
+    Attributes:
+      network: a pytree.
+      own: of the actions' distribution, a vector.
+    """
+
+    network: Any
+    own: jax.Array
+
+
 @dataclasses.dataclass(frozen=True)
 class ActorCritic:
     """A network with two heads on a task.
 
-    The parameters are the network's, then those of the actions' distribution.
+    The parameters are the network's, then those of the actions' distribution. What takes them takes
+    them in one vector [q] or `Unpacked`.
 
     Attributes:
       module: from inputs [B, ...] to outputs [B, O] and values [B].
@@ -136,26 +150,40 @@ class ActorCritic:
         own = jnp.full(self.actions.own, math.log(self.deviation), jnp.float32)
         return jnp.concatenate([ravel_pytree(module)[0], own])
 
+    def unpack(self, parameters) -> Unpacked:
+        """The parameters [q] as the network has them.
+
+        A gradient with respect to these is cheaper: that of a part of a vector is a vector.
+        """
+        _, sizes, shapes, structure = _layout(self.module, self.shape)
+        leaves, at = [], 0
+        for count, shape in zip(sizes, shapes, strict=True):
+            leaves.append(parameters[at : at + count].reshape(shape))
+            at += count
+        return Unpacked(jax.tree.unflatten(structure, leaves), parameters[at:])
+
+    def pack(self, unpacked: Unpacked) -> jax.Array:
+        """The parameters, or a gradient with respect to them, in one vector [q]."""
+        leaves = jax.tree.leaves(unpacked.network)
+        return jnp.concatenate([*(leaf.ravel() for leaf in leaves), unpacked.own])
+
     def apply(self, parameters, observations) -> tuple[jax.Array, jax.Array]:
         """What the network says of observations.
 
         Args:
-          parameters: [q].
+          parameters: of the network and the distribution.
           observations: [B, ...], as the environment gives them.
 
         Returns:
           Outputs [B, O], which the other functions take, and values [B].
         """
-        size, sizes, shapes, structure = _layout(self.module, self.shape)
-        del size
-        leaves, at = [], 0
-        for count, shape in zip(sizes, shapes, strict=True):
-            leaves.append(parameters[at : at + count].reshape(shape))
-            at += count
-        tree = jax.tree.unflatten(structure, leaves)
-        return self.module.apply(tree, jax.vmap(self.inputs)(observations))
+        if not isinstance(parameters, Unpacked):
+            parameters = self.unpack(parameters)
+        return self.module.apply(parameters.network, jax.vmap(self.inputs)(observations))
 
     def _own(self, parameters) -> jax.Array:
+        if isinstance(parameters, Unpacked):
+            return parameters.own
         return parameters[parameters.shape[0] - self.actions.own :]
 
     def sample(self, parameters, outputs, word) -> jax.Array:

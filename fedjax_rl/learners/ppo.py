@@ -241,7 +241,7 @@ def loss(policy, parameters, batch: Batch, weights: dict) -> tuple[jax.Array, Di
 
     Args:
       policy: a `learners.actor_critic.ActorCritic`.
-      parameters: [q].
+      parameters: [q], or `Unpacked`.
       batch: leaves [B, ...], its advantages normalised if they are to be.
       weights: float scalars "policy_clip", "value_clip", "value_coefficient" and
         "entropy_coefficient".
@@ -373,8 +373,8 @@ def improve(policy, parameters, moments: Moments, batch: Batch, places, weights:
         def objective(parameters):
             return loss(policy, parameters, part, weights)
 
-        gradient, told = jax.grad(objective, has_aux=True)(parameters)
-        gradient, norm = bounded(gradient, weights["gradient_clip"])
+        gradient, told = jax.grad(objective, has_aux=True)(policy.unpack(parameters))
+        gradient, norm = bounded(policy.pack(gradient), weights["gradient_clip"])
         move, moments = adam(gradient, moments, weights["adam_epsilon"])
         parameters = parameters - weights["rate"] * move
         return (parameters, moments), told._replace(gradient_norm=norm)

@@ -80,8 +80,8 @@ SCALES = {
     "smoke": Scale(
         size="tiny",
         observation="vector",
-        epochs=240,
-        window=15,
+        epochs=500,
+        window=30,
         controls=2,
         learning_rate=1e-3,
         minibatches=8,
