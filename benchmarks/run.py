@@ -661,7 +661,7 @@ def _impala(ours, harness, timed, arguments, second: str, kind: str) -> tuple[di
     }
     print("IMPALA: timed", file=sys.stderr, flush=True)
     timings, compiled = {}, {}
-    made = ours.convolutions(max(1, round(arguments.scale * 64)))
+    made = ours.convolutions(max(1, round(arguments.scale * 16)))
     for case, calls in made.items():
         compiled[case] = {row: call.compile_seconds for row, call in calls.items()}
         timings[case] = timed(calls, repeats)

@@ -157,14 +157,14 @@ def test_learned_weights_find_the_inverse_variances():
         updates, memory = optimizer.update(jax.grad(loss)(logits), memory)
         return optax.apply_updates(logits, updates), memory
 
-    schedule = optax.cosine_decay_schedule(0.2, 40)
+    schedule = optax.cosine_decay_schedule(0.15, 60)
     optimizer = optax.adam(schedule)
     # optax counts in integers and divides by floats, which strict promotion refuses.
     with jax.numpy_dtype_promotion("standard"):
         logits = jnp.zeros(8)
         memory = optimizer.init(logits)
-        for i in range(40):
-            logits, memory = step(logits, memory, 100 + 12 * i + np.arange(12))
+        for i in range(60):
+            logits, memory = step(logits, memory, 100 + 16 * i + np.arange(16))
         # Leading order: the noise of agent i adds its variance to that of the TD error, tr C.
         mdp = paper()
         own = frl.envs.linear_theory(mdp, frl.envs.uniform_policy(mdp)).trace_noise

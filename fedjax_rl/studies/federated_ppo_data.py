@@ -53,6 +53,8 @@ class Scale:
       controls: trials of the controls of the single-rate explanation; 0 for none.
       learning_rate: peak; None for that of the protocol.
       minibatches: of a pass; None for those of the protocol.
+      entropy_coefficient: None for that of the protocol, whose entropy is most of what a small
+        network learns in few epochs.
     """
 
     preset: str = "paper"
@@ -64,6 +66,7 @@ class Scale:
     controls: int = 3
     learning_rate: float | None = None
     minibatches: int | None = None
+    entropy_coefficient: float | None = None
 
     @property
     def horizon(self) -> int:
@@ -80,11 +83,12 @@ SCALES = {
     "smoke": Scale(
         size="tiny",
         observation="vector",
-        epochs=500,
+        epochs=400,
         window=30,
         controls=2,
-        learning_rate=1e-3,
+        learning_rate=3e-3,
         minibatches=8,
+        entropy_coefficient=1e-3,
     ),
     "quick": Scale(size="small", epochs=600, window=30, controls=0),
     "paper": Scale(),
@@ -109,7 +113,7 @@ def algorithm(scale: Scale, **values) -> Algorithm:
     own = {"preset": scale.preset, "size": scale.size, "sync_period": 1}
     if scale.preset == "paper":
         own |= {"warmup_epochs": scale.warmup, "horizon_epochs": scale.horizon}
-    for name in ("learning_rate", "minibatches"):
+    for name in ("learning_rate", "minibatches", "entropy_coefficient"):
         if getattr(scale, name) is not None:
             own[name] = getattr(scale, name)
     return frl.fedppo(task(scale), **{**own, **values})
