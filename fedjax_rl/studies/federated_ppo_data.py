@@ -32,8 +32,7 @@ AGENTS = (1, 2, 4, 8)
 PERIODS = (1, 10, 100)
 REWARD = 0.1  # of a fish
 PAPER_THRESHOLDS = (0.15, 0.2, 0.3, 0.5)
-# Of the way from the first reward to the last one of a single agent, where the sizes are not the
-# paper's.
+# Of the way from the first reward to the best last one, where the sizes are not the paper's.
 SHARES = (0.2, 0.4, 0.6)
 NETWORKS = ("impala", "vit-12-8-64", "vit-6-8-96", "vit-4-4-32", "vit-3-4-16")
 RANDOM_PLAY = (512, 12)  # copies, and episodes of each
@@ -235,7 +234,7 @@ def controls(scale: Scale, meter: Meter, stage: str) -> xr.Dataset:
     spent = stages.spent([part for each in parts.values() for part in each])
     joined = [xr.concat(each, "cell", combine_attrs="override") for each in parts.values()]
     whole = xr.concat(joined, "control", combine_attrs="override", coords="minimal")
-    return whole.assign_attrs(spent)
+    return meter.count(whole.assign_attrs(spent))
 
 
 def plan(scale: Scale, needed) -> dict:
