@@ -9,6 +9,7 @@ paper's, their order does. A function below returns `{id: (measured, low, high)}
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from typing import NamedTuple
 
@@ -242,11 +243,12 @@ def slope(times: Times) -> tuple:
     return bare(np.nan) if found is None else (found["slope"], *found.interval("slope"))
 
 
-def control_times(runs, control: str, threshold: float) -> Times:
-    """Times of a control against its N."""
+def control_times(runs, control: str, threshold: float, reading: str | None = None) -> Times:
+    """Times of a control against its N, read as a protocol has it; that of the runs by default."""
     own = runs.controls.sel(control=control)
     there = np.isfinite(own["reward"].values).all(axis=-1)
-    time, censored = reached(own, runs.scale, threshold)
+    scale = runs.scale if reading is None else dataclasses.replace(runs.scale, preset=reading)
+    time, censored = reached(own, scale, threshold)
     size = own["size"].values.astype(float)
     return Times(size[there], time[there].astype(float), censored[there])
 
