@@ -139,7 +139,8 @@ def number(value) -> str:
     if isinstance(value, list):
         return ", ".join(number(v) for v in value)
     if isinstance(value, float | int) and not isinstance(value, bool):
-        return f"{value:.4g}"
+        counts = abs(value) < 1e7 and value == int(value)
+        return f"{value:.0f}" if counts else f"{value:.4g}"
     return "–" if value is None else str(value)
 
 

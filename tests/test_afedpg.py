@@ -53,6 +53,7 @@ def test_a_clock_of_equal_times_that_waits_for_all_is_rounds_exactly(name):
     assert (on_clock.staleness == 0).all()
 
 
+@pytest.mark.thorough
 def test_evolution_strategies_on_a_clock():
     task = envs.gymnax_task("CartPole-v1", max_steps=30)
     plain = frl.es(task, shaping="center")
@@ -108,6 +109,7 @@ def initial(algorithm):
     return np.asarray(jax.tree.leaves(state.server))[:, 0]
 
 
+@pytest.mark.thorough
 def test_federations_of_different_sizes_and_clocks_share_a_population():
     cells = [
         frl.Cell(n, 0, {"clock": frl.Clock("asynchronous", compute_time=t)})
@@ -122,6 +124,7 @@ def test_federations_of_different_sizes_and_clocks_share_a_population():
     np.testing.assert_allclose(together.simulated_time[:, -1], [9, 18, 3, 6])
 
 
+@pytest.mark.thorough
 def test_federations_on_clocks_lie_on_several_devices():
     cells = [frl.Cell(3, seed, {}) for seed in range(16)]
     one = frl.afedpg(m3(), clock=frl.Clock("asynchronous", distribution="exponential"))
@@ -237,6 +240,7 @@ def exact(stage):
     return data.STAGES[stage].make(data.SCALES["smoke"], Meter(None, {stage: 1.0}), stage)
 
 
+@pytest.mark.thorough
 def test_one_agent_is_implicit_gradient_transport():
     """A14."""
     own = exact("transport")
@@ -295,6 +299,7 @@ def test_ablations_are_what_their_names_say():
     np.testing.assert_allclose(step.parameters, [1.1, 1.0])
 
 
+@pytest.mark.thorough
 def test_it_learns_and_more_agents_are_faster():
     algorithm = frl.afedpg(m3(), episodes_per_step=8)
     runs = run(algorithm, num_agents=[1, 8], seeds=range(6), num_steps=200, record_every=20)

@@ -357,6 +357,7 @@ def test_tobit_with_censoring_is_lifelines():
     assert (fit.num_censored, fit.num_observations) == (censored.sum(), 80)
 
 
+@pytest.mark.thorough
 def test_dropping_censored_runs_manufactures_speedup():
     fits = []
     for seed in range(60):

@@ -498,6 +498,7 @@ def test_sizes_of_brax(name, observations, actions, seconds, parameters):
     assert jax.eval_shape(policy.init, key).shape == (policy.num_parameters,) == (parameters,)
 
 
+@pytest.mark.thorough
 def test_swimmer_is_mujoco():
     """Its backend has the physics of MuJoCo; the only one of the six that is compiled here."""
     pytest.importorskip("brax")

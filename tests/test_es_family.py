@@ -678,6 +678,7 @@ def test_lazy_agents_go_on_talking():
     assert all(state.sent.messages.all() for state in states[1:])
 
 
+@pytest.mark.thorough
 def test_members_on_several_devices():
     one = nsra_es(SMOOTH, **SMALL)
     _, _, metrics = run(one, rounds=2)

@@ -479,6 +479,7 @@ def same(one, other):
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-7, atol=1e-9), one, other)
 
 
+@pytest.mark.thorough
 @hypothesis.settings(max_examples=20, deadline=None, derandomize=True)
 @hypothesis.given(
     lengths=st.lists(st.integers(0, 4), min_size=3, max_size=3), seed=st.integers(0, 9)

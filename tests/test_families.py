@@ -613,6 +613,7 @@ def test_parts_of_brax(pendulum, plain_cheetah):
         envs.brax_task("halfcheetah", target_speed=np.nan)
 
 
+@pytest.mark.thorough
 def test_physics_of_brax(pendulum):
     """Masses move with the factor, and twice the gravity lets the pendulum fall twice as fast."""
     env, num = pendulum.env, 3

@@ -376,6 +376,7 @@ def test_identical_agents_are_one_agent(paper):
     np.testing.assert_allclose(found[1], np.tile(found[0], 4), rtol=1e-6)
 
 
+@pytest.mark.thorough
 def test_all_the_weight_on_one_agent_is_that_agent_alone(paper):
     common = {"learning_rate": 0.3, "epsilon": 0.5, "mdp": paper}
     options = {"num_agents": 3, "num_steps": 200, "record_every": 10, "metrics": ["error_local"]}
@@ -439,6 +440,7 @@ def test_small_steps_are_not_lost_in_float32(paper):
 # Rates of the theory
 
 
+@pytest.mark.thorough
 def test_steady_state_of_the_theory(paper):
     """D^2 N / alpha is 2.9085 to leading order; measured 2.9 to 3.3."""
     result = frl.sweep(
@@ -457,6 +459,7 @@ def test_steady_state_of_the_theory(paper):
     assert scaled.max() < 3.8
 
 
+@pytest.mark.thorough
 def test_time_to_threshold_is_inverse_in_the_number_of_agents(paper):
     result = frl.sweep(
         frl.fedq(paper, epsilon=1.0, generator="hash"),
@@ -477,6 +480,7 @@ def test_time_to_threshold_is_inverse_in_the_number_of_agents(paper):
     assert -1.03 < fit.params[1] < -0.965
 
 
+@pytest.mark.thorough
 def test_error_against_period_and_learning_rate(paper):
     """Fig. 5 of the paper, thinned: 7e8 agent-steps, the sharpest cheap test of the simulator."""
     periods, rates = range(20, 1001, 70), (0.1, 0.2, 0.3, 0.4, 0.5, 0.6)

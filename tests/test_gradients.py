@@ -118,6 +118,7 @@ def test_the_pathwise_gradient_of_sampled_actions_is_biased():
     assert pathwise < difference - 3
 
 
+@pytest.mark.thorough
 def test_memory_of_reverse_mode_grows_with_the_rounds_and_not_with_the_steps():
     def bytes_of(period, rounds):
         sizes = {"num_agents": 8, "num_steps": period * rounds, "record_every": period * rounds}
@@ -132,6 +133,7 @@ def test_memory_of_reverse_mode_grows_with_the_rounds_and_not_with_the_steps():
     assert bytes_of(40, 400) < 1.1 * base
 
 
+@pytest.mark.thorough
 def test_learned_weights_find_the_inverse_variances():
     """Agents whose rewards are noisier get less weight: showcase 2, with its known answer."""
     noise = np.array([0.1, 0.1, 0.5, 0.5, 1.0, 1.0, 2.0, 2.0])

@@ -47,7 +47,15 @@ def test_it_opens_in_colab(source):
     assert f"https://colab.research.google.com/github/{where}" in source.read_text()
 
 
-@each_notebook
+@pytest.mark.parametrize(
+    "source",
+    [
+        pytest.param(
+            path, id=path.stem, marks=[pytest.mark.thorough] if "communication" in path.stem else []
+        )
+        for path in SOURCES
+    ],
+)
 def test_it_runs(source, monkeypatch):
     monkeypatch.setenv("FEDJAX_RL_SMALL", "1")
     monkeypatch.setenv("JAX_PLATFORMS", "cpu")

@@ -405,6 +405,7 @@ def test_what_is_not_finite_is_counted_and_left_out():
             np.testing.assert_allclose(state.server[-1, 0], 0.1 * mean.sum(0), atol=1e-6)
 
 
+@pytest.mark.thorough
 def test_a_network_learns_to_balance():
     algorithm = reinforce(
         CART, learning_rate=0.03, optimizer="adam", episodes_per_round=8, hidden=(8,)
@@ -426,6 +427,7 @@ def test_momentum_remembers():
         np.testing.assert_allclose(server[0], model, atol=1e-5)
 
 
+@pytest.mark.thorough
 def test_the_table_learns_a_grid_and_static_loops_agree():
     algorithm = reinforce(GRID, learning_rate=1.0)
     run = jax.jit(

@@ -116,6 +116,7 @@ def test_actions_and_next_states_of_one_word_are_independent_and_have_the_right_
     assert stats.chisquare(pairs).pvalue > 1e-3
 
 
+@pytest.mark.thorough
 def test_both_generators_give_the_same_steady_state():
     """The specification found .00945 and .00943 at alpha = .05, N = 16, K = 1."""
     found, errors = {}, {}
@@ -124,8 +125,8 @@ def test_both_generators_give_the_same_steady_state():
             frl.fedq(frl.envs.paper_mdp(), epsilon=1.0, generator=name),
             num_agents=16,
             learning_rate=0.05,
-            seeds=range(20),
-            num_steps=16_000,
+            seeds=range(32),
+            num_steps=20_000,
             first_record=2000,
             record_every=50,
             metrics=["error_server"],

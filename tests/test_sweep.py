@@ -222,6 +222,7 @@ def test_importing_the_module_of_that_name_does_not_hide_the_function():
     subprocess.run([sys.executable, "-c", program], check=True)
 
 
+@pytest.mark.thorough
 def test_large_grids_are_cut_into_jobs_of_one_shape(algorithm, monkeypatch):
     options = {"num_agents": [3, 2], "seeds": range(5), "num_steps": 20, "record_every": 10}
     whole = frl.sweep(algorithm, **options)

@@ -316,6 +316,7 @@ def test_uplinks_with_other_values_share_one_program():
     assert other.static(other.config) != same[0].static(same[0].config)
 
 
+@pytest.mark.thorough
 def test_keeping_every_number_is_sending_everything():
     algorithm = frl.fedq(MDP, learning_rate=0.1, sync_period=5)
     ends = [

@@ -557,6 +557,7 @@ def learned(algorithm, episodes=300, trials=12):
     return float(runs.reward.isel(time=slice(-100, None)).mean()), runs
 
 
+@pytest.mark.thorough
 def test_simple_grid_is_learned_as_published():
     """Figure 3.4: DQL and DAVIA are optimal but for epsilon, EBCDQL falls silent before."""
     value, runs = learned(dql(SIMPLE))
