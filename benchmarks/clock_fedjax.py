@@ -4,49 +4,25 @@ from __future__ import annotations
 
 import functools
 import heapq
-import time
-from collections.abc import Callable
-from typing import NamedTuple
 
+import harness
 import jax
 import jax.numpy as jnp
 import numpy as np
+from harness import Call, compiled
 
 import fedjax_rl as frl
 from fedjax_rl import envs, streams
 from fedjax_rl.envs.task import foreign
 from fedjax_rl.federation import clock as clocks
 from fedjax_rl.federation import population
-from fedjax_rl.federation.algorithm import bind
 from fedjax_rl.federation.arrivals import PARAMETERS
-from fedjax_rl.run import compiler_options
 
 AGENTS = (8, 1000, 100_000)
 FEDERATIONS = (1, 16, 256)
 # Arrivals of one call, all federations together, and of each at least.
 ARRIVALS, FEWEST = 200_000, 64
 CLOCK = frl.Clock("asynchronous", distribution="exponential")
-
-
-class Call(NamedTuple):
-    """Something to be timed.
-
-    Attributes:
-      run: makes the work.
-      units: of one call.
-      compile_seconds: of wall time.
-    """
-
-    run: Callable
-    units: int
-    compile_seconds: float
-
-
-def compiled(function: Callable, *arguments):
-    """The program of a function and the seconds that it took to make it."""
-    start = time.perf_counter()
-    program = jax.jit(function).lower(*arguments).compile(compiler_options=compiler_options())
-    return program, time.perf_counter() - start
 
 
 def arrivals(num_agents: int, federations: int, scale: float) -> dict[str, Call]:
@@ -110,12 +86,7 @@ def learner(num_agents: int, federations: int, steps: int) -> dict[str, Call]:
     """AFedPG on a table of five states, B = 8, whole; and its clock alone."""
     task = envs.tabular_task(envs.dirichlet_mdp(), max_steps=25)
     algorithm = frl.afedpg(task, episodes_per_step=8, clock=CLOCK)
-    everybody = population([num_agents] * federations)
-    params = bind([algorithm.parameters(algorithm.config, num_agents)] * federations)
-    params = jax.tree.map(lambda x: x.astype(jnp.float32) if x.dtype.kind == "f" else x, params)
-    keys = streams.agent_keys(np.repeat(np.arange(federations), num_agents), everybody.member_of)
-    functions = algorithm.functions(algorithm.config)
-    state = jax.jit(lambda p, k: functions.init(everybody, p, k))(params, keys)
+    everybody, functions, params, state = harness.started(algorithm, num_agents, federations)
     whole, first = compiled(
         lambda p, s: functions.advance(everybody, p, s, jnp.uint32(steps)), params, state
     )
@@ -150,11 +121,7 @@ def physics(name: str, copies: int, max_steps: int, steps: int) -> dict[str, Cal
     algorithm = frl.afedpg(
         task, episodes_per_step=copies, hidden=(64, 64), baseline="linear", evaluation_episodes=1
     )
-    one = population([1])
-    params = bind([algorithm.parameters(algorithm.config, 1)])
-    functions = algorithm.functions(algorithm.config)
-    keys = streams.agent_keys(np.zeros(1, np.int32), np.zeros(1, np.int32))
-    state = jax.jit(lambda p, k: functions.init(one, p, k))(params, keys)
+    one, functions, params, state = harness.started(algorithm, 1)
     run, first = compiled(
         lambda p, s: functions.advance(one, p, s, jnp.uint32(steps)), params, state
     )

@@ -11,12 +11,18 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from fedjax_rl import results
+from fedjax_rl import results, streams
+from fedjax_rl.federation import population
+from fedjax_rl.federation.algorithm import bind
+from fedjax_rl.run import compiler_options
 
 PACKAGES = ("numba", "llvmlite", "gymnasium", "gymnax", "evosax", "rejax")
 
@@ -67,6 +73,38 @@ class PeakMemory:
         return peak if sys.platform == "darwin" else peak * 1024
 
 
+class Call(NamedTuple):
+    """Something to be timed.
+
+    Attributes:
+      run: makes the work.
+      units: of one call.
+      compile_seconds: of wall time.
+    """
+
+    run: Callable
+    units: int
+    compile_seconds: float
+
+
+def compiled(function: Callable, *arguments):
+    """The program of a function and the seconds that it took to make it."""
+    start = time.perf_counter()
+    program = jax.jit(function).lower(*arguments).compile(compiler_options=compiler_options())
+    return program, time.perf_counter() - start
+
+
+def started(algorithm, num_agents: int, federations: int = 1):
+    """Population, functions, parameters and first state of so many federations."""
+    everybody = population([num_agents] * federations)
+    params = bind([algorithm.parameters(algorithm.config, num_agents)] * federations)
+    params = jax.tree.map(lambda x: x.astype(jnp.float32) if x.dtype.kind == "f" else x, params)
+    keys = streams.agent_keys(np.repeat(np.arange(federations), num_agents), everybody.member_of)
+    functions = algorithm.functions(algorithm.config)
+    state = jax.jit(lambda p, k: functions.init(everybody, p, k))(params, keys)
+    return everybody, functions, params, state
+
+
 def measure(
     alternatives: Mapping[str, Callable[[], object]],
     units: Mapping[str, int],
@@ -98,6 +136,12 @@ def measure(
             cpu[name].append(units[name] / max(cpu_seconds, 1e-9))
             wall[name].append(units[name] / max(wall_seconds, 1e-9))
     return {name: Timing(tuple(cpu[name]), tuple(wall[name]), peaks[name]) for name in cpu}
+
+
+def measure_calls(calls: Mapping[str, Call], repeats: int) -> dict[str, Timing]:
+    """The same for calls that know their units."""
+    runs = {name: call.run for name, call in calls.items()}
+    return measure(runs, {name: call.units for name, call in calls.items()}, repeats)
 
 
 def rows(

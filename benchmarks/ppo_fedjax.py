@@ -8,14 +8,12 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import numpy as np
-from clock_fedjax import Call, compiled
+from harness import Call, compiled, started
 from ppo_peers import HYPER, MINIBATCHES, PASSES, STEPS
 
 import fedjax_rl as frl
-from fedjax_rl import envs, streams
+from fedjax_rl import envs
 from fedjax_rl.algorithms import fedppo_properties as properties
-from fedjax_rl.federation import population
-from fedjax_rl.federation.algorithm import bind
 from fedjax_rl.learners import crews, ppo
 from fedjax_rl.networks import pictures
 
@@ -24,20 +22,9 @@ SMALL = {"num_envs": 64, "rollout_steps": 16, "minibatches": 4}
 AGENTS = 4
 
 
-def _start(algorithm, num_agents: int):
-    """Population, parameters and first state of one federation."""
-    everybody = population([num_agents])
-    params = bind([algorithm.parameters(algorithm.config, num_agents)])
-    params = jax.tree.map(lambda x: x.astype(jnp.float32) if x.dtype.kind == "f" else x, params)
-    keys = streams.agent_keys(np.zeros(num_agents, np.int32), everybody.member_of)
-    functions = algorithm.functions(algorithm.config)
-    state = jax.jit(lambda p, k: functions.init(everybody, p, k))(params, keys)
-    return everybody, functions, params, state
-
-
 def epochs(algorithm, num_agents: int, count: int) -> tuple[Callable, float]:
     """So many epochs of a federation, and the seconds that it took to compile them."""
-    everybody, functions, params, state = _start(algorithm, num_agents)
+    everybody, functions, params, state = started(algorithm, num_agents)
     program, seconds = compiled(
         lambda p, s: functions.advance(everybody, p, s, jnp.uint32(count)), params, state
     )

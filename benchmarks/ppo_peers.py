@@ -6,7 +6,7 @@ import gymnax
 import jax
 import numpy as np
 import rejax
-from clock_fedjax import Call, compiled
+from harness import Call, compiled
 from rejax.evaluate import evaluate
 
 # Alike everywhere: environments of all agents, steps of a rollout, passes, minibatches.

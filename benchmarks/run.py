@@ -439,13 +439,6 @@ def clock(arguments) -> dict:
     kind = "cpu" if jax.default_backend() == "cpu" else "wall"
     second = "core-second" if kind == "cpu" else "second"
 
-    def timed(calls, repeats):
-        return harness.measure(
-            {row: call.run for row, call in calls.items()},
-            {row: call.units for row, call in calls.items()},
-            repeats,
-        )
-
     timings, compiled, checks = {}, {}, []
     for agents in clock_fedjax.AGENTS:
         for federations in clock_fedjax.FEDERATIONS:
@@ -455,7 +448,7 @@ def clock(arguments) -> dict:
                 age = clock_fedjax.mean_age(calls["fedjax_rl"], agents)
                 checks.append({"case": case, "what": "mean age over N - 1", "found": age})
             compiled[case] = {row: call.compile_seconds for row, call in calls.items()}
-            timings[case] = timed(calls, arguments.repeats)
+            timings[case] = harness.measure_calls(calls, arguments.repeats)
             print(f"{case}: timed", file=sys.stderr, flush=True)
     rows = harness.rows(timings, compiled, f"arrivals per {second}", kind)
 
@@ -465,14 +458,14 @@ def clock(arguments) -> dict:
         steps = max(64, round(arguments.scale * 64_000 / (federations + 15)) // 64 * 64)
         calls = clock_fedjax.learner(agents, federations, steps)
         compiled[case] = {row: call.compile_seconds for row, call in calls.items()}
-        timings[case] = timed(calls, arguments.repeats)
+        timings[case] = harness.measure_calls(calls, arguments.repeats)
     learners = harness.rows(timings, compiled, f"steps of servers per {second}", kind)
 
     name, copies, length, episodes = PHYSICS
     calls = clock_fedjax.physics(name, copies, length, episodes)
     case = f"{name}, {copies} copies"
     compiled = {case: {row: call.compile_seconds for row, call in calls.items()}}
-    timed_physics = {case: timed(calls, arguments.repeats)}
+    timed_physics = {case: harness.measure_calls(calls, arguments.repeats)}
     physics = harness.rows(timed_physics, compiled, f"environment steps per {second}", kind)
     shares = {
         case: 1 / found["ratio"]["whole"]
@@ -577,13 +570,6 @@ def ppo(arguments) -> dict:
     kind = "cpu" if jax.default_backend() == "cpu" else "wall"
     second = "core-second" if kind == "cpu" else "second"
 
-    def timed(calls, repeats):
-        return harness.measure(
-            {row: call.run for row, call in calls.items()},
-            {row: call.units for row, call in calls.items()},
-            repeats,
-        )
-
     rollouts = max(1, round(arguments.scale * ROLLOUTS))
     timings, compiled, checks = {}, {}, []
     for num_envs in (16, peers.ENVS):
@@ -591,7 +577,7 @@ def ppo(arguments) -> dict:
         peer, learned = peers.rejax_ppo("CartPole-v1", num_envs, rollouts)
         calls = {"fedjax_rl": ours.cartpole(1, num_envs, rollouts), "rejax": peer}
         compiled[case] = {row: call.compile_seconds for row, call in calls.items()}
-        timings[case] = timed(calls, arguments.repeats)
+        timings[case] = harness.measure_calls(calls, arguments.repeats)
         print(f"{case}: timed", file=sys.stderr, flush=True)
     seeds = range(LEARNED_SEEDS)
     _, learned = peers.rejax_ppo("CartPole-v1", 64, LEARNED_ROLLOUTS)
@@ -613,11 +599,14 @@ def ppo(arguments) -> dict:
     }
     compiled = {case: {row: call.compile_seconds for row, call in calls.items()}}
     agents = harness.rows(
-        {case: timed(calls, arguments.repeats)}, compiled, f"environment steps per {second}", kind
+        {case: harness.measure_calls(calls, arguments.repeats)},
+        compiled,
+        f"environment steps per {second}",
+        kind,
     )
     print(f"{case}: timed", file=sys.stderr, flush=True)
 
-    shares, convolutions = _impala(ours, harness, timed, arguments, second, kind)
+    shares, convolutions = _impala(ours, harness, arguments, second, kind)
     of_peer = {c: f["ratio"]["rejax"] for c, f in rows[0]["cases"].items()}
     of_one = agents[1]["cases"][case]["ratio"]["one agent"]
     measured = {f"rejax, {c}": (ratio, PEER_LIMIT) for c, ratio in of_peer.items()}
@@ -638,12 +627,14 @@ def ppo(arguments) -> dict:
     )
 
 
-def _impala(ours, harness, timed, arguments, second: str, kind: str) -> tuple[dict, list]:
+def _impala(ours, harness, arguments, second: str, kind: str) -> tuple[dict, list]:
     """Shares of the time of an agent that sees pictures, and ways to apply its convolutions."""
     repeats = max(2, arguments.repeats // 2)
     calls = ours.parts()
     compiled = {"IMPALA": {row: call.compile_seconds for row, call in calls.items()}}
-    parts = harness.rows({"IMPALA": timed(calls, repeats)}, compiled, f"frames per {second}", kind)
+    parts = harness.rows(
+        {"IMPALA": harness.measure_calls(calls, repeats)}, compiled, f"frames per {second}", kind
+    )
     rates = {row["name"]: row["median"] for row in parts}
 
     def seconds_of(call) -> float:
@@ -664,7 +655,7 @@ def _impala(ours, harness, timed, arguments, second: str, kind: str) -> tuple[di
     made = ours.convolutions(max(1, round(arguments.scale * 16)))
     for case, calls in made.items():
         compiled[case] = {row: call.compile_seconds for row, call in calls.items()}
-        timings[case] = timed(calls, repeats)
+        timings[case] = harness.measure_calls(calls, repeats)
     ways = [
         row
         for case in made
