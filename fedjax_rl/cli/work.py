@@ -66,7 +66,7 @@ def _work(config: dict, out: pathlib.Path, accept) -> None:
             devices=config["devices"],
             checkpoints=accept,
             progress=progress,
-            watch=watch,
+            watch=watch if shown else None,
             **lists_of(config),
             **follow,
         )
