@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     )
     from fedjax_rl.federation import uplink as uplinks
     from fedjax_rl.federation.clock import Clock, timetable
+    from fedjax_rl.fields import by_agents, schedule
     from fedjax_rl.results import load, save
     from fedjax_rl.run import Trajectory, simulate
     from fedjax_rl.sweep import Cell, run_cells, sweep
@@ -50,6 +51,7 @@ __all__ = [
     "a3c_pg",
     "afedpg",
     "analysis",
+    "by_agents",
     "davia",
     "dql",
     "ebcdql",
@@ -80,6 +82,7 @@ __all__ = [
     "run_cells",
     "save",
     "scaffold_pg",
+    "schedule",
     "simulate",
     "sweep",
     "timetable",
@@ -92,9 +95,11 @@ _HOMES = {
     "Cell": "sweep",
     "Clock": "federation.clock",
     "Trajectory": "run",
+    "by_agents": "fields",
     "load": "results",
     "run_cells": "sweep",
     "save": "results",
+    "schedule": "fields",
     "simulate": "run",
     "sweep": "sweep",
     "timetable": "federation.clock",

@@ -1,0 +1,150 @@
+"""What is declared is checked: by name, value and what is allowed, whatever somebody hands in."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import fedjax_rl as frl
+from fedjax_rl import fields
+
+NONSENSE = [
+    None, True, "1", b"1", "", [], (), {}, {1: 2, "a": 3}, {3}, object(), object, len, 1j, 1 + 0j,
+    np.nan, [1, "a"], [True], np.array([]), np.array("x"), np.array([1j]), np.array(None),
+    range(0), Ellipsis, jax.random.key(0), np.datetime64("2020"), "nan",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("value", NONSENSE, ids=lambda x: type(x).__name__)
+@pytest.mark.parametrize(
+    "allowed",
+    [
+        fields.POSITIVE,
+        fields.number(per_agent=True),
+        fields.COUNT,
+        fields.word(["a", "b"]),
+        fields.words(["a", "b"]),
+        fields.instance(fields.Allowed),
+    ],
+    ids=["positive", "per agent", "count", "word", "words", "instance"],
+)
+def test_nonsense_of_any_type_is_refused_in_a_sentence(value, allowed):
+    with pytest.raises(ValueError, match=r"^x is .*; allowed: .*\S"):
+        fields.check("x", value, allowed)
+
+
+def test_switches_are_bools_and_sizes_are_tuples_of_whole_numbers():
+    for good in (True, False, np.True_):
+        fields.check("x", good, fields.switch())
+    for bad in (1, 0, "no", "False", None, np.nan, []):
+        with pytest.raises(ValueError, match=r"x is .*allowed: True or False"):
+            fields.check("x", bad, fields.switch())
+    for good in ((), (8,), [8, 4], (np.int64(3),)):
+        fields.check("x", good, fields.sizes())
+    for bad in (8, (8.0,), (0,), ("8",), (True,), np.nan, None):
+        with pytest.raises(ValueError, match=r"x is .*allowed: a tuple"):
+            fields.check("x", bad, fields.sizes())
+
+
+@pytest.mark.parametrize(
+    ("value", "allowed", "good"),
+    [
+        (1e-300, fields.POSITIVE, False),  # zero in float32
+        (1e39, fields.POSITIVE, False),  # infinite in float32
+        (1e-37, fields.POSITIVE, True),
+        (0, fields.POSITIVE, False),
+        (0, fields.PROBABILITY, True),
+        (1 + 1e-12, fields.PROBABILITY, False),
+        (np.inf, fields.number(0), False),
+        (np.inf, fields.number(0, infinite=True), True),
+        (-np.inf, fields.number(0, infinite=True), False),
+        (jnp.float32(0.5), fields.PROBABILITY, True),
+        (jnp.bfloat16(0.5), fields.PROBABILITY, True),
+        (np.array([0.5]), fields.PROBABILITY, False),  # an axis where there is none
+        (np.array([0.5, 0.1]), fields.number(0, 1, per_agent=True), True),
+        ([0.5, 2.0], fields.number(0, 1, per_agent=True), False),
+        (5, fields.COUNT, True),
+        (np.uint8(5), fields.COUNT, True),
+        (jnp.int32(5), fields.COUNT, True),
+        (np.array(5), fields.COUNT, True),
+        (5.0, fields.COUNT, False),
+        (0, fields.COUNT, False),
+        (2**31, fields.COUNT, False),
+        (10**400, fields.COUNT, False),
+    ],
+)
+def test_ranges(value, allowed, good):
+    if good:
+        fields.check("x", value, allowed)
+    else:
+        with pytest.raises(ValueError, match=r"^x is "):
+            fields.check("x", value, allowed)
+
+
+def test_a_function_says_what_it_is_a_function_of():
+    rate = fields.number(0, 1, above=True, scheduled=True)
+    fields.check("rate", frl.by_agents(lambda n: 0.1 * n), rate)
+    fields.check("rate", frl.schedule(lambda t: 0.1), rate)
+    with pytest.raises(ValueError, match=r"rate is a bare function.*by_agents.*frl\.schedule"):
+        fields.check("rate", lambda n: 0.1, rate)
+    with pytest.raises(ValueError, match=r"rate is schedule\(.*allowed: in \[0, 1\]"):
+        fields.check("rate", frl.schedule(lambda t: 0.1), fields.PROBABILITY)
+    for nothing in (3, None, float, frl.by_agents(len)):
+        with pytest.raises(ValueError, match="by_agents is given"):
+            frl.by_agents(nothing)
+
+
+@pytest.mark.parametrize(
+    ("function", "text"),
+    [
+        (lambda n: 5.0, "rate at num_agents 4 is 5.0; allowed: in"),
+        (lambda n: np.nan, "rate at num_agents 4 is nan"),
+        (lambda n: None, "rate at num_agents 4 is None"),
+        (lambda n: np.ones(3), "for each of 4 agents"),
+        (lambda n: 1 / (n - 4), "fails at num_agents 4 with ZeroDivisionError"),
+        (lambda: 1.0, "fails at num_agents 4 with TypeError"),
+        (lambda n: frl.by_agents(len), "rate at num_agents 4 is by_agents"),
+    ],
+)
+def test_what_a_function_gives_is_looked_at_again(function, text):
+    allowed = fields.number(0, 1, per_agent=True)
+    with pytest.raises(ValueError, match=text):
+        fields.evaluated("rate", frl.by_agents(function), allowed, 4)
+
+
+def test_traced_numbers_pass_and_traced_words_do_not():
+    def inside(x):
+        fields.check("x", x, fields.POSITIVE)
+        with pytest.raises(ValueError, match=r"n is .*allowed: a whole number"):
+            fields.check("n", x, fields.COUNT)
+        with pytest.raises(ValueError, match="x is"):
+            fields.check("x", x[None], fields.POSITIVE)
+        return x
+
+    jax.jit(inside)(1.0)
+
+
+@dataclasses.dataclass(frozen=True)
+class Record:
+    rate: object = fields.declared(0.1, fields.POSITIVE)
+    depth: object = fields.declared(None, fields.COUNT.or_none())
+    free: object = fields.declared(None)
+
+
+def test_records_and_functions_are_checked_where_they_are_declared():
+    fields.check_config(Record())
+    for changes in ({"rate": -1}, {"rate": None}, {"depth": 0}):
+        with pytest.raises(ValueError, match=f"^{next(iter(changes))} is"):
+            fields.check_config(Record(**changes))
+
+    @fields.checked(size=fields.COUNT)
+    def make(size=3, seed=0):
+        return size, seed
+
+    assert make(4, seed=1) == (4, 1)
+    with pytest.raises(ValueError, match="size is 0; allowed: a whole number of at least 1"):
+        make(0)
+    with pytest.raises(ValueError, match="did you mean size"):
+        make(sise=4)
