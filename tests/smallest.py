@@ -1,0 +1,37 @@
+"""Every algorithm on its smallest environment, for what is promised of all of them."""
+
+import functools
+
+import fedjax_rl as frl
+from fedjax_rl.algorithms import ALGORITHMS
+
+# What makes an algorithm small; nothing that changes what it is.
+SMALL = {
+    "davia": {"horizon": 4},
+    "fedppo": {"num_envs": 2, "rollout_steps": 8, "minibatches": 2, "hidden": (4,)},
+}
+NOVELTY = ("ns-es", "nsr-es", "nsra-es")
+
+
+@functools.cache
+def environment(kind):
+    """The smallest environment of a kind: "mdp", "tabular" or "grid"."""
+    if kind == "mdp":
+        return frl.envs.random_mdp(seed=0)
+    if kind == "tabular":
+        family = frl.envs.dirichlet_mdps(8, num_states=3, num_actions=2)
+        return frl.envs.tabular_task(family, max_steps=4)
+    return frl.envs.simple_grid(max_steps=8)
+
+
+def kind_of(name):
+    """The kind of the smallest environment that an algorithm accepts."""
+    kinds = ALGORITHMS[name].environments
+    return next(kind for kind in ("tabular", "mdp", "grid") if kind in kinds)
+
+
+def smallest(name, **properties):
+    """An algorithm by name on its smallest environment."""
+    return ALGORITHMS[name].make(
+        environment(kind_of(name)), **{**SMALL.get(name, {}), **properties}
+    )
