@@ -42,8 +42,8 @@ ROOMS = {
     "sweep": {"federation", "streams", "run", "results", "checkpoints", "memory"},
     "algorithms": {"federation", "learners", "envs", "networks", "streams", "memory"},
 }
-# Messages about names and values are worded alike everywhere.
-WORDING = {"names", "fields"}
+# Messages about names and values are worded alike everywhere, and values told apart alike.
+WORDING = {"names", "fields", "identity"}
 JOINERS = {"studies", "cli", "__init__", "__main__"}
 NAMELESS = {"federation", "sweep", "run", "results", "checkpoints", "analysis", "plotting"}
 

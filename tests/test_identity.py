@@ -1,0 +1,96 @@
+"""What decides a result is told apart by content, not by name."""
+
+import dataclasses
+import subprocess
+import sys
+import threading
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import fedjax_rl as frl
+from fedjax_rl.identity import content, digest, parts
+
+RATE = 0.1
+
+
+def scaled(factor):
+    return lambda num_agents: factor / num_agents
+
+
+def by_global(num_agents):
+    return RATE / num_agents
+
+
+def windy(wind):
+    task = frl.envs.windy_grid()
+    return dataclasses.replace(task, params=jax.tree.map(lambda x: x * wind, task.params))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda x: x,
+        float,
+        np.float32,
+        lambda x: np.full(3, x),
+        jnp.float32,
+        lambda x: {"a": [x, (x, None)]},
+        scaled,
+        lambda x: optax.exponential_decay(x, 10, 0.5),
+        optax.adam,
+        frl.uplinks.top_k,
+        lambda x: frl.Clock(latency=x),
+        lambda x: frl.envs.random_mdp(seed=x),
+        windy,
+        lambda x: frl.envs.procgen_task("BigFish", max_steps=x),
+        lambda x: jax.random.key(x),
+        lambda x: frl.fedq(frl.envs.paper_mdp(), sync_period=x),
+    ],
+)
+def test_equal_content_is_equal_and_other_content_is_not(make):
+    assert digest(make(1)) == digest(make(1))
+    assert digest(make(1)) != digest(make(2))
+
+
+def test_a_function_is_what_it_reads(monkeypatch):
+    before = digest(by_global)
+    monkeypatch.setattr(sys.modules[__name__], "RATE", 0.2)
+    assert digest(by_global) != before
+
+
+def test_the_same_in_another_process():
+    code = (
+        "import fedjax_rl as frl; from fedjax_rl.identity import digest;"
+        "print(digest(frl.es(frl.envs.simple_grid(), learning_rate=lambda n: 0.1 / n)))"
+    )
+    words = {
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        ).stdout
+        for _ in range(2)
+    }
+    assert len(words) == 1
+
+
+def test_what_cannot_be_looked_into_is_itself():
+    lock = threading.Lock()
+    assert content(lock) == content(lock) != content(threading.Lock())
+    with pytest.raises(ValueError, match="lock has no content"):
+        digest(lock)
+    with pytest.raises(ValueError, match=r"clock.trace is .*lock"):
+        parts("clock", Held(lock))
+
+
+@dataclasses.dataclass
+class Held:
+    trace: object
+
+
+def test_what_differs_has_a_name():
+    one, two = (parts("mdp", frl.envs.random_mdp(discount=d)) for d in (0.5, 0.6))
+    assert [n for n in one if one[n] != two[n]] == ["mdp.discount"]
+    assert one["mdp.discount"][0] == "0.5"
