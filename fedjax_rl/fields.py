@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from fedjax_rl.names import check_known
+from fedjax_rl.names import brief, check_known
 
 # Programs compute in float32: beyond, a finite number becomes infinite, and below, where numbers
 # lose their digits first, a positive one becomes zero.
@@ -143,6 +143,7 @@ def number(
     follows: bool = True,
     scheduled: bool = False,
     axes: int | None = None,
+    single: bool = True,
 ) -> Allowed:
     """A real number, or an array of them.
 
@@ -156,6 +157,7 @@ def number(
       follows: as in `Allowed`.
       scheduled: as in `Allowed`.
       axes: as in `Allowed`; by default as `per_agent` says.
+      single: whether programs compute with it, in single precision; not so on the host.
     """
     axes = int(per_agent) if axes is None else axes
 
@@ -165,9 +167,12 @@ def number(
             return False
         finite = np.isfinite(array)
         size = np.abs(array[finite])
-        kept = np.all(size <= LARGEST) and np.all((size == 0) | (size >= SMALLEST))
-        inside = (array > low if above else array >= low) & (
-            array < high if below else array <= high
+        kept = not single or (np.all(size <= LARGEST) and np.all((size == 0) | (size >= SMALLEST)))
+        # An open end must not be reached by rounding either: 1 - 1e-9 is 1 to a program.
+        with np.errstate(over="ignore"):
+            rounded = array.astype(jax.dtypes.canonicalize_dtype(np.float64)).astype(np.float64)
+        inside = (rounded > low if above else array >= low) & (
+            rounded < high if below else array <= high
         )
         return bool(kept and inside.all() and (infinite or finite.all()))
 
@@ -232,7 +237,7 @@ def whole(
     def fine(value) -> bool:
         return is_whole(value) and low <= int(value) <= high
 
-    bound = f"of at least {low}" if high >= WHOLE_LIMIT else f"from {low} to {high}"
+    bound = f"of at least {low}" if high == WHOLE_LIMIT else f"from {low} to {high}"
     return Allowed(f"a whole number {bound}", fine, follows=follows, traced=traced)
 
 
@@ -247,6 +252,8 @@ def is_whole(value) -> bool:
 
 
 COUNT = whole(1)
+# NumPy's generators and the keys of agents take any of these, and different ones differ.
+SEED = whole(0, 2**32 - 1)
 
 
 def switch() -> Allowed:
@@ -294,19 +301,23 @@ def instance(*kinds: type, text: str | None = None, where: Callable | None = Non
     )
 
 
+def reals(shape: str) -> Allowed:
+    """An array of real numbers; its shape, told here in words, is the function's to check."""
+    return Allowed(f"real numbers {shape}", lambda value: real_array(value) is not None)
+
+
 def anything(text: str, fine: Callable[[Any], bool], **options) -> Allowed:
     """What a predicate says; for arrays of several axes, functions and the like."""
     return Allowed(text, fine, **options)
 
 
-def brief(value, length: int = 80) -> str:
-    """A value in one line of a message."""
-    try:
-        text = repr(value) if isinstance(value, str | bytes) else str(value)
-    except Exception:  # an object that cannot even be printed
-        text = f"a {type(value).__name__}"
-    text = " ".join(text.split())
-    return text if len(text) <= length else f"{text[: length - 3]}..."
+def plain(value):
+    """A number or switch without axes as Python has it; anything else as it is."""
+    single = isinstance(value, np.generic | np.ndarray | jax.Array) and np.ndim(value) == 0
+    kinds = (np.number, np.bool_)
+    if not single or not any(jax.numpy.issubdtype(value.dtype, kind) for kind in kinds):
+        return value
+    return value.item() if is_concrete(value) else value
 
 
 def is_concrete(value) -> bool:
@@ -428,6 +439,9 @@ def check_config(config) -> None:
 def checked(**allowed: Allowed) -> Callable:
     """Decorates a function whose arguments are checked before it is called.
 
+    Single numbers and switches of NumPy or JAX reach it as those of Python, which can be hashed,
+    compared and written down.
+
     Args:
       **allowed: what each argument may be. A parameter that takes more names than it knows
         answers with the nearest known ones.
@@ -450,7 +464,8 @@ def checked(**allowed: Allowed) -> Callable:
             for name, kind in allowed.items():
                 if name in bound.arguments:
                     check(name, bound.arguments[name], kind)
-            return function(*args, **kwargs)
+                    bound.arguments[name] = plain(bound.arguments[name])
+            return function(*bound.args, **bound.kwargs)
 
         return call
 

@@ -8,6 +8,16 @@ from collections.abc import Callable, Iterable
 import numpy as np
 
 
+def brief(value, length: int = 80) -> str:
+    """A value in one line of a message."""
+    try:
+        text = repr(value) if isinstance(value, str | bytes) else str(value)
+    except Exception:  # an object that cannot even be printed
+        text = f"a {type(value).__name__}"
+    text = " ".join(text.split())
+    return text if len(text) <= length else f"{text[: length - 3]}..."
+
+
 def check_known(name: str, known: Iterable[str], what: str) -> None:
     """Checks a name that somebody typed.
 
@@ -20,11 +30,15 @@ def check_known(name: str, known: Iterable[str], what: str) -> None:
       ValueError: an unknown name, with the nearest known ones.
     """
     known = list(known)
-    if name in known:
+    typed = isinstance(name, str)
+    if typed and name in known:
         return
-    near = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
+    # The search for near words is quadratic in their lengths.
+    near = difflib.get_close_matches(name[:80], known, n=3, cutoff=0.4) if typed else []
     hint = f"; did you mean {' or '.join(near)}?" if near else "."
-    raise ValueError(f"{name!r} is no {what.rstrip('.')}{hint} Known: {', '.join(sorted(known))}")
+    raise ValueError(
+        f"{brief(name)} is no {what.rstrip('.')}{hint} Known: {', '.join(sorted(known))}"
+    )
 
 
 def check_value(name: str, value, allowed: Callable, text: str) -> None:

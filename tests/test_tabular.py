@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedjax_rl import envs
+from fedjax_rl.envs.tabular import check_mdp
 
 LEAVES = ("transition", "reward", "discount", "initial_state")
 # q* of the paper's MDP, [S, U], as printed by the author.
@@ -272,12 +273,12 @@ def test_rewards_of_every_rank():
         ({"reward": [1.0, 2.0, 3.0]}, r"reward has shape \(3,\)"),
         ({"reward": 1.0}, r"reward has shape \(\)"),
         ({"reward": np.zeros((5, 2, 1, 2))}, "reward has shape"),
-        ({"reward": [0.0, np.inf]}, "reward.* is inf; it must be finite"),
-        ({"discount": 1.0}, r"discount is 1.0; it must be in \[0, 1\)"),
+        ({"reward": [0.0, np.inf]}, "reward.* is inf; allowed: finite"),
+        ({"discount": 1.0}, r"discount is 1.0; allowed: in \[0, 1\)"),
         ({"discount": -0.1}, "discount is -0.1"),
         ({"discount": np.nan}, "discount is nan"),
         ({"discount": [0.5, 0.5]}, r"discount has shape \(2,\)"),
-        ({"initial_state": 2}, r"initial_state is 2; it must be in \[0, 2\)"),
+        ({"initial_state": 2}, r"initial_state is 2; allowed: from 0 to 1"),
         ({"initial_state": -1}, "initial_state is -1"),
         ({"initial_state": 0.5}, "initial_state has dtype float64"),
     ],
@@ -290,14 +291,61 @@ def test_bad_parts_are_named(change, message):
 
 
 @pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"transition": np.full((2, 1, 2), np.nan)}, r"mdp.transition\[0, 0, 0\] is nan; allowed"),
+        ({"transition": np.ones((2, 1, 2))}, r"the row sum of mdp.transition\[0, 0\] is 2.0"),
+        ({"transition": np.ones((2, 2))}, r"mdp.transition has shape \(2, 2\); allowed"),
+        ({"transition": "x"}, "mdp.transition is 'x'; allowed: real numbers"),
+        ({"reward": np.full((1, 1, 2), 1e39)}, r"mdp.reward\[0, 0, 0\] is 1e\+39; allowed: finite"),
+        ({"reward": np.zeros((7, 7, 7))}, r"mdp.reward has shape \(7, 7, 7\); allowed"),
+        ({"reward": np.zeros(2)}, r"mdp.reward has shape \(2,\); allowed"),
+        ({"discount": 1.0}, r"mdp.discount is 1.0; allowed: in \[0, 1\)"),
+        ({"discount": 1 - 1e-9}, r"mdp.discount is 0.99"),  # 1 in float32
+        ({"discount": np.full(3, 0.5)}, r"mdp.discount has shape \(3,\)"),
+        ({"discount": None}, "mdp.discount is None; allowed"),
+        ({"initial_state": np.int32(99)}, "mdp.initial_state is 99; allowed: from 0 to 1"),
+        ({"initial_state": 0.0}, "mdp.initial_state has dtype float64"),
+        ({"initial_distribution": [0.5, 0.6]}, "mdp.initial_distribution is 1.1; allowed: 1"),
+    ],
+)
+def test_records_put_together_by_hand_are_checked(change, message):
+    mdp = envs.tabular_mdp(np.full((2, 1, 2), 0.5), [0.0, 1.0], 0.9)
+    check_mdp(mdp)
+    with pytest.raises(ValueError, match=message):
+        check_mdp(mdp.replace(**change))
+
+
+def test_traced_parts_are_checked_by_their_shapes():
+    mdp = envs.tabular_mdp(np.full((2, 1, 2), 0.5), [0.0, 1.0], 0.9)
+
+    def inside(reward, discount):
+        check_mdp(mdp.replace(reward=reward, discount=discount))
+        with pytest.raises(ValueError, match=r"mdp\.reward has shape"):
+            check_mdp(mdp.replace(reward=reward[0]))
+        return discount
+
+    jax.jit(inside)(mdp.reward, 0.5)
+    check_mdp(mdp.replace(discount=1.0), undiscounted=True)
+    for nothing in (None, "x", 3, [mdp], envs.simple_grid()):
+        with pytest.raises(ValueError, match=r"mdp is .*; allowed: a TabularMDP"):
+            check_mdp(nothing)
+
+
+@pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"reward": "cauchy"}, "reward='cauchy' is unknown.*normal_next_state"),
-        ({"power": -1.0}, "power is -1.0; it must be finite and non-negative"),
-        ({"power": 1e6}, "transition.* is nan"),
-        ({"num_states": 0}, "num_states is 0; it must be at least 1"),
+        ({"reward": "cauchy"}, "reward is 'cauchy'; allowed: 'normal_next_state'"),
+        ({"power": -1.0}, "power is -1.0; allowed: finite and at least 0"),
+        ({"power": 1e6}, "power is 1000000.0, of which a kernel is nan"),
+        ({"num_states": 0}, "num_states is 0; allowed: a whole number of at least 1"),
         ({"reward_scale": -2.0}, "reward_scale is -2.0"),
         ({"discount": 1.5}, "discount is 1.5"),
+        ({"seed": None}, "seed is None; allowed: a whole number from 0 to 4294967295"),
+        ({"seed": 2**32}, "seed is 4294967296; allowed"),
+        ({"signed": "x"}, "signed is 'x'; allowed: True or False"),
+        ({"num_states": 3.0}, "num_states is 3.0; allowed: a whole"),
+        ({"num_states": 10**5}, r"num_states is 100000, a table of 3e\+10 entries; allowed"),
     ],
 )
 def test_bad_generator_options_are_named(options, message):
@@ -372,9 +420,9 @@ def test_families_hold_their_members():
     by_action = envs.random_mdp(0, reward="normal_action_next_state")
     mixed = envs.stack_mdps([envs.random_mdp(0), by_action])
     assert mixed.reward.shape == (2, 1, 3, 4)
-    with pytest.raises(ValueError, match="at least one MDP"):
+    with pytest.raises(ValueError, match=r"mdps is .*allowed: a sequence of TabularMDPs"):
         envs.stack_mdps([])
-    with pytest.raises(ValueError, match="same number of states"):
+    with pytest.raises(ValueError, match="allowed: the same number of states"):
         envs.stack_mdps([envs.random_mdp(0), envs.random_mdp(0, num_states=5)])
 
 
@@ -401,7 +449,7 @@ def test_levels_are_independent_per_agent_and_scale_the_same_draws(paper):
             envs.perturbed_mdps(paper, 2, **level)
     with pytest.raises(ValueError, match="num_agents is 0"):
         envs.perturbed_mdps(paper, 0)
-    with pytest.raises(ValueError, match="must be"):
+    with pytest.raises(ValueError, match="mdp has a kernel of shape"):
         envs.perturbed_mdps(family, 2)
 
 
@@ -410,7 +458,7 @@ def test_average_of_a_family(paper):
     mean = envs.average_mdp(family)
     np.testing.assert_allclose(mean.transition, (family.transition[0] + family.transition[1]) / 2)
     np.testing.assert_allclose(mean.reward, (family.reward[0] + family.reward[1]) / 2)
-    with pytest.raises(ValueError, match="must be"):
+    with pytest.raises(ValueError, match="mdps has a kernel of shape"):
         envs.average_mdp(paper)
     with pytest.raises(ValueError, match="discount takes the values"):
         envs.average_mdp(family.replace(discount=np.array([0.5, 0.6])))

@@ -12,6 +12,7 @@ paper is defined by one of them and cannot be drawn with ``jax.random``.
 import dataclasses
 import importlib.resources
 import json
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -20,10 +21,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fedjax_rl import streams
+from fedjax_rl import fields, streams
+from fedjax_rl.names import brief
 
 _ROW_SUM_TOLERANCE = 1e-6  # admits kernels that were stored in float32
 _UNROLLED = 32  # states up to which a row is read entry by entry
+# Entries of a table, 2 GiB in float64: beyond, a slip of the keyboard takes the machine's memory.
+_LARGEST_TABLE = 2**28
 _REWARDS = ("normal_next_state", "exponential_next_state", "normal_action_next_state")
 
 
@@ -66,6 +70,13 @@ class TabularMDP:
         return dataclasses.replace(self, **changes)
 
 
+@fields.checked(
+    transition=fields.reals("[..., S, U, S]"),
+    reward=fields.reals("[S], [U, S] or [..., S or 1, U or 1, S or 1]"),
+    discount=fields.reals("in [0, 1)"),
+    initial_state=fields.reals("that are whole, from 0 to S - 1"),
+    initial_distribution=fields.reals("[..., S]").or_none(),
+)
 def tabular_mdp(
     transition: chex.ArrayNumpy,
     reward: chex.ArrayNumpy,
@@ -91,34 +102,123 @@ def tabular_mdp(
       ValueError: If a part has a wrong shape or an inadmissible value.
     """
     transition = np.asarray(transition, np.float64)
-    if transition.ndim < 3 or transition.shape[-1] != transition.shape[-3] or not transition.size:
-        raise ValueError(f"transition has shape {transition.shape}; it must be [..., S, U, S].")
+    _check_kernel_shape("", transition.shape)
     *batch, num_states, _, _ = transition.shape
-    _check(np.isfinite(transition), "transition", transition, "finite")
-    _check(transition >= 0, "transition", transition, "non-negative")
-    total = transition.sum(-1)
-    _check(
-        np.abs(total - 1) <= _ROW_SUM_TOLERANCE, "the row sum of transition", total, "equal to one"
-    )
-
     reward = _full_reward(np.asarray(reward, np.float64), transition.shape)
-    _check(np.isfinite(reward), "reward", reward, "finite")
-
     discount = _broadcast("discount", np.asarray(discount, np.float64), batch)
-    _check((discount >= 0) & (discount < 1), "discount", discount, "in [0, 1)")
-
     initial_state = _broadcast("initial_state", np.asarray(initial_state), batch)
-    if not np.issubdtype(initial_state.dtype, np.integer):
-        raise ValueError(f"initial_state has dtype {initial_state.dtype}; it must be an integer.")
-    in_range = (initial_state >= 0) & (initial_state < num_states)
-    _check(in_range, "initial_state", initial_state, f"in [0, {num_states})")
     if initial_distribution is not None:
         initial_distribution = np.asarray(initial_distribution, np.float64)
-        _check_distribution(initial_distribution, (*batch, num_states))
-        initial_distribution = np.broadcast_to(initial_distribution, (*batch, num_states)).copy()
-    return TabularMDP(
-        transition, reward, discount, initial_state.astype(np.int32), initial_distribution
-    )
+        whole = (*batch, num_states)
+        if initial_distribution.shape not in (whole, whole[-1:]):
+            raise ValueError(
+                f"initial_distribution has shape {initial_distribution.shape}; allowed: "
+                f"{whole[-1:]} or {whole}"
+            )
+        initial_distribution = np.broadcast_to(initial_distribution, whole).copy()
+    mdp = TabularMDP(transition, reward, discount, initial_state, initial_distribution)
+    check_mdp(mdp, "")
+    return mdp.replace(initial_state=initial_state.astype(np.int32))
+
+
+def check_mdp(mdp: Any, name: str = "mdp", *, undiscounted: bool = False) -> None:
+    """Checks an MDP, or a family, that somebody may have put together by hand.
+
+    Leaves that are traced are passed over, except for their shapes.
+
+    Args:
+      mdp: anything.
+      name: of what was set to it, for the message; "" for the parts alone.
+      undiscounted: whether a discount of 1 is allowed, as for episodes that end.
+
+    Raises:
+      ValueError: no `TabularMDP`, a part of a wrong shape or an inadmissible value.
+    """
+    if not isinstance(mdp, TabularMDP):
+        raise ValueError(f"{name} is {brief(mdp)}; allowed: a TabularMDP")
+    prefix = f"{name}." if name else ""
+    parts = {field.name: getattr(mdp, field.name) for field in dataclasses.fields(mdp)}
+    for part, value in parts.items():
+        if fields.is_concrete(value) and not (value is None and part == "initial_distribution"):
+            fields.check(f"{prefix}{part}", value, fields.reals("in an array"))
+    _check_kernel_shape(prefix, np.shape(mdp.transition))
+    *batch, num_states, num_actions, _ = np.shape(mdp.transition)
+    extents = np.shape(mdp.reward)
+    table = (num_states, num_actions, num_states)
+    fits = all(own in (1, whole) for own, whole in zip(extents[-3:], table, strict=False))
+    if len(extents) != len(batch) + 3 or [*extents[:-3]] != batch or not fits:
+        raise ValueError(
+            f"{prefix}reward has shape {extents}; allowed with transition {(*batch, *table)}: "
+            "[..., S or 1, U or 1, S' or 1]"
+        )
+    for part, whole in (
+        ("discount", tuple(batch)),
+        ("initial_state", tuple(batch)),
+        ("initial_distribution", (*batch, num_states)),
+    ):
+        if parts[part] is not None and np.shape(parts[part]) != whole:
+            raise ValueError(
+                f"{prefix}{part} has shape {np.shape(parts[part])}; allowed: {whole}, that of "
+                "the transition"
+            )
+    known = {
+        part: np.asarray(value)
+        for part, value in parts.items()
+        if value is not None and fields.is_concrete(value)
+    }
+    for part in ("transition", "initial_distribution"):
+        if part in known:
+            _check_rows(f"{prefix}{part}", known[part].astype(np.float64))
+    if "reward" in known:
+        size = np.abs(known["reward"].astype(np.float64))
+        _check(size <= fields.LARGEST, f"{prefix}reward", known["reward"], "finite in float32")
+    if "discount" in known:
+        discount = known["discount"].astype(np.float64)
+        # Not above and not rounded to the end that is left out.
+        rounded = discount.astype(jax.dtypes.canonicalize_dtype(np.float64))
+        inside = (discount >= 0) & (discount <= 1 if undiscounted else rounded < 1)
+        text = "in [0, 1]" if undiscounted else "in [0, 1)"
+        _check(inside, f"{prefix}discount", discount, text)
+    if "initial_state" in known:
+        state = known["initial_state"]
+        if not np.issubdtype(state.dtype, np.integer):
+            raise ValueError(
+                f"{prefix}initial_state has dtype {state.dtype}; allowed: whole numbers"
+            )
+        inside = (state >= 0) & (state < num_states)
+        _check(inside, f"{prefix}initial_state", state, f"from 0 to {num_states - 1}")
+
+
+def _check_kernel_shape(prefix: str, shape: tuple[int, ...]) -> None:
+    if len(shape) < 3 or shape[-1] != shape[-3] or 0 in shape:
+        raise ValueError(f"{prefix}transition has shape {shape}; allowed: [..., S, U, S]")
+
+
+def _check_rows(name: str, rows: np.ndarray) -> None:
+    """Checks that rows are distributions."""
+    _check(rows >= 0, name, rows, "at least 0")  # not so for nan
+    total = rows.sum(-1)
+    close = np.abs(total - 1) <= _ROW_SUM_TOLERANCE
+    _check(close, f"the row sum of {name}", total, "1")
+
+
+def check_size(what: str, value: Any, *extents: int) -> None:
+    """Refuses a table of more entries than a slip of the keyboard should be able to allocate.
+
+    Args:
+      what: the argument that makes it so large.
+      value: of the argument.
+      *extents: of the table.
+
+    Raises:
+      ValueError: more than 2^28 entries, with their number.
+    """
+    entries = math.prod(int(extent) for extent in extents)
+    if entries > _LARGEST_TABLE:
+        raise ValueError(
+            f"{what} is {value}, a table of {entries:.3g} entries; allowed: tables of at most "
+            f"{_LARGEST_TABLE} entries"
+        )
 
 
 def initial_distribution(mdp: TabularMDP) -> np.ndarray:
@@ -128,6 +228,16 @@ def initial_distribution(mdp: TabularMDP) -> np.ndarray:
     return np.eye(mdp.num_states)[np.asarray(mdp.initial_state)]
 
 
+@fields.checked(
+    seed=fields.SEED,
+    num_states=fields.COUNT,
+    num_actions=fields.COUNT,
+    power=fields.number(0, follows=False, single=False),
+    signed=fields.switch(),
+    reward_scale=fields.number(0, follows=False),
+    reward=fields.word(_REWARDS),
+    discount=fields.number(0, 1, below=True, follows=False),
+)
 def random_mdp(
     seed: int = 0,
     num_states: int = 4,
@@ -165,22 +275,18 @@ def random_mdp(
     Raises:
       ValueError: If an argument is out of its range.
     """
-    if reward not in _REWARDS:
-        raise ValueError(f"reward={reward!r} is unknown; it must be one of {', '.join(_REWARDS)}.")
-    for name, value in (("num_states", num_states), ("num_actions", num_actions)):
-        _check(value >= 1, name, value, "at least 1")
-    for name, value in (("power", power), ("reward_scale", reward_scale)):
-        _check(np.isfinite(value) and value >= 0, name, value, "finite and non-negative")
-
+    check_size("num_states", num_states, num_states, num_actions, num_states)
     rng = np.random.default_rng(seed)
     z = rng.standard_normal((num_states, num_actions, num_states))
-    with np.errstate(over="ignore", invalid="ignore"):  # tabular_mdp refuses what overflowed
+    with np.errstate(over="ignore", invalid="ignore"):  # refused below
         logits = np.abs(z) ** power
         if signed:
             logits = np.sign(z) * logits
         # Powers reach 1e9 and more: without its maximum subtracted every row would overflow.
         weights = np.exp(logits - logits.max(-1, keepdims=True))
     transition = weights / weights.sum(-1, keepdims=True)
+    if not np.isfinite(transition).all():
+        raise ValueError(f"power is {power}, of which a kernel is nan; allowed: less")
 
     extents = (num_actions, num_states) if "action" in reward else (num_states,)
     draw = rng.standard_exponential if reward.startswith("exponential") else rng.standard_normal
@@ -200,7 +306,21 @@ def random_mdps(seeds: Iterable[int], **options: Any) -> TabularMDP:
     Raises:
       ValueError: If there is no seed, or an option is out of its range.
     """
+    seeds = _listed("seeds", seeds, fields.SEED, "whole numbers from 0 to 4294967295")
     return stack_mdps([random_mdp(seed, **options) for seed in seeds])
+
+
+def _listed(name: str, values: Any, each: fields.Allowed, text: str) -> list:
+    """The values of a sequence, at least one, all of them checked."""
+    try:
+        values = [] if isinstance(values, str | bytes | dict) else list(values)
+    except TypeError:  # no sequence
+        values = []
+    if not values:
+        raise ValueError(f"{name} is {brief(values)}; allowed: a sequence of {text}")
+    for place, value in enumerate(values):
+        fields.check(f"{name}[{place}]", value, each)
+    return values
 
 
 def paper_mdp() -> TabularMDP:
@@ -230,11 +350,14 @@ def stack_mdps(mdps: Sequence[TabularMDP]) -> TabularMDP:
     Raises:
       ValueError: If there is none, or their shapes differ.
     """
+    mdps = _listed("mdps", mdps, fields.instance(TabularMDP), "TabularMDPs, at least one")
+    for place, mdp in enumerate(mdps):
+        check_mdp(mdp, f"mdps[{place}]", undiscounted=True)
     shapes = {np.shape(mdp.transition) for mdp in mdps}
     if len(shapes) != 1:
         raise ValueError(
-            f"mdps holds kernels of shapes {sorted(shapes)}; there must be at least one MDP, and "
-            "all must have the same number of states and actions."
+            f"mdps has kernels of shapes {sorted(shapes)}; allowed: the same number of states and "
+            "actions for all"
         )
     extents = np.broadcast_shapes(*(np.shape(mdp.reward) for mdp in mdps))
     return TabularMDP(
@@ -246,6 +369,16 @@ def stack_mdps(mdps: Sequence[TabularMDP]) -> TabularMDP:
     )
 
 
+_LEVEL = fields.reals("of at least 0, one or one for each agent")
+
+
+@fields.checked(
+    mdp=fields.instance(TabularMDP),
+    num_agents=fields.COUNT,
+    seed=fields.SEED,
+    kernel=_LEVEL,
+    reward=_LEVEL,
+)
 def perturbed_mdps(
     mdp: TabularMDP,
     num_agents: int,
@@ -274,9 +407,12 @@ def perturbed_mdps(
     Raises:
       ValueError: If an argument is out of its range or ``mdp`` is a family already.
     """
-    _check(num_agents >= 1, "num_agents", num_agents, "at least 1")
+    check_mdp(mdp, undiscounted=True)
     if np.ndim(mdp.transition) != 3:
-        raise ValueError(f"mdp has a kernel of shape {mdp.transition.shape}; it must be [S, U, S].")
+        raise ValueError(
+            f"mdp has a kernel of shape {np.shape(mdp.transition)}; allowed: one MDP, [S, U, S]"
+        )
+    check_size("num_agents", num_agents, num_agents, *np.shape(mdp.transition))
     copies = jax.tree.map(lambda leaf: np.broadcast_to(leaf, (num_agents, *np.shape(leaf))), mdp)
     return perturbed(copies, seed, kernel, reward)
 
@@ -305,7 +441,8 @@ def perturbed(
     kernel = _broadcast("kernel", np.asarray(kernel, np.float64), [num_agents])
     reward = _broadcast("reward", np.asarray(reward, np.float64), [num_agents])
     _check((kernel >= 0) & (kernel <= 1), "kernel", kernel, "in [0, 1]")
-    _check(np.isfinite(reward) & (reward >= 0), "reward", reward, "finite and non-negative")
+    fine = (reward >= 0) & (reward <= fields.LARGEST)
+    _check(fine, "reward", reward, "finite and at least 0")
 
     # Two streams, each with the agent as its slowest axis: more agents only lengthen them.
     kernel_rng, reward_rng = np.random.default_rng(seed).spawn(2)
@@ -322,6 +459,7 @@ def perturbed(
     )
 
 
+@fields.checked(mdps=fields.instance(TabularMDP))
 def average_mdp(mdps: TabularMDP) -> TabularMDP:
     """Returns the MDP of the mean kernel and the mean reward of a family.
 
@@ -336,17 +474,21 @@ def average_mdp(mdps: TabularMDP) -> TabularMDP:
       ValueError: If ``mdps`` is no family, or its discounts, initial states or initial
         distributions differ.
     """
+    check_mdp(mdps, "mdps", undiscounted=True)
     if np.ndim(mdps.transition) != 4:
         raise ValueError(
-            f"mdps has a kernel of shape {mdps.transition.shape}; it must be [A, S, U, S]."
+            f"mdps has a kernel of shape {np.shape(mdps.transition)}; allowed: a family, "
+            "[A, S, U, S]"
         )
     for name in ("discount", "initial_state"):
         values = np.unique(getattr(mdps, name))
         if values.size > 1:
-            raise ValueError(f"{name} takes the values {values}; a family must share one.")
+            raise ValueError(f"{name} takes the values {values}; allowed: one for the family")
     start = mdps.initial_distribution
     if start is not None and np.any(start != start[:1]):
-        raise ValueError("initial_distribution differs between members; a family must share one.")
+        raise ValueError(
+            "initial_distribution differs between members; allowed: one for the family"
+        )
     return tabular_mdp(
         np.mean(mdps.transition, axis=0),
         np.mean(mdps.reward, axis=0),
@@ -453,8 +595,8 @@ def _full_reward(reward: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     )
     if not agrees:
         raise ValueError(
-            f"reward has shape {reward.shape}; with transition {shape} it must be [S'], [U, S'] "
-            "or [..., S or 1, U or 1, S' or 1]."
+            f"reward has shape {reward.shape}; allowed with transition {shape}: [S'], [U, S'] "
+            "or [..., S or 1, U or 1, S' or 1]"
         )
     return np.broadcast_to(full, (*shape[:-3], *full.shape[-3:])).copy()
 
@@ -463,8 +605,7 @@ def _broadcast(name: str, value: np.ndarray, batch: Sequence[int]) -> np.ndarray
     """Repeats a scalar over the leading axes; a value per member is left as it is."""
     if value.shape not in ((), tuple(batch)):
         raise ValueError(
-            f"{name} has shape {value.shape}; it must be a scalar or {tuple(batch)}, "
-            "the leading axes."
+            f"{name} has shape {value.shape}; allowed: a number or {tuple(batch)}, the leading axes"
         )
     return np.broadcast_to(value, tuple(batch)).copy()
 
@@ -475,19 +616,7 @@ def _check(valid: chex.ArrayNumpy | bool, name: str, value: Any, allowed: str) -
     if len(bad):
         index = tuple(bad[0].tolist())
         where = str(list(index)) if index else ""
-        raise ValueError(f"{name}{where} is {np.asarray(value)[index]}; it must be {allowed}.")
-
-
-def _check_distribution(value: np.ndarray, shape: tuple[int, ...]) -> None:
-    """Refuses an initial distribution that is no [S] and no [..., S] of probabilities."""
-    if value.shape not in (shape, shape[-1:]):
-        raise ValueError(
-            f"initial_distribution has shape {value.shape}; it must be {shape[-1:]} or {shape}."
-        )
-    _check(value >= 0, "initial_distribution", value, "non-negative")  # not so for nan
-    total = value.sum(-1)
-    close = np.abs(total - 1) <= _ROW_SUM_TOLERANCE
-    _check(close, "the sum of initial_distribution", total, "equal to one")
+        raise ValueError(f"{name}{where} is {np.asarray(value)[index]}; allowed: {allowed}")
 
 
 def _stacked_distributions(mdps: Sequence[TabularMDP]) -> np.ndarray | None:
