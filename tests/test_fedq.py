@@ -410,6 +410,25 @@ def test_costs_of_a_run(paper):
 # float32
 
 
+@pytest.mark.parametrize("discount", [0.9, 0.99, 0.999])
+def test_errors_under_a_trace_are_those_of_a_run(discount):
+    """q* under a trace is q*, however long the horizon: one step from it, its error is small."""
+    kernel = np.array([[[0.9, 0.1], [0.2, 0.8]], [[0.5, 0.5], [0.05, 0.95]]])
+    mdp = frl.envs.tabular_mdp(kernel, [0.0, 1.0], discount)
+    q = jnp.asarray(frl.envs.optimal_q(mdp), jnp.float32)
+
+    def error(scale):
+        scaled = mdp.replace(reward=jnp.asarray(mdp.reward, jnp.float32) * scale)
+        algorithm = frl.fedq(scaled, behaviour="uniform", initial_q=q)
+        return frl.simulate(algorithm, num_agents=1, num_steps=1).metrics["error_server"][-1]
+
+    plain = frl.fedq(mdp, behaviour="uniform", initial_q=q)
+    expected = frl.simulate(plain, num_agents=1, num_steps=1).metrics["error_server"][-1]
+    assert jax.jit(error)(1.0) == pytest.approx(float(expected), rel=1e-2)
+    # By how much q* moves with the rewards: q* itself, in units of the step that was made.
+    assert abs(float(jax.grad(error)(1.0))) < 2 * np.sqrt(float(expected)) * np.linalg.norm(q)
+
+
 def test_small_steps_are_not_lost_in_float32(paper):
     """At discount .99 values are large and q* is flat; only centred tables keep small updates."""
     mdp = frl.envs.tabular_mdp(paper.transition, paper.reward + 1.0, 0.99)

@@ -5,15 +5,19 @@ the author's executed notebooks.
 """
 
 import functools
+import operator
+from fractions import Fraction
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.special
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedjax_rl import envs
+from fedjax_rl.envs import optimal
 from fedjax_rl.envs.tabular import check_mdp
 
 LEAVES = ("transition", "reward", "discount", "initial_state")
@@ -162,7 +166,7 @@ def test_the_choice_of_action_matters_as_much_as_published():
     gaps = []
     for seed in range(300):
         mdp = envs.random_mdp(seed)
-        greedy = envs.greedy_policy(envs.optimal_q(mdp, 1e-6))
+        greedy = envs.greedy_policy(envs.optimal_q(mdp))
         policies = (greedy, envs.uniform_policy(mdp))
         # Some kernels of point masses have no unique stationary distribution.
         best, random = (envs.expected_return(mdp, policy, 500) / 500 for policy in policies)
@@ -208,11 +212,104 @@ def test_bandit_prefers_the_better_arm():
     np.testing.assert_array_equal(envs.greedy_policy([[1.0, 1.0]]), [[1, 0]])
 
 
-def test_optimal_q_keeps_its_tolerance_at_long_horizons():
-    mdp = switch_mdp(discount=0.999)
-    np.testing.assert_allclose(envs.optimal_q(mdp, 1e-6)[0, 1], 1000.0, rtol=0, atol=1e-6)
-    loose = envs.optimal_q(mdp, 1.0)
-    assert 1e-3 < abs(loose[0, 1] - 1000.0) <= 1.0
+def exact_values(kernel, reward, discount):
+    """q* [S, U] less q*(0, 0), and that entry, by policy iteration in rational numbers."""
+    num, actions, _ = kernel.shape
+    rows = [[[Fraction(float(p)) for p in row] for row in rows] for rows in kernel]
+    gains = [[Fraction(float(r)) for r in row] for row in reward]
+    gamma, policy = Fraction(float(discount)), [0] * num
+    while True:
+        system = [
+            [(i == j) - gamma * rows[i][policy[i]][j] for j in range(num)] + [gains[i][policy[i]]]
+            for i in range(num)
+        ]
+        for k in range(num):  # Gauss and Jordan; the pivots are above 0
+            system[k] = [x / system[k][k] for x in system[k]]
+            for i in set(range(num)) - {k}:
+                system[i] = [
+                    x - system[i][k] * y for x, y in zip(system[i], system[k], strict=True)
+                ]
+        value = [line[-1] for line in system]
+        q = [
+            [
+                gains[s][a] + gamma * sum(map(operator.mul, rows[s][a], value))
+                for a in range(actions)
+            ]
+            for s in range(num)
+        ]
+        better = [
+            max(range(actions), key=lambda a, s=s: (q[s][a], a == policy[s])) for s in range(num)
+        ]
+        if better == policy:
+            return np.array([[float(x - q[0][0]) for x in line] for line in q]), float(q[0][0])
+        policy = better
+
+
+@pytest.mark.parametrize("discount", [0.0, 0.9, 0.99, 0.9999999, 1 - 1e-9, 1 - 1e-12])
+def test_optimal_values_are_those_of_exact_arithmetic(discount):
+    """Levels and differences, to rounding; also where the best policy leaves states apart."""
+    rng = np.random.default_rng(1)
+    apart = np.eye(4)[rng.integers(4, size=(4, 2))]
+    apart[0, :], apart[1, :] = np.eye(4)[0], np.eye(4)[1]
+    for kernel in (rng.dirichlet(np.full(4, 0.3), (4, 2)), apart):
+        reward = rng.standard_normal((4, 2))
+        mdp = envs.tabular_mdp(kernel, reward[:, :, None], discount)
+        differences, level = exact_values(kernel, reward, discount)
+        found = optimal.optimal_split(mdp)
+        size = np.abs(differences).max()
+        assert found.apart - found.apart[0, 0] == pytest.approx(differences, abs=1e-13 * size)
+        assert envs.optimal_q(mdp)[0, 0] == pytest.approx(level, rel=1e-13)
+        value = envs.optimal_q(mdp).max(-1)
+        greedy = envs.greedy_policy(found.apart)
+        assert envs.policy_value(mdp, greedy) == pytest.approx(value, rel=1e-12)
+
+
+def test_soft_optimal_values_solve_their_equation_at_every_discount():
+    rng = np.random.default_rng(2)
+    kernel, reward = rng.dirichlet(np.full(3, 0.3), (3, 2)), rng.standard_normal((3, 2))
+    for discount, entropy in ((0.5, 1.0), (0.99, 1e-3), (0.9999999, 0.3)):
+        mdp = envs.tabular_mdp(kernel, reward[:, :, None], discount)
+        value = optimal.soft_optimal_values(mdp, entropy)
+        ahead = (reward + discount * kernel @ value) / entropy
+        again = entropy * scipy.special.logsumexp(ahead, axis=-1)
+        assert again == pytest.approx(value, rel=1e-13)
+
+
+def test_values_that_diverge_are_refused():
+    """Rows stored in float32 may exceed one by more than a discount near 1 leaves."""
+    kernel = np.full((2, 1, 2), 0.5 + 2e-7)
+    with pytest.raises(ValueError, match="allowed: sums below 1 / discount"):
+        envs.optimal_q(envs.tabular_mdp(kernel, [0.0, 1.0], 0.9999999))
+
+
+@pytest.mark.parametrize("discount", [0.9, 0.99, 0.999])
+def test_traced_optimal_values_are_the_concrete_ones_with_their_derivative(discount):
+    mdp = envs.random_mdp(5, discount=discount)
+    weights = np.random.default_rng(0).standard_normal((4, 3))
+
+    def total(mdp):
+        found = optimal.optimal_split(mdp)
+        return (weights * (found.gain / (1 - mdp.discount) + found.apart)).sum()
+
+    with jax.enable_x64(True):
+        exact = envs.optimal_q(mdp)
+        slope = jax.jit(jax.grad(lambda r, d: total(mdp.replace(reward=r, discount=d)), (0, 1)))
+        by_reward, by_discount = slope(jnp.asarray(mdp.reward), jnp.asarray(discount))
+        scaled = jax.vmap(lambda x: total(mdp.replace(reward=x * mdp.reward)))
+        np.testing.assert_allclose(
+            scaled(jnp.array([1.0, 2.0])), np.array([1, 2]) * (weights * exact).sum()
+        )
+
+    def moved(**change):
+        return np.sum(weights * envs.optimal_q(mdp.replace(**change)))
+
+    for place in range(4):
+        step = 1e-6 * (np.arange(4) == place)
+        slope = (moved(reward=mdp.reward + step) - moved(reward=mdp.reward - step)) / 2e-6
+        assert by_reward.ravel()[place] == pytest.approx(slope, rel=1e-5, abs=1e-5)
+    h = 1e-7 * (1 - discount)
+    up, down = (moved(discount=np.float64(discount + sign * h)) for sign in (1, -1))
+    assert float(by_discount) == pytest.approx((up - down) / (2 * h), rel=1e-4)
 
 
 def test_transient_states_and_tiny_links():
@@ -235,8 +332,6 @@ def test_unanswerable_questions_are_refused(paper):
         envs.policy_value(paper, np.ones((4, 1)))
     with pytest.raises(ValueError, match="rows must be probabilities"):
         envs.policy_value(paper, np.ones((4, 3)))
-    with pytest.raises(ValueError, match="tolerance is 0"):
-        envs.optimal_q(paper, 0)
     theory = envs.linear_theory(paper, envs.uniform_policy(paper))
     with pytest.raises(ValueError, match="threshold is 20"):
         envs.time_to_threshold(theory, 0.1, 13.7, 20)

@@ -29,7 +29,7 @@ from fedjax_rl.algorithms.properties import (
     is_concrete,
     per_member,
 )
-from fedjax_rl.envs import solvers
+from fedjax_rl.envs import optimal
 from fedjax_rl.envs.tabular import TabularMDP, average_mdp
 from fedjax_rl.federation import aggregate
 from fedjax_rl.federation import uplink as uplinks
@@ -250,9 +250,9 @@ def _derived(mdp: TabularMDP, discount) -> dict:
     shape = shape_of(mdp)
     xp = np if is_concrete(mdp) and is_concrete(discount) else jnp
     learning = mdp.discount if discount is None else discount
-    centre = average_mdp(mdp) if mdp.transition.ndim > 3 else mdp
-    reference = (_optimal_q if xp is np else _traced_optimal_q)(centre)
-    offset = xp.mean(reference)
+    optimum = optimal.optimal_split(_centre(mdp))
+    middle = xp.mean(optimum.apart)
+    offset = optimum.gain / (1 - mdp.discount.reshape(-1)[0]) + middle
     family = mdp.transition.ndim > 3
     learning = xp.broadcast_to(xp.asarray(learning, float), np.shape(mdp.discount))
     shift = (1 - learning) * offset
@@ -271,7 +271,7 @@ def _derived(mdp: TabularMDP, discount) -> dict:
             "initial_state": np.asarray(mdp.initial_state, np.int32),
         },
         "family": family,
-        "reference": tables.layout((reference - offset).reshape(-1), shape.unrolled),
+        "reference": tables.layout((optimum.apart - middle).reshape(-1), shape.unrolled),
         "offset": xp.asarray(offset, float),
     }
 
@@ -279,19 +279,17 @@ def _derived(mdp: TabularMDP, discount) -> dict:
 _remembered = functools.lru_cache(maxsize=256)(_derived)
 
 
-@functools.lru_cache(maxsize=256)
-def _optimal_q(mdp: TabularMDP) -> np.ndarray:
-    return solvers.optimal_q(mdp)
-
-
-def _traced_optimal_q(mdp: TabularMDP) -> jax.Array:
-    """q* by value iteration under a trace; [S, U]."""
-    transition, reward = jnp.asarray(mdp.transition, float), jnp.asarray(mdp.reward, float)
-
-    def sweep(_, q):
-        return jnp.sum(transition * (reward + mdp.discount * jnp.max(q, -1)[None, None, :]), -1)
-
-    return jax.lax.fori_loop(0, 200, sweep, jnp.zeros(transition.shape[:2]))
+def _centre(mdp: TabularMDP) -> TabularMDP:
+    """The MDP whose q* errors are measured against: a family's mean."""
+    if mdp.transition.ndim == 3:
+        return mdp
+    if is_concrete(mdp):
+        return average_mdp(mdp)
+    return mdp.replace(
+        transition=np.mean(mdp.transition, axis=0),
+        reward=jnp.mean(jnp.asarray(mdp.reward, float), axis=0),
+        discount=mdp.discount[0],
+    )
 
 
 def _parameters(config: FedQ, num_agents: int) -> Params:

@@ -19,8 +19,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.optimize
-import scipy.special
 
+from fedjax_rl.envs.optimal import soft_optimal_values
 from fedjax_rl.envs.solvers import expected_reward, optimal_q
 from fedjax_rl.envs.tabular import TabularMDP, average_mdp, initial_distribution
 
@@ -121,10 +121,10 @@ def optimum(mdps: TabularMDP, entropy: float = 0.0) -> float:
     """Returns the largest J that one softmax policy has as its mean over the members.
 
     Where the members share kernel, discount and start, J is the value of the `average_mdp`: it is
-    solved by (soft) value iteration to 1e-12. Elsewhere J is maximised numerically over the logits
-    from several starts, which need not find the global maximum; with an entropy bonus the norm of
-    the gradient ends at 1e-10 or less, without one the maximum may lie at infinity and the value
-    is the best that was met, deterministic policies included. Solved MDPs are remembered.
+    solved by (soft) policy iteration, to rounding. Elsewhere J is maximised numerically over the
+    logits from several starts, which need not find the global maximum; with an entropy bonus the
+    norm of the gradient ends at 1e-10 or less, without one the maximum may lie at infinity and the
+    value is the best that was met, deterministic policies included. Solved MDPs are remembered.
 
     Args:
       mdps: one MDP or a family with one leading axis [N]; not traced.
@@ -169,8 +169,7 @@ def _remembered(content: _Content, entropy: float) -> float:
         if not _shared(mdps):
             return _climbed(mdps, entropy)
         mdps = average_mdp(mdps)
-    q = optimal_q(mdps) if entropy == 0 else _soft_q(mdps, entropy)
-    best = q.max(-1) if entropy == 0 else entropy * scipy.special.logsumexp(q / entropy, axis=-1)
+    best = optimal_q(mdps).max(-1) if entropy == 0 else soft_optimal_values(mdps, entropy)
     return float(initial_distribution(mdps) @ best)
 
 
@@ -178,21 +177,6 @@ def _shared(mdps: TabularMDP) -> bool:
     """Whether the members differ in nothing but their rewards."""
     parts = (mdps.transition, mdps.discount, initial_distribution(mdps))
     return all(np.all(np.asarray(part) == np.asarray(part)[:1]) for part in parts)
-
-
-def _soft_q(mdp: TabularMDP, entropy: float, tolerance: float = 1e-13) -> np.ndarray:
-    """Solves Q = R + discount P tau logsumexp(Q / tau) by value iteration; [S, U]."""
-    transition, reward = np.asarray(mdp.transition, np.float64), expected_reward(mdp)
-    discount = float(mdp.discount)
-    q, last = reward, np.inf
-    while True:
-        v = entropy * scipy.special.logsumexp(q / entropy, axis=-1)
-        q_km1, q = q, reward + discount * transition @ v
-        change = np.abs(q - q_km1).max()
-        # Either the contraction guarantees the tolerance, or rounding has stopped it.
-        if discount * change <= tolerance * (1 - discount) or change >= last:
-            return q
-        last = change
 
 
 def _climbed(mdps: TabularMDP, entropy: float) -> float:
@@ -206,7 +190,11 @@ def _climbed(mdps: TabularMDP, entropy: float) -> float:
         },
         discount=np.mean(mdps.discount),
     )
-    guess = optimal_q(mean) / 0.1 if entropy == 0 else _soft_q(mean, entropy) / entropy
+    if entropy == 0:
+        guess = optimal_q(mean) / 0.1
+    else:
+        ahead = mean.transition @ soft_optimal_values(mean, entropy)
+        guess = (expected_reward(mean) + float(mean.discount) * ahead) / entropy
     rng = np.random.default_rng(0)
     starts = [np.zeros(shape), guess, *rng.standard_normal((2, *shape))]
     options = {"maxiter": 2000, "ftol": 1e-15, "gtol": 1e-11, "maxcor": 30}

@@ -13,6 +13,7 @@ import scipy.linalg
 import scipy.sparse.csgraph
 import scipy.special
 
+from fedjax_rl.envs import optimal
 from fedjax_rl.envs.tabular import TabularMDP, initial_distribution
 
 
@@ -22,38 +23,24 @@ def expected_reward(mdp: TabularMDP) -> np.ndarray:
     return np.sum(transition * reward, axis=-1)
 
 
-def optimal_q(mdp: TabularMDP, tolerance: float = 1e-13) -> np.ndarray:
-    r"""Solves the Bellman optimality equation by value iteration from zero.
+def optimal_q(mdp: TabularMDP) -> np.ndarray:
+    """Solves the Bellman optimality equation by policy iteration; see `envs.optimal`.
 
-    Stops once the contraction guarantees the tolerance,
-    :math:`\|q_k - q^*\|_\infty \le \frac{\gamma}{1-\gamma} \|q_k - q_{k-1}\|_\infty`
-    (Puterman, "Markov Decision Processes", Theorem 6.3.1), or after the number of sweeps at which
-    the bound from the first sweep does: where rounding keeps the difference above the tolerance,
-    more sweeps would not help.
+    Right to rounding for every discount below 1, in a few linear solves.
 
     Args:
       mdp: one MDP.
-      tolerance: largest absolute error of an entry, > 0.
 
     Returns:
       [S, U] optimal action values.
 
     Raises:
-      ValueError: If ``mdp`` is a family or the tolerance is not positive.
+      ValueError: If ``mdp`` is a family, or rows of its kernel exceed one by so much that values
+        diverge.
     """
-    if not tolerance > 0:
-        raise ValueError(f"tolerance is {tolerance}; it must be positive.")
-    transition, _ = _tables(mdp)
-    reward = expected_reward(mdp)
-    discount = float(mdp.discount)
-    q = reward  # the first sweep from zero
-    error = discount * np.abs(q).max() / (1 - discount)
-    sweeps = math.ceil(math.log(tolerance / error) / math.log(discount)) if error > 0 else 0
-    for _ in range(sweeps):
-        q_km1, q = q, reward + discount * transition @ q.max(-1)
-        if discount * np.abs(q - q_km1).max() <= tolerance * (1 - discount):
-            break
-    return q
+    _tables(mdp)
+    split = optimal.optimal_split(mdp)
+    return split.gain / (1 - float(mdp.discount)) + split.apart
 
 
 def policy_value(mdp: TabularMDP, policy: np.ndarray) -> np.ndarray:
@@ -62,9 +49,9 @@ def policy_value(mdp: TabularMDP, policy: np.ndarray) -> np.ndarray:
     Raises:
       ValueError: If ``mdp`` is a family or ``policy`` is not an [S, U] table of probabilities.
     """
-    chain = _chain(mdp, policy)
-    reward = np.sum(policy * expected_reward(mdp), axis=-1)
-    return np.linalg.solve(np.eye(mdp.num_states) - float(mdp.discount) * chain, reward)
+    _chain(mdp, policy)
+    split = optimal.evaluated(mdp, np.asarray(policy, np.float64))
+    return split.gain / (1 - float(mdp.discount)) + split.apart
 
 
 def policy_q(mdp: TabularMDP, policy: np.ndarray) -> np.ndarray:
