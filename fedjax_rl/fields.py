@@ -104,6 +104,7 @@ class Allowed(NamedTuple):
       scheduled: whether `schedule(f)` is allowed.
       traced: whether a traced value is allowed, which nobody can look at.
       axes: of a number: most axes that it may have; the first one is of agents.
+      kind: whether only what kind of object it is counts, which can be seen of traced ones too.
     """
 
     text: str
@@ -113,6 +114,7 @@ class Allowed(NamedTuple):
     scheduled: bool = False
     traced: bool = False
     axes: int = 0
+    kind: bool = False
 
     def or_none(self) -> Allowed:
         """The same, or None."""
@@ -169,8 +171,9 @@ def number(
         size = np.abs(array[finite])
         kept = not single or (np.all(size <= LARGEST) and np.all((size == 0) | (size >= SMALLEST)))
         # An open end must not be reached by rounding either: 1 - 1e-9 is 1 to a program.
+        dtype = jax.dtypes.canonicalize_dtype(np.float64) if single else np.float64
         with np.errstate(over="ignore"):
-            rounded = array.astype(jax.dtypes.canonicalize_dtype(np.float64)).astype(np.float64)
+            rounded = array.astype(dtype).astype(np.float64)
         inside = (rounded > low if above else array >= low) & (
             rounded < high if below else array <= high
         )
@@ -268,6 +271,9 @@ def word(options: Iterable[str]) -> Allowed:
     return Allowed(text, lambda value: isinstance(value, str) and value in options)
 
 
+NAME = Allowed("a word", lambda value: isinstance(value, str) and value != "")
+
+
 def words(options: Iterable[str] | None = None) -> Allowed:
     """A tuple of different words, of these if given, at least one."""
     known = None if options is None else tuple(options)
@@ -283,21 +289,25 @@ def words(options: Iterable[str] | None = None) -> Allowed:
     return Allowed(text, fine)
 
 
-def sizes(low: int = 1, empty: bool = True) -> Allowed:
+def sizes(low: int = 1, empty: bool = True, length: int | None = None) -> Allowed:
     """A tuple of whole numbers, such as the units of each hidden layer."""
 
     def fine(value) -> bool:
         listed = isinstance(value, tuple | list) and (empty or len(value) > 0)
+        listed = listed and length in (None, len(value))
         return bool(listed and all(is_whole(x) and low <= x <= WHOLE_LIMIT for x in value))
 
-    return Allowed(f"a tuple of whole numbers of at least {low}", fine)
+    count = "" if length is None else f"{length} "
+    return Allowed(f"a tuple of {count}whole numbers of at least {low}", fine)
 
 
 def instance(*kinds: type, text: str | None = None, where: Callable | None = None) -> Allowed:
     """An object of one of these types, for which `where` is true if given."""
     what = text or " or ".join(f"a {kind.__name__}" for kind in kinds)
     return Allowed(
-        what, lambda value: isinstance(value, kinds) and (where is None or bool(where(value)))
+        what,
+        lambda value: isinstance(value, kinds) and (where is None or bool(where(value))),
+        kind=True,
     )
 
 
@@ -347,14 +357,14 @@ def check(name: str, value, allowed: Allowed) -> None:
         good = allowed.follows
     elif isinstance(value, Schedule):
         good = allowed.scheduled
-    elif not is_concrete(value):
+    elif not allowed.kind and not is_concrete(value):
         good = allowed.traced and np.ndim(value) <= allowed.axes
     else:
         good = _holds(allowed, value)
         if not good and callable(value) and not isinstance(value, type):
             raise ValueError(_bare_function(name, allowed, none))
     if not good:
-        raise ValueError(f"{name} is {brief(value)}; allowed: {allowed.text}{none}")
+        raise ValueError(f"{name} is {brief(value)}{_lost(value)}; allowed: {allowed.text}{none}")
 
 
 def _holds(allowed: Allowed, value) -> bool:
@@ -362,6 +372,19 @@ def _holds(allowed: Allowed, value) -> bool:
         return bool(allowed.fine(value))
     except Exception:  # a predicate need not know every type there is
         return False
+
+
+def _lost(value) -> str:
+    """What single precision makes of a number that it cannot hold, else nothing."""
+    array = None if isinstance(value, list | tuple) else real_array(value)
+    if array is None or array.ndim or not np.isfinite(array):
+        return ""
+    with np.errstate(over="ignore"):
+        single = np.float32(array)
+    # Programs set to zero what is below the smallest number with all its digits.
+    single = np.float32(0) if np.abs(array) < SMALLEST else single
+    lost = single != array and (single in (0, 1) or not np.isfinite(single))
+    return f", {single:g} in float32" if lost else ""
 
 
 def _bare_function(name: str, allowed: Allowed, none: str) -> str:

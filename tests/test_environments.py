@@ -284,7 +284,7 @@ def test_lengths_and_discounts_out_of_range(make):
         with pytest.raises(ValueError, match=rf"discount is {discount}; allowed: in \[0, 1\]"):
             make(discount=discount)
     for max_steps in (0, 2.5):
-        with pytest.raises(ValueError, match=f"max_steps is {max_steps}; allowed: an integer"):
+        with pytest.raises(ValueError, match=f"max_steps is {max_steps}; allowed: a whole number"):
             make(max_steps=max_steps)
 
 

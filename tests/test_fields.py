@@ -121,6 +121,9 @@ def test_traced_numbers_pass_and_traced_words_do_not():
             fields.check("n", x, fields.COUNT)
         with pytest.raises(ValueError, match="x is"):
             fields.check("x", x[None], fields.POSITIVE)
+        fields.check("record", Record(x), fields.instance(Record))
+        with pytest.raises(ValueError, match=r"record is .*allowed: a Record"):
+            fields.check("record", x, fields.instance(Record))
         return x
 
     jax.jit(inside)(1.0)
@@ -131,6 +134,16 @@ class Record:
     rate: object = fields.declared(0.1, fields.POSITIVE)
     depth: object = fields.declared(None, fields.COUNT.or_none())
     free: object = fields.declared(None)
+
+
+def test_what_single_precision_makes_of_a_number_is_said():
+    with pytest.raises(ValueError, match="x is 1e-50, 0 in float32; allowed: finite and above 0"):
+        fields.check("x", 1e-50, fields.POSITIVE)
+    with pytest.raises(ValueError, match=r"x is 1e.39, inf in float32; allowed"):
+        fields.check("x", 1e39, fields.POSITIVE)
+    with pytest.raises(ValueError, match=r"x is 0.999999999, 1 in float32; allowed: in \[0, 1\)"):
+        fields.check("x", 1 - 1e-9, fields.number(0, 1, below=True))
+    fields.check("x", 1e-50, fields.number(0, single=False))
 
 
 def test_records_and_functions_are_checked_where_they_are_declared():
@@ -148,3 +161,5 @@ def test_records_and_functions_are_checked_where_they_are_declared():
         make(0)
     with pytest.raises(ValueError, match="did you mean size"):
         make(sise=4)
+    size, _ = make(np.int64(4), jnp.int32(2))
+    assert type(size) is int  # so that it can be written down

@@ -326,11 +326,11 @@ def test_unanswerable_questions_are_refused(paper):
         envs.stationary_distribution(two_rooms(), np.ones((2, 1)))
     with pytest.raises(ValueError, match="state 0 with action 1"):
         envs.linear_theory(paper, np.tile([0.5, 0.0, 0.5], (4, 1)))
-    with pytest.raises(ValueError, match="must be one MDP"):
+    with pytest.raises(ValueError, match="allowed: one MDP"):
         envs.optimal_q(envs.random_mdps([0, 1]))
     with pytest.raises(ValueError, match="policy has shape"):
         envs.policy_value(paper, np.ones((4, 1)))
-    with pytest.raises(ValueError, match="rows must be probabilities"):
+    with pytest.raises(ValueError, match="allowed: rows of sum 1"):
         envs.policy_value(paper, np.ones((4, 3)))
     theory = envs.linear_theory(paper, envs.uniform_policy(paper))
     with pytest.raises(ValueError, match="threshold is 20"):
@@ -396,7 +396,6 @@ def test_bad_parts_are_named(change, message):
         ({"reward": np.zeros((7, 7, 7))}, r"mdp.reward has shape \(7, 7, 7\); allowed"),
         ({"reward": np.zeros(2)}, r"mdp.reward has shape \(2,\); allowed"),
         ({"discount": 1.0}, r"mdp.discount is 1.0; allowed: in \[0, 1\)"),
-        ({"discount": 1 - 1e-9}, r"mdp.discount is 0.99"),  # 1 in float32
         ({"discount": np.full(3, 0.5)}, r"mdp.discount has shape \(3,\)"),
         ({"discount": None}, "mdp.discount is None; allowed"),
         ({"initial_state": np.int32(99)}, "mdp.initial_state is 99; allowed: from 0 to 1"),

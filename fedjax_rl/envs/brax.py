@@ -16,7 +16,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fedjax_rl.envs.task import Continuous, Task, cast, foreign
+from fedjax_rl import fields
+from fedjax_rl.envs.task import DISCOUNT, Continuous, Task, cast, foreign
 from fedjax_rl.names import check_known
 
 BACKENDS = ("spring", "positional", "generalized", "mjx")
@@ -25,6 +26,8 @@ TESTED = "0.14.2"
 # Where an environment differs from the rest, by its name.
 _BACKENDS = {"swimmer": ("generalized",)}
 _MAX_STEPS = {"swimmer": 500}
+# In m/s, in either direction; nothing that walks is a tenth as fast.
+LARGEST_SPEED = 1000.0
 
 
 class Physics(NamedTuple):
@@ -179,6 +182,13 @@ def longest(name: str) -> int:
     return _MAX_STEPS.get(name, 1000)
 
 
+@fields.checked(
+    name=fields.NAME,
+    backend=fields.NAME.or_none(),
+    discount=DISCOUNT,
+    max_steps=fields.COUNT.or_none(),
+    target_speed=fields.number(-LARGEST_SPEED, LARGEST_SPEED, follows=False).or_none(),
+)
 def brax_task(
     name: str = "ant",
     backend: str | None = None,
@@ -233,8 +243,6 @@ def brax_task(
             f"target_speed is {target_speed} for {name}, which reports no forward velocity; "
             "allowed: None"
         )
-    if target_speed is not None and not np.isfinite(target_speed):
-        raise ValueError(f"target_speed is {target_speed}; allowed: finite")
     options = {"backend": backend, "discount": discount, "max_steps": max_steps}
     if target_speed is not None:
         options["target_speed"] = target_speed

@@ -14,7 +14,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fedjax_rl.envs.task import Continuous, Discrete, Task, cast, foreign
+from fedjax_rl import fields
+from fedjax_rl.envs.task import DISCOUNT, Continuous, Discrete, Task, cast, foreign
 from fedjax_rl.names import check_known
 
 _RESET_WIDTH = 0.05  # of gymnax
@@ -247,6 +248,7 @@ def _series(square: chex.Array, first: int) -> chex.Array:
     return total
 
 
+@fields.checked(discount=DISCOUNT, max_steps=fields.COUNT.or_none())
 def gymnax_task(
     name: str = "CartPole-v1", discount: float = 1.0, max_steps: int | None = None
 ) -> Task:

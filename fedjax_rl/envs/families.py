@@ -18,7 +18,6 @@ Axis letters: ``S`` states, ``U`` actions, ``S'`` next states, ``N`` members of 
 """
 
 import hashlib
-import numbers
 from collections.abc import Mapping
 from typing import Any
 
@@ -27,14 +26,30 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fedjax_rl.envs.tabular import TabularEnv, TabularMDP, tabular_mdp
+from fedjax_rl import fields
+from fedjax_rl.envs.tabular import TabularEnv, TabularMDP, check_mdp, check_size, tabular_mdp
 from fedjax_rl.envs.task import Discrete, Task
 
 # Members whose kernels `opposed_mdps` draws, whether or not they are used: the number decides
 # what the draws behind them are.
 _OPPOSED = 32
 
+_LEVEL = fields.number(0, follows=False)
+_SHARED = {
+    "seed": fields.SEED,
+    "num_states": fields.COUNT,
+    "num_actions": fields.COUNT,
+    "discount": fields.number(0, 1, below=True, follows=False, single=False),
+    "concentration": fields.number(0, above=True, follows=False, single=False),
+}
 
+
+@fields.checked(
+    num_agents=fields.COUNT,
+    rewards=_LEVEL,
+    kernels=fields.number(0, 1, follows=False),
+    **_SHARED,
+)
 def dirichlet_mdps(
     num_agents: int = 8,
     rewards: float = 1.0,
@@ -71,13 +86,13 @@ def dirichlet_mdps(
     Raises:
       ValueError: If an argument is out of its range.
     """
-    sizes = {"num_agents": num_agents, "num_states": num_states, "num_actions": num_actions}
-    _check_options(sizes, concentration, rewards=rewards, kernels=kernels)
+    check_size("num_states", num_states, num_states, num_actions, num_states)
+    check_size("num_agents", num_agents, num_agents, num_states, num_actions, num_states)
     pairs = (num_states, num_actions)
     rng = np.random.default_rng(seed)
     alpha = np.full(num_states, concentration)
-    shared = rng.dirichlet(alpha, pairs)
-    own = rng.dirichlet(alpha, (num_agents, *pairs))
+    shared = _dirichlet(rng, alpha, pairs)
+    own = _dirichlet(rng, alpha, (num_agents, *pairs))
     base = rng.random(pairs)
     apart = rng.random((num_agents, *pairs))
     apart -= apart.mean(0)
@@ -89,6 +104,22 @@ def dirichlet_mdps(
     )
 
 
+def _dirichlet(rng: np.random.Generator, alpha: np.ndarray, pairs: tuple[int, ...]) -> np.ndarray:
+    """Rows [*pairs, S] from a Dirichlet distribution; parameters whose rows vanish are refused."""
+    rows = rng.dirichlet(alpha, pairs)
+    if not np.allclose(rows.sum(-1), 1):  # so NaN, and so rows of zeros
+        raise ValueError(
+            f"concentration is {alpha[0]}, of which rows do not sum to 1; allowed: a size between"
+        )
+    return rows
+
+
+@fields.checked(
+    spread=_LEVEL,
+    num_agents=fields.COUNT,
+    reward_seed=fields.SEED,
+    **_SHARED,
+)
 def opposed_mdps(
     spread: float = 1.0,
     num_agents: int = 32,
@@ -122,8 +153,8 @@ def opposed_mdps(
     Raises:
       ValueError: If an argument is out of its range.
     """
-    sizes = {"num_agents": num_agents, "num_states": num_states, "num_actions": num_actions}
-    _check_options(sizes, concentration, spread=spread)
+    check_size("num_states", num_states, _OPPOSED, num_states, num_actions, num_states)
+    check_size("num_agents", num_agents, num_agents, num_states, num_actions, num_states)
     base = dirichlet_mdps(
         _OPPOSED, 0.0, 0.0, seed, num_states, num_actions, discount, concentration
     )
@@ -137,6 +168,7 @@ def opposed_mdps(
     )
 
 
+@fields.checked(**_SHARED)
 def dirichlet_mdp(
     seed: int = 3,
     num_states: int = 5,
@@ -158,22 +190,13 @@ def dirichlet_mdp(
     Raises:
       ValueError: If an argument is out of its range.
     """
-    _check_options({"num_states": num_states, "num_actions": num_actions}, concentration)
+    check_size("num_states", num_states, num_states, num_actions, num_states)
     rng = np.random.default_rng(seed)
-    transition = rng.dirichlet(np.full(num_states, concentration), (num_states, num_actions))
+    alpha = np.full(num_states, concentration)
+    transition = _dirichlet(rng, alpha, (num_states, num_actions))
     reward = rng.random((num_states, num_actions, 1))
     start = np.full(num_states, 1 / num_states)
     return tabular_mdp(transition, reward, discount, initial_distribution=start)
-
-
-def _check_options(sizes: dict[str, Any], concentration: float, **levels: float) -> None:
-    for name, value in sizes.items():
-        if not isinstance(value, numbers.Integral) or value < 1:
-            raise ValueError(f"{name} is {value}; allowed: an integer of at least 1")
-    if not (np.isfinite(concentration) and concentration > 0):
-        raise ValueError(f"concentration is {concentration}; allowed: finite and above 0")
-    for name, value in levels.items():
-        check_level(name, value, 1.0 if name == "kernels" else np.inf)
 
 
 def check_level(name: str, value: float, largest: float = np.inf) -> None:
@@ -187,14 +210,18 @@ def check_level(name: str, value: float, largest: float = np.inf) -> None:
     Raises:
       ValueError: If it is negative, above the largest or not finite.
     """
-    if not (np.isfinite(value) and 0 <= value <= largest):
-        allowed = "finite and at least 0" if np.isinf(largest) else f"in [0, {largest:g}]"
-        raise ValueError(f"{name} is {value}; allowed: {allowed}")
+    fields.check(name, value, fields.number(0, largest, follows=False))
 
 
 # Tasks --------------------------------------------------------------------------------------------
 
 
+@fields.checked(
+    mdps=fields.instance(TabularMDP),
+    max_steps=fields.COUNT,
+    name=fields.NAME.or_none(),
+    options=fields.instance(Mapping, text="a dictionary of options").or_none(),
+)
 def tabular_task(
     mdps: TabularMDP,
     max_steps: int = 25,
@@ -218,6 +245,7 @@ def tabular_task(
       ValueError: If ``mdps`` has several leading axes or several discounts, or ``max_steps`` is
         out of its range. From ``members``: if ``num_agents`` exceeds the family.
     """
+    check_mdp(mdps, "mdps", undiscounted=True)
     if np.ndim(mdps.transition) not in (3, 4):
         raise ValueError(
             f"mdps has a kernel of shape {np.shape(mdps.transition)}; allowed: [S, U, S] or "

@@ -9,7 +9,6 @@ Axis letters: ``S`` states (row by row), ``U`` actions, ``B`` outcomes of a step
 """
 
 import dataclasses
-import numbers
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -18,8 +17,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fedjax_rl.envs.tabular import TabularMDP, tabular_mdp
-from fedjax_rl.envs.task import Discrete, Task, check_episode
+from fedjax_rl import fields
+from fedjax_rl.envs.tabular import TabularMDP, check_size, tabular_mdp
+from fedjax_rl.envs.task import DISCOUNT, Discrete, Task
 from fedjax_rl.names import check_known
 
 MAPS = {
@@ -130,6 +130,12 @@ class GridEnv:
         return next_state, next_state, reward, terminated, jnp.zeros((), bool), {}
 
 
+@fields.checked(
+    reward=fields.reals("[S]"),
+    shape=fields.sizes(length=2),
+    start=fields.whole(0),
+    discount=DISCOUNT,
+)
 def grid_world(
     outcomes: Sequence[tuple[float, chex.ArrayNumpy]],
     reward: chex.ArrayNumpy,
@@ -155,10 +161,14 @@ def grid_world(
     Raises:
       ValueError: If the probabilities do not sum to one, or as `tabular_mdp`.
     """
-    check_episode(1, discount)
     rows, columns = shape
-    terminal = np.asarray(terminal, bool)
+    check_size("shape", shape, rows * columns, rows * columns)
+    outcomes = _outcomes(outcomes, rows, columns)
+    terminal = _of_states("terminal", terminal, rows * columns, "bools", "b").astype(bool)
+    reward = _of_states("reward", reward, rows * columns, "finite numbers", "iufb")
     num_states, num_actions = rows * columns, np.shape(outcomes[0][1])[1]
+    if start >= num_states:
+        raise ValueError(f"start is {start}; allowed: from 0 to {num_states - 1}")
     transition = np.zeros((num_states, num_actions, num_states))
     states, actions = np.ogrid[:num_states, :num_actions]
     for probability, cells in outcomes:
@@ -187,6 +197,45 @@ def grid_world(
     return world.with_discount(discount)
 
 
+def _of_states(name: str, values: Any, num_states: int, text: str, kinds: str) -> np.ndarray:
+    """One value for each state as an array [S], after checking it."""
+    try:
+        array = np.asarray(values)
+    except ValueError:  # a ragged sequence
+        array = np.empty(())
+    if array.shape != (num_states,) or array.dtype.kind not in kinds:
+        raise ValueError(
+            f"{name} is {fields.brief(values)}; allowed: {text} [{num_states}], one for each cell"
+        )
+    return array
+
+
+def _outcomes(outcomes: Any, rows: int, columns: int) -> list[tuple[float, np.ndarray]]:
+    """What a step may do, after checking it: pairs of a probability and cells [S, U, 2]."""
+    text = f"pairs of a probability and cells [{rows * columns}, U, 2] inside the grid"
+    try:
+        pairs = [(probability, np.asarray(cells)) for probability, cells in outcomes]
+        fine = bool(pairs)
+        for probability, cells in pairs:
+            fields.check("the probability of outcomes", probability, fields.number(0, 1))
+            shape = (rows * columns, max(1, pairs[0][1].shape[1]), 2)
+            fine &= cells.shape == shape and cells.dtype.kind in "iu"
+            fine &= bool(np.all((cells >= 0) & (cells < [rows, columns])))
+    except (TypeError, IndexError, ValueError):
+        fine = False
+    if not fine:
+        raise ValueError(f"outcomes is {fields.brief(outcomes)}; allowed: {text}")
+    total = sum(probability for probability, _ in pairs)
+    if not abs(total - 1) <= 1e-6:
+        raise ValueError(f"outcomes has probabilities of sum {total}; allowed: 1")
+    return pairs
+
+
+ENCODINGS = ("rc", "onehot", "index")
+_SIZE = fields.whole(2)
+
+
+@fields.checked(size=_SIZE, discount=DISCOUNT, max_steps=fields.COUNT)
 def simple_grid(
     size: int = 5, encoding: str = "rc", discount: float = 0.9, max_steps: int = 100
 ) -> Task:
@@ -207,6 +256,13 @@ def simple_grid(
     return _open_grid("simple-grid", size, 0.0, "once", encoding, discount, max_steps, {})
 
 
+@fields.checked(
+    size=_SIZE,
+    wind=fields.number(0, 1, follows=False),
+    clip=fields.word(("once", "twice")),
+    discount=DISCOUNT,
+    max_steps=fields.COUNT,
+)
 def windy_grid(
     size: int = 5,
     wind: float = 0.3,
@@ -232,14 +288,11 @@ def windy_grid(
     Raises:
       ValueError: If an argument is out of its range.
     """
-    if not 0 <= wind <= 1:
-        raise ValueError(f"wind is {wind}; allowed: in [0, 1]")
-    if clip not in ("once", "twice"):
-        raise ValueError(f"clip is {clip!r}; allowed: 'once' or 'twice'")
     own = {"wind": wind, "clip": clip}
     return _open_grid("windy-grid", size, wind, clip, encoding, discount, max_steps, own)
 
 
+@fields.checked(slippery=fields.switch(), discount=DISCOUNT, max_steps=fields.COUNT.or_none())
 def frozen_lake(
     map: str | Sequence[str] = "5x5",
     slippery: bool = True,
@@ -266,7 +319,7 @@ def frozen_lake(
     letters = _letters(map)
     if max_steps is None:
         max_steps = 200 if letters.size >= 64 else 100
-    check_episode(max_steps, discount)
+    check_size("map", f"of {letters.size} cells", letters.size, 4, letters.size)
     moves = np.array([_LEFT, _DOWN, _RIGHT, _UP])
     cells = _cells(letters.shape)
     turns = (-1, 0, 1) if slippery else (0,)
@@ -277,13 +330,13 @@ def frozen_lake(
     goal = letters.ravel() == "G"
     world = grid_world(
         outcomes,
-        reward=goal,
+        reward=goal.astype(np.float64),
         terminal=goal | (letters.ravel() == "H"),
         shape=letters.shape,
         start=int(np.argmax(letters.ravel() == "S")),
         discount=discount,
     )
-    own = {"map": map if isinstance(map, str) else tuple(map), "slippery": bool(slippery)}
+    own = {"map": map if isinstance(map, str) else tuple(map), "slippery": slippery}
     return _task("frozen-lake", world, encoding, discount, max_steps, own)
 
 
@@ -298,9 +351,8 @@ def _open_grid(
     own: dict[str, Any],
 ) -> Task:
     """A square without obstacles, with wind or, where that is 0, without."""
-    if not isinstance(size, numbers.Integral) or size < 2:
-        raise ValueError(f"size is {size}; allowed: an integer of at least 2")
-    check_episode(max_steps, discount)
+    check_known(encoding, ENCODINGS, "encoding of a grid")
+    check_size("size", size, size**2, 5, size**2)
     shape = (size, size)
     cells = _cells(shape) + np.array([_LEFT, _RIGHT, _UP, _DOWN, _STAY])
     if clip == "twice":
@@ -345,7 +397,7 @@ def _task(
 
 def _encoder(encoding: str, rows: int, columns: int) -> tuple[int, Callable]:
     """Returns D and the function from a state [] int32 to float32 [D]."""
-    check_known(encoding, ("rc", "onehot", "index"), "encoding of a grid")
+    check_known(encoding, ENCODINGS, "encoding of a grid")
     largest = np.array([max(rows - 1, 1), max(columns - 1, 1)], np.float32)
 
     def rc(state: chex.Array) -> chex.Array:
@@ -375,6 +427,12 @@ def _letters(map: str | Sequence[str]) -> np.ndarray:
     if isinstance(map, str):
         check_known(map, MAPS, "map of frozen-lake")
         map = MAPS[map]
+    plain = isinstance(map, list | tuple) and all(isinstance(row, str) for row in map)
+    if not plain:
+        raise ValueError(
+            f"map is {fields.brief(map)}; allowed: {', '.join(MAPS)}, or rows of the letters S, "
+            "F, H and G"
+        )
     lengths = {len(row) for row in map}
     if len(lengths) != 1 or 0 in lengths:
         raise ValueError(f"map has rows of lengths {sorted(lengths)}; allowed: one length above 0")

@@ -21,6 +21,8 @@ from typing import Any
 
 import numpy as np
 
+from fedjax_rl import fields
+from fedjax_rl.envs.brax import LARGEST_SPEED
 from fedjax_rl.envs.families import check_level, repeat
 from fedjax_rl.envs.tabular import perturbed
 from fedjax_rl.envs.task import Task
@@ -28,6 +30,9 @@ from fedjax_rl.names import check_known
 
 _TABULAR = ("rewards", "kernels")
 _ADDED = ("reset", "target_speed")
+# Of physical parts: a hundred and fifty times stronger or weaker. Far beyond, factors overflow.
+LARGEST_LEVEL = 5.0
+_LARGEST = {"kernels": 1.0, "rewards": np.inf, "target_speed": LARGEST_SPEED}
 
 
 def parts(task: Task) -> tuple[str, ...]:
@@ -42,6 +47,12 @@ def comparable(task: Task) -> tuple[str, ...]:
     return tuple(part for part in parts(task) if part not in _ADDED)
 
 
+@fields.checked(
+    task=fields.instance(Task),
+    num_agents=fields.COUNT,
+    levels=fields.instance(Mapping, text="a dictionary from parts to levels"),
+    seed=fields.SEED,
+)
 def members(task: Task, num_agents: int, levels: Mapping[str, float], seed: int = 0) -> Any:
     """Returns the parameters of N environments, which differ from the task's by some levels.
 
@@ -63,17 +74,18 @@ def members(task: Task, num_agents: int, levels: Mapping[str, float], seed: int 
 
     Raises:
       ValueError: If a part is unknown, with the nearest known ones, or nothing of the task can
-        differ; if a level is negative or not finite, that of kernels above 1, or that of a reset
-        above its width; if ``num_agents`` is less than 1 or exceeds the task's family.
+        differ; if a level is negative or not finite, that of kernels above 1, that of a reset
+        above its width, or a physical one above 5; if ``num_agents`` is less than 1 or exceeds
+        the task's family.
     """
-    if not num_agents >= 1:
-        raise ValueError(f"num_agents is {num_agents}; allowed: at least 1")
     known = parts(task)
     for part, level in levels.items():
         if not known:
-            raise ValueError(f"{part!r} cannot differ in {task.name}; allowed: no levels")
+            raise ValueError(
+                f"{fields.brief(part)} cannot differ in {task.name}; allowed: no levels"
+            )
         check_known(part, known, f"part of {task.name} that can differ")
-        largest = {"kernels": 1.0}.get(part, np.inf)
+        largest = _LARGEST.get(part, LARGEST_LEVEL)
         if part == "reset":
             largest = task.env.base(part, task.params)
         check_level(f"the level of {part}", level, largest)

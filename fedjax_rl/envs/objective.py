@@ -20,11 +20,38 @@ import jax.numpy as jnp
 import numpy as np
 import scipy.optimize
 
+from fedjax_rl import fields
 from fedjax_rl.envs.optimal import soft_optimal_values
 from fedjax_rl.envs.solvers import expected_reward, optimal_q
-from fedjax_rl.envs.tabular import TabularMDP, average_mdp, initial_distribution
+from fedjax_rl.envs.tabular import TabularMDP, average_mdp, check_mdp, initial_distribution
+
+# Of one MDP; its leaves and those of the policies may be traced.
+_ONE = fields.instance(
+    TabularMDP, text="a TabularMDP", where=lambda mdp: np.ndim(mdp.transition) == 3
+)
+_TABLE = fields.anything(
+    "an array [S, U] of finite floating-point numbers",
+    lambda value: (
+        isinstance(value, np.ndarray | jax.Array)
+        and value.ndim == 2
+        and jnp.issubdtype(value.dtype, np.floating)
+        and bool(np.isfinite(np.asarray(value, np.float64)).all())
+    ),
+    traced=True,
+    axes=2,
+)
+_ENTROPY = fields.number(0, follows=False)
 
 
+def _check_shape(name: str, table: chex.Array, mdp: TabularMDP) -> None:
+    if np.shape(table) != (mdp.num_states, mdp.num_actions):
+        raise ValueError(
+            f"{name} has shape {np.shape(table)}; allowed: {(mdp.num_states, mdp.num_actions)}, "
+            "the states and the actions of the MDP"
+        )
+
+
+@fields.checked(mdp=_ONE, logits=_TABLE, entropy=_ENTROPY)
 def value(mdp: TabularMDP, logits: chex.Array, entropy: chex.Array | float = 0.0) -> chex.Array:
     """Returns J [], the discounted value of a softmax policy, by one linear solve.
 
@@ -37,6 +64,7 @@ def value(mdp: TabularMDP, logits: chex.Array, entropy: chex.Array | float = 0.0
     return _value(mdp, policy, reward)
 
 
+@fields.checked(mdp=_ONE, logits=_TABLE, horizon=fields.whole(0), entropy=_ENTROPY)
 def truncated_value(
     mdp: TabularMDP, logits: chex.Array, horizon: int, entropy: chex.Array | float = 0.0
 ) -> chex.Array:
@@ -63,6 +91,7 @@ def truncated_value(
     return start @ to_go
 
 
+@fields.checked(mdp=_ONE, policy=_TABLE)
 def direct_value(mdp: TabularMDP, policy: chex.Array) -> chex.Array:
     r"""Returns J [], the discounted value of a policy that is its own parameter.
 
@@ -77,12 +106,13 @@ def direct_value(mdp: TabularMDP, policy: chex.Array) -> chex.Array:
       mdp: one MDP.
       policy: [S, U], rows of probabilities; not checked.
     """
+    _check_shape("policy", policy, mdp)
     return _value(mdp, policy, _reward(mdp, policy.dtype))
 
 
 def _regularised(mdp: TabularMDP, logits: chex.Array, entropy) -> tuple[chex.Array, chex.Array]:
     """Returns the policy and the reward of a state and an action less tau log pi, [S, U] each."""
-    chex.assert_rank([logits, mdp.transition], [2, 3])
+    _check_shape("logits", logits, mdp)
     logs = jax.nn.log_softmax(logits, axis=-1)
     bonus = jnp.asarray(entropy, logits.dtype) * logs
     return jnp.exp(logs), _reward(mdp, logits.dtype) - bonus
@@ -117,6 +147,7 @@ def _value(mdp: TabularMDP, policy: chex.Array, reward: chex.Array) -> chex.Arra
 # The best value -----------------------------------------------------------------------------------
 
 
+@fields.checked(entropy=fields.number(0, follows=False))
 def optimum(mdps: TabularMDP, entropy: float = 0.0) -> float:
     """Returns the largest J that one softmax policy has as its mean over the members.
 
@@ -137,8 +168,7 @@ def optimum(mdps: TabularMDP, entropy: float = 0.0) -> float:
       ValueError: If ``entropy`` is out of its range or ``mdps`` has several leading axes.
       RuntimeError: If the gradient does not vanish.
     """
-    if not (np.isfinite(entropy) and entropy >= 0):
-        raise ValueError(f"entropy is {entropy}; allowed: finite and at least 0")
+    check_mdp(mdps, "mdps")
     if np.ndim(mdps.transition) not in (3, 4):
         raise ValueError(
             f"mdps has a kernel of shape {np.shape(mdps.transition)}; allowed: [S, U, S] or "
@@ -189,6 +219,8 @@ def _climbed(mdps: TabularMDP, entropy: float) -> float:
             for name, leaf in (("transition", mdps.transition), ("reward", mdps.reward))
         },
         discount=np.mean(mdps.discount),
+        initial_state=mdps.initial_state[0],  # a guess of the policy need not know the start
+        initial_distribution=None,
     )
     if entropy == 0:
         guess = optimal_q(mean) / 0.1

@@ -13,8 +13,15 @@ import scipy.linalg
 import scipy.sparse.csgraph
 import scipy.special
 
+from fedjax_rl import fields
 from fedjax_rl.envs import optimal
-from fedjax_rl.envs.tabular import TabularMDP, initial_distribution
+from fedjax_rl.envs.tabular import TabularMDP, check_mdp, initial_distribution
+
+_FINITE_TABLE = fields.anything(
+    "finite real numbers [..., S, U]",
+    lambda q: np.ndim(q) >= 2 and np.size(q) > 0 and bool(np.isfinite(fields.real_array(q)).all()),
+)
+_RATE = fields.number(0, above=True, follows=False)
 
 
 def expected_reward(mdp: TabularMDP) -> np.ndarray:
@@ -38,7 +45,7 @@ def optimal_q(mdp: TabularMDP) -> np.ndarray:
       ValueError: If ``mdp`` is a family, or rows of its kernel exceed one by so much that values
         diverge.
     """
-    _tables(mdp)
+    _tables(mdp, undiscounted=False)
     split = optimal.optimal_split(mdp)
     return split.gain / (1 - float(mdp.discount)) + split.apart
 
@@ -49,6 +56,7 @@ def policy_value(mdp: TabularMDP, policy: np.ndarray) -> np.ndarray:
     Raises:
       ValueError: If ``mdp`` is a family or ``policy`` is not an [S, U] table of probabilities.
     """
+    check_mdp(mdp)
     _chain(mdp, policy)
     split = optimal.evaluated(mdp, np.asarray(policy, np.float64))
     return split.gain / (1 - float(mdp.discount)) + split.apart
@@ -64,12 +72,14 @@ def policy_q(mdp: TabularMDP, policy: np.ndarray) -> np.ndarray:
     return expected_reward(mdp) + float(mdp.discount) * transition @ policy_value(mdp, policy)
 
 
+@fields.checked(q=_FINITE_TABLE)
 def greedy_policy(q: np.ndarray) -> np.ndarray:
     """Returns [S, U], all weight on the largest entry of each row of ``q``; the first of equals."""
     q = np.asarray(q)
     return np.eye(q.shape[-1])[q.argmax(-1)]
 
 
+@fields.checked(q=_FINITE_TABLE, beta=fields.number(0, follows=False, single=False))
 def softmax_policy(q: np.ndarray, beta: float = 1.0) -> np.ndarray:
     """Returns [S, U], the softmax of ``beta * q`` over actions; ``beta`` is 1 / temperature."""
     return scipy.special.softmax(beta * np.asarray(q, np.float64), axis=-1)
@@ -77,6 +87,7 @@ def softmax_policy(q: np.ndarray, beta: float = 1.0) -> np.ndarray:
 
 def uniform_policy(mdp: TabularMDP) -> np.ndarray:
     """Returns [S, U], every action with probability 1 / U."""
+    fields.check("mdp", mdp, fields.instance(TabularMDP))
     return np.full((mdp.num_states, mdp.num_actions), 1 / mdp.num_actions)
 
 
@@ -103,8 +114,9 @@ def stationary_distribution(mdp: TabularMDP, policy: np.ndarray) -> np.ndarray:
     classes = [np.flatnonzero(label == c) for c in np.unique(label) if not leaves[label == c].any()]
     if len(classes) != 1:
         raise ValueError(
-            "the stationary distribution is not unique: under this policy the states "
-            f"{[c.tolist() for c in classes]} are separate recurrent classes."
+            "policy has no unique stationary distribution: the states "
+            f"{[c.tolist() for c in classes]} are separate recurrent classes; allowed: a policy "
+            "with one"
         )
 
     (recurrent,) = classes
@@ -130,6 +142,7 @@ def average_reward(mdp: TabularMDP, policy: np.ndarray) -> float:
     return float(np.sum(pairs * expected_reward(mdp)))
 
 
+@fields.checked(num_steps=fields.whole(0))
 def expected_return(mdp: TabularMDP, policy: np.ndarray, num_steps: int) -> float:
     """Returns the mean undiscounted sum of the first ``num_steps`` rewards of an episode.
 
@@ -208,8 +221,8 @@ def linear_theory(mdp: TabularMDP, policy: np.ndarray) -> LinearTheory:
     if not visits.min() > 0:
         state, action = divmod(int(visits.argmin()), mdp.num_actions)
         raise ValueError(
-            f"policy never visits state {state} with action {action} in the long run; it must "
-            "visit every pair."
+            f"policy never visits state {state} with action {action} in the long run; allowed: "
+            "one that visits every pair"
         )
     q = optimal_q(mdp)
     num_pairs = q.size
@@ -223,11 +236,13 @@ def linear_theory(mdp: TabularMDP, policy: np.ndarray) -> LinearTheory:
     return LinearTheory(A=A, C=C, S=scipy.linalg.solve_continuous_lyapunov(A, C))
 
 
+@fields.checked(theory=fields.instance(LinearTheory), alpha=_RATE, num_agents=fields.COUNT)
 def steady_state(theory: LinearTheory, alpha: float, num_agents: int = 1) -> float:
     """Returns (alpha / N) tr S, the mean of ||q - q*||^2 of N agents averaged at every step."""
     return alpha / num_agents * theory.trace_steady_state
 
 
+@fields.checked(theory=fields.instance(LinearTheory), alpha=_RATE, num_steps=fields.whole(0))
 def drift(theory: LinearTheory, alpha: float, num_steps: int) -> np.ndarray:
     r"""Returns how far an agent strays from its federation's mean after a synchronisation.
 
@@ -254,6 +269,12 @@ def drift(theory: LinearTheory, alpha: float, num_steps: int) -> np.ndarray:
     return np.cumsum(growth)
 
 
+@fields.checked(
+    theory=fields.instance(LinearTheory),
+    alpha=_RATE,
+    initial=fields.number(0, above=True, follows=False),
+    threshold=fields.number(0, above=True, follows=False),
+)
 def time_to_threshold(
     theory: LinearTheory, alpha: float, initial: float, threshold: float
 ) -> float:
@@ -275,18 +296,19 @@ def time_to_threshold(
     Raises:
       ValueError: If the threshold is not in (0, initial].
     """
-    if not 0 < threshold <= initial:
-        raise ValueError(f"threshold is {threshold}; it must be in (0, initial={initial}].")
+    if not threshold <= initial:
+        raise ValueError(f"threshold is {threshold}; allowed: at most {initial}, the initial error")
     return math.log(initial / threshold) / (2 * theory.rate * alpha)
 
 
-def _tables(mdp: TabularMDP) -> tuple[np.ndarray, np.ndarray]:
+def _tables(mdp: TabularMDP, undiscounted: bool = True) -> tuple[np.ndarray, np.ndarray]:
     """Returns the kernel and the reward of one MDP, both [S, U, S'] float64."""
+    check_mdp(mdp, undiscounted=undiscounted)
     transition = np.asarray(mdp.transition, np.float64)
     if transition.ndim != 3:
         raise ValueError(
-            f"mdp has a kernel of shape {transition.shape}; it must be one MDP, [S, U, S]. "
-            "Solve a family agent by agent."
+            f"mdp has a kernel of shape {transition.shape}; allowed: one MDP, [S, U, S]; solve a "
+            "family agent by agent"
         )
     return transition, np.broadcast_to(np.asarray(mdp.reward, np.float64), transition.shape)
 
@@ -294,9 +316,10 @@ def _tables(mdp: TabularMDP) -> tuple[np.ndarray, np.ndarray]:
 def _chain(mdp: TabularMDP, policy: np.ndarray) -> np.ndarray:
     """Returns [S, S'], the Markov chain of states under a policy, after checking the policy."""
     transition, _ = _tables(mdp)
+    fields.check("policy", policy, fields.reals("[S, U]"))
     policy = np.asarray(policy, np.float64)
     if policy.shape != transition.shape[:2]:
-        raise ValueError(f"policy has shape {policy.shape}; it must be {transition.shape[:2]}.")
+        raise ValueError(f"policy has shape {policy.shape}; allowed: {transition.shape[:2]}")
     if not (np.all(policy >= 0) and np.allclose(policy.sum(-1), 1, rtol=0, atol=1e-6)):
-        raise ValueError(f"policy is {policy.tolist()}; its rows must be probabilities.")
+        raise ValueError(f"policy is {fields.brief(policy.tolist())}; allowed: rows of sum 1")
     return np.einsum("su,sun->sn", policy, transition)

@@ -174,9 +174,7 @@ def check_mdp(mdp: Any, name: str = "mdp", *, undiscounted: bool = False) -> Non
         _check(size <= fields.LARGEST, f"{prefix}reward", known["reward"], "finite in float32")
     if "discount" in known:
         discount = known["discount"].astype(np.float64)
-        # Not above and not rounded to the end that is left out.
-        rounded = discount.astype(jax.dtypes.canonicalize_dtype(np.float64))
-        inside = (discount >= 0) & (discount <= 1 if undiscounted else rounded < 1)
+        inside = (discount >= 0) & (discount <= 1 if undiscounted else discount < 1)
         text = "in [0, 1]" if undiscounted else "in [0, 1)"
         _check(inside, f"{prefix}discount", discount, text)
     if "initial_state" in known:
@@ -236,7 +234,7 @@ def initial_distribution(mdp: TabularMDP) -> np.ndarray:
     signed=fields.switch(),
     reward_scale=fields.number(0, follows=False),
     reward=fields.word(_REWARDS),
-    discount=fields.number(0, 1, below=True, follows=False),
+    discount=fields.number(0, 1, below=True, follows=False, single=False),
 )
 def random_mdp(
     seed: int = 0,

@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import numbers
 from collections.abc import Callable, Hashable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -11,10 +10,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from fedjax_rl import fields
 from fedjax_rl.envs.tabular import TabularEnv
 
 if TYPE_CHECKING:
     from fedjax_rl.envs.grids import GridWorld
+
+
+# Episodes end, so that they need no discount.
+DISCOUNT = fields.number(0, 1, follows=False)
 
 
 class Discrete(NamedTuple):
@@ -173,12 +177,11 @@ def check_episode(max_steps: int, discount: float) -> None:
     """Checks what every task has.
 
     Raises:
-      ValueError: If ``max_steps`` is no integer of at least 1 or ``discount`` is not in [0, 1].
+      ValueError: If ``max_steps`` is no whole number of at least 1 or ``discount`` is not in
+        [0, 1].
     """
-    if not isinstance(max_steps, numbers.Integral) or max_steps < 1:
-        raise ValueError(f"max_steps is {max_steps}; allowed: an integer of at least 1")
-    if not 0 <= discount <= 1:
-        raise ValueError(f"discount is {discount}; allowed: in [0, 1]")
+    fields.check("max_steps", max_steps, fields.COUNT)
+    fields.check("discount", discount, DISCOUNT)
 
 
 # For adapters of environments that were written for the default settings of JAX -----------------
