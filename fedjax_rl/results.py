@@ -1,25 +1,50 @@
-"""Labelled results on disk: one directory per command, every file written whole or not at all."""
+"""Labelled results on disk, and what they were made with."""
 
 from __future__ import annotations
 
 import contextlib
 import importlib.metadata
 import io
-import json
+import numbers
 import os
 import pathlib
 import platform
-import re
-import tempfile
+import sys
+from collections.abc import Iterator
 
 import h5netcdf
+import h5py
 import jax
+import numpy as np
 import xarray as xr
 from xarray.backends import H5NetCDFStore
 
-MARK = "fedjax_rl"
-# What `write` calls a file until it is whole.
-_TEMPORARY = re.compile(r"\..+\.(json|png|svg|nc|md)\.[a-z0-9_]{8}")
+from fedjax_rl.directory import (
+    claim,
+    place,
+    read_config,
+    recover_config,
+    tidy,
+    write,
+    write_json,
+)
+from fedjax_rl.identity import digest
+
+__all__ = [
+    "claim",
+    "device",
+    "load",
+    "read_config",
+    "recover_config",
+    "save",
+    "tidy",
+    "versions",
+    "write",
+    "write_json",
+]
+
+# The attribute of a `result.nc` that tells whether the rest is as it was written.
+SEAL = "fedjax_rl_digest"
 _PACKAGES = ("jax", "jaxlib", "numpy", "optax", "xarray", "gymnax", "brax", "mujoco", "mujoco-mjx")
 
 
@@ -50,116 +75,102 @@ def _processor() -> str | None:
     return platform.processor() or None
 
 
-def write(path, data: bytes | str) -> None:
-    """Writes a file so that it is there whole or as it was before.
-
-    Raises:
-      OSError: naming the file, when the disk is full or refuses.
-    """
-    path = pathlib.Path(path)
-    data = data.encode() if isinstance(data, str) else data
-    try:
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            os.chmod(temporary, 0o644)
-            os.replace(temporary, path)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                os.unlink(temporary)
-            raise
-    except OSError as error:
-        raise OSError(
-            error.errno, f"cannot write {path}: {error.strerror}; what was there is unchanged"
-        ) from error
-
-
-def write_json(path, value) -> None:
-    """Writes plain values as JSON, atomically."""
-    write(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
-
-
-def claim(directory, config: dict, resume: bool = False) -> pathlib.Path:
-    """Makes a directory ours, with `config` saying what is run in it.
-
-    Args:
-      directory: new, empty, or to be resumed.
-      config: plain values, enough to run it again.
-      resume: accept a directory that already holds this very configuration.
-
-    Raises:
-      ValueError: it holds something else, or another run.
-    """
-    path = pathlib.Path(directory)
-    if path.exists() and not path.is_dir():
-        raise ValueError(f"out is {path}, which is a file; allowed: a new or empty directory")
-    # What a process killed while it claimed the directory left behind does not count.
-    present = [p.name for p in path.iterdir()] if path.is_dir() else []
-    present = sorted(name for name in present if not name.startswith(".config.json."))
-    if present:
-        if "config.json" not in present or read_config(path) is None:
-            raise ValueError(
-                f"out is {path}, which holds {', '.join(present[:3])} and is not ours; allowed: a "
-                "new or empty directory"
-            )
-        if not resume:
-            raise ValueError(
-                f"out is {path}, which already holds a run; allowed: a new or empty directory "
-                f"(`fedjax-rl resume {path}` goes on where it stopped)"
-            )
-        return path
-    made = [p for p in (path, *path.parents) if not p.exists()]
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        write_json(path / "config.json", {"made_by": MARK, **config})
-    except OSError:
-        for directory in made:
-            with contextlib.suppress(OSError):
-                directory.rmdir()
-        raise
-    tidy(path)
-    return path
-
-
-def tidy(directory) -> None:
-    """Removes the half-made files that a killed process left in a directory of ours."""
-    for path in pathlib.Path(directory).iterdir():
-        if _TEMPORARY.fullmatch(path.name):
-            with contextlib.suppress(OSError):
-                path.unlink()
-
-
-def read_config(directory) -> dict | None:
-    """The configuration of a directory of ours, or None when it is not ours."""
-    try:
-        config = json.loads((pathlib.Path(directory) / "config.json").read_text())
-    except (OSError, ValueError):
-        return None
-    return config if isinstance(config, dict) and config.get("made_by") == MARK else None
-
-
 def save(directory, result: xr.Dataset) -> None:
-    """Writes `result.nc`, atomically.
+    """Writes `result.nc` into a directory, made if needed, atomically.
 
     Wall time stays out of the file, so that a run resumed after a kill leaves the same bytes as
-    one that never stopped; it stands in `summary.json`.
+    one that never stopped; it stands in `summary.json`. A digest of the content goes with it, so
+    that `load` knows a damaged file.
+
+    Raises:
+      ValueError: no Dataset, or one with something that a file cannot hold.
+      OSError: the disk is full or refuses; what was there is unchanged.
     """
+    if not isinstance(result, xr.Dataset):
+        raise ValueError(
+            f"result is a {type(result).__name__}; allowed: a Dataset, such as "
+            "`array.to_dataset(name=...)`"
+        )
     result = result.copy()
-    result.attrs.pop("seconds", None)
+    result.attrs = {n: v for n, v in result.attrs.items() if n not in ("seconds", SEAL)}
+    for name, own in {"result": result, **result.variables}.items():
+        _check_attributes(name, own.attrs)
+    path = place(directory)
+    data = _bytes(result)
+    with xr.open_dataset(io.BytesIO(data), engine="h5netcdf") as back:
+        result.attrs[SEAL] = _seal(back)
+    data = _bytes(result)
+    path.mkdir(parents=True, exist_ok=True)
+    write(path / "result.nc", data)
+
+
+def _bytes(result: xr.Dataset) -> bytes:
     # In memory first: HDF5 does not survive a disk that fills up under it.
     buffer = io.BytesIO()
     store = H5NetCDFStore(h5netcdf.File(buffer, "w"))
-    result.dump_to_store(store)
-    store.close()
-    write(pathlib.Path(directory) / "result.nc", buffer.getvalue())
+    try:
+        result.dump_to_store(store)
+        store.close()
+    except (TypeError, ValueError, AttributeError, h5netcdf.CompatibilityError) as error:
+        raise ValueError(f"result has something that a file cannot hold: {error}") from error
+    return buffer.getvalue()
+
+
+def _check_attributes(name: str, attributes: dict) -> None:
+    allowed = (str, bytes, numbers.Number, np.number, np.ndarray)
+    for own, value in attributes.items():
+        items = value if isinstance(value, list | tuple) else [value]
+        kinds = all(isinstance(x, allowed) and not isinstance(x, bool | np.bool_) for x in items)
+        if not isinstance(own, str) or not kinds:
+            raise ValueError(
+                f"attrs[{own!r}] of {name} is {value!r}; allowed: words, numbers and lists of these"
+            )
+
+
+def _seal(result: xr.Dataset) -> str:
+    """A digest of everything that a file says."""
+    return digest(
+        {
+            name: (own.dims, np.asarray(own.values), dict(own.attrs))
+            for name, own in result.variables.items()
+        },
+        {name: value for name, value in result.attrs.items() if name != SEAL},
+    )
 
 
 def load(directory) -> xr.Dataset:
-    """Reads the result of a directory, or of a `result.nc` file, into memory."""
-    path = pathlib.Path(directory)
+    """Reads the result of a directory, or of a `result.nc` file, into memory.
+
+    Raises:
+      OSError: there is none, or it is damaged.
+    """
+    path = place(directory)
     path = path / "result.nc" if path.is_dir() else path
-    with xr.open_dataset(path, engine="h5netcdf") as result:
-        return result.load()
+    if not path.is_file():
+        raise FileNotFoundError(f"cannot read {path}: there is no such file")
+    result = whole = None
+    with _hushed():
+        # What a reader says of junk has no end of kinds.
+        with contextlib.suppress(Exception):
+            with h5py.File(path, "r"):
+                pass
+            with xr.open_dataset(path.absolute(), engine="h5netcdf") as opened:
+                result = opened.load()
+            whole = SEAL not in result.attrs or result.attrs[SEAL] == _seal(result)
+    if not whole:
+        raise OSError(
+            f"cannot read {path}: it is damaged, or no result of ours; a run is mended by "
+            f"`fedjax-rl resume {path.parent}`"
+        )
+    result.attrs.pop(SEAL, None)
+    return result
+
+
+@contextlib.contextmanager
+def _hushed() -> Iterator[None]:
+    """Keeps readers of files that give up half-way from telling the terminal how they ended."""
+    hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
+    try:
+        yield
+    finally:
+        sys.unraisablehook = hook

@@ -33,13 +33,14 @@ ROOMS = {
     "envs": {"streams"},
     "networks": set(),
     "streams": set(),
-    "results": set(),
+    "directory": set(),
+    "results": {"directory"},
     "memory": set(),
     "analysis": set(),
     "plotting": {"analysis", "results", "envs"},
-    "checkpoints": {"federation", "streams"},
+    "checkpoints": {"directory", "federation", "streams"},
     "run": {"federation", "streams"},
-    "sweep": {"federation", "streams", "run", "results", "checkpoints", "memory"},
+    "sweep": {"federation", "streams", "run", "results", "directory", "checkpoints", "memory"},
     "algorithms": {"federation", "learners", "envs", "networks", "streams", "memory"},
 }
 # Messages about names and values are worded alike everywhere, and values told apart alike.

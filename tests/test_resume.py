@@ -2,11 +2,12 @@
 
 import importlib
 
+import numpy as np
 import pytest
 import xarray as xr
 
 import fedjax_rl as frl
-from fedjax_rl import checkpoints
+from fedjax_rl import checkpoints, results
 from fedjax_rl.checkpoints import Checkpoints
 
 sweeping = importlib.import_module("fedjax_rl.sweep")
@@ -126,3 +127,43 @@ def test_nothing_is_saved_more_often_than_asked_but_the_end(tmp_path, monkeypatc
     monkeypatch.setattr(sweeping, "Checkpoints", lambda path: Checkpoints(path, seconds=1e9))
     run(checkpoints=tmp_path)
     assert saved(tmp_path) == [10]
+
+
+@pytest.mark.parametrize("damage", [b"", b"junk" * 100, b"{}"])
+def test_a_damaged_result_is_never_read(tmp_path, whole, damage):
+    frl.save(tmp_path / "new" / "directory", whole)
+    file = tmp_path / "new" / "directory" / "result.nc"
+    xr.testing.assert_identical(frl.load(file), whole)
+    good = file.read_bytes()
+    file.write_bytes(damage)
+    with pytest.raises(OSError, match="damaged"):
+        frl.load(file)
+    rng = np.random.default_rng(0)
+    for _ in range(30):  # a bit of a number is as bad
+        bad = bytearray(good)
+        bad[rng.integers(len(bad))] ^= 1 << int(rng.integers(8))
+        file.write_bytes(bytes(bad))
+        try:
+            again = frl.load(file)
+        except OSError:
+            continue
+        xr.testing.assert_identical(again, whole)
+
+
+@pytest.mark.parametrize("value", [None, {"a": 1}, True])
+def test_what_a_file_cannot_hold_is_refused_by_name(tmp_path, whole, value):
+    with pytest.raises(ValueError, match=r"attrs\['note'\] of result is .*; allowed: words"):
+        frl.save(tmp_path, whole.assign_attrs(note=value))
+    with pytest.raises(ValueError, match="result is a DataArray; allowed: a Dataset"):
+        frl.save(tmp_path, whole["error_server"])
+    assert not list(tmp_path.iterdir())
+
+
+def test_home_is_one_place_for_writing_and_reading(tmp_path, monkeypatch, whole):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    frl.save("~/a", whole)
+    assert (tmp_path / "a" / "result.nc").is_file()
+    xr.testing.assert_identical(frl.load("~/a"), whole)
+    assert results.claim("~/b", {"command": "run"}) == tmp_path / "b"
+    assert not (tmp_path / "~").exists()

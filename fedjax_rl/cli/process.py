@@ -10,6 +10,10 @@ import pathlib
 import sys
 from collections.abc import Callable, Iterator
 
+from fedjax_rl.directory import held
+
+__all__ = ["Stopped", "free", "held", "interruptible", "prepare", "quiet"]
+
 
 class Stopped(KeyboardInterrupt):
     """Interrupted; `args[0]` is the directory to resume, or None when nothing is written yet."""
@@ -46,30 +50,6 @@ def _on_cpu() -> bool:
         return not plugins
     nodes = ("nvidia[0-9]*", "accel*", "vfio/[0-9]*", "kfd")
     return not any(next(pathlib.Path("/dev").glob(node), None) for node in nodes)
-
-
-@contextlib.contextmanager
-def held(directory) -> Iterator[None]:
-    """Keeps other processes from working in the same directory."""
-    try:
-        import fcntl
-    except ImportError:  # no such locks on this system
-        yield
-        return
-    handle = os.open(directory, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ValueError(
-                f"directory is {directory}, where another process is at work; allowed: one at a "
-                "time"
-            ) from None
-        except OSError:
-            pass  # a file system without locks
-        yield
-    finally:
-        os.close(handle)
 
 
 @contextlib.contextmanager

@@ -1,0 +1,207 @@
+"""Directories of ours: one per command, claimed by one process, every file whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import pathlib
+import re
+import tempfile
+from collections.abc import Iterator
+
+MARK = "fedjax_rl"
+# What `write` calls a file until it is whole.
+_TEMPORARY = re.compile(r"\..+\.(json|png|svg|nc|md)\.[a-z0-9_]{8}")
+# Where a copy of the configuration lies, in case the first is damaged.
+SPARE = pathlib.Path("checkpoints", "config.json")
+
+
+def place(path) -> pathlib.Path:
+    """A path as it was typed, with `~` for the home directory; all paths are read through this."""
+    path = pathlib.Path(path)
+    try:
+        return path.expanduser()
+    except RuntimeError:  # nobody of that name
+        raise ValueError(f"path is {path}, whose home is not known; allowed: a path") from None
+
+
+def write(path, data: bytes | str) -> None:
+    """Writes a file so that it is there whole or as it was before.
+
+    Raises:
+      OSError: naming the file, when the disk is full or refuses.
+    """
+    path = place(path)
+    data = data.encode() if isinstance(data, str) else data
+    try:
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.chmod(temporary, 0o644)
+            os.replace(temporary, path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+            raise
+    except OSError as error:
+        raise OSError(
+            error.errno, f"cannot write {path}: {error.strerror}; what was there is unchanged"
+        ) from error
+
+
+def write_json(path, value) -> None:
+    """Writes plain values as JSON, atomically."""
+    write(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+
+
+@contextlib.contextmanager
+def held(directory) -> Iterator[None]:
+    """Keeps others, processes and threads, from working in the same directory.
+
+    Raises:
+      ValueError: somebody is at work there.
+    """
+    try:
+        import fcntl
+    except ImportError:  # no such locks on this system
+        yield
+        return
+    handle = os.open(directory, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ValueError(
+                f"directory is {directory}, where another process is at work; allowed: one at a "
+                "time"
+            ) from None
+        except OSError:
+            pass  # a file system without locks
+        yield
+    finally:
+        os.close(handle)
+
+
+def claim(directory, config: dict, resume: bool = False) -> pathlib.Path:
+    """Makes a directory ours, with `config` saying what is run in it.
+
+    Of several that claim one directory at the same time, one gets it; the others change nothing.
+
+    Args:
+      directory: new, empty, or to be resumed.
+      config: plain values, enough to run it again.
+      resume: accept a directory that already holds this very configuration.
+
+    Returns:
+      The directory, with `~` expanded.
+
+    Raises:
+      ValueError: it holds something else, or another run, or somebody is at work there.
+    """
+    path = place(directory)
+    if path.exists() and not path.is_dir():
+        raise ValueError(f"out is {path}, which is a file; allowed: a new or empty directory")
+    made = [p for p in (path, *path.parents) if not p.exists()]
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with held(path):
+            _claim(path, config, resume)
+    except (OSError, ValueError):
+        for own in made:  # as far as they are empty
+            with contextlib.suppress(OSError):
+                own.rmdir()
+        raise
+    return path
+
+
+def _claim(path: pathlib.Path, config: dict, resume: bool) -> None:
+    # What a process killed while it claimed the directory left behind does not count.
+    present = sorted(p.name for p in path.iterdir() if not p.name.startswith(".config.json."))
+    if present and read_config(path) is None and _spare(path) is None:
+        raise ValueError(
+            f"out is {path}, which holds {', '.join(present[:3])} and is not ours; allowed: a "
+            "new or empty directory"
+        )
+    if present and not resume:
+        raise ValueError(
+            f"out is {path}, which already holds a run; allowed: a new or empty directory "
+            f"(`fedjax-rl resume {path}` goes on where it stopped)"
+        )
+    if not present:
+        whole = {"made_by": MARK, **config}
+        write_json(path / "config.json", whole)
+        _write_spare(path, whole)
+        tidy(path)
+
+
+def _write_spare(path: pathlib.Path, config: dict) -> None:
+    """A copy that tells whether it is whole; not to have one is no reason to stop."""
+    with contextlib.suppress(OSError):
+        (path / SPARE).parent.mkdir(exist_ok=True)
+        write_json(path / SPARE, {**config, "digest": _digest(config)})
+
+
+def tidy(directory) -> None:
+    """Removes the half-made files that a killed process left in a directory of ours."""
+    for path in place(directory).iterdir():
+        if _TEMPORARY.fullmatch(path.name):
+            with contextlib.suppress(OSError):
+                path.unlink()
+
+
+def read_config(directory) -> dict | None:
+    """The configuration of a directory of ours, or None when it is not ours."""
+    config = read_json(place(directory) / "config.json")
+    return config if config is not None and config.get("made_by") == MARK else None
+
+
+def read_json(path) -> dict | None:
+    """A record in JSON, or None where there is no whole one."""
+    try:
+        value = json.loads(pathlib.Path(path).read_text())
+    except (OSError, ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def _digest(config: dict) -> str:
+    return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
+
+
+def _spare(path: pathlib.Path) -> dict | None:
+    """The copy of the configuration, if it is whole."""
+    config = read_json(path / SPARE) or {}
+    word = config.pop("digest", None)
+    ours = config.get("made_by") == MARK
+    return config if ours and word == _digest(config) else None
+
+
+def recover_config(directory) -> dict | None:
+    """The configuration of a directory to be resumed, mended from its copy where it is damaged.
+
+    Returns:
+      None where nothing says what was run.
+
+    Raises:
+      ValueError: it is not what was begun with.
+    """
+    path = place(directory)
+    config, spare = read_config(path), _spare(path)
+    if config is None and spare is not None:
+        write_json(path / "config.json", spare)
+        return spare
+    if config is not None and spare is None:
+        _write_spare(path, config)
+    elif config != spare:
+        differ = [n for n in sorted({*config, *spare}) if config.get(n) != spare.get(n)]
+        words = ", ".join(f"{n} is {config.get(n)}, there {spare.get(n)}" for n in differ[:3])
+        raise ValueError(
+            f"{path / 'config.json'} is not what the run was begun with, of which {path / SPARE} "
+            f"is a copy: {words}; allowed: as it was, or a new directory"
+        )
+    return config
