@@ -149,14 +149,13 @@ def load(directory) -> xr.Dataset:
     if not path.is_file():
         raise FileNotFoundError(f"cannot read {path}: there is no such file")
     result = whole = None
-    with _hushed():
-        # What a reader says of junk has no end of kinds.
-        with contextlib.suppress(Exception):
-            with h5py.File(path, "r"):
-                pass
-            with xr.open_dataset(path.absolute(), engine="h5netcdf") as opened:
-                result = opened.load()
-            whole = SEAL not in result.attrs or result.attrs[SEAL] == _seal(result)
+    # What a reader says of junk has no end of kinds.
+    with _hushed(), contextlib.suppress(Exception):
+        with h5py.File(path, "r"):
+            pass
+        with xr.open_dataset(path.absolute(), engine="h5netcdf") as opened:
+            result = opened.load()
+        whole = SEAL not in result.attrs or result.attrs[SEAL] == _seal(result)
     if not whole:
         raise OSError(
             f"cannot read {path}: it is damaged, or no result of ours; a run is mended by "
