@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from fedjax_rl.names import brief, check_known
+from fedjax_rl.names import brief, check_known, nearest
 
 # Programs compute in float32: beyond, a finite number becomes infinite, and below, where numbers
 # lose their digits first, a positive one becomes zero.
@@ -101,9 +101,11 @@ class Allowed(NamedTuple):
       fine: `value -> bool`; what raises is not allowed.
       optional: whether None is allowed, which `text` need not say.
       follows: whether `by_agents(f)` is allowed, and has to give what is allowed at every N.
-      scheduled: whether `schedule(f)` is allowed.
+      scheduled: what a `schedule(f)` has to give at every time; None where it is not allowed.
       traced: whether a traced value is allowed, which nobody can look at.
-      axes: of a number: most axes that it may have; the first one is of agents.
+      axes: of a number: most axes that it may have.
+      per_agent: whether the first one is of agents.
+      words: those that are allowed, where these are all.
       kind: whether only what kind of object it is counts, which can be seen of traced ones too.
     """
 
@@ -111,9 +113,11 @@ class Allowed(NamedTuple):
     fine: Callable[[Any], bool]
     optional: bool = False
     follows: bool = False
-    scheduled: bool = False
+    scheduled: Allowed | None = None
     traced: bool = False
     axes: int = 0
+    per_agent: bool = False
+    words: tuple[str, ...] = ()
     kind: bool = False
 
     def or_none(self) -> Allowed:
@@ -122,7 +126,7 @@ class Allowed(NamedTuple):
 
     def at(self, num_agents: int) -> Allowed:
         """The same once functions of N are evaluated; an array needs an entry for every agent."""
-        if not self.axes:
+        if not self.per_agent:
             return self._replace(follows=False)
 
         def enough(value) -> bool:
@@ -144,7 +148,7 @@ def number(
     per_agent: bool = False,
     follows: bool = True,
     scheduled: bool = False,
-    axes: int | None = None,
+    arrays: int = 0,
     single: bool = True,
 ) -> Allowed:
     """A real number, or an array of them.
@@ -157,11 +161,11 @@ def number(
       infinite: infinite values between the bounds are allowed.
       per_agent: an array with an entry for every agent is allowed.
       follows: as in `Allowed`.
-      scheduled: as in `Allowed`.
-      axes: as in `Allowed`; by default as `per_agent` says.
+      scheduled: whether a schedule is allowed, whose values then may reach the bounds.
+      arrays: most axes of an array that has none of agents.
       single: whether programs compute with it, in single precision; not so on the host.
     """
-    axes = int(per_agent) if axes is None else axes
+    axes = max(int(per_agent), arrays)
 
     def fine(value) -> bool:
         array = real_array(value)
@@ -183,9 +187,10 @@ def number(
         _range_text(low, high, above, below, infinite),
         fine,
         follows=follows,
-        scheduled=scheduled,
+        scheduled=number(low, high, follows=False) if scheduled else None,
         traced=True,
         axes=axes,
+        per_agent=per_agent,
     )
 
 
@@ -233,14 +238,19 @@ def _has_bool(values) -> bool:
 
 
 def whole(
-    low: int = 1, high: int = WHOLE_LIMIT, *, follows: bool = False, traced: bool = False
+    low: int = 1,
+    high: int = WHOLE_LIMIT,
+    *,
+    follows: bool = False,
+    traced: bool = False,
+    text: str | None = None,
 ) -> Allowed:
     """A whole number of an integer type, Python's, NumPy's or JAX's; 5.0 is none, True neither."""
 
     def fine(value) -> bool:
         return is_whole(value) and low <= int(value) <= high
 
-    bound = f"of at least {low}" if high == WHOLE_LIMIT else f"from {low} to {high}"
+    bound = f"of at least {low}" if high == WHOLE_LIMIT else text or f"from {low} to {high}"
     return Allowed(f"a whole number {bound}", fine, follows=follows, traced=traced)
 
 
@@ -268,7 +278,7 @@ def word(options: Iterable[str]) -> Allowed:
     """One of these words."""
     options = tuple(options)
     text = " or ".join(repr(option) for option in options)
-    return Allowed(text, lambda value: isinstance(value, str) and value in options)
+    return Allowed(text, lambda value: isinstance(value, str) and value in options, words=options)
 
 
 NAME = Allowed("a word", lambda value: isinstance(value, str) and value != "")
@@ -289,26 +299,40 @@ def words(options: Iterable[str] | None = None) -> Allowed:
     return Allowed(text, fine)
 
 
-def sizes(low: int = 1, empty: bool = True, length: int | None = None) -> Allowed:
+# Most units of a layer: two such layers already have more weights than any memory holds.
+MOST_UNITS = 2**16
+
+
+def sizes(
+    low: int = 1, high: int = MOST_UNITS, empty: bool = True, length: int | None = None
+) -> Allowed:
     """A tuple of whole numbers, such as the units of each hidden layer."""
 
     def fine(value) -> bool:
         listed = isinstance(value, tuple | list) and (empty or len(value) > 0)
         listed = listed and length in (None, len(value))
-        return bool(listed and all(is_whole(x) and low <= x <= WHOLE_LIMIT for x in value))
+        return bool(listed and all(is_whole(x) and low <= x <= high for x in value))
 
     count = "" if length is None else f"{length} "
     return Allowed(f"a tuple of {count}whole numbers of at least {low}", fine)
 
 
-def instance(*kinds: type, text: str | None = None, where: Callable | None = None) -> Allowed:
-    """An object of one of these types, for which `where` is true if given."""
+def instance(
+    *kinds: type, text: str | None = None, where: Callable | None = None, follows: bool = False
+) -> Allowed:
+    """An object of one of these types, for which `where` is true if given; traced leaves are."""
     what = text or " or ".join(f"a {kind.__name__}" for kind in kinds)
     return Allowed(
         what,
         lambda value: isinstance(value, kinds) and (where is None or bool(where(value))),
+        follows=follows,
         kind=True,
     )
+
+
+def nothing(why: str) -> Allowed:
+    """None alone, for a property that another one decides."""
+    return Allowed(f"None, as {why}", lambda value: False, optional=True)
 
 
 def reals(shape: str) -> Allowed:
@@ -328,6 +352,9 @@ def plain(value):
     if not single or not any(jax.numpy.issubdtype(value.dtype, kind) for kind in kinds):
         return value
     return value.item() if is_concrete(value) else value
+
+
+ANYTHING = Allowed("anything", lambda value: True, optional=True, follows=True, traced=True)
 
 
 def is_concrete(value) -> bool:
@@ -350,21 +377,30 @@ def check(name: str, value, allowed: Allowed) -> None:
     Raises:
       ValueError: naming the property, its value and what is allowed.
     """
-    none = " or None" if allowed.optional else ""
+    none = " or None" if allowed.optional and not allowed.text.startswith("None") else ""
     if value is None:
         good = allowed.optional
     elif isinstance(value, ByAgents):
         good = allowed.follows
     elif isinstance(value, Schedule):
-        good = allowed.scheduled
+        good = allowed.scheduled is not None
     elif not allowed.kind and not is_concrete(value):
-        good = allowed.traced and np.ndim(value) <= allowed.axes
+        good = allowed.traced and _axes(value) <= allowed.axes
     else:
         good = _holds(allowed, value)
         if not good and callable(value) and not isinstance(value, type):
             raise ValueError(_bare_function(name, allowed, none))
     if not good:
-        raise ValueError(f"{name} is {brief(value)}{_lost(value)}; allowed: {allowed.text}{none}")
+        near = nearest(value, allowed.words)
+        hint = f"; did you mean {' or '.join(near)}?" if near else ""
+        raise ValueError(
+            f"{name} is {brief(value)}{_lost(value)}; allowed: {allowed.text}{none}{hint}"
+        )
+
+
+def _axes(value) -> float:
+    """Axes of a traced array; infinitely many of a container of such."""
+    return value.ndim if isinstance(value, jax.core.Tracer) else np.inf
 
 
 def _holds(allowed: Allowed, value) -> bool:
@@ -427,9 +463,48 @@ def evaluated(name: str, value, allowed: Allowed, num_agents: int):
     check(
         f"{name} at num_agents {num_agents}",
         given,
-        allowed.at(num_agents)._replace(scheduled=False),
+        allowed.at(num_agents)._replace(scheduled=None),
     )
     return given
+
+
+def at(config, num_agents: int) -> dict:
+    """What functions of N in a configuration give, by name.
+
+    Args:
+      config: a dataclass.
+      num_agents: N.
+
+    Raises:
+      ValueError: as in `evaluated`.
+    """
+    known = declarations(type(config))
+    return {
+        field.name: evaluated(field.name, value, known.get(field.name, ANYTHING), num_agents)
+        for field in dataclasses.fields(config)
+        if isinstance(value := getattr(config, field.name), ByAgents)
+    }
+
+
+def check_schedules(config, times: Iterable[int]) -> None:
+    """Checks what the schedules of a configuration give at some times, where that is known.
+
+    Raises:
+      ValueError: naming the property, its value and what is allowed.
+    """
+    for name, allowed in declarations(type(config)).items():
+        value = getattr(config, name)
+        if not isinstance(value, Schedule) or allowed.scheduled is None:
+            continue
+        for time in times:
+            try:
+                given = value(jax.numpy.int32(time))
+            except Exception as error:
+                raise ValueError(
+                    f"{name} is {value!r}, which fails at time {time} with "
+                    f"{type(error).__name__}: {brief(error)}; allowed: {allowed.scheduled.text}"
+                ) from error
+            check(f"{name} at time {time}", given, allowed.scheduled)
 
 
 def declared(default=dataclasses.MISSING, allowed: Allowed | None = None, **metadata):
@@ -443,7 +518,8 @@ def declared(default=dataclasses.MISSING, allowed: Allowed | None = None, **meta
     return dataclasses.field(default=default, metadata={"allowed": allowed, **metadata})
 
 
-def declarations(kind) -> dict[str, Allowed]:
+@functools.cache
+def declarations(kind: type) -> dict[str, Allowed]:
     """What each declared field of a dataclass may be."""
     fields = dataclasses.fields(kind)
     return {f.name: f.metadata["allowed"] for f in fields if f.metadata.get("allowed") is not None}
@@ -455,8 +531,16 @@ def check_config(config) -> None:
     Raises:
       ValueError: naming the property, its value and what is allowed.
     """
-    for name, allowed in declarations(config).items():
+    for name, allowed in declarations(type(config)).items():
         check(name, getattr(config, name), allowed)
+    check_schedules(config, (0,))
+
+
+def is_number(*values) -> bool:
+    """Whether all values are known already: not traced, and no function of N or of time."""
+    return not any(isinstance(value, ByAgents | Schedule) for value in values) and is_concrete(
+        values
+    )
 
 
 def checked(**allowed: Allowed) -> Callable:
@@ -466,8 +550,8 @@ def checked(**allowed: Allowed) -> Callable:
     compared and written down.
 
     Args:
-      **allowed: what each argument may be. A parameter that takes more names than it knows
-        answers with the nearest known ones.
+      **allowed: what each argument may be; the attribute `allowed` of the result. A function
+        without `**kwargs` answers an unknown name with the nearest known ones.
     """
 
     def wrap(function: Callable) -> Callable:
@@ -490,6 +574,7 @@ def checked(**allowed: Allowed) -> Callable:
                     bound.arguments[name] = plain(bound.arguments[name])
             return function(*bound.args, **bound.kwargs)
 
+        call.allowed = allowed
         return call
 
     return wrap

@@ -1,4 +1,4 @@
-"""What is wrong with a name or a value that somebody gave, in words."""
+"""What is wrong with a name that somebody gave, in words."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def check_known(name: str, known: Iterable[str], what: str) -> None:
     """Checks a name that somebody typed.
 
     Args:
-      name: what was given.
+      name: what was given, of any type.
       known: what there is.
       what: what kind of thing it names, for the message.
 
@@ -30,15 +30,21 @@ def check_known(name: str, known: Iterable[str], what: str) -> None:
       ValueError: an unknown name, with the nearest known ones.
     """
     known = list(known)
-    typed = isinstance(name, str)
-    if typed and name in known:
+    if isinstance(name, str) and name in known:
         return
-    # The search for near words is quadratic in their lengths.
-    near = difflib.get_close_matches(name[:80], known, n=3, cutoff=0.4) if typed else []
+    near = nearest(name, known)
     hint = f"; did you mean {' or '.join(near)}?" if near else "."
     raise ValueError(
         f"{brief(name)} is no {what.rstrip('.')}{hint} Known: {', '.join(sorted(known))}"
     )
+
+
+def nearest(name, known: Iterable[str]) -> list[str]:
+    """The known names that somebody may have meant, none for what is no word."""
+    if not isinstance(name, str):
+        return []
+    # The search is quadratic in the lengths of the words.
+    return difflib.get_close_matches(name[:80], known, n=3, cutoff=0.4)
 
 
 def check_value(name: str, value, allowed: Callable, text: str) -> None:

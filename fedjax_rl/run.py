@@ -24,6 +24,7 @@ from fedjax_rl.federation.algorithm import Algorithm, bind
 from fedjax_rl.federation.exchange import Params, State
 from fedjax_rl.federation.mesh import Layout
 from fedjax_rl.federation.population import population
+from fedjax_rl.fields import check_schedules
 
 MAX_STEPS = 2**31 - 1
 # A period that never comes due within the longest run.
@@ -67,6 +68,7 @@ def simulate(
     Raises:
       ValueError: a period that is traced, or lengths that are no multiples of each other.
     """
+    algorithm = algorithm.at(num_agents)
     period = algorithm.config.sync_period if algorithm.periodic else 1
     if not isinstance(period, int | np.integer):
         raise ValueError(f"sync_period is {period!r}; simulate takes a plain integer")
@@ -82,6 +84,7 @@ def simulate(
         raise ValueError(
             f"num_steps is {num_steps}; allowed: multiples of record_every {record_every}"
         )
+    check_schedules(algorithm.config, (0, num_steps // 2, num_steps - 1))
     one = population(num_agents)
     functions = algorithm.functions(algorithm.config)
     params = bind([algorithm.parameters(algorithm.config, num_agents)])

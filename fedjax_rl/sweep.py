@@ -16,7 +16,7 @@ import jax
 import numpy as np
 import xarray as xr
 
-from fedjax_rl import results
+from fedjax_rl import fields, results
 from fedjax_rl.checkpoints import Checkpoints
 from fedjax_rl.federation.algorithm import Algorithm
 from fedjax_rl.federation.clock import Clock
@@ -68,8 +68,8 @@ def sweep(
 ) -> xr.Dataset:
     """Every combination of the given values, as one array program.
 
-    A list sweeps; anything else is one value. A function of `num_agents` follows it and becomes a
-    coordinate along it. Values that are arrays per agent are given inside a list, or through
+    A list sweeps; anything else is one value. `frl.by_agents(f)` follows `num_agents` and becomes
+    a coordinate along it. Values that are arrays per agent are given inside a list, or through
     `algorithm.replace`.
 
     Args:
@@ -111,7 +111,7 @@ def sweep(
             axes[name] = list(value)
         elif name == "num_agents" and not np.isscalar(value):
             axes[name] = [_count(n) for n in value]
-        elif callable(value) and name in _FOLLOWING:
+        elif isinstance(value, fields.ByAgents):
             follow[name] = value
         elif name != "num_agents":
             algorithm = algorithm.replace(**{name: value})
@@ -121,13 +121,19 @@ def sweep(
     for name, values in axes.items():
         if not values:
             raise ValueError(f"{name} is an empty list; allowed: at least one value")
+    counts = axes.get("num_agents", [num_agents])
+    followed = {
+        k: {n: algorithm.evaluated(k, f, _count(n)) for n in counts} for k, f in follow.items()
+    }
     combinations = list(itertools.product(*axes.values()))
     cells = []
     for values in combinations:
         at = dict(zip(axes, values, strict=True))
         n = at.pop("num_agents", num_agents)
         seed = at.pop("seed", None if several else int(seeds))
-        cells.append(Cell(_count(n), seed, {**at, **{k: f(n) for k, f in follow.items()}}))
+        n = _count(n)
+        given = {name: own[n] for name, own in followed.items()}
+        cells.append(Cell(n, seed, {**at, **given}))
     flat = run_cells(
         algorithm,
         cells,
@@ -143,12 +149,7 @@ def sweep(
         progress=progress,
         watch=watch,
     )
-    return _unstack(flat, axes, follow, num_agents)
-
-
-# Properties that sweep evaluates at each N when given as a function; a learning rate that is a
-# schedule over steps is set on the algorithm instead.
-_FOLLOWING = ("learning_rate", "sync_period", "epsilon", "beta", "mixing", "participation")
+    return _unstack(flat, axes, followed)
 
 
 def _count(n) -> int:
@@ -240,7 +241,11 @@ def _jobs(algorithm, cells, recording, metrics, devices, chunk, stop, cores=1):
         key = tuple((n, _identity(v)) for n, v in cell.properties.items())
         if key not in made:
             made[key] = algorithm.replace(**cell.properties) if key else algorithm
-        return made[key]
+            fields.check_schedules(made[key].config, (0, length // 2, length - 1))
+        at = (cell.num_agents, *key)
+        if at not in made:
+            made[at] = made[key].at(cell.num_agents)
+        return made[at]
 
     variants = [variant(cell) for cell in cells]
     periods, unique, index, late = [], {}, [], set()
@@ -519,7 +524,7 @@ def _labels(values: list) -> np.ndarray:
     return np.asarray([places.setdefault(_identity(v), len(places)) for v in values])
 
 
-def _unstack(flat: xr.Dataset, axes: dict, follow: dict, num_agents) -> xr.Dataset:
+def _unstack(flat: xr.Dataset, axes: dict, followed: dict) -> xr.Dataset:
     """From one dimension of cells to a dimension per swept name."""
     sizes = {name: len(values) for name, values in axes.items()}
     coordinates = {name: _labels(values) for name, values in axes.items()}
@@ -528,9 +533,8 @@ def _unstack(flat: xr.Dataset, axes: dict, follow: dict, num_agents) -> xr.Datas
         shape = (*sizes.values(), *variable.shape[1:])
         out[name] = ((*sizes, *variable.dims[1:]), variable.values.reshape(shape), variable.attrs)
     coordinates["time"] = flat["time"].variable
-    for name, function in follow.items():
-        counts = axes.get("num_agents", [num_agents])
-        values = [function(n) for n in counts]
+    for name, own in followed.items():
+        values = _labels(list(own.values()))
         coordinates[name] = ("num_agents", values) if "num_agents" in axes else values[0]
     for name in ("num_agents", "seed"):
         if name not in axes:

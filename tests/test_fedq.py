@@ -189,7 +189,7 @@ CASES = {
     },
     "schedule, family": {
         "epsilon": 1.0,
-        "learning_rate": optax.exponential_decay(0.5, 50, 0.7),
+        "learning_rate": frl.schedule(optax.exponential_decay(0.5, 50, 0.7)),
         "mdp": "family",
     },
     "everything": {
@@ -483,7 +483,7 @@ def test_time_to_threshold_is_inverse_in_the_number_of_agents(paper):
     result = frl.sweep(
         frl.fedq(paper, epsilon=1.0, generator="hash"),
         num_agents=[1, 4, 16],
-        learning_rate=lambda num_agents: 0.002 * num_agents,
+        learning_rate=frl.by_agents(lambda num_agents: 0.002 * num_agents),
         seeds=range(8),
         num_steps=50_000,
         record_every=1,
@@ -537,9 +537,9 @@ def test_error_against_period_and_learning_rate(paper):
         ({"sync_period": 2.5}, "sync_period is 2.5"),
         ({"epsilon": -0.1}, r"epsilon is -0.1; allowed: in \[0, 1\]"),
         ({"discount": 1.0}, r"discount is 1.0; allowed: in \[0, 1\)"),
-        ({"mixing": "much"}, "mixing is much"),
+        ({"mixing": "much"}, "mixing is 'much'"),
         ({"initial_q": np.nan}, "initial_q is nan; allowed: finite"),
-        ({"gradient": "score"}, "gradient is 'score'; allowed: None, 'pathwise'"),
+        ({"gradient": "score"}, "gradient is 'score'; allowed: 'pathwise' or None"),
         ({"behaviour": "sofmax"}, "did you mean softmax"),
         ({"behaviour": "policy"}, "policy is missing"),
         ({"policy": np.ones((4, 3)) / 3}, "policy is given"),
@@ -559,8 +559,11 @@ def test_a_bad_value_is_refused_with_what_is_allowed(paper, properties, message)
 def test_too_few_entries_for_the_agents_are_refused(paper):
     family = frl.envs.perturbed_mdps(paper, 2, kernel=0.1)
     for algorithm, name in (
-        (frl.fedq(paper, learning_rate=[0.1, 0.2]), "learning_rate has 2 entries"),
-        (frl.fedq(family), "mdp is a family of 2"),
+        (
+            frl.fedq(paper, learning_rate=[0.1, 0.2]),
+            r"learning_rate is .* one for each of 3 agents",
+        ),
+        (frl.fedq(family), "mdp is a family of 2 for num_agents 3"),
     ):
-        with pytest.raises(ValueError, match=f"{name} for num_agents 3"):
+        with pytest.raises(ValueError, match=name):
             frl.simulate(algorithm, num_agents=3, num_steps=1)

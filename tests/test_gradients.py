@@ -60,7 +60,9 @@ def everything(x):
         "behaviour": "policy",
         "policy": np.tile([0.2, 0.3, 0.5], (4, 1)),
         "epsilon": 0.0,
-        "learning_rate": lambda step: jnp.where(step == 300, x["rate_at_300"], x["rate"]),
+        "learning_rate": frl.schedule(
+            lambda step: jnp.where(step == 300, x["rate_at_300"], x["rate"])
+        ),
         "aggregation": "learned",
         "weights": jnp.zeros(8).at[2].set(x["logit"]),
         "mixing": x["mixing"],
@@ -159,7 +161,7 @@ def test_learned_weights_find_the_inverse_variances():
         updates, memory = optimizer.update(jax.grad(loss)(logits), memory)
         return optax.apply_updates(logits, updates), memory
 
-    schedule = optax.cosine_decay_schedule(0.15, 60)
+    schedule = frl.schedule(optax.cosine_decay_schedule(0.15, 60))
     optimizer = optax.adam(schedule)
     # optax counts in integers and divides by floats, which strict promotion refuses.
     with jax.numpy_dtype_promotion("standard"):

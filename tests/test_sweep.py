@@ -29,7 +29,7 @@ def grid(algorithm):
         algorithm,
         num_agents=[1, 2, 4],
         sync_period=[1, 10],
-        learning_rate=lambda num_agents: 0.02 * num_agents,
+        learning_rate=frl.by_agents(lambda num_agents: 0.02 * num_agents),
         seeds=[7, 3],
         num_steps=60,
         record_every=10,
@@ -127,7 +127,7 @@ def test_what_is_traced_needs_one_compilation(algorithm, monkeypatch):
 
 
 def test_schedules_and_switches_split_a_grid_and_keep_their_places(algorithm):
-    slow, fast = optax.constant_schedule(0.01), optax.constant_schedule(0.4)
+    slow, fast = (frl.schedule(optax.constant_schedule(rate)) for rate in (0.01, 0.4))
     result = frl.sweep(
         algorithm.replace(sync_period=5),
         num_agents=2,

@@ -21,21 +21,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fedjax_rl import streams
+from fedjax_rl import fields, streams
 from fedjax_rl.algorithms import properties
-from fedjax_rl.algorithms.properties import (
-    check_ranges,
-    check_value,
-    is_concrete,
-    per_member,
-)
+from fedjax_rl.algorithms.properties import per_federation, per_member
 from fedjax_rl.envs import optimal
-from fedjax_rl.envs.tabular import TabularMDP, average_mdp
+from fedjax_rl.envs.tabular import TabularMDP, average_mdp, check_mdp
 from fedjax_rl.federation import aggregate
 from fedjax_rl.federation import uplink as uplinks
 from fedjax_rl.federation.algorithm import Algorithm, Functions, describe_config
 from fedjax_rl.federation.arrivals import SHARE, driven
-from fedjax_rl.federation.clock import Clock
+from fedjax_rl.federation.clock import CLOCK, Clock
 from fedjax_rl.federation.exchange import (
     Exchange,
     Params,
@@ -44,6 +39,7 @@ from fedjax_rl.federation.exchange import (
     per_agent,
     periodic,
 )
+from fedjax_rl.fields import declared, is_concrete, is_number
 from fedjax_rl.learners import q_learning, tables
 from fedjax_rl.names import check_known
 
@@ -63,13 +59,26 @@ METRICS = {
 }
 
 
+def _probabilities(policy) -> bool:
+    """Whether an array [S, U] or [N, S, U] has rows that are probabilities."""
+    policy = fields.real_array(policy)
+    rows = policy.ndim in (2, 3) and policy.size > 0 and (policy >= 0).all()
+    return bool(rows and np.allclose(policy.sum(-1), 1.0, atol=1e-6))
+
+
+_OF_AGENTS = {"per_agent": True}
+
+
 @dataclasses.dataclass(frozen=True)
 class FedQ:
-    """Properties of federated Q-learning. Values marked N may also be [N] or a function of N.
+    """Properties of federated Q-learning. Values marked N may also be an array [N].
+
+    Any number may follow the number of agents: `frl.by_agents(f)`.
 
     Attributes:
       mdp: the environment; one for all, or a family with a leading axis [N], one per agent.
-      learning_rate: alpha in (0, 1], N; or a schedule `step -> alpha` (any optax schedule).
+      learning_rate: alpha in (0, 1], N; or `frl.schedule(f)` with `step -> alpha`, such as any
+        optax schedule.
       sync_period: K, local steps between exchanges, at least 1.
       behaviour: "softmax" (of `beta` times the row), "greedy", "uniform" or "policy".
       epsilon: probability of a uniform action instead, in [0, 1], N. 1 is uniform behaviour.
@@ -83,7 +92,7 @@ class FedQ:
       aggregation: "mean", "fixed" (`weights` on the simplex), "learned" (`weights` are logits) or
         "importance" (weight of an agent's entry proportional to prod 1 / (1 - alpha_t) over its
         updates since the last exchange; arXiv 2305.10697).
-      weights: [N] or a function of N, for "fixed" and "learned".
+      weights: [N], for "fixed" and "learned".
       mixing: None, or c in [0, 1]: tables move the fraction c of the way to the server's model
         instead of all the way.
       participation: None, or the probability in [0, 1] that an agent takes part in an exchange:
@@ -100,26 +109,42 @@ class FedQ:
         table; these are biased, because sampling is discontinuous.
     """
 
-    mdp: TabularMDP
-    learning_rate: Any = 0.1
-    sync_period: Any = 1
-    behaviour: str = "softmax"
-    epsilon: Any = 0.0
-    beta: Any = 1.0
-    policy: Any = dataclasses.field(default=None, metadata={"cli": False})
-    discount: Any = None
-    initial_q: Any = 0.0
-    visit_exponent: Any = None
-    reward_noise: Any = None
-    aggregation: str = "mean"
-    weights: Any = dataclasses.field(default=None, metadata={"cli": False})
-    mixing: Any = None
-    participation: Any = None
-    uplink: uplinks.Uplink | None = None
-    server_optimizer: Any = dataclasses.field(default=None, metadata={"cli": False})
-    clock: Clock | None = None
-    generator: str = "threefry"
-    gradient: str | None = dataclasses.field(default=None, metadata={"cli": False})
+    mdp: TabularMDP = declared(allowed=fields.instance(TabularMDP))
+    learning_rate: Any = declared(
+        0.1, fields.number(0, 1, above=True, scheduled=True, **_OF_AGENTS)
+    )
+    sync_period: Any = declared(1, fields.whole(1, follows=True, traced=True))
+    behaviour: str = declared("softmax", fields.word(BEHAVIOURS))
+    epsilon: Any = declared(0.0, fields.number(0, 1, **_OF_AGENTS))
+    beta: Any = declared(1.0, fields.number(0, **_OF_AGENTS))
+    policy: Any = declared(
+        None,
+        fields.anything(
+            "probabilities [S, U] or [N, S, U] whose rows sum to one", _probabilities, optional=True
+        ),
+        cli=False,
+    )
+    discount: Any = declared(None, fields.number(0, 1, below=True).or_none())
+    initial_q: Any = declared(0.0, fields.number(arrays=2))
+    visit_exponent: Any = declared(None, fields.number(0, 1, **_OF_AGENTS).or_none())
+    reward_noise: Any = declared(None, fields.number(0, **_OF_AGENTS).or_none())
+    aggregation: str = declared("mean", fields.word(AGGREGATIONS))
+    weights: Any = declared(None, fields.number(**_OF_AGENTS).or_none(), cli=False)
+    mixing: Any = declared(None, fields.PROBABILITY.or_none())
+    participation: Any = declared(None, fields.PROBABILITY.or_none())
+    uplink: uplinks.Uplink | None = declared(None, uplinks.UPLINK.or_none())
+    server_optimizer: Any = declared(
+        None,
+        fields.anything(
+            "an optax transformation",
+            lambda x: callable(x.init) and callable(x.update),
+            optional=True,
+        ),
+        cli=False,
+    )
+    clock: Clock | None = declared(None, CLOCK.or_none())
+    generator: str = declared("threefry", fields.word(streams.GENERATORS))
+    gradient: str | None = declared(None, fields.word(["pathwise"]).or_none(), cli=False)
 
 
 def fedq(mdp: TabularMDP, **values) -> Algorithm:
@@ -152,73 +177,64 @@ def behaviour_of(config: FedQ) -> str:
     With epsilon 1 nothing is left of the table in the choice of actions, and the cheaper program
     for uniform behaviour draws the same law from the agent's stream.
     """
-    if config.behaviour in ("softmax", "greedy") and is_concrete(config.epsilon):
-        epsilon = config.epsilon
-        if not callable(epsilon) and np.all(np.asarray(epsilon) == 1.0):
-            return "uniform"
+    depends = config.behaviour in ("softmax", "greedy")
+    if depends and is_number(config.epsilon) and np.all(np.asarray(config.epsilon) == 1.0):
+        return "uniform"
     return config.behaviour
 
 
 def _check(config: FedQ) -> None:
-    check_known(config.behaviour, BEHAVIOURS, "behaviour")
-    check_known(config.aggregation, AGGREGATIONS, "aggregation")
+    fields.check_config(config)
+    check_mdp(config.mdp)
+    mdp = config.mdp
+    if mdp.initial_distribution is not None:
+        raise ValueError(
+            "mdp has an initial_distribution; allowed: an MDP without, as agents start in its "
+            "initial_state"
+        )
     if config.uplink is not None and config.participation is not None:
         raise ValueError(
             f"participation is {config.participation} with uplink {config.uplink}; allowed: one of "
             "the two"
         )
-    check_known(config.generator, streams.GENERATORS, "generator")
-    if config.gradient not in (None, "pathwise"):
-        raise ValueError(f"gradient is {config.gradient!r}; allowed: None, 'pathwise'")
     if (config.policy is None) == (config.behaviour == "policy"):
         raise ValueError(
             f"policy is {'missing' if config.policy is None else 'given'} with behaviour "
             f"{config.behaviour!r}; the behaviour 'policy' needs it, the others have none"
         )
+    sizes = (mdp.num_states, mdp.num_actions)
+    for name in ("policy", "initial_q"):
+        shape = np.shape(getattr(config, name)) if is_number(getattr(config, name)) else ()
+        if shape and shape[-2:] != sizes:
+            raise ValueError(
+                f"{name} is an array {list(shape)} with an MDP of {sizes[0]} states and {sizes[1]} "
+                f"actions; allowed: {list(sizes)}"
+            )
     if (config.weights is None) == (config.aggregation in ("fixed", "learned")):
         raise ValueError(
             f"weights is {'missing' if config.weights is None else 'given'} with aggregation "
             f"{config.aggregation!r}; 'fixed' and 'learned' need them, the others have none"
         )
-    ranges = {
-        "learning_rate": (lambda x: (x > 0) & (x <= 1), "in (0, 1]"),
-        "epsilon": properties.PROBABILITY,
-        "beta": properties.NOT_NEGATIVE,
-        "discount": (lambda x: (x >= 0) & (x < 1), "in [0, 1)"),
-        "initial_q": properties.FINITE,
-        "visit_exponent": properties.PROBABILITY,
-        "reward_noise": properties.NOT_NEGATIVE,
-        "mixing": properties.PROBABILITY,
-        "participation": properties.PROBABILITY,
-        "sync_period": properties.COUNT,
-    }
-    check_ranges(config, ranges)
-    if config.aggregation == "fixed" and not callable(config.weights):
-        check_value(
-            "weights",
-            config.weights,
-            lambda x: np.isfinite(x) & (x >= 0) & (x.sum() > 0),
-            "finite, at least 0 and not all 0",
-        )
-    check_value(
-        "mdp.transition",
-        config.mdp.transition,
-        lambda x: (x >= 0).all() and np.abs(x.sum(-1) - 1).max() < 1e-6,
-        "probabilities [..., S, U, S'] whose rows sum to one",
-    )
-    if config.mdp.initial_distribution is not None:
+    if config.aggregation == "fixed" and is_number(config.weights):
+        _check_weights(config.weights)
+    rate = config.learning_rate
+    if config.aggregation == "importance" and is_number(rate) and np.any(np.asarray(rate) >= 1):
         raise ValueError(
-            "mdp has an initial_distribution; allowed: an MDP without, as agents start in its "
-            "initial_state"
+            f"learning_rate is {rate} with importance aggregation, whose weights are powers "
+            "of 1 / (1 - learning_rate); allowed: (0, 1)"
         )
-    check_value("mdp.discount", config.mdp.discount, lambda x: (x >= 0) & (x < 1), "in [0, 1)")
-    if config.aggregation == "importance" and is_concrete(config.learning_rate):
-        rate = config.learning_rate
-        if not callable(rate) and np.any(np.asarray(rate) >= 1):
-            raise ValueError(
-                f"learning_rate is {rate} with importance aggregation, whose weights are powers "
-                "of 1 / (1 - learning_rate); allowed: (0, 1)"
-            )
+
+
+def _check_weights(weights, num_agents: int | None = None) -> None:
+    """Refuses fixed weights that are negative, or all 0 (among the first N)."""
+    own = np.asarray(weights, np.float64)
+    own = own[:num_agents] if own.ndim and num_agents is not None else own
+    if not (np.all(own >= 0) and np.any(own > 0)):
+        where = "" if num_agents is None else f" for num_agents {num_agents}"
+        raise ValueError(
+            f"weights is {fields.brief(weights)}{where} with aggregation 'fixed'; allowed: at "
+            "least 0 and not all 0"
+        )
 
 
 def shape_of(mdp: TabularMDP) -> q_learning.Shape:
@@ -294,13 +310,12 @@ def _centre(mdp: TabularMDP) -> TabularMDP:
 
 def _parameters(config: FedQ, num_agents: int) -> Params:
     own = _environment(config.mdp, config.discount)
-    agent = {
-        name: per_member(name, getattr(config, name), num_agents)
-        for name in ("epsilon", "beta", "visit_exponent", "reward_noise", "weights")
-        if getattr(config, name) is not None
-    }
-    if not _is_schedule(config):
-        agent["learning_rate"] = per_member("learning_rate", config.learning_rate, num_agents)
+    names = ("epsilon", "beta", "visit_exponent", "reward_noise", "weights")
+    names = [name for name in names if getattr(config, name) is not None]
+    names += [] if _is_schedule(config) else ["learning_rate"]
+    agent = per_member(config, names, num_agents)
+    if config.aggregation == "fixed" and is_concrete(agent["weights"]):
+        _check_weights(agent["weights"], num_agents)
     shared = {"reference": own["reference"], "offset": own["offset"]}
     if own["family"]:
         size = config.mdp.transition.shape[0]
@@ -314,8 +329,12 @@ def _parameters(config: FedQ, num_agents: int) -> Params:
         shared |= own["own"]
     if config.policy is not None:
         policy = np.asarray(config.policy, np.float64)
-        if np.any(policy < 0) or not np.allclose(policy.sum(-1), 1.0, atol=1e-6):
-            raise ValueError("policy has rows that are no probabilities; allowed: sums of one")
+        if policy.ndim == 3 and len(policy) < num_agents:
+            raise ValueError(
+                f"policy has {len(policy)} members for num_agents {num_agents}; allowed: [S, U], "
+                "or one for every agent"
+            )
+        policy = policy[:num_agents] if policy.ndim == 3 else policy
         words = q_learning.thresholds(policy)
         words = np.broadcast_to(words, (num_agents, *words.shape[-2:])).reshape(num_agents, -1)
         shape = shape_of(config.mdp)
@@ -326,13 +345,12 @@ def _parameters(config: FedQ, num_agents: int) -> Params:
     xp = np if is_concrete(initial) else jnp
     federation = {"initial_q": xp.broadcast_to(xp.asarray(initial, float).reshape(-1), (size,))}
     if config.mixing is not None:
-        value = config.mixing
-        federation["mixing"] = np.asarray(value, np.float64) if is_concrete(value) else value
+        federation |= per_federation(config, ["mixing"], num_agents)
     uplink = uplink_of(config)
     if uplink.send is not None:
         federation["uplink"] = uplink.resolve(num_agents, size)
     if config.clock is not None:
-        period = properties.per_federation(config, ["sync_period"], num_agents)["sync_period"]
+        period = per_federation(config, ["sync_period"], num_agents)["sync_period"]
         federation["sync_period"] = np.asarray(period, np.uint32)
     return Params(agent, federation, shared)
 
@@ -346,7 +364,7 @@ def uplink_of(config: FedQ) -> uplinks.Uplink:
 
 def _is_schedule(config: FedQ) -> bool:
     """Whether the learning rate is a schedule over steps."""
-    return callable(config.learning_rate)
+    return isinstance(config.learning_rate, fields.Schedule)
 
 
 def _static(config: FedQ):

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fedjax_rl import names
+from fedjax_rl import fields, names
 
 
 def is_concrete(value) -> bool:
@@ -39,7 +39,11 @@ def check_ranges(config, ranges: dict) -> None:
     """
     for name, (allowed, text) in ranges.items():
         value = getattr(config, name)
-        if value is not None and not callable(value):
+        if (
+            value is not None
+            and not callable(value)
+            and name not in fields.declarations(type(config))
+        ):
             check_value(name, value, allowed, text)
 
 
@@ -50,28 +54,40 @@ FINITE = (np.isfinite, "finite")
 COUNT = (lambda x: (x >= 1) & (x == np.floor(x)), "a whole number of at least 1")
 
 
-def per_member(name: str, value, num_agents: int):
-    """A property of agents as a float leaf [N, ...] from a number, [N, ...] or a function of N."""
-    value = value(num_agents) if callable(value) else value
-    value = value if not is_concrete(value) else np.asarray(value, np.float64)
-    if value.ndim == 0:
-        return (np if is_concrete(value) else jnp).broadcast_to(value, (num_agents,))
-    if value.shape[0] < num_agents:
-        raise ValueError(
-            f"{name} has {value.shape[0]} entries for num_agents {num_agents}; allowed: one "
-            "number, or at least one entry per agent"
-        )
-    return value[:num_agents]
+def per_member(config, names, num_agents: int) -> dict:
+    """Properties of agents as float leaves [N, ...], from a number, [N, ...] or a function of N."""
+
+    def leaf(value):
+        concrete = fields.is_concrete(value)
+        value = np.asarray(value, np.float64) if concrete else value
+        if value.ndim == 0:
+            return (np if concrete else jnp).broadcast_to(value, (num_agents,))
+        return value[:num_agents]
+
+    return {name: leaf(_at(config, name, num_agents)) for name in names}
 
 
 def per_federation(config, names, num_agents: int) -> dict:
-    """Properties of federations as scalars; a function of N is evaluated."""
-    out = {}
-    for name in names:
-        value = getattr(config, name)
-        value = value(num_agents) if callable(value) else value
-        out[name] = np.asarray(value, np.float64) if is_concrete(value) else value
-    return out
+    """Properties of federations as scalars, from a number or a function of N."""
+
+    def leaf(value):
+        return np.asarray(value, np.float64) if fields.is_concrete(value) else value
+
+    return {name: leaf(_at(config, name, num_agents)) for name in names}
+
+
+def _at(config, name: str, num_agents: int):
+    """A property that has to be there, at N."""
+    allowed = fields.declarations(type(config)).get(name, fields.ANYTHING)
+    return fields.evaluated(
+        name, getattr(config, name), allowed._replace(optional=False), num_agents
+    )
+
+
+def codes(config, names) -> dict:
+    """Words as their places among those allowed, so that they can be traced."""
+    known = fields.declarations(type(config))
+    return {name: np.int32(known[name].words.index(getattr(config, name))) for name in names}
 
 
 def undifferentiated(reason: str):

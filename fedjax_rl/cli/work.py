@@ -41,11 +41,12 @@ def _work(config: dict, out: pathlib.Path, accept) -> None:
     picture; a directory that lacks one of them is finished by `resume`.
     """
     from fedjax_rl import results
+    from fedjax_rl.fields import by_agents
     from fedjax_rl.sweep import sweep
 
     quiet()
     rate = config["learning_rate_per_agent"]
-    follow = {} if rate is None else {"learning_rate": lambda num_agents: rate * num_agents}
+    follow = {} if rate is None else {"learning_rate": by_agents(lambda n: rate * n)}
     one = algorithm_of(config)
     metrics = config["metrics"]
     if metrics and "non_finite" in one.metrics:  # to be warned of in any case

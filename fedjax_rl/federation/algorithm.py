@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from fedjax_rl import fields
 from fedjax_rl.federation.exchange import Params
 from fedjax_rl.names import check_known
 
@@ -104,8 +105,26 @@ class Algorithm:
         """
         for name in changes:
             check_known(name, self.properties, f"property of {self.name}")
-        fields = {name: getattr(self.config, name) for name in self.properties}
-        return self.factory(**{**fields, **changes})
+        own = {name: getattr(self.config, name) for name in self.properties}
+        return self.factory(**{**own, **changes})
+
+    def at(self, num_agents: int) -> Algorithm:
+        """The algorithm of a federation of N agents: functions of N are evaluated.
+
+        Raises:
+          ValueError: naming the property, its value at this N and what is allowed.
+        """
+        changes = fields.at(self.config, num_agents)
+        return self.replace(**changes) if changes else self
+
+    def evaluated(self, name: str, value, num_agents: int):
+        """A value of a property at N, which may be a function of N.
+
+        Raises:
+          ValueError: naming the property, its value at this N and what is allowed.
+        """
+        allowed = fields.declarations(type(self.config)).get(name, fields.ANYTHING)
+        return fields.evaluated(name, value, allowed, num_agents)
 
 
 def common(each: list[Params]) -> set[str]:
@@ -144,6 +163,8 @@ def describe_config(config) -> dict:
     """The fields of a configuration dataclass as plain JSON values."""
 
     def plain(value):
+        if isinstance(value, fields.ByAgents | fields.Schedule):
+            return repr(value)
         if isinstance(getattr(value, "config", None), dict):  # a task, an uplink
             return {name: plain(own) for name, own in value.config.items()}
         if dataclasses.is_dataclass(value):

@@ -40,9 +40,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fedjax_rl import streams
+from fedjax_rl import fields, streams
 from fedjax_rl.federation.population import Population, population
-from fedjax_rl.names import check_known, check_value
+from fedjax_rl.fields import declared
 
 SCHEDULERS = ("synchronous", "semi-synchronous", "asynchronous")
 DISTRIBUTIONS = ("constant", "log_normal", "exponential", "two_class", "trace")
@@ -82,24 +82,6 @@ METRICS = {
 }
 
 
-def _time(x):
-    return (x > 0) & np.isfinite(x)
-
-
-# Of the properties of a clock: what is allowed, and the same in words.
-_RANGES = {
-    "wait_for": (lambda x: (x >= 1) & (x == np.floor(x)), "whole numbers of at least 1"),
-    "compute_time": (_time, "finite times above 0"),
-    "sigma": (lambda x: (x >= 0) & np.isfinite(x), "finite and at least 0"),
-    "slow_factor": (_time, "finite and above 0"),
-    "slow_share": (lambda x: (x >= 0) & (x <= 1), "in [0, 1]"),
-    "latency": (lambda x: (x >= 0) & np.isfinite(x), "finite times of at least 0"),
-    "bandwidth": (lambda x: x > 0, "above 0, or infinite"),
-    "failure_time": (lambda x: x > 0, "times above 0, or infinite for never"),
-    "return_time": (_time, "finite times above 0, as an agent that never returns would be none"),
-}
-
-
 class Rules(NamedTuple):
     """What of a clock shapes the program; equal for clocks that share compiled programs.
 
@@ -112,7 +94,7 @@ class Rules(NamedTuple):
     """
 
     scheduler: str
-    wait_for: int | Callable | None
+    wait_for: int | fields.ByAgents | None
     distribution: str
     fails: bool
     limited: bool
@@ -127,32 +109,45 @@ class Rules(NamedTuple):
             return 1
         if self.scheduler == "synchronous":
             return num_agents
-        count = self.wait_for(num_agents) if callable(self.wait_for) else self.wait_for
-        if not 1 <= count <= num_agents or count != int(count):
+        count = fields.evaluated("wait_for", self.wait_for, _WAIT_FOR, num_agents)
+        if count > num_agents:
             raise ValueError(
                 f"wait_for is {count} for num_agents {num_agents}; allowed: 1 to {num_agents}"
             )
         return int(count)
 
 
+_WAIT_FOR = fields.whole(1, follows=True)
+
+
+def _known(*bounds, **options) -> fields.Allowed:
+    """Numbers that are known before anything runs."""
+    return fields.number(*bounds, **options)._replace(traced=False)
+
+
+_times = functools.partial(_known, 0, per_agent=True)
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Clock:
     """How long agents take, and whom the server waits for. Times are in any unit.
 
+    Any number may also follow the number of agents: `frl.by_agents(f)`.
+
     Attributes:
       scheduler: "synchronous" (a step waits for everybody), "semi-synchronous" (for the first
         `wait_for`) or "asynchronous" (for the first one).
-      wait_for: m, messages of a semi-synchronous step, at least 1; a number or a function of N.
-      compute_time: mean time of an agent for one upload, above 0; a number, [N] or a function of
-        N. With the distribution "trace" [N, J]: upload j takes the time at j modulo J.
+      wait_for: m, messages of a semi-synchronous step, at least 1.
+      compute_time: mean time of an agent for one upload, above 0; a number or [N]. With the
+        distribution "trace" [N, J]: upload j takes the time at j modulo J.
       distribution: of the time of an upload: "constant", "log_normal" (of `sigma`),
         "exponential", "two_class" (constant, and `slow_factor` times as long for the last
         `slow_share` of the agents) or "trace".
       sigma: standard deviation of the logarithm of a log-normal time, at least 0.
       slow_factor: how much longer slow agents take, above 0.
       slow_share: of the agents that are slow, in [0, 1], rounded to whole agents.
-      latency: of every message, up or down, at least 0; a number, [N] or a function of N.
-      bandwidth: bytes per unit of time, up or down, above 0; a number, [N] or a function of N;
+      latency: of every message, up or down, at least 0; a number or [N].
+      bandwidth: bytes per unit of time, up or down, above 0; a number or [N];
         infinite by default.
       failure_time: mean time at work until an agent fails (exponential), above 0; as `latency`;
         infinite by default.
@@ -163,47 +158,47 @@ class Clock:
       ValueError: naming the property, its value and what is allowed.
     """
 
-    scheduler: str = "synchronous"
-    wait_for: int | Callable | None = None
-    compute_time: Any = 1.0
-    distribution: str = "constant"
-    sigma: float = 0.5
-    slow_factor: float = 4.0
-    slow_share: float = 0.5
-    latency: Any = 0.0
-    bandwidth: Any = math.inf
-    failure_time: Any = math.inf
-    return_time: Any = 1.0
+    scheduler: str = declared("synchronous", fields.word(SCHEDULERS))
+    wait_for: int | fields.ByAgents | None = declared(None, _WAIT_FOR.or_none())
+    compute_time: Any = declared(1.0, _times(above=True, arrays=2))
+    distribution: str = declared("constant", fields.word(DISTRIBUTIONS))
+    sigma: float = declared(0.5, _known(0))
+    slow_factor: float = declared(4.0, _known(0, above=True))
+    slow_share: float = declared(0.5, _known(0, 1))
+    latency: Any = declared(0.0, _times())
+    bandwidth: Any = declared(math.inf, _times(above=True, infinite=True))
+    failure_time: Any = declared(math.inf, _times(above=True, infinite=True))
+    return_time: Any = declared(1.0, _times(above=True))
 
     def __post_init__(self) -> None:
         """Checks whatever has a value already."""
-        check_known(self.scheduler, SCHEDULERS, "scheduler")
-        check_known(self.distribution, DISTRIBUTIONS, "distribution")
+        fields.check_config(self)
         semi = self.scheduler == "semi-synchronous"
         if semi != (self.wait_for is not None):
             raise ValueError(
                 f"wait_for is {self.wait_for} with the scheduler {self.scheduler}; allowed: a "
                 "number with semi-synchronous, None otherwise"
             )
-        for name in _RANGES:
-            value = getattr(self, name)
-            if value is not None and not callable(value):
-                check_value(name, value, *_RANGES[name])
-        shape = np.ndim(0 if callable(self.compute_time) else self.compute_time)
-        if (self.distribution == "trace") != (shape == 2) and not callable(self.compute_time):
+        if fields.is_number(self.compute_time):
+            self._check_axes(self.compute_time)
+
+    def _check_axes(self, compute_time) -> None:
+        """Refuses a table of times for anything but a trace."""
+        axes = np.ndim(compute_time)
+        if (self.distribution == "trace") != (axes == 2):
             raise ValueError(
-                f"compute_time has {shape} axes with the distribution {self.distribution}; "
+                f"compute_time has {axes} axes with the distribution {self.distribution}; "
                 "allowed: [N, J] with trace, a number or [N] otherwise"
             )
 
     def __str__(self) -> str:
         """The scheduler, and in brackets what else is set."""
-        fields = dataclasses.fields(self)[1:]
-        own = [(f.name, getattr(self, f.name)) for f in fields]
+        known = dataclasses.fields(self)[1:]
+        own = [(f.name, getattr(self, f.name)) for f in known]
         texts = [
             f"{name} {value if isinstance(value, str) else _brief(value)}"
-            for (name, value), field in zip(own, fields, strict=True)
-            if not callable(value) and not np.array_equal(value, field.default)
+            for (name, value), field in zip(own, known, strict=True)
+            if not isinstance(value, fields.ByAgents) and not np.array_equal(value, field.default)
         ]
         return self.scheduler + (f" ({', '.join(texts)})" if texts else "")
 
@@ -227,10 +222,15 @@ class Clock:
         rules = self.rules
         rules.arrivals(num_agents)
 
+        def number(name: str) -> np.ndarray:
+            allowed = fields.declarations(Clock)[name]
+            value = fields.evaluated(name, getattr(self, name), allowed, num_agents)
+            return np.asarray(value, np.float64)
+
         def each(name: str) -> np.ndarray:
-            value = getattr(self, name)
-            value = np.asarray(value(num_agents) if callable(value) else value, np.float64)
-            check_value(name, value, *_RANGES[name])
+            value = number(name)
+            if name == "compute_time":
+                self._check_axes(value)
             axes = 2 if (name, self.distribution) == ("compute_time", "trace") else 1
             if value.ndim == 0 and axes == 1:
                 return np.full(num_agents, value)
@@ -243,25 +243,26 @@ class Clock:
 
         time = each("compute_time")
         if self.distribution == "two_class":
-            slow = np.arange(num_agents) >= num_agents - round(self.slow_share * num_agents)
-            time = np.where(slow, self.slow_factor * time, time)
+            share = float(number("slow_share"))
+            slow = np.arange(num_agents) >= num_agents - round(share * num_agents)
+            time = np.where(slow, number("slow_factor") * time, time)
         own = {"time": time, "latency": each("latency")}
         if rules.limited:
             own["bandwidth"] = each("bandwidth")
         if self.distribution == "log_normal":
-            own["sigma"] = np.full(num_agents, self.sigma, np.float64)
+            own["sigma"] = np.full(num_agents, number("sigma"))
         if rules.fails:
             own |= {name: each(name) for name in ("failure_time", "return_time")}
         return own
 
 
-def tree_latency(cost: float = 1.0) -> Callable:
+def tree_latency(cost: float = 1.0) -> fields.ByAgents:
     """Latency of a message so that an exchange takes `cost * log2 N`, as a function of N.
 
     With a time of K for K local steps, synchronous rounds then take the time T + cost floor(T / K)
     log2 N of Einhorn's cost model, see `ledger.communication_time`.
     """
-    return lambda num_agents: cost * math.log2(num_agents) / 2
+    return fields.by_agents(lambda num_agents: cost * math.log2(num_agents) / 2)
 
 
 def _brief(value) -> str:
@@ -269,7 +270,10 @@ def _brief(value) -> str:
 
 
 def _any_finite(value) -> bool:
-    return callable(value) or bool(np.any(np.isfinite(value)))
+    return isinstance(value, fields.ByAgents) or bool(np.any(np.isfinite(value)))
+
+
+CLOCK = fields.instance(Clock, text="an frl.Clock", follows=True)
 
 
 # The state of a clock -----------------------------------------------------------------------------

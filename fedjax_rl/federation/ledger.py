@@ -14,6 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import ArrayLike
 
+from fedjax_rl import fields
+
 COLUMNS = (
     "communications",
     "messages_up",
@@ -27,6 +29,10 @@ COLUMNS = (
 
 
 WORD_BYTES = (2, 4, 8)
+WORD = fields.anything(
+    ", ".join(map(str, WORD_BYTES)), lambda value: fields.is_whole(value) and value in WORD_BYTES
+)
+HEADER = fields.whole(0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,19 +47,12 @@ class Wire:
       ValueError: a format that does not exist.
     """
 
-    word_bytes: int = 4
-    header_bytes: int = 0
+    word_bytes: int = fields.declared(4, WORD)
+    header_bytes: int = fields.declared(0, HEADER)
 
     def __post_init__(self) -> None:
         """Checks the format."""
-        if self.word_bytes not in WORD_BYTES:
-            raise ValueError(
-                f"word_bytes is {self.word_bytes}; allowed: {', '.join(map(str, WORD_BYTES))}"
-            )
-        if self.header_bytes != int(self.header_bytes) or self.header_bytes < 0:
-            raise ValueError(
-                f"header_bytes is {self.header_bytes}; allowed: whole numbers of at least 0"
-            )
+        fields.check_config(self)
 
 
 @jax.tree_util.register_dataclass

@@ -26,9 +26,9 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.flatten_util import ravel_pytree
 
+from fedjax_rl import fields
 from fedjax_rl.federation import ledger as ledgers
 from fedjax_rl.names import check_known
 
@@ -40,6 +40,11 @@ def norm_squared(tree) -> jax.Array:
 
 def _norm(tree) -> jax.Array:
     return jnp.sqrt(norm_squared(tree))
+
+
+def _real(value):
+    """A number as a float, whatever was typed; a tracer, or a function of N, as it is."""
+    return float(value) if fields.is_number(value) else value
 
 
 def _identity(message):
@@ -132,8 +137,8 @@ class Uplink:
       silent: what becomes of an agent that does not send: "absent", it does not count and hears
         nothing; "skipped", it does not count; "remembered", its last message counts.
       size: `(numbers, params) -> (words, bits)` where the uplink changes the size of a message.
-      check: `(num_agents, numbers) -> None`, raises ValueError where the values do not fit a
-        federation of `num_agents` or messages of so many numbers.
+      check: `(values, num_agents, numbers) -> None`, raises ValueError where values by name do
+        not fit a federation of `num_agents` or messages of so many numbers.
     """
 
     name: str
@@ -143,7 +148,7 @@ class Uplink:
     shape: tuple = ()
     silent: str = "skipped"
     size: Callable | None = None
-    check: Callable = lambda num_agents, numbers: None
+    check: Callable = lambda values, num_agents, numbers: None
 
     @property
     def on_changes(self) -> bool:
@@ -171,8 +176,13 @@ class Uplink:
         Raises:
           ValueError: values that do not fit.
         """
-        self.check(num_agents, numbers)
-        return {**self.parameters, "members": num_agents}
+        allowed = getattr(UPLINKS.get(self.name), "allowed", {})
+        values = {
+            name: fields.evaluated(name, value, allowed.get(name, fields.ANYTHING), num_agents)
+            for name, value in self.parameters.items()
+        }
+        self.check(values, num_agents, numbers)
+        return {**values, "members": num_agents}
 
     def __str__(self) -> str:
         """Name and the values that are not the default, as a label."""
@@ -190,43 +200,25 @@ _DERIVED = ("members", "capacity")
 
 
 def _short(value) -> str:
+    if isinstance(value, fields.ByAgents):
+        return repr(value)
     return getattr(value, "__name__", None) or (
         f"{value:g}" if isinstance(value, float) else str(value)
     )
 
 
-def _check(name: str, value, good: bool, allowed: str) -> None:
-    if not good:
-        raise ValueError(f"{name} is {value}; allowed: {allowed}")
+# What the factories below are given, by the kind of number.
+_NOT_NEGATIVE = fields.number(0)
+_PROBABILITY = fields.number(0, 1)
 
 
-def _check_number(name: str, value, low: float, high: float, allowed: str) -> None:
-    if isinstance(value, jax.core.Tracer):
-        return
-    try:
-        good = low <= float(value) <= high
-    except (TypeError, ValueError):
-        good = False
-    _check(name, value, good, allowed)
-
-
-def _real(value):
-    """A number as a float, whatever was typed; a tracer as it is."""
-    return value if isinstance(value, jax.core.Tracer) else float(value)
-
-
-def _check_whole(name: str, value, low: int, allowed: str) -> None:
-    if isinstance(value, jax.core.Tracer):
-        return
-    good = isinstance(value, int | np.integer) and not isinstance(value, bool) and value >= low
-    _check(name, value, good, allowed)
-
-
+@fields.checked()
 def full() -> Uplink:
     """Everybody sends everything."""
     return Uplink("full", lambda message, model, content: (), None)
 
 
+@fields.checked(probability=_PROBABILITY, absent=fields.switch())
 def partial(probability=0.5, absent: bool = True) -> Uplink:
     """Every agent takes part in an exchange with some probability, independently.
 
@@ -235,7 +227,6 @@ def partial(probability=0.5, absent: bool = True) -> Uplink:
       absent: whether who does not send also receives nothing, and goes on from its own model.
         Agents that have no model of their own, and act on what is broadcast, always hear it.
     """
-    _check_number("probability", probability, 0, 1, "in [0, 1]")
 
     def send(key, message, memory, view):
         # A uniform below the probability: at 1 everybody sends.
@@ -251,6 +242,15 @@ def partial(probability=0.5, absent: bool = True) -> Uplink:
     )
 
 
+@fields.checked(
+    threshold=fields.number(0, infinite=True),
+    factor=_NOT_NEGATIVE,
+    decay=_PROBABILITY,
+    reset=fields.switch(),
+    ratio=fields.number(0, 1, above=True),
+    horizon=fields.whole(0, follows=True, traced=True),
+    below=fields.switch(),
+)
 def event_triggered(
     threshold=0.0,
     factor=0.0,
@@ -279,16 +279,12 @@ def event_triggered(
       horizon: rounds of the run, where `ratio` is below 1.
       below: sends what is *at most* the threshold instead, to show what that does.
     """
-    _check_number("threshold", threshold, 0, math.inf, "at least 0")
-    _check_number("factor", factor, 0, math.inf, "at least 0")
-    _check_number("decay", decay, 0, 1, "in [0, 1]")
-    _check_number("ratio", ratio, np.nextafter(0, 1), 1, "in (0, 1]")
-    _check_number("horizon", horizon, 0, 2**31, "at least 0")
 
     def send(key, message, memory, view):
         del key
         own = view.own
-        left = jnp.maximum(own["horizon"] - 1 - view.time.astype(own["horizon"].dtype), 0)
+        horizon, time = (x.astype(own["ratio"].dtype) for x in (own["horizon"], view.time))
+        left = jnp.maximum(horizon - 1 - time, 0)
         floor = own["threshold"] * own["ratio"] ** -left
         magnitude, valid = view.content.items(message)
 
@@ -315,7 +311,7 @@ def event_triggered(
             "factor": _real(factor),
             "decay": _real(decay),
             "ratio": _real(ratio),
-            "horizon": _real(horizon),
+            "horizon": horizon,
         },
         (("reset", reset), ("below", below)),
     )
@@ -373,10 +369,25 @@ def communication_probability(p, target, members) -> jax.Array:
     return jnp.where(inside, tail, (m >= n).astype(p.dtype))
 
 
+_MESSAGE_UTILITY = fields.anything(
+    "a function of a message", lambda x: callable(x) and not isinstance(x, type), optional=True
+)
+_UTILITY_MODEL = fields.anything(
+    "'gaussian', 'empirical' or a function (window, count, utility) -> p",
+    lambda x: x in UTILITY_MODELS if isinstance(x, str) else _MESSAGE_UTILITY.fine(x),
+    words=tuple(UTILITY_MODELS),
+)
+
 # Windows up to this length share a program.
 _WINDOW_CAPACITY = 32
 
 
+@fields.checked(
+    target=fields.whole(0, follows=True, traced=True),
+    window=fields.whole(1, traced=True),
+    utility=_MESSAGE_UTILITY,
+    utility_model=_UTILITY_MODEL,
+)
 def probabilistic(
     target: int,
     window: int = 5,
@@ -395,10 +406,6 @@ def probabilistic(
       utility: `message -> scalar`; the algorithm's own measure by default.
       utility_model: "gaussian", "empirical" or `(window [C], count, utility) -> p`.
     """
-    _check_whole("target", target, 0, "a whole number from 0 to the number of agents")
-    _check_whole("window", window, 1, "a whole number of at least 1")
-    if not callable(utility_model):
-        check_known(utility_model, UTILITY_MODELS, "utility_model")
     rank = utility_model if callable(utility_model) else UTILITY_MODELS[utility_model]
     longest = _WINDOW_CAPACITY
     if not isinstance(window, jax.core.Tracer) and window > longest:
@@ -424,10 +431,11 @@ def probabilistic(
         )
         return message, sent, (past, count)
 
-    def check(num_agents, numbers):
-        if not isinstance(target, jax.core.Tracer) and target > num_agents:
+    def check(values, num_agents, numbers):
+        wanted = values["target"]
+        if not isinstance(wanted, jax.core.Tracer) and wanted > num_agents:
             raise ValueError(
-                f"target is {target} with num_agents {num_agents}; allowed: a whole number from 0 "
+                f"target is {wanted} with num_agents {num_agents}; allowed: a whole number from 0 "
                 "to num_agents"
             )
 
@@ -441,6 +449,9 @@ def probabilistic(
     )
 
 
+@fields.checked(
+    weight=_NOT_NEGATIVE, depth=fields.COUNT, variance=_NOT_NEGATIVE, step=fields.POSITIVE.or_none()
+)
 def lazy(weight=0.1, depth: int = 10, variance=2.0, step: float | None = None) -> Uplink:
     r"""An agent sends when its message has changed by more than the model moves anyway.
 
@@ -460,11 +471,6 @@ def lazy(weight=0.1, depth: int = 10, variance=2.0, step: float | None = None) -
       variance: factor of v, at least 0.
       step: what the server multiplies a message with; the algorithm's learning rate by default.
     """
-    _check_number("weight", weight, 0, math.inf, "at least 0")
-    _check_number("variance", variance, 0, math.inf, "at least 0")
-    _check_whole("depth", depth, 1, "a whole number of at least 1")
-    if step is not None:
-        _check_number("step", step, np.nextafter(0, 1), math.inf, "above 0")
 
     def init(message, model, content):
         nothing = jax.tree.map(jnp.zeros_like, message)
@@ -529,6 +535,7 @@ def scaled_signs(x) -> jax.Array:
     return jnp.mean(jnp.abs(x)) * jnp.where(x >= 0, jnp.ones_like(x), -jnp.ones_like(x))
 
 
+@fields.checked(k=fields.whole(1, follows=True, traced=True), feedback=fields.switch())
 def top_k(k: int, feedback: bool = True) -> Uplink:
     """The k numbers of largest magnitude are sent, with their places.
 
@@ -537,13 +544,13 @@ def top_k(k: int, feedback: bool = True) -> Uplink:
       feedback: whether what is left is added to the next message (error feedback; Mitra, Pappas
         and Hassani, arXiv 2301.00944).
     """
-    _check_whole("k", k, 1, "a whole number from 1 to the numbers in a message")
 
-    def check(num_agents, numbers):
-        if not isinstance(k, jax.core.Tracer) and k > numbers:
+    def check(values, num_agents, numbers):
+        kept = values["k"]
+        if not isinstance(kept, jax.core.Tracer) and kept > numbers:
             raise ValueError(
-                f"k is {k} with messages of {numbers} numbers; allowed: a whole number from 1 to "
-                f"{numbers}"
+                f"k is {kept} with messages of {numbers} numbers; allowed: a whole number from 1 "
+                f"to {numbers}"
             )
 
     def size(numbers, params):
@@ -554,6 +561,7 @@ def top_k(k: int, feedback: bool = True) -> Uplink:
     )
 
 
+@fields.checked(feedback=fields.switch())
 def scaled_sign(feedback: bool = True) -> Uplink:
     """One scale for all numbers and the sign of each are sent.
 
@@ -570,9 +578,11 @@ def scaled_sign(feedback: bool = True) -> Uplink:
         size,
         {},
         feedback,
-        lambda num_agents, numbers: None,
+        lambda values, num_agents, numbers: None,
     )
 
+
+UPLINK = fields.instance(Uplink, text="an uplink of frl.uplinks", follows=True)
 
 UPLINKS: dict[str, Callable] = {
     "full": full,

@@ -346,7 +346,9 @@ def delay(scale: Scale, meter: Meter, stage: str) -> xr.Dataset:
     made = {
         "with": frl.afedpg(m3(), **shared),
         "without": frl.afedpg(m3(), lookahead=False, **shared),
-        "compensated": frl.afedpg(m3(), delay_compensation=lambda n: n - 1.0, **shared),
+        "compensated": frl.afedpg(
+            m3(), delay_compensation=frl.by_agents(lambda n: n - 1.0), **shared
+        ),
     }
     variants = [
         Variant(f"{name} N={n}", one, n, {}, 1) for name, one in made.items() for n in COMPANY
