@@ -366,6 +366,9 @@ def is_concrete(value) -> bool:
     return not any(isinstance(leaf, jax.core.Tracer) for leaf in leaves)
 
 
+FUNCTION = Allowed("a function", lambda value: callable(value) and not isinstance(value, type))
+
+
 def check(name: str, value, allowed: Allowed) -> None:
     """Refuses what is not allowed.
 

@@ -277,7 +277,13 @@ def gymnax_task(
 
     check_known(name, gymnax.registered_envs, "environment of gymnax")
     with foreign():
-        env, params = gymnax.make(name)
+        try:
+            env, params = gymnax.make(name)
+        except OSError as error:
+            raise ValueError(
+                f"name is {name!r}, whose data cannot be fetched ({error}); allowed without a "
+                "network: environments that need none"
+            ) from error
         own = int(params.max_steps_in_episode)
         max_steps = own if max_steps is None else max_steps
         params = params.replace(max_steps_in_episode=max_steps)

@@ -13,6 +13,7 @@ from fedjax_rl.envs.grids import frozen_lake, simple_grid, windy_grid
 from fedjax_rl.envs.procgen import procgen_task
 from fedjax_rl.envs.tabular import TabularMDP, paper_mdp, random_mdp
 from fedjax_rl.envs.task import Task
+from fedjax_rl.fields import plain
 from fedjax_rl.names import check_known
 
 
@@ -21,6 +22,7 @@ def _tabular(name: str, draw: Callable[..., TabularMDP]) -> Callable[..., Task]:
     own = inspect.signature(draw)
 
     def factory(max_steps: int = 25, **chosen) -> Task:
+        max_steps, chosen = plain(max_steps), {o: plain(value) for o, value in chosen.items()}
         options = {o: p.default for o, p in own.parameters.items()} | chosen
         return tabular_task(draw(**options), max_steps, name, options)
 
@@ -157,6 +159,8 @@ def make(name: str, **chosen):
 
 
 def _factory(name: str) -> Callable:
+    if not isinstance(name, str):
+        check_known(name, [*ENVIRONMENTS, *ALIASES], "environment")
     name = ALIASES.get(name, name)
     package, slash, rest = name.partition("/")
     if name not in ENVIRONMENTS and slash and package in _PACKAGES:

@@ -13,14 +13,22 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from fedjax_rl import streams
-from fedjax_rl.envs.task import Continuous, Discrete
+from fedjax_rl import fields, streams
+from fedjax_rl.envs.task import Continuous, Discrete, Task
 from fedjax_rl.learners import policies
 from fedjax_rl.names import check_known
 from fedjax_rl.networks import MLP
 from fedjax_rl.networks.mlp import INITIALIZERS
 
 POLICIES = ("table", "mlp")
+
+_DEVIATION = fields.number(0, above=True, follows=False)
+
+
+def _check_network(policy) -> None:
+    fields.check("network", policy.network, fields.instance(MLP))
+    fields.check("encode", policy.encode, fields.FUNCTION)
+    check_known(policy.initializer, INITIALIZERS, "initializer")
 
 
 def _as_it_is(observation):
@@ -98,6 +106,11 @@ class SoftmaxTable(Policy):
     num_states: int
     num_actions: int
 
+    def __post_init__(self) -> None:
+        """Checks the sizes; a ValueError names what is not allowed."""
+        fields.check("num_states", self.num_states, fields.COUNT)
+        fields.check("num_actions", self.num_actions, fields.COUNT)
+
     @property
     def num_parameters(self) -> int:
         """S U."""
@@ -156,6 +169,10 @@ class Categorical(Policy):
     encode: Callable = _as_it_is
     initializer: str = "normal"
 
+    def __post_init__(self) -> None:
+        """Checks the parts; a ValueError names what is not allowed."""
+        _check_network(self)
+
     @property
     def num_parameters(self) -> int:
         """Those of the network."""
@@ -196,6 +213,11 @@ class Gaussian(Policy):
     encode: Callable = _as_it_is
     initializer: str = "normal"
     deviation: float = 0.5
+
+    def __post_init__(self) -> None:
+        """Checks the parts; a ValueError names what is not allowed."""
+        _check_network(self)
+        fields.check("deviation", self.deviation, _DEVIATION)
 
     @property
     def num_actions(self) -> int:
@@ -241,6 +263,11 @@ class Gaussian(Policy):
 # Policies and tasks -------------------------------------------------------------------------------
 
 
+@fields.checked(
+    task=fields.instance(Task),
+    hidden=fields.sizes(),
+    deviation=_DEVIATION,
+)
 def policy_for(
     task,
     kind: str | None = None,
@@ -283,8 +310,6 @@ def policy_for(
     network = MLP((task.observation_size, *units, outputs), activation)
     if discrete:
         return Categorical(network, task.encode, initializer)
-    if not (math.isfinite(deviation) and deviation > 0):
-        raise ValueError(f"deviation is {deviation}; allowed: finite and above 0")
     return Gaussian(network, task.encode, initializer, float(deviation))
 
 

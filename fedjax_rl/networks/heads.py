@@ -12,6 +12,7 @@ import math
 import jax
 from flax import linen as nn
 
+from fedjax_rl import fields
 from fedjax_rl.names import check_known
 from fedjax_rl.networks.mlp import ACTIVATIONS
 from fedjax_rl.networks.pictures import Impala, VisionTransformer
@@ -78,6 +79,7 @@ class TwoTowers(nn.Module):
         return tower(x, self.outputs, 0.01), tower(x, 1, 1.0)[..., 0]
 
 
+@fields.checked(outputs=fields.COUNT, hidden=fields.sizes())
 def actor_critic(
     name: str,
     outputs: int,
@@ -100,12 +102,7 @@ def actor_critic(
       ValueError: an unknown name or activation, or a layer without units.
     """
     check_known(name, NETWORKS, "network")
-    if outputs < 1:
-        raise ValueError(f"outputs is {outputs}; allowed: at least 1")
     if name != "mlp":
         return TwoHeads(PICTURES[name], outputs)
     check_known(activation, ACTIVATIONS, "activation")
-    hidden = tuple(int(units) for units in hidden)
-    if any(units < 1 for units in hidden):
-        raise ValueError(f"hidden is {hidden}; allowed: at least 1 unit in each layer")
-    return TwoTowers(outputs, hidden, activation)
+    return TwoTowers(outputs, tuple(int(units) for units in hidden), activation)

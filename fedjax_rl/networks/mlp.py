@@ -16,6 +16,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from fedjax_rl import fields
 from fedjax_rl.names import check_known
 
 ACTIVATIONS: dict[str, Callable] = {"tanh": jnp.tanh, "relu": jax.nn.relu}
@@ -23,6 +24,16 @@ INITIALIZERS = ("normal", "uniform", "orthogonal")
 
 # Beyond, the unrolled program compiles for too long.
 LARGEST_UNROLLED = 400
+
+
+_SIZES = fields.anything(
+    "a tuple of two or more whole numbers of at least 1",
+    lambda value: (
+        isinstance(value, tuple)
+        and len(value) >= 2
+        and all(fields.is_whole(size) and size >= 1 for size in value)
+    ),
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,8 +57,7 @@ class MLP:
         Raises:
           ValueError: fewer than two sizes, a size below 1 or an unknown activation.
         """
-        if len(self.sizes) < 2 or any(size < 1 for size in self.sizes):
-            raise ValueError(f"sizes is {self.sizes}; allowed: two or more, each at least 1")
+        fields.check("sizes", self.sizes, _SIZES)
         check_known(self.activation, ACTIVATIONS, "activation")
 
     @property

@@ -15,6 +15,8 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from fedjax_rl import fields
+
 _XAVIER = nn.initializers.xavier_uniform()
 _SMALL = nn.initializers.normal(0.02)
 
@@ -96,6 +98,12 @@ class Impala(nn.Module):
     channels: tuple[int, ...] = (16, 32, 32)
     units: int = 256
 
+    def __post_init__(self) -> None:
+        """Checks the sizes; a ValueError names what is not allowed."""
+        fields.check("channels", self.channels, fields.sizes(empty=False))
+        fields.check("units", self.units, fields.COUNT)
+        super().__post_init__()
+
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """From pictures float32 [B, H, W, C] to features float32 [B, units]."""
@@ -125,6 +133,14 @@ class VisionTransformer(nn.Module):
     width: int = 64
     patch: int = 4
 
+    def __post_init__(self) -> None:
+        """Checks the sizes; a ValueError names what is not allowed."""
+        for name in ("depth", "heads", "width", "patch"):
+            fields.check(name, getattr(self, name), fields.COUNT)
+        if self.width % self.heads:
+            raise ValueError(f"width is {self.width}; allowed: multiples of the {self.heads} heads")
+        super().__post_init__()
+
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """From pictures float32 [B, H, W, C] to features float32 [B, width]."""
@@ -134,6 +150,10 @@ class VisionTransformer(nn.Module):
 
         side, width = self.patch, self.width
         batch, rows, columns, channels = x.shape
+        if rows % side or columns % side:
+            raise ValueError(
+                f"patch is {side}; allowed: divisors of the picture's {rows} and {columns} pixels"
+            )
         x = x.reshape(batch, rows // side, side, columns // side, side, channels)
         tokens = dense(x.swapaxes(2, 3).reshape(batch, -1, side * side * channels), width)
         first = self.param("class_token", _SMALL, (1, 1, width))

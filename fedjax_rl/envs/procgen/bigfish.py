@@ -131,6 +131,7 @@ def bigfish_params(
     levels.check_levels(num_levels, start_level, pool)
     table = None
     if source == "classic":
+        levels.check_tables(num_levels)
         table = fish.classic_table(levels.level_seeds(num_levels, start_level, pool))
     radius = START_RADIUS[mode]
     return BigFishParams(

@@ -115,6 +115,7 @@ def coinrun_params(
     """
     levels.check_words(mode, source)
     levels.check_levels(num_levels, start_level, pool)
+    levels.check_tables(num_levels)
     return CoinRunParams(maps.map_table(mode, source, num_levels, start_level, pool))
 
 

@@ -7,7 +7,6 @@ Twister seeded with the level, so that a level is the same one there and here. I
 on the host and become tables.
 """
 
-import numbers
 from typing import Any
 
 import chex
@@ -15,11 +14,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fedjax_rl import streams
+from fedjax_rl import fields, streams
 from fedjax_rl.names import check_known
 
 # Seeds of unlimited levels are 0, ..., UNLIMITED - 1.
 UNLIMITED = 2**31 - 1
+# Levels that are tables: 1 to 2 GB of them, and a minute or two to make.
+MOST_TABLES = 2**17
 SOURCES = ("native", "classic")
 GAMES = ("BigFish", "CoinRun")
 MODES = ("easy", "hard")
@@ -47,14 +48,12 @@ def check_levels(num_levels: Any, start_level: Any, pool: Any) -> None:
     Raises:
       ValueError: If an argument is no integer or out of its range.
     """
-    for name, value, least in (
-        ("num_levels", num_levels, 0),
-        ("start_level", start_level, 0),
-        ("pool", pool, 1),
+    for name, value, least, most in (
+        ("num_levels", num_levels, 0, UNLIMITED),
+        ("start_level", start_level, 0, UNLIMITED),
+        ("pool", pool, 1, MOST_TABLES),
     ):
-        whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
-        if not whole or not least <= value <= UNLIMITED:
-            raise ValueError(f"{name} is {value!r}; allowed: integers {least} to {UNLIMITED}")
+        fields.check(name, value, fields.whole(least, most))
     if num_levels == 0 and start_level != 0:
         raise ValueError(
             f"start_level is {start_level} with num_levels 0, which is all levels; allowed: 0"
@@ -62,6 +61,18 @@ def check_levels(num_levels: Any, start_level: Any, pool: Any) -> None:
     if start_level + num_levels > UNLIMITED:
         raise ValueError(
             f"start_level + num_levels is {start_level + num_levels}; allowed: at most {UNLIMITED}"
+        )
+
+
+def check_tables(num_levels: int) -> None:
+    """Checks how many levels are to become tables.
+
+    Raises:
+      ValueError: If they would take all the memory, and hours to make.
+    """
+    if num_levels > MOST_TABLES:
+        raise ValueError(
+            f"num_levels is {num_levels} of levels that are tables; allowed: at most {MOST_TABLES}"
         )
 
 

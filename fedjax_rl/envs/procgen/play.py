@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fedjax_rl import streams
+from fedjax_rl import fields, streams
 from fedjax_rl.names import check_known
 
 Policy = Callable[[chex.Array, chex.Array], chex.Array]
@@ -53,6 +53,12 @@ class Episodes(NamedTuple):
     timeout: np.ndarray
 
 
+@fields.checked(
+    copies=fields.COUNT,
+    quota=fields.COUNT,
+    seed=fields.SEED,
+    levels=fields.reals("[C, Q] that are whole").or_none(),
+)
 def play(
     dynamics: Any,
     params: Any,

@@ -9,12 +9,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from fedjax_rl import fields
 from fedjax_rl.envs.procgen import bigfish, coinrun, fish, levels, maps, raster
 from fedjax_rl.envs.procgen.bigfish_picture import BigFishPicture
 from fedjax_rl.envs.procgen.coinrun_picture import CoinRunPicture
 from fedjax_rl.envs.procgen.env import ProcgenEnv
 from fedjax_rl.envs.procgen.looks import Looks
-from fedjax_rl.envs.task import Discrete, Task, check_episode
+from fedjax_rl.envs.task import DISCOUNT, Discrete, Task
 from fedjax_rl.names import check_known
 
 OBSERVATIONS = ("vector", "pixels")
@@ -29,6 +30,14 @@ SCORES = {
 }
 
 
+_LEVELS = {
+    "num_levels": fields.whole(0, levels.UNLIMITED),
+    "start_level": fields.whole(0, levels.UNLIMITED),
+    "pool": fields.whole(1, levels.MOST_TABLES),
+}
+
+
+@fields.checked(looks=fields.instance(Looks).or_none())
 def procgen_env(
     game: str = "BigFish",
     observation: str = "vector",
@@ -60,6 +69,7 @@ def procgen_env(
     return ProcgenEnv(coinrun.CoinRunDynamics(truncate), observe)
 
 
+@fields.checked(**_LEVELS)
 def procgen_params(
     game: str = "BigFish",
     mode: str = "easy",
@@ -78,6 +88,13 @@ def procgen_params(
     return make(mode, num_levels, start_level, source, pool)
 
 
+@fields.checked(
+    **_LEVELS,
+    own_levels=fields.switch(),
+    discount=DISCOUNT,
+    max_steps=fields.COUNT.or_none(),
+    **{field.name: fields.switch() for field in dataclasses.fields(Looks)},
+)
 def procgen_task(
     game: str = "BigFish",
     mode: str = "easy",
@@ -129,11 +146,10 @@ def procgen_task(
     env = procgen_env(own_game, observation, timeout, looks)
     limit = bigfish.TIME_LIMIT if own_game == "BigFish" else coinrun.TIME_LIMIT
     options["max_steps"] = max_steps = limit if max_steps is None else max_steps
-    check_episode(max_steps, discount)
-    if not isinstance(own_levels, bool) or (own_levels and num_levels == 0):
+    if own_levels and num_levels == 0:
         raise ValueError(
-            f"own_levels is {own_levels!r} with num_levels {num_levels}; allowed: False, or True "
-            "with num_levels of at least 1"
+            "own_levels is True with num_levels 0; allowed: False, or True with num_levels of at "
+            "least 1"
         )
 
     def params(start: int) -> Any:
@@ -165,6 +181,7 @@ def procgen_task(
     )
 
 
+@fields.checked(mean_return=fields.reals("of any shape"))
 def normalised_score(game: str, mode: str, mean_return: Any) -> Any:
     """The published normalisation of returns; a policy at random is below 0.
 
@@ -179,7 +196,7 @@ def normalised_score(game: str, mode: str, mean_return: Any) -> Any:
     check_known(game, levels.GAMES, "game")
     check_known(mode, levels.MODES, "mode")
     low, high = SCORES[game, mode]
-    return (mean_return - low) / (high - low)
+    return (np.asarray(mean_return) - low) / (high - low)
 
 
 def _encoder(game: str, observation: str) -> tuple[int, Callable[[chex.Array], chex.Array]]:
