@@ -9,7 +9,7 @@ import pytest
 import statsmodels.api as sm
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import stats
+from scipy import optimize, stats
 
 from fedjax_rl import analysis
 from fedjax_rl.federation import communication_time
@@ -390,6 +390,123 @@ def test_tobit_refuses_what_it_cannot_identify():
         analysis.tobit(2 + 3 * y, np.zeros(5, bool), x=y)
     with pytest.raises(ValueError, match="'profile' or 'wald'"):
         analysis.tobit(y, np.zeros(5, bool), interval="exact", x=x)
+
+
+def recorded(rng, agents, seeds, records, slope=-1.0, noise=0.07, first=0.8):
+    """Runs of true time first * N**slope with log-normal noise, seen at equally spaced records."""
+    n = np.repeat(agents, seeds)
+    true = first * n**slope * np.exp(noise * rng.normal(size=n.size))
+    times = np.arange(1, records + 1) / records
+    return n, analysis.time_to_threshold(times, (times < true[:, None]).astype(float), 0.5)
+
+
+def test_points_give_the_limits_and_the_band_of_least_squares():
+    rng = np.random.default_rng(0)
+    x = np.repeat(np.log2(AGENTS), 3)
+    y = 3 - x + 0.2 * rng.normal(size=15)
+    fit, plain = analysis.interval_regression(y, y, x=x), analysis.ols(y, x=x)
+    np.testing.assert_allclose(fit.params, plain.params, rtol=1e-9)
+    np.testing.assert_allclose(fit.standard_errors, plain.standard_errors, rtol=1e-5)
+    np.testing.assert_allclose(fit.intervals, plain.intervals, rtol=1e-5)
+    np.testing.assert_allclose(fit.residual_sd, plain.residual_sd, rtol=1e-6)
+    assert fit.df == plain.df
+    # Interpolated between nodes and within a thousandth of an error, which is drawn.
+    place = np.linspace(0, 4, 60)
+    for ours, theirs in zip(fit.predict(place), plain.predict(place), strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=3e-4)
+
+
+def test_intervals_are_fitted_as_by_lifelines():
+    import pandas as pd
+
+    n, reached = recorded(np.random.default_rng(3), AGENTS, 12, 30, noise=0.3)
+    assert np.any(reached.before == 0)
+    assert np.any(reached.censored)
+    with np.errstate(divide="ignore"):
+        ends = np.log(reached.lower), np.log(reached.upper)
+    fit = analysis.interval_regression(*ends, interval="wald", x=np.log(n))
+    low = np.maximum(reached.lower, 1e-3)  # far below every run; it takes no zero
+    frame = pd.DataFrame({"low": low, "high": reached.upper, "x": np.log(n)})
+    reference = lifelines.LogNormalAFTFitter().fit_interval_censoring(frame, "low", "high")
+    np.testing.assert_allclose(fit["x"], reference.params_["mu_", "x"], atol=1e-4)
+    np.testing.assert_allclose(fit["intercept"], reference.params_["mu_", "Intercept"], atol=1e-4)
+    np.testing.assert_allclose(
+        np.log(fit.residual_sd), reference.params_["sigma_", "Intercept"], atol=1e-4
+    )
+    np.testing.assert_allclose(
+        fit.standard_error("x"), reference.standard_errors_["mu_", "x"], rtol=1e-3
+    )
+    # The profile ends where twice the log-likelihood has fallen by the quantile of chi-squared.
+    profile = analysis.interval_regression(*ends, interval="profile", x=np.log(n))
+
+    def log_likelihood(theta):
+        mean, sd = theta[0] + theta[1] * np.log(n), np.exp(theta[2])
+        inside = stats.norm.cdf((ends[1] - mean) / sd) - stats.norm.cdf((ends[0] - mean) / sd)
+        return np.log(np.maximum(inside, 1e-300)).sum()
+
+    start = np.array([fit["intercept"], np.log(fit.residual_sd)])
+    for end in profile.interval("x"):
+        best = optimize.minimize(
+            lambda t, end=end: -log_likelihood([t[0], end, t[1]]), start, method="Nelder-Mead"
+        )
+        top = log_likelihood([fit["intercept"], fit["x"], np.log(fit.residual_sd)])
+        np.testing.assert_allclose(2 * (top + best.fun), stats.chi2.ppf(0.95, 1), rtol=1e-3)
+
+
+def test_where_a_line_goes_through_every_interval_the_middle_one_is_given():
+    # Any line that is above 0 at 0, below 1 at 0, and so on: slopes within (-2, 2) about 1.
+    low, x = np.array([0.0, 1.0, 2.0, 0.5]), np.array([0.0, 1.0, 2.0, 0.5])
+    fit = analysis.interval_regression(low, low + 1, x=x)
+    np.testing.assert_allclose(fit.params, [0.5, 1.0], atol=1e-5)
+    lower, upper = fit.interval("x")
+    assert lower < 0.5 < 1.5 < upper  # slopes from 0.5 to 1.5 go through all
+    assert fit.residual_sd == 0
+    assert upper - lower == pytest.approx(2 * stats.t.ppf(0.975, 2) * fit.standard_error("x"))
+    with pytest.raises(ValueError, match="exactly on a line"):
+        analysis.interval_regression([0.0, 1.0, 2.0], [0.0, 1.0, 2.0], x=[0.0, 1.0, 2.0])
+
+
+def check_slopes(agents, seeds, records, repetitions, seed):
+    """The interval covers in 92 to 97 %, and the slope is right on average."""
+    rng = np.random.default_rng(seed)
+    found, naive = [], []
+    for _ in range(repetitions):
+        n, reached = recorded(rng, agents, seeds, records)
+        fit = analysis.speedup_fit(n, reached)
+        low, high = fit.interval("slope")
+        found.append((fit["slope"], fit.standard_error("slope"), low <= -1 <= high))
+        naive.append(analysis.loglog(n, reached.time)["slope"])
+    slope, error, covered = np.array(found, float).T
+    rounding = slope.std() / np.sqrt(repetitions)
+    assert abs(slope.mean() + 1) < 4 * rounding
+    np.testing.assert_allclose(error.mean(), slope.std(), rtol=4 / np.sqrt(2 * repetitions))
+    slack = 3 * np.sqrt(0.05 * 0.95 / repetitions)
+    assert 0.92 - slack < covered.mean() < 0.97 + slack
+    # Taken at the records that show them, crossings of many agents come late.
+    assert np.mean(naive) + 1 > 10 * rounding
+
+
+def test_slopes_of_crossings_seen_at_a_hundred_records_are_right():
+    check_slopes(2 ** np.arange(6), 6, 100, 60, seed=0)
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("most", [16, 32])
+@pytest.mark.parametrize("seeds", [2, 3, 6])
+def test_slopes_of_crossings_cover(most, seeds):
+    check_slopes(2 ** np.arange(int(np.log2(most)) + 1), seeds, 100, 1000, seed=1)
+
+
+def test_a_crossing_lies_between_two_records():
+    values = np.array([[9, 0, 9, 9], [9, np.nan, 0, 9], [0, 9, 9, 9], [9, 9, 9, 9.0]])
+    reached = analysis.time_to_threshold([10, 20, 30, 40], values, 1.0)
+    np.testing.assert_array_equal(reached.lower, [10, 10, 0, 40])  # a NaN says nothing
+    np.testing.assert_array_equal(reached.upper, [20, 30, 10, np.inf])
+    with pytest.raises(ValueError, match="times must increase"):
+        analysis.time_to_threshold([10, 30, 20, 40], values, 1.0)
+    at_once = analysis.time_to_threshold([0, 20, 30, 40], values, 1.0)
+    with pytest.raises(ValueError, match="1 runs are beyond the threshold from the start"):
+        analysis.speedup_fit([1, 2, 4, 8], at_once)
 
 
 @settings(max_examples=10, deadline=None)

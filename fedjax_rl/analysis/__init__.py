@@ -12,7 +12,7 @@ from fedjax_rl.analysis.bands import (
 )
 from fedjax_rl.analysis.bootstrap import FitInterval, Interval, bootstrap_fit, bootstrap_interval
 from fedjax_rl.analysis.bounds import BoundTerms, einhorn_bound, khodadadian_bound
-from fedjax_rl.analysis.censored import tobit
+from fedjax_rl.analysis.censored import CensoredFit, interval_regression, speedup_fit, tobit
 from fedjax_rl.analysis.communication import (
     SignalToNoise,
     best_fraction,
@@ -52,6 +52,7 @@ __all__ = [
     "AuthorStop",
     "Bands",
     "BoundTerms",
+    "CensoredFit",
     "DriftFit",
     "DriftLaw",
     "Fit",
@@ -78,6 +79,7 @@ __all__ = [
     "fit_drift_law",
     "growth_correlation",
     "ideal_signal_to_noise",
+    "interval_regression",
     "judge",
     "kaplan_meier_curve",
     "kaplan_meier_median",
@@ -94,6 +96,7 @@ __all__ = [
     "selection_threshold",
     "settled_mean",
     "signal_to_noise",
+    "speedup_fit",
     "sync_phases",
     "tail_mean",
     "time_per_update",

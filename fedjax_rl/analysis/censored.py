@@ -1,14 +1,175 @@
-"""Linear regression with right-censored responses (Tobit), by maximum likelihood.
+"""Linear regression with responses known to lie in an interval, by maximum likelihood.
 
-With log times as the response this is the log-normal accelerated failure time model. Neither scipy
-nor statsmodels fits it; the likelihood is a page, and lifelines checks it in the tests.
+A run that was cut off says "later than this" and a crossing seen at a record says "since the record
+before": both are intervals, the first without an upper end. With log times as the response this is
+the log-normal accelerated failure time model. Neither scipy nor statsmodels fits it; the likelihood
+is a page, and lifelines checks it in the tests.
 """
+
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import optimize, special, stats
+from scipy import interpolate, optimize, special, stats
 
 from fedjax_rl.analysis.regression import INTERCEPT, Fit, design_matrix, rank
+from fedjax_rl.analysis.threshold import ThresholdTime
+
+INTERVALS = ("student", "profile", "wald")
+KNOTS = 9  # places between which a band is interpolated
+NARROW = 1e-7  # an interval narrower than this part of the spread is a point
+_LOG_ROOT_2PI = 0.5 * np.log(2 * np.pi)
+
+
+@dataclass(frozen=True, eq=False)
+class CensoredFit(Fit):
+    """A fit to intervals; its band inverts the same test as its own intervals.
+
+    Attributes:
+        rows: float64 [n, 2 + p], lower end, upper end and regressors of each observation.
+        fall: log-likelihood at the maximum, and how far it falls to the ends of the intervals; the
+            latter is NaN where they are Wald's.
+    """
+
+    rows: np.ndarray | None = None
+    fall: tuple[float, float] = (np.nan, np.nan)
+
+    def predict(self, x: ArrayLike) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """As `Fit.predict`, with limits where the profile likelihood of the mean has fallen as far.
+
+        More than nine points of a single regressor are interpolated between nine Chebyshev nodes.
+        """
+        mean, low, high = super().predict(x)
+        if not np.isfinite(self.fall[1]):
+            return mean, low, high
+        x = np.asarray(x, dtype=np.float64)
+        x = x.reshape(-1, 1) if len(self.names) == 2 else np.atleast_2d(x)
+        if x.shape[1] > 1 or len(x) <= KNOTS:
+            low, high = np.array([self._mean_limits(place) for place in x]).reshape(-1, 2).T
+            return mean, low, high
+        turn = np.cos(np.linspace(np.pi, 0, KNOTS))
+        knots = np.unique(x.min() + np.ptp(x) * (turn + 1) / 2)
+        limits = np.array([self._mean_limits(np.array([knot])) for knot in knots])
+        low, high = interpolate.BarycentricInterpolator(knots, limits)(x[:, 0]).T
+        return mean, low, high
+
+    def _mean_limits(self, x: np.ndarray) -> tuple[float, float]:
+        """Limits of the mean at x [p - 1], which is the intercept of regressors shifted by x."""
+        place = np.concatenate([[1.0], x])
+        low, high, design = self.rows[:, 0], self.rows[:, 1], self.rows[:, 2:].copy()
+        design[:, 1:] -= x
+        error = float(np.sqrt(place @ self.covariance @ place))
+        size = place @ self.params, error, self.residual_sd
+        # It is drawn: a thousandth of a standard error does.
+        return _profile_limits(low, high, design, 0, *size, *self.fall, precision=1e-3)
+
+
+def interval_regression(
+    low: ArrayLike,
+    high: ArrayLike,
+    *,
+    interval: str = "student",
+    confidence: float = 0.95,
+    **columns: ArrayLike,
+) -> Fit:
+    r"""Gaussian linear regression of responses that are only known to lie between two ends.
+
+    Maximises :math:`\sum_i \log(\Phi((h_i - x_i b)/s) - \Phi((l_i - x_i b)/s))`, where the ends
+    coincide :math:`\log\phi((y_i - x_i b)/s) - \log s`.
+
+    Where some line goes through every interval the likelihood grows until s = 0, and all such lines
+    are equally likely: the one that keeps furthest from the ends, each in parts of its interval, is
+    given. Its limits are those of the likelihood all the same.
+
+    Args:
+        low: [n] lower ends; -inf where only the upper one is known.
+        high: [n] upper ends, not below the lower ones; inf where only the lower one is known.
+        interval: how limits are found. "profile" inverts the likelihood-ratio test with the
+            quantile of chi-squared, and reaches further to the side that censoring leaves open.
+            "student" does so with the quantile that is exact for points, whose limits are then
+            those of least squares: it keeps its level with a handful of runs. "wald" is
+            estimate +- z standard errors.
+        confidence: level of the intervals.
+        **columns: [n] regressors; their names become the names of the coefficients.
+
+    Returns:
+        The fit. Standard errors come from the Hessian at the maximum (observed information), for
+        "student" from the distance of the limits, which points make the same. `residual_sd` is the
+        maximum-likelihood s and `df` infinite; for "student", with m observations of two ends, `df`
+        is m - p and s is scaled by sqrt(m / (m - p)). `r_squared` is NaN, and `num_censored`
+        counts the intervals with an open end.
+
+    Raises:
+        ValueError: for an interval that is empty or has no end, or if the observations with two
+            ends alone cannot identify the line and its spread; the likelihood may then have no
+            maximum.
+    """
+    if interval not in INTERVALS:
+        raise ValueError(f"interval must be 'student', 'profile' or 'wald', not {interval!r}")
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence is {confidence}; allowed: above 0 and below 1")
+    low, high = (np.asarray(end, dtype=np.float64) for end in (low, high))
+    if low.shape != high.shape:
+        raise ValueError(f"low has shape {low.shape}, high has {high.shape}")
+    if not np.all((low <= high) & (np.isfinite(low) | np.isfinite(high))):
+        raise ValueError("every interval needs low <= high and an end that is finite")
+    known, design = design_matrix(_known(low, high), columns)
+    names, count = (INTERCEPT, *columns), len(known)
+    seen = np.isfinite(low) & np.isfinite(high)
+    num_seen, p = int(seen.sum()), len(names)
+    if num_seen < p + (num_seen < count) or rank(design[seen]) < p:
+        raise ValueError(
+            f"the {num_seen} uncensored of {count} observations cannot identify the {p} "
+            f"coefficients {names} and a spread"
+        )
+    # The difference of two nearly equal probabilities would lose its digits.
+    narrow = seen & (high - low <= NARROW * _residual(known[seen], design[seen]).std())
+    low, high = np.where(narrow, known, low), np.where(narrow, known, high)
+
+    middle = _middle_line(low, high, design)
+    if middle is not None and np.any(low == high):
+        raise ValueError("the uncensored observations lie exactly on a line: no spread to estimate")
+    df, scale = num_seen - p, 1.0
+    quantile, drop = stats.norm.ppf(0.5 + confidence / 2), np.nan
+    if interval == "profile":
+        drop = stats.chi2.ppf(confidence, 1) / 2
+    elif interval == "student" and df:
+        quantile, scale = stats.t.ppf(0.5 + confidence / 2, df), np.sqrt(num_seen / df)
+        # -2 log of the likelihood ratio of a normal regression is n log(1 + t^2 / df).
+        drop = num_seen / 2 * np.log1p(quantile**2 / df)
+
+    if middle is None:
+        best = _maximise(low, high, design)
+        params, top, sd = best.params, best.value, scale * best.sd
+        covariance = scale**2 * _covariance(low, high, design, best)
+    else:
+        params, top, sd = middle, 0.0, 0.0
+        covariance = np.full((p, p), np.nan)
+    errors = np.sqrt(np.diag(covariance))
+    intervals = np.column_stack([params - quantile * errors, params + quantile * errors])
+    if np.isfinite(drop):
+        for i in range(p):
+            intervals[i] = _profile_limits(
+                low, high, design, i, params[i], errors[i], sd, top, drop
+            )
+    if interval == "student" or middle is not None:
+        errors = np.ptp(intervals, axis=1) / (2 * quantile)
+    return CensoredFit(
+        names=names,
+        params=params,
+        standard_errors=errors,
+        intervals=intervals,
+        covariance=covariance,
+        r_squared=np.nan,
+        num_observations=count,
+        df=df if interval == "student" else np.inf,
+        residual_sd=sd,
+        confidence=confidence,
+        num_censored=count - num_seen,
+        rows=np.column_stack([low, high, design]),
+        fall=(top, drop),
+    )
 
 
 def tobit(
@@ -27,127 +188,213 @@ def tobit(
     Args:
         y: [n] response where reached, the limit where censored (e.g. log2 of epochs).
         censored: bool [n], True where the response is only known to exceed `y`.
-        interval: "profile" inverts the likelihood-ratio test, which keeps its level better with a
-            dozen runs and reaches further to the side that censoring leaves open; "wald" is
-            estimate +- z standard errors.
+        interval: "profile", "student" or "wald", as in `interval_regression`.
         confidence: level of the intervals.
         **columns: [n] regressors; their names become the names of the coefficients.
 
     Returns:
-        The fit. Standard errors come from the Hessian at the maximum (observed information),
-        `residual_sd` is the maximum-likelihood s, `df` is infinite and `r_squared` NaN.
+        The fit, as of `interval_regression`.
 
     Raises:
         ValueError: if the reached runs alone cannot identify the line or its spread; the
             likelihood may then have no maximum.
     """
-    if interval not in ("profile", "wald"):
-        raise ValueError(f"interval must be 'profile' or 'wald', not {interval!r}")
-    y, design = design_matrix(y, columns)
+    y, _ = design_matrix(y, columns)
     censored = np.asarray(censored, dtype=bool)
     if censored.shape != y.shape:
         raise ValueError(f"censored has shape {censored.shape}, y has {y.shape}")
-    names = (INTERCEPT, *columns)
-    reached = design[~censored]
-    if len(reached) <= len(names) or rank(reached) < len(names):
-        raise ValueError(
-            f"the {len(reached)} uncensored of {len(y)} observations cannot identify the "
-            f"{len(names)} coefficients {names} and a spread"
-        )
-    residual = y[~censored] - reached @ np.linalg.lstsq(reached, y[~censored], rcond=None)[0]
-    if residual.std() <= 1e-10 * max(1.0, np.abs(y).max()):
-        raise ValueError("the uncensored observations lie exactly on a line: no spread to estimate")
+    high = np.where(censored, np.inf, y)
+    return interval_regression(y, high, interval=interval, confidence=confidence, **columns)
 
-    params, log_sd, top = _maximise(y, censored, design)
-    _, _, hessian = _likelihood(np.append(params, log_sd), y, censored, design)
-    covariance = np.linalg.inv(-hessian)[:-1, :-1]
-    errors = np.sqrt(np.diag(covariance))
-    if interval == "wald":
-        reach = stats.norm.ppf(0.5 + confidence / 2) * errors
-        intervals = np.column_stack([params - reach, params + reach])
-    else:
-        drop = stats.chi2.ppf(confidence, 1) / 2
-        intervals = np.array(
-            [
-                [
-                    _profile_limit(y, censored, design, i, params[i], side * errors[i], top - drop)
-                    for side in (-1, 1)
-                ]
-                for i in range(len(names))
-            ]
-        )
-    return Fit(
-        names=names,
-        params=params,
-        standard_errors=errors,
-        intervals=intervals,
-        covariance=covariance,
-        r_squared=np.nan,
-        num_observations=len(y),
-        df=np.inf,
-        residual_sd=float(np.exp(log_sd)),
-        confidence=confidence,
-        num_censored=int(censored.sum()),
+
+def speedup_fit(
+    num_agents: ArrayLike, reached: ThresholdTime, base: float = 10.0, confidence: float = 0.95
+) -> Fit:
+    """`log time = intercept + slope log N`, each time known as well as the records tell it.
+
+    A crossing lies between the record that shows it and the one before, or before the first; a run
+    that never got there crosses after its last record. Taken as exact at the record that shows
+    them, crossings of many agents, a few records from the start, come out late and the slope flat.
+
+    Args:
+        num_agents: [n] N of each run.
+        reached: times of `time_to_threshold`, [n].
+        base: of the logarithms; the slope does not depend on it.
+        confidence: level of the intervals.
+
+    Returns:
+        The fit, coefficients "intercept" and "slope", in logarithms.
+
+    Raises:
+        ValueError: if a run had crossed at time 0, which has no logarithm, or as
+            `interval_regression`.
+    """
+    if np.any(reached.upper <= 0):
+        at_once = int(np.sum(reached.upper <= 0))
+        raise ValueError(f"{at_once} runs are beyond the threshold from the start")
+    with np.errstate(divide="ignore"):
+        low, high = (np.log(end) / np.log(base) for end in (reached.lower, reached.upper))
+    slope = np.log(np.asarray(num_agents, dtype=np.float64)) / np.log(base)
+    return interval_regression(low, high, confidence=confidence, slope=slope)
+
+
+def _known(low, high):
+    """The middle of intervals with two ends, the only end of the others."""
+    with np.errstate(invalid="ignore"):
+        return np.where(np.isfinite(low), np.where(np.isfinite(high), (low + high) / 2, low), high)
+
+
+def _residual(y, design):
+    return y - design @ np.linalg.lstsq(design, y, rcond=None)[0]
+
+
+def _middle_line(low, high, design):
+    """Coefficients of the line through all intervals that is furthest from their ends, or None."""
+    known, point, count = _known(low, high), low == high, design.shape[1]
+    unit = np.ptp(known) or 1.0
+    rounding = 1e-10 * unit + 8 * np.finfo(np.float64).eps * np.abs(known).max()
+    if point.any() and _residual(known[point], design[point]).std() > rounding:
+        return None
+    # Orthonormal regressors and responses of unit spread about 0, for the tolerances of the solver.
+    q, r = np.linalg.qr(design)
+    q, r = q * np.sqrt(len(low)), r / np.sqrt(len(low))
+    centre = known.mean()
+    below, above = ((end - side * rounding - centre) / unit for end, side in ((low, 1), (high, -1)))
+    width = np.where(point | ~np.isfinite(high - low), 0.0, high - low) / unit
+    bound = np.column_stack([np.vstack([q, -q]), np.tile(width, 2)])
+    ends = np.concatenate([above, -below])
+    kept = np.isfinite(ends)
+    found = optimize.linprog(
+        np.append(np.zeros(count), -1.0),
+        bound[kept],
+        ends[kept],
+        bounds=[(None, None)] * count + [(0.0, 0.5)],
     )
+    if not found.success or (width.any() and found.x[-1] <= 1e-6):
+        return None
+    params = np.linalg.solve(r, found.x[:-1] * unit)
+    params[0] += centre
+    return params
 
 
-def _likelihood(theta, y, censored, design):
-    """Log-likelihood, gradient and Hessian in (b, log s); float64 [p + 1]."""
-    sd = np.exp(theta[-1])
-    z = (y - design @ theta[:-1]) / sd
-    log_survival = special.log_ndtr(-z)
-    # The hazard phi / (1 - Phi) from logarithms: both vanish far out.
-    hazard = np.exp(-0.5 * z**2 - 0.5 * np.log(2 * np.pi) - log_survival)
-    value = np.where(censored, log_survival, -0.5 * z**2 - 0.5 * np.log(2 * np.pi) - theta[-1])
-    slope = np.where(censored, -hazard, -z)  # d value / dz
-    curvature = np.where(censored, -hazard * (hazard - z), -1.0)
-    rows = np.column_stack([design / sd, z])  # -dz / d theta
-    mixed = rows.T @ slope
-    gradient = -mixed
-    gradient[-1] -= np.sum(~censored)
-    hessian = rows.T @ (curvature[:, None] * rows)
-    # d2z / (d log s d theta_k) = -dz / d theta_k = rows_k, for every k including log s itself.
-    hessian[:, -1] += mixed
-    hessian[-1, :-1] += mixed[:-1]
+def _likelihood(theta, low, high, design):
+    """Log-likelihood, gradient and Hessian in (b / s, 1 / s), in which it is concave (Olsen 1978).
+
+    Args:
+        theta: float64 [p + 1], the last one positive.
+        low: [n] lower ends, -inf where open.
+        high: [n] upper ends, equal to the lower ones at points.
+        design: [n, p].
+    """
+    mean, inverse, point = design @ theta[:-1], theta[-1], low == high
+    a, b = inverse * low - mean, inverse * high - mean
+    # The difference of two probabilities, taken in the tail where both are small.
+    flip = a + b > 0
+    less, more = special.log_ndtr(np.where(flip, (-b, -a), (a, b)))
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        log_p = more + np.log1p(-np.exp(less - more))
+        # phi / P at both ends, from logarithms: both vanish far out.
+        at_low, at_high = (np.exp(-0.5 * z**2 - _LOG_ROOT_2PI - log_p) for z in (a, b))
+    at_low[point] = at_high[point] = 0.0
+    value = np.where(point, -0.5 * b**2 - _LOG_ROOT_2PI + np.log(inverse), log_p)
+    a, b, low, high = (np.where(np.isfinite(end), end, 0.0) for end in (a, b, low, high))
+    rows = np.column_stack([-design, low]), np.column_stack([-design, high])  # dz / d theta
+    # d value / dz at both ends; a point has the upper one alone.
+    gradient = -at_low @ rows[0] + np.where(point, -b, at_high) @ rows[1]
+    mixed = rows[0].T @ ((at_low * at_high)[:, None] * rows[1])
+    hessian = mixed + mixed.T
+    hessian += rows[0].T @ (((a - at_low) * at_low)[:, None] * rows[0])
+    hessian += rows[1].T @ (np.where(point, -1.0, -(b + at_high) * at_high)[:, None] * rows[1])
+    gradient[-1] += point.sum() / inverse
+    hessian[-1, -1] -= point.sum() / inverse**2
     return value.sum(), gradient, hessian
 
 
-def _maximise(y, censored, design):
-    """Coefficients [p], log of the sd and the log-likelihood at the maximum."""
-    # Orthonormal regressors and a response of unit spread: one step length fits all directions.
-    # There may be no regressor left when an intercept is profiled out.
+class _Maximum(NamedTuple):
+    params: np.ndarray  # [p]
+    sd: float
+    value: float  # of the log-likelihood
+
+
+def _maximise(low, high, design, near: _Maximum | None = None) -> _Maximum:
+    """Newton's method with halved steps.
+
+    There may be no regressor left when an intercept is profiled out, and the spread may vanish,
+    which ends the search.
+    """
+    # Orthonormal regressors and responses of unit spread: one tolerance fits all directions.
     q, r = np.linalg.qr(design)
-    q, r = q * np.sqrt(len(y)), r / np.sqrt(len(y))
-    start = q.T @ y / len(y)
-    scale = (y - q @ start).std()
-    y_unit, start = y / scale, np.append(start / scale, 0.0)
-    result = optimize.minimize(
-        lambda theta: -_likelihood(theta, y_unit, censored, q)[0],
-        start,
-        jac=lambda theta: -_likelihood(theta, y_unit, censored, q)[1],
-        hess=lambda theta: -_likelihood(theta, y_unit, censored, q)[2],
-        method="trust-exact",
-        options={"gtol": 1e-7, "maxiter": 500},
-    )
-    gradient = np.abs(_likelihood(result.x, y_unit, censored, q)[1]).max()
-    if gradient > 1e-4 * len(y):
-        raise RuntimeError(f"the censored likelihood was not maximised: {result.message}")
-    params = np.linalg.solve(r, result.x[:-1] * scale)
-    log_sd = result.x[-1] + np.log(scale)
-    # Unit change of the density of the uncensored responses.
-    return params, log_sd, -result.fun - np.sum(~censored) * np.log(scale)
+    q, r = q * np.sqrt(len(low)), r / np.sqrt(len(low))
+    known, points = _known(low, high), int(np.sum(low == high))
+    unit = _residual(known, q).std() or np.ptp(known) or 1.0
+    low, high = low / unit, high / unit
+    theta = np.append(q.T @ known / len(known) / unit, 1.0)
+    value, gradient, hessian = _likelihood(theta, low, high, q)
+    if near is not None:  # the maximum of a neighbouring problem, unless that is far off
+        other = np.append(r @ near.params / near.sd, unit / near.sd)
+        found = _likelihood(other, low, high, q)
+        if found[0] > value:
+            theta, (value, gradient, hessian) = other, found
+    for _ in range(200):
+        step = np.linalg.lstsq(-hessian, gradient, rcond=None)[0]
+        gain = gradient @ step
+        if gain < 1e-12 * len(low) or (points == 0 and value > -1e-12):
+            break
+        size = 1.0
+        while size > 1e-10:
+            trial = theta + size * step
+            if trial[-1] > 0:
+                found = _likelihood(trial, low, high, q)
+                if found[0] >= value + 1e-4 * size * gain:
+                    break
+            size /= 2
+        else:  # only rounding is left
+            break
+        theta, (value, gradient, hessian) = trial, found
+    params = np.linalg.solve(r, theta[:-1] / theta[-1] * unit)
+    # Change of unit of the density of points.
+    return _Maximum(params, unit / theta[-1], value - points * np.log(unit))
 
 
-def _profile_limit(y, censored, design, index, estimate, step, level):
-    """Where the likelihood maximised over everything but one coefficient falls to `level`."""
-    others = np.delete(design, index, axis=1)
+def _covariance(low, high, design, best: _Maximum):
+    """Covariance [p, p] of the coefficients from the curvature at the maximum."""
+    q, r = np.linalg.qr(design)
+    unit = best.sd  # so that 1 / s is 1
+    params = r @ best.params / unit
+    _, _, hessian = _likelihood(np.append(params, 1.0), low / unit, high / unit, q)
+    # b = (b / s) / (1 / s)
+    to_params = np.column_stack([np.eye(len(params)), -params])
+    inner = to_params @ np.linalg.pinv(-hessian) @ to_params.T
+    back = np.linalg.solve(r, np.eye(len(params))) * unit
+    return back @ inner @ back.T
+
+
+def _profile_limits(
+    low, high, design, index, estimate, error, sd, top, drop, precision=1e-6
+) -> tuple[float, float]:
+    """Where the likelihood maximised over everything but one coefficient falls by `drop`."""
+    others, column = np.delete(design, index, axis=1), design[:, index]
+    # Where the spread all but vanishes the curvature says nothing, the widths of intervals do.
+    widths = (high - low)[np.isfinite(high - low)]
+    scale = 10 * max(np.median(widths), sd) / np.abs(column).max()
+    error = min(error, scale) if error > 0 else scale
+
+    near = None
 
     def excess(value):
         # A fixed coefficient is an offset of the response: the same problem, one column fewer.
-        return _maximise(y - value * design[:, index], censored, others)[2] - level
+        nonlocal near
+        offset = value * column
+        near = _maximise(low - offset, high - offset, others, near)
+        # The root of the fall is nearly straight, and found in a few steps.
+        return np.sqrt(max(top - near.value, 0.0)) - np.sqrt(drop)
 
-    # The likelihood falls without end, since the reached runs alone identify every coefficient.
-    inner, outer = estimate, estimate + 2 * step
-    while excess(outer) >= 0:
-        inner, outer = outer, outer + 2 * (outer - estimate)
-    return optimize.brentq(excess, inner, outer, xtol=1e-6 * abs(step))
+    # The likelihood falls without end, since the runs with two ends identify every coefficient.
+    def limit(step):
+        nonlocal near
+        near, inner, outer = None, estimate, estimate + 2 * step
+        while excess(outer) <= 0:
+            inner, outer = outer, outer + 2 * (outer - estimate)
+        return optimize.brentq(excess, inner, outer, xtol=precision * abs(step))
+
+    return limit(-error), limit(error)

@@ -19,16 +19,34 @@ class ThresholdTime(NamedTuple):
         censored: bool [...], True where never reached.
         last: float64 [...], time of the last record: the censoring time of a run that never
             reached the threshold.
+        before: float64 [...], time of the record before the crossing, 0 where the first record
+            shows it: the crossing lies between. None where the times are exact.
     """
 
     time: np.ndarray
     censored: np.ndarray
     last: np.ndarray
+    before: np.ndarray | None = None
 
     @property
     def time_or_limit(self) -> np.ndarray:
         """float64 [...], the time where reached and the censoring time elsewhere."""
         return np.where(self.censored, self.last, self.time)
+
+    @property
+    def lower(self) -> np.ndarray:
+        """float64 [...], the run had not crossed then: the record before, or the last one."""
+        before = self.time if self.before is None else self.before
+        return np.where(self.censored, self.last, before)
+
+    @property
+    def upper(self) -> np.ndarray:
+        """float64 [...], the run had crossed by then; infinite where it never did."""
+        return np.where(self.censored, np.inf, self.time)
+
+    def take(self, chosen: np.ndarray) -> "ThresholdTime":
+        """The runs where `chosen` holds."""
+        return ThresholdTime(*(None if part is None else part[chosen] for part in self))
 
 
 class MedianTime(NamedTuple):
@@ -73,17 +91,22 @@ def time_to_threshold(
     """First time at which a recorded value is strictly below (or above) a threshold.
 
     The time is that of the record, i.e. the end of the measuring interval, as in the paper: there
-    `values` is the squared distance, the threshold 0.1 and the times multiples of 1010 steps.
+    `values` is the squared distance, the threshold 0.1 and the times multiples of 1010 steps. The
+    crossing itself lies between `lower` and `upper`, which a regression has to honour.
 
     Args:
         times: [M] times of the records, increasing, or an array broadcastable to `values`.
-        values: [..., M] recorded values; NaN is never a crossing.
+        values: [..., M] recorded values; NaN is never a crossing, and says nothing on whether the
+            run had crossed.
         threshold: compared strictly.
         above: look for the first value above instead (a reward rather than an error).
         end: int [...], records that count in each run, as `AuthorStop.num_records`; all by default.
 
     Returns:
-        Times, censoring flags and censoring times, each [...].
+        Times, censoring flags, censoring times and times before, each [...].
+
+    Raises:
+        ValueError: without records, for times that do not increase, or an `end` without records.
     """
     values = np.asarray(values, dtype=np.float64)
     if values.ndim < 1 or values.shape[-1] == 0:
@@ -93,14 +116,21 @@ def time_to_threshold(
     end = np.broadcast_to(num_records if end is None else np.asarray(end), values.shape[:-1])
     if np.any(end < 1) or np.any(end > num_records):
         raise ValueError(f"end must lie in 1..{num_records}, got {end.min()}..{end.max()}")
+    kept = np.arange(num_records) < end[..., None]
+    if np.any((np.diff(times, axis=-1) <= 0) & kept[..., 1:]):
+        raise ValueError("times must increase from record to record; sort them with their values")
 
-    crossed = values > threshold if above else values < threshold
-    crossed &= np.arange(num_records) < end[..., None]
+    crossed = (values > threshold if above else values < threshold) & kept
     reached = crossed.any(axis=-1)
-    first = crossed.argmax(axis=-1)
-    time = np.take_along_axis(times, first[..., None], axis=-1)[..., 0]
+    first = crossed.argmax(axis=-1)[..., None]
+    time = np.take_along_axis(times, first, axis=-1)[..., 0]
     last = np.take_along_axis(times, end[..., None] - 1, axis=-1)[..., 0]
-    return ThresholdTime(np.where(reached, time, np.nan), ~reached, last)
+    # The last record that says "not yet".
+    not_yet = (np.arange(num_records) < first) & ~np.isnan(values)
+    before = np.max(np.where(not_yet, times, 0.0), axis=-1, initial=0.0)
+    return ThresholdTime(
+        np.where(reached, time, np.nan), ~reached, last, np.where(reached, before, np.nan)
+    )
 
 
 def kaplan_meier_median(reached: ThresholdTime, confidence: float = 0.95) -> MedianTime:

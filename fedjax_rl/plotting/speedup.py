@@ -5,7 +5,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from fedjax_rl.analysis import Fit, ThresholdTime, loglog, time_to_threshold, tobit
+from fedjax_rl.analysis import Fit, ThresholdTime, speedup_fit, time_to_threshold
 from fedjax_rl.plotting import tidy
 from fedjax_rl.plotting.regressions import band, slope, ticks
 from fedjax_rl.plotting.style import COLUMN, GREY, MARKERS, canvas, colours, style
@@ -24,9 +24,11 @@ def speedup(
 ) -> Figure:
     """Time to a threshold against the number of agents, with slopes (Fig. 6 of Einhorn 2023).
 
-    Every run is a point, moved sideways a little so that runs of equal time stay visible. A run
-    that never reached the threshold is a hollow triangle pointing up at its last record, and then
-    the line is fitted by censored (Tobit) regression: leaving such runs out would flatter.
+    Every run is a point, moved sideways a little so that runs of equal time stay visible. It stands
+    at the record that shows the crossing, with a thin line down to the record before, since the
+    crossing lies between; a hollow triangle pointing down has crossed by the first record, one
+    pointing up has not by its last. The line is fitted to what is known (`analysis.speedup_fit`):
+    crossings taken at their records would flatten it, leaving late runs out would flatter.
 
     Args:
         result: of a sweep over `num_agents`, on a grid or as a flat list of cells. Every other
@@ -40,7 +42,7 @@ def speedup(
         axes: where to draw; new ones by default.
 
     Returns:
-        The figure. The legend holds slope ± standard error of each line.
+        The figure. The legend holds slope ± standard error of each line, and why there is none.
 
     Raises:
         ValueError: for an unknown variable (naming the nearest), a result without `num_agents`, a
@@ -65,7 +67,7 @@ def speedup(
         figure, (axis,) = canvas(axes, (COLUMN * 1.35, 3.3))
         axis.set_xscale("log", base=base)
         axis.set_yscale("log", base=base)
-        fits = []
+        fits, missing = [], []
         # Lines that coincide show as stripes.
         weights = np.linspace(2.2, 1.1, len(found)) if len(found) > 1 else [1.3]
         palette = colours([label[0] if len(label) == 1 else str(label) for label, _ in found])
@@ -76,26 +78,31 @@ def speedup(
             side = (i - (len(found) - 1) / 2) * width
             marker = MARKERS[i % len(MARKERS)]
             _points(axis, agents, reached, member, side, 0.4 * width, colour, marker)
-            fit = _fit(agents[member], reached, member, base)
             text = tidy.tag(names, label) + ": " if names else ""
-            if fit is None:
+            try:
+                fit = speedup_fit(agents[member], reached.take(member), base)
+            except ValueError:
                 axis.plot([], [], color=colour, label=f"{text}no slope")
+                missing.append(text + _why(agents[member], reached.take(member)))
                 continue
             look = {"color": colour, "linewidth": weights[i]}
             band(axis, agents[member], fit, base, label=text + slope(fit), **look)
             fits.append(fit)
         _ideal(axis, agents, reached, fits, base)
-        if reached.censored.any():
-            axis.plot(
-                [], [], "^", color=GREY, markerfacecolor="none", label="not reached by its end"
-            )
+        for some, marker, text in (
+            (reached.censored, "^", "not reached by its end"),
+            (_at_first(reached), "v", "reached by its first record"),
+        ):
+            if some.any():
+                axis.plot([], [], marker, color=GREY, markerfacecolor="none", label=text)
         ticks(axis.xaxis, base, agents)
         ticks(axis.yaxis, base)
         sign = ">" if above else "<"
         axis.set_xlabel(tidy.words("num_agents"))
         axis.set_ylabel(f"steps of an agent until the value {sign} {tidy.number(threshold)}")
         axis.set_title(tidy.words(metric, result), fontsize=8)
-        axis.legend(loc="lower left", title="slope ± se, 95 % band", title_fontsize=7)
+        title = "\n".join(["slope ± se, 95 % band", *(f"no slope: {why}" for why in missing)])
+        axis.legend(loc="lower left", title=title, title_fontsize=7)
         lost = int(table.diverged.sum())
         if lost:
             axis.text(
@@ -117,38 +124,48 @@ def _points(axis, agents, reached: ThresholdTime, member, side, jitter, colour, 
     for n in np.unique(own):
         place = np.flatnonzero(own == n)
         x[place] = np.log(n) + side + np.linspace(-jitter, jitter, len(place) + 2)[1:-1]
-    x, late = np.exp(x), reached.censored[member]
+    x, reached = np.exp(x), reached.take(member)
+    late, at_first = reached.censored, _at_first(reached)
+    seen = ~late & ~at_first
+    axis.vlines(
+        x[seen], reached.before[seen], reached.time[seen], color=colour, linewidth=0.5, alpha=0.5
+    )
     axis.plot(
-        x[~late],
-        reached.time[member][~late],
+        x[seen],
+        reached.time[seen],
         marker,
         color=colour,
         markersize=3.2,
         markeredgewidth=0,
         alpha=0.75,
     )
-    axis.plot(
-        x[late],
-        reached.last[member][late],
-        "^",
-        color=colour,
-        markerfacecolor="none",
-        markersize=4.5,
-        markeredgewidth=0.7,
-        gid="censored",
-    )
+    for some, triangle, gid in ((late, "^", "censored"), (at_first, "v", "first")):
+        axis.plot(
+            x[some],
+            reached.time_or_limit[some],
+            triangle,
+            color=colour,
+            markerfacecolor="none",
+            markersize=4.5,
+            markeredgewidth=0.7,
+            gid=gid,
+        )
 
 
-def _fit(agents: np.ndarray, reached: ThresholdTime, member, base: float) -> Fit | None:
-    """The line through the runs of a group; None where they do not determine one."""
-    time, late = reached.time_or_limit[member], reached.censored[member]
-    try:
-        if not late.any():
-            return loglog(agents, time, base)
-        logs = np.log(base)
-        return tobit(np.log(time) / logs, late, slope=np.log(agents) / logs)
-    except ValueError:
-        return None
+def _at_first(reached: ThresholdTime) -> np.ndarray:
+    """Runs, bool [...], that had crossed by their first record."""
+    return reached.before == 0
+
+
+def _why(agents: np.ndarray, reached: ThresholdTime) -> str:
+    """What keeps the runs of a line from having a slope, in a few words."""
+    if np.any(reached.upper <= 0):
+        return f"{int(np.sum(reached.upper <= 0))} runs are beyond the threshold at time 0"
+    seen = ~reached.censored & ~_at_first(reached)
+    if len(np.unique(agents)) < 2:
+        return f"N = {tidy.number(agents[0])} only"
+    count = f"{int(seen.sum())} of {len(agents)} runs"
+    return f"{count}, of {len(np.unique(agents[seen]))} N, cross between two records"
 
 
 def _ideal(axis, agents, reached: ThresholdTime, fits: list[Fit], base: float) -> None:
