@@ -61,7 +61,7 @@ def check_value(name: str, value, allowed: Callable, text: str) -> None:
     """
     try:
         fine = np.all(allowed(np.asarray(value, np.float64)))
-    except (TypeError, ValueError):
+    except Exception:  # whatever an object does when it is read as an array
         fine = False
     if not fine:
-        raise ValueError(f"{name} is {value}; allowed: {text}")
+        raise ValueError(f"{name} is {brief(value)}; allowed: {text}")

@@ -54,14 +54,11 @@ def _game(word: str, what: str) -> str:
 
 def play(arguments) -> int:
     """The command `play`: one copy of a game, every step a picture."""
-    import jax
-    import numpy as np
-
-    from fedjax_rl import streams
+    from fedjax_rl import fields
     from fedjax_rl.envs import procgen
 
-    if arguments.num_steps < 1:
-        raise ValueError(f"num_steps is {arguments.num_steps}; allowed: at least 1")
+    fields.check("num_steps", arguments.num_steps, fields.COUNT)
+    fields.check("seed", arguments.seed, fields.SEED)
     out = pathlib.Path(arguments.out or f"{arguments.environment}-{_stem(arguments.policy)}.gif")
     if out.suffix != ".gif" or not out.absolute().parent.is_dir():
         raise ValueError(f"out is {out}; allowed: a name that ends in .gif, in a directory")
@@ -76,6 +73,18 @@ def play(arguments) -> int:
 
     else:
         task, act = _learned(pathlib.Path(arguments.policy), game)
+    show(task, act, game, arguments.num_steps, arguments.seed, out)
+    return 0
+
+
+def show(task, act, game: str, num_steps: int, seed: int, out: pathlib.Path) -> None:
+    """Plays so many steps of a game by `(state, observation, word) -> action`, and saves them."""
+    import jax
+    import numpy as np
+
+    from fedjax_rl import streams
+    from fedjax_rl.envs import procgen
+
     looks = {n: v for n, v in task.options if n in procgen.Looks.__dataclass_fields__}
     seen = procgen.procgen_env(game, "pixels", looks=procgen.Looks(**looks))
 
@@ -90,10 +99,10 @@ def play(arguments) -> int:
         picture = seen.observe(state, task.params)
         return state, observation, picture, reward, terminated | truncated
 
-    key = jax.random.key(arguments.seed, impl=streams.IMPLEMENTATION)
+    key = jax.random.key(seed, impl=streams.IMPLEMENTATION)
     observation, state = jax.jit(task.env.reset)(key, task.params)
     pictures, total, returns = [np.asarray(seen.observe(state, task.params))], 0.0, []
-    for tick in range(arguments.num_steps):
+    for tick in range(num_steps):
         state, observation, picture, reward, ends = step(
             state, observation, jax.numpy.uint32(tick), key
         )
@@ -104,8 +113,7 @@ def play(arguments) -> int:
             total = 0.0
     save(pictures, out)
     ended = f", returns of episodes that ended: {number(returns)}" if returns else ""
-    print(f"{arguments.num_steps} steps{ended}; saved {out}")
-    return 0
+    print(f"{num_steps} steps{ended}; saved {out}")
 
 
 def save(pictures, path: pathlib.Path) -> None:
