@@ -93,6 +93,20 @@ def _name(function) -> str:
     return getattr(function, "__name__", type(function).__name__)
 
 
+def plain(value):
+    """A number or switch without axes as Python has it; anything else as it is."""
+    single = isinstance(value, np.generic | np.ndarray | jax.Array) and np.ndim(value) == 0
+    kinds = (np.number, np.bool_)
+    if not single or not any(jax.numpy.issubdtype(value.dtype, kind) for kind in kinds):
+        return value
+    return value.item() if is_concrete(value) else value
+
+
+def plain_tuple(values) -> tuple:
+    """A list or tuple as a tuple, its entries as Python has them."""
+    return tuple(plain(value) for value in values)
+
+
 class Allowed(NamedTuple):
     """What a value may be.
 
@@ -107,6 +121,7 @@ class Allowed(NamedTuple):
       per_agent: whether the first one is of agents.
       words: those that are allowed, where these are all.
       kind: whether only what kind of object it is counts, which can be seen of traced ones too.
+      read: what a value that is allowed becomes in a configuration.
     """
 
     text: str
@@ -119,10 +134,15 @@ class Allowed(NamedTuple):
     per_agent: bool = False
     words: tuple[str, ...] = ()
     kind: bool = False
+    read: Callable[[Any], Any] = plain
 
     def or_none(self) -> Allowed:
         """The same, or None."""
         return self._replace(optional=True)
+
+    def fixed(self) -> Allowed:
+        """The same for what shapes a program: neither traced nor a function of N."""
+        return self._replace(traced=False, follows=False)
 
     def at(self, num_agents: int) -> Allowed:
         """The same once functions of N are evaluated; an array needs an entry for every agent."""
@@ -296,7 +316,7 @@ def words(options: Iterable[str] | None = None) -> Allowed:
         )
 
     text = "a tuple of different words" + ("" if known is None else f" of {', '.join(known)}")
-    return Allowed(text, fine)
+    return Allowed(text, fine, read=plain_tuple)
 
 
 # Most units of a layer: two such layers already have more weights than any memory holds.
@@ -314,18 +334,15 @@ def sizes(
         return bool(listed and all(is_whole(x) and low <= x <= high for x in value))
 
     count = "" if length is None else f"{length} "
-    return Allowed(f"a tuple of {count}whole numbers of at least {low}", fine)
+    return Allowed(f"a tuple of {count}whole numbers of at least {low}", fine, read=plain_tuple)
 
 
-def instance(
-    *kinds: type, text: str | None = None, where: Callable | None = None, follows: bool = False
-) -> Allowed:
+def instance(*kinds: type, text: str | None = None, where: Callable | None = None) -> Allowed:
     """An object of one of these types, for which `where` is true if given; traced leaves are."""
     what = text or " or ".join(f"a {kind.__name__}" for kind in kinds)
     return Allowed(
         what,
         lambda value: isinstance(value, kinds) and (where is None or bool(where(value))),
-        follows=follows,
         kind=True,
     )
 
@@ -343,15 +360,6 @@ def reals(shape: str) -> Allowed:
 def anything(text: str, fine: Callable[[Any], bool], **options) -> Allowed:
     """What a predicate says; for arrays of several axes, functions and the like."""
     return Allowed(text, fine, **options)
-
-
-def plain(value):
-    """A number or switch without axes as Python has it; anything else as it is."""
-    single = isinstance(value, np.generic | np.ndarray | jax.Array) and np.ndim(value) == 0
-    kinds = (np.number, np.bool_)
-    if not single or not any(jax.numpy.issubdtype(value.dtype, kind) for kind in kinds):
-        return value
-    return value.item() if is_concrete(value) else value
 
 
 ANYTHING = Allowed("anything", lambda value: True, optional=True, follows=True, traced=True)
@@ -528,15 +536,25 @@ def declarations(kind: type) -> dict[str, Allowed]:
     return {f.name: f.metadata["allowed"] for f in fields if f.metadata.get("allowed") is not None}
 
 
-def check_config(config) -> None:
+def check_config(config):
     """Checks every declared field of a configuration.
+
+    Returns:
+      The configuration, its values as Python has them: 0.5 for an array without axes, a tuple for a
+      list, so that they can be compared, hashed and written down.
 
     Raises:
       ValueError: naming the property, its value and what is allowed.
     """
+    changes = {}
     for name, allowed in declarations(type(config)).items():
-        check(name, getattr(config, name), allowed)
+        value = getattr(config, name)
+        check(name, value, allowed)
+        if value is not None and is_number(value):
+            read = allowed.read(value)
+            changes |= {} if read is value else {name: read}
     check_schedules(config, (0,))
+    return dataclasses.replace(config, **changes) if changes else config
 
 
 def is_number(*values) -> bool:

@@ -16,7 +16,7 @@ import xarray as xr
 
 import fedjax_rl as frl
 from fedjax_rl import cli, results
-from fedjax_rl.algorithms import Entry
+from fedjax_rl.algorithms import ALGORITHMS, Entry
 from fedjax_rl.cli import config, options, parse, picture, process, report, settings
 from fedjax_rl.federation import uplink
 from fedjax_rl.studies import study
@@ -693,3 +693,36 @@ def test_flags_of_the_user_stay(monkeypatch):
     flags = os.environ["XLA_FLAGS"].split()
     assert flags[0].endswith("=true")
     assert flags[1:] == ["--xla_force_host_platform_device_count=2"]
+
+
+# Defaults
+
+_PLACES = {"mdp": "paper-mdp", "tabular": "dirichlet-mdps", "grid": "simple-grid"}
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_without_options_the_defaults_are_those_of_python_in_every_kind_of_environment(name):
+    for kind in ALGORITHMS[name].environments:
+        place = _PLACES.get(kind, "CartPole-v1")
+        arguments = parse.read(["run", name, place])[1]
+        found = config.algorithm_of(config.config_of(arguments))
+        own = ALGORITHMS[name].make(frl.envs.registry.make(place))
+        assert found.describe(found.config) == own.describe(own.config), place
+
+
+def test_defaults_are_those_of_the_policy_whatever_was_set_first():
+    table, network = frl.envs.simple_grid(max_steps=8), frl.envs.gymnax_task("CartPole-v1")
+    for make, name, values in (
+        (frl.fedpg, "learning_rate", (0.05, 0.0005)),
+        (frl.fedsvrpg_m, "server_learning_rate", (0.5, 0.003)),
+    ):
+        for one, value in (
+            (make(table), values[0]),
+            (make(table).replace(policy="mlp"), values[1]),
+            (make(table).replace(policy="mlp").replace(policy="table"), values[0]),
+            (make(table).replace(task=network), values[1]),
+            (make(network).replace(task=table), values[0]),
+            (make(table, **{name: 0.25}).replace(policy="mlp"), 0.25),
+        ):
+            assert one.describe(one.config)[name] == value
+            assert float(one.parameters(one.config, 2).federation[name]) == value

@@ -6,9 +6,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from smallest import smallest
 
 import fedjax_rl as frl
 from fedjax_rl import fields
+from fedjax_rl.algorithms import ALGORITHMS
 
 NONSENSE = [
     None, True, "1", b"1", "", [], (), {}, {1: 2, "a": 3}, {3}, object(), object, len, 1j, 1 + 0j,
@@ -163,3 +165,69 @@ def test_records_and_functions_are_checked_where_they_are_declared():
         make(sise=4)
     size, _ = make(np.int64(4), jnp.int32(2))
     assert type(size) is int  # so that it can be written down
+
+
+# Every algorithm
+
+
+def fits(name, value):
+    """What of the nonsense is none for some properties."""
+    switches = value is True
+    empty = name == "hidden" and isinstance(value, list | tuple) and len(value) == 0
+    rank = name == "utility_model" and callable(value) and not isinstance(value, type)
+    return switches or empty or rank
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_every_property_is_declared_and_refuses_nonsense_by_name(algorithm):
+    one = smallest(algorithm)
+    known = fields.declarations(type(one.config))
+    assert set(known) == set(one.properties)
+    for name, allowed in known.items():
+        words = rf"(?s)^{name} is .*allowed: \S"
+        for value in NONSENSE:
+            if (value is None and allowed.optional) or fits(name, value):
+                continue
+            with pytest.raises(ValueError, match=words):
+                one.replace(**{name: value})
+        if name != "utility_model":
+            with pytest.raises(ValueError, match=rf"{name} is a bare function.*allowed") as refused:
+                one.replace(**{name: lambda x: x})
+            assert ("frl.by_agents(f)" in str(refused.value)) == allowed.follows
+            assert ("frl.schedule(f)" in str(refused.value)) == (allowed.scheduled is not None)
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_what_functions_of_n_give_is_refused_before_anything_compiles(algorithm):
+    one = smallest(algorithm)
+    for name, allowed in fields.declarations(type(one.config)).items():
+        if not allowed.follows:
+            with pytest.raises(ValueError, match=rf"^{name} is by_agents\(.*allowed"):
+                one.replace(**{name: frl.by_agents(lambda n: 1)})
+            continue
+        if name == "weights":  # of other aggregations
+            one = one.replace(aggregation="learned", weights=frl.by_agents(np.ones))
+        for value in (np.nan, "x", np.array([]), len):
+            with pytest.raises(ValueError, match=rf"(?s)^{name} at num_agents 2 is .*allowed"):
+                # The function speaks for every N, of which this is one.
+                frl.sweep(
+                    one.replace(**{name: frl.by_agents(lambda n, value=value: value)}),
+                    num_agents=2,
+                    num_steps=2,
+                )
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_numbers_of_any_library_make_the_same_configuration(algorithm):
+    one = smallest(algorithm)
+    numbers = {
+        name: value
+        for name in one.properties
+        if isinstance(value := getattr(one.config, name), int | float)
+        and not isinstance(value, bool)
+    }
+    for read in (np.asarray, jnp.asarray):
+        kept = {n: v for n, v in numbers.items() if float(read(v)) == v}
+        other = one.replace(**{n: read(v) for n, v in kept.items()})
+        assert other.static(other.config) == one.static(one.config)
+        assert other.describe(other.config) == one.describe(one.config)

@@ -39,18 +39,23 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from fedjax_rl import fields
 from fedjax_rl.algorithms import episodic, local_gradient
 from fedjax_rl.algorithms.local_gradient import LocalGradient, Oracle, Tally, no_tally
-from fedjax_rl.algorithms.properties import NOT_NEGATIVE, POSITIVE, check_ranges
 from fedjax_rl.envs.task import Task
 from fedjax_rl.federation.aggregate import ServerStep
 from fedjax_rl.federation.algorithm import Algorithm, Functions
 from fedjax_rl.federation.clock import Clock
 from fedjax_rl.federation.exchange import Exchange, per_agent
 from fedjax_rl.federation.uplink import norm_squared
+from fedjax_rl.fields import declared
 
 # Directions shorter than this do not move the server.
 SHORTEST = 1e-12
+
+_ONE = fields.anything(
+    "1, as an upload is a gradient", lambda value: fields.is_whole(value) and value == 1
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,19 +80,19 @@ class AFedPG(LocalGradient):
       decay_start: k0, steps of the server, above 0.
     """
 
-    local_steps: int = dataclasses.field(default=1, metadata={"cli": False})
-    clock: Clock | None = dataclasses.field(default_factory=lambda: Clock("asynchronous"))
-    momentum: Any = 0.1
-    lookahead: bool = True
-    normalize_step: bool = True
-    scale_with_arrivals: bool = True
-    delay_compensation: Any = 0.0
-    momentum_decay: Any = 0.0
-    learning_rate_decay: Any = 0.0
-    decay_start: Any = 50.0
+    learning_rate: Any = declared(0.05, fields.POSITIVE)
+    local_steps: int = declared(1, _ONE, cli=False)
+    clock: Clock | None = declared(Clock("asynchronous"), episodic.CLOCK)
+    momentum: Any = declared(0.1, fields.number(0, 1, above=True))
+    lookahead: bool = declared(True, fields.switch())
+    normalize_step: bool = declared(True, fields.switch())
+    scale_with_arrivals: bool = declared(True, fields.switch())
+    delay_compensation: Any = declared(0.0, fields.NOT_NEGATIVE)
+    momentum_decay: Any = declared(0.0, fields.NOT_NEGATIVE)
+    learning_rate_decay: Any = declared(0.0, fields.NOT_NEGATIVE)
+    decay_start: Any = declared(50.0, fields.POSITIVE)
 
 
-AFedPG.DEFAULTS = {"learning_rate": (0.05, 0.05)}
 _TRACED = (
     "momentum",
     "delay_compensation",
@@ -116,21 +121,6 @@ def a3c_pg(task: Task, **values) -> Algorithm:
     """
     plain = {"momentum": 1.0, "lookahead": False, "normalize_step": False}
     return local_gradient.build("a3c-pg", AFedPG, a3c_pg, task, {**plain, **values}, _PIECES)
-
-
-def _check(config: AFedPG) -> None:
-    if config.local_steps != 1:
-        raise ValueError(
-            f"local_steps is {config.local_steps} for AFedPG; allowed: 1, an upload is a gradient"
-        )
-    ranges = {
-        "momentum": (lambda x: (x > 0) & (x <= 1), "in (0, 1]"),
-        "delay_compensation": NOT_NEGATIVE,
-        "momentum_decay": NOT_NEGATIVE,
-        "learning_rate_decay": NOT_NEGATIVE,
-        "decay_start": POSITIVE,
-    }
-    check_ranges(config, ranges)
 
 
 class Model(NamedTuple):
@@ -269,7 +259,6 @@ def _messages(config: AFedPG, num_agents: int) -> dict:
 
 
 _PIECES = local_gradient.Pieces(
-    check=_check,
     names=_TRACED,
     static=lambda config: (config.lookahead, config.normalize_step),
     functions=_functions,

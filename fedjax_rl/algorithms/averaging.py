@@ -21,14 +21,17 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from fedjax_rl import fields
 from fedjax_rl.algorithms import episodic, local_gradient
-from fedjax_rl.algorithms.properties import COUNT, POSITIVE, check_ranges, per_federation
+from fedjax_rl.algorithms.properties import per_federation
 from fedjax_rl.envs import objective
 from fedjax_rl.envs.task import Task
 from fedjax_rl.federation import uplink as uplinks
 from fedjax_rl.federation.aggregate import ServerStep
 from fedjax_rl.federation.algorithm import Algorithm, Functions
 from fedjax_rl.federation.exchange import Exchange, Params, first_state, per_agent, rounds
+from fedjax_rl.federation.ledger import HEADER, WORD
+from fedjax_rl.fields import declared
 
 METRICS = {
     "gap": ("federation", "J* - J of the server's policy, exact"),
@@ -36,6 +39,12 @@ METRICS = {
     "change_norm": ("federation", "norm of the mean change of the last round"),
     "objective_of_agent": ("agent", "J_i of the server's policy, exact"),
 }
+
+TABULAR = fields.instance(
+    Task,
+    text="a tabular task, of which all is known, such as envs.dirichlet_mdps(4)",
+    where=lambda task: task.tabular,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,20 +63,22 @@ class Averaging:
       header_bytes: bytes of every message besides.
     """
 
-    task: Task
-    learning_rate: Any = 0.1
-    local_steps: int = 10
-    heterogeneity: Any = 0.0
-    heterogeneity_of: tuple[str, ...] | None = None
-    heterogeneity_seed: int = 0
-    uplink: uplinks.Uplink | None = None
-    word_bytes: int = 4
-    header_bytes: int = 0
+    task: Task = declared(allowed=TABULAR)
+    learning_rate: Any = declared(0.1, fields.POSITIVE)
+    local_steps: int = declared(10, fields.whole(1, follows=True))
+    heterogeneity: Any = declared(0.0, local_gradient.LEVEL)
+    heterogeneity_of: tuple[str, ...] | None = declared(None, local_gradient.PARTS)
+    heterogeneity_seed: int = declared(0, fields.SEED)
+    uplink: uplinks.Uplink | None = declared(None, episodic.UPLINK)
+    word_bytes: int = declared(4, WORD)
+    header_bytes: int = declared(0, HEADER)
 
 
 @dataclasses.dataclass(frozen=True)
 class QAvg(Averaging):
     """Properties of QAvg; see `Averaging`."""
+
+    learning_rate: Any = declared(0.1, fields.number(0, 1, above=True))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,8 +106,6 @@ def pavg(task: Task, **values) -> Algorithm:
 
 def _build(name, kind, factory, task, values) -> Algorithm:
     task = local_gradient.task_of(task)
-    if isinstance(task, Task) and not task.tabular:
-        raise ValueError(f"task is {task.name}; allowed: a tabular one, of which all is known")
     return episodic.build(
         name,
         kind,
@@ -114,10 +123,6 @@ def _build(name, kind, factory, task, values) -> Algorithm:
 
 
 def _check(config: Averaging) -> None:
-    check_ranges(config, {"learning_rate": POSITIVE, "local_steps": COUNT})
-    if isinstance(config, QAvg):
-        at_most_one = (lambda x: x <= 1, "in (0, 1]")
-        check_ranges(config, {"learning_rate": at_most_one})
     local_gradient.check_heterogeneity(config)
 
 

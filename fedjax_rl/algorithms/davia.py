@@ -26,21 +26,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from fedjax_rl import fields
 from fedjax_rl.algorithms import episodic, optimum
 from fedjax_rl.algorithms.episodic import Experience
-from fedjax_rl.algorithms.properties import (
-    NOT_NEGATIVE,
-    PROBABILITY,
-    check_ranges,
-    per_federation,
-)
+from fedjax_rl.algorithms.properties import codes, per_federation
 from fedjax_rl.envs import solvers
 from fedjax_rl.envs.task import Task
 from fedjax_rl.federation import uplink as uplinks
 from fedjax_rl.federation.aggregate import ServerStep, Total, mean
 from fedjax_rl.federation.algorithm import Algorithm, Functions
 from fedjax_rl.federation.exchange import Exchange, Params, first_state, per_agent, rounds
+from fedjax_rl.federation.ledger import HEADER, WORD
 from fedjax_rl.federation.uplink import Content, norm_squared
+from fedjax_rl.fields import declared
 from fedjax_rl.learners.features import FEATURES, features
 from fedjax_rl.learners.trajectories import TIES, grid_of, trajectories
 
@@ -69,19 +67,19 @@ class DAVIA:
       header_bytes: bytes of every message besides.
     """
 
-    task: Task
-    learning_rate: Any = 0.5
-    price: Any = 0.04
-    ratio: Any = 0.9995
-    horizon: Any = 1000
-    epsilon: Any = 0.1
-    ties: str = "random"
-    features: str = "onehot"
-    trigger: str = "gain"
-    model_free: bool = False
-    uplink: uplinks.Uplink | None = None
-    word_bytes: int = 4
-    header_bytes: int = 0
+    task: Task = declared(allowed=episodic.GRID)
+    learning_rate: Any = declared(0.5, fields.NOT_NEGATIVE)
+    price: Any = declared(0.04, fields.number(0, infinite=True))
+    ratio: Any = declared(0.9995, fields.number(0, 1, above=True))
+    horizon: Any = declared(1000, fields.whole(1, follows=True, traced=True))
+    epsilon: Any = declared(0.1, fields.PROBABILITY)
+    ties: str = declared("random", fields.word(TIES))
+    features: str = declared("onehot", fields.word(FEATURES))
+    trigger: str = declared("gain", fields.word(TRIGGERS))
+    model_free: bool = declared(False, fields.switch())
+    uplink: uplinks.Uplink | None = declared(None, episodic.UPLINK)
+    word_bytes: int = declared(4, WORD)
+    header_bytes: int = declared(0, HEADER)
 
 
 def davia(task: Task, **values) -> Algorithm:
@@ -96,27 +94,11 @@ def davia(task: Task, **values) -> Algorithm:
         davia,
         task,
         values,
-        check=check,
         parameters=parameters,
         functions=functions,
         static=static,
         metrics=optimum.metrics_of(task),
     )
-
-
-def check(config: DAVIA) -> None:
-    """Raises ValueError for a property that is not allowed."""
-    grid_of(config.task)
-    episodic.check_words(config, {"ties": TIES, "features": FEATURES, "trigger": TRIGGERS})
-    ranges = {
-        "learning_rate": NOT_NEGATIVE,
-        "price": (lambda x: x >= 0, "at least 0"),
-        "ratio": (lambda x: (x > 0) & (x <= 1), "in (0, 1]"),
-        "horizon": (lambda x: (x >= 1) & (x == np.floor(x)), "a whole number of at least 1"),
-        "epsilon": PROBABILITY,
-    }
-    check_ranges(config, ranges)
-    uplink_of(config)
 
 
 def uplink_of(config: DAVIA) -> uplinks.Uplink:
@@ -142,7 +124,7 @@ def basis(config: DAVIA) -> np.ndarray:
 def parameters(config: DAVIA, num_agents: int) -> Params:
     """What is traced, for one federation."""
     federation = per_federation(config, ("learning_rate", "epsilon"), num_agents)
-    federation |= episodic.codes(config, {"ties": TIES})
+    federation |= codes(config, ("ties",))
     uplink, numbers = uplink_of(config), basis(config).shape[1]
     federation |= episodic.uplink_parameters(uplink, num_agents, numbers)
     return Params({}, federation, {})

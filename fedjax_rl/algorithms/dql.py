@@ -23,16 +23,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from fedjax_rl import fields
 from fedjax_rl.algorithms import episodic, optimum
 from fedjax_rl.algorithms.episodic import Experience
-from fedjax_rl.algorithms.properties import NOT_NEGATIVE, PROBABILITY, check_ranges, per_federation
+from fedjax_rl.algorithms.properties import codes, per_federation
 from fedjax_rl.envs.task import Task
 from fedjax_rl.federation import uplink as uplinks
 from fedjax_rl.federation.aggregate import ServerStep, Total, mean, replace
 from fedjax_rl.federation.algorithm import Algorithm, Functions
 from fedjax_rl.federation.exchange import Exchange, Params, first_state, per_agent, rounds
+from fedjax_rl.federation.ledger import HEADER, WORD
 from fedjax_rl.federation.population import Population
 from fedjax_rl.federation.uplink import Content
+from fedjax_rl.fields import declared
 from fedjax_rl.learners.trajectories import TIES, grid_of, trajectories
 
 ORDERS = ("batch", "sequential")
@@ -66,17 +69,17 @@ class DQL:
       header_bytes: bytes of every message besides.
     """
 
-    task: Task
-    learning_rate: Any = 0.5
-    epsilon: Any = 0.1
-    ties: str = "random"
-    order: str = "batch"
-    literal_state_average: bool = False
-    message: str | None = None
-    compact_trajectory: bool = False
-    uplink: uplinks.Uplink | None = None
-    word_bytes: int = 4
-    header_bytes: int = 0
+    task: Task = declared(allowed=episodic.GRID)
+    learning_rate: Any = declared(0.5, fields.NOT_NEGATIVE)
+    epsilon: Any = declared(0.1, fields.PROBABILITY)
+    ties: str = declared("random", fields.word(TIES))
+    order: str = declared("batch", fields.word(ORDERS))
+    literal_state_average: bool = declared(False, fields.switch())
+    message: str | None = declared(None, fields.word(MESSAGES).or_none())
+    compact_trajectory: bool = declared(False, fields.switch())
+    uplink: uplinks.Uplink | None = declared(None, episodic.UPLINK)
+    word_bytes: int = declared(4, WORD)
+    header_bytes: int = declared(0, HEADER)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,10 +96,13 @@ class EBCDQL(DQL):
       reset: whether it starts anew with every episode.
     """
 
-    threshold: Any = 0.8
-    factor: Any = 0.5
-    decay: Any = 0.1
-    reset: bool = False
+    uplink: uplinks.Uplink | None = declared(
+        None, fields.nothing("ebcdql is dql with the uplink event-triggered"), cli=False
+    )
+    threshold: Any = declared(0.8, fields.number(0, infinite=True))
+    factor: Any = declared(0.5, fields.NOT_NEGATIVE)
+    decay: Any = declared(0.1, fields.PROBABILITY)
+    reset: bool = declared(False, fields.switch())
 
 
 def dql(task: Task, **values) -> Algorithm:
@@ -119,17 +125,7 @@ def ebcdql(task: Task, **values) -> Algorithm:
 
 
 def check(config: DQL) -> None:
-    """Raises ValueError for a property that is not allowed."""
-    grid_of(config.task)
-    episodic.check_words(config, {"ties": TIES, "order": ORDERS})
-    check_ranges(config, {"learning_rate": NOT_NEGATIVE, "epsilon": PROBABILITY})
-    if config.message is not None:
-        episodic.check_words(config, {"message": MESSAGES})
-    if isinstance(config, EBCDQL) and config.uplink is not None:
-        raise ValueError(
-            f"uplink is {config.uplink} for ebcdql; allowed: none, ebcdql is dql with the uplink "
-            "event-triggered"
-        )
+    """Raises ValueError for properties that do not fit together."""
     if config.message == "transitions" and changes_numbers(uplink_of(config)):
         raise ValueError(
             f"message is transitions with the uplink {config.uplink}, which changes or stores "
@@ -172,7 +168,7 @@ def message_of(config: DQL) -> str:
 def parameters(config: DQL, num_agents: int) -> Params:
     """What is traced, for one federation."""
     federation = per_federation(config, ("learning_rate", "epsilon"), num_agents)
-    federation |= episodic.codes(config, {"ties": TIES})
+    federation |= codes(config, ("ties",))
     federation["literal"] = np.bool_(config.literal_state_average)
     world = grid_of(config.task)
     # What a trajectory is made of can be dropped, but not compressed.

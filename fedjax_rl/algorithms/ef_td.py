@@ -22,17 +22,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fedjax_rl import streams
+from fedjax_rl import fields, streams
 from fedjax_rl.algorithms import episodic
 from fedjax_rl.algorithms.episodic import Experience
-from fedjax_rl.algorithms.properties import NOT_NEGATIVE, check_ranges, per_federation
+from fedjax_rl.algorithms.properties import per_federation
 from fedjax_rl.envs.grids import GridWorld
 from fedjax_rl.envs.task import Task
 from fedjax_rl.federation import uplink as uplinks
 from fedjax_rl.federation.aggregate import ServerStep
 from fedjax_rl.federation.algorithm import Algorithm, Functions
 from fedjax_rl.federation.exchange import Exchange, Params, first_state, per_agent, rounds
+from fedjax_rl.federation.ledger import HEADER, WORD
 from fedjax_rl.federation.uplink import Content, norm_squared
+from fedjax_rl.fields import declared
 from fedjax_rl.learners.features import FEATURES, features
 from fedjax_rl.learners.trajectories import dice, grid_of, throw, trajectories
 
@@ -76,15 +78,15 @@ class EFTD:
       header_bytes: bytes of every message besides.
     """
 
-    task: Task
-    learning_rate: Any = 0.2
-    features: str = "rbf"
-    mode: str = "step"
-    policy: str = "uniform"
-    radius: Any = None
-    uplink: uplinks.Uplink | None = None
-    word_bytes: int = 4
-    header_bytes: int = 0
+    task: Task = declared(allowed=episodic.GRID)
+    learning_rate: Any = declared(0.2, fields.NOT_NEGATIVE)
+    features: str = declared("rbf", fields.word(FEATURES))
+    mode: str = declared("step", fields.word(MODES))
+    policy: str = declared("uniform", fields.word(POLICIES))
+    radius: Any = declared(None, fields.number(0, above=True, infinite=True).or_none())
+    uplink: uplinks.Uplink | None = declared(None, episodic.UPLINK)
+    word_bytes: int = declared(4, WORD)
+    header_bytes: int = declared(0, HEADER)
 
 
 def ef_td(task: Task, **values) -> Algorithm:
@@ -93,7 +95,8 @@ def ef_td(task: Task, **values) -> Algorithm:
     Raises:
       ValueError: naming the property, its value and what is allowed.
     """
-    by_step = values.get("mode", "step") == "step"
+    mode = values.get("mode", "step")
+    by_step = isinstance(mode, str) and mode == "step"
     return episodic.build(
         "ef-td",
         EFTD,
@@ -111,11 +114,7 @@ def ef_td(task: Task, **values) -> Algorithm:
 
 
 def check(config: EFTD) -> None:
-    """Raises ValueError for a property that is not allowed."""
-    grid_of(config.task)
-    episodic.check_words(config, {"features": FEATURES, "mode": MODES, "policy": POLICIES})
-    ranges = {"learning_rate": NOT_NEGATIVE, "radius": (lambda x: x > 0, "above 0, or None")}
-    check_ranges(config, ranges)
+    """Raises ValueError for a task without a fixed point."""
     if config.task.discount >= 1:
         raise ValueError(
             f"discount of the task is {config.task.discount}; allowed: below 1, so that there is "
@@ -134,7 +133,9 @@ def basis(config: EFTD) -> np.ndarray:
 def parameters(config: EFTD, num_agents: int) -> Params:
     """What is traced, for one federation."""
     federation = per_federation(config, ("learning_rate",), num_agents)
-    federation["radius"] = np.inf if config.radius is None else config.radius
+    federation["radius"] = np.asarray(np.inf)
+    if config.radius is not None:
+        federation |= per_federation(config, ("radius",), num_agents)
     numbers = basis(config).shape[1]
     federation |= episodic.uplink_parameters(episodic.uplink_of(config), num_agents, numbers)
     return Params({}, federation, {})

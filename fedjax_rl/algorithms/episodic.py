@@ -11,16 +11,18 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 
-from fedjax_rl import streams
+from fedjax_rl import fields, streams
+from fedjax_rl.envs.tabular import check_mdp
 from fedjax_rl.envs.task import Task
+from fedjax_rl.federation import clock as clocks
 from fedjax_rl.federation import uplink as uplinks
 from fedjax_rl.federation.algorithm import Algorithm, describe_config
 from fedjax_rl.federation.arrivals import driven
 from fedjax_rl.federation.exchange import Exchange, State
 from fedjax_rl.federation.ledger import Wire
+from fedjax_rl.learners import episodes
 from fedjax_rl.names import check_known
 
 METRICS = {
@@ -33,6 +35,25 @@ METRICS = {
     "sent": ("agent", "whether each agent sent a message"),
     "bytes": ("agent", "size of each agent's message in bytes, 0 where none was sent"),
 }
+
+OPTIMIZERS = ("adam", "momentum", "sgd")
+
+# What properties of the same name may be in every algorithm.
+TASK = fields.instance(
+    Task,
+    text="an episodic task, such as envs.gymnax_task('CartPole-v1') or envs.simple_grid()",
+)
+GRID = fields.instance(
+    Task,
+    text="a grid world, such as envs.simple_grid() or envs.frozen_lake()",
+    where=lambda task: task.grid is not None,
+)
+UPLINK = uplinks.UPLINK.or_none()
+CLOCK = clocks.CLOCK.or_none()
+LOOP = fields.word(episodes.LOOPS)
+HIDDEN = fields.sizes()
+# The first deviation of a policy, part of its program.
+DEVIATION = fields.POSITIVE.fixed()
 
 # Streams folded into an agent's key; the engine's own uplink has 1.
 MODEL_STREAM, NOISE_STREAM, RESET_STREAM, EPISODE_STREAM, LEARNER_STREAM = 2, 3, 4, 5, 6
@@ -117,6 +138,16 @@ def measure(population, state: State, link: Exchange, experience: Experience) ->
     }
 
 
+def check_task(task: Task) -> None:
+    """Refuses tables that somebody put into a task by hand, if they are none.
+
+    Raises:
+      ValueError: naming the part of the MDP, its value and what is allowed.
+    """
+    if task.tabular:
+        check_mdp(task.params, "task.params")
+
+
 def wire_of(config) -> Wire:
     """The format of messages, from the properties of that name."""
     return Wire(config.word_bytes, config.header_bytes)
@@ -129,7 +160,7 @@ def build(
     task: Task,
     values: dict,
     *,
-    check: Callable,
+    check: Callable = lambda config: None,
     parameters: Callable,
     functions: Callable,
     static: Callable,
@@ -145,7 +176,7 @@ def build(
       factory: what makes the algorithm from the task and its properties.
       task: of every agent.
       values: of the properties.
-      check: `config -> None`, raises ValueError.
+      check: `config -> None`, raises ValueError where properties do not fit together.
       parameters: as in `Algorithm`.
       functions: as in `Algorithm`.
       static: as in `Algorithm`.
@@ -159,13 +190,8 @@ def build(
     known = [field.name for field in dataclasses.fields(kind)]
     for value in values:
         check_known(value, known, f"property of {name}")
-    if not isinstance(task, Task):
-        raise ValueError(
-            f"task is a {type(task).__name__}; allowed: an episodic task, such as "
-            "envs.gymnax_task('CartPole-v1') or envs.simple_grid()"
-        )
-    config = kind(task=task, **values)
-    wire_of(config)
+    config = fields.check_config(kind(task=task, **values))
+    check_task(config.task)
     check(config)
     return driven(
         Algorithm(
@@ -181,33 +207,6 @@ def build(
             headline=headline,
         )
     )
-
-
-def check_word(name: str, value, options) -> None:
-    """Refuses a word that is not among the options."""
-    check_known(value, options, name)
-
-
-def check_words(config, words: dict) -> None:
-    """Checks the properties of a configuration that are words.
-
-    Args:
-      config: has the properties as attributes.
-      words: name -> the words that are allowed.
-
-    Raises:
-      ValueError: another word, with the nearest allowed ones.
-    """
-    for name, options in words.items():
-        check_known(getattr(config, name), options, name)
-
-
-def codes(config, words: dict) -> dict:
-    """Words as their places among those allowed, so that they can be traced; as `check_words`."""
-    return {name: np.int32(options.index(getattr(config, name))) for name, options in words.items()}
-
-
-OPTIMIZERS = ("adam", "momentum", "sgd")
 
 
 def optimizer_of(config) -> optax.GradientTransformation:

@@ -20,14 +20,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from fedjax_rl import fields
 from fedjax_rl.algorithms import episodic
 from fedjax_rl.algorithms.episodic import Experience
-from fedjax_rl.algorithms.properties import COUNT, check_value, is_concrete
+from fedjax_rl.algorithms.properties import codes
 from fedjax_rl.algorithms.strategy import (
     Strategy,
     ascent,
     centred_ranks,
-    check_strategy,
     direction,
     network_of,
     run_episodes,
@@ -42,13 +42,14 @@ from fedjax_rl.federation.algorithm import Algorithm, Functions
 from fedjax_rl.federation.clock import Clock
 from fedjax_rl.federation.exchange import Exchange, Params, first_state, per_agent, rounds
 from fedjax_rl.federation.uplink import Content, norm_squared
+from fedjax_rl.fields import declared, is_number
 
 SHAPINGS = ("raw", "center", "zscore", "rank")
 BASELINES = ("none", "own_window")
 UTILITIES = ("signed", "absolute", "return", "norm")
 WEIGHTS = ("return", "equal")
 # Words that are traced as numbers, beside those of a strategy.
-_TRACED_WORDS = {"shaping": SHAPINGS, "baseline": BASELINES, "weights": WEIGHTS}
+_TRACED_WORDS = ("shaping", "baseline", "weights")
 
 MODEL_METRIC = {"reward_of_model": ("federation", "return of an episode of the unperturbed policy")}
 
@@ -71,11 +72,11 @@ class ES(Strategy):
         default everybody takes as long.
     """
 
-    shaping: str = "raw"
-    baseline: str = "none"
-    weights: str = "return"
-    evaluate: bool = False
-    clock: Clock | None = None
+    shaping: str = declared("raw", fields.word(SHAPINGS))
+    baseline: str = declared("none", fields.word(BASELINES))
+    weights: str = declared("return", fields.word(WEIGHTS))
+    evaluate: bool = declared(False, fields.switch())
+    clock: Clock | None = declared(None, episodic.CLOCK)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,12 +96,13 @@ class ESPC(ES):
       utility_model: where a utility stands in the window: "gaussian" or "empirical".
     """
 
-    target_senders: Any = None
-    window: Any = 5
-    utility: str | None = None
-    utility_model: Any = "gaussian"
-    # Said by the properties above.
-    uplink: uplinks.Uplink | None = dataclasses.field(default=None, metadata={"cli": False})
+    target_senders: Any = declared(None, fields.whole(0, follows=True, traced=True).or_none())
+    window: Any = declared(5, fields.whole(1, traced=True))
+    utility: str | None = declared(None, fields.word(UTILITIES).or_none())
+    utility_model: Any = declared("gaussian", uplinks.UTILITY_MODEL)
+    uplink: uplinks.Uplink | None = declared(
+        None, fields.nothing("espc is es with the uplink probabilistic"), cli=False
+    )
 
 
 def es(task: Task, **values) -> Algorithm:
@@ -123,36 +125,18 @@ def espc(task: Task, **values) -> Algorithm:
 
 def metrics_of(values: dict, own: dict | None = None) -> dict:
     """The metrics of an algorithm with such properties, and of its own."""
-    asked = MODEL_METRIC if values.get("evaluate") else {}
+    evaluate = values.get("evaluate")
+    asked = MODEL_METRIC if isinstance(evaluate, bool | np.bool_) and evaluate else {}
     return {**episodic.METRICS, **(own or {}), **asked}
 
 
 def check(config: ES) -> None:
-    """Raises ValueError for a property that is not allowed."""
-    check_strategy(config)
+    """Raises ValueError for properties that do not fit together."""
     for name in ("antithetic", "evaluate"):
         if config.clock is not None and getattr(config, name):
             raise ValueError(
                 f"{name} is True on a clock, where agents have no rounds in common; allowed: False"
             )
-    episodic.check_words(config, _TRACED_WORDS)
-    if isinstance(config, ESPC):
-        if config.utility is not None:
-            episodic.check_words(config, {"utility": UTILITIES})
-        if config.uplink is not None:
-            raise ValueError(
-                f"uplink is {config.uplink} for espc; allowed: none, espc is es with the uplink "
-                "probabilistic"
-            )
-        check_value(
-            "target_senders",
-            0 if config.target_senders is None else config.target_senders,
-            lambda x: (x >= 0) & (x == np.floor(x)),
-            "a whole number from 0 to the number of agents",
-        )
-        check_value("window", config.window, *COUNT)
-        if not callable(config.utility_model):
-            episodic.check_words(config, {"utility_model": uplinks.UTILITY_MODELS})
 
 
 def uplink_of(config: ES, num_agents: int | None = None) -> uplinks.Uplink:
@@ -160,7 +144,7 @@ def uplink_of(config: ES, num_agents: int | None = None) -> uplinks.Uplink:
     if not isinstance(config, ESPC):
         return episodic.uplink_of(config)
     target = config.target_senders
-    if num_agents is not None and is_concrete(target) and (target or 0) > num_agents:
+    if num_agents is not None and is_number(target) and (target or 0) > num_agents:
         raise ValueError(
             f"target_senders is {target} with num_agents {num_agents}; allowed: a whole number "
             "from 0 to num_agents"
@@ -178,7 +162,7 @@ def utility_of(config: ES) -> str:
 
 def parameters(config: ES, num_agents: int) -> Params:
     """What is traced, for one federation."""
-    federation = traced(config, num_agents) | episodic.codes(config, _TRACED_WORDS)
+    federation = traced(config, num_agents) | codes(config, _TRACED_WORDS)
     federation["utility"] = np.int32(UTILITIES.index(utility_of(config)))
     # A message is one number, the return.
     federation |= episodic.uplink_parameters(uplink_of(config, num_agents), num_agents, 1)

@@ -20,13 +20,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from fedjax_rl import fields
 from fedjax_rl.algorithms import episodic, local_gradient
 from fedjax_rl.algorithms.local_gradient import LocalGradient, Oracle, mean_direction
-from fedjax_rl.algorithms.properties import COUNT, POSITIVE, check_ranges
 from fedjax_rl.envs.task import Task
 from fedjax_rl.federation.aggregate import ServerStep
 from fedjax_rl.federation.algorithm import Algorithm, Functions
 from fedjax_rl.federation.exchange import Exchange, per_agent
+from fedjax_rl.fields import declared
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,9 +43,9 @@ class FastFedPG(LocalGradient):
         comes from episodes_per_step episodes.
     """
 
-    server_learning_rate: Any = 1.0
-    memory_episodes: int | None = None
-    reuse_first: bool = False
+    server_learning_rate: Any = declared(1.0, fields.POSITIVE)
+    memory_episodes: int | None = declared(None, fields.COUNT.or_none())
+    reuse_first: bool = declared(False, fields.switch())
 
 
 def fast_fedpg(task: Task, **values) -> Algorithm:
@@ -57,7 +58,6 @@ def fast_fedpg(task: Task, **values) -> Algorithm:
 
 
 def _check(config: FastFedPG) -> None:
-    check_ranges(config, {"server_learning_rate": POSITIVE, "memory_episodes": COUNT})
     if config.reuse_first and config.memory_episodes not in (None, config.episodes_per_step):
         raise ValueError(
             f"memory_episodes is {config.memory_episodes} with reuse_first; allowed: none, the "

@@ -27,14 +27,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from fedjax_rl import fields
 from fedjax_rl.algorithms import episodic, local_gradient
 from fedjax_rl.algorithms.local_gradient import LocalGradient, Oracle, mean_direction
-from fedjax_rl.algorithms.properties import NOT_NEGATIVE, POSITIVE, PROBABILITY, check_ranges
 from fedjax_rl.envs.task import Task
 from fedjax_rl.federation.aggregate import ServerStep
 from fedjax_rl.federation.algorithm import Algorithm, Functions
 from fedjax_rl.federation.exchange import Exchange, per_agent
-from fedjax_rl.names import check_known
+from fedjax_rl.fields import declared
 
 CORRECTIONS = ("none", "scaffold")
 
@@ -52,11 +52,11 @@ class FedPG(LocalGradient):
       server_momentum: of the optimiser "momentum", in [0, 1].
     """
 
-    correction: str = "none"
-    proximal: Any = 0.0
-    optimizer: str = "sgd"
-    server_learning_rate: Any = 1.0
-    server_momentum: Any = 0.9
+    correction: str = declared("none", fields.word(CORRECTIONS))
+    proximal: Any = declared(0.0, fields.NOT_NEGATIVE)
+    optimizer: str = declared("sgd", fields.word(episodic.OPTIMIZERS))
+    server_learning_rate: Any = declared(1.0, fields.POSITIVE)
+    server_momentum: Any = declared(0.9, fields.PROBABILITY)
 
 
 def fedpg(task: Task, **values) -> Algorithm:
@@ -102,17 +102,6 @@ def fedadam_pg(task: Task, **values) -> Algorithm:
       ValueError: naming the property, its value and what is allowed.
     """
     return fedpg(task, **{"optimizer": "adam", "server_learning_rate": 0.01, **values})
-
-
-def _check(config: FedPG) -> None:
-    check_known(config.correction, CORRECTIONS, "correction")
-    check_known(config.optimizer, episodic.OPTIMIZERS, "optimizer")
-    ranges = {
-        "proximal": NOT_NEGATIVE,
-        "server_learning_rate": POSITIVE,
-        "server_momentum": PROBABILITY,
-    }
-    check_ranges(config, ranges)
 
 
 def server_of(config: FedPG) -> ServerStep:
@@ -187,7 +176,6 @@ def _functions(config: FedPG) -> Functions:
 
 
 _PIECES = local_gradient.Pieces(
-    check=_check,
     names=("proximal", "server_learning_rate", "server_momentum"),
     static=lambda config: (config.correction, config.optimizer),
     functions=_functions,

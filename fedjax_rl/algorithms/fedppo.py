@@ -23,6 +23,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from fedjax_rl import fields
 from fedjax_rl.algorithms import episodic
 from fedjax_rl.algorithms.fedppo_properties import (
     TRACED,
@@ -43,11 +44,7 @@ from fedjax_rl.algorithms.local_gradient import (
     environments_of,
     task_of,
 )
-from fedjax_rl.algorithms.properties import (
-    is_concrete,
-    per_federation,
-    undifferentiated,
-)
+from fedjax_rl.algorithms.properties import per_federation, undifferentiated
 from fedjax_rl.envs.task import Task
 from fedjax_rl.federation import aggregate
 from fedjax_rl.federation.aggregate import Total
@@ -103,13 +100,8 @@ def fedppo(task: Task, **values) -> Algorithm:
     """
     for value in values:
         check_known(value, [f.name for f in dataclasses.fields(FedPPO)], "property of fedppo")
-    task = task_of(task)
-    if not isinstance(task, Task):
-        raise ValueError(
-            f"task is a {type(task).__name__}; allowed: an episodic task, such as "
-            "envs.gymnax_task('CartPole-v1')"
-        )
-    config = FedPPO(task=task, **values)
+    config = fields.check_config(FedPPO(task=task_of(task), **values))
+    episodic.check_task(config.task)
     check(config)
     evaluated = config.evaluation_episodes > 0
     return Algorithm(
@@ -134,7 +126,7 @@ def _parameters(config: FedPPO, num_agents: int) -> Params:
     config = resolved(config)
     federation = per_federation(config, TRACED, num_agents)
     period = per_federation(config, ["sync_period"], num_agents)["sync_period"]
-    kind = np if is_concrete(period) else jnp
+    kind = np if fields.is_concrete(period) else jnp
     federation["sync_period"] = kind.asarray(period, kind.uint32)
     federation["sync_shift"] = np.uint32(0 if config.sync_first else 1)
     policy = policy_of(config)

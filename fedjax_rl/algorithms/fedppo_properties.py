@@ -9,21 +9,13 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from fedjax_rl import memory
+from fedjax_rl import fields, memory
 from fedjax_rl.algorithms import episodic
-from fedjax_rl.algorithms.local_gradient import check_heterogeneity
-from fedjax_rl.algorithms.properties import (
-    COUNT,
-    NOT_NEGATIVE,
-    POSITIVE,
-    PROBABILITY,
-    check_ranges,
-    is_concrete,
-)
+from fedjax_rl.algorithms.local_gradient import LEVEL, PARTS, TASK, check_heterogeneity
 from fedjax_rl.envs.task import Task
 from fedjax_rl.federation import uplink as uplinks
+from fedjax_rl.fields import declared, is_number
 from fedjax_rl.learners import crews, ppo
 from fedjax_rl.learners.actor_critic import ActorCritic, actor_critic_for, is_picture, seen
 from fedjax_rl.names import check_known
@@ -90,6 +82,12 @@ SIZES: dict[str, dict] = {
     "small": {"num_envs": 32, "rollout_steps": 128, "network": "impala-small"},
     "paper": {"num_envs": 64, "rollout_steps": 256, "network": "impala"},
 }
+
+_COUNT = fields.COUNT.or_none()
+_POSITIVE = fields.POSITIVE.or_none()
+_NOT_NEGATIVE = fields.NOT_NEGATIVE.or_none()
+_PROBABILITY = fields.PROBABILITY.or_none()
+_BOUND = fields.number(0, above=True, infinite=True).or_none()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -158,47 +156,64 @@ class FedPPO:
         act in turn, too. The same numbers but for rounding.
     """
 
-    task: Task
-    preset: str = "clean"
-    size: str | None = None
-    sync_period: Any = 1
-    sync_first: bool = True
-    sync_every_minibatches: int | None = None
-    moments: str = "local"
-    aggregation: str = "mean"
-    learning_rate: Any = None
-    schedule: str | None = None
-    warmup_epochs: Any = None
-    horizon_epochs: Any = None
-    num_envs: int | None = None
-    rollout_steps: int | None = None
-    passes: int | None = None
-    minibatches: int | None = None
-    shuffle: str | None = None
-    discount: Any = None
-    gae_lambda: Any = None
-    policy_clip: Any = None
-    value_clip: Any = None
-    value_coefficient: Any = None
-    entropy_coefficient: Any = None
-    normalize: str | None = None
-    gradient_clip: Any = None
-    adam_epsilon: Any = None
-    reward_alignment: str | None = None
-    reward_scale: Any = None
-    reward_normalization: bool | None = None
-    bootstrap_timeouts: bool | None = None
-    stale_tail: int | None = None
-    network: str | None = None
-    hidden: tuple[int, ...] = (64, 64)
-    activation: str = "tanh"
-    deviation: float = 1.0
-    heterogeneity: Any = 0.0
-    heterogeneity_of: tuple[str, ...] | None = None
-    heterogeneity_seed: int = 0
-    evaluation_episodes: int = 0
-    uplink: uplinks.Uplink | None = None
-    batching: str = "auto"
+    task: Task = declared(allowed=TASK)
+    preset: str = declared("clean", fields.word(PRESETS))
+    size: str | None = declared(None, fields.word(SIZES).or_none())
+    sync_period: Any = declared(1, fields.whole(1, follows=True, traced=True))
+    sync_first: bool = declared(True, fields.switch())
+    sync_every_minibatches: int | None = declared(None, _COUNT)
+    moments: str = declared("local", fields.word(MOMENTS))
+    aggregation: str = declared("mean", fields.word(AGGREGATIONS))
+    learning_rate: Any = declared(None, _POSITIVE)
+    schedule: str | None = declared(None, fields.word(ppo.SCHEDULES).or_none())
+    warmup_epochs: Any = declared(None, _NOT_NEGATIVE)
+    horizon_epochs: Any = declared(None, _POSITIVE)
+    num_envs: int | None = declared(None, _COUNT)
+    rollout_steps: int | None = declared(None, _COUNT)
+    passes: int | None = declared(None, _COUNT)
+    minibatches: int | None = declared(None, _COUNT)
+    shuffle: str | None = declared(None, fields.word(ppo.SHUFFLES).or_none())
+    discount: Any = declared(None, _PROBABILITY)
+    gae_lambda: Any = declared(None, _PROBABILITY)
+    policy_clip: Any = declared(None, _POSITIVE)
+    value_clip: Any = declared(None, _BOUND)
+    value_coefficient: Any = declared(None, _NOT_NEGATIVE)
+    entropy_coefficient: Any = declared(None, _NOT_NEGATIVE)
+    normalize: str | None = declared(None, fields.word(ppo.NORMALISATIONS).or_none())
+    gradient_clip: Any = declared(None, _BOUND)
+    adam_epsilon: Any = declared(None, _POSITIVE)
+    reward_alignment: str | None = declared(None, fields.word(ppo.ALIGNMENTS).or_none())
+    reward_scale: Any = declared(None, fields.FINITE.or_none())
+    reward_normalization: bool | None = declared(None, fields.switch().or_none())
+    bootstrap_timeouts: bool | None = declared(None, fields.switch().or_none())
+    stale_tail: int | None = declared(None, fields.whole(0).or_none())
+    network: str | None = declared(None, fields.word(NETWORKS).or_none())
+    hidden: tuple[int, ...] = declared((64, 64), episodic.HIDDEN)
+    activation: str = declared("tanh", fields.word(ACTIVATIONS))
+    deviation: float = declared(1.0, episodic.DEVIATION)
+    heterogeneity: Any = declared(0.0, LEVEL)
+    heterogeneity_of: tuple[str, ...] | None = declared(None, PARTS)
+    heterogeneity_seed: int = declared(0, fields.SEED)
+    evaluation_episodes: int = declared(0, fields.whole(0))
+    uplink: uplinks.Uplink | None = declared(None, episodic.UPLINK)
+    batching: str = declared("auto", fields.word(BATCHING))
+
+
+# Traced, one of each federation.
+TRACED = (
+    "learning_rate",
+    "warmup_epochs",
+    "horizon_epochs",
+    "discount",
+    "gae_lambda",
+    "policy_clip",
+    "value_clip",
+    "value_coefficient",
+    "entropy_coefficient",
+    "gradient_clip",
+    "adam_epsilon",
+    "reward_scale",
+)
 
 
 def preset(name: str, size: str | None = None) -> dict:
@@ -229,55 +244,16 @@ def resolved(config: FedPPO) -> FedPPO:
     return config
 
 
-_WORDS = {
-    "preset": tuple(PRESETS),
-    "moments": MOMENTS,
-    "aggregation": AGGREGATIONS,
-    "activation": tuple(ACTIVATIONS),
-    "batching": BATCHING,
-}
-_OPTIONAL_WORDS = {
-    "size": tuple(SIZES),
-    "schedule": ppo.SCHEDULES,
-    "shuffle": ppo.SHUFFLES,
-    "normalize": ppo.NORMALISATIONS,
-    "reward_alignment": ppo.ALIGNMENTS,
-    "network": NETWORKS,
-}
-_ABOVE = (lambda x: x > 0, "above 0")
-# Traced, one of each federation.
-TRACED = {
-    "learning_rate": POSITIVE,
-    "warmup_epochs": NOT_NEGATIVE,
-    "horizon_epochs": POSITIVE,
-    "discount": PROBABILITY,
-    "gae_lambda": PROBABILITY,
-    "policy_clip": POSITIVE,
-    "value_clip": _ABOVE,
-    "value_coefficient": NOT_NEGATIVE,
-    "entropy_coefficient": NOT_NEGATIVE,
-    "gradient_clip": _ABOVE,
-    "adam_epsilon": POSITIVE,
-    "reward_scale": (np.isfinite, "finite"),
-}
-_COUNTS = ("num_envs", "rollout_steps", "passes", "minibatches", "sync_every_minibatches")
-
-
 def check(config: FedPPO) -> None:
-    """Refuses what is not allowed, before anything is compiled.
+    """Refuses what does not fit together, before anything is compiled.
 
     Raises:
       ValueError: naming the property, its value and what is allowed.
     """
-    episodic.check_words(config, _WORDS)
-    given = {n: o for n, o in _OPTIONAL_WORDS.items() if getattr(config, n) is not None}
-    episodic.check_words(config, given)
-    check_ranges(config, TRACED | dict.fromkeys((*_COUNTS, "sync_period"), COUNT))
-    check_ranges(config, {"evaluation_episodes": (lambda x: (x >= 0) & (x == x // 1), "whole")})
     check_heterogeneity(config)
     full = resolved(config)
     policy_of(full)
-    if not (0 <= full.stale_tail < full.rollout_steps and full.stale_tail == int(full.stale_tail)):
+    if not full.stale_tail < full.rollout_steps:
         raise ValueError(
             f"stale_tail is {full.stale_tail}; allowed: a whole number from 0 to less than "
             f"rollout_steps {full.rollout_steps}"
@@ -296,8 +272,7 @@ def check(config: FedPPO) -> None:
             f"sync_period {full.sync_period}; allowed: a divisor of the minibatches, and 1"
         )
     warmup, horizon = full.warmup_epochs, full.horizon_epochs
-    known = all(is_concrete(x) and not callable(x) for x in (warmup, horizon))
-    if full.schedule == "cosine" and known and np.any(np.asarray(horizon) <= np.asarray(warmup)):
+    if full.schedule == "cosine" and is_number(warmup, horizon) and horizon <= warmup:
         raise ValueError(f"horizon_epochs is {horizon}; allowed: more than warmup_epochs {warmup}")
     if config.uplink is not None and config.aggregation == "sum":
         raise ValueError("aggregation is sum with an uplink; allowed: mean")
@@ -307,12 +282,11 @@ def first_exchange(config: FedPPO) -> int | None:
     """Epochs until the first average; None if unknown."""
     if config.sync_first or config.sync_every_minibatches is not None:
         return 1
-    known = is_concrete(config.sync_period) and not callable(config.sync_period)
-    return int(config.sync_period) if known else None
+    return config.sync_period if is_number(config.sync_period) else None
 
 
 def _is(value, number) -> bool:
-    return is_concrete(value) and not callable(value) and bool(np.all(value == number))
+    return is_number(value) and value == number
 
 
 @functools.lru_cache(maxsize=64)

@@ -155,7 +155,7 @@ def fedq(mdp: TabularMDP, **values) -> Algorithm:
     """
     for name in values:
         check_known(name, [field.name for field in dataclasses.fields(FedQ)], "property of fedq")
-    config = FedQ(mdp=mdp, **values)
+    config = fields.check_config(FedQ(mdp=mdp, **values))
     _check(config)
     return driven(
         Algorithm(
@@ -184,7 +184,6 @@ def behaviour_of(config: FedQ) -> str:
 
 
 def _check(config: FedQ) -> None:
-    fields.check_config(config)
     check_mdp(config.mdp)
     mdp = config.mdp
     if mdp.initial_distribution is not None:

@@ -18,22 +18,22 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
+from fedjax_rl import fields
 from fedjax_rl.algorithms import episodic
-from fedjax_rl.algorithms.es import ES, metrics_of, server_of, shaped
+from fedjax_rl.algorithms.es import ES, check, metrics_of, server_of, shaped
 from fedjax_rl.algorithms.es import aggregate as aggregate_of_es
-from fedjax_rl.algorithms.es import check as check_es
 from fedjax_rl.algorithms.es import functions as functions_of_es
 from fedjax_rl.algorithms.es import parameters as parameters_of_es
 from fedjax_rl.algorithms.es import static as static_of_es
-from fedjax_rl.algorithms.properties import PROBABILITY, check_ranges, check_value, per_federation
+from fedjax_rl.algorithms.properties import per_federation
 from fedjax_rl.algorithms.strategy import direction
 from fedjax_rl.envs.task import Task
 from fedjax_rl.federation.aggregate import ServerStep, Total
 from fedjax_rl.federation.algorithm import Algorithm, Functions
 from fedjax_rl.federation.exchange import Params
 from fedjax_rl.federation.population import select
+from fedjax_rl.fields import declared
 
 METRICS = {
     "effective_sample_size": (
@@ -54,8 +54,8 @@ class IWES(ES):
         below this part of the messages that were received.
     """
 
-    reuse: int = 3
-    min_ess: float = 0.5
+    reuse: int = declared(3, fields.whole(0))
+    min_ess: float = declared(0.5, fields.PROBABILITY)
 
 
 def iw_es(task: Task, **values) -> Algorithm:
@@ -73,21 +73,9 @@ def iw_es(task: Task, **values) -> Algorithm:
         check=check,
         parameters=parameters,
         functions=functions,
-        static=lambda config: (*static_of_es(config), int(config.reuse)),
+        static=lambda config: (*static_of_es(config), config.reuse),
         metrics=metrics_of(values, METRICS),
     )
-
-
-def check(config: IWES) -> None:
-    """Raises ValueError for a property that is not allowed."""
-    check_es(config)
-    check_value(
-        "reuse",
-        config.reuse,
-        lambda x: (x >= 0) & (x == np.floor(x)) & np.isfinite(x),
-        "a whole number of at least 0",
-    )
-    check_ranges(config, {"min_ess": PROBABILITY})
 
 
 def parameters(config: IWES, num_agents: int) -> Params:
@@ -197,7 +185,7 @@ def learner_of(config: IWES) -> tuple:
 
         start = (model, optimizer, first.present, received, jnp.zeros_like(received, jnp.int32))
         (model, optimizer, _, effective, reused), _ = jax.lax.scan(
-            again, start, length=int(config.reuse)
+            again, start, length=config.reuse
         )
         return Total((model, Memory(optimizer, effective, reused)), first.present)
 

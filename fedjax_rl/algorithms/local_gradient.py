@@ -19,32 +19,34 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from fedjax_rl import fields
 from fedjax_rl.algorithms import episodic
-from fedjax_rl.algorithms.properties import (
-    COUNT,
-    NOT_NEGATIVE,
-    POSITIVE,
-    check_ranges,
-    is_concrete,
-    per_federation,
-)
+from fedjax_rl.algorithms.properties import per_federation
 from fedjax_rl.envs import heterogeneity, objective
 from fedjax_rl.envs.families import tabular_task
-from fedjax_rl.envs.tabular import TabularMDP
+from fedjax_rl.envs.tabular import TabularMDP, check_mdp
 from fedjax_rl.envs.task import Task
 from fedjax_rl.federation import uplink as uplinks
 from fedjax_rl.federation.algorithm import Algorithm, Functions, describe_config
 from fedjax_rl.federation.arrivals import driven
 from fedjax_rl.federation.clock import Clock
 from fedjax_rl.federation.exchange import Exchange, Params, first_state, per_agent, rounds
-from fedjax_rl.federation.ledger import line
+from fedjax_rl.federation.ledger import HEADER, WORD, line
 from fedjax_rl.federation.uplink import norm_squared
-from fedjax_rl.learners import episodes
+from fedjax_rl.fields import declared, is_number
 from fedjax_rl.learners import policy_gradient as learner
 from fedjax_rl.names import check_known
 from fedjax_rl.networks.mlp import ACTIVATIONS, INITIALIZERS
 
 GRADIENTS = ("sampled", "exact", "truncated")
+TASK = fields.instance(
+    Task,
+    text="an episodic task or a tabular MDP, such as envs.gymnax_task('CartPole-v1') or "
+    "envs.dirichlet_mdps(4)",
+)
+# Of the difference between the agents' environments, which are made on the host.
+LEVEL = fields.NOT_NEGATIVE._replace(traced=False)
+PARTS = fields.words().or_none()
 
 # Streams folded into an agent's key, besides those of `episodic`.
 MEMORY_STREAM, FIRST_STREAM, EVALUATION_STREAM = 7, 8, 9
@@ -123,49 +125,49 @@ class LocalGradient:
       header_bytes: bytes of every message besides.
     """
 
-    task: Task
-    learning_rate: Any = None
-    local_steps: int = 10
-    episodes_per_step: int = 1
-    gradient: str = "sampled"
-    estimator: str = "gpomdp"
-    discount_weight: bool = True
-    baseline: str | None = None
-    normalize: bool = False
-    entropy: Any = 0.0
-    policy: str | None = None
-    hidden: tuple[int, ...] = (8, 8)
-    activation: str = "tanh"
-    initializer: str = "normal"
-    deviation: float = 1.0
-    heterogeneity: Any = 0.0
-    heterogeneity_of: tuple[str, ...] | None = None
-    heterogeneity_seed: int = 0
-    evaluation_episodes: int = 10
-    uplink: uplinks.Uplink | None = None
-    clock: Clock | None = None
-    loop: str = "while"
-    word_bytes: int = 4
-    header_bytes: int = 0
+    task: Task = declared(allowed=TASK)
+    learning_rate: Any = declared(None, fields.POSITIVE.or_none(), by_policy=(0.05, 0.0005))
+    local_steps: int = declared(10, fields.whole(1, follows=True))
+    episodes_per_step: int = declared(1, fields.COUNT)
+    gradient: str = declared("sampled", fields.word(GRADIENTS))
+    estimator: str = declared("gpomdp", fields.word(learner.ESTIMATORS))
+    discount_weight: bool = declared(True, fields.switch())
+    baseline: str | None = declared(None, fields.word(learner.BASELINES).or_none())
+    normalize: bool = declared(False, fields.switch())
+    entropy: Any = declared(0.0, fields.NOT_NEGATIVE)
+    policy: str | None = declared(None, fields.word(learner.POLICIES).or_none())
+    hidden: tuple[int, ...] = declared((8, 8), episodic.HIDDEN)
+    activation: str = declared("tanh", fields.word(ACTIVATIONS))
+    initializer: str = declared("normal", fields.word(INITIALIZERS))
+    deviation: float = declared(1.0, episodic.DEVIATION)
+    heterogeneity: Any = declared(0.0, LEVEL)
+    heterogeneity_of: tuple[str, ...] | None = declared(None, PARTS)
+    heterogeneity_seed: int = declared(0, fields.SEED)
+    evaluation_episodes: int = declared(10, fields.COUNT)
+    uplink: uplinks.Uplink | None = declared(None, episodic.UPLINK)
+    clock: Clock | None = declared(None, episodic.CLOCK)
+    loop: str = declared("while", episodic.LOOP)
+    word_bytes: int = declared(4, WORD)
+    header_bytes: int = declared(0, HEADER)
 
 
 class Pieces(NamedTuple):
     """What one of these algorithms adds.
 
     Attributes:
-      check: `config -> None`, raises ValueError.
       names: traced properties of federations besides the common ones; a bound that is None is
         infinite.
       static: `config -> hashable`, of its own properties.
       functions: as in `Algorithm`.
       traced: `(config, num_agents) -> dict` of further traced scalars of a federation.
+      check: `config -> None`, raises ValueError where its properties do not fit together.
     """
 
-    check: Callable
     names: tuple[str, ...]
     static: Callable
     functions: Callable
     traced: Callable = lambda config, num_agents: {}
+    check: Callable = lambda config: None
 
 
 def build(name: str, kind: type, factory, task, values: dict, pieces: Pieces) -> Algorithm:
@@ -185,22 +187,19 @@ def build(name: str, kind: type, factory, task, values: dict, pieces: Pieces) ->
     """
     for value in values:
         check_known(value, [f.name for f in dataclasses.fields(kind)], f"property of {name}")
-    task = task_of(task)
-    if not isinstance(task, Task):
-        raise ValueError(
-            f"task is a {type(task).__name__}; allowed: an episodic task or a tabular MDP, such "
-            "as envs.gymnax_task('CartPole-v1') or envs.dirichlet_mdps()"
-        )
-    config = _resolved(kind(task=task, **values))
+    config = fields.check_config(kind(task=task_of(task), **values))
+    episodic.check_task(config.task)
     check(config)
     pieces.check(config)
 
     def parameters(config, num_agents):
+        config = resolved(config)
         common = _parameters(config, num_agents, pieces.names)
         own = pieces.traced(config, num_agents)
         return dataclasses.replace(common, federation={**common.federation, **own})
 
     def static(config):
+        config = resolved(config)
         return (*_static(config), *pieces.static(config))
 
     own = OF_TABLES if config.task.tabular else OF_EPISODES
@@ -210,10 +209,10 @@ def build(name: str, kind: type, factory, task, values: dict, pieces: Pieces) ->
             config=config,
             factory=factory,
             parameters=parameters,
-            functions=pieces.functions,
+            functions=lambda config: pieces.functions(resolved(config)),
             static=static,
             metrics={**own, **METRICS},
-            describe=describe_config,
+            describe=lambda config: describe_config(resolved(config)),
             unit="round",
             headline=next(iter(own)),
         )
@@ -224,21 +223,25 @@ def task_of(environment):
     """An MDP or a family of them as a task whose episodes end where 1 % of the discount is left."""
     if not isinstance(environment, TabularMDP):
         return environment
+    check_mdp(environment)
     discount = float(np.max(environment.discount))
     steps = 1 if discount == 0 else int(np.ceil(np.log(0.01) / np.log(discount)))
     return tabular_task(environment, max_steps=steps)
 
 
-def _resolved(config):
-    """The configuration with what follows from others filled in."""
-    table = _is_table(config)
-    defaults = {name: pair[0 if table else 1] for name, pair in config.DEFAULTS.items()}
-    missing = {n: value for n, value in defaults.items() if getattr(config, n) is None}
+def resolved(config):
+    """The configuration with what follows from the others filled in, where it is None.
+
+    A configuration keeps its None until it is used, so that a default is that of the policy which
+    is used in the end, in whatever order properties are set.
+    """
+    place = 0 if _is_table(config) else 1
+    missing = {
+        field.name: field.metadata["by_policy"][place]
+        for field in dataclasses.fields(config)
+        if "by_policy" in field.metadata and getattr(config, field.name) is None
+    }
     return dataclasses.replace(config, **missing) if missing else config
-
-
-# By property: with a table, with a network.
-LocalGradient.DEFAULTS = {"learning_rate": (0.05, 0.0005)}
 
 
 def _is_table(config) -> bool:
@@ -248,29 +251,8 @@ def _is_table(config) -> bool:
 
 
 def check(config: LocalGradient) -> None:
-    """Raises ValueError for a property that is not allowed."""
-    words = {
-        "gradient": GRADIENTS,
-        "estimator": learner.ESTIMATORS,
-        "activation": ACTIVATIONS,
-        "initializer": INITIALIZERS,
-        "loop": episodes.LOOPS,
-        **({} if config.baseline is None else {"baseline": learner.BASELINES}),
-        **({} if config.policy is None else {"policy": learner.POLICIES}),
-    }
-    for name, options in words.items():
-        check_known(getattr(config, name), options, name)
-    ranges = {
-        "learning_rate": POSITIVE,
-        "local_steps": COUNT,
-        "episodes_per_step": COUNT,
-        "entropy": NOT_NEGATIVE,
-        "deviation": POSITIVE,
-        "evaluation_episodes": COUNT,
-    }
-    check_ranges(config, ranges)
+    """Raises ValueError for properties that do not fit together."""
     task = config.task
-    episodic.wire_of(config)
     policy_of(config)
     if config.gradient != "sampled" and not (task.tabular and _is_table(config)):
         raise ValueError(
@@ -299,7 +281,6 @@ def check_heterogeneity(config) -> None:
     Raises:
       ValueError: an unknown part, a level out of range or anything but 0 where nothing differs.
     """
-    check_ranges(config, {"heterogeneity": NOT_NEGATIVE})
     task, level = config.task, config.heterogeneity
     known = heterogeneity.parts(task)
     for part in config.heterogeneity_of or ():
@@ -308,14 +289,14 @@ def check_heterogeneity(config) -> None:
         raise ValueError(
             f"heterogeneity is {level} on {task.name}, of which nothing can be varied; allowed: 0"
         )
-    if known and is_concrete(level) and not callable(level):
+    if known and is_number(level):
         environments_of(config, 1)
 
 
 def differs_by_level(config) -> bool:
     """Whether the level of heterogeneity is, or may be, above 0."""
     level = config.heterogeneity
-    return not (is_concrete(level) and not callable(level) and np.all(np.asarray(level) == 0))
+    return not (is_number(level) and level == 0)
 
 
 def policy_of(config: LocalGradient) -> learner.Policy:
@@ -384,7 +365,7 @@ def _parameters(config: LocalGradient, num_agents: int, names: tuple[str, ...]) 
 
 def optimum_of(mdps: TabularMDP, entropy=0.0):
     """J*, the best mean objective of a family [N, ...]; NaN where it is traced."""
-    if not is_concrete((mdps, entropy)):
+    if not fields.is_concrete((mdps, entropy)):
         return np.nan
     return np.asarray(objective.optimum(mdps, float(entropy)))
 
@@ -413,7 +394,7 @@ def _static(config: LocalGradient) -> tuple:
 
 def _regularised(entropy) -> bool:
     """Whether the entropy has to be computed at all."""
-    return callable(entropy) or not is_concrete(entropy) or bool(entropy != 0)
+    return not is_number(entropy) or bool(entropy != 0)
 
 
 # A population -------------------------------------------------------------------------------------

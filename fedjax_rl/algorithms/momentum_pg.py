@@ -28,22 +28,20 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from fedjax_rl import streams
+from fedjax_rl import fields, streams
 from fedjax_rl.algorithms import episodic, local_gradient
 from fedjax_rl.algorithms.local_gradient import LocalGradient, Oracle, mean_direction
-from fedjax_rl.algorithms.properties import POSITIVE, check_ranges, check_value
 from fedjax_rl.envs.task import Task
 from fedjax_rl.federation.aggregate import ServerStep
 from fedjax_rl.federation.algorithm import Algorithm, Functions
 from fedjax_rl.federation.exchange import Exchange, per_agent
+from fedjax_rl.fields import declared
 from fedjax_rl.learners import policy_gradient as learner
-from fedjax_rl.names import check_known
 
 ANCHORS = ("previous", "current")
 WEIGHTS = ("trajectory", "per_decision")
 
 _TRACED = ("momentum", "server_learning_rate", "weight_clip")
-_BETA = (lambda x: (x > 0) & (x <= 1), "in (0, 1]")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,14 +62,12 @@ class MomentumPG(LocalGradient):
         gradients seen; here they stay.
     """
 
-    momentum: Any = 0.2
-    server_learning_rate: Any = None
-    first_episodes: int = 20
-    weight_clip: Any = None
-    authors_code: bool = False
-
-
-MomentumPG.DEFAULTS = {"learning_rate": (0.005, 0.0003), "server_learning_rate": (0.5, 0.003)}
+    learning_rate: Any = declared(None, fields.POSITIVE.or_none(), by_policy=(0.005, 0.0003))
+    momentum: Any = declared(0.2, fields.number(0, 1, above=True))
+    server_learning_rate: Any = declared(None, fields.POSITIVE.or_none(), by_policy=(0.5, 0.003))
+    first_episodes: int = declared(20, fields.whole(0))
+    weight_clip: Any = declared(None, fields.POSITIVE.or_none())
+    authors_code: bool = declared(False, fields.switch())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,9 +82,9 @@ class FedSVRPGM(MomentumPG):
       weights: of a whole "trajectory", or "per_decision", which varies less.
     """
 
-    variance_reduction: bool = True
-    anchor: str = "previous"
-    weights: str = "trajectory"
+    variance_reduction: bool = declared(True, fields.switch())
+    anchor: str = declared("previous", fields.word(ANCHORS))
+    weights: str = declared("trajectory", fields.word(WEIGHTS))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,7 +96,7 @@ class FedHAPGM(MomentumPG):
         1: twice the episodes, and more stable.
     """
 
-    two_trajectories: bool = False
+    two_trajectories: bool = declared(False, fields.switch())
 
 
 def fedsvrpg_m(task: Task, **values) -> Algorithm:
@@ -122,15 +118,8 @@ def fedhapg_m(task: Task, **values) -> Algorithm:
 
 
 def _check(config: MomentumPG) -> None:
-    ranges = {"momentum": _BETA, "server_learning_rate": POSITIVE, "weight_clip": POSITIVE}
-    check_ranges(config, ranges)
-    whole = (lambda x: (x >= 0) & (x == jnp.floor(x)), "a whole number of at least 0")
-    check_value("first_episodes", config.first_episodes, *whole)
     if config.authors_code and config.gradient != "sampled":
         raise ValueError(f"gradient is {config.gradient} with authors_code; allowed: sampled")
-    if isinstance(config, FedSVRPGM):
-        check_known(config.anchor, ANCHORS, "anchor")
-        check_known(config.weights, WEIGHTS, "weights")
 
 
 def _static(config: MomentumPG) -> tuple:
@@ -340,5 +329,5 @@ def _functions_hapg(config: FedHAPGM) -> Functions:
     return _assemble(config, oracle, _exactly(config, oracle) if oracle.exact else direction)
 
 
-_SVRPG = local_gradient.Pieces(_check, _TRACED, _static, _functions_svrpg)
-_HAPG = local_gradient.Pieces(_check, _TRACED, _static, _functions_hapg)
+_SVRPG = local_gradient.Pieces(_TRACED, _static, _functions_svrpg, check=_check)
+_HAPG = local_gradient.Pieces(_TRACED, _static, _functions_hapg, check=_check)

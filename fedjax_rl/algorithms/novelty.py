@@ -23,20 +23,15 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from fedjax_rl import fields
 from fedjax_rl.algorithms import episodic
 from fedjax_rl.algorithms.episodic import Experience
-from fedjax_rl.algorithms.properties import (
-    COUNT,
-    PROBABILITY,
-    check_ranges,
-    per_federation,
-)
+from fedjax_rl.algorithms.properties import per_federation
 from fedjax_rl.algorithms.strategy import (
     Strategy,
     ascent,
     behaviour_of,
     centred_ranks,
-    check_strategy,
     direction,
     network_of,
     run_perturbed,
@@ -49,6 +44,7 @@ from fedjax_rl.federation.algorithm import Algorithm, Functions
 from fedjax_rl.federation.exchange import Exchange, Params, first_state, per_agent, rounds
 from fedjax_rl.federation.ledger import line
 from fedjax_rl.federation.uplink import Content
+from fedjax_rl.fields import declared
 from fedjax_rl.learners import episodes
 from fedjax_rl.learners import novelty as search
 
@@ -74,9 +70,9 @@ class NoveltySearch(Strategy):
       archive_size: C, behaviours kept, the latest ones; at least M.
     """
 
-    meta_population: int = 5
-    neighbours: int = 10
-    archive_size: int = 256
+    meta_population: int = declared(5, fields.COUNT)
+    neighbours: int = declared(10, fields.COUNT)
+    archive_size: int = declared(256, fields.COUNT)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,9 +86,9 @@ class AdaptiveNoveltySearch(NoveltySearch):
       patience: rounds, at least 1.
     """
 
-    reward_weight: Any = 1.0
-    weight_step: Any = 0.05
-    patience: Any = 50
+    reward_weight: Any = declared(1.0, fields.PROBABILITY)
+    weight_step: Any = declared(0.05, fields.PROBABILITY)
+    patience: Any = declared(50, fields.whole(1, follows=True, traced=True))
 
 
 def ns_es(task: Task, **values) -> Algorithm:
@@ -125,12 +121,7 @@ def nsra_es(task: Task, **values) -> Algorithm:
 
 
 def check(config: NoveltySearch) -> None:
-    """Raises ValueError for a property that is not allowed."""
-    check_strategy(config)
-    ranges = {"meta_population": COUNT, "neighbours": COUNT, "archive_size": COUNT}
-    if isinstance(config, AdaptiveNoveltySearch):
-        ranges |= {"reward_weight": PROBABILITY, "weight_step": PROBABILITY, "patience": COUNT}
-    check_ranges(config, ranges)
+    """Raises ValueError for properties that do not fit together."""
     if config.archive_size < config.meta_population:
         raise ValueError(
             f"archive_size is {config.archive_size} with meta_population {config.meta_population}; "
@@ -155,7 +146,7 @@ def parameters(config: NoveltySearch, num_agents: int, weight: float | None = No
 def static(config: NoveltySearch) -> tuple:
     """Equal for configurations that one compilation serves."""
     sizes = (config.meta_population, config.neighbours, config.archive_size)
-    return (*static_strategy(config), episodic.uplink_of(config).static, *map(int, sizes))
+    return (*static_strategy(config), episodic.uplink_of(config).static, *sizes)
 
 
 class Agent(NamedTuple):

@@ -6,52 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fedjax_rl import fields, names
-
-
-def is_concrete(value) -> bool:
-    """Whether a property has a value now rather than under a trace."""
-    return not any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(value))
-
-
-def check_value(name: str, value, allowed, text: str) -> None:
-    """Refuses a value.
-
-    Args:
-      name: of the property.
-      value: a number or an array; what is traced is not looked at.
-      allowed: `array -> bool array`.
-      text: what is allowed, in words.
-
-    Raises:
-      ValueError: naming the property, its value and what is allowed.
-    """
-    if is_concrete(value):
-        names.check_value(name, value, allowed, text)
-
-
-def check_ranges(config, ranges: dict) -> None:
-    """Checks the properties of a configuration that have a value.
-
-    Args:
-      config: has the properties as attributes.
-      ranges: name -> (allowed, text) as in `check_value`; None and functions are passed over.
-    """
-    for name, (allowed, text) in ranges.items():
-        value = getattr(config, name)
-        if (
-            value is not None
-            and not callable(value)
-            and name not in fields.declarations(type(config))
-        ):
-            check_value(name, value, allowed, text)
-
-
-PROBABILITY = (lambda x: (x >= 0) & (x <= 1), "in [0, 1]")
-POSITIVE = (lambda x: (x > 0) & np.isfinite(x), "finite and above 0")
-NOT_NEGATIVE = (lambda x: (x >= 0) & np.isfinite(x), "finite and at least 0")
-FINITE = (np.isfinite, "finite")
-COUNT = (lambda x: (x >= 1) & (x == np.floor(x)), "a whole number of at least 1")
+from fedjax_rl import fields
 
 
 def per_member(config, names, num_agents: int) -> dict:

@@ -19,26 +19,19 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from fedjax_rl import fields
 from fedjax_rl.algorithms import episodic
 from fedjax_rl.algorithms.episodic import Experience
-from fedjax_rl.algorithms.properties import (
-    COUNT,
-    NOT_NEGATIVE,
-    POSITIVE,
-    PROBABILITY,
-    check_ranges,
-    check_value,
-    is_concrete,
-    per_federation,
-)
+from fedjax_rl.algorithms.properties import per_federation
 from fedjax_rl.envs.task import Task
 from fedjax_rl.federation import aggregate as aggregation
 from fedjax_rl.federation import uplink as uplinks
 from fedjax_rl.federation.aggregate import ServerStep, Total
 from fedjax_rl.federation.algorithm import Algorithm, Functions
 from fedjax_rl.federation.exchange import Exchange, Params, first_state, per_agent, rounds
+from fedjax_rl.federation.ledger import HEADER, WORD
 from fedjax_rl.federation.uplink import Content, norm_squared
-from fedjax_rl.learners import episodes
+from fedjax_rl.fields import declared, is_number
 from fedjax_rl.learners import policy_gradient as learner
 from fedjax_rl.networks.mlp import ACTIVATIONS, INITIALIZERS
 
@@ -84,23 +77,23 @@ class Reinforce:
       header_bytes: bytes of every message besides.
     """
 
-    task: Task
-    learning_rate: Any = 0.1
-    episodes_per_round: int = 10
-    estimator: str = "gpomdp"
-    discount_weight: bool = True
-    baseline: str | None = None
-    policy: str | None = None
-    hidden: tuple[int, ...] = (8, 8)
-    activation: str = "tanh"
-    initializer: str = "normal"
-    deviation: float = 0.5
-    optimizer: str = "sgd"
-    momentum: Any = 0.9
-    uplink: uplinks.Uplink | None = None
-    loop: str = "while"
-    word_bytes: int = 4
-    header_bytes: int = 0
+    task: Task = declared(allowed=episodic.TASK)
+    learning_rate: Any = declared(0.1, fields.NOT_NEGATIVE)
+    episodes_per_round: int = declared(10, fields.COUNT)
+    estimator: str = declared("gpomdp", fields.word(learner.ESTIMATORS))
+    discount_weight: bool = declared(True, fields.switch())
+    baseline: str | None = declared(None, fields.word(learner.BASELINES).or_none())
+    policy: str | None = declared(None, fields.word(learner.POLICIES).or_none())
+    hidden: tuple[int, ...] = declared((8, 8), episodic.HIDDEN)
+    activation: str = declared("tanh", fields.word(ACTIVATIONS))
+    initializer: str = declared("normal", fields.word(INITIALIZERS))
+    deviation: float = declared(0.5, episodic.DEVIATION)
+    optimizer: str = declared("sgd", fields.word(episodic.OPTIMIZERS))
+    momentum: Any = declared(0.9, fields.PROBABILITY)
+    uplink: uplinks.Uplink | None = declared(None, episodic.UPLINK)
+    loop: str = declared("while", episodic.LOOP)
+    word_bytes: int = declared(4, WORD)
+    header_bytes: int = declared(0, HEADER)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,6 +101,7 @@ class LAPG(Reinforce):
     """Properties of the lazily aggregated policy gradient; see also `Reinforce`.
 
     Attributes:
+      learning_rate: alpha, above 0, as the threshold is divided by it.
       weight: xi, of each recent move of the model in the threshold, at least 0.
       depth: D, moves that count, at least 1.
       variance: c_var, factor of the estimated variance of the gradient in the threshold, at least
@@ -115,9 +109,13 @@ class LAPG(Reinforce):
         variance of a gradient.
     """
 
-    weight: Any = 0.1
-    depth: int = 10
-    variance: Any = 2.0
+    learning_rate: Any = declared(0.1, fields.POSITIVE)
+    uplink: uplinks.Uplink | None = declared(
+        None, fields.nothing("lapg is reinforce with the uplink lazy"), cli=False
+    )
+    weight: Any = declared(0.1, fields.NOT_NEGATIVE)
+    depth: int = declared(10, fields.COUNT)
+    variance: Any = declared(2.0, fields.NOT_NEGATIVE)
 
 
 def reinforce(task: Task, **values) -> Algorithm:
@@ -155,27 +153,7 @@ def _build(name, kind, factory, task, values) -> Algorithm:
 
 
 def check(config: Reinforce) -> None:
-    """Raises ValueError for a property that is not allowed."""
-    words = {
-        "estimator": learner.ESTIMATORS,
-        "baseline": learner.BASELINES,
-        "policy": learner.POLICIES,
-        "activation": ACTIVATIONS,
-        "initializer": INITIALIZERS,
-        "optimizer": episodic.OPTIMIZERS,
-        "loop": episodes.LOOPS,
-    }
-    for name, options in words.items():
-        value = getattr(config, name)
-        if value is not None or name not in ("baseline", "policy"):
-            episodic.check_word(name, value, options)
-    ranges = {
-        "learning_rate": NOT_NEGATIVE,
-        "momentum": PROBABILITY,
-        "episodes_per_round": COUNT,
-        "deviation": POSITIVE,
-    }
-    check_ranges(config, ranges)
+    """Raises ValueError for properties that do not fit together."""
     count = config.episodes_per_round
     states = config.task.num_states is not None
     for name, value in (("policy", "table"), ("baseline", "state_mean")):
@@ -192,19 +170,11 @@ def check(config: Reinforce) -> None:
     policy_of(config)
     if not isinstance(config, LAPG):
         return
-    if config.uplink is not None:
-        raise ValueError(
-            f"uplink is {config.uplink} for lapg; allowed: none, lapg is reinforce with the uplink "
-            "lazy"
-        )
-    uplink_of(config)
-    if count == 1 and not (is_concrete(config.variance) and config.variance == 0):
+    if count == 1 and not (is_number(config.variance) and config.variance == 0):
         raise ValueError(
             f"variance is {config.variance} with episodes_per_round 1, which has no sample "
             "variance; allowed: 0, or episodes_per_round of at least 2"
         )
-    if is_concrete(config.learning_rate) and not callable(config.learning_rate):
-        check_value("learning_rate", config.learning_rate, *POSITIVE)
 
 
 def policy_of(config: Reinforce) -> learner.Policy:

@@ -15,25 +15,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fedjax_rl import streams
+from fedjax_rl import fields, streams
 from fedjax_rl.algorithms import episodic
-from fedjax_rl.algorithms.properties import (
-    COUNT,
-    FINITE,
-    NOT_NEGATIVE,
-    POSITIVE,
-    PROBABILITY,
-    check_ranges,
-    check_value,
-    per_federation,
-)
+from fedjax_rl.algorithms.properties import codes, per_federation
 from fedjax_rl.envs.task import Discrete, Task
 from fedjax_rl.federation import uplink as uplinks
 from fedjax_rl.federation.aggregate import ServerStep, Total
 from fedjax_rl.federation.exchange import Params
+from fedjax_rl.federation.ledger import HEADER, WORD
+from fedjax_rl.fields import declared
 from fedjax_rl.learners import episodes, policies
 from fedjax_rl.networks import MLP
-from fedjax_rl.networks.mlp import INITIALIZERS
+from fedjax_rl.networks.mlp import ACTIVATIONS, INITIALIZERS
 
 DENOMINATORS = ("received", "n")
 L2_MODES = ("coupled", "decoupled")
@@ -66,59 +59,36 @@ class Strategy:
       header_bytes: bytes of every message besides.
     """
 
-    task: Task
-    sigma: Any = 0.05
-    learning_rate: Any = 0.01
-    optimizer: str = "adam"
-    momentum: Any = 0.9
-    l2: Any = 0.05
-    l2_mode: str = "coupled"
-    denominator: str = "received"
-    antithetic: bool = False
-    hidden: tuple[int, ...] = (8, 8)
-    activation: str = "tanh"
-    initializer: str = "normal"
-    policy: str = "sample"
-    return_offset: Any = 0.0
-    uplink: uplinks.Uplink | None = None
-    loop: str = "compact"
-    word_bytes: int = 4
-    header_bytes: int = 0
+    task: Task = declared(allowed=episodic.TASK)
+    sigma: Any = declared(0.05, fields.POSITIVE)
+    learning_rate: Any = declared(0.01, fields.NOT_NEGATIVE)
+    optimizer: str = declared("adam", fields.word(episodic.OPTIMIZERS))
+    momentum: Any = declared(0.9, fields.PROBABILITY)
+    l2: Any = declared(0.05, fields.NOT_NEGATIVE)
+    l2_mode: str = declared("coupled", fields.word(L2_MODES))
+    denominator: str = declared("received", fields.word(DENOMINATORS))
+    antithetic: bool = declared(False, fields.switch())
+    hidden: tuple[int, ...] = declared((8, 8), episodic.HIDDEN)
+    activation: str = declared("tanh", fields.word(ACTIVATIONS))
+    initializer: str = declared("normal", fields.word(INITIALIZERS))
+    policy: str = declared("sample", fields.word(policies.CHOICES))
+    return_offset: Any = declared(0.0, fields.FINITE)
+    uplink: uplinks.Uplink | None = declared(None, episodic.UPLINK)
+    loop: str = declared("compact", episodic.LOOP)
+    word_bytes: int = declared(4, WORD)
+    header_bytes: int = declared(0, HEADER)
 
 
 # Words that are traced as numbers, so that variants share one program.
-_TRACED_WORDS = {"denominator": DENOMINATORS, "l2_mode": L2_MODES}
+_TRACED_WORDS = ("denominator", "l2_mode")
 _TRACED_NUMBERS = ("sigma", "learning_rate", "momentum", "l2", "return_offset")
-
-
-def check_strategy(config: Strategy) -> None:
-    """Raises ValueError for a property of `Strategy` that is not allowed."""
-    words = {
-        **_TRACED_WORDS,
-        "optimizer": episodic.OPTIMIZERS,
-        "initializer": INITIALIZERS,
-        "policy": policies.CHOICES,
-        "loop": episodes.LOOPS,
-    }
-    episodic.check_words(config, words)
-    ranges = {
-        "sigma": POSITIVE,
-        "learning_rate": NOT_NEGATIVE,
-        "momentum": PROBABILITY,
-        "l2": NOT_NEGATIVE,
-        "return_offset": FINITE,
-    }
-    check_ranges(config, ranges)
-    check_value("hidden", config.hidden, *COUNT)
-    network_of(config)
 
 
 def network_of(config: Strategy) -> MLP:
     """The policy's network."""
     action = config.task.action
     outputs = action.num if isinstance(action, Discrete) else action.size
-    hidden = tuple(int(units) for units in config.hidden)
-    return MLP((config.task.observation_size, *hidden, outputs), config.activation)
+    return MLP((config.task.observation_size, *config.hidden, outputs), config.activation)
 
 
 def traced(config: Strategy, num_agents: int) -> dict:
@@ -132,7 +102,7 @@ def traced(config: Strategy, num_agents: int) -> dict:
             f"num_agents is {num_agents} with antithetic perturbations; allowed: even numbers"
         )
     numbers = per_federation(config, _TRACED_NUMBERS, num_agents)
-    return numbers | episodic.codes(config, _TRACED_WORDS)
+    return numbers | codes(config, _TRACED_WORDS)
 
 
 def static_strategy(config: Strategy) -> tuple:

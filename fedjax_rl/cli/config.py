@@ -36,14 +36,16 @@ def config_of(arguments) -> dict:
     one, given = algorithm(arguments.algorithm), vars(arguments)
     env = vars(given["env"]) if "env" in given else {}
     known = registry.options(arguments.environment)
+    # What was not given is the algorithm's to say, as it may depend on the environment.
     properties = {
-        own.name: _plain(given[own.name], own.is_tuple)
+        own.name: value
         for own in settings(one)
         if own.name in given
+        and (value := _plain(given[own.name], own.is_tuple)) != _plain(own.default, own.is_tuple)
     }
     per_agent = given.get("learning_rate_per_agent")
     if per_agent is not None:
-        if properties.pop("learning_rate") != one.config.learning_rate:
+        if "learning_rate" in properties:
             raise ValueError(
                 f"learning_rate_per_agent is {per_agent} beside a learning_rate; allowed: one of "
                 "the two"
@@ -196,6 +198,17 @@ def nested_errors(config: dict) -> Iterator[None]:
             names = {name for one in given for name in one} - {"scheduler"}
             stack.enter_context(_prefixed(part, names - known))
         yield
+
+
+def resolved(one) -> dict:
+    """Every property of an algorithm as it is used, defaults included, as JSON has them."""
+
+    def words(value):
+        if isinstance(value, dict):
+            return {name: words(own) for name, own in value.items()}
+        return [words(own) for own in value] if isinstance(value, list) else _finite(value)
+
+    return words(one.describe(one.config))
 
 
 def algorithm_of(config: dict):

@@ -7,7 +7,7 @@ import json
 import pathlib
 
 from fedjax_rl.cli import study
-from fedjax_rl.cli.config import algorithm_of, config_of, lists_of, nested_errors
+from fedjax_rl.cli.config import algorithm_of, config_of, lists_of, nested_errors, resolved
 from fedjax_rl.cli.picture import picture
 from fedjax_rl.cli.process import free, held, interruptible, prepare, quiet
 from fedjax_rl.cli.report import WATCHED, live, report, say, summarise
@@ -48,6 +48,7 @@ def _work(config: dict, out: pathlib.Path, accept) -> None:
     rate = config["learning_rate_per_agent"]
     follow = {} if rate is None else {"learning_rate": by_agents(lambda n: rate * n)}
     one = algorithm_of(config)
+    config.setdefault("configuration", resolved(one))
     metrics = config["metrics"]
     if metrics and "non_finite" in one.metrics:  # to be warned of in any case
         metrics = list(dict.fromkeys([*metrics, "non_finite"]))

@@ -172,7 +172,8 @@ class Clock:
 
     def __post_init__(self) -> None:
         """Checks whatever has a value already."""
-        fields.check_config(self)
+        for name, value in vars(fields.check_config(self)).items():
+            object.__setattr__(self, name, value)
         semi = self.scheduler == "semi-synchronous"
         if semi != (self.wait_for is not None):
             raise ValueError(
@@ -273,7 +274,7 @@ def _any_finite(value) -> bool:
     return isinstance(value, fields.ByAgents) or bool(np.any(np.isfinite(value)))
 
 
-CLOCK = fields.instance(Clock, text="an frl.Clock", follows=True)
+CLOCK = fields.instance(Clock, text="an frl.Clock")
 
 
 # The state of a clock -----------------------------------------------------------------------------

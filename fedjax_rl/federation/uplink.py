@@ -372,7 +372,7 @@ def communication_probability(p, target, members) -> jax.Array:
 _MESSAGE_UTILITY = fields.anything(
     "a function of a message", lambda x: callable(x) and not isinstance(x, type), optional=True
 )
-_UTILITY_MODEL = fields.anything(
+UTILITY_MODEL = fields.anything(
     "'gaussian', 'empirical' or a function (window, count, utility) -> p",
     lambda x: x in UTILITY_MODELS if isinstance(x, str) else _MESSAGE_UTILITY.fine(x),
     words=tuple(UTILITY_MODELS),
@@ -386,7 +386,7 @@ _WINDOW_CAPACITY = 32
     target=fields.whole(0, follows=True, traced=True),
     window=fields.whole(1, traced=True),
     utility=_MESSAGE_UTILITY,
-    utility_model=_UTILITY_MODEL,
+    utility_model=UTILITY_MODEL,
 )
 def probabilistic(
     target: int,
@@ -582,7 +582,7 @@ def scaled_sign(feedback: bool = True) -> Uplink:
     )
 
 
-UPLINK = fields.instance(Uplink, text="an uplink of frl.uplinks", follows=True)
+UPLINK = fields.instance(Uplink, text="an uplink of frl.uplinks")
 
 UPLINKS: dict[str, Callable] = {
     "full": full,
