@@ -220,7 +220,7 @@ def _range_text(low, high, above, below, infinite) -> str:
     text = "" if infinite else "finite"
     if np.isfinite(low):
         bound = f"above {low:g}" if above else f"at least {low:g}"
-        text = f"{text} and {bound}" if text else f"{bound}, or infinite"
+        text = f"{text} and {bound}" if text else f"{bound} or infinite"
     if np.isfinite(high):
         bound = f"below {high:g}" if below else f"at most {high:g}"
         text = f"{text} and {bound}" if text else bound

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
-from collections.abc import Callable, Iterable
-
-import numpy as np
+from collections.abc import Iterable
 
 
 def brief(value, length: int = 80) -> str:
@@ -15,6 +14,8 @@ def brief(value, length: int = 80) -> str:
     except Exception:  # an object that cannot even be printed
         text = f"a {type(value).__name__}"
     text = " ".join(text.split())
+    if len(text) > length and dataclasses.is_dataclass(value):
+        return f"a {type(value).__name__}"
     return text if len(text) <= length else f"{text[: length - 3]}..."
 
 
@@ -45,23 +46,3 @@ def nearest(name, known: Iterable[str]) -> list[str]:
         return []
     # The search is quadratic in the lengths of the words.
     return difflib.get_close_matches(name[:80], known, n=3, cutoff=0.4)
-
-
-def check_value(name: str, value, allowed: Callable, text: str) -> None:
-    """Checks a value that somebody set.
-
-    Args:
-      name: of what was set.
-      value: a number or an array, not traced.
-      allowed: `array -> bool array`.
-      text: what is allowed, in words.
-
-    Raises:
-      ValueError: naming what was set, its value and what is allowed.
-    """
-    try:
-        fine = np.all(allowed(np.asarray(value, np.float64)))
-    except Exception:  # whatever an object does when it is read as an array
-        fine = False
-    if not fine:
-        raise ValueError(f"{name} is {brief(value)}; allowed: {text}")

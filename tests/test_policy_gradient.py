@@ -479,15 +479,15 @@ BAD = [
     (reinforce, CART, {"policy": "table"}, "policy is table on CartPole-v1; allowed: on a grid"),
     (reinforce, CART, {"baseline": "state_mean"}, "baseline is state_mean on CartPole-v1"),
     (reinforce, CART, {"deviation": 0.0}, "deviation is 0.0; allowed"),
-    (reinforce, CART, {"hidden": (0,)}, "sizes"),
-    (reinforce, None, {}, "task is a NoneType; allowed: an episodic task"),
+    (reinforce, CART, {"hidden": (0,)}, "hidden is"),
+    (reinforce, None, {}, "task is None; allowed: an episodic task"),
     (reinforce, GRID, {"xi": 1.0}, "property of reinforce"),
     (lapg, GRID, {"weight": -0.1}, "weight is -0.1; allowed"),
     (lapg, GRID, {"depth": 0}, "depth is 0; allowed"),
     (lapg, GRID, {"variance": -1.0}, "variance is -1.0; allowed"),
     (lapg, GRID, {"learning_rate": 0.0}, "learning_rate is 0.0; allowed: finite and above 0"),
     (lapg, GRID, {"episodes_per_round": 1}, "variance is 2.0 with episodes_per_round 1"),
-    (lapg, GRID, {"uplink": uplink.lazy()}, "for lapg; allowed: none"),
+    (lapg, GRID, {"uplink": uplink.lazy()}, "uplink is lazy; allowed: None, as lapg"),
 ]
 
 

@@ -698,7 +698,7 @@ def test_the_algorithms_are_known_by_name():
         (dql, {"literal_state_average": True, "order": "sequential"}, "allowed: the order batch"),
         (ebcdql, {"threshold": -1}, "threshold is -1"),
         (ebcdql, {"decay": 2}, "decay is 2"),
-        (ebcdql, {"uplink": uplinks.full()}, "uplink is full for ebcdql"),
+        (ebcdql, {"uplink": uplinks.full()}, "uplink is full; allowed: None, as ebcdql"),
         (davia, {"price": -1}, "price is -1; allowed: at least 0"),
         (davia, {"ratio": 0}, "ratio is 0; allowed: in"),
         (davia, {"horizon": 0.5}, "horizon is 0.5; allowed: a whole number"),
@@ -706,7 +706,7 @@ def test_the_algorithms_are_known_by_name():
         (davia, {"trigger": "loss"}, "trigger"),
         (ef_td, {"mode": "steps"}, "step"),
         (ef_td, {"policy": "greedy"}, "uniform"),
-        (ef_td, {"radius": 0}, "radius is 0; allowed: above 0, or None"),
+        (ef_td, {"radius": 0}, "radius is 0; allowed: above 0 or infinite or None"),
         (ef_td, {"learning_rate": np.nan}, "learning_rate is nan"),
     ],
 )

@@ -76,7 +76,10 @@ _POSITIONAL = ("algorithm", "environment", "directory", "study", "shell")
 def _flagged(text: str, arguments) -> str:
     """One line, with the argument that it starts with as it is typed."""
     text = " ".join(text.split())
-    match = re.match(r"((?:env|uplink|clock)\.)?([a-z0-9]+(?:_[a-z0-9]+)*)(?= (?:is|has)\b)", text)
+    place = r"(?:env|uplink|clock)\."
+    match = re.match(
+        rf"({place})?([a-z0-9]+(?:_[a-z0-9]+)*)(?=(?: at \w+ \d+)? (?:is|has)\b)", text
+    )
     known = () if arguments is None else vars(arguments).keys() - {*_POSITIONAL}
     if match is None or (not match[1] and match[2] not in known):
         return text

@@ -181,7 +181,7 @@ def _prefixed(prefix: str, names) -> Iterator[None]:
     try:
         yield
     except ValueError as error:
-        match = re.match(r"(\w+) (?:is|has)\b", str(error))
+        match = re.match(r"(\w+)(?: at \w+ \d+)? (?:is|has)\b", str(error))
         if match is None or match[1] not in names:
             raise
         raise ValueError(f"{prefix}.{error}") from error

@@ -95,6 +95,9 @@ class Task:
     def __hash__(self) -> int:
         return hash((self.name, self.options))
 
+    def __str__(self) -> str:
+        return self.name
+
     @property
     def config(self) -> dict[str, Any]:
         """Name and options, enough to make the task again."""
