@@ -719,7 +719,7 @@ def test_bad_properties_are_refused(make, bad, text):
 def test_bad_tasks_are_refused(make):
     with pytest.raises(ValueError, match=r"task is CartPole-v1; allowed: a grid world"):
         make(envs.gymnax_task("CartPole-v1"))
-    with pytest.raises(ValueError, match="allowed: an episodic task"):
+    with pytest.raises(ValueError, match="task is a TabularMDP; allowed: a grid world"):
         make(envs.paper_mdp())
     if make is ef_td:
         with pytest.raises(ValueError, match="allowed: below 1"):
