@@ -271,7 +271,10 @@ def test_killed_while_the_directory_was_claimed(tmp_path, capsys):
         ),
         ("run afedpg brax/swimmer --env.backend spring", "--env.backend is 'spring' for swimmer"),
         ("sweep fedq paper-mdp --num-agents 1 0", "--num-agents is 0"),
-        ("sweep fedq paper-mdp --num-agents 64 --learning-rate-per-agent 1", "--learning-rate at num_agents 64 is 64.0"),
+        (
+            "sweep fedq paper-mdp --num-agents 64 --learning-rate-per-agent 1",
+            "--learning-rate at num_agents 64",
+        ),
         ("sweep fedq paper-mdp --learning-rate-per-agent -1", "--learning-rate-per-agent is -1"),
         ("reproduce linear-speedup:8-14", "'fig14' is no figure of linear-speedup"),
         ("run fedppo CartPole-v1 --minibatches 3", "--minibatches is 3"),
