@@ -1,15 +1,23 @@
-"""The state of a run on disk, between chunks of rounds."""
+"""The state of a run on disk, between chunks of rounds.
+
+A directory of checkpoints is of one run. Every checkpoint says of which: it carries the
+fingerprint of everything that decides the numbers, the machine that the run was split for, and
+digests of its own files, so that what is damaged or of another run is never gone on from.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
 import errno
+import hashlib
+import json
 import os
 import pathlib
 import shutil
 import time as clock
 from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,10 +25,69 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from fedjax_rl import streams
+from fedjax_rl.directory import MARK, hushed, place, read_json, write_json
 from fedjax_rl.federation.exchange import State
+from fedjax_rl.fingerprint import differences
 
 # Bytes that Orbax writes beside the arrays, amply.
 _OVERHEAD = 2**18
+# What a checkpoint says of itself.
+_MANIFEST = "manifest.json"
+
+
+def labels(root) -> dict[pathlib.Path, dict]:
+    """What the checkpoints of a run say of themselves, as far as that is legible, newest first."""
+    found = {}
+    for job in sorted(place(root).glob("job-*")):
+        for step in _steps(job):
+            if (label := _manifest(step)) is not None:
+                found[step] = label
+    return dict(sorted(found.items(), key=lambda pair: -pair[1]["done"]))
+
+
+def check(root, fingerprint: dict, count: int) -> None:
+    """Checks that the checkpoints in a directory are of this run, and not of more of it.
+
+    Args:
+      root: of all jobs.
+      fingerprint: of the run.
+      count: records that it makes.
+
+    Raises:
+      ValueError: naming what differs.
+    """
+    for step, label in labels(root).items():
+        if differ := differences(fingerprint, label["fingerprint"]):
+            raise ValueError(
+                f"checkpoints in {root} are of another run: {'; '.join(differ[:4])}; allowed: the "
+                "same arguments, or another directory"
+            )
+        if step.name == str(label["done"]) and label["done"] > count:
+            raise ValueError(
+                f"num_steps is too short for the checkpoints in {root}: {label['done']} records "
+                f"are made there, and it makes {count}; allowed: as many steps or more, or another "
+                "directory"
+            )
+
+
+class Machine(NamedTuple):
+    """What cells are split into jobs for. Numbers may depend on it, so that a run keeps its own.
+
+    Attributes:
+      cores: that work at a time.
+      free: bytes of memory, or None if unknown.
+    """
+
+    cores: int
+    free: int | None
+
+
+def begun_on(root, machine: Machine) -> Machine:
+    """The machine that the run in a directory was split for; `machine` where there is none."""
+    for label in labels(root).values():
+        with contextlib.suppress(TypeError):
+            return Machine(**label["machine"])
+    return machine
 
 
 class Checkpoints:
@@ -28,6 +95,10 @@ class Checkpoints:
 
     A checkpoint holds the whole state (keys and ledger included) and the records made so far. A
     process killed while it writes leaves the ones before untouched.
+
+    Attributes:
+      label: what every checkpoint says beside what it holds: "fingerprint", "machine" and
+        whatever else there is to know.
     """
 
     def __init__(self, directory, keep: int = 3, seconds: float = 2.0) -> None:
@@ -37,12 +108,16 @@ class Checkpoints:
           directory: of this job alone.
           keep: how many to keep.
           seconds: least time between two, stretched so that saving takes at most a twentieth.
+
+        Raises:
+          ValueError: it is no directory.
         """
-        self._directory = pathlib.Path(directory).absolute()
-        self._options = ocp.CheckpointManagerOptions(
-            max_to_keep=keep, create=True, enable_async_checkpointing=False
-        )
-        self._manager = ocp.CheckpointManager(self._directory, options=self._options)
+        self._directory = place(directory).absolute()
+        if self._directory.exists() and not self._directory.is_dir():
+            raise ValueError(f"{self._directory} is a file; allowed: a directory of checkpoints")
+        self._directory.mkdir(parents=True, exist_ok=True)
+        self.label: dict = {"fingerprint": {}, "machine": None}
+        self._keep, self._manager = keep, None
         self._seconds = seconds
         self._last = clock.monotonic()
 
@@ -61,17 +136,21 @@ class Checkpoints:
         Raises:
           OSError: the disk is full; the checkpoints before are untouched.
         """
-        if done in self._manager.all_steps():
+        if self._is_sound(self._directory / str(done)):
             return
         began = clock.monotonic()
-        tree = {"state": _plain(state), "records": records()}
+        tree = jax.device_get({"state": _plain(state), "records": records()})
         size = sum(x.nbytes for x in jax.tree.leaves(tree))
         try:
             # Asked beforehand: a write that fails half-way leaves Orbax talking for pages.
             if shutil.disk_usage(self._directory).free < 2 * size + _OVERHEAD:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            if self._manager is None:
+                self._discard_unsound()
+                self._manager = _manager(self._directory, self._keep)
             self._manager.save(done, args=ocp.args.StandardSave(tree))
             self._manager.wait_until_finished()
+            self._describe(done)
         except (OSError, ValueError) as error:  # what TensorStore could not write is a ValueError
             reason = getattr(error, "strerror", None) or str(error)
             raise OSError(
@@ -82,29 +161,107 @@ class Checkpoints:
         self._last = clock.monotonic()
         self._seconds = max(self._seconds, 20 * (self._last - began))
 
+    def _describe(self, done: int) -> None:
+        """Writes last of all what makes a checkpoint count."""
+        step = self._directory / str(done)
+        label = {"made_by": MARK, **self.label, "job": self._directory.name, "done": done}
+        label["files"] = {str(path.relative_to(step)): _digest(path) for path in _files(step)}
+        write_json(step / _MANIFEST, {**label, "digest": _word(label)})
+
+    def _is_sound(self, step: pathlib.Path) -> bool:
+        """Whether a checkpoint is whole, at its place and of this run."""
+        label = _manifest(step)
+        return (
+            label is not None
+            and (label["job"], str(label["done"])) == (self._directory.name, step.name)
+            and (not self.label["fingerprint"] or label["fingerprint"] == self.label["fingerprint"])
+            and label["files"] == {str(p.relative_to(step)): _digest(p) for p in _files(step)}
+        )
+
+    def _discard_unsound(self) -> None:
+        """Removes what the next checkpoints must not meet."""
+        for step in _steps(self._directory):
+            if not self._is_sound(step):
+                _remove(step)
+
     def load(self, like: State, metrics) -> tuple[int, State, dict[str, np.ndarray]] | None:
-        """The newest readable checkpoint as (records made, state, records), or None.
+        """The newest whole checkpoint as (records made, state, records), or None.
+
+        What a full disk, a crash of the machine or a careless hand has damaged is passed over: an
+        older one will do.
 
         Args:
           like: a state of the same structure.
           metrics: names of the records.
+
+        Raises:
+          ValueError: it is of another version of the algorithm.
         """
-        for step in sorted(self._manager.all_steps(), reverse=True):
-            try:
-                tree = self._manager.restore(step, args=ocp.args.StandardRestore())
-            except (ValueError, OSError, KeyError):
-                # Torn by a full disk or a crash of the machine: an older one will do, and its
-                # successors must not meet this one.
-                with contextlib.suppress(ValueError, OSError):
-                    self._manager.delete(step)
+        for step in _steps(self._directory):
+            if not self._is_sound(step):
                 continue
-            records = tree.get("records") or {}
-            return step, _restore(like, tree["state"]), {n: np.asarray(records[n]) for n in metrics}
+            try:
+                with hushed():
+                    tree = ocp.StandardCheckpointer().restore(step / "default")
+                records = tree.get("records") or {}
+                records = {n: np.asarray(records[n]) for n in metrics}
+                saved = tree["state"]
+            except Exception:  # whatever a reader says of what it cannot read
+                continue
+            return int(step.name), _restore(like, saved, self._directory), records
         return None
 
     def close(self) -> None:
         """Releases the directory."""
-        self._manager.close()
+        if self._manager is not None:
+            self._manager.close()
+
+
+def _manager(directory: pathlib.Path, keep: int) -> ocp.CheckpointManager:
+    options = ocp.CheckpointManagerOptions(
+        max_to_keep=keep, create=True, enable_async_checkpointing=False
+    )
+    return ocp.CheckpointManager(directory, options=options)
+
+
+def _steps(directory: pathlib.Path) -> list[pathlib.Path]:
+    """What looks like a checkpoint, newest first."""
+    found = [p for p in directory.iterdir() if p.name.isdigit()] if directory.is_dir() else []
+    return sorted(found, key=lambda p: int(p.name), reverse=True)
+
+
+def _manifest(step: pathlib.Path) -> dict | None:
+    """What a checkpoint says of itself, if that is whole."""
+    label = read_json(step / _MANIFEST)
+    if label is None or label.get("made_by") != MARK:
+        return None
+    word = label.pop("digest", None)
+    return label if word == _word(label) else None
+
+
+def _files(step: pathlib.Path) -> list[pathlib.Path]:
+    own = step / _MANIFEST
+    return sorted(p for p in step.rglob("*") if p != own and not p.is_dir())
+
+
+def _word(label: dict) -> str:
+    return hashlib.sha256(json.dumps(label, sort_keys=True).encode()).hexdigest()
+
+
+def _digest(path: pathlib.Path) -> str | None:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        return None
+
+
+def _remove(path: pathlib.Path) -> None:
+    with contextlib.suppress(OSError):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
 
 
 def _plain(state: State) -> dict:
@@ -113,13 +270,17 @@ def _plain(state: State) -> dict:
     return {f"{place:05d}": leaf for place, leaf in enumerate(leaves)}
 
 
-def _restore(like: State, saved: dict) -> State:
+def _restore(like: State, saved: dict, where: pathlib.Path) -> State:
     """A state with the structure of `like` and the arrays of `saved`."""
     like = dataclasses.replace(like, keys=jax.random.key_data(like.keys))
     leaves, structure = jax.tree.flatten(like)
     arrays = [jnp.asarray(saved[place]) for place in sorted(saved)]
-    if [x.shape for x in arrays] != [x.shape for x in leaves]:
-        raise ValueError("the checkpoint is of another run: its arrays have other shapes")
+    kinds = [[(x.shape, x.dtype) for x in each] for each in (arrays, leaves)]
+    if kinds[0] != kinds[1]:
+        raise ValueError(
+            f"checkpoints in {where} are of another run, or of another version of the algorithm: "
+            "arrays have other shapes or types; allowed: another directory"
+        )
     state = jax.tree.unflatten(structure, arrays)
     keys = jax.random.wrap_key_data(state.keys, impl=streams.IMPLEMENTATION)
     return dataclasses.replace(state, keys=keys)

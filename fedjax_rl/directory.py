@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import logging
 import os
 import pathlib
 import re
+import sys
 import tempfile
 from collections.abc import Iterator
 
@@ -205,3 +207,15 @@ def recover_config(directory) -> dict | None:
             f"is a copy: {words}; allowed: as it was, or a new directory"
         )
     return config
+
+
+@contextlib.contextmanager
+def hushed() -> Iterator[None]:
+    """Keeps readers of files that give up half-way from telling the terminal how they ended."""
+    hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
+    loops = logging.getLogger("asyncio")
+    disabled, loops.disabled = loops.disabled, True
+    try:
+        yield
+    finally:
+        sys.unraisablehook, loops.disabled = hook, disabled

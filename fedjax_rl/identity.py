@@ -84,10 +84,10 @@ def parts(name: str, value) -> dict[str, tuple[str, str]]:
     Raises:
       ValueError: naming the part that cannot be told apart by content.
     """
-    fields = _fields(value)
+    named = isinstance(value, Mapping) and all(isinstance(key, str) for key in value)
+    fields = value if named else _fields(value)
     if fields is not None and name.count(".") < 3:
-        kind = f"{type(value).__module__}.{type(value).__qualname__}"
-        out = {name: (type(value).__name__, digest(kind))}
+        out = {name: (shown(value), digest(_kind(value)))}
         for own, part in fields.items():
             out |= parts(f"{name}.{own}", part)
         return out
@@ -102,9 +102,11 @@ def parts(name: str, value) -> dict[str, tuple[str, str]]:
 def shown(value) -> str:
     """A value in a few words, for a message."""
     if isinstance(value, np.ndarray | jax.Array) and value.size > 8:
-        return f"an array of shape {list(value.shape)}"
+        return f"array of shape {list(value.shape)}"
     if isinstance(value, np.ndarray | jax.Array):
         value = np.asarray(value).tolist()
+    if _fields(value) is not None and type(value).__str__ is object.__str__:
+        return type(value).__name__
     text = getattr(value, "__qualname__", None) if callable(value) else None
     text = str(value) if text is None else text
     text = " ".join(text.split())

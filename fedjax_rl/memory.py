@@ -30,13 +30,14 @@ def available(devices: int | None = None) -> int | None:
     return None
 
 
-def most_agents(algorithm) -> int:
+def most_agents(algorithm, there: int | None = None) -> int:
     """Agents that a device holds, whatever their federations; many where nothing is known.
 
     Args:
       algorithm: a `federation.Algorithm` that says what it needs.
+      there: bytes of a device; those that are free now by default.
     """
-    there = available(devices=1)
+    there = available(devices=1) if there is None else there
     return 2**20 if there is None else there // algorithm.memory(algorithm.config, 1)["total"]
 
 

@@ -9,8 +9,6 @@ import numbers
 import os
 import pathlib
 import platform
-import sys
-from collections.abc import Iterator
 
 import h5netcdf
 import h5py
@@ -21,6 +19,7 @@ from xarray.backends import H5NetCDFStore
 
 from fedjax_rl.directory import (
     claim,
+    hushed,
     place,
     read_config,
     recover_config,
@@ -150,7 +149,7 @@ def load(directory) -> xr.Dataset:
         raise FileNotFoundError(f"cannot read {path}: there is no such file")
     result = whole = None
     # What a reader says of junk has no end of kinds.
-    with _hushed(), contextlib.suppress(Exception):
+    with hushed(), contextlib.suppress(Exception):
         with h5py.File(path, "r"):
             pass
         with xr.open_dataset(path.absolute(), engine="h5netcdf") as opened:
@@ -163,13 +162,3 @@ def load(directory) -> xr.Dataset:
         )
     result.attrs.pop(SEAL, None)
     return result
-
-
-@contextlib.contextmanager
-def _hushed() -> Iterator[None]:
-    """Keeps readers of files that give up half-way from telling the terminal how they ended."""
-    hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
-    try:
-        yield
-    finally:
-        sys.unraisablehook = hook

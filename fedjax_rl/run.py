@@ -140,8 +140,8 @@ class Job:
       metrics: names to keep.
       chunk: records between two returns to the host.
       stop: None, or `(times [t], {metric: [t, F or A]}) -> bool [F]`, called between chunks with
-        the records made since its last call (all of them after a resume): the
-        job ends when it is true everywhere.
+        the records of the chunk, and after a resume with those of each chunk before: the job ends
+        when it is true everywhere.
     """
 
     algorithm: Algorithm
@@ -357,7 +357,7 @@ def execute(
       checkpoints: None, or a `fedjax_rl.checkpoints.Checkpoints`.
       progress: called with the agent-steps of each chunk, see `Job.side_by_side`.
       watch: called after a chunk with the means of the last records, and with the ledger's totals.
-      cancelled: stops between chunks when set, by raising KeyboardInterrupt.
+      cancelled: stops between chunks when set: saves, and raises KeyboardInterrupt.
     """
     compiled = programs.prepare([job])
     began = clock.perf_counter()
@@ -366,7 +366,7 @@ def execute(
     state = start(job, programs)
     gaps, times = job.recording.gaps, job.recording.times
     agents = job.side_by_side
-    done, seen, kept = 0, 0, {n: [] for n in job.metrics}
+    done, told, kept = 0, 0, {n: [] for n in job.metrics}
     if checkpoints is not None and (saved := checkpoints.load(state, job.metrics)) is not None:
         done, state, records = saved
         state = job.layout.place(state, state_specs)
@@ -376,11 +376,31 @@ def execute(
     def records() -> dict[str, np.ndarray]:
         return {n: np.concatenate(x) if x else np.empty((0, 0)) for n, x in kept.items()}
 
-    while done < job.recording.count:
+    def ends() -> bool:
+        """Asks the rule about every chunk that it has not heard of, also after a resume."""
+        nonlocal told
+        while job.stop is not None and told < done:
+            end = min(told + job.chunk, done)
+            if end % job.chunk and end < job.recording.count:
+                return False
+            started, told = told, end
+            if np.all(job.stop(times[started:end], {n: x[started:end] for n, x in all_().items()})):
+                return True
+        return False
+
+    def all_() -> dict[str, np.ndarray]:
+        for n, x in kept.items():
+            kept[n] = [np.concatenate(x)]
+        return {n: x[0] for n, x in kept.items()}
+
+    while not ends() and done < job.recording.count:
         if cancelled is not None and cancelled.is_set():
+            if checkpoints is not None and done:
+                checkpoints.save(done, state, records)
             raise KeyboardInterrupt
-        part = gaps[done : done + job.chunk]
-        # A short last chunk is filled with records of no steps, and these are dropped.
+        # Chunks end at multiples of their length, wherever a shorter run before has ended.
+        part = gaps[done : (done // job.chunk + 1) * job.chunk]
+        # A short chunk is filled with records of no steps, and these are dropped.
         padded = np.zeros(job.chunk, np.uint32)
         padded[: len(part)] = part
         padded = job.layout.place(jnp.asarray(padded), gap_spec)
@@ -395,11 +415,6 @@ def execute(
             watch({n: float(np.mean(x)) for n, x in last.items()})
         if checkpoints is not None:
             checkpoints.maybe_save(done, state, records)
-        if job.stop is not None:
-            new = {n: np.concatenate([np.asarray(p) for p in x[seen:]]) for n, x in kept.items()}
-            seen = len(kept[job.metrics[0]])
-            if np.all(job.stop(times[done - len(new[job.metrics[0]]) : done], new)):
-                break
     if checkpoints is not None:  # what has been learned, for whoever wants to see it at work
         checkpoints.save(done, state, records)
     jax.block_until_ready(state)
@@ -444,16 +459,15 @@ def execute_all(
             cancelled=cancelled,
         )
 
-    if workers == 1:
-        outcomes = [one(job, saved) for job, saved in zip(jobs, checkpoints, strict=True)]
-    else:
-        with threads(workers) as pool:
-            started = [pool.submit(one, *pair) for pair in zip(jobs, checkpoints, strict=True)]
-            try:
-                outcomes = [future.result() for future in started]
-            except BaseException:
-                cancelled.set()
-                for future in started:
-                    future.cancel()
-                raise
+    # In threads even one at a time: a signal is then nobody's but this thread's, which waits until
+    # the others have come to the end of a chunk and saved it.
+    with threads(workers) as pool:
+        started = [pool.submit(one, *pair) for pair in zip(jobs, checkpoints, strict=True)]
+        try:
+            outcomes = [future.result() for future in started]
+        except BaseException:
+            cancelled.set()
+            for future in started:
+                future.cancel()
+            raise
     return outcomes, compiled, clock.perf_counter() - began

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import math
 import os
-import pathlib
 import threading
 import warnings
 from collections.abc import Callable, Iterable, Sequence
@@ -16,14 +16,16 @@ import jax
 import numpy as np
 import xarray as xr
 
-from fedjax_rl import fields, results
-from fedjax_rl.checkpoints import Checkpoints
+from fedjax_rl import fields, results, signals
+from fedjax_rl.checkpoints import Checkpoints, Machine, begun_on, check
+from fedjax_rl.directory import held, place
 from fedjax_rl.federation.algorithm import Algorithm
 from fedjax_rl.federation.clock import Clock
 from fedjax_rl.federation.ledger import COLUMNS
 from fedjax_rl.federation.mesh import layout
 from fedjax_rl.federation.uplink import Uplink
-from fedjax_rl.memory import most_agents
+from fedjax_rl.fingerprint import fingerprint
+from fedjax_rl.memory import available, most_agents
 from fedjax_rl.names import check_known
 from fedjax_rl.run import MAX_STEPS, NEVER, Job, Outcome, Recording, execute_all
 
@@ -85,10 +87,14 @@ def sweep(
       workers: jobs at a time; on CPU one per core by default.
       chunk: records between two returns to the host.
       stop: `(times [t], {metric: [t, F or F, N]}, cells) -> bool [F]`, called between chunks with
-        the records since its last call for these cells: ends a population early when
-        true for all of its federations; the records not made are NaN.
-      checkpoints: directory for checkpoints; a second call with the same arguments goes on. A
-        function that returns it is called once the arguments are found good.
+        the records of the chunk for these cells, and after a resume with those of each chunk
+        before: ends a population early when true for all of its federations; the records not made
+        are NaN.
+      checkpoints: directory for checkpoints; a second call with the same arguments, or with more
+        `num_steps` and the same recording, goes on to the same bits, whatever the cores or the
+        free memory are by then. Arguments that change the numbers are refused by name. A function
+        that returns the directory is called once the arguments are found good. Ctrl-C, SIGTERM
+        and SIGHUP save before they end the process.
       progress: called between chunks with what is done and what there is in all, in agent-steps
         (in steps of servers where time counts these).
       watch: called between chunks with the mean over federations of each metric, as last recorded,
@@ -192,32 +198,75 @@ def run_cells(
         check_known(name, known, f"metric of {algorithm.name}")
     on_cpu = jax.default_backend() == "cpu" and devices == 1
     cores = (workers or os.cpu_count() or 1) if on_cpu else 1
-    jobs, places = _jobs(algorithm, cells, recording, tuple(metrics), devices, chunk, stop, cores)
-    total = sum(recording.times[-1] * job.side_by_side for job in jobs)
-    report, lock, done = progress, threading.Lock(), [0]
+    machine = Machine(cores, available(devices=1))
 
-    def advanced(steps: int) -> None:
-        with lock:
-            done[0] += steps
-            if report is not None:
-                report(done[0], int(total))
+    def split(machine: Machine):
+        rest = (recording, tuple(metrics), devices, chunk, stop)
+        return _jobs(algorithm, cells, *rest, machine.cores, machine.free)
 
-    if workers is None:
-        workers = min(len(jobs), cores)
-    saved = None
-    if checkpoints is not None:
-        root = pathlib.Path(checkpoints() if callable(checkpoints) else checkpoints)
-        saved = [Checkpoints(root / f"job-{i:04d}") for i in range(len(jobs))]
-    try:
+    def describe(jobs) -> dict:
+        return fingerprint(algorithm, cells, recording, metrics, devices, stop, jobs)
+
+    jobs, places = split(machine)
+    with contextlib.ExitStack() as stack:
+        saved = None
+        if checkpoints is not None:
+            jobs, places, saved = _resumed(
+                stack, checkpoints, machine, (jobs, places), split, describe, recording.count
+            )
+        total = sum(recording.times[-1] * job.side_by_side for job in jobs)
+        report, lock, done = progress, threading.Lock(), [0]
+
+        def advanced(steps: int) -> None:
+            with lock:
+                done[0] += steps
+                if report is not None:
+                    report(done[0], int(total))
+
+        if workers is None:
+            workers = min(len(jobs), cores)
         outcomes, compiling, running = execute_all(
             jobs, workers=max(workers, 1), checkpoints=saved, progress=advanced, watch=watch
         )
-    finally:
-        for manager in saved or ():
-            manager.close()
     dataset = _collect(algorithm, cells, recording, metrics, jobs, places, outcomes)
     dataset.attrs["seconds"] = json.dumps({"compile": compiling, "run": running})
     return dataset
+
+
+def _resumed(stack, checkpoints, machine, made, split, describe, count):
+    """The jobs of a run as it was begun in a directory, which is ours until `stack` closes.
+
+    Args:
+      stack: gets what is to be closed.
+      checkpoints: the directory, or a function that returns it.
+      machine: this one.
+      made: the jobs as this machine would split them, and the places of the cells.
+      split: `Machine -> (jobs, places)`.
+      describe: `jobs -> fingerprint`.
+      count: records that are made.
+
+    Returns:
+      The jobs, the places and one `Checkpoints` per job.
+    """
+    jobs, places = made
+    described = describe(jobs)
+    root = place(checkpoints() if callable(checkpoints) else checkpoints)
+    root.mkdir(parents=True, exist_ok=True)
+    stack.enter_context(signals.saving(root))
+    stack.enter_context(held(root))
+    if (begun := begun_on(root, machine)) != machine:
+        machine, (jobs, places) = begun, split(begun)
+        described = describe(jobs)
+    check(root, described, count)
+    saved = [Checkpoints(root / f"job-{i:04d}") for i in range(len(jobs))]
+    for own in saved:
+        stack.callback(own.close)
+        own.label = {
+            "fingerprint": described,
+            "machine": machine._asdict(),
+            "made_with": {"versions": results.versions(), "device": results.device()},
+        }
+    return jobs, places, saved
 
 
 def _recording(num_steps, record_every, first_record) -> Recording:
@@ -230,7 +279,7 @@ def _recording(num_steps, record_every, first_record) -> Recording:
     return Recording(int(first), int(every), (num_steps - first) // every + 1)
 
 
-def _jobs(algorithm, cells, recording, metrics, devices, chunk, stop, cores=1):
+def _jobs(algorithm, cells, recording, metrics, devices, chunk, stop, cores=1, free=None):
     """Splits cells into jobs that share static properties, and a period where that pays."""
     if not cells:
         raise ValueError("cells is empty; allowed: at least one federation")
@@ -292,7 +341,7 @@ def _jobs(algorithm, cells, recording, metrics, devices, chunk, stop, cores=1):
             most, own = None, variants[pairs[0][1]]
             held = limit
             if own.memory is not None:
-                held = max(1, min(limit, most_agents(own) * devices // max(cores, 1)))
+                held = max(1, min(limit, most_agents(own, free) * devices // max(cores, 1)))
             if not algorithm.periodic:
                 # Nothing waits within a round but the exchange: a share for every idle core.
                 share = sum(cells[i].num_agents for _, i in pairs) * len(groups) / max(cores, 1)

@@ -38,9 +38,14 @@ ROOMS = {
     "memory": set(),
     "analysis": set(),
     "plotting": {"analysis", "results", "envs"},
-    "checkpoints": {"directory", "federation", "streams"},
+    "signals": set(),
+    "fingerprint": {"federation", "run", "sweep"},  # types
+    "checkpoints": {"directory", "federation", "fingerprint", "streams"},
     "run": {"federation", "streams"},
-    "sweep": {"federation", "streams", "run", "results", "directory", "checkpoints", "memory"},
+    "sweep": {
+        *("federation", "streams", "run", "results", "directory", "fingerprint", "checkpoints"),
+        *("memory", "signals"),
+    },
     "algorithms": {"federation", "learners", "envs", "networks", "streams", "memory"},
 }
 # Messages about names and values are worded alike everywhere, and values told apart alike.

@@ -1,0 +1,125 @@
+"""Everything that decides the result of a run, by name, so that saved state can say whose it is.
+
+A fingerprint is `{name: [what it looks like, digest of its content]}`, plain values for a file.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+
+from fedjax_rl.identity import digest, parts, shown
+
+if TYPE_CHECKING:
+    from fedjax_rl.federation.algorithm import Algorithm
+    from fedjax_rl.run import Job, Recording
+    from fedjax_rl.sweep import Cell
+
+# What of JAX's configuration changes numbers.
+_FLAGS = (
+    "jax_threefry_partitionable",
+    "jax_default_prng_impl",
+    "jax_random_seed_offset",
+    "jax_default_matmul_precision",
+    "jax_numpy_dtype_promotion",
+)
+_COMPILER = re.compile(r"--xla\S*(?:fast_math|excess_precision|fast_min_max)\S*")
+_DERIVED = (" at these numbers of agents", "split into jobs")
+# Values of a list that a message shows.
+_LISTED = 6
+
+
+def fingerprint(
+    algorithm: Algorithm,
+    cells: Sequence[Cell],
+    recording: Recording,
+    metrics: Sequence[str],
+    devices: int,
+    stop: Callable | None,
+    jobs: Sequence[Job],
+) -> dict[str, list[str]]:
+    """What decides the numbers of these jobs, except for how many records are made.
+
+    Args:
+      algorithm: with the properties that no cell changes.
+      cells: in their order.
+      recording: when they are measured.
+      metrics: names of what is kept.
+      devices: over which the agents are spread.
+      stop: the caller's rule.
+      jobs: how the cells are split.
+
+    Raises:
+      ValueError: naming a property that cannot be told apart by its content.
+    """
+    out = parts("algorithm", algorithm.name)
+    for name in algorithm.properties:
+        own = getattr(algorithm.config, name)
+        out |= _of_cells(name, [cell.properties.get(name, own) for cell in cells])
+    out |= _of_cells("num_agents", [cell.num_agents for cell in cells])
+    out |= _of_cells("seeds", [cell.seed for cell in cells])
+    for name, value in {
+        "first_record": recording.first,
+        "record_every": recording.every,
+        "metrics": list(metrics),
+        "devices": devices,
+        "platform": jax.default_backend(),
+        "precision": str(jnp.result_type(float)),
+        "stop": stop,
+        # Where a rule is asked depends on it; otherwise it changes no number.
+        "chunk": jobs[0].chunk if stop is not None else None,
+        **{flag: getattr(jax.config, flag, None) for flag in _FLAGS},
+        "XLA_FLAGS": " ".join(sorted(_COMPILER.findall(os.environ.get("XLA_FLAGS", "")))),
+    }.items():
+        out |= parts(name, value)
+    # What a function of N came to, whatever it is made of.
+    for side in ("agent", "federation"):
+        for name in algorithm.properties:
+            each = [getattr(job.params, side).get(name) for job in jobs]
+            if any(value is not None for value in each):
+                out[f"{name}{_DERIVED[0]}"] = shown(each[0]), digest(each)
+    split = [(job.layout.population.groups, job.layout.blocks, job.layout.order) for job in jobs]
+    where = [(job.seeds, job.members) for job in jobs]
+    sizes = f"{len(jobs)} of {', '.join(str(len(job.seeds)) for job in jobs[:_LISTED])} agents"
+    out[_DERIVED[1]] = sizes, digest(split, where)
+    return {name: list(leaf) for name, leaf in out.items()}
+
+
+def _of_cells(name: str, values: list) -> dict[str, tuple[str, str]]:
+    """A value of every cell: taken apart if it is one for all, else as a list."""
+    known: dict[int, tuple[str, dict]] = {}
+    for value in values:
+        if id(value) not in known:
+            leaves = parts(name, value)
+            known[id(value)] = digest(sorted(leaves.items())), leaves
+    words = [known[id(value)][0] for value in values]
+    if len({*words}) == 1:
+        return known[id(values[0])][1]
+    each = dict(zip(words, values, strict=True))
+    looks = [shown(value) for value in each.values()]
+    more = ", ..." if len(looks) > _LISTED else ""
+    return {name: (f"[{', '.join(looks[:_LISTED])}{more}]", digest(words))}
+
+
+def differences(own: dict[str, Any], there: dict[str, Any]) -> list[str]:
+    """What differs between two fingerprints, in words."""
+    named: list[str] = []
+    out = []
+    for name in [*own, *(n for n in there if n not in own)]:
+        mine, other = own.get(name), there.get(name)
+        told = any(name.startswith((f"{n}.", f"{n} ")) for n in named)
+        if mine == other or told:
+            continue
+        named.append(name)
+        looks = [leaf[0] if leaf else "absent" for leaf in (mine, other)]
+        same = looks[0] == looks[1]
+        out.append(
+            f"{name} is another {looks[0]}" if same else f"{name} is {looks[0]}, there {looks[1]}"
+        )
+    # Nobody has set what follows from everything else.
+    return [line for line in out if not any(word in line for word in _DERIVED)] or out
