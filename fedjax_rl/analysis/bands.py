@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
 
-from fedjax_rl.analysis.bootstrap import Interval
+from fedjax_rl.analysis.bootstrap import Interval, check_level
 
 
 class Bands(NamedTuple):
@@ -72,8 +72,7 @@ def mean_interval(values: ArrayLike, axis: int = 0, level: float = 0.95) -> Inte
         ValueError: without trials, or for a level outside (0, 1).
     """
     values = _trials_last(values, axis)
-    if not 0 < level < 1:
-        raise ValueError(f"level must lie in (0, 1), not {level}")
+    check_level("level", level)
     count, mean = values.shape[-1], values.mean(axis=-1)
     if count == 1:
         return Interval(mean, np.full_like(mean, np.nan), np.full_like(mean, np.nan))
@@ -162,7 +161,8 @@ def growth_correlation(
 
     Returns:
         The mean over trials and its Student t interval. A trial in which either side is constant
-        has no correlation and is left out; the mean is NaN when all are.
+        has no correlation and is left out; the mean is NaN when all are, or when a frequency is
+        not finite.
 
     Raises:
         ValueError: for shapes that differ, a lag that leaves fewer than three episodes, or a
@@ -179,6 +179,8 @@ def growth_correlation(
         raise ValueError(f"a lag of {lag} of {reward.shape[1]} episodes leaves fewer than three")
     if not np.all(reward > 0):
         raise ValueError(f"the smallest return is {reward.min()}; logarithms need positive ones")
+    if not np.all(np.isfinite(frequency[:, lag:])):
+        return Interval(np.nan, np.nan, np.nan)
     growth = np.log(reward[:, lag:] / reward[:, :-lag])
     rate = frequency[:, lag:]
     growth = growth - growth.mean(axis=1, keepdims=True)

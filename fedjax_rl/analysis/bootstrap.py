@@ -42,6 +42,12 @@ class FitInterval(NamedTuple):
     num_failed: int
 
 
+def check_level(name: str, level: float) -> None:
+    """Refuses a level of confidence that is none, such as one in percent."""
+    if not 0 < level < 1:
+        raise ValueError(f"{name} is {level}; allowed: above 0 and below 1, such as 0.95")
+
+
 def bootstrap_interval(
     values: ArrayLike,
     statistic: Callable[..., np.ndarray] = np.mean,
@@ -53,7 +59,9 @@ def bootstrap_interval(
     """Percentile bootstrap over the seeds axis (scipy).
 
     Percentiles rather than the bias-corrected kind, which is undefined for constant data; here
-    such data give an interval of zero width.
+    such data give an interval of zero width. It is too short for few seeds: of normal data, one of
+    95 % for the mean covers 50 % with two, 75 % with three, 86 % with six and 93 % with twenty.
+    `mean_interval` covers what it says with any number.
 
     Args:
         values: data with the seeds along `axis`.
@@ -67,28 +75,30 @@ def bootstrap_interval(
     Returns:
         The statistic and its limits, each of the shape of `values` without `axis`.
     """
+    check_level("confidence", confidence)
     values = np.moveaxis(np.asarray(values, dtype=np.float64), axis, -1)
     if values.ndim == 0 or values.shape[-1] == 0:
         raise ValueError(f"no seeds on axis {axis}")
-    if values.shape[-1] == 1:
-        # The statistic of one seed is defined, its spread over seeds is not.
-        value = np.apply_along_axis(statistic, -1, values)
-        return Interval(value, np.full_like(value, np.nan), np.full_like(value, np.nan))
-    result = stats.bootstrap(
-        (values,),
-        statistic,
-        axis=-1,
-        confidence_level=confidence,
-        n_resamples=num_resamples,
-        batch=max(1, MAX_ELEMENTS // values.size),
-        method="percentile",
-        rng=np.random.default_rng(seed),
-    )
     try:
-        value = statistic(values, axis=-1)
+        value = np.asarray(statistic(values, axis=-1), dtype=np.float64)
     except TypeError:
         value = np.apply_along_axis(statistic, -1, values)
-    return Interval(value, result.confidence_interval.low, result.confidence_interval.high)
+    if values.shape[-1] == 1:
+        # The statistic of one seed is defined, its spread over seeds is not.
+        return Interval(value, np.full_like(value, np.nan), np.full_like(value, np.nan))
+    with warnings.catch_warnings():
+        # Values that are not finite have limits that are not; scipy says so in other words.
+        warnings.simplefilter("ignore", stats.DegenerateDataWarning)
+        distribution = stats.bootstrap(
+            (values,),
+            statistic,
+            axis=-1,
+            n_resamples=num_resamples,
+            batch=max(1, MAX_ELEMENTS // values.size),
+            method="percentile",
+            rng=np.random.default_rng(seed),
+        ).bootstrap_distribution
+    return Interval(value, *_limits(distribution, confidence))
 
 
 def bootstrap_fit(
@@ -98,6 +108,7 @@ def bootstrap_fit(
     confidence: float = 0.95,
     seed: int = 0,
     num_resamples: int = 1000,
+    interval: str = "percentile",
 ) -> FitInterval:
     """Cluster bootstrap of a fitted number: whole seeds are resampled, with all their rows.
 
@@ -112,14 +123,22 @@ def bootstrap_fit(
         confidence: level.
         seed: of the resampling.
         num_resamples: number of resamples.
+        interval: "percentile" takes percentiles of the resamples, which are too short for few
+            seeds. "student" is the value +- t standard deviations of the resamples, with L - 1
+            degrees of freedom and sqrt(L / (L - 1)), L being the number of seeds: of a mean that
+            is its Student t interval.
 
     Returns:
-        The fit of all rows, its percentile limits over the resamples that could be fitted, and how
-        many could not.
+        The fit of all rows, its limits over the resamples that could be fitted, infinite where
+        those are, and how many could not, or came out as NaN. `interval="student"` with infinite
+        resamples gives percentiles.
 
     Raises:
         ValueError: if columns and seeds differ in length, or most resamples cannot be fitted.
     """
+    check_level("confidence", confidence)
+    if interval not in ("percentile", "student"):
+        raise ValueError(f"interval must be 'percentile' or 'student', not {interval!r}")
     labels, group = np.unique(np.asarray(seeds), return_inverse=True)
     arrays = [np.asarray(column) for column in columns]
     for i, array in enumerate(arrays):
@@ -151,5 +170,23 @@ def bootstrap_fit(
     num_failed = int(np.isnan(distribution).sum())
     if num_failed > num_resamples // 2:
         raise ValueError(f"{num_failed} of {num_resamples} resamples could not be fitted")
-    low, high = np.nanquantile(distribution, [(1 - confidence) / 2, (1 + confidence) / 2])
+    distribution = distribution[~np.isnan(distribution)]
+    if interval == "student" and np.isfinite(distribution).all() and np.isfinite(value):
+        count = len(labels)
+        reach = stats.t.ppf((1 + confidence) / 2, count - 1) * np.sqrt(count / (count - 1))
+        reach *= distribution.std()
+        return FitInterval(value, value - reach, value + reach, num_failed)
+    low, high = _limits(distribution, confidence)
     return FitInterval(value, float(low), float(high), num_failed)
+
+
+def _limits(distribution: np.ndarray, confidence: float) -> np.ndarray:
+    """Percentiles [2, ...] of resamples [..., B], of equal weight to either side.
+
+    Between two infinities there is nothing to interpolate; the resample itself is taken there.
+    """
+    levels = [(1 - confidence) / 2, (1 + confidence) / 2]
+    with np.errstate(invalid="ignore"):
+        limits = np.quantile(distribution, levels, axis=-1)
+    steps = np.quantile(distribution, levels, axis=-1, method="inverted_cdf")
+    return np.where(np.isnan(limits), steps, limits)

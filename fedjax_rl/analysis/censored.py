@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import interpolate, optimize, special, stats
 
+from fedjax_rl.analysis.bootstrap import check_level
 from fedjax_rl.analysis.regression import INTERCEPT, Fit, design_matrix, rank
 from fedjax_rl.analysis.threshold import ThresholdTime
 
@@ -107,8 +108,7 @@ def interval_regression(
     """
     if interval not in INTERVALS:
         raise ValueError(f"interval must be 'student', 'profile' or 'wald', not {interval!r}")
-    if not 0 < confidence < 1:
-        raise ValueError(f"confidence is {confidence}; allowed: above 0 and below 1")
+    check_level("confidence", confidence)
     low, high = (np.asarray(end, dtype=np.float64) for end in (low, high))
     if low.shape != high.shape:
         raise ValueError(f"low has shape {low.shape}, high has {high.shape}")

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import optimize
 
-from fedjax_rl.analysis.regression import Fit, two_variable
+from fedjax_rl.analysis.regression import Fit, spread, two_variable
 
 
 @dataclass(frozen=True)
@@ -124,10 +124,12 @@ def fit_drift_law(
     if len(phase) != len(values):
         raise ValueError(f"phases are given for {len(phase)} runs, values for {len(values)}")
 
-    logs = np.log10(values)
+    # In units of their geometric mean, so that start and bounds mean the same in every unit.
+    unit = np.exp(np.log(values).mean())
+    logs = np.log10(values / unit)
 
     def law(theta):
-        floor = np.exp(theta[3]) if c1 is None else c1
+        floor = np.exp(theta[3]) if c1 is None else c1 / unit
         return DriftLaw(floor, np.exp(theta[0]), theta[1], np.exp(theta[2]))
 
     def residuals(theta):
@@ -135,21 +137,24 @@ def fit_drift_law(
         return np.log10(np.maximum(mean, np.finfo(np.float64).tiny)) - logs
 
     # Positive parameters are fitted as logarithms. Independent learners have D^2 of the order of
-    # alpha, and the drift saturates when alpha j is some tens; a bound stops a floor that the data
-    # do not show from running to minus infinity.
-    start = np.array([np.log(values.max() / alpha.max()), 1.0, np.log(10.0), np.log(3.0)])[:free]
-    lower = np.array([-np.inf, -np.inf, -np.inf, np.log(1e-6)])[:free]
+    # alpha, of which the floor is a part, and the drift saturates when alpha j is some tens; a
+    # bound stops a floor that the data do not show from running to minus infinity.
+    ceiling = np.log(values.max() / unit / alpha.max())
+    start = np.array([ceiling, 1.0, np.log(10.0), ceiling - np.log(2.0)])[:free]
+    lower = np.array([-np.inf, -np.inf, -np.inf, ceiling - np.log(1e7)])[:free]
     result = optimize.least_squares(residuals, start, bounds=(lower, np.inf), xtol=1e-12)
 
-    total = np.sum((logs - logs.mean()) ** 2)
+    total = spread(np.log10(values))
     squares = 2.0 * result.cost
     power_law = None
     if sync_period is not None:
         period = np.broadcast_to(np.asarray(sync_period, dtype=np.float64), values.shape)
         power_law = two_variable(values, sync_period=period - 1.0, learning_rate=alpha[:, 0])
     fitted = law(result.x)
+    floor = fitted.c1 * unit if c1 is None else c1
+    numbers = floor, fitted.c2 * unit, fitted.exponent, fitted.kappa
     return DriftFit(
-        law=DriftLaw(*(float(x) for x in (fitted.c1, fitted.c2, fitted.exponent, fitted.kappa))),
+        law=DriftLaw(*(float(x) for x in numbers)),
         r_squared=float(1.0 - squares / total) if total > 0 else np.nan,
         residual_sd=float(np.sqrt(squares / (len(values) - free)))
         if len(values) > free

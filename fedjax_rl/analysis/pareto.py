@@ -23,11 +23,11 @@ def pareto_front(cost: ArrayLike, value: ArrayLike) -> np.ndarray:
         raise ValueError(f"cost and value must be vectors alike, not {cost.shape}, {value.shape}")
     order = np.lexsort((-value, cost))  # by cost; the best first among equally cheap ones
     front: list[int] = []
-    best = (np.nan, -np.inf)
+    best = (np.nan, np.nan)
     for i in order:
         if np.isnan(cost[i]) or np.isnan(value[i]):
             continue
-        if value[i] > best[1] or (cost[i], value[i]) == best:
+        if not front or value[i] > best[1] or (cost[i], value[i]) == best:
             front.append(i)
             best = (cost[i], value[i])
     return np.array(front, dtype=np.int64)

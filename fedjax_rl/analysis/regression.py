@@ -13,6 +13,8 @@ from numpy.typing import ArrayLike
 from scipy import stats
 from statsmodels.regression.linear_model import OLS
 
+from fedjax_rl.analysis.bootstrap import check_level
+
 INTERCEPT = "intercept"
 
 
@@ -26,7 +28,8 @@ class Fit:
         standard_errors: float64 [p]
         intervals: float64 [p, 2], `confidence` limits of the coefficients.
         covariance: float64 [p, p], of the coefficients.
-        r_squared: centred R^2; NaN for constant data and for a censored regression.
+        r_squared: centred R^2; NaN for data that are constant up to rounding and for a censored
+            regression.
         num_observations: rows used, censored ones included.
         df: residual degrees of freedom; infinite for a likelihood fit, whose intervals are normal.
         residual_sd: sd of the residuals in units of y (OLS: unbiased; Tobit: maximum likelihood).
@@ -145,9 +148,34 @@ def design_matrix(y: ArrayLike, columns: dict[str, ArrayLike]) -> tuple[np.ndarr
 
 
 def rank(design: np.ndarray) -> int:
-    """Rank of the columns whatever their units, e.g. steps beside learning rates."""
-    norms = np.linalg.norm(design, axis=0)
-    return int(np.linalg.matrix_rank(design / np.where(norms > 0, norms, 1.0)))
+    """Rank of a design whatever the units and offsets of its columns; the intercept comes first."""
+    return int(np.linalg.matrix_rank(_centred(design)[0]))
+
+
+def spread(values: np.ndarray) -> float:
+    """Sum of squares about the mean; 0 where it is no more than rounding, as of equal numbers."""
+    total = float(np.sum((values - values.mean()) ** 2))
+    rounding = 8 * np.finfo(np.float64).eps * np.abs(values).max()
+    return total if total > len(values) * rounding**2 else 0.0
+
+
+def _centred(design: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Columns of mean 0 and unit size behind the intercept, and their coefficients' way back.
+
+    Steps beside learning rates, or times with an offset, would lose their digits to each other.
+
+    Returns:
+        The design [n, p] and T [p, p]: coefficients c of it are T c of the one given.
+    """
+    count = design.shape[1]
+    out, back = design.copy(), np.eye(count)
+    for k in range(1, count):
+        size = np.sqrt(spread(design[:, k]) / len(design))
+        mean = design[:, k].mean()
+        out[:, k] = (design[:, k] - mean) / size if size else 0.0
+        back[k, k] = 1 / size if size else 1.0
+        back[0, k] = -mean * back[k, k]
+    return out, back
 
 
 def ols(y: ArrayLike, *, confidence: float = 0.95, **columns: ArrayLike) -> Fit:
@@ -162,22 +190,28 @@ def ols(y: ArrayLike, *, confidence: float = 0.95, **columns: ArrayLike) -> Fit:
         The fit. With as many observations as coefficients it is exact, and its errors are NaN.
 
     Raises:
-        ValueError: naming what is not finite, too short, of another length or collinear.
+        ValueError: naming what is not finite, too short, of another length or collinear; for a
+            confidence outside (0, 1).
     """
+    check_level("confidence", confidence)
     y, design = design_matrix(y, columns)
-    result = OLS(y, design).fit()
+    centred, back = _centred(design)
+    middle = y.mean()
+    result = OLS(y - middle, centred).fit()
     p = design.shape[1]
-    total = float(result.centered_tss)
+    total = spread(y)
     exact = result.df_resid == 0
     unknown = np.full((p, p), np.nan)
+    params = back @ result.params + middle * (np.arange(p) == 0)
+    covariance = unknown if exact else back @ np.asarray(result.cov_params()) @ back.T
+    errors = np.sqrt(np.diag(covariance))
+    reach = stats.t.ppf(0.5 + confidence / 2, result.df_resid) if not exact else np.nan
     return Fit(
         names=(INTERCEPT, *columns),
-        params=np.asarray(result.params),
-        standard_errors=unknown[0] if exact else np.asarray(result.bse),
-        intervals=unknown[:, :1].repeat(2, axis=1)
-        if exact
-        else np.asarray(result.conf_int(1.0 - confidence)),
-        covariance=unknown if exact else np.asarray(result.cov_params()),
+        params=params,
+        standard_errors=errors,
+        intervals=np.column_stack([params - reach * errors, params + reach * errors]),
+        covariance=covariance,
         r_squared=1.0 - float(result.ssr) / total if total > 0 else np.nan,
         num_observations=len(y),
         df=float(result.df_resid),

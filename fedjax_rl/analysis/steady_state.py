@@ -55,12 +55,14 @@ def tail_mean(
     values = np.moveaxis(np.asarray(values, dtype=np.float64), axis, -1)
     num_records = values.shape[-1]
     end = np.asarray(num_records if end is None else end)
+    if not np.all(end == np.floor(end)):
+        raise ValueError(f"end is {end.tolist()}; allowed: whole numbers of records")
     if last < 1 or np.any(end < last) or np.any(end > num_records):
         raise ValueError(
             f"a tail of {last} records was asked of runs keeping {end.min()} to {end.max()} of the "
             f"{num_records} records given; allowed: 1 <= last <= end <= {num_records}"
         )
-    end = np.broadcast_to(end, values.shape[:-1])
+    end = np.broadcast_to(end.astype(np.int64), values.shape[:-1])
     index = end[..., None] + np.arange(-last, 0)
     return np.take_along_axis(values, index, axis=-1).mean(axis=-1)
 
@@ -131,7 +133,8 @@ def author_stop(
 
     Returns:
         The record and the agent at which each run stops. Where the records end first, all of them
-        are kept and the agent is drawn among all.
+        are kept and the agent is drawn among all that have a finite record: where federations of
+        different size lie side by side, agents past N are NaN and do not exist.
     """
     distance = np.asarray(distance, dtype=np.float64)
     if distance.ndim < 2 or 0 in distance.shape[-2:]:
@@ -152,7 +155,9 @@ def author_stop(
     stopped = any_agent.any(axis=-1)
     record = np.where(stopped, any_agent.argmax(axis=-1), num_records - 1)
     candidates = np.take_along_axis(qualifies, record[..., None, None], axis=-1)[..., 0]
-    candidates |= ~stopped[..., None]
+    there = np.isfinite(distance).any(axis=-1)
+    there |= ~there.any(axis=-1, keepdims=True)  # nobody has: any agent is as good
+    candidates |= ~stopped[..., None] & there
     rank = np.floor(rng.random(stopped.shape) * candidates.sum(axis=-1)).astype(int)
     agent = (candidates & (candidates.cumsum(axis=-1) == rank[..., None] + 1)).argmax(axis=-1)
     return AuthorStop(record + 1, agent, stopped)

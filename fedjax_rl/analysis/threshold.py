@@ -4,11 +4,14 @@ A run cut off before it reached the threshold says "longer than this", not nothi
 early are not a random sample, and dropping them manufactures speedup (specification 7.6).
 """
 
+from fractions import Fraction
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 from statsmodels.duration.survfunc import SurvfuncRight
+
+from fedjax_rl.analysis.bootstrap import check_level
 
 
 class ThresholdTime(NamedTuple):
@@ -137,7 +140,9 @@ def kaplan_meier_median(reached: ThresholdTime, confidence: float = 0.95) -> Med
     """Median time to threshold that honours censored runs.
 
     Kaplan-Meier estimate (statsmodels) with the interval of inverted z-tests on the
-    log(-log S) scale. The median is the first time at which fewer than half of the runs are left.
+    log(-log S) scale. The median is the first time at which fewer than half of the runs are left,
+    in exact arithmetic: with an even number of runs S is often one half itself, which a rounded
+    product may miss to either side.
 
     Args:
         reached: times of any shape; all entries are runs of one group.
@@ -145,12 +150,16 @@ def kaplan_meier_median(reached: ThresholdTime, confidence: float = 0.95) -> Med
 
     Returns:
         Median and interval in the unit of the times.
+
+    Raises:
+        ValueError: without runs, or for a confidence outside (0, 1).
     """
+    check_level("confidence", confidence)
     curve = _survival(reached)
     num_runs, num_reached = reached.censored.size, int((~reached.censored).sum())
     if num_reached == 0:
         return MedianTime(np.nan, np.nan, np.inf, 0, num_runs)
-    median = float(curve.quantile(0.5))
+    median = _exact_median(curve)
     with np.errstate(divide="ignore", invalid="ignore"):  # S = 0 after the last run got there
         low, high = curve.quantile_ci(0.5, alpha=1.0 - confidence)
     # No event time is left in doubt. Either S never comes near one half, and the median lies
@@ -174,6 +183,16 @@ def kaplan_meier_curve(reached: ThresholdTime) -> ReachedCurve:
     """
     curve = _survival(reached)
     return ReachedCurve(curve.surv_times, 1.0 - curve.surv_prob, curve.surv_prob_se)
+
+
+def _exact_median(curve: SurvfuncRight) -> float:
+    """The first time at which the product of (n_i - d_i) / n_i is below one half; NaN if never."""
+    left = Fraction(1)
+    for time, at_risk, events in zip(curve.surv_times, curve.n_risk, curve.n_events, strict=True):
+        left *= Fraction(int(at_risk - events), int(at_risk))
+        if left < Fraction(1, 2):
+            return float(time)
+    return np.nan
 
 
 def _survival(reached: ThresholdTime) -> SurvfuncRight:

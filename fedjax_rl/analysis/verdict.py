@@ -11,6 +11,7 @@ giving the difference, or True or False for the band (1, 1).
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
 KINDS = ("exact", "statistical", "ordering")
@@ -51,7 +52,13 @@ class Target:
         if self.band is None:
             if isinstance(self.published, str) or self.published is None:
                 raise ValueError(f"{self.id}: a tolerance needs a published number")
-            spread = lambda value: (value - self.tolerance, value + self.tolerance)
+            reach = Decimal(repr(float(self.tolerance)))
+
+            def spread(value):
+                # In decimals, as published: 0.7 + 0.1 is 0.8, which a sum of floats falls short of.
+                middle = Decimal(repr(float(value)))
+                return float(middle - reach), float(middle + reach)
+
             several = _is_several(self.published)
             band = tuple(map(spread, self.published)) if several else spread(self.published)
             object.__setattr__(self, "band", band)
