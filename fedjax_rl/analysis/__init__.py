@@ -3,6 +3,7 @@
 from fedjax_rl.analysis.asynchrony import time_per_update, time_ratio
 from fedjax_rl.analysis.bands import (
     Bands,
+    agent_mean,
     first_below,
     first_episode,
     first_within,
@@ -63,6 +64,7 @@ __all__ = [
     "SignalToNoise",
     "Target",
     "ThresholdTime",
+    "agent_mean",
     "author_final",
     "author_stop",
     "best_fraction",

@@ -8,6 +8,7 @@ the mean over trials with the 10th and 90th percentile across trials.
 from typing import NamedTuple
 
 import numpy as np
+import xarray as xr
 from numpy.typing import ArrayLike
 from scipy import stats
 
@@ -161,8 +162,8 @@ def growth_correlation(
 
     Returns:
         The mean over trials and its Student t interval. A trial in which either side is constant
-        has no correlation and is left out; the mean is NaN when all are, or when a frequency is
-        not finite.
+        has no correlation and is left out; the mean is NaN when all are, or when a value is not
+        finite.
 
     Raises:
         ValueError: for shapes that differ, a lag that leaves fewer than three episodes, or a
@@ -179,7 +180,7 @@ def growth_correlation(
         raise ValueError(f"a lag of {lag} of {reward.shape[1]} episodes leaves fewer than three")
     if not np.all(reward > 0):
         raise ValueError(f"the smallest return is {reward.min()}; logarithms need positive ones")
-    if not np.all(np.isfinite(frequency[:, lag:])):
+    if not (np.isfinite(reward).all() and np.isfinite(frequency).all()):
         return Interval(np.nan, np.nan, np.nan)
     growth = np.log(reward[:, lag:] / reward[:, :-lag])
     rate = frequency[:, lag:]
@@ -194,6 +195,24 @@ def growth_correlation(
         return Interval(np.nan, np.nan, np.nan)
     each = (growth * rate).sum(axis=1)[varies] / (norms[0] * norms[1])[varies]
     return Interval(*(float(x) for x in mean_interval(each, level=level)))
+
+
+def agent_mean(values: xr.DataArray) -> xr.DataArray:
+    """Mean over the agents there are; one of them that is not finite makes it so.
+
+    Federations of different size lie side by side, padded with NaN to the largest. Skipping every
+    NaN would skip agents that broke, too, and leave the mean of the survivors.
+
+    Args:
+        values: with a dimension `agent`; with a coordinate `num_agents`, agents from that number
+            on are padding.
+    """
+    if "num_agents" not in values.coords:
+        return values.mean("agent", skipna=False)
+    place = xr.DataArray(np.arange(values.sizes["agent"]), dims="agent")
+    there = place < values["num_agents"]
+    total = values.where(there, 0.0).sum("agent", skipna=False)
+    return total / there.sum("agent")
 
 
 def _trials_last(values: ArrayLike, axis: int) -> np.ndarray:

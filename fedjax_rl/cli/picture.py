@@ -54,10 +54,15 @@ def _by_label(result, swept: list[str]):
         return result
     from fedjax_rl.plotting import tidy
 
-    found = {}
-    for places in itertools.product(*(range(result.sizes[d]) for d in swept)):
-        one = result.isel(dict(zip(swept, places, strict=True)))
-        each = {d: one[d].item() for d in swept}
-        words = [v if isinstance(v, str) else tidy.tag([d], [v]) for d, v in each.items()]
-        found[", ".join(words)] = one
-    return found
+    columns = []
+    for dim in swept:
+        values = result[dim].values.tolist()
+        tags = tidy.tags([dim], [[value] for value in values])
+        words = [v if isinstance(v, str) else tag for v, tag in zip(values, tags, strict=True)]
+        columns.append(tidy.numbered(words))
+    labels = [", ".join(words) for words in itertools.product(*columns)]
+    places = itertools.product(*(range(result.sizes[d]) for d in swept))
+    return {
+        label: result.isel(dict(zip(swept, place, strict=True)))
+        for label, place in zip(labels, places, strict=True)
+    }

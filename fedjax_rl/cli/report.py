@@ -15,6 +15,8 @@ PROGRAM = "fedjax-rl"
 WATCHED = ("simulated_time", "staleness")
 # Metrics that a table of several rows has room for.
 _COLUMNS = 8
+# Runs from which on an interval says something: with two it is 13 standard errors long.
+FEWEST = 3
 # Values of a curve beside the bar, and what they are drawn with.
 _CURVE, _BARS = 16, "▁▂▃▄▅▆▇█"
 
@@ -119,7 +121,7 @@ def live(counted: str = "", shown: Sequence[str] = ()) -> Iterator[tuple[Callabl
         speed = bar.tasks[0].speed
         text = f"{speed:.3g} {counted}/s" if speed and counted else ""
         bar.update(task, description="running", completed=done, total=total, speed=text)
-        tenth = int(10 * done / total)
+        tenth = int(10 * done / total) if total else 10
         if not console.is_terminal and tenth > tenths[0]:
             tenths[0] = tenth
             seconds = bar.tasks[0].time_remaining
@@ -156,9 +158,9 @@ def summarise(config: dict, result) -> dict:
     def estimate(values) -> dict:
         values = np.asarray(values, np.float64).reshape(-1)
         with np.errstate(invalid="ignore", over="ignore"):
-            interval = analysis.bootstrap_interval(values) if len(values) > 1 else None
-            mean = values.mean()
-        limits = (None, None) if interval is None else (interval.low, interval.high)
+            mean, *limits = analysis.mean_interval(values)
+        if len(values) < FEWEST:
+            limits = None, None
         numbers = zip(("mean", "low", "high"), (mean, *limits), strict=True)
         return {n: None if x is None or not np.isfinite(x) else float(x) for n, x in numbers}
 
@@ -168,11 +170,14 @@ def summarise(config: dict, result) -> dict:
         at = {n: one[n].item() for n in one.coords if one[n].ndim == 0 and n != "seed"}
         row = {**at, "metrics": {}}
         for name in metrics:
-            values = one[name].mean("agent", skipna=True) if name in per_agent else one[name]
+            values = analysis.agent_mean(one[name]) if name in per_agent else one[name]
             row["metrics"][name] = {
                 "final": estimate(values.isel(time=-1)),
+                # A run that broke has no mean over its second half, as it has no last value.
                 "second_half": estimate(
-                    values.isel(time=slice(result.sizes["time"] // 2, None)).mean("time")
+                    values.isel(time=slice(result.sizes["time"] // 2, None)).mean(
+                        "time", skipna=False
+                    )
                 ),
             }
         row["ledger"] = {n: float(one[n].mean()) for n in COLUMNS}
@@ -187,7 +192,7 @@ def summarise(config: dict, result) -> dict:
         "environment_options": config["environment_options"],
         "num_steps": config["num_steps"],
         "seeds": seeds,
-        "interval": "95 % bootstrap over seeds; null for one seed",
+        "interval": f"95 % Student t over seeds; null for fewer than {FEWEST}",
         "rows": rows,
         "ledger": {n: int(result[n].sum()) for n in COLUMNS},
         "diverged": diverged,
@@ -207,6 +212,11 @@ def report(summary: dict, out: pathlib.Path) -> None:
     varied = [n for n in rows[0] if n not in ("metrics", "ledger")]
     metrics = [name for name in rows[0]["metrics"] if name != "non_finite"]
     title = f"{summary['algorithm']} on {summary['environment']}, at the end"
+    seeds = summary["seeds"]
+    if seeds >= FEWEST:
+        title += f": mean of {seeds} seeds [95 % Student t interval]"
+    elif seeds > 1:
+        title += f": mean of {seeds} runs, too few for an interval"
     last = {"exchanges": "communications", "bytes up": "bytes_up"}
 
     def cells(row) -> list[str]:

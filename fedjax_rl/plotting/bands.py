@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from fedjax_rl.analysis import mean_interval, percentile_bands
+from fedjax_rl.analysis import agent_mean, mean_interval, percentile_bands
 from fedjax_rl.names import check_known
 from fedjax_rl.plotting import tidy
 from fedjax_rl.plotting.style import COLUMN, MARKERS, OKABE_ITO, PAGE, canvas, style
@@ -54,7 +54,8 @@ def banded_curves(
         variables: names of variables, a panel each, or a mapping of them to the words of their
             axes. A DataArray serves for one variable only.
         log: variables with a logarithmic axis; what is zero there lies below its end.
-        cumulative: variables summed over the records up to each.
+        cumulative: variables summed over the records up to each; sums are smooth, and no running
+            means are taken of them.
         percentiles: of the band, in [0, 100].
         level: of confidence of the mean; None draws no interval.
         window: records averaged in every trial first, a running mean that ends at each record.
@@ -96,10 +97,10 @@ def banded_curves(
                 if not whole.any():
                     continue
                 counts.add(int(whole.sum()))
-                values = _running(values[whole], window)
-                if name in cumulative:
-                    values = values.cumsum(axis=1)
-                _line(axis, times[window - 1 :], values, looks[label], percentiles, level)
+                summed = name in cumulative
+                values = values[whole].cumsum(axis=1) if summed else _running(values[whole], window)
+                times = times[len(times) - values.shape[1] :]
+                _line(axis, times, values, looks[label], percentiles, level)
             if name in log:
                 _logarithmic(axis)
             axis.set_xlabel(_time_words(results, name))
@@ -221,16 +222,15 @@ def _split(variable: xr.DataArray) -> dict[str, xr.DataArray]:
     if not others:
         return {"": variable}
     (dim,) = others
-    found = {}
-    for i, value in enumerate(variable[dim].values.tolist()):
-        label = value if isinstance(value, str) else tidy.tag([dim], [value])
-        found[label] = variable.isel({dim: i})
-    return found
+    values = variable[dim].values.tolist()
+    words = all(isinstance(value, str) for value in values)
+    labels = tidy.numbered(values) if words else tidy.tags([dim], [[v] for v in values])
+    return {label: variable.isel({dim: i}) for i, label in enumerate(labels)}
 
 
 def _trials(name: str, label: str, array: xr.DataArray) -> tuple[np.ndarray, np.ndarray]:
     if "agent" in array.dims:
-        array = array.mean("agent")
+        array = agent_mean(array)
     times = [dim for dim in array.dims if dim in TIMES]
     trials = [dim for dim in array.dims if dim in TRIALS]
     if len(times) != 1 or len(trials) > 1 or len(array.dims) != len(times) + len(trials):
@@ -241,7 +241,9 @@ def _trials(name: str, label: str, array: xr.DataArray) -> tuple[np.ndarray, np.
     values = array.transpose(*trials, *times).values.astype(np.float64)
     if values.size == 0:
         raise ValueError(f"{name} of {label or 'the result'} is empty")
-    return array[times[0]].values.astype(np.float64), np.atleast_2d(values)
+    time = array[times[0]].values.astype(np.float64)
+    order = np.argsort(time, kind="stable")
+    return time[order], np.atleast_2d(values)[:, order]
 
 
 def _running(values: np.ndarray, window: int) -> np.ndarray:

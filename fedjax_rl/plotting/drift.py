@@ -96,7 +96,8 @@ def _curves(axis, law, period, alpha, agents, phases):
         else:
             own = np.flatnonzero((alpha == a) & (agents == n))
             ks, first = np.unique(period[own], return_index=True)
-            y = np.array([law(a, n, phases[row]).mean() for row in own[first]])
+            # Runs of fewer records have rows filled with NaN, as `fit_drift_law` takes them.
+            y = np.array([np.nanmean(law(a, n, phases[row])) for row in own[first]])
         x = (ks - 1) * a**2
         label = "drift-saturation law" if i == 0 else None
         axis.plot(x, y, color="#222222", linewidth=0.9, label=label, zorder=4)

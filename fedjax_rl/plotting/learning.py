@@ -17,8 +17,8 @@ from fedjax_rl.plotting.style import COLUMN, GREEN, GREY, PAGE, RED, canvas, col
 def learning_curves(
     curves: xr.Dataset | Mapping[str, xr.Dataset],
     *,
-    metric: str = "error_local_mean",
-    by: str | None = "epsilon",
+    metric: str | None = None,
+    by: str | None = "",
     start: float | None = None,
     threshold: float | None = 0.1,
     tail: int = 10,
@@ -32,11 +32,14 @@ def learning_curves(
 
     Args:
         curves: a result, or one per panel by title; four panels make a square.
-        metric: variable to draw, [..., time].
-        by: property whose values get a colour; None for one colour. 0 is black, 1 is green.
+        metric: variable to draw, [..., time]; "error_local_mean" by default or, where there is
+            none, the first one recorded over time, then without a threshold.
+        by: property whose values get a colour; None for one colour. 0 is black, 1 is green. By
+            default it is "epsilon" or, where that does not vary, the first that was swept.
         start: squared distance at the start (13.7314 in the paper), a dotted line; None for none.
         threshold: a dashed line; None for none.
         tail: records averaged for the steady state; 0 draws none.
+            What is not positive lies below the axis, and counts in medians and means.
         axes: one per panel; new ones by default.
 
     Returns:
@@ -49,6 +52,9 @@ def learning_curves(
     panels = {"": curves} if isinstance(curves, xr.Dataset) else dict(curves)
     if not panels:
         raise ValueError("curves is empty; at least one result is needed")
+    if metric is None:
+        metric = _first_metric(panels)
+        threshold = threshold if metric == "error_local_mean" else None
     columns = 1 if len(panels) == 1 else 2
     height = -(-len(panels) // columns)
     with style():
@@ -86,24 +92,43 @@ def learning_curves(
     return figure
 
 
+def _first_metric(panels: Mapping[str, xr.Dataset]) -> str:
+    """The error of the paper or else the first variable over time that all panels have."""
+    first, *others = panels.values()
+    recorded = [name for name in first.data_vars if tidy.TIME in first[name].dims]
+    common = [name for name in recorded if all(name in one for one in others)]
+    if not common:
+        raise ValueError("no variable of the results has a time dimension")
+    return "error_local_mean" if "error_local_mean" in common else common[0]
+
+
 def _panel(axis, table, by, start, threshold, tail) -> tuple[float, float]:
     """Draws one panel and returns the range of D² to show."""
     positive = table.values > 0
     if not positive.any():
-        raise ValueError("no record is positive: there is nothing to draw on a logarithmic axis")
-    values = np.where(positive & np.isfinite(table.values), table.values, np.nan)
+        raise ValueError(
+            "no record is positive: there is nothing to draw on a logarithmic axis; "
+            "`curves` draws any values"
+        )
+    # On this axis zeros lie below its end. They are values all the same, unlike NaN.
+    values = np.where(np.isfinite(table.values), table.values, np.nan)
+    if by == "":
+        swept = [n for n in table.swept if len(tidy.unique(table.columns[n])) <= tidy.MAX_GROUPS]
+        swept = ["epsilon"] if "epsilon" in table.columns else swept
+        by = swept[0] if swept else None
     axis.set_xscale("log")
     axis.set_yscale("log")
     names = () if by is None else (by,)
     found = tidy.groups(table, names)
     palette = {0.0: "#222222", 1.0: GREEN}
     fallback = colours([label[0] for label, _ in found] if by else [None])
-    for (label, member), colour in zip(found, fallback, strict=True):
+    texts = tidy.tags(names, [label for label, _ in found])
+    for (label, member), colour, tag in zip(found, fallback, texts, strict=True):
         colour = palette.get(label[0], colour) if label else "#222222"
         axis.plot(table.times, values[member].T, color=colour, linewidth=0.5, alpha=0.5)
-        text = f"median, {tidy.tag(names, label)}" if by else "median"
+        text = f"median, {tag}" if by else "median"
         axis.plot(table.times, _quantiles(values[member], 0.5), color=colour, label=text, zorder=3)
-    low, high = np.nanmin(values), np.nanmax(values)
+    low, high = np.nanmin(values[positive]), np.nanmax(values)
     if start is not None:
         axis.axhline(start, color=GREY, linestyle=":", linewidth=1, label="start")
         high = max(high, start)
@@ -164,8 +189,9 @@ def curves(
     with style():
         figure, (axis,) = canvas(axes, (COLUMN * 1.35, 2.9))
         faint = 0.2 if len(found) <= 6 else 0.08
-        for (label, member), (colour, dash) in zip(found, _looks(found), strict=True):
-            text = tidy.tag(names, label) if names else "median"
+        texts = tidy.tags(names, [label for label, _ in found])
+        for (_, member), (colour, dash), tag in zip(found, _looks(found), texts, strict=True):
+            text = tag if names else "median"
             lost = int(table.diverged[member].sum())
             if lost:
                 text += f" ({lost} of {member.sum()} diverged)"

@@ -6,12 +6,15 @@ from collections.abc import Mapping
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.markers import CARETLEFT
 from matplotlib.ticker import LogLocator, NullFormatter
 from numpy.typing import ArrayLike
 
 from fedjax_rl.analysis import mean_interval, pareto_front
 from fedjax_rl.plotting.labels import place
 from fedjax_rl.plotting.style import GREY, MARKERS, OKABE_ITO, PAGE, canvas, style
+
+SHORTEST = 100  # times smaller than a cost is the end of its bar at most
 
 
 def pareto(
@@ -25,8 +28,9 @@ def pareto(
 ) -> Figure:
     """Return against cost, a point per algorithm and setting, with the Pareto front.
 
-    A point is a mean over trials, its bars the Student t interval of either mean. The stair joins
-    the means that no other setting beats in both; those are filled, the others hollow.
+    A point is a mean over trials, its bars the Student t interval of either mean; one that goes
+    below a hundredth of a cost, often below zero, is cut there and ends in an arrow. The stair
+    joins the means that no other setting beats in both; those are filled, the others hollow.
 
     Args:
         points: algorithm -> setting -> (cost [L], value [L]) of its trials. The setting, e.g. how
@@ -64,7 +68,8 @@ def pareto(
             x.append(mean_interval(own_cost, level=level))
             y.append(mean_interval(own_value, level=level))
     x, y = np.array(x, dtype=np.float64), np.array(y, dtype=np.float64)  # [P, 3]
-    x[:, 1] = np.maximum(x[:, 1], x[:, 0] / 100)  # a bar that reaches zero has no end here
+    cut = x[:, 1] < x[:, 0] / SHORTEST
+    x[cut, 1] = x[cut, 0] / SHORTEST  # a bar that reaches zero has no end here
     front = pareto_front(x[:, 0], -y[:, 0] if minimise else y[:, 0])
     with style():
         figure, (axis,) = canvas(axes, (PAGE * 0.78, 3.7))
@@ -75,6 +80,8 @@ def pareto(
             bars = {"color": colour, "linewidth": 0.8, "alpha": 0.75, "zorder": 3}
             axis.hlines(y[i, 0], x[i, 1], x[i, 2], **bars)
             axis.vlines(x[i, 0], y[i, 1], y[i, 2], **bars)
+            if cut[i]:
+                axis.plot(x[i, 1], y[i, 0], CARETLEFT, color=colour, markersize=4, gid="cut")
             axis.plot(
                 x[i, 0],
                 y[i, 0],

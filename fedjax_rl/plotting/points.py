@@ -5,6 +5,7 @@ from collections.abc import Collection, Mapping
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.markers import CARETDOWN
 from numpy.typing import ArrayLike
 
 from fedjax_rl.analysis import mean_interval
@@ -29,6 +30,9 @@ def points(
 ) -> Figure:
     """Means over trials with 95 % Student t intervals, one line per label; without a legend.
 
+    On a logarithmic axis an interval that goes below a tenth of its mean, often below zero, is cut
+    there and ends in an arrow.
+
     Args:
         lines: label -> x -> numbers of the trials [L]; those that are not finite are left out.
         x_label: what x is.
@@ -44,6 +48,9 @@ def points(
 
     Returns:
         The figure; labels are in the handles of its axes.
+
+    Raises:
+        ValueError: for a negative mean on a logarithmic axis.
     """
     looks = looks or {label: place for place, label in enumerate(lines)}
     with style():
@@ -59,8 +66,15 @@ def points(
                 table = np.stack([np.asarray(trials[value], np.float64) for value in x])
                 axis.plot(shown, table, color=OKABE_ITO[looks[label]], linewidth=0.6, alpha=0.6)
                 lows = highs = means
+            cut = np.zeros(len(x), bool)
             if "y" in log:
-                lows = np.maximum(lows, SHORTEST * means)
+                if (means < 0).any():
+                    raise ValueError(
+                        f"{label} has the mean {means.min():g}, which a logarithmic axis cannot "
+                        "show; allowed: log without y, or means that are not negative"
+                    )
+                cut = lows < SHORTEST * means
+                lows = np.where(cut, SHORTEST * means, lows)
             colour, marker = OKABE_ITO[looks[label]], MARKERS[looks[label]]
             axis.errorbar(
                 shown,
@@ -74,9 +88,11 @@ def points(
                 linewidth=0.9,
                 linestyle=(0, (4, 2)) if label in dashed else "-",
                 elinewidth=1.2,
-                capsize=2,
                 label=label,
             )
+            ends = {"color": colour, "linestyle": "none", "markersize": 4, "markeredgewidth": 1}
+            axis.plot(np.tile(shown, 2), [*highs, *np.where(cut, np.nan, lows)], "_", **ends)
+            axis.plot(shown[cut], lows[cut], CARETDOWN, gid="cut", **ends)
             empty = np.isin(x, list((hollow or {}).get(label, ())))
             axis.plot(
                 shown[empty],

@@ -73,12 +73,13 @@ def speedup(
         palette = colours([label[0] if len(label) == 1 else str(label) for label, _ in found])
         steps = np.diff(np.log(tidy.unique(agents)))
         step = float(steps.min()) if steps.size else 1.0
-        for i, ((label, member), colour) in enumerate(zip(found, palette, strict=True)):
+        texts = tidy.tags(names, [label for label, _ in found])
+        for i, ((_, member), colour) in enumerate(zip(found, palette, strict=True)):
             width = min(DODGE, SPREAD / len(found)) * step
             side = (i - (len(found) - 1) / 2) * width
             marker = MARKERS[i % len(MARKERS)]
             _points(axis, agents, reached, member, side, 0.4 * width, colour, marker)
-            text = tidy.tag(names, label) + ": " if names else ""
+            text = f"{texts[i]}: " if names else ""
             try:
                 fit = speedup_fit(agents[member], reached.take(member), base)
             except ValueError:

@@ -90,6 +90,9 @@ def rows(result: xr.Dataset, metric: str) -> Rows:
     if "diverged" in result:
         diverged = np.broadcast_to(_aligned(result["diverged"], dims, shape), shape)
     has_time = TIME in variable.dims
+    if has_time:  # curves go forwards, and the last record is the latest
+        order = np.argsort(result[TIME].values, kind="stable")
+        result, values = result.isel({TIME: order}), values[..., order]
     flat = Rows(
         values=values.reshape(-1, variable.sizes[TIME]) if has_time else values.ravel(),
         times=result[TIME].values.astype(np.float64) if has_time else np.empty(0),
@@ -141,10 +144,29 @@ def words(name: str, result: xr.Dataset | None = None) -> str:
     return attributes.get("long_name", name.replace("_", " "))
 
 
-def tag(names: Sequence[str], values: Sequence) -> str:
+def tag(names: Sequence[str], values: Sequence, digits: int = 6) -> str:
     """A group in a legend, e.g. "K = 10, ε = 1"."""
     symbols = (_WORDS[name][0] if name in _WORDS else name.replace("_", " ") for name in names)
-    return ", ".join(f"{s} = {number(v)}" for s, v in zip(symbols, values, strict=True))
+    return ", ".join(f"{s} = {number(v, digits)}" for s, v in zip(symbols, values, strict=True))
+
+
+def tags(names: Sequence[str], groups: Sequence[Sequence]) -> list[str]:
+    """Tags of several groups, of as many digits as tell them apart, or else with a count."""
+    for digits in (6, 9, 17):
+        found = [tag(names, values, digits) for values in groups]
+        if len(set(found)) == len(found):
+            return found
+    return numbered(found)
+
+
+def numbered(labels: Sequence[str]) -> list[str]:
+    """Labels, of equal ones the second and later with their number, so that none is lost."""
+    seen: dict[str, int] = {}
+    out = []
+    for label in labels:
+        seen[label] = seen.get(label, 0) + 1
+        out.append(label if seen[label] == 1 else f"{label} ({seen[label]})")
+    return out
 
 
 def number(value, digits: int = 6) -> str:

@@ -28,6 +28,8 @@ RATES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 AGENTS = (1, 2, 4, 8, 16)
 PERIODS = (1, 10, 100, 1000, 10_000)
 EPSILONS = (0.0, 1.0)
+# Columns of an `analysis.ThresholdTime`, in its order.
+THRESHOLD_TIMES = ("reached", "censored", "last", "before")
 SPEEDUP_RATE = 0.002  # alpha = 0.002 N in Figs 6c, 6d and 7
 B_RATES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6)
 B_PERIODS = tuple(range(20, 1001, 10))
@@ -441,8 +443,9 @@ def other_mdps(scale: Scale, meter: Meter, stage: str) -> tuple[xr.Dataset, xr.D
     names = np.asarray([s for s in mdps for _ in range(30)])
     level = np.asarray([0.00728 * starts[s] for s in names])
     scaled = result["error_server"].values / level[:, None]
+    reached = analysis.time_to_threshold(result["time"].values, scaled, 1.0)
     times = xr.Dataset(
-        {"reached": ("cell", analysis.time_to_threshold(result["time"].values, scaled, 1.0).time)},
+        {n: ("cell", part) for n, part in zip(THRESHOLD_TIMES, reached, strict=True)},
         {"mdp": ("cell", names), "num_agents": ("cell", [c.num_agents for c in cells])},
     )
     return xr.concat(steady, "cell"), times

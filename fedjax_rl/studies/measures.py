@@ -8,6 +8,9 @@ import numpy as np
 
 from fedjax_rl import analysis
 
+RESAMPLES = 1000
+MOST_FAILED = 0.01  # of the resamples, for an interval of the others
+
 
 def several(*intervals) -> tuple:
     """Several measurements as the columns (values, lows, highs)."""
@@ -40,7 +43,12 @@ def at_least(a, b) -> tuple:
 
 
 def seeds_apart(statistic: Callable[..., float], *trials, centre: Callable = np.mean) -> tuple:
-    """A number computed from means over trials, with a 95 % interval from resampled seeds.
+    """A number computed from means over trials, with a 95 % interval over seeds.
+
+    The interval is the number +- Student's t times its standard deviation over resampled seeds,
+    which for a mean is its Student t interval. Where resamples are infinite it is of percentiles,
+    which may be infinite too. Where more than one in a hundred resamples cannot be computed, such
+    as the ratio of two infinite times, there is none: the others are no fair sample.
 
     Args:
       statistic: takes the mean over trials of every array.
@@ -50,18 +58,26 @@ def seeds_apart(statistic: Callable[..., float], *trials, centre: Callable = np.
     """
     count = min(len(one) for one in trials)
     seeds = np.arange(count)
-    found = analysis.bootstrap_fit(
-        seeds,
-        lambda *own: statistic(*(centre(one, axis=0) for one in own)),
-        *(np.asarray(one[:count], np.float64) for one in trials),
-    )
-    if count < 2:
-        return bare(found.value)
-    return found.value, found.low, found.high
+    own = [np.asarray(one[:count], np.float64) for one in trials]
+
+    def of_centres(*own) -> float:
+        with np.errstate(invalid="ignore"):  # infinities that meet are not a number
+            return statistic(*(centre(one, axis=0) for one in own))
+
+    value = float(of_centres(*own))
+    try:
+        found = analysis.bootstrap_fit(
+            seeds, of_centres, *own, interval="student", num_resamples=RESAMPLES
+        )
+    except ValueError:  # most resamples could not be computed
+        return bare(value)
+    if count < 2 or found.num_failed > MOST_FAILED * RESAMPLES:
+        return bare(value)
+    return value, found.low, found.high
 
 
 def slope(points: Mapping[float, np.ndarray]) -> tuple:
-    """Exponent of a power law through means over trials, with a 95 % interval over seeds.
+    """Exponent of a power law through means over trials, with a 95 % interval as `seeds_apart`.
 
     Args:
       points: x -> positive numbers of its trials [L]; trials of equal seed stay together.

@@ -87,7 +87,8 @@ class Meter:
     def finish(self) -> None:
         """Reports that everything is done."""
         if self._progress is not None:
-            self._progress(self.total, self.total)
+            whole = self.total or 1.0  # a figure of pure theory needs no stage
+            self._progress(whole, whole)
 
     @property
     def total(self) -> float:
