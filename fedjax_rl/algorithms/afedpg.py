@@ -47,7 +47,7 @@ from fedjax_rl.federation.aggregate import ServerStep
 from fedjax_rl.federation.algorithm import Algorithm, Functions
 from fedjax_rl.federation.clock import Clock
 from fedjax_rl.federation.exchange import Exchange, per_agent
-from fedjax_rl.federation.uplink import norm_squared
+from fedjax_rl.federation.uplink import Content, norm_squared
 from fedjax_rl.fields import declared
 
 # Directions shorter than this do not move the server.
@@ -203,6 +203,15 @@ def server_of(config: AFedPG) -> ServerStep:
     return ServerStep(lambda model: (), step)
 
 
+# Alpha belongs to the message, but is nothing to compress or to measure: a gradient that comes in
+# with another alpha than it was taken for is none of the recursion.
+CONTENT = Content(
+    numbers=lambda message: message[0],
+    replaced=lambda message, gradient: (gradient, message[1]),
+    rest=1,
+)
+
+
 def _functions(config: AFedPG) -> Functions:
     oracle = Oracle(config)
 
@@ -227,6 +236,7 @@ def _functions(config: AFedPG) -> Functions:
             agent.momentum,
         ),
         uplink=episodic.uplink_of(config),
+        content=CONTENT,
         server=server_of(config),
         # Its size is that of the point ahead and alpha.
         broadcast=lambda model: (model.parameters, model.parameters[0]),

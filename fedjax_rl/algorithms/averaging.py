@@ -58,7 +58,8 @@ class Averaging:
       heterogeneity: level of the difference between the agents' environments, at least 0.
       heterogeneity_of: what differs, "rewards" or "kernels"; by default both.
       heterogeneity_seed: of the differences.
-      uplink: who sends, or what, see `federation.uplink`; by default everybody everything.
+      uplink: who sends, or what, see `federation.uplink`; by default everybody everything. Where it
+        compresses policies, or goes on with old ones, the server takes the nearest policy.
       word_bytes: bytes of a number on the wire, 2, 4 or 8.
       header_bytes: bytes of every message besides.
     """
@@ -162,9 +163,14 @@ def bellman(table, mdp, learning_rate) -> jax.Array:
 def ascent(table, mdp, learning_rate) -> jax.Array:
     """One step of PAvg, [S, U]: uphill and back onto the simplex."""
     uphill = table + learning_rate * jax.grad(objective.direct_value, argnums=1)(mdp, table)
+    return onto_simplex(uphill)
+
+
+def onto_simplex(table) -> jax.Array:
+    """The nearest policy, [S, U]."""
     # Optax divides numbers by integers, which the strict promotion of a caller may refuse.
     with jax.numpy_dtype_promotion("standard"):
-        return jax.vmap(optax.projections.projection_simplex)(uphill)
+        return jax.vmap(optax.projections.projection_simplex)(table)
 
 
 def greedy(table) -> jax.Array:
@@ -176,13 +182,19 @@ def greedy(table) -> jax.Array:
 def _functions(config: Averaging) -> Functions:
     of_values = isinstance(config, QAvg)
     step, policy = (bellman, greedy) if of_values else (ascent, lambda table: table)
+    uplink = episodic.uplink_of(config)
+
+    def move(model, memory, total, params):
+        table = model.table + total
+        if uplink.alters and not of_values:
+            # A mean of policies is one; with changes that are compressed or old it need not be.
+            table = onto_simplex(table)
+        return Model(table, table - model.table if uplink.alters else total), memory
+
     link = Exchange(
         message=lambda agent, broadcast, params: agent,
-        uplink=episodic.uplink_of(config),
-        server=ServerStep(
-            lambda model: (),
-            lambda model, memory, total, params: (Model(model.table + total, total), memory),
-        ),
+        uplink=uplink,
+        server=ServerStep(lambda model: (), move),
         broadcast=lambda model: model.table,
         wire=episodic.wire_of(config),
         star=True,

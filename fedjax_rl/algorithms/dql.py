@@ -126,7 +126,7 @@ def ebcdql(task: Task, **values) -> Algorithm:
 
 def check(config: DQL) -> None:
     """Raises ValueError for properties that do not fit together."""
-    if config.message == "transitions" and changes_numbers(uplink_of(config)):
+    if config.message == "transitions" and uplink_of(config).alters:
         raise ValueError(
             f"message is transitions with the uplink {config.uplink}, which changes or stores "
             'numbers; allowed: message="increments"'
@@ -148,11 +148,6 @@ def check(config: DQL) -> None:
         )
 
 
-def changes_numbers(uplink: uplinks.Uplink) -> bool:
-    """Whether the uplink compresses messages, or goes on with old ones."""
-    return uplink.size is not None or uplink.silent == "remembered"
-
-
 def uplink_of(config: DQL) -> uplinks.Uplink:
     """Who sends what."""
     if not isinstance(config, EBCDQL):
@@ -162,7 +157,7 @@ def uplink_of(config: DQL) -> uplinks.Uplink:
 
 def message_of(config: DQL) -> str:
     """What a message is, of `MESSAGES`."""
-    return config.message or MESSAGES[changes_numbers(uplink_of(config))]
+    return config.message or MESSAGES[uplink_of(config).alters]
 
 
 def parameters(config: DQL, num_agents: int) -> Params:

@@ -89,7 +89,7 @@ class ESPC(ES):
 
     Attributes:
       target_senders: m, messages wanted per episode, a whole number from 0 to the number of
-        agents; half of them by default.
+        agents; by default half of them, at least one.
       window: k, samples an agent compares with, at least 1.
       utility: of a sample with return F and perturbation e: "signed" (F |e|), "absolute" (|F|
         |e|), "return" (F) or "norm" (|e|). By default "signed", and "absolute" with a baseline.
@@ -150,7 +150,8 @@ def uplink_of(config: ES, num_agents: int | None = None) -> uplinks.Uplink:
             "from 0 to num_agents"
         )
     if target is None:
-        target = 0 if num_agents is None else num_agents // 2
+        # Of a single agent, which would be silent for ever, everything.
+        target = 0 if num_agents is None else max(1, num_agents // 2)
     return uplinks.probabilistic(target, config.window, None, config.utility_model)
 
 

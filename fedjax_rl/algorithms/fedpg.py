@@ -31,9 +31,10 @@ from fedjax_rl import fields
 from fedjax_rl.algorithms import episodic, local_gradient
 from fedjax_rl.algorithms.local_gradient import LocalGradient, Oracle, mean_direction
 from fedjax_rl.envs.task import Task
-from fedjax_rl.federation.aggregate import ServerStep
+from fedjax_rl.federation.aggregate import ServerStep, Total, mean, part_of_all
 from fedjax_rl.federation.algorithm import Algorithm, Functions
 from fedjax_rl.federation.exchange import Exchange, per_agent
+from fedjax_rl.federation.uplink import Content
 from fedjax_rl.fields import declared
 
 CORRECTIONS = ("none", "scaffold")
@@ -104,8 +105,15 @@ def fedadam_pg(task: Task, **values) -> Algorithm:
     return fedpg(task, **{"optimizer": "adam", "server_learning_rate": 0.01, **values})
 
 
+def controlled(population, message, sent, weight, context) -> Total:
+    """The mean change of those who count; what the mean of *all* control variates changes by."""
+    change, control = message
+    total = mean(population, change, sent, weight)
+    return Total((total.value, part_of_all(population, control, context)), total.present)
+
+
 def server_of(config: FedPG) -> ServerStep:
-    """Moves along the mean change, and the control variate along the mean of theirs."""
+    """Moves along the mean change, and the control variate with the mean of the agents'."""
     optimizer = episodic.optimizer_of(config)
 
     def init(model):
@@ -130,9 +138,13 @@ def server_of(config: FedPG) -> ServerStep:
     return ServerStep(init, step)
 
 
+# The difference to what the server knows of an agent's control variate is told anew every time.
+CONTENT = Content(owed=lambda numbers: (numbers[0], jnp.zeros_like(numbers[1])))
+
+
 def _functions(config: FedPG) -> Functions:
     oracle = Oracle(config)
-    controlled = config.correction == "scaffold"
+    corrects = config.correction == "scaffold"
 
     def direction(population, params, state, models, now, keys, place, differentiable):
         gradients, tally = oracle.gradients(
@@ -160,18 +172,25 @@ def _functions(config: FedPG) -> Functions:
     def message(agent, broadcast, params):
         return agent.change, agent.proposal - agent.memory
 
+    def acknowledge(agent, told, params):
+        # By what the server heard: its mean must stay that of these.
+        memory = agent.proposal if told is None else agent.memory + told[1]
+        return agent._replace(memory=memory)
+
     link = Exchange(
-        message=message if controlled else lambda agent, broadcast, params: agent.change,
-        receive=lambda agent, broadcast, params: agent._replace(memory=agent.proposal),
+        message=message if corrects else lambda agent, broadcast, params: agent.change,
+        acknowledge=acknowledge if corrects else None,
         uplink=episodic.uplink_of(config),
+        aggregate=controlled if corrects else mean,
         server=server_of(config),
         broadcast=lambda model: (
-            (model.parameters, model.correction) if controlled else model.parameters
+            (model.parameters, model.correction) if corrects else model.parameters
         ),
+        content=CONTENT if corrects else Content(),
         wire=episodic.wire_of(config),
         star=True,
     )
-    work = local_gradient.local_steps(oracle, direction, propose if controlled else None)
+    work = local_gradient.local_steps(oracle, direction, propose if corrects else None)
     return local_gradient.assemble(oracle, work, link)
 
 

@@ -29,9 +29,10 @@ from fedjax_rl.envs.tabular import TabularMDP, average_mdp, check_mdp
 from fedjax_rl.federation import aggregate
 from fedjax_rl.federation import uplink as uplinks
 from fedjax_rl.federation.algorithm import Algorithm, Functions, describe_config
-from fedjax_rl.federation.arrivals import SHARE, driven
+from fedjax_rl.federation.arrivals import driven
 from fedjax_rl.federation.clock import CLOCK, Clock
 from fedjax_rl.federation.exchange import (
+    SHARE,
     Exchange,
     Params,
     State,
@@ -100,7 +101,8 @@ class FedQ:
       uplink: what of an agent's table crosses the wire, everything by default. Uplinks other than
         `partial` act on the change of the table since the last broadcast, and everybody starts
         the next period from the server's model.
-      server_optimizer: None for plain averaging, or an optax transformation of the mean change.
+      server_optimizer: None for plain averaging, or an optax transformation of the mean change. It
+        sees the server's table as action values [S, U].
       clock: how long agents take for their K steps and whom the server waits for, see
         `federation.clock`; by default everybody steps at the same time. Where a step of the server
         is made of m of N tables, it moves the fraction m / N of the way to their mean.
@@ -216,12 +218,11 @@ def _check(config: FedQ) -> None:
         )
     if config.aggregation == "fixed" and is_number(config.weights):
         _check_weights(config.weights)
-    rate = config.learning_rate
-    if config.aggregation == "importance" and is_number(rate) and np.any(np.asarray(rate) >= 1):
-        raise ValueError(
-            f"learning_rate is {rate} with importance aggregation, whose weights are powers "
-            "of 1 / (1 - learning_rate); allowed: (0, 1)"
-        )
+    if config.aggregation == "importance":
+        given = config.learning_rate
+        rates = _seen(given) if _is_schedule(config) else given
+        if is_number(rates):
+            _check_importance(config, rates)
 
 
 def _check_weights(weights, num_agents: int | None = None) -> None:
@@ -233,6 +234,32 @@ def _check_weights(weights, num_agents: int | None = None) -> None:
         raise ValueError(
             f"weights is {fields.brief(weights)}{where} with aggregation 'fixed'; allowed: at "
             "least 0 and not all 0"
+        )
+
+
+# Schedules are looked at where something may happen: at each of the first steps, and then ever
+# more rarely up to the last one that can be counted.
+_LOOKED_AT = np.unique(
+    np.concatenate([np.arange(4096), np.geomspace(4096, 2**31 - 1, 4096)]).astype(np.int32)
+)
+
+
+def _seen(schedule: Callable) -> np.ndarray | None:
+    """Values of a schedule, [n]; None where it makes them of what is traced."""
+    values = jax.vmap(lambda time: jnp.asarray(schedule(time), float))(jnp.asarray(_LOOKED_AT))
+    return np.asarray(values) if is_concrete(values) else None
+
+
+def _check_importance(config: FedQ, rates) -> None:
+    """Refuses learning rates of 1, also those that are 1 to the precision of a run."""
+    if rates is None or not is_concrete(rates):
+        return
+    rates = np.asarray(rates, jnp.result_type(float))
+    if np.any(rates >= 1):
+        shown = f"{config.learning_rate}" if rates.ndim == 0 else f"{rates.max():g} somewhere"
+        raise ValueError(
+            f"learning_rate is {shown} with importance aggregation, whose weights are powers of "
+            "1 / (1 - learning_rate); allowed: (0, 1)"
         )
 
 
@@ -315,6 +342,8 @@ def _parameters(config: FedQ, num_agents: int) -> Params:
     agent = per_member(config, names, num_agents)
     if config.aggregation == "fixed" and is_concrete(agent["weights"]):
         _check_weights(agent["weights"], num_agents)
+    if config.aggregation == "importance" and "learning_rate" in agent:
+        _check_importance(config, agent["learning_rate"])
     shared = {"reference": own["reference"], "offset": own["offset"]}
     if own["family"]:
         size = config.mdp.transition.shape[0]
@@ -429,14 +458,20 @@ def _functions(config: FedQ) -> Functions:
         if config.aggregation == "fixed":
             return params.agent["weights"]
         if config.aggregation == "learned":
-            return aggregate.softmax_weights(population, params.agent["weights"])
-        return aggregate.softmax_weights(population, agents.log_weight)
+            return aggregate.LogWeights(params.agent["weights"])
+        return aggregate.LogWeights(agents.log_weight)
 
     uplink = uplink_of(config)
     changes = uplink.on_changes
     on_clock = config.clock is not None
     if config.server_optimizer is not None:
-        server = aggregate.optimizer_step(config.server_optimizer)
+        # Tables are centred and perhaps unrolled; the optimiser is to see action values, [S, U].
+        server = aggregate.optimizer_step(
+            config.server_optimizer,
+            lambda q, params: q + params["offset"].astype(q.dtype),
+            lambda table: tables.as_array(table).reshape(shape.num_states, shape.num_actions),
+            lambda q: tables.layout(q.reshape(-1), shape.unrolled),
+        )
     else:
         server = aggregate.towards(SHARE) if on_clock else aggregate.replace()
 
@@ -445,12 +480,16 @@ def _functions(config: FedQ) -> Functions:
             return jax.tree.map(jnp.subtract, agent.table, model)
         return agent.table
 
+    def decode(message, model):
+        return jax.tree.map(jnp.add, model, message) if changes else message
+
     link = Exchange(
         message=message,
         receive=receive,
+        decode=decode,
         weight=weight,
         uplink=uplink,
-        server=aggregate.of_changes(server) if changes else server,
+        server=server,
     )
     drive = periodic(local, link)
 

@@ -21,13 +21,14 @@ import jax.numpy as jnp
 
 from fedjax_rl import fields
 from fedjax_rl.algorithms import episodic
-from fedjax_rl.algorithms.es import ES, check, metrics_of, server_of, shaped
+from fedjax_rl.algorithms.es import ES, metrics_of, server_of, shaped
 from fedjax_rl.algorithms.es import aggregate as aggregate_of_es
+from fedjax_rl.algorithms.es import check as check_es
 from fedjax_rl.algorithms.es import functions as functions_of_es
 from fedjax_rl.algorithms.es import parameters as parameters_of_es
 from fedjax_rl.algorithms.es import static as static_of_es
 from fedjax_rl.algorithms.properties import per_federation
-from fedjax_rl.algorithms.strategy import direction
+from fedjax_rl.algorithms.strategy import check_samples, direction
 from fedjax_rl.envs.task import Task
 from fedjax_rl.federation.aggregate import ServerStep, Total
 from fedjax_rl.federation.algorithm import Algorithm, Functions
@@ -76,6 +77,12 @@ def iw_es(task: Task, **values) -> Algorithm:
         static=lambda config: (*static_of_es(config), config.reuse),
         metrics=metrics_of(values, METRICS),
     )
+
+
+def check(config: IWES) -> None:
+    """Raises ValueError for properties that do not fit together."""
+    check_es(config)
+    check_samples(config, "iw-es")
 
 
 def parameters(config: IWES, num_agents: int) -> Params:

@@ -32,6 +32,7 @@ from fedjax_rl.algorithms.strategy import (
     ascent,
     behaviour_of,
     centred_ranks,
+    check_samples,
     direction,
     network_of,
     run_perturbed,
@@ -122,6 +123,7 @@ def nsra_es(task: Task, **values) -> Algorithm:
 
 def check(config: NoveltySearch) -> None:
     """Raises ValueError for properties that do not fit together."""
+    check_samples(config, "novelty search")
     if config.archive_size < config.meta_population:
         raise ValueError(
             f"archive_size is {config.archive_size} with meta_population {config.meta_population}; "

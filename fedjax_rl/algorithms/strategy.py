@@ -84,6 +84,25 @@ _TRACED_WORDS = ("denominator", "l2_mode")
 _TRACED_NUMBERS = ("sigma", "learning_rate", "momentum", "l2", "return_offset")
 
 
+def check_samples(config: Strategy, name: str) -> None:
+    """Refuses uplinks that mix samples of different rounds, where those are no sums of anything.
+
+    Args:
+      config: with the property `uplink`.
+      name: of the algorithm.
+
+    Raises:
+      ValueError: an uplink that sends what was left out of a message with the next, or goes on
+        with an old one.
+    """
+    if config.uplink is not None and config.uplink.remembers:
+        raise ValueError(
+            f"uplink is {config.uplink} for {name}, whose messages are samples of one round; "
+            "allowed: uplinks that keep nothing of a message for a later round (feedback=False, "
+            "and not lazy)"
+        )
+
+
 def network_of(config: Strategy) -> MLP:
     """The policy's network."""
     action = config.task.action

@@ -23,9 +23,11 @@ import numpy as np
 from fedjax_rl.federation import clock as clocks
 from fedjax_rl.federation.algorithm import Algorithm, Functions
 from fedjax_rl.federation.exchange import (
+    SHARE,
     Exchange,
     Params,
     State,
+    answer_line,
     costs,
     exchange,
     per_agent,
@@ -33,9 +35,8 @@ from fedjax_rl.federation.exchange import (
 from fedjax_rl.federation.ledger import COLUMNS, ledger, line
 from fedjax_rl.federation.population import Population, select
 
-# What the clock and the algorithm know of an agent under this name: its times, and the part of the
-# federation that a message is.
-PARAMETERS, SHARE = "clock", "arriving_share"
+# What the clock knows of an agent under this name: its times.
+PARAMETERS = "clock"
 
 
 def driven(algorithm: Algorithm) -> Algorithm:
@@ -134,6 +135,10 @@ def _functions(own: Functions, parts: _Parts, rules: clocks.Rules) -> Functions:
             received = per_agent(link.receive, population, params, agents, broadcast)
             return select(who, received, agents), select(who, model, held)
 
+        def paid(spent, who):
+            """The ledger with the models that were handed over."""
+            return spent.add(answer_line(link, state), population.sum(who.astype(jnp.uint32)))
+
         if rules.fails:
             agents, held = hand_over(entry.early, agents, held)
         everybody = workers.groups == population.groups
@@ -185,6 +190,8 @@ def _functions(own: Functions, parts: _Parts, rules: clocks.Rules) -> Functions:
             Params(mine, params.federation, params.shared),
             together,
             present=entry.present if rules.fails else None,
+            # The server's model has moved since, which nobody who arrives can know.
+            handed=there.server,
         )
         model = jax.tree.map(lambda x: x[home], together.server)
         if rules.fails:
@@ -203,7 +210,8 @@ def _functions(own: Functions, parts: _Parts, rules: clocks.Rules) -> Functions:
         held = put(held, model)
         if rules.fails:
             agents, held = hand_over(entry.late, state.agents, held)
-            state = dataclasses.replace(state, agents=agents)
+            spent = paid(paid(state.ledger, entry.early), entry.late)
+            state = dataclasses.replace(state, agents=agents, ledger=spent)
         return dataclasses.replace(state, underway=(underway, held))
 
     def block(population, params, state, count, length: int, differentiable):

@@ -8,8 +8,11 @@ themselves, and exchanges. An exchange is one trip up and one down,
     total      = aggregate(message, sent, weight)      per federation
     server     = server step(server, total)            per federation
     agent_i    = receive(agent_i, server)              every agent that takes part
+    agent_i    = acknowledge(agent_i)                  every agent whose message was heard
 
-and an algorithm is a choice of these functions. What the engine has to carry besides the first
+and an algorithm is a choice of these functions. What an agent keeps and the server counts, too,
+belongs in `acknowledge` and, at the server, in `aggregate.part_of_all`: then the two stay equal
+whoever is silent, absent or late. What the engine has to carry besides the first
 algorithm decided their types:
 
 * FedAvg of a network with Adam: the agent holds parameters and Adam's moments; `message` and
@@ -116,12 +119,17 @@ class Context:
       params: the traced properties of the population.
       time: uint32 scalar.
       memory: what the servers' steps keep, leaves [F, ...].
+      heard: bool [A], whose message of now it has; None for all. Not the same as who counts, where
+        the last message of who is silent is remembered.
+      share: [F], the part of their federations that these agents are; None for the whole.
     """
 
     model: object
     params: Params
     time: jax.Array
     memory: object = ()
+    heard: jax.Array | None = None
+    share: jax.Array | None = None
 
 
 class Exchange(NamedTuple):
@@ -130,8 +138,13 @@ class Exchange(NamedTuple):
     Attributes:
       message: `(agent, broadcast, params) -> message`, a pytree; `broadcast` is what the server
         sent down last.
-      receive: `(agent, broadcast, params) -> agent`.
-      weight: `(population, agents, params) -> None, [A] or a pytree of [A, ...]`.
+      receive: `(agent, broadcast, params) -> agent`, of who listens.
+      acknowledge: `(agent, told, params) -> agent`, of whose message was heard, after `receive`;
+        None where agents keep nothing that depends on it. `told` is the message as it came in,
+        None where every message comes in as it is.
+      decode: `(message, broadcast) -> message`, what the server makes of a message, knowing what
+        it had sent down to its sender.
+      weight: `(population, agents, params) -> weights` as of `aggregate`.
       uplink: what crosses the wire.
       aggregate: `(population, message, sent, weight, context) -> Total`.
       server: how the total becomes the next model.
@@ -143,6 +156,8 @@ class Exchange(NamedTuple):
 
     message: Callable
     receive: Callable = lambda agent, broadcast, params: agent
+    acknowledge: Callable | None = None
+    decode: Callable = lambda message, broadcast: message
     weight: Callable = lambda population, agents, params: None
     uplink: Uplink = full()
     aggregate: Callable = aggregation.mean
@@ -155,6 +170,9 @@ class Exchange(NamedTuple):
 
 # The inner loop reads the words of an agent's key itself; what else is random has a key folded in.
 UPLINK_STREAM = 1
+
+# Under this name a federation on a clock knows which part of it a message is.
+SHARE = "arriving_share"
 
 
 def first_state(
@@ -173,6 +191,9 @@ def first_state(
     """
 
     def memories(link):
+        def first(model, own):
+            return link.server.init(link.server.shown(model, {**params.shared, **own}))
+
         model = population.spread(jax.vmap(link.broadcast)(server))
 
         def memory(agent, model, params):
@@ -180,7 +201,7 @@ def first_state(
             return link.uplink.init(message, model, link.content)
 
         of_uplinks = per_agent(memory, population, params, agents, model)
-        return jax.vmap(link.server.init)(server), of_uplinks
+        return jax.vmap(first)(server, params.federation), of_uplinks
 
     if isinstance(links, Exchange):
         server_memory, uplink_memory = memories(links)
@@ -223,7 +244,13 @@ def per_agent(function: Callable, population: Population, params: Params, *batch
 
 
 def exchange(
-    population: Population, link: Exchange, params: Params, state: State, due=None, present=None
+    population: Population,
+    link: Exchange,
+    params: Params,
+    state: State,
+    due=None,
+    present=None,
+    handed=None,
 ) -> State:
     """One exchange: messages up, servers' step, models down, costs in the ledger.
 
@@ -236,6 +263,8 @@ def exchange(
         that is not due keeps its state bit for bit.
       present: bool [A], the agents that there are at all; None for all of them. Who is not there
         neither sends nor receives.
+      handed: leaves [A, ...], the servers' models that agents were handed last, where these are
+        not those of now.
 
     Returns:
       The state after. A federation of one has nobody to talk to: it exchanges with itself,
@@ -247,9 +276,9 @@ def exchange(
         state, _ = _trip(population, link, params, state, due)
         messages = jnp.where(happened, jnp.asarray(population.sizes), 0).astype(jnp.uint32)
         return _charge(state, each, happened.astype(jnp.uint32), messages)
-    state, sent = _trip(population, link, params, state, due, present)
+    state, sent = _trip(population, link, params, state, due, present, handed)
     sent = jax.tree.map(lambda x: jnp.where(population.spread(happened), x, 0), sent)
-    state = _bill(population, link, state, sent, happened.astype(jnp.uint32))
+    state = _bill(population, link, params, state, sent, happened.astype(jnp.uint32), present)
     return dataclasses.replace(state, sent=() if isinstance(state.sent, tuple) else sent)
 
 
@@ -265,24 +294,53 @@ def _charge(state: State, each, happened, *messages) -> State:
     return dataclasses.replace(state, ledger=spent)
 
 
-def _bill(population, link, state: State, sent: Sent, happened) -> State:
+def _bill(population, link, params, state: State, sent: Sent, happened, present=None) -> State:
     """The ledger after an exchange in which agents sent different amounts."""
-    messages, words = population.sum(sent.messages), population.sum(sent.words)
-    spelled = population.sum((sent.bits + jnp.uint32(7)) // jnp.uint32(8))
+    messages = population.sum(sent.messages)
     everyone = link.star or link.uplink.silent != "absent"
-    listeners = jnp.asarray(population.sizes).astype(jnp.uint32) * happened
+    listeners = jnp.asarray(population.sizes).astype(jnp.uint32)
+    if present is not None:
+        listeners = population.sum(present.astype(jnp.uint32))
+    header, word = link.wire.header_bytes, link.wire.word_bytes
+    spent = state.ledger.add(ledgers.line(communications=1), happened)
+    spent = spent.add(ledgers.line(messages_up=1, bytes_up=header), messages)
+    largest = _LARGEST * costs(population, link, params, state)[_FLOATS_UP]
+    each = ledgers.line(floats_up=1, bytes_up=word)
+    for amount, unit in _wide_sum(population, sent.words, largest):
+        spent = spent.add(each, amount, unit)
+    octets = (sent.bits + jnp.uint32(7)) // jnp.uint32(8)
+    for amount, unit in _wide_sum(population, octets, largest):
+        spent = spent.add(ledgers.line(bytes_up=1), amount, unit)
+    down = listeners * happened if everyone else messages
+    spent = spent.add(answer_line(link, state), down)
+    return dataclasses.replace(state, ledger=spent)
+
+
+# An uplink sends at most so many words for each number of a message.
+_LARGEST, _FLOATS_UP = 4, ledgers.COLUMNS.index("floats_up")
+
+
+def _wide_sum(population, amounts, largest: int):
+    """Sums per federation of uint32 [A], each at most `largest`, as pairs (sum, unit) of [F].
+
+    A sum that may pass 2^32 comes in two parts.
+    """
+    one = jnp.ones(population.num_federations, jnp.uint32)
+    if int(population.sizes.max()) * largest < 2**32:
+        return [(population.sum(amounts), one)]
+    bits = jnp.uint32(12)
+    low, high = amounts & ((jnp.uint32(1) << bits) - jnp.uint32(1)), amounts >> bits
+    return [(population.sum(low), one), (population.sum(high), one << bits)]
+
+
+def answer_line(link: Exchange, state: State) -> jax.Array:
+    """What the model costs that goes down to one agent, a line of the ledger."""
     down = jax.eval_shape(
         lambda s: jax.tree.map(lambda x: x[0], jax.vmap(link.broadcast)(s.server)), state
     )
-    floats = ledgers.tree_floats(down)
-    header, word = link.wire.header_bytes, link.wire.word_bytes
-    answer = ledgers.line(messages_down=1, floats_down=floats, bytes_down=floats * word + header)
-    spent = state.ledger.add(ledgers.line(communications=1), happened)
-    spent = spent.add(ledgers.line(messages_up=1, bytes_up=header), messages)
-    spent = spent.add(ledgers.line(floats_up=1, bytes_up=word), words)
-    spent = spent.add(ledgers.line(bytes_up=1), spelled)
-    spent = spent.add(answer, listeners if everyone else messages)
-    return dataclasses.replace(state, ledger=spent)
+    floats, wire = ledgers.tree_floats(down), link.wire
+    size = floats * wire.word_bytes + wire.header_bytes
+    return ledgers.line(messages_down=1, floats_down=floats, bytes_down=size)
 
 
 def _outgoing(population, link, params, state, model):
@@ -319,7 +377,8 @@ def _outgoing(population, link, params, state, model):
         if link.uplink.size is not None:
 
             def size(message, params):
-                return link.uplink.size(link.content.numbers(message), params)
+                words, bits = link.uplink.size(link.content.numbers(message), params)
+                return words + jnp.uint32(link.content.rest), bits
 
     if link.star:
 
@@ -333,21 +392,23 @@ def _outgoing(population, link, params, state, model):
     return message, sent, memory, sizes
 
 
-def _trip(population, link, params, state, due, here=None):
+def _trip(population, link, params, state, due, here=None, handed=None):
     """An exchange not yet in the ledger: the state after, and what each agent sent."""
-    model = population.spread(jax.vmap(link.broadcast)(state.server))
+    if handed is None:
+        model = population.spread(jax.vmap(link.broadcast)(state.server))
+    else:
+        model = jax.vmap(link.broadcast)(handed)
     message, sent, memory, (words, bits) = _outgoing(population, link, params, state, model)
     if here is not None:
         sent = here if sent is None else sent & here
+    told = None if link.uplink.send is None else message
+    message = jax.vmap(link.decode)(message, model)
     weight = link.weight(population, state.agents, params)
-    context = Context(state.server, params, state.time, state.server_memory)
+    share = params.federation.get(SHARE)
+    context = Context(state.server, params, state.time, state.server_memory, sent, share)
     counted = here if link.uplink.silent == "remembered" else sent
-    total, present = link.aggregate(population, message, counted, weight, context)
-    server, server_memory = jax.vmap(
-        lambda model, memory, total, own: link.server.step(
-            model, memory, total, {**params.shared, **own}
-        )
-    )(state.server, state.server_memory, total, params.federation)
+    total = link.aggregate(population, message, counted, weight, context)
+    server, server_memory, present = _step(population, link, params, state, total, here)
     kept = present if due is None else due if present is None else due & present
     if kept is not None:
         server, server_memory = select(
@@ -356,14 +417,19 @@ def _trip(population, link, params, state, due, here=None):
     broadcast = jax.vmap(link.broadcast)(server)
     agents = per_agent(link.receive, population, params, state.agents, population.spread(broadcast))
     takes_part = sent if link.uplink.silent == "absent" else here
+    heard = sent
     if due is not None:
         due_here = population.spread(due)
         here = due_here if here is None else here & due_here
         takes_part = here if takes_part is None else takes_part & here
+        heard = here if heard is None else heard & here
     if here is not None:
         memory = select(here, memory, state.uplink_memory)
     if takes_part is not None:
         agents = select(takes_part, agents, state.agents)
+    if link.acknowledge is not None:
+        after = per_agent(link.acknowledge, population, params, agents, told)
+        agents = after if heard is None else select(heard, after, agents)
     state = dataclasses.replace(
         state,
         agents=agents,
@@ -373,6 +439,38 @@ def _trip(population, link, params, state, due, here=None):
     )
     flag = jnp.ones_like(words) if sent is None else sent.astype(jnp.uint32)
     return state, Sent(flag, words * flag, bits * flag)
+
+
+def _step(population, link, params, state, total, here):
+    """The servers' steps: their models, their memories, and whether anything came in, [F]."""
+    total, present = total
+    by_entry = present is not None and not _one_each(present)
+    if by_entry:
+        # An entry about which nobody said anything has not changed, and does not become 0.
+        nothing = jax.vmap(link.server.nothing)(state.server)
+        total = jax.tree.map(jnp.where, present, total, nothing)
+    federation = params.federation
+    if here is not None and SHARE in federation:
+        # Fewer may have arrived than were waited for.
+        arrived = population.sum(here.astype(jnp.int32)) / jnp.asarray(population.sizes)
+        share = federation[SHARE]
+        federation = {**federation, SHARE: share * arrived.astype(share.dtype)}
+    server, memory = jax.vmap(
+        lambda model, memory, total, own: link.server.step(
+            model, memory, total, {**params.shared, **own}
+        )
+    )(state.server, state.server_memory, total, federation)
+    if by_entry:
+        if jax.tree.structure(server) == jax.tree.structure(present):
+            server = jax.tree.map(jnp.where, present, server, state.server)
+        each = [jnp.any(x.reshape(x.shape[0], -1), axis=1) for x in jax.tree.leaves(present)]
+        present = jnp.any(jnp.stack(each), axis=0)
+    return server, memory, present
+
+
+def _one_each(present) -> bool:
+    """Whether presence is said per federation, [F], and not for every entry."""
+    return isinstance(present, jax.Array) and present.ndim == 1
 
 
 def _line(population, link, params, state) -> jax.Array:

@@ -69,6 +69,11 @@ class Content:
       variance: estimated variance of the numbers, summed over them; 0 if unknown.
       step: `params -> scalar`, what the server multiplies a message with; 1 by default.
       size: words in the message, uint32; as many as there are numbers by default.
+      owed: `numbers -> numbers`, what of the numbers that were left out of a message is to be added
+        to the next; all by default. A change of what the agent keeps count of by itself, see
+        `Exchange.acknowledge`, is not: it is part of the next change anyway.
+      rest: words of the message besides the numbers, which cross the wire whatever the uplink
+        makes of these.
     """
 
     numbers: Callable = _identity
@@ -76,9 +81,11 @@ class Content:
     items: Callable | None = None
     keep: Callable = lambda message, kept: message
     utility: Callable | None = None
-    variance: Callable = lambda message: jnp.float32(0)
-    step: Callable = lambda params: jnp.float32(1)
+    variance: Callable = lambda message: 0.0
+    step: Callable = lambda params: 1.0
     size: Callable | None = None
+    owed: Callable = _identity
+    rest: int = 0
 
     def __post_init__(self) -> None:
         """Fills in what follows from the numbers."""
@@ -88,7 +95,7 @@ class Content:
             return _norm(numbers(message))[None], jnp.ones(1, bool)
 
         def size(message):
-            return jnp.uint32(ledgers.tree_floats(numbers(message)))
+            return jnp.uint32(ledgers.tree_floats(numbers(message)) + self.rest)
 
         for name, default in (
             ("items", items),
@@ -154,6 +161,16 @@ class Uplink:
     def on_changes(self) -> bool:
         """Whether it is to act on changes of a model where agents would else send models."""
         return self.send is not None and self.silent != "absent"
+
+    @property
+    def remembers(self) -> bool:
+        """Whether what counts may be, in part, of an earlier message than the last one."""
+        return self.silent == "remembered" or dict(self.shape).get("feedback", False)
+
+    @property
+    def alters(self) -> bool:
+        """Whether what counts may be another message than any agent has now: compressed, or old."""
+        return self.size is not None or self.silent == "remembered"
 
     @property
     def static(self) -> tuple:
@@ -285,7 +302,9 @@ def event_triggered(
         own = view.own
         horizon, time = (x.astype(own["ratio"].dtype) for x in (own["horizon"], view.time))
         left = jnp.maximum(horizon - 1 - time, 0)
-        floor = own["threshold"] * own["ratio"] ** -left
+        # The power may overflow; a threshold of 0 stays one.
+        free = own["threshold"] == 0
+        floor = jnp.where(free, 0.0, own["threshold"] * own["ratio"] ** -left)
         magnitude, valid = view.content.items(message)
 
         def test(used_to, item):
@@ -517,6 +536,7 @@ def _compressed(name, compress, size, parameters, feedback, check) -> Uplink:
         wanted, restore = ravel_pytree(jax.tree.map(jnp.add, memory, numbers))
         short = compress(wanted, view.own)
         left = restore(wanted - short if feedback else jnp.zeros_like(wanted))
+        left = view.content.owed(left)
         memory = jax.tree.map(lambda new, old: jnp.where(there, new, old), left, memory)
         return view.content.replaced(message, restore(short)), there, memory
 

@@ -1,0 +1,333 @@
+"""What agents and servers keep, and which values count, when some agents are silent, late or away.
+
+States that are kept at both ends are followed by a plain loop in NumPy that is told only who was
+heard. Tables of Q-learning are learned in shifted coordinates: nothing may depend on the shift.
+"""
+
+import dataclasses
+import importlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from federations import end_of
+
+import fedjax_rl as frl
+from fedjax_rl import federation as fed
+from fedjax_rl import streams
+from fedjax_rl.envs import solvers
+from fedjax_rl.federation.algorithm import bind
+from fedjax_rl.federation.clock import timetable
+from fedjax_rl.federation.uplink import (
+    event_triggered,
+    lazy,
+    partial,
+    probabilistic,
+    scaled_sign,
+    top_k,
+)
+from fedjax_rl.sweep import Cell, run_cells
+
+# The package has a function of that name.
+exchanges = importlib.import_module("fedjax_rl.federation.exchange")
+
+# Control variates --------------------------------------------------------------------------------
+
+AGENTS, STEPS, RATE, ENTROPY = 4, 3, 0.5, 0.3
+FAMILY = frl.envs.dirichlet_mdps(AGENTS, rewards=1.0, num_states=2, num_actions=2)
+SOME = frl.Clock("semi-synchronous", wait_for=2, distribution="exponential")
+ONE = frl.Clock("asynchronous", distribution="exponential")
+AWAY = dataclasses.replace(SOME, failure_time=2.0)
+thorough = pytest.mark.thorough
+
+# Who is silent, the clock, whether the loop can follow it and whether it gets to the optimum.
+CASES = {
+    "partial": (partial(0.5), None, True, True),
+    "partial, present": pytest.param(partial(0.5, absent=False), None, True, True, marks=thorough),
+    "events": pytest.param(event_triggered(factor=1.0), None, True, False, marks=thorough),
+    "probabilistic": pytest.param(probabilistic(2), None, True, True, marks=thorough),
+    "lazy": (lazy(0.1), None, True, True),
+    "semi-synchronous": (None, SOME, True, True),
+    "asynchronous": pytest.param(None, ONE, True, True, marks=thorough),
+    "late and silent": (partial(0.5), ONE, True, True),
+    "late and lazy": pytest.param(lazy(0.1), ONE, True, False, marks=thorough),
+    "away": pytest.param(None, AWAY, False, True, marks=thorough),
+    "top k": pytest.param(top_k(3), None, False, True, marks=thorough),
+    "signs": pytest.param(scaled_sign(), None, False, True, marks=thorough),
+    "lossy signs": (scaled_sign(feedback=False), None, False, True),
+}
+
+
+def exact_gradient(agent, parameters):
+    """Of the objective of an agent with the entropy, [S U], by linear solves."""
+    kernel, discount = np.asarray(FAMILY.transition)[agent], float(FAMILY.discount[agent])
+    states, actions = kernel.shape[:2]
+    logits = parameters.reshape(states, actions)
+    policy = np.exp(logits - logits.max(-1, keepdims=True))
+    policy /= policy.sum(-1, keepdims=True)
+    reward = np.sum(kernel * np.asarray(FAMILY.reward)[agent], axis=-1) - ENTROPY * np.log(policy)
+    system = np.eye(states) - discount * np.einsum("su,sut->st", policy, kernel)
+    values = np.linalg.solve(system, np.sum(policy * reward, axis=-1))
+    start = np.asarray(FAMILY.initial_distribution)[agent]
+    visits = np.linalg.solve(system.T, start)
+    advantage = reward + discount * kernel @ values - values[:, None]
+    return (visits[:, None] * policy * advantage).ravel()
+
+
+class Loop:
+    """SCAFFOLD, option II, as it is written: `c <- c + 1/N sum over those heard (c_i+ - c_i)`."""
+
+    def __init__(self, remembers, clock):
+        self.model = np.zeros(4)
+        self.control = np.zeros(4)
+        self.own = np.zeros((AGENTS, 4))
+        self.handed = [(self.model, self.control)] * AGENTS
+        self.last = {}
+        self.remembers, self.clock = remembers, clock
+
+    def round(self, there, heard):
+        changes = {}
+        for i in there:
+            model, control = self.handed[i] if self.clock else (self.model, self.control)
+            now = model.copy()
+            for _ in range(STEPS):
+                now = now + RATE * (exact_gradient(i, now) + control - self.own[i])
+            changes[i] = now - model, (now - model) / (RATE * STEPS) - control
+        self.last.update({i: changes[i][0] for i in heard})
+        counted = [i for i in there if i in self.last] if self.remembers else heard
+        if counted:
+            self.model = self.model + np.mean([self.last[i] for i in counted], axis=0)
+        for i in heard:
+            self.control = self.control + changes[i][1] / AGENTS
+            self.own[i] += changes[i][1]
+        for i in there:
+            self.handed[i] = self.model, self.control
+
+
+@pytest.mark.parametrize(("uplink", "clock", "follow", "arrives"), CASES.values(), ids=list(CASES))
+def test_control_variates_stay_the_mean_of_those_of_the_agents(uplink, clock, follow, arrives):
+    with jax.enable_x64(True):
+        options = {"gradient": "exact", "entropy": ENTROPY, "local_steps": STEPS}
+        algorithm = frl.scaffold_pg(
+            FAMILY, **options, learning_rate=RATE, uplink=uplink, clock=clock
+        )
+        everybody, functions = fed.population(AGENTS), algorithm.functions(algorithm.config)
+        params = bind([algorithm.parameters(algorithm.config, AGENTS)])
+        keys = streams.agent_keys(jnp.zeros(AGENTS, jnp.int32), everybody.member_of)
+        state = functions.init(everybody, params, keys)
+        step = jax.jit(lambda state: functions.round(everybody, params, state, 1))
+        rounds = 250
+        arrivals = timetable(clock, num_agents=AGENTS, num_steps=rounds) if clock else None
+        loop = Loop(uplink is not None and uplink.silent == "remembered", clock is not None)
+        for t in range(rounds):
+            state = step(state)
+            control = np.asarray(state.server.correction[0])
+            own = np.asarray(state.agents.memory)
+            np.testing.assert_allclose(control, own.mean(axis=0), rtol=0, atol=1e-15)
+            if follow:
+                there = arrivals.agent[0, t] if clock else np.arange(AGENTS)
+                sent = np.asarray(state.sent.messages)
+                loop.round(there, [i for i in there if sent[i]])
+                np.testing.assert_allclose(own, loop.own, atol=1e-10)
+                np.testing.assert_allclose(control, loop.control, atol=1e-10)
+                np.testing.assert_allclose(state.server.parameters[0], loop.model, atol=1e-10)
+        if arrives:
+            gap = float(functions.measure(everybody, params, state)["gap"][0])
+            assert abs(gap) < 1e-7
+
+
+def test_the_weight_of_momentum_is_neither_compressed_nor_left_out():
+    """AFedPG's first direction is the gradient that came in over the alpha it was taken for."""
+    values = {"gradient": "exact", "entropy": ENTROPY, "episodes_per_step": 1, "momentum": 0.1}
+    gradient = exact_gradient(0, np.zeros(4))
+    every = frl.Clock("asynchronous", compute_time=np.arange(1.0, AGENTS + 1))
+    one = frl.afedpg(FAMILY, **values, clock=every, uplink=top_k(1))
+    _, state = end_of(one, AGENTS, 1)
+    largest = np.zeros(4)
+    largest[2] = gradient[2]
+    assert abs(gradient[2]) >= np.abs(gradient).max() - 1e-12
+    np.testing.assert_allclose(state.server.direction[0], largest, rtol=1e-5)
+    assert state.ledger.totals()["floats_up"][0] == 2 + 1
+
+
+# Values that are there for some entries only -----------------------------------------------------
+
+KERNEL = np.asarray([[[0.9, 0.1], [0.2, 0.8]], [[0.5, 0.5], [0.05, 0.95]]])
+
+
+def test_who_has_no_weight_does_not_make_a_table():
+    """Reward 1 and q* = 10; a learning rate of nearly nothing leaves an error of 4 * 10^2."""
+    mdp = frl.envs.tabular_mdp(KERNEL, np.ones((1, 1, 1)), 0.9)
+    common = {"learning_rate": 1e-6, "epsilon": 1.0, "participation": 0.5}
+    fixed = frl.fedq(mdp, **common, aggregation="fixed", weights=[0.0, 1.0])
+    logits = frl.fedq(mdp, **common, aggregation="learned", weights=[-400.0, 0.0])
+    for algorithm in (fixed, logits):
+        metrics, _ = end_of(algorithm, 2, 8, every=1)
+        np.testing.assert_allclose(metrics["error_local"], 400, rtol=1e-4)
+
+
+def test_importance_weights_of_those_heard_do_not_underflow():
+    """From q*, with rewards that do not vary, every update and every average leaves q*."""
+    reward = np.broadcast_to(np.asarray([1.0, -1.0])[None, :, None], (2, 2, 1))
+    mdp = frl.envs.tabular_mdp(KERNEL, reward, 0.5)
+    policy = np.broadcast_to(np.eye(2)[:, None, :], (2, 2, 2))
+    algorithm = frl.fedq(
+        mdp,
+        behaviour="policy",
+        policy=policy,
+        learning_rate=0.3,
+        sync_period=500,
+        aggregation="importance",
+        participation=0.5,
+        initial_q=solvers.optimal_q(mdp),
+    )
+    metrics, state = end_of(algorithm, 2, 4000, every=500)
+    np.testing.assert_allclose(metrics["error_local"], 0, atol=1e-9)
+    reference = np.ravel(solvers.optimal_q(mdp) - solvers.optimal_q(mdp).mean())
+    np.testing.assert_allclose(np.ravel(state.server), reference, atol=1e-6)
+
+
+def test_an_entry_that_nobody_weighs_keeps_its_value():
+    population = fed.population([2, 2])
+    message = {"a": jnp.asarray([[1.0, 2.0], [3.0, 4.0], [5.0, jnp.nan], [7.0, 8.0]])}
+    weight = {"a": jnp.asarray([[1.0, 0.0], [1.0, 0.0], [0.0, 0.0], [1.0, 1.0]])}
+    sent = jnp.asarray([True, True, True, False])
+    total = fed.mean(population, message, sent, weight)
+    np.testing.assert_array_equal(total.present["a"], [[True, False], [False, False]])
+    np.testing.assert_array_equal(total.value["a"], [[2, 0], [0, 0]])
+    link = fed.Exchange(
+        message=lambda agent, broadcast, params: agent,
+        receive=lambda agent, broadcast, params: broadcast,
+        weight=lambda population, agents, params: weight,
+        uplink=fed.Uplink("given", lambda *_: (), lambda key, m, memory, view: (m, view.own, ())),
+    )
+    params = fed.Params({"uplink": sent}, {}, {})
+    keys = streams.agent_keys(jnp.zeros(4, jnp.int32), population.member_of)
+    server = {"a": jnp.full((2, 2), 9.0)}
+    state = exchanges.first_state(population, link, params, keys, message, server)
+    after = exchanges.exchange(population, link, params, state)
+    np.testing.assert_array_equal(after.server["a"], [[2, 9], [9, 9]])
+    np.testing.assert_array_equal(after.agents["a"], [[2, 9], [2, 9], [9, 9], [9, 9]])
+
+
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        optax.chain(optax.add_decayed_weights(0.1), optax.sgd(1.0)),
+        pytest.param(optax.lamb(0.05), marks=thorough),
+        pytest.param(optax.adamw(0.2, weight_decay=0.1), marks=thorough),
+        pytest.param(optax.chain(optax.sgd(2.5), optax.keep_params_nonnegative()), marks=thorough),
+    ],
+)
+def test_an_optimiser_of_the_server_reads_action_values(optimizer):
+    """One state, two actions, only the first of which is taken: no chance is left."""
+    mdp = frl.envs.tabular_mdp(np.ones((1, 2, 1)), np.asarray([[2.0], [-3.0]]), 0.5)
+    values = {"learning_rate": 0.5, "behaviour": "policy", "policy": np.asarray([[1.0, 0.0]])}
+    algorithm = frl.fedq(mdp, **values, initial_q=1.0, server_optimizer=optimizer)
+    _, state = end_of(algorithm, 2, 12)
+    q = jnp.ones((1, 2))
+    memory = optimizer.init(q)
+    with jax.numpy_dtype_promotion("standard"):
+        for _ in range(12):
+            learned = q.at[0, 0].add(0.5 * (2.0 + 0.5 * q.max() - q[0, 0]))
+            updates, memory = optimizer.update(q - learned, memory, q)
+            q = optax.apply_updates(q, updates)
+    centre = solvers.optimal_q(mdp).mean()
+    np.testing.assert_allclose(np.ravel(state.server) + centre, np.ravel(q), rtol=1e-4, atol=1e-4)
+
+
+# Shifted rewards ---------------------------------------------------------------------------------
+
+PLAIN = {
+    "events": {"uplink": event_triggered(0.02, 0.5)},
+    "top k": {"uplink": top_k(2), "aggregation": "importance"},
+    "late": {"clock": ONE, "uplink": lazy(0.1)},
+}
+RARE = {
+    "away": {"clock": AWAY, "uplink": event_triggered(0.02, 0.5)},
+    "mixing": {"mixing": 0.5, "participation": 0.5},
+    "weights": {"aggregation": "fixed", "weights": [0.0, 0.0, 1.0, 2.0], "participation": 0.3},
+    "logits": {
+        "aggregation": "learned",
+        "weights": [0.0, 60.0, 120.0, 180.0],
+        "participation": 0.3,
+    },
+    "importance": {"aggregation": "importance", "participation": 0.3, "sync_period": 40},
+    "probabilistic": {"uplink": probabilistic(2)},
+    "lazy": {"uplink": lazy(0.1, 3)},
+    "present": {"uplink": partial(0.3, absent=False), "aggregation": "importance"},
+    "signs": {"uplink": scaled_sign()},
+    "lossy": {"uplink": top_k(1, feedback=False), "clock": ONE},
+    "share": {"clock": SOME, "participation": 0.5},
+    "momentum": {"server_optimizer": optax.sgd(0.5, 0.9), "participation": 0.3},
+    "adam": {"server_optimizer": optax.adam(0.1), "uplink": event_triggered(0.02, 0.5)},
+    "adam of importance": {
+        "server_optimizer": optax.adam(0.1),
+        "aggregation": "importance",
+        "participation": 0.3,
+    },
+}
+
+
+@pytest.mark.parametrize(
+    "properties",
+    [*PLAIN.values(), *(pytest.param(p, marks=thorough) for p in RARE.values())],
+    ids=[*PLAIN, *RARE],
+)
+def test_shifting_all_rewards_shifts_all_tables_and_no_error(properties):
+    """Rewards r + c (1 - discount) and tables from c on are the same run, to rounding."""
+    mdp, shift = frl.envs.random_mdp(seed=0), 16.0
+    discount = float(mdp.discount)
+    shifted = dataclasses.replace(mdp, reward=np.asarray(mdp.reward) + shift * (1 - discount))
+    one = frl.fedq(mdp, **{"learning_rate": 0.3, "sync_period": 5, "epsilon": 1.0, **properties})
+    cells = [Cell(4, 0, {}), Cell(4, 0, {"mdp": shifted, "initial_q": shift})]
+    steps = 60 if one.config.clock is not None else 8 * one.config.sync_period
+    metrics = ("error_server", "error_local")
+    out = run_cells(one, cells, num_steps=steps, record_every=steps // 4, metrics=metrics)
+    plain, other = (out.isel(cell=n) if "cell" in out.dims else out for n in (0, 1))
+    for name in metrics:
+        np.testing.assert_allclose(other[name], plain[name], rtol=2e-3, atol=1e-4)
+
+
+# What was known, and what is paid ----------------------------------------------------------------
+
+
+@thorough
+def test_changes_count_from_the_model_that_an_agent_was_handed():
+    """Nothing is left out of a change: the server has the tables that it has without an uplink."""
+    one = frl.fedq(frl.envs.random_mdp(seed=0), learning_rate=0.3, sync_period=5, clock=ONE)
+    size = one.config.mdp.num_states * one.config.mdp.num_actions
+    ends = [end_of(one.replace(uplink=up), 4, 40)[0] for up in (None, top_k(size))]
+    np.testing.assert_allclose(ends[1]["error_server"], ends[0]["error_server"], rtol=1e-4)
+
+
+def test_the_policy_of_the_server_stays_one():
+    one = frl.pavg(FAMILY, learning_rate=1.0, uplink=scaled_sign(feedback=False))
+    _, state = end_of(one, AGENTS, 8)
+    table = np.asarray(state.server.table)
+    assert table.min() >= 0
+    np.testing.assert_allclose(table.sum(-1), 1, rtol=1e-5)
+
+
+def test_sums_of_sizes_beyond_32_bits_come_in_two_parts():
+    everybody = fed.population([3, 3])
+    amounts = jnp.asarray([2**31, 2**31 - 1, 5000, 1, 2, 4095], jnp.uint32)
+    parts = exchanges._wide_sum(everybody, amounts, 2**31)
+    totals = sum(np.asarray(n, np.int64) * np.asarray(unit, np.int64) for n, unit in parts)
+    np.testing.assert_array_equal(totals, [2**32 - 1 + 5000, 4098])
+    assert len(exchanges._wide_sum(everybody, amounts, 5000)) == 1
+
+
+@pytest.mark.parametrize("make", [frl.ns_es, frl.iw_es])
+@pytest.mark.parametrize("uplink", [lazy(), top_k(1)])
+def test_samples_of_several_rounds_are_not_mixed(make, uplink):
+    with pytest.raises(ValueError, match="whose messages are samples of one round; allowed: "):
+        make(frl.envs.simple_grid(), uplink=uplink)
+
+
+def test_one_agent_is_not_silent_for_ever():
+    one = frl.espc(frl.envs.simple_grid(max_steps=8))
+    metrics, _ = end_of(one, 1, 2, every=1)
+    np.testing.assert_array_equal(metrics["frequency"], 1)
