@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from fedjax_rl.federation import uplink as uplinks
     from fedjax_rl.federation.clock import Clock, timetable
     from fedjax_rl.fields import by_agents, schedule
+    from fedjax_rl.grid import each
     from fedjax_rl.results import load, save
     from fedjax_rl.run import Trajectory, simulate
     from fedjax_rl.sweep import Cell, run_cells, sweep
@@ -54,6 +55,7 @@ __all__ = [
     "by_agents",
     "davia",
     "dql",
+    "each",
     "ebcdql",
     "ef_td",
     "envs",
@@ -96,6 +98,7 @@ _HOMES = {
     "Clock": "federation.clock",
     "Trajectory": "run",
     "by_agents": "fields",
+    "each": "grid",
     "load": "results",
     "run_cells": "sweep",
     "save": "results",

@@ -19,14 +19,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fedjax_rl import streams
+from fedjax_rl import arguments, streams
 from fedjax_rl.federation.algorithm import Algorithm, bind
 from fedjax_rl.federation.exchange import Params, State
 from fedjax_rl.federation.mesh import Layout
 from fedjax_rl.federation.population import population
 from fedjax_rl.fields import check_schedules
 
-MAX_STEPS = 2**31 - 1
+MAX_STEPS = arguments.LIMIT
 # A period that never comes due within the longest run.
 NEVER = np.uint32(2**32 - 1)
 
@@ -68,19 +68,23 @@ def simulate(
     Raises:
       ValueError: a period that is traced, or lengths that are no multiples of each other.
     """
+    arguments.check_algorithm(algorithm)
+    num_agents = arguments.num_agents(num_agents)
     algorithm = algorithm.at(num_agents)
     period = algorithm.config.sync_period if algorithm.periodic else 1
     if not isinstance(period, int | np.integer):
         raise ValueError(f"sync_period is {period!r}; simulate takes a plain integer")
     period = int(period)
-    if num_agents < 1:
-        raise ValueError(f"num_agents is {num_agents}; allowed: at least 1")
+    num_steps = arguments.count("num_steps", num_steps, high=MAX_STEPS)
     record_every = period if record_every is None else record_every
-    if record_every < 1 or record_every % period:
+    record_every = arguments.count("record_every", record_every)
+    if not isinstance(seed, jax.core.Tracer):
+        seed = np.uint32(arguments.seed("seed", seed))
+    if record_every % period:
         raise ValueError(
             f"record_every is {record_every}; allowed: multiples of sync_period {period}"
         )
-    if num_steps < 1 or num_steps % record_every:
+    if num_steps % record_every:
         raise ValueError(
             f"num_steps is {num_steps}; allowed: multiples of record_every {record_every}"
         )
@@ -158,8 +162,9 @@ class Job:
     def side_by_side(self) -> int:
         """What makes a step at a time: agents, or servers where time counts their steps."""
         agents, layout = len(self.seeds), self.layout
-        on_clock = self.algorithm.unit == "update"
-        return layout.population.num_federations * layout.blocks[0] if on_clock else agents
+        if self.algorithm.on_clock:
+            return layout.population.num_federations * layout.blocks[0]
+        return agents
 
 
 class Outcome(NamedTuple):
@@ -167,12 +172,16 @@ class Outcome(NamedTuple):
 
     Attributes:
       metrics: name -> [t, F or A], on the global axes of the layout; t records were made.
+      count: t.
       state: the final state.
+      finite: bool [F], whether all that the servers and their agents hold is finite.
       compile_seconds, run_seconds: wall time.
     """
 
     metrics: dict[str, np.ndarray]
+    count: int
     state: State
+    finite: np.ndarray
     compile_seconds: float
     run_seconds: float
 
@@ -418,7 +427,27 @@ def execute(
     if checkpoints is not None:  # what has been learned, for whoever wants to see it at work
         checkpoints.save(done, state, records)
     jax.block_until_ready(state)
-    return Outcome(records(), state, compiled, clock.perf_counter() - began)
+    finite = _finite(job, state)
+    return Outcome(records(), done, state, finite, compiled, clock.perf_counter() - began)
+
+
+def _finite(job: Job, state: State) -> np.ndarray:
+    """Whether all that servers and agents hold is finite: bool [F].
+
+    That is asked of the state, as what somebody chose to record may well be finite when the model
+    is not, or when its optimiser's moments are not, so that it has come to a halt: ranks of
+    returns, time, bytes.
+    """
+    federation, _ = job.layout.agents()
+    order = np.asarray(job.layout.order)
+    fine = np.ones(order.max() + 1, bool)
+    of_servers, of_agents = (state.server, state.server_memory), (state.agents, state.uplink_memory)
+    for owner, tree in ((order, of_servers), (federation, of_agents)):
+        for leaf in jax.tree.leaves(tree):
+            if jnp.issubdtype(leaf.dtype, jnp.inexact):
+                of_each = np.isfinite(np.asarray(leaf)).reshape(len(owner), -1).all(axis=1)
+                np.logical_and.at(fine, owner, of_each)
+    return fine[order]
 
 
 def execute_all(
@@ -444,6 +473,7 @@ def execute_all(
     Returns:
       The outcomes, and the seconds spent compiling and running, as wall time.
     """
+    workers = arguments.count("workers", workers)
     compiled = PROGRAMS.prepare(jobs, workers)
     began = clock.perf_counter()
     checkpoints = [None] * len(jobs) if checkpoints is None else checkpoints

@@ -16,24 +16,18 @@ import jax
 import numpy as np
 import xarray as xr
 
-from fedjax_rl import fields, results, signals
+from fedjax_rl import arguments, fields, grid, memory, packing, results, signals
 from fedjax_rl.checkpoints import Checkpoints, Machine, begun_on, check
 from fedjax_rl.directory import held, place
 from fedjax_rl.federation.algorithm import Algorithm
-from fedjax_rl.federation.clock import Clock
 from fedjax_rl.federation.ledger import COLUMNS
 from fedjax_rl.federation.mesh import layout
-from fedjax_rl.federation.uplink import Uplink
 from fedjax_rl.fingerprint import fingerprint
-from fedjax_rl.memory import available, most_agents
 from fedjax_rl.names import check_known
 from fedjax_rl.run import MAX_STEPS, NEVER, Job, Outcome, Recording, execute_all
 
 # On CPU, tables of this many agents stay in the cache; beyond, a second pack is faster.
 AGENTS_PER_JOB = {"cpu": 8192}
-# Measured on one CPU core: what a step costs a population, and what it costs an agent. They only
-# decide which periods share a population, never a number.
-STEP_OVERHEAD, AGENT_STEP = 5e-6, 3e-9
 
 
 class Cell(NamedTuple):
@@ -109,37 +103,36 @@ def sweep(
     Raises:
       ValueError: naming the argument, its value and what is allowed, before anything compiles.
     """
-    axes, follow = {}, {}
-    for name, value in {"num_agents": num_agents, **properties}.items():
-        if name != "num_agents":
-            check_known(name, algorithm.properties, f"property of {algorithm.name}")
-        if isinstance(value, list | tuple | range | np.ndarray) and name != "num_agents":
-            axes[name] = list(value)
-        elif name == "num_agents" and not np.isscalar(value):
-            axes[name] = [_count(n) for n in value]
+    arguments.check_algorithm(algorithm)
+    counts = grid.axis(algorithm, "num_agents", num_agents)
+    axes = {} if counts is None else {"num_agents": [arguments.num_agents(n) for n in counts]}
+    follow, fixed = {}, {}
+    for name, value in properties.items():
+        check_known(name, algorithm.properties, f"property of {algorithm.name}")
+        values = grid.axis(algorithm, name, value)
+        if values is not None:
+            axes[name] = values
         elif isinstance(value, fields.ByAgents):
             follow[name] = value
-        elif name != "num_agents":
-            algorithm = algorithm.replace(**{name: value})
-    several = not np.isscalar(seeds)
-    if several:
-        axes["seed"] = [int(s) for s in seeds]
-    for name, values in axes.items():
-        if not values:
-            raise ValueError(f"{name} is an empty list; allowed: at least one value")
-    counts = axes.get("num_agents", [num_agents])
+        else:
+            fixed[name] = value
+    seeds = arguments.seeds(seeds)
+    if isinstance(seeds, list):
+        axes["seed"] = seeds
+    arguments.check_axes(axes)
+    counts = axes["num_agents"] if "num_agents" in axes else [arguments.num_agents(num_agents)]
     followed = {
-        k: {n: algorithm.evaluated(k, f, _count(n)) for n in counts} for k, f in follow.items()
+        name: {n: algorithm.evaluated(name, value, n) for n in counts}
+        for name, value in follow.items()
     }
-    combinations = list(itertools.product(*axes.values()))
     cells = []
-    for values in combinations:
+    for values in itertools.product(*axes.values()):
         at = dict(zip(axes, values, strict=True))
-        n = at.pop("num_agents", num_agents)
-        seed = at.pop("seed", None if several else int(seeds))
-        n = _count(n)
-        given = {name: own[n] for name, own in followed.items()}
-        cells.append(Cell(n, seed, {**at, **given}))
+        n = at.pop("num_agents", counts[0])
+        seed = at.pop("seed", seeds)
+        cells.append(Cell(n, seed, {**at, **{name: own[n] for name, own in followed.items()}}))
+    # All at once, with values that are swept: some are only allowed beside others.
+    algorithm = algorithm.replace(**fixed, **cells[0].properties)
     flat = run_cells(
         algorithm,
         cells,
@@ -156,12 +149,6 @@ def sweep(
         watch=watch,
     )
     return _unstack(flat, axes, followed)
-
-
-def _count(n) -> int:
-    if isinstance(n, bool) or int(n) != n or n < 1:
-        raise ValueError(f"num_agents is {n}; allowed: whole numbers of at least 1")
-    return int(n)
 
 
 def run_cells(
@@ -186,23 +173,32 @@ def run_cells(
       A Dataset with the dimension `cell` in the order given, and every property that differs as a
       coordinate along it.
     """
-    if not 1 <= num_steps <= MAX_STEPS:
-        raise ValueError(f"num_steps is {num_steps}; allowed: 1 to {MAX_STEPS}")
-    for name, value in (("chunk", chunk), ("workers", workers)):
-        if value is not None and value < 1:
-            raise ValueError(f"{name} is {value}; allowed: at least 1")
+    arguments.check_algorithm(algorithm)
+    cells = [Cell(*own) for own in arguments.cells(cells)]
+    devices, workers, chunk = arguments.run(
+        devices=devices,
+        workers=workers,
+        chunk=chunk,
+        stop=stop,
+        checkpoints=checkpoints,
+        progress=progress,
+        watch=watch,
+    )
     recording = _recording(num_steps, record_every, first_record)
-    known = algorithm.metrics
-    metrics = tuple(m for m in known if known[m][0] == "federation") if metrics is None else metrics
-    for name in metrics:
-        check_known(name, known, f"metric of {algorithm.name}")
+    variants = _variants(algorithm, cells, int(recording.times[-1]))
+    grid.same_unit(variants, [cell.properties for cell in cells])
+    known = grid.metrics_of(variants)
+    if metrics is None:
+        metrics = tuple(name for name, (side, _) in known.items() if side == "federation")
+    else:
+        metrics = arguments.metrics(metrics, known, algorithm.name)
     on_cpu = jax.default_backend() == "cpu" and devices == 1
     cores = (workers or os.cpu_count() or 1) if on_cpu else 1
-    machine = Machine(cores, available(devices=1))
+    machine = Machine(cores, memory.available(devices=1))
 
     def split(machine: Machine):
         rest = (recording, tuple(metrics), devices, chunk, stop)
-        return _jobs(algorithm, cells, *rest, machine.cores, machine.free)
+        return _jobs(variants, cells, *rest, machine.cores, machine.free)
 
     def describe(jobs) -> dict:
         return fingerprint(algorithm, cells, recording, metrics, devices, stop, jobs)
@@ -223,12 +219,12 @@ def run_cells(
                 if report is not None:
                     report(done[0], int(total))
 
-        if workers is None:
-            workers = min(len(jobs), cores)
+        workers = _at_once(jobs, min(len(jobs), cores) if workers is None else workers)
         outcomes, compiling, running = execute_all(
-            jobs, workers=max(workers, 1), checkpoints=saved, progress=advanced, watch=watch
+            jobs, workers=workers, checkpoints=saved, progress=advanced, watch=watch
         )
-    dataset = _collect(algorithm, cells, recording, metrics, jobs, places, outcomes)
+    dataset = _collect(variants, cells, recording, metrics, jobs, places, outcomes)
+    dataset.attrs["configuration"] = json.dumps(algorithm.describe(algorithm.config))
     dataset.attrs["seconds"] = json.dumps({"compile": compiling, "run": running})
     return dataset
 
@@ -270,24 +266,20 @@ def _resumed(stack, checkpoints, machine, made, split, describe, count):
 
 
 def _recording(num_steps, record_every, first_record) -> Recording:
+    num_steps = arguments.count("num_steps", num_steps, high=MAX_STEPS)
     every = max(1, num_steps // 100) if record_every is None else record_every
-    if not 1 <= every <= num_steps:
-        raise ValueError(f"record_every is {every}; allowed: 1 to num_steps {num_steps}")
+    every = arguments.count("record_every", every, high=num_steps, of="num_steps ")
     first = every if first_record is None else first_record
-    if not 1 <= first <= num_steps:
-        raise ValueError(f"first_record is {first}; allowed: 1 to num_steps {num_steps}")
-    return Recording(int(first), int(every), (num_steps - first) // every + 1)
+    first = arguments.count("first_record", first, high=num_steps, of="num_steps ")
+    return Recording(first, every, (num_steps - first) // every + 1)
 
 
-def _jobs(algorithm, cells, recording, metrics, devices, chunk, stop, cores=1, free=None):
-    """Splits cells into jobs that share static properties, and a period where that pays."""
-    if not cells:
-        raise ValueError("cells is empty; allowed: at least one federation")
-    length = int(recording.times[-1])
+def _variants(algorithm: Algorithm, cells: Sequence[Cell], length: int) -> list[Algorithm]:
+    """The configuration of each federation, for so many units of time; equal ones are one."""
     made: dict = {}
 
     def variant(cell: Cell) -> Algorithm:
-        key = tuple((n, _identity(v)) for n, v in cell.properties.items())
+        key = tuple((n, grid.identity(v)) for n, v in cell.properties.items())
         if key not in made:
             made[key] = algorithm.replace(**cell.properties) if key else algorithm
             fields.check_schedules(made[key].config, (0, length // 2, length - 1))
@@ -296,8 +288,28 @@ def _jobs(algorithm, cells, recording, metrics, devices, chunk, stop, cores=1, f
             made[at] = made[key].at(cell.num_agents)
         return made[at]
 
-    variants = [variant(cell) for cell in cells]
-    periods, unique, index, late = [], {}, [], set()
+    return [variant(cell) for cell in cells]
+
+
+class _Run(NamedTuple):
+    """A federation that is simulated, for the sake of one cell or of several.
+
+    Attributes:
+      cell: the first of its cells.
+      period: of exchanges in steps; 1 where a round has one unit of time.
+    """
+
+    cell: int
+    period: int
+
+
+def _runs(variants, cells, length: int) -> tuple[list[_Run], list[int]]:
+    """The different federations of some cells, and which one each cell is.
+
+    Raises:
+      ValueError: agents who would never exchange, where that is a mistake.
+    """
+    runs, unique, index, late = [], {}, [], set()
     for i, (cell, own) in enumerate(zip(cells, variants, strict=True)):
         period, alone = 1, cell.num_agents == 1
         if own.periodic:
@@ -310,135 +322,121 @@ def _jobs(algorithm, cells, recording, metrics, devices, chunk, stop, cores=1, f
             if not own.periodic:
                 raise ValueError(
                     f"sync_period is {int(own.config.sync_period)}; allowed: at most {length}, the "
-                    f"{algorithm.unit}s of the run, so that agents synchronise"
+                    f"{own.unit}s of the run, so that agents synchronise"
                 )
             late.add(int(own.config.sync_period))
         apart = own.periodic or (alone and own.first_exchange is not None)
         rest = tuple(
-            (n, _identity(v))
+            (n, grid.identity(v))
             for n, v in cell.properties.items()
             if not (apart and n == "sync_period")
         )
         index.append(unique.setdefault((cell.num_agents, cell.seed, period, rest), len(unique)))
-        if index[-1] == len(periods):
-            periods.append((period, i))
+        if index[-1] == len(runs):
+            runs.append(_Run(i, period))
     if late:
         warnings.warn(
             f"sync_period is {', '.join(map(str, sorted(late)))}, longer than the run of {length} "
-            f"{algorithm.unit}s: these federations never synchronise",
-            stacklevel=4,
+            f"{variants[0].unit}s: these federations never synchronise",
+            stacklevel=6,
         )
-    # Static properties split first.
+    return runs, index
+
+
+def _jobs(variants, cells, recording, metrics, devices, chunk, stop, cores=1, free=None):
+    """Splits cells into jobs that share static properties, and a period where that pays.
+
+    Returns:
+      The jobs, and for each cell its job and its place among the federations of that.
+    """
+    runs, index = _runs(variants, cells, int(recording.times[-1]))
+    # Static properties split first, and what can be measured.
     groups: dict = {}
-    for u, (period, i) in enumerate(periods):
-        groups.setdefault(variants[i].static(variants[i].config), {}).setdefault(period, []).append(
-            (u, i)
-        )
-    jobs, places = [], [None] * len(periods)
+    for u, (i, period) in enumerate(runs):
+        own = variants[i]
+        key = own.static(own.config), tuple(name for name in metrics if name in own.metrics)
+        groups.setdefault(key, {}).setdefault(period, []).append(u)
+    jobs, places = [], {}
     limit = AGENTS_PER_JOB.get(jax.default_backend(), 2**20) * devices
-    for by_period in groups.values():
-        for period, pairs in _packs(by_period, cells):
-            most, own = None, variants[pairs[0][1]]
-            held = limit
-            if own.memory is not None:
-                held = max(1, min(limit, most_agents(own, free) * devices // max(cores, 1)))
-            if not algorithm.periodic:
+    for (_, measured), by_period in groups.items():
+        sizes = {p: sum(cells[runs[u].cell].num_agents for u in us) for p, us in by_period.items()}
+        for periods in packing.join_periods(sizes):
+            members = [u for period in periods for u in by_period[period]]
+            first, most, held = variants[runs[members[0]].cell], None, limit
+            if first.memory is not None:
+                held = max(
+                    1, min(limit, memory.most_agents(first, free) * devices // max(cores, 1))
+                )
+            if not first.periodic:
                 # Nothing waits within a round but the exchange: a share for every idle core.
-                share = sum(cells[i].num_agents for _, i in pairs) * len(groups) / max(cores, 1)
-                most = min(held, max(math.ceil(share), algorithm.smallest_share))
-            for part in _split([(cells[i].num_agents, u, i) for u, i in pairs], held, most):
-                plan = layout([n for n, _, _ in part], devices)
-                each = []
-                for n, u, i in part:
-                    params = variants[i].parameters(variants[i].config, n)
-                    if period is None:
-                        own = np.uint32(periods[u][0])
-                        params = params.__class__(
-                            params.agent, {**params.federation, "sync_period": own}, params.shared
-                        )
-                    each.append(params)
-                params = plan.bind(each)
-                if period is not None and algorithm.periodic:
-                    params.shared["sync_period"] = jax.numpy.uint32(period)
-                federation, member = plan.agents()
-                seeds = np.asarray([cells[i].seed for _, _, i in part])[federation]
-                for f, (_, u, _) in enumerate(part):
-                    # Repeats that fill a layout come later and are ignored.
-                    if places[u] is None:
-                        places[u] = (len(jobs), f)
-                own = [cells[i] for _, _, i in part]
+                share = sum(sizes[p] for p in periods) * len(groups) / max(cores, 1)
+                most = min(held, max(math.ceil(share), first.smallest_share))
+            for part, used in _parts(members, runs, cells, held, most, devices, first):
+                each = [runs[u] for u in part]
+                places |= {u: (len(jobs), f) for f, u in enumerate(part)}
+                period = periods[0] if len(periods) == 1 else None
                 jobs.append(
-                    Job(
-                        variants[part[0][2]],
-                        plan,
-                        params,
-                        seeds,
-                        member,
-                        recording,
-                        metrics,
-                        chunk or int(np.clip(recording.count // 50, 1, 256)),
-                        _stopper(stop, plan, own, metrics, algorithm) if stop else None,
-                    )
+                    _job(each, period, variants, cells, recording, measured, used, chunk, stop)
                 )
     return jobs, [places[u] for u in index]
 
 
-def _packs(by_period: dict, cells: Sequence[Cell]) -> list[tuple]:
-    """Groups periods into populations: (period, federations), the period None for several.
-
-    A population costs a fixed time per step, and one with several periods stops at every multiple
-    of each. Periods are joined, longest first, while that is estimated to be cheaper.
-    """
-
-    def cost(periods, agents) -> float:
-        """Seconds per step; an exchange costs about two steps."""
-        rate = min(1.0, sum(1 / p for p in periods))
-        return STEP_OVERHEAD * (1 + 2 * rate) + agents * AGENT_STEP * (1 + 2 * rate)
-
-    packs: list = []
-    for period in sorted(by_period, reverse=True):
-        pairs = by_period[period]
-        agents = sum(cells[i].num_agents for _, i in pairs)
-        if packs:
-            periods, others, count = packs[-1]
-            joined = cost([*periods, period], count + agents)
-            if joined < cost(periods, count) + cost([period], agents):
-                packs[-1] = ([*periods, period], others + pairs, count + agents)
-                continue
-        packs.append(([period], pairs, agents))
-    return [(p[0] if len(p) == 1 else None, pairs) for p, pairs, _ in packs]
+def _parts(members, runs, cells, held, most, devices, first):
+    """The runs of each job, and over how many devices it goes."""
+    for pack in packing.split([cells[runs[u].cell].num_agents for u in members], held, most):
+        own = [members[place] for place in pack]
+        sizes = [cells[runs[u].cell].num_agents for u in own]
+        for part, used in packing.over_devices(sizes, devices, spread=not first.on_clock):
+            yield [own[place] for place in part], used
 
 
-def _split(part: list, limit: int, most: int | None = None) -> list[list]:
-    """Cuts federations into packs of at most about `limit` agents, of the same shape.
+def _job(each, period, variants, cells, recording, metrics, devices, chunk, stop) -> Job:
+    """One population; `period` is None where its federations have several."""
+    own, first = [cells[run.cell] for run in each], variants[each[0].cell]
+    plan = layout([cell.num_agents for cell in own], devices, spread=not first.on_clock)
+    bound = []
+    for run, cell in zip(each, own, strict=True):
+        variant = variants[run.cell]
+        params = variant.parameters(variant.config, cell.num_agents)
+        if period is None:
+            federation = {**params.federation, "sync_period": np.uint32(run.period)}
+            params = params.__class__(params.agent, federation, params.shared)
+        bound.append(params)
+    params = plan.bind(bound)
+    if period is not None and first.periodic:
+        params.shared["sync_period"] = jax.numpy.uint32(period)
+    federation, member = plan.agents()
+    return Job(
+        first,
+        plan,
+        params,
+        np.asarray([cell.seed for cell in own], np.uint32)[federation],
+        member,
+        recording,
+        metrics,
+        chunk or int(np.clip(recording.count // 50, 1, 256)),
+        _stopper(stop, plan, own, first) if stop else None,
+    )
 
-    Packs of one shape share a compilation, so each takes an equal share of every size; where that
-    leaves a remainder the last federation is repeated. There are more packs than needed, but none
-    of fewer agents than about `most`, where that makes each of them smaller.
-    """
-    total = sum(n for n, _, _ in part)
-    ranked = sorted(part, key=lambda entry: entry[0])
-    sizes = [list(run) for _, run in itertools.groupby(ranked, key=lambda entry: entry[0])]
 
-    def largest(packs: int) -> int:
-        return sum(math.ceil(len(run) / packs) * run[0][0] for run in sizes)
-
-    least = math.ceil(total / limit)
-    packs = min(range(least, max(least, math.ceil(total / (most or limit))) + 1), key=largest)
-    if packs == 1:
-        return [part]
-    out = []
-    for pack in range(packs):
-        own = []
-        for run in sizes:
-            share = math.ceil(len(run) / packs)
-            mine = run[pack * share : (pack + 1) * share]
-            own += mine + [run[-1]] * (share - len(mine))
-        out.append(own)
-    return out
+def _at_once(jobs: Sequence[Job], workers: int) -> int:
+    """Jobs that run at a time, fewer where memory would not hold so many."""
+    there = memory.available(devices=1)
+    needed = max(
+        sum(
+            federations * job.algorithm.memory(job.algorithm.config, n)["total"]
+            for federations, n in job.layout.population.groups
+        )
+        if job.algorithm.memory is not None
+        else 0
+        for job in jobs
+    )
+    if there is not None and needed:
+        workers = min(workers, int(there // needed))
+    return max(workers, 1)
 
 
-def _stopper(stop, plan, own, metrics, algorithm):
+def _stopper(stop, plan, own, algorithm):
     """The caller's stop rule in the caller's order of federations."""
     where = plan.first_places(len(own))
     federation, member = plan.agents()
@@ -462,75 +460,62 @@ def _by_member(x, federation, member, count) -> np.ndarray:
     return out
 
 
-def _identity(value):
-    """Something hashable that tells values of a property apart."""
-    if isinstance(value, int | float | str | bool | type(None)):
-        return value
-    if isinstance(value, np.generic):
-        return value.item()
-    if isinstance(value, np.ndarray):
-        return (value.shape, value.tobytes())
-    if isinstance(value, Uplink):
-        return (value.static, *sorted((n, _identity(v)) for n, v in value.parameters.items()))
-    return id(value)
-
-
-def _collect(algorithm, cells, recording, metrics, jobs, places, outcomes) -> xr.Dataset:
+def _collect(variants, cells, recording, metrics, jobs, places, outcomes) -> xr.Dataset:
     """The outcomes as one Dataset in the caller's order of cells."""
-    records = max(o.metrics[m].shape[0] for o in outcomes for m in metrics) if metrics else 0
+    records = max(outcome.count for outcome in outcomes)
     most = max(cell.num_agents for cell in cells)
-    data: dict = {}
+    known, first, data = grid.metrics_of(variants), variants[0], {}
     for name in metrics:
-        side = algorithm.metrics[name][0]
+        side = known[name][0]
         shape = (len(cells), records) if side == "federation" else (len(cells), most, records)
-        kinds = (outcome.metrics[name].dtype for outcome in outcomes)
+        kinds = (o.metrics[name].dtype for o in outcomes if name in o.metrics)
         data[name] = np.full(shape, np.nan, np.result_type(np.float32, *kinds))
     ledger = {name: np.zeros(len(cells), np.int64) for name in COLUMNS}
-    views = [_view(algorithm, job, outcome) for job, outcome in zip(jobs, outcomes, strict=True)]
+    diverged = np.zeros(len(cells), bool)
+    views = [_view(job, outcome) for job, outcome in zip(jobs, outcomes, strict=True)]
     for c, (job, f) in enumerate(places):
-        per, totals = views[job]
-        for name in metrics:
-            x = per[name]
-            if algorithm.metrics[name][0] == "federation":
+        per, totals, finite = views[job]
+        for name, x in per.items():
+            if known[name][0] == "federation":
                 data[name][c, : len(x)] = x[:, f]
             else:
                 n = cells[c].num_agents
                 data[name][c, :n, : len(x)] = x[:, f, :n].T
         for name in COLUMNS:
             ledger[name][c] = totals[name][f]
-    diverged = np.zeros(len(cells), bool)
-    for c, (job, _) in enumerate(places):
-        for name in metrics:
-            count = outcomes[job].metrics[name].shape[0]
-            own = data[name][c]
-            own = own[: cells[c].num_agents] if own.ndim == 2 else own
-            diverged[c] |= not np.isfinite(own[..., :count]).all()
+        diverged[c] = not finite[f]
     dims = {"federation": ("cell", "time"), "agent": ("cell", "agent", "time")}
     variables = {}
     for name in metrics:
-        side, text = algorithm.metrics[name]
+        side, text = known[name]
         variables[name] = (dims[side], data[name], {"long_name": text})
     variables |= {name: ("cell", ledger[name]) for name in COLUMNS}
     variables["diverged"] = ("cell", diverged)
     times = recording.times[:records]
-    if algorithm.periodic:
-        numbers = [_plain_period(algorithm, cell) for cell in cells]
+    if first.periodic:  # as all others are, whose time has the same unit
+        periods = [
+            int(NEVER) if cell.num_agents == 1 else int(own.config.sync_period)
+            for cell, own in zip(cells, variants, strict=True)
+        ]
         variables["phase"] = (
             ("cell", "time"),
-            times[None] % np.asarray(numbers, np.int64)[:, None],
+            times[None] % np.asarray(periods, np.int64)[:, None],
             {"long_name": "steps since the last exchange"},
         )
+    whose = "the server" if first.on_clock else "one agent"
     coordinates = {
-        "time": ("time", times, {"long_name": f"{algorithm.unit}s of one agent"}),
+        "time": ("time", times, {"long_name": f"{first.unit}s of {whose}"}),
         "num_agents": ("cell", [cell.num_agents for cell in cells]),
         "seed": ("cell", [cell.seed for cell in cells]),
     }
-    names = {n for cell in cells for n in cell.properties}
-    for name in sorted(names):
-        coordinates[name] = ("cell", _labels([cell.properties.get(name) for cell in cells]))
+    for name in sorted({n for cell in cells for n in cell.properties}):
+        values = [
+            cell.properties[name] if name in cell.properties else getattr(own.config, name)
+            for cell, own in zip(cells, variants, strict=True)
+        ]
+        coordinates[name] = ("cell", grid.labels(values))
     attributes = {
-        "algorithm": algorithm.name,
-        "configuration": json.dumps(algorithm.describe(algorithm.config)),
+        "algorithm": first.name,
         "versions": json.dumps(results.versions()),
         "device": results.device(),
         "fedjax_rl": results.versions().get("fedjax_rl", "source"),
@@ -538,52 +523,32 @@ def _collect(algorithm, cells, recording, metrics, jobs, places, outcomes) -> xr
     return xr.Dataset(variables, coordinates, attributes)
 
 
-def _plain_period(algorithm, cell) -> int:
-    period = cell.properties.get("sync_period", algorithm.config.sync_period)
-    return int(NEVER) if cell.num_agents == 1 else int(period)
-
-
-def _view(algorithm, job: Job, outcome: Outcome):
-    """Metrics [t, F] and [t, F, N] and ledger totals [F] in the order of the job's cells."""
+def _view(job: Job, outcome: Outcome):
+    """Metrics [t, F] and [t, F, N], ledger totals [F] and which are finite, as the job's cells."""
     federation, member = job.layout.agents()
     count = federation.max() + 1
     where = job.layout.first_places(count)
     per = {
         n: x[:, where]
-        if algorithm.metrics[n][0] == "federation"
+        if job.algorithm.metrics[n][0] == "federation"
         else _by_member(x, federation, member, count)
         for n, x in outcome.metrics.items()
     }
-    totals = outcome.state.ledger.totals()
-    return per, {n: x[where] for n, x in totals.items()}
-
-
-def _labels(values: list) -> np.ndarray:
-    """Values as a coordinate: numbers and words as they are, anything else by its place."""
-    if all(isinstance(v, str | Uplink | Clock) for v in values):
-        return np.asarray([str(v) for v in values])
-    try:
-        labels = np.asarray(values, dtype=np.float64)
-        if labels.ndim == 1:
-            whole = all(isinstance(v, int | np.integer) for v in values)
-            return labels.astype(np.int64) if whole else labels
-    except (TypeError, ValueError):
-        pass
-    places: dict = {}
-    return np.asarray([places.setdefault(_identity(v), len(places)) for v in values])
+    totals = {n: x[where] for n, x in outcome.state.ledger.totals().items()}
+    return per, totals, outcome.finite[where]
 
 
 def _unstack(flat: xr.Dataset, axes: dict, followed: dict) -> xr.Dataset:
     """From one dimension of cells to a dimension per swept name."""
     sizes = {name: len(values) for name, values in axes.items()}
-    coordinates = {name: _labels(values) for name, values in axes.items()}
+    coordinates = {name: grid.labels(values) for name, values in axes.items()}
     out = {}
     for name, variable in flat.data_vars.items():
         shape = (*sizes.values(), *variable.shape[1:])
         out[name] = ((*sizes, *variable.dims[1:]), variable.values.reshape(shape), variable.attrs)
     coordinates["time"] = flat["time"].variable
     for name, own in followed.items():
-        values = _labels(list(own.values()))
+        values = grid.labels(list(own.values()))
         coordinates[name] = ("num_agents", values) if "num_agents" in axes else values[0]
     for name in ("num_agents", "seed"):
         if name not in axes:

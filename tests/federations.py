@@ -17,7 +17,7 @@ def end_of(algorithm, num_agents, num_steps, *, every=None, seed=0):
     """All metrics, [t] or [t, N], and the state at the end."""
     recording = engine._recording(num_steps, every or num_steps, None)
     cells, names = [Cell(num_agents, seed, {})], tuple(algorithm.metrics)
-    (job,), _ = engine._jobs(algorithm, cells, recording, names, 1, CHUNK, None)
+    (job,), _ = engine._jobs([algorithm], cells, recording, names, 1, CHUNK, None)
     out = execute(job, PROGRAMS)
     sides = {name: side for name, (side, _) in algorithm.metrics.items()}
     metrics = {n: np.asarray(x) for n, x in out.metrics.items()}

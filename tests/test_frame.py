@@ -41,10 +41,13 @@ ROOMS = {
     "signals": set(),
     "fingerprint": {"federation", "run", "sweep"},  # types
     "checkpoints": {"directory", "federation", "fingerprint", "streams"},
-    "run": {"federation", "streams"},
+    "arguments": {"federation", "memory"},
+    "grid": {"federation"},
+    "packing": {"federation"},
+    "run": {"federation", "streams", "arguments"},
     "sweep": {
         *("federation", "streams", "run", "results", "directory", "fingerprint", "checkpoints"),
-        *("memory", "signals"),
+        *("memory", "signals", "arguments", "grid", "packing"),
     },
     "algorithms": {"federation", "learners", "envs", "networks", "streams", "memory"},
 }

@@ -1,11 +1,14 @@
 """From a grid to a labelled Dataset: labels, what is shared, what is refused, what diverges."""
 
 import importlib
+import itertools
 import json
 import subprocess
 import sys
 import warnings
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
@@ -13,6 +16,7 @@ import pytest
 import fedjax_rl as frl
 
 running = importlib.import_module("fedjax_rl.run")
+grids = importlib.import_module("fedjax_rl.grid")
 sweeping = importlib.import_module("fedjax_rl.sweep")
 
 
@@ -189,11 +193,11 @@ def test_a_period_longer_than_the_run_is_warned_of(algorithm):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"num_steps": 0}, "num_steps is 0; allowed: 1 to"),
+        ({"num_steps": 0}, "num_steps is 0; allowed: whole numbers from 1 to 2147483647"),
         ({"num_steps": 2**31}, "num_steps is 2147483648; allowed"),
-        ({"record_every": 11}, "record_every is 11; allowed: 1 to num_steps 10"),
+        ({"record_every": 11}, "record_every is 11; allowed: whole numbers from 1 to num_steps 10"),
         ({"first_record": 0}, "first_record is 0; allowed"),
-        ({"num_agents": 0}, "num_agents is 0; allowed: whole numbers of at least 1"),
+        ({"num_agents": 0}, "num_agents is 0; allowed: whole numbers from 1 to"),
         ({"num_agents": [2, -1]}, "num_agents is -1"),
         ({"num_agents": [2.5]}, "num_agents is 2.5"),
         ({"learning_rate": []}, "learning_rate is an empty list"),
@@ -202,8 +206,8 @@ def test_a_period_longer_than_the_run_is_warned_of(algorithm):
         ({"behaviour": ["uniform", "sofmax"]}, "did you mean softmax"),
         ({"learningrate": 0.1}, "did you mean learning_rate"),
         ({"metrics": ["error_severe"]}, "did you mean error_server"),
-        ({"devices": 64}, "devices is 64; allowed: 1 to 8"),
-        ({"seeds": []}, "seed is an empty list"),
+        ({"devices": 64}, "devices is 64; allowed: whole numbers from 1 to 8"),
+        ({"seeds": []}, "seeds is an empty list"),
         ({"chunk": 0}, "chunk is 0; allowed"),
         ({"workers": 0}, "workers is 0; allowed"),
     ],
@@ -214,6 +218,241 @@ def test_bad_arguments_are_refused_before_anything_compiles(
     monkeypatch.setattr(running, "_compile", None)
     with pytest.raises(ValueError, match=message):
         frl.sweep(algorithm, **{"num_steps": 10, **arguments})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"num_steps": 10.0}, "num_steps is 10.0; allowed: whole numbers"),
+        ({"num_steps": True}, "num_steps is True"),
+        ({"num_agents": "4"}, "num_agents is '4'"),
+        ({"num_agents": None}, "num_agents is None"),
+        ({"num_agents": 2**31}, "num_agents is 2147483648; allowed: .* to 2147483647"),
+        ({"num_agents": 2**31 - 1}, "num_agents is 2147483647, which needs at least 512 GiB"),
+        ({"record_every": 2.0}, "record_every is 2.0"),
+        ({"first_record": "1"}, "first_record is '1'"),
+        ({"metrics": "error_server"}, "metrics is 'error_server'; allowed: a list of names"),
+        ({"metrics": ["error_server"] * 2}, "metrics has error_server twice"),
+        ({"metrics": [3]}, "metrics has 3; allowed: names"),
+        ({"devices": 0}, "devices is 0; allowed: whole numbers from 1"),
+        ({"devices": 2.0}, "devices is 2.0"),
+        ({"workers": float("nan")}, "workers is nan; allowed: whole numbers"),
+        ({"chunk": 1.5}, "chunk is 1.5"),
+        ({"stop": 1}, "stop is 1; allowed: a function of"),
+        ({"progress": True}, "progress is True; allowed: a function of"),
+        ({"watch": "all"}, "watch is 'all'; allowed: a function of"),
+        ({"checkpoints": True}, "checkpoints is True; allowed: a directory"),
+        ({"seeds": -1}, "seeds is -1; allowed: whole numbers from 0 to 4294967295"),
+        ({"seeds": True}, "seeds is True"),
+        ({"seeds": 0.5}, "seeds is 0.5"),
+        ({"seeds": None}, "seeds is None"),
+        ({"seeds": [0, 2**32]}, "seeds is 4294967296"),
+        ({"seeds": [0.0, 1.0]}, "seeds is 0.0"),
+        ({"seeds": [1, 1]}, r"seeds is \[1, 1\], which repeats some; allowed: different"),
+        ({"seeds": jax.random.PRNGKey(1)}, "seeds is a jax array of uint32"),
+        ({"seeds": jax.random.key(0)}, "seeds is a jax array of key"),
+        ({"seeds": itertools.count()}, "seeds has more than 16777216 entries"),
+        ({"learning_rate": [0.1, 0.1]}, r"learning_rate is \[0.1, 0.1\]; allowed: values that"),
+        ({"learning_rate": jnp.ones(2)}, r"jax array of shape \(2,\); allowed: \[array\] for"),
+        ({"initial_q": np.zeros((4, 3))}, r"initial_q is an array of shape \(4, 3\); allowed: \["),
+        ({"learning_rate": frl.each([0.1, 2.0])}, "learning_rate is 2.0; allowed"),
+        ({"clock": [None, frl.Clock()]}, "clock is None, which counts time in steps, and sync"),
+    ],
+)
+def test_arguments_of_the_wrong_kind_are_refused_before_anything_compiles(
+    algorithm, arguments, message, monkeypatch
+):
+    monkeypatch.setattr(running, "_compile", None)
+    with pytest.raises(ValueError, match=message):
+        frl.sweep(algorithm, **{"num_steps": 10, **arguments})
+
+
+@pytest.mark.parametrize(
+    ("cells", "message"),
+    [
+        ([frl.Cell(0, 0, {})], r"cells\[0\].num_agents is 0; allowed"),
+        ([frl.Cell(2, 0, {}), frl.Cell(1.5, 0, {})], r"cells\[1\].num_agents is 1.5"),
+        ([frl.Cell(2, "abc", {})], r"cells\[0\].seed is 'abc'; allowed"),
+        ([frl.Cell(2, 0, None)], r"cells\[0\].properties is None; allowed: a dictionary"),
+        ([(2, 0, {})], r"cells\[0\] is \(2, 0, \{\}\); allowed: frl.Cell"),
+        ([], "cells is empty"),
+        (None, "cells is None"),
+    ],
+)
+def test_cells_that_are_none_are_refused(algorithm, cells, message):
+    with pytest.raises(ValueError, match=message):
+        frl.run_cells(algorithm, cells, num_steps=10)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"num_agents": 2.5}, "num_agents is 2.5"),
+        ({"num_steps": 2**63}, "num_steps is 9223372036854775808"),
+        ({"num_steps": 2.0}, "num_steps is 2.0"),
+        ({"record_every": "1"}, "record_every is '1'"),
+        ({"seed": 2**32}, "seed is 4294967296; allowed: whole numbers from 0 to 4294967295"),
+        ({"seed": True}, "seed is True"),
+    ],
+)
+def test_simulate_refuses_what_sweep_does(algorithm, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        frl.simulate(algorithm, **{"num_agents": 2, "num_steps": 2, **arguments})
+
+
+def test_seeds_of_the_upper_half_are_seeds_of_their_own(algorithm):
+    """Four seeds, four runs; those of simulate are the same, and a traced one too."""
+    seeds = [0, 1, 2**31, 2**32 - 1]
+    result = frl.sweep(algorithm, num_agents=2, num_steps=6, record_every=6, seeds=seeds)
+    np.testing.assert_array_equal(result["seed"], seeds)
+    ends = result["error_server"].values[:, -1]
+    assert len(np.unique(ends)) == 4
+
+    def end(seed):
+        run = frl.simulate(algorithm, num_agents=2, num_steps=6, seed=seed)
+        return run.metrics["error_server"][-1]
+
+    np.testing.assert_allclose(jax.vmap(end)(jnp.uint32(np.asarray(seeds))), ends, rtol=1e-5)
+
+
+def test_a_grid_of_clocks_has_what_each_clock_measures(algorithm):
+    clocks = [frl.Clock("asynchronous", distribution="exponential"), frl.Clock("synchronous")]
+    options = {"num_agents": 2, "num_steps": 6, "record_every": 3}
+    metrics = ["error_server", "simulated_time", "uploads_of_agent"]
+    swept = frl.sweep(algorithm, clock=clocks, metrics=metrics, **options)
+    assert swept["time"].attrs["long_name"] == "updates of the server"
+    assert "phase" not in swept
+    np.testing.assert_array_equal(swept["clock"], [str(clock) for clock in clocks])
+    alone = frl.sweep(algorithm.replace(clock=clocks[0]), metrics=metrics, **options)
+    for name in metrics:
+        np.testing.assert_array_equal(swept[name][0], alone[name])
+    np.testing.assert_array_equal(swept["uploads_of_agent"][1], [[3, 6]] * 2)
+
+
+def test_what_only_some_configurations_have_is_nan_in_the_others():
+    """A grid is asked of each configuration, not of the one that it was given."""
+    table = frl.envs.dirichlet_mdp(num_states=3, num_actions=2)
+    table = frl.envs.tabular_task(table, max_steps=4)
+    loops = frl.envs.simple_grid(max_steps=4)
+    result = frl.sweep(
+        frl.fedpg(table, local_steps=1), task=[table, loops], num_agents=2, num_steps=3
+    )
+    np.testing.assert_array_equal(result["task"], [table.name, loops.name])
+    for name, has in (("gap", table), ("reward", loops)):
+        found = result[name].sel(task=has.name)
+        assert np.isfinite(found).all()
+        assert np.isnan(result[name].drop_sel(task=has.name)).all()
+    assert not result["diverged"].any()
+
+
+def test_a_tuple_is_one_value_of_what_holds_tuples(algorithm):
+    learner = frl.es(frl.envs.simple_grid(max_steps=4))
+    options = {"num_agents": 2, "num_steps": 2, "metrics": ["reward"]}
+    shapes = [(4, 2), (3,)]
+    swept = frl.sweep(learner, hidden=shapes, **options)
+    np.testing.assert_array_equal(swept["hidden"], ["(4, 2)", "(3,)"])
+    one = frl.sweep(learner, hidden=(4, 2), **options)
+    assert one["reward"].dims == ("time",)
+    np.testing.assert_array_equal(one["reward"], swept["reward"][0])
+    assert grids.axis(learner, "hidden", frl.each(shapes)) == shapes
+    with pytest.raises(ValueError, match=r"hidden is \[4, 2\].*allowed: \(4, 2\) for one value"):
+        frl.sweep(learner, hidden=[4, 2], **options)
+    # A record of named fields, such as an optimiser, is one value as well.
+    assert grids.axis(algorithm, "server_optimizer", optax.adam(0.1)) is None
+    for bad in ("ab", {1: 2}, 3, []):
+        with pytest.raises(ValueError, match="each is given"):
+            frl.each(bad)
+
+
+def test_labels_are_numbers_or_names_or_places(algorithm):
+    top, flat = frl.uplinks.top_k(1), np.zeros(3)
+    for values, labels in (
+        ([1, 2], [1, 2]),
+        ([0.5, 1], [0.5, 1.0]),
+        ([None, 0.5], [np.nan, 0.5]),
+        ([None, top], ["None", str(top)]),
+        ([None, ("kernels",)], ["None", "('kernels',)"]),
+        ([flat, flat + 1], [0, 1]),
+        ([algorithm.config.mdp, frl.envs.paper_mdp()], [0, 1]),
+        ([optax.sgd(0.1), optax.adam(0.1)], [0, 1]),
+        ([frl.Clock(wait_for=None, compute_time=flat + 1), frl.Clock()], None),
+    ):
+        found = grids.labels(values)
+        assert len(set(found.tolist())) == len(values)
+        if labels is not None:
+            np.testing.assert_array_equal(found, labels)
+    name = frl.envs.simple_grid().name
+    twice = grids.labels([frl.envs.simple_grid(max_steps=4), frl.envs.simple_grid()])
+    np.testing.assert_array_equal(twice, [f"{name} #1", f"{name} #2"])
+
+
+def test_divergence_is_seen_whatever_is_recorded(algorithm):
+    options = {"num_agents": 2, "num_steps": 8, "record_every": 4}
+    for metrics in ([], ["sup_error_server"]):
+        result = frl.sweep(algorithm, reward_noise=[0.1, 3e38], metrics=metrics, **options)
+        np.testing.assert_array_equal(result["diverged"], [False, True])
+        np.testing.assert_array_equal(result["time"], [4, 8])
+    on_clock = algorithm.replace(clock=frl.Clock("asynchronous"))
+    result = frl.sweep(on_clock, reward_noise=[0.1, 3e38], metrics=["simulated_time"], **options)
+    np.testing.assert_array_equal(result["diverged"], [False, True])
+    # Ranks of returns are finite whatever the policy is.
+    es = frl.es(frl.envs.simple_grid(max_steps=4))
+    few = {"num_agents": 2, "num_steps": 30, "seeds": [0, 1]}
+    wild = frl.sweep(es, learning_rate=[0.1, 1e38], **few)
+    assert np.isfinite(wild["reward"]).all()
+    np.testing.assert_array_equal(wild["diverged"], [[False, False], [True, True]])
+    calm = frl.sweep(es, learning_rate=[0.1, 0.2], **few)
+    np.testing.assert_array_equal(calm["reward"][0], wild["reward"][0])
+
+
+SIZES = [[1], [7], [3, 3, 3], [5, 5, 5, 5, 5], [1, 2, 3, 4], [1, 1, 8, 8, 8], [16], [2] * 9]
+
+
+@pytest.mark.parametrize("devices", [1, 3, 8])
+@pytest.mark.parametrize("kind", ["steps", "episodes", "updates"])
+def test_every_federation_is_simulated_once(algorithm, kind, devices, monkeypatch):
+    """Agents of all jobs are those of all federations, over limits, cores, periods and memory."""
+    one = {
+        "steps": algorithm,
+        "episodes": frl.es(frl.envs.simple_grid(max_steps=4)),
+        "updates": algorithm.replace(clock=frl.Clock()),
+    }[kind]
+    recording = sweeping._recording(8, 4, None)
+    for sizes, limit, cores in itertools.product(SIZES, (1, 4, 9, 8192), (1, 2, 7)):
+        monkeypatch.setitem(sweeping.AGENTS_PER_JOB, "cpu", limit)
+        periods = [{"sync_period": 2 + s % 3} if kind != "episodes" else {} for s in range(3)]
+        cells = [frl.Cell(n, place, periods[place % 3]) for place, n in enumerate(sizes)]
+        variants = sweeping._variants(one, cells, 8)
+        jobs, places = sweeping._jobs(variants, cells, recording, (), devices, None, None, cores)
+        assert sum(len(job.seeds) for job in jobs) == sum(sizes)
+        assert len(set(places)) == len(cells)
+        for cell, (job, place) in zip(cells, places, strict=True):
+            federation, member = jobs[job].layout.agents()
+            mine = np.flatnonzero(federation == place)
+            np.testing.assert_array_equal(jobs[job].seeds[mine], cell.seed)
+            np.testing.assert_array_equal(np.sort(member[mine]), range(cell.num_agents))
+            if kind == "updates":
+                assert jobs[job].layout.blocks[1] == 1
+        if devices == 1:  # no pack beyond the limit but that of one federation alone
+            packs = [job.layout.population for job in jobs]
+            assert all(p.num_agents <= limit or p.num_federations == 1 for p in packs)
+
+
+def test_federations_that_fill_the_memory_run_alone(monkeypatch):
+    algorithm = frl.fedppo(
+        frl.envs.simple_grid(max_steps=4), num_envs=2, rollout_steps=8, hidden=(4,)
+    )
+    needed = algorithm.memory(algorithm.config, 4)["total"]
+    recording = sweeping._recording(8, 4, None)
+    cells = [frl.Cell(4, seed, {"sync_period": 2}) for seed in range(3)]
+    variants = sweeping._variants(algorithm, cells, 8)
+    for free, at_once in ((1.2, 1), (2.2, 2), (9.0, 4)):
+        there = int(free * needed)
+        monkeypatch.setattr("fedjax_rl.memory.available", lambda devices=None, x=there: x)
+        jobs, _ = sweeping._jobs(variants, cells, recording, (), 1, None, None, 4)
+        assert sum(len(job.seeds) for job in jobs) == 12
+        assert sweeping._at_once(jobs, 4) * max(len(job.seeds) for job in jobs) <= 4 * free
+        assert sweeping._at_once(jobs, 4) == at_once
 
 
 def test_importing_the_module_of_that_name_does_not_hide_the_function():

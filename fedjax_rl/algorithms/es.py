@@ -351,7 +351,7 @@ def functions(
     def init(population, params, keys):
         root = episodic.keys_of(episodic.first_key(population, keys), episodic.MODEL_STREAM)
         model = jax.vmap(lambda key: network.init(key, config.initializer))(root)
-        server = Model(model, jnp.full(population.num_federations, jnp.nan))
+        server = Model(model, jnp.zeros(population.num_federations))
         noise, past = jnp.zeros(network.num_parameters), jnp.zeros(BASELINE_WINDOW + 1)
         agent = Agent(episodic.no_experience(), noise, past, jnp.int32(0))
         agents = episodic.alike(population, agent)

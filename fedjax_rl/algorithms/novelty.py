@@ -403,7 +403,7 @@ def functions(config: NoveltySearch) -> Functions:
                 value=jnp.where(jnp.isfinite(value), value, jnp.zeros_like(value)),
                 novelty=jnp.zeros(()),
                 weight=jnp.asarray(weight, jnp.float32),
-                best=-jnp.ones(()) * jnp.inf,
+                best=jnp.asarray(jnp.finfo(value.dtype).min, value.dtype),
                 waited=jnp.int32(0),
             )
 

@@ -93,6 +93,11 @@ class Algorithm:
         return self.unit == "step" and "sync_period" in self.properties
 
     @property
+    def on_clock(self) -> bool:
+        """Whether arrivals drive it, whose steps of the server time then counts."""
+        return self.unit == "update"
+
+    @property
     def properties(self) -> tuple[str, ...]:
         """Names of everything that can be set, and hence swept."""
         return tuple(field.name for field in dataclasses.fields(self.config))

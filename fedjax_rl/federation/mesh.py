@@ -122,7 +122,7 @@ class Layout:
         return [self.order[i : i + size] for i in range(0, len(self.order), size)]
 
 
-def layout(sizes, num_devices: int = 1) -> Layout:
+def layout(sizes, num_devices: int = 1, spread: bool = True) -> Layout:
     """Lays federations of the given sizes over devices.
 
     Of all factorisations of the number of devices it takes the one that repeats the fewest
@@ -132,6 +132,8 @@ def layout(sizes, num_devices: int = 1) -> Layout:
     Args:
       sizes: agents of each federation, in the caller's order.
       num_devices: devices to use; 1 makes no mesh.
+      spread: whether the members of a federation may be spread over devices; those that a clock
+        drives may not, as one agent's arrival decides what all others do next.
 
     Raises:
       ValueError: more devices than there are, or fewer than one.
@@ -158,7 +160,8 @@ def layout(sizes, num_devices: int = 1) -> Layout:
         )
         return total, across, local, order
 
-    options = [split(a) for a in range(1, num_devices + 1) if num_devices % a == 0]
+    shares = range(1, num_devices + 1) if spread else (1,)
+    options = [split(across) for across in shares if num_devices % across == 0]
     _, across, local, order = min(option for option in options if option is not None)
     if num_devices == 1:
         return Layout(Population(local), (1, 1), order, None)

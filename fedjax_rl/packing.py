@@ -1,0 +1,139 @@
+"""Which federations run together: none more than once, and none without need beside another.
+
+Federations are told by their sizes here, and by their places in the caller's list.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from fedjax_rl.federation.mesh import layout
+
+# Measured on one CPU core: what a step costs a population, and what it costs an agent. They only
+# decide which periods share a population, never a number.
+STEP_OVERHEAD, AGENT_STEP = 5e-6, 3e-9
+
+
+def join_periods(agents: Mapping[int, int]) -> list[list[int]]:
+    """Groups periods into populations.
+
+    A population costs a fixed time per step, and one with several periods stops at every multiple
+    of each. Periods are joined, longest first, while that is estimated to be cheaper.
+
+    Args:
+      agents: of the federations with each period.
+    """
+
+    def cost(periods, count) -> float:
+        """Seconds per step; an exchange costs about two steps."""
+        rate = min(1.0, sum(1 / p for p in periods))
+        return STEP_OVERHEAD * (1 + 2 * rate) + count * AGENT_STEP * (1 + 2 * rate)
+
+    groups: list = []
+    for period in sorted(agents, reverse=True):
+        if groups:
+            periods, count = groups[-1]
+            joined = cost([*periods, period], count + agents[period])
+            if joined < cost(periods, count) + cost([period], agents[period]):
+                groups[-1] = [*periods, period], count + agents[period]
+                continue
+        groups.append(([period], agents[period]))
+    return [periods for periods, _ in groups]
+
+
+def split(sizes: Sequence[int], limit: int, most: int | None = None) -> list[list[int]]:
+    """Cuts federations into packs of at most `limit` agents, a larger federation alone in its own.
+
+    Packs of one shape share a compilation, so each takes an equal share of every size; what is
+    left over goes to those with the fewest agents. There are more packs than needed, but none of
+    fewer agents than about `most`, where that makes the largest one smaller.
+
+    Args:
+      sizes: agents of each federation.
+      limit: of agents in a pack.
+      most: agents that repay a pack of their own; None where fewer packs are better.
+
+    Returns:
+      Places of the federations of each pack; every place is in one of them.
+    """
+    giants = [[place] for place, n in enumerate(sizes) if n > limit]
+    rest = [place for place, n in enumerate(sizes) if n <= limit]
+    if not rest:
+        return giants
+    ranked = sorted(rest, key=lambda place: -sizes[place])
+    runs = [list(run) for _, run in itertools.groupby(ranked, key=lambda place: sizes[place])]
+    total = sum(sizes[place] for place in rest)
+
+    def largest(packs: int) -> int:
+        return max(_deal([(sizes[run[0]], len(run)) for run in runs], packs)[0])
+
+    fewest = math.ceil(total / limit)
+    while largest(fewest) > limit:
+        fewest += 1
+    repaid = min(len(rest), math.ceil(total / (most or limit)))
+    packs = min(range(fewest, max(fewest, repaid) + 1), key=largest)
+    if packs == 1:
+        return [rest, *giants]
+    _, shares = _deal([(sizes[run[0]], len(run)) for run in runs], packs)
+    out: list = [[] for _ in range(packs)]
+    for run, counts in zip(runs, shares, strict=True):
+        left = iter(run)
+        for pack, count in zip(out, counts, strict=True):
+            pack += itertools.islice(left, count)
+    return [*out, *giants]
+
+
+def _deal(runs: Sequence[tuple[int, int]], packs: int) -> tuple[list[int], list[list[int]]]:
+    """Deals federations of equal size, (agents, federations), to packs.
+
+    Returns:
+      The agents of each pack, and of each run how many federations each pack gets.
+    """
+    loads, shares = [0] * packs, []
+    for n, count in runs:
+        share, left = divmod(count, packs)
+        lightest = sorted(range(packs), key=lambda pack: loads[pack])[:left]
+        counts = [share + (pack in lightest) for pack in range(packs)]
+        loads = [load + n * own for load, own in zip(loads, counts, strict=True)]
+        shares.append(counts)
+    return loads, shares
+
+
+def over_devices(sizes: Sequence[int], devices: int, spread: bool) -> list[tuple[list[int], int]]:
+    """Cuts federations into parts that a mesh holds without repeating any.
+
+    Args:
+      sizes: agents of each federation.
+      devices: of the largest mesh.
+      spread: whether the members of one federation may be spread.
+
+    Returns:
+      Places of the federations of each part, and the devices of its mesh.
+    """
+    if devices == 1:
+        return [(list(range(len(sizes))), 1)]
+    parts: dict = {}
+
+    def place(members: list[int], n: int, most: int) -> None:
+        """Puts federations of n agents on the largest mesh up to `most` that repeats none."""
+        for used in range(most, 0, -1):
+            plan = layout([n] * len(members), used, spread)
+            if len(plan.order) == len(members):
+                parts.setdefault(plan.blocks, []).extend(members)
+                return
+
+    for n in dict.fromkeys(sizes):
+        members = [place for place, size in enumerate(sizes) if size == n]
+        plan = layout([n] * len(members), devices, spread)
+        if len(plan.order) == len(members):
+            parts.setdefault(plan.blocks, []).extend(members)
+            continue
+        full = len(members) // devices * devices
+        if full:
+            place(members[:full], n, devices)
+        place(members[full:], n, devices)
+    return [(sorted(members), int(np.prod(blocks))) for blocks, members in parts.items()]
