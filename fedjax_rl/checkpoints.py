@@ -11,7 +11,6 @@ import contextlib
 import dataclasses
 import errno
 import hashlib
-import json
 import os
 import pathlib
 import shutil
@@ -25,7 +24,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from fedjax_rl import streams
-from fedjax_rl.directory import MARK, hushed, place, read_json, write_json
+from fedjax_rl.directory import MARK, hushed, place, read_sealed, write_sealed
 from fedjax_rl.federation.exchange import State
 from fedjax_rl.fingerprint import differences
 
@@ -166,7 +165,7 @@ class Checkpoints:
         step = self._directory / str(done)
         label = {"made_by": MARK, **self.label, "job": self._directory.name, "done": done}
         label["files"] = {str(path.relative_to(step)): _digest(path) for path in _files(step)}
-        write_json(step / _MANIFEST, {**label, "digest": _word(label)})
+        write_sealed(step / _MANIFEST, label)
 
     def _is_sound(self, step: pathlib.Path) -> bool:
         """Whether a checkpoint is whole, at its place and of this run."""
@@ -232,20 +231,13 @@ def _steps(directory: pathlib.Path) -> list[pathlib.Path]:
 
 def _manifest(step: pathlib.Path) -> dict | None:
     """What a checkpoint says of itself, if that is whole."""
-    label = read_json(step / _MANIFEST)
-    if label is None or label.get("made_by") != MARK:
-        return None
-    word = label.pop("digest", None)
-    return label if word == _word(label) else None
+    label = read_sealed(step / _MANIFEST)
+    return label if label is not None and label.get("made_by") == MARK else None
 
 
 def _files(step: pathlib.Path) -> list[pathlib.Path]:
     own = step / _MANIFEST
     return sorted(p for p in step.rglob("*") if p != own and not p.is_dir())
-
-
-def _word(label: dict) -> str:
-    return hashlib.sha256(json.dumps(label, sort_keys=True).encode()).hexdigest()
 
 
 def _digest(path: pathlib.Path) -> str | None:

@@ -61,6 +61,37 @@ def write_json(path, value) -> None:
     write(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
+def read_json(path) -> dict | None:
+    """A record in JSON, or None where there is no whole one."""
+    try:
+        value = json.loads(pathlib.Path(path).read_text())
+    except (OSError, ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def write_sealed(path, value: dict) -> dict:
+    """Writes a record as JSON, atomically, with a digest that tells whether it is whole.
+
+    Returns:
+      What was written.
+    """
+    sealed = {**value, "digest": _digest(value)}
+    write_json(path, sealed)
+    return sealed
+
+
+def read_sealed(path) -> dict | None:
+    """A record that `write_sealed` has written, or None where it is not as it was."""
+    value = read_json(path) or {}
+    word = value.pop("digest", None)
+    return value if word is not None and word == _digest(value) else None
+
+
+def _digest(value: dict) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
 @contextlib.contextmanager
 def held(directory) -> Iterator[None]:
     """Keeps others, processes and threads, from working in the same directory.
@@ -145,7 +176,7 @@ def _write_spare(path: pathlib.Path, config: dict) -> None:
     """A copy that tells whether it is whole; not to have one is no reason to stop."""
     with contextlib.suppress(OSError):
         (path / SPARE).parent.mkdir(exist_ok=True)
-        write_json(path / SPARE, {**config, "digest": _digest(config)})
+        write_sealed(path / SPARE, config)
 
 
 def tidy(directory) -> None:
@@ -162,25 +193,10 @@ def read_config(directory) -> dict | None:
     return config if config is not None and config.get("made_by") == MARK else None
 
 
-def read_json(path) -> dict | None:
-    """A record in JSON, or None where there is no whole one."""
-    try:
-        value = json.loads(pathlib.Path(path).read_text())
-    except (OSError, ValueError, RecursionError):
-        return None
-    return value if isinstance(value, dict) else None
-
-
-def _digest(config: dict) -> str:
-    return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
-
-
 def _spare(path: pathlib.Path) -> dict | None:
     """The copy of the configuration, if it is whole."""
-    config = read_json(path / SPARE) or {}
-    word = config.pop("digest", None)
-    ours = config.get("made_by") == MARK
-    return config if ours and word == _digest(config) else None
+    config = read_sealed(path / SPARE)
+    return config if config is not None and config.get("made_by") == MARK else None
 
 
 def recover_config(directory) -> dict | None:

@@ -22,10 +22,12 @@ from fedjax_rl.directory import (
     hushed,
     place,
     read_config,
+    read_sealed,
     recover_config,
     tidy,
     write,
     write_json,
+    write_sealed,
 )
 from fedjax_rl.identity import digest
 
@@ -33,13 +35,16 @@ __all__ = [
     "claim",
     "device",
     "load",
+    "place",
     "read_config",
+    "read_sealed",
     "recover_config",
     "save",
     "tidy",
     "versions",
     "write",
     "write_json",
+    "write_sealed",
 ]
 
 # The attribute of a `result.nc` that tells whether the rest is as it was written.

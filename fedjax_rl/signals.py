@@ -24,11 +24,14 @@ class Stopped(KeyboardInterrupt):
 
 
 @contextlib.contextmanager
-def as_exceptions() -> Iterator[list[int]]:
+def as_exceptions(words: str = "") -> Iterator[list[int]]:
     """While it lasts, Ctrl-C, SIGTERM and SIGHUP raise `Stopped` in the main thread.
 
     A second signal ends the process at once. Signals that somebody else handles or ignores are
     left as they are.
+
+    Args:
+      words: said when a signal comes.
 
     Yields:
       The signals that came.
@@ -40,6 +43,8 @@ def as_exceptions() -> Iterator[list[int]]:
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
         came.append(number)
+        with contextlib.suppress(OSError):  # whoever read it may be gone
+            os.write(2, words.encode())
         raise Stopped(number)
 
     usual = (signal.SIG_DFL, signal.default_int_handler)

@@ -9,9 +9,12 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import re
+import shlex
+import signal
 import sys
 import warnings
 
+from fedjax_rl import signals
 from fedjax_rl.cli import doctor, games, parse, study, work
 from fedjax_rl.cli.process import Stopped, prepare
 from fedjax_rl.cli.report import PROGRAM, say
@@ -20,7 +23,11 @@ __all__ = ["main", "prepare"]
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Runs a command and returns its exit code: 0, 2 for what cannot be run, 130 for Ctrl-C."""
+    """Runs a command and returns its exit code.
+
+    0, 1 for a fault, 2 for what cannot be run, and 128 and the number of the signal that stopped
+    it: 130 for Ctrl-C, 143 for SIGTERM, 129 for SIGHUP.
+    """
     argv = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in argv or bool(os.environ.get("FEDJAX_RL_DEBUG"))
     argv = [a for a in argv if a != "--debug"] or ["--help"]
@@ -29,7 +36,8 @@ def main(argv: list[str] | None = None) -> int:
         if hasattr(stream, "reconfigure"):  # a terminal without the symbols shows others
             stream.reconfigure(errors="replace")
     try:
-        with warnings.catch_warnings():
+        words = f"{PROGRAM}: stopping when this part is saved; a second signal ends at once\n"
+        with warnings.catch_warnings(), signals.as_exceptions(words):
             # Ours are for the user; those of other packages are for us.
             warnings.simplefilter("ignore")
             warnings.filterwarnings("always", module=r"fedjax_rl(\.|$)")
@@ -39,14 +47,14 @@ def main(argv: list[str] | None = None) -> int:
             code, arguments = parse.read(argv)
             return code if arguments is None else _COMMANDS[argv[0]](arguments)
     except Stopped as stopped:
-        if stopped.args[0] is None:
+        if stopped.directory is None:
             say("stopped; nothing was written")
         else:
-            say(f"stopped; `{PROGRAM} resume {stopped.args[0]}` goes on")
-        return 130
-    except KeyboardInterrupt:
+            say(f"stopped; `{PROGRAM} resume {shlex.quote(str(stopped.directory))}` goes on")
+        return stopped.code
+    except KeyboardInterrupt as stopped:
         say("stopped")
-        return 130
+        return 128 + getattr(stopped, "number", signal.SIGINT)
     except BrokenPipeError:  # the reader of a pipe has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 0

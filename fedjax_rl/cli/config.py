@@ -7,7 +7,7 @@ import dataclasses
 import itertools
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from fedjax_rl.cli.settings import (
     algorithm,
@@ -70,8 +70,108 @@ def config_of(arguments) -> dict:
         "record_every": arguments.record_every,
         "metrics": list(given.get("metrics") or ()) or None,
         "devices": arguments.devices,
+        "precision": precision(),
         "versions": results.versions(),
     }
+
+
+def precision() -> str:
+    """In what this process computes, found out without starting JAX."""
+    import jax
+
+    return "float64" if jax.config.jax_enable_x64 else "float32"
+
+
+def _is_whole(value, least: int = 0) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
+def _each(good: Callable) -> Callable:
+    """A list of what is good, with something in it, or one of it."""
+    return lambda x: all(map(good, x)) and x != [] if isinstance(x, list) else good(x)
+
+
+def _is_part(value) -> bool:
+    return isinstance(value, dict) and all(
+        x is None or isinstance(x, bool | int | float | str | list) for x in value.values()
+    )
+
+
+def _is_word(value) -> bool:
+    return isinstance(value, str)
+
+
+_RECORD = (_is_part, "a record of values")
+_COUNT = (lambda x: _is_whole(x, 1), "a whole number of at least 1")
+_WORDS = (lambda x: isinstance(x, list) and all(map(_is_word, x)), "a list of words")
+# Of a configuration on disk: what is allowed, and the same in words. What the values mean is
+# looked at where they are used.
+_ANY = {"devices": _COUNT, "versions": _RECORD}
+_STUDY = {
+    "study": (_is_word, "a word"),
+    "figures": _WORDS,
+    "scale": (_is_word, "a word"),
+    "preset": (_is_word, "a word"),
+}
+_RUN = {
+    "algorithm": (_is_word, "a word"),
+    "environment": (_is_word, "a word"),
+    "environment_options": _RECORD,
+    "num_agents": (_each(_COUNT[0]), "whole numbers of at least 1"),
+    "num_steps": _COUNT,
+    "seeds": (_each(_is_whole), "whole numbers of at least 0"),
+    "properties": _RECORD,
+    "uplink": (
+        lambda x: x is None or _each(lambda y: _is_part(y) and _is_word(y.get("name")))(x),
+        "null, or records with a name",
+    ),
+    "clock": (
+        lambda x: x is None or _each(lambda y: _is_part(y) and _is_word(y.get("scheduler")))(x),
+        "null, or records with a scheduler",
+    ),
+    "learning_rate_per_agent": (
+        lambda x: x is None or ((isinstance(x, float) or _is_whole(x)) and x > 0),
+        "null, or a number above 0",
+    ),
+    "record_every": (lambda x: x is None or _is_whole(x, 1), "null, or at least 1"),
+    "metrics": (lambda x: x is None or _WORDS[0](x), "null, or a list of words"),
+}
+
+
+def check(config: dict, path) -> None:
+    """Checks a configuration that somebody may have written by hand.
+
+    Args:
+      config: of a directory of ours.
+      path: where it stands.
+
+    Raises:
+      ValueError: naming the entry, its value and what is allowed.
+    """
+    command = config.get("command")
+    if command not in ("run", "sweep", "reproduce"):
+        raise ValueError(f"{path} has command {command!r}; allowed: run, sweep, reproduce")
+    for name, (good, allowed) in (_ANY | (_STUDY if command == "reproduce" else _RUN)).items():
+        if name not in config:
+            raise ValueError(f"{path} has no {name}; allowed: {allowed}")
+        if not good(config[name]):
+            raise ValueError(f"{path} has {name} {config[name]!r}; allowed: {allowed}")
+    if config.get("precision", "float32") not in ("float32", "float64"):
+        raise ValueError(f"{path} has precision {config['precision']!r}; allowed: float32, float64")
+    if command == "reproduce":
+        return
+    from fedjax_rl.algorithms import ALGORITHMS
+    from fedjax_rl.envs import registry
+    from fedjax_rl.names import check_known
+
+    check_known(config["algorithm"], ALGORITHMS, "algorithm")
+    registry.kind(config["environment"])
+    known = registry.options(config["environment"])
+    for name in config["environment_options"]:
+        check_known(name, known, f"option of {config['environment']}")
+    known = algorithm(config["algorithm"]).properties
+    for name in config["properties"]:
+        check_known(name, known, f"property of {config['algorithm']}")
 
 
 def _plain(value, is_tuple: bool = False):

@@ -6,6 +6,7 @@ import pathlib
 
 from fedjax_rl.cli.process import prepare, quiet
 from fedjax_rl.cli.report import number, print_table, say
+from fedjax_rl.directory import place
 
 # Sides of a picture's pixel in the file, and pictures per second.
 ZOOM, RATE = 5, 15
@@ -59,7 +60,7 @@ def play(arguments) -> int:
 
     fields.check("num_steps", arguments.num_steps, fields.COUNT)
     fields.check("seed", arguments.seed, fields.SEED)
-    out = pathlib.Path(arguments.out or f"{arguments.environment}-{_stem(arguments.policy)}.gif")
+    out = place(arguments.out or f"{arguments.environment}-{_stem(arguments.policy)}.gif")
     if out.suffix != ".gif" or not out.absolute().parent.is_dir():
         raise ValueError(f"out is {out}; allowed: a name that ends in .gif, in a directory")
     game = _game(arguments.environment, "environment to play")
@@ -72,7 +73,7 @@ def play(arguments) -> int:
             return procgen.POLICIES[rule](state.clock, word)
 
     else:
-        task, act = _learned(pathlib.Path(arguments.policy), game)
+        task, act = _learned(place(arguments.policy), game)
     show(task, act, game, arguments.num_steps, arguments.seed, out)
     return 0
 

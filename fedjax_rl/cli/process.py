@@ -7,6 +7,7 @@ import importlib.metadata
 import importlib.util
 import os
 import pathlib
+import signal
 import sys
 from collections.abc import Callable, Iterator
 
@@ -16,7 +17,17 @@ __all__ = ["Stopped", "free", "held", "interruptible", "prepare", "quiet"]
 
 
 class Stopped(KeyboardInterrupt):
-    """Interrupted; `args[0]` is the directory to resume, or None when nothing is written yet."""
+    """Interrupted by a signal.
+
+    Attributes:
+      directory: to resume, or None when nothing is written yet.
+      code: of the process that ends so, 128 and the number of the signal.
+    """
+
+    def __init__(self, directory: pathlib.Path | None, number: int = signal.SIGINT) -> None:
+        """Takes the directory and the number of the signal."""
+        super().__init__(directory)
+        self.directory, self.code = directory, 128 + number
 
 
 def prepare(devices: int = 1) -> None:
@@ -54,11 +65,11 @@ def _on_cpu() -> bool:
 
 @contextlib.contextmanager
 def interruptible(directory: Callable[[], pathlib.Path | None]) -> Iterator[None]:
-    """Turns Ctrl-C into `Stopped` with the directory as it is then."""
+    """Turns Ctrl-C and other signals into `Stopped` with the directory as it is then."""
     try:
         yield
-    except KeyboardInterrupt:
-        raise Stopped(directory()) from None
+    except KeyboardInterrupt as stopped:
+        raise Stopped(directory(), getattr(stopped, "number", signal.SIGINT)) from None
 
 
 def free(stem: str) -> pathlib.Path:

@@ -100,8 +100,8 @@ def carry_out(config: dict, out: pathlib.Path) -> None:
             progress=progress,
             **more,
         )
-    if not (out / "summary.json").is_file():
-        results.write_json(out / "summary.json", summary)
+    if results.read_sealed(out / "summary.json") is None:
+        results.write_sealed(out / "summary.json", summary)
     _verdicts(summary, out)
 
 

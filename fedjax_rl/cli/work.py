@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import pathlib
+from collections.abc import Iterator
 
 from fedjax_rl.cli import study
-from fedjax_rl.cli.config import algorithm_of, config_of, lists_of, nested_errors, resolved
+from fedjax_rl.cli.config import (
+    algorithm_of,
+    check,
+    config_of,
+    lists_of,
+    nested_errors,
+    precision,
+    resolved,
+)
 from fedjax_rl.cli.picture import picture
 from fedjax_rl.cli.process import free, held, interruptible, prepare, quiet
 from fedjax_rl.cli.report import WATCHED, live, report, say, summarise
@@ -20,7 +28,7 @@ def run(arguments) -> int:
     config = config_of(arguments)
     prepare(arguments.devices)
     place = config["environment"].replace("/", "-")
-    out = pathlib.Path(arguments.out or free(f"{config['algorithm']}-{place}"))
+    out = results.place(arguments.out or free(f"{config['algorithm']}-{place}"))
     with contextlib.ExitStack() as stack:
         claimed = []
 
@@ -72,7 +80,7 @@ def _work(config: dict, out: pathlib.Path, accept) -> None:
             **lists_of(config),
             **follow,
         )
-    results.write_json(out / "summary.json", summarise(config, result))
+    results.write_sealed(out / "summary.json", summarise(config, result))
     results.save(out, result)
     _finish(config, out)
 
@@ -81,55 +89,87 @@ def _finish(config: dict, out: pathlib.Path) -> None:
     """The picture and the report, from what is saved."""
     from fedjax_rl import plotting, results
 
-    result = results.load(out)
-    summary = json.loads((out / "summary.json").read_text())
+    result, summary = results.load(out), results.read_sealed(out / "summary.json")
     figure = picture(result, algorithm_of(config), config["metrics"])
     if figure is not None:
         plotting.save(figure, out / "figure")
     report(summary, out)
 
 
-def _is_finished(out: pathlib.Path) -> bool:
-    names = ("summary.json", "result.nc", "figure.png", "figure.svg")
-    return all((out / name).is_file() for name in names)
+def _is_made(out: pathlib.Path) -> bool:
+    """Whether there are whole results, of which there is only a picture to be made."""
+    from fedjax_rl import results
+
+    with contextlib.suppress(OSError):
+        results.load(out)
+        return results.read_sealed(out / "summary.json") is not None
+    return False
+
+
+def _is_pictured(out: pathlib.Path) -> bool:
+    """Whether the pictures are there, and are pictures."""
+    import xml.etree.ElementTree as Tree
+
+    from PIL import Image
+
+    try:
+        with Image.open(out / "figure.png") as image:
+            image.verify()
+        Tree.parse(out / "figure.svg")
+    except (OSError, SyntaxError, ValueError):  # what their readers say of junk
+        return False
+    return True
 
 
 def resume(arguments) -> int:
     """The command `resume`."""
     from fedjax_rl import results
 
-    out = pathlib.Path(arguments.directory)
-    config = results.read_config(out)
-    if config is None:
-        if not out.is_dir():
-            raise ValueError(f"directory is {out}, which is not there; allowed: one of ours")
+    out = results.place(arguments.directory)
+    if not out.is_dir():
+        raise ValueError(f"directory is {out}, which is not there; allowed: one of ours")
+    if results.read_config(out) is None and not any(out.glob("checkpoints/*")):
         raise ValueError(
             f"directory is {out}, which has no config.json of ours: nothing had started there; "
             "allowed: give the command itself again"
         )
-    done = (out / "summary.json").is_file() if config["command"] == "reproduce" else None
-    if done or (done is None and _is_finished(out)):
-        print(f"{out} is finished; nothing to do")
-        return 0
-    if config["versions"] != results.versions():
-        say("warning: begun with other versions; the last digits may differ")
-    prepare(config["devices"])
     with held(out), interruptible(lambda: out):
-        results.tidy(out)
+        config = results.recover_config(out)
+        if config is None:
+            raise ValueError(
+                f"directory is {out}, whose config.json is damaged, and there is no copy of it; "
+                "allowed: config.json as it was, or remove the directory and give the command "
+                "itself again"
+            )
+        check(config, out / "config.json")
+        finished = _is_made(out) and _is_pictured(out)
         if config["command"] == "reproduce":
-            study.carry_out(config, out)
-        elif (out / "summary.json").is_file() and _loads(out):
-            _finish(config, out)
-        else:
-            _work(config, out, lambda: out / "checkpoints")
+            finished = results.read_sealed(out / "summary.json") is not None
+        if finished:
+            print(f"{out} is finished; nothing to do")
+            return 0
+        if config["versions"] != results.versions():
+            say("warning: begun with other versions; the last digits may differ")
+        prepare(config["devices"])
+        results.tidy(out)
+        with _precision(config):
+            if config["command"] == "reproduce":
+                study.carry_out(config, out)
+            elif _is_made(out):
+                _finish(config, out)
+            else:
+                _work(config, out, lambda: out / "checkpoints")
     return 0
 
 
-def _loads(out: pathlib.Path) -> bool:
-    from fedjax_rl import results
+@contextlib.contextmanager
+def _precision(config: dict) -> Iterator[None]:
+    """Computes in the precision that a run was begun in."""
+    import jax
 
+    before = jax.config.jax_enable_x64
+    jax.config.update("jax_enable_x64", config.get("precision", precision()) == "float64")
     try:
-        results.load(out)
-    except (OSError, ValueError):
-        return False
-    return True
+        yield
+    finally:
+        jax.config.update("jax_enable_x64", before)

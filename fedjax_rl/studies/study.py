@@ -140,6 +140,6 @@ def conclude(
         "seconds": {"compile": meter.compile_seconds, "run": meter.run_seconds},
         "targets": lines,
     }
-    results.write_json(directory / "summary.json", summary)
+    summary = results.write_sealed(directory / "summary.json", summary)
     meter.finish()
     return summary
