@@ -130,11 +130,11 @@ ENVIRONMENTS = {
     **_each("whole", "horizon num_steps start start_level num_levels"),
     "pool": "count",
     "size": "two",
-    "power": "natural",
+    "power": "natural~",
     **_each("natural", "reward_scale rewards spread entropy"),
     "beta": "natural",
     **_each("probability", "kernels wind"),
-    "concentration": "positive",
+    "concentration": "positive~",
     "signed": "switch",
     **_each(
         "switch",
@@ -149,7 +149,7 @@ ENVIRONMENTS = {
     "options": "mapping?",
     "discount": "probability",
     **_each(
-        "below one",
+        "below one~",
         "random_mdp.discount tabular_mdp.discount dirichlet_mdp.discount "
         "dirichlet_mdps.discount opposed_mdps.discount",
     ),
@@ -167,8 +167,8 @@ ENVIRONMENTS = {
     "shape": "sizes",
     "initial_state": "whole",
     "initial_distribution": "array?",
-    "perturbed_mdps.kernel": "probability*",
-    "perturbed_mdps.reward": "natural*",
+    "perturbed_mdps.kernel": "probability*~",
+    "perturbed_mdps.reward": "natural*~",
     **_each("object", "mdp mdps task theory"),
     "stack_mdps.mdps": "object",
     "levels": "mapping",
@@ -422,7 +422,8 @@ def of_environments() -> Iterator[Target]:
 
             kind = "object?" if argument == "looks" else _kind(ENVIRONMENTS, name, argument)
             keep = _brief if name == "brax_task" else small
-            yield Target(f"envs.{name}", argument, kind, made, keep=keep)
+            also = ("environment", "part", "outcomes")
+            yield Target(f"envs.{name}", argument, kind, made, also, keep=keep)
     for option in inspect.signature(functions["random_mdp"]).parameters:
         if option != "seed":
             kind = _kind(ENVIRONMENTS, "random_mdp", option)
@@ -439,7 +440,7 @@ def of_environments() -> Iterator[Target]:
             own = registry.ENVIRONMENTS[name].__name__
             kind = _kind(ENVIRONMENTS, "" if "-mdp" not in name else own, option)
             if option == "discount" and "mdp" in name:
-                kind = "below one"
+                kind = "below one~"
             if registry.options(name)[option] is None:
                 kind = f"{kind}?"
             if (name, option) == ("random-mdp", "reward"):
@@ -449,7 +450,7 @@ def of_environments() -> Iterator[Target]:
                 return registry.make(name, **{option: value})
 
             yield Target(f"registry.make {name}", option, kind, named, keep=small)
-    leaves = {"transition": "array", "reward": "array", "discount": "below one"}
+    leaves = {"transition": "array", "reward": "array", "discount": "below one~"}
     leaves |= {"initial_state": "whole", "initial_distribution": "array?"}
     for name, wrap in (
         ("fedq", lambda x: x),

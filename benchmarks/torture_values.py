@@ -2,7 +2,7 @@
 
 The oracle is written from the documentation, by hand, and shares no code with the checks of the
 package: a kind is a word of `KINDS`, with "?" where None is allowed and "*" where an array with an
-entry for each agent is. A word alone, of an enumeration, is "word": none of the values here is one.
+entry for each agent is, and "~" where the host computes, in double precision. A word alone, of an enumeration, is "word": none of the values here is one.
 """
 
 from __future__ import annotations
@@ -299,7 +299,7 @@ KINDS = {
 def fits(kind: str, value) -> bool | None:
     """Whether a value fits a kind; None where that depends on the rest."""
     optional, per_agent = "?" in kind, "*" in kind
-    plain = KINDS[kind.strip("?*")]
+    plain = KINDS[kind.strip("?*~")]
     if kind == "anything":
         return None
     if value is None:
@@ -314,8 +314,11 @@ def fits(kind: str, value) -> bool | None:
     if per_agent and _is_array(value) and value.ndim == 1:
         if not _is_real(value) or value.size < AGENTS:
             return False
-        return False if False in [plain(x) for x in np.asarray(value, np.float64)] else None
+        values = np.asarray(value, np.float64)
+        return False if False in [fits(kind.strip("?*"), float(x)) for x in values] else None
     if per_agent and isinstance(value, list | tuple):
         each = bool(value) and all(plain(x) is not False for x in value)
         return None if each and len(value) >= AGENTS else False
+    if "~" in kind and (x := real(value)) is not None and math.isfinite(x):
+        value = math.copysign(min(max(abs(x), BOTTOM), TOP), x) if x else x
     return plain(value)

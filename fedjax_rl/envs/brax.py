@@ -226,7 +226,7 @@ def brax_task(
     max_steps = longest(name) if max_steps is None else max_steps
     if backend not in backends(name):
         allowed = ", ".join(backends(name))
-        raise ValueError(f"backend is {backend!r} for {name}; allowed: {allowed}")
+        raise ValueError(f"backend is {fields.brief(backend)} for {name}; allowed: {allowed}")
     envs = _brax_envs()
     # Fast, with which brax tests itself, has no bodies.
     check_known(name, envs._envs.keys() - {"fast"}, "environment of brax")

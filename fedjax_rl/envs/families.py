@@ -220,7 +220,11 @@ def check_level(name: str, value: float, largest: float = np.inf) -> None:
     mdps=fields.instance(TabularMDP),
     max_steps=fields.COUNT,
     name=fields.NAME.or_none(),
-    options=fields.instance(Mapping, text="a dictionary of options").or_none(),
+    options=fields.instance(
+        Mapping,
+        text="a dictionary of options by name",
+        where=lambda options: all(isinstance(name, str) for name in options),
+    ).or_none(),
 )
 def tabular_task(
     mdps: TabularMDP,

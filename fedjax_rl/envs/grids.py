@@ -201,7 +201,7 @@ def _of_states(name: str, values: Any, num_states: int, text: str, kinds: str) -
     """One value for each state as an array [S], after checking it."""
     try:
         array = np.asarray(values)
-    except ValueError:  # a ragged sequence
+    except Exception:  # a ragged sequence, or no array at all
         array = np.empty(())
     if array.shape != (num_states,) or array.dtype.kind not in kinds:
         raise ValueError(
@@ -217,11 +217,11 @@ def _outcomes(outcomes: Any, rows: int, columns: int) -> list[tuple[float, np.nd
         pairs = [(probability, np.asarray(cells)) for probability, cells in outcomes]
         fine = bool(pairs)
         for probability, cells in pairs:
-            fields.check("the probability of outcomes", probability, fields.number(0, 1))
+            fields.check("the probability", probability, fields.number(0, 1, single=False))
             shape = (rows * columns, max(1, pairs[0][1].shape[1]), 2)
             fine &= cells.shape == shape and cells.dtype.kind in "iu"
             fine &= bool(np.all((cells >= 0) & (cells < [rows, columns])))
-    except (TypeError, IndexError, ValueError):
+    except Exception:  # whatever is handed in as pairs
         fine = False
     if not fine:
         raise ValueError(f"outcomes is {fields.brief(outcomes)}; allowed: {text}")

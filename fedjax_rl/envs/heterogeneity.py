@@ -35,6 +35,7 @@ LARGEST_LEVEL = 5.0
 _LARGEST = {"kernels": 1.0, "rewards": np.inf, "target_speed": LARGEST_SPEED}
 
 
+@fields.checked(task=fields.instance(Task))
 def parts(task: Task) -> tuple[str, ...]:
     """Returns the names of what can differ between the agents of a task; () if nothing can."""
     if task.tabular:

@@ -79,7 +79,7 @@ def greedy_policy(q: np.ndarray) -> np.ndarray:
     return np.eye(q.shape[-1])[q.argmax(-1)]
 
 
-@fields.checked(q=_FINITE_TABLE, beta=fields.number(0, follows=False, single=False))
+@fields.checked(q=_FINITE_TABLE, beta=fields.number(0, follows=False))
 def softmax_policy(q: np.ndarray, beta: float = 1.0) -> np.ndarray:
     """Returns [S, U], the softmax of ``beta * q`` over actions; ``beta`` is 1 / temperature."""
     return scipy.special.softmax(beta * np.asarray(q, np.float64), axis=-1)

@@ -311,14 +311,14 @@ def random_mdps(seeds: Iterable[int], **options: Any) -> TabularMDP:
 def _listed(name: str, values: Any, each: fields.Allowed, text: str) -> list:
     """The values of a sequence, at least one, all of them checked."""
     try:
-        values = [] if isinstance(values, str | bytes | dict) else list(values)
-    except TypeError:  # no sequence
-        values = []
-    if not values:
+        listed = [] if isinstance(values, str | bytes | dict) else list(values)
+    except Exception:  # no sequence, or one that fails
+        listed = []
+    if not listed:
         raise ValueError(f"{name} is {brief(values)}; allowed: a sequence of {text}")
-    for place, value in enumerate(values):
+    for place, value in enumerate(listed):
         fields.check(f"{name}[{place}]", value, each)
-    return values
+    return listed
 
 
 def paper_mdp() -> TabularMDP:
