@@ -1,8 +1,9 @@
 """Values that somebody may hand in by mistake, and an oracle of what fits where.
 
 The oracle is written from the documentation, by hand, and shares no code with the checks of the
-package: a kind is a word of `KINDS`, with "?" where None is allowed and "*" where an array with an
-entry for each agent is, and "~" where the host computes, in double precision. A word alone, of an enumeration, is "word": none of the values here is one.
+package: a kind is a word of `KINDS`, with "?" where None is allowed, "*" where an array with an
+entry for each agent is, and "~" where the host computes, in double precision. A word alone, of an
+enumeration, is "word": none of the values here is one.
 """
 
 from __future__ import annotations

@@ -294,7 +294,8 @@ def _derived(mdp: TabularMDP, discount) -> dict:
     learning = mdp.discount if discount is None else discount
     optimum = optimal.optimal_split(_centre(mdp))
     middle = xp.mean(optimum.apart)
-    offset = optimum.gain / (1 - mdp.discount.reshape(-1)[0]) + middle
+    first = mdp.discount if np.ndim(mdp.discount) == 0 else mdp.discount.reshape(-1)[0]
+    offset = optimum.gain / (1 - first) + middle
     family = mdp.transition.ndim > 3
     learning = xp.broadcast_to(xp.asarray(learning, float), np.shape(mdp.discount))
     shift = (1 - learning) * offset

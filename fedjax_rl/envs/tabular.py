@@ -25,6 +25,12 @@ from fedjax_rl import fields, streams
 from fedjax_rl.names import brief
 
 _ROW_SUM_TOLERANCE = 1e-6  # admits kernels that were stored in float32
+_ARRAY = fields.anything(
+    "an array of real numbers",
+    lambda value: (
+        isinstance(value, np.ndarray | jax.Array) and fields.real_array(value) is not None
+    ),
+)
 _UNROLLED = 32  # states up to which a row is read entry by entry
 # Entries of a table, 2 GiB in float64: beyond, a slip of the keyboard takes the machine's memory.
 _LARGEST_TABLE = 2**28
@@ -140,7 +146,10 @@ def check_mdp(mdp: Any, name: str = "mdp", *, undiscounted: bool = False) -> Non
     parts = {field.name: getattr(mdp, field.name) for field in dataclasses.fields(mdp)}
     for part, value in parts.items():
         if fields.is_concrete(value) and not (value is None and part == "initial_distribution"):
-            fields.check(f"{prefix}{part}", value, fields.reals("in an array"))
+            numbers = part in ("discount", "initial_state")
+            fields.check(
+                f"{prefix}{part}", value, fields.reals("in an array") if numbers else _ARRAY
+            )
     _check_kernel_shape(prefix, np.shape(mdp.transition))
     *batch, num_states, num_actions, _ = np.shape(mdp.transition)
     extents = np.shape(mdp.reward)
