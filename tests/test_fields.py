@@ -1,6 +1,7 @@
 """What is declared is checked: by name, value and what is allowed, whatever somebody hands in."""
 
 import dataclasses
+import inspect
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +12,7 @@ from smallest import smallest
 import fedjax_rl as frl
 from fedjax_rl import fields
 from fedjax_rl.algorithms import ALGORITHMS
+from fedjax_rl.federation import uplink
 
 NONSENSE = [
     None, True, "1", b"1", "", [], (), {}, {1: 2, "a": 3}, {3}, object(), object, len, 1j, 1 + 0j,
@@ -231,3 +233,115 @@ def test_numbers_of_any_library_make_the_same_configuration(algorithm):
         other = one.replace(**{n: read(v) for n, v in kept.items()})
         assert other.static(other.config) == one.static(one.config)
         assert other.describe(other.config) == one.describe(one.config)
+
+
+# Uplinks and clocks
+
+
+@pytest.mark.parametrize("kind", uplink.UPLINKS)
+def test_every_argument_of_an_uplink_is_declared_and_refuses_nonsense(kind):
+    make = uplink.UPLINKS[kind]
+    needed = {"probabilistic": {"target": 1}, "top-k": {"k": 1}}.get(kind, {})
+    assert set(make.allowed) == set(inspect.signature(make).parameters)
+    for name, allowed in make.allowed.items():
+        for value in NONSENSE:
+            if (value is None and allowed.optional) or fits(name, value) or name == "utility":
+                continue
+            with pytest.raises(ValueError, match=rf"(?s)^{name} is .*allowed: \S"):
+                make(**{**needed, name: value})
+
+
+def test_every_property_of_a_clock_is_declared_and_refuses_nonsense():
+    known = fields.declarations(frl.Clock)
+    assert set(known) == {field.name for field in dataclasses.fields(frl.Clock)}
+    for name, allowed in known.items():
+        for value in NONSENSE:
+            if (value is None and allowed.optional) or fits(name, value):
+                continue
+            with pytest.raises(ValueError, match=rf"(?s)^{name} is .*allowed: \S"):
+                frl.Clock(**{name: value})
+        if allowed.follows:
+            values = {
+                "bandwidth": 1e3,
+                "failure_time": 9.0,
+                "scheduler": "semi-synchronous",
+                "wait_for": 1,
+                "distribution": "two_class" if name.startswith("slow") else "log_normal",
+                name: frl.by_agents(lambda n: np.nan),
+            }
+            with pytest.raises(ValueError, match=rf"^{name} at num_agents 3 is nan; allowed"):
+                frl.timetable(frl.Clock(**values), num_agents=3, num_steps=1)
+
+
+def test_functions_of_n_are_the_values_that_they_give():
+    mdp = frl.envs.paper_mdp()
+    base = {"epsilon": 1.0, "sync_period": 2, "learning_rate": 0.1}
+    follow = {
+        "learning_rate": lambda n: 0.05 * n,
+        "sync_period": lambda n: n,
+        "uplink": lambda n: uplink.partial(1 / n),
+        "clock": lambda n: frl.Clock("semi-synchronous", wait_for=n // 2, compute_time=1.0 * n),
+    }
+    given = {
+        "learning_rate": frl.by_agents(follow["learning_rate"]),
+        "sync_period": frl.by_agents(follow["sync_period"]),
+        "uplink": uplink.partial(frl.by_agents(lambda n: 1 / n)),
+        "clock": frl.Clock(
+            "semi-synchronous",
+            wait_for=frl.by_agents(lambda n: n // 2),
+            compute_time=frl.by_agents(lambda n: 1.0 * n),
+        ),
+    }
+    for name, function in follow.items():
+        for n in (2, 4):
+            one = frl.fedq(mdp, **{**base, name: given[name]}).at(n)
+            alone = frl.fedq(mdp, **{**base, name: function(n)})
+            found, expected = (a.parameters(a.config, n) for a in (one, alone))
+            jax.tree.map(np.testing.assert_array_equal, found, expected)
+    assert given["clock"].rules.arrivals(4) == 2
+    run = {"num_steps": 2, "num_agents": [2, 4]}
+    swept = frl.sweep(frl.fedq(mdp, **base), **run, learning_rate=given["learning_rate"])
+    np.testing.assert_array_equal(swept.learning_rate, [0.1, 0.2])
+    assert swept.learning_rate.dims == ("num_agents",)
+
+
+def test_a_schedule_is_no_constant_and_its_range_is_looked_at():
+    mdp = frl.envs.paper_mdp()
+    with pytest.raises(ValueError, match=r"learning_rate at time 0 is 9.0; allowed: in \[0, 1\]"):
+        frl.fedq(mdp, learning_rate=frl.schedule(lambda time: 9.0))
+    late = frl.fedq(mdp, learning_rate=frl.schedule(lambda time: time.astype(float) / 10))
+    with pytest.raises(ValueError, match=r"learning_rate at time 20 is 2.0"):
+        frl.sweep(late, num_steps=40)
+    with pytest.raises(ValueError, match=r"learning_rate at time 20 is 2.0"):
+        frl.simulate(late, num_agents=1, num_steps=40)
+    with pytest.raises(ValueError, match=r"learning_rate is schedule\(.*allowed"):
+        smallest("qavg", learning_rate=frl.schedule(lambda time: 0.1))
+
+
+def test_weights_that_are_all_zero_among_the_agents_there_are_are_refused():
+    one = frl.fedq(frl.envs.paper_mdp(), aggregation="fixed", weights=[0.0, 0.0, 1.0])
+    one.parameters(one.config, 3)
+    for bad in (one, one.replace(weights=frl.by_agents(np.zeros))):
+        with pytest.raises(ValueError, match=r"weights is .*allowed: at least 0 and not all 0"):
+            frl.sweep(bad, num_agents=2, num_steps=2)
+
+
+def test_tables_and_parameters_that_were_replaced_are_looked_at():
+    mdp = frl.envs.random_mdp(seed=0)
+    cart = frl.envs.gymnax_task("CartPole-v1")
+    for part, value in {
+        "transition": mdp.transition * 2,
+        "reward": mdp.reward * np.nan,
+        "discount": np.float64(1.5),
+        "initial_state": np.int32(99),
+        "initial_distribution": np.ones(4),
+    }.items():
+        for make in (frl.fedq, frl.qavg, frl.pavg, frl.fedpg, frl.fast_fedpg, frl.afedpg):
+            with pytest.raises(ValueError, match=rf"mdp\.{part}.* is .*allowed"):
+                make(mdp.replace(**{part: value}))
+    with pytest.raises(ValueError, match=r"task\.params\.gravity is nan; allowed"):
+        frl.es(cart.replace(params=dataclasses.replace(cart.params, gravity=np.nan)))
+    for name, value in {"policy": np.full((3, 4), 0.25), "initial_q": np.zeros(12)}.items():
+        behaviour = {"behaviour": "policy"} if name == "policy" else {}
+        with pytest.raises(ValueError, match=rf"{name} is an array .*allowed: \[4, 3\]"):
+            frl.fedq(frl.envs.paper_mdp(), **{name: value}, **behaviour)

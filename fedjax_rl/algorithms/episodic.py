@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from fedjax_rl import fields, streams
@@ -139,13 +140,20 @@ def measure(population, state: State, link: Exchange, experience: Experience) ->
 
 
 def check_task(task: Task) -> None:
-    """Refuses tables that somebody put into a task by hand, if they are none.
+    """Refuses what somebody may have put into a task by hand and no environment computes with.
 
     Raises:
-      ValueError: naming the part of the MDP, its value and what is allowed.
+      ValueError: naming the part, its value and what is allowed.
     """
     if task.tabular:
         check_mdp(task.params, "task.params")
+    if task.grid is not None:
+        check_mdp(task.grid.mdp, "task.grid.mdp", undiscounted=True)
+    for path, leaf in jax.tree_util.tree_leaves_with_path(task.params):
+        values = fields.real_array(leaf) if fields.is_concrete(leaf) else None
+        if values is not None and np.isnan(values).any():
+            where = jax.tree_util.keystr(path)
+            raise ValueError(f"task.params{where} is nan; allowed: numbers")
 
 
 def wire_of(config) -> Wire:

@@ -198,11 +198,7 @@ def _check(config: FedQ) -> None:
             f"participation is {config.participation} with uplink {config.uplink}; allowed: one of "
             "the two"
         )
-    if (config.policy is None) == (config.behaviour == "policy"):
-        raise ValueError(
-            f"policy is {'missing' if config.policy is None else 'given'} with behaviour "
-            f"{config.behaviour!r}; the behaviour 'policy' needs it, the others have none"
-        )
+    _check_needed(config, "policy", "behaviour", ("policy",))
     sizes = (mdp.num_states, mdp.num_actions)
     for name in ("policy", "initial_q"):
         shape = np.shape(getattr(config, name)) if is_number(getattr(config, name)) else ()
@@ -211,11 +207,7 @@ def _check(config: FedQ) -> None:
                 f"{name} is an array {list(shape)} with an MDP of {sizes[0]} states and {sizes[1]} "
                 f"actions; allowed: {list(sizes)}"
             )
-    if (config.weights is None) == (config.aggregation in ("fixed", "learned")):
-        raise ValueError(
-            f"weights is {'missing' if config.weights is None else 'given'} with aggregation "
-            f"{config.aggregation!r}; 'fixed' and 'learned' need them, the others have none"
-        )
+    _check_needed(config, "weights", "aggregation", ("fixed", "learned"))
     if config.aggregation == "fixed" and is_number(config.weights):
         _check_weights(config.weights)
     if config.aggregation == "importance":
@@ -223,6 +215,17 @@ def _check(config: FedQ) -> None:
         rates = _seen(given) if _is_schedule(config) else given
         if is_number(rates):
             _check_importance(config, rates)
+
+
+def _check_needed(config: FedQ, name: str, choice: str, needing: tuple[str, ...]) -> None:
+    """Refuses a property that only some choices of another have, and these always."""
+    value, chosen = getattr(config, name), getattr(config, choice)
+    if (value is not None) != (chosen in needing):
+        allowed = "None" if value is not None else "an array"
+        raise ValueError(
+            f"{name} is {fields.brief(value)} with {choice} {chosen!r}; allowed: {allowed}, since "
+            f"{' and '.join(map(repr, needing))} alone need it"
+        )
 
 
 def _check_weights(weights, num_agents: int | None = None) -> None:

@@ -289,14 +289,17 @@ def check_heterogeneity(config) -> None:
     """
     task, level = config.task, config.heterogeneity
     known = heterogeneity.parts(task)
-    for part in config.heterogeneity_of or ():
-        check_known(part, known, f"heterogeneity_of on {task.name}")
+    if config.heterogeneity_of is not None:
+        fields.check("heterogeneity_of", config.heterogeneity_of, fields.words(known))
     if not known and differs_by_level(config):
         raise ValueError(
             f"heterogeneity is {level} on {task.name}, of which nothing can be varied; allowed: 0"
         )
     if known and is_number(level):
-        environments_of(config, 1)
+        try:
+            environments_of(config, 1)
+        except ValueError as error:
+            raise ValueError(f"heterogeneity is {level} on {task.name}: {error}") from error
 
 
 def differs_by_level(config) -> bool:
@@ -351,7 +354,10 @@ def environments_of(config, num_agents: int):
     """
     parts = config.heterogeneity_of or heterogeneity.comparable(config.task)
     levels = dict.fromkeys(parts, config.heterogeneity)
-    return heterogeneity.members(config.task, num_agents, levels, config.heterogeneity_seed)
+    own = heterogeneity.members(config.task, num_agents, levels, config.heterogeneity_seed)
+    if config.task.tabular:
+        check_mdp(own, "task.members")
+    return own
 
 
 def _parameters(config: LocalGradient, num_agents: int, names: tuple[str, ...]) -> Params:
