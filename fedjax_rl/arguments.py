@@ -54,8 +54,12 @@ def seed(name: str, value) -> int:
     return int(value)
 
 
-def seeds(value) -> int | list[int]:
+def seeds(value, name: str = "seeds") -> int | list[int]:
     """One seed or several, all different, as equal ones would count one run as two.
+
+    Args:
+      value: anything at all.
+      name: of the argument.
 
     Raises:
       ValueError: naming what is wrong and what is allowed.
@@ -63,14 +67,14 @@ def seeds(value) -> int | list[int]:
     text = "different whole numbers from 0 to 4294967295"
     if isinstance(value, jax.Array) and not jax.dtypes.issubdtype(value.dtype, np.signedinteger):
         # The data of a key are two words, which would pass for two seeds.
-        raise ValueError(f"seeds is a jax array of {value.dtype}; allowed: {text}")
+        raise ValueError(f"{name} is a jax array of {value.dtype}; allowed: {text}")
     if not isinstance(value, Iterable) or _is_words(value) or getattr(value, "ndim", 1) == 0:
-        return seed("seeds", value)
-    out = [seed("seeds", one) for one in _listed("seeds", value)]
+        return seed(name, value)
+    out = [seed(name, one) for one in _listed(name, value)]
     if not out:
-        raise ValueError(f"seeds is an empty list; allowed: {text}")
+        raise ValueError(f"{name} is an empty list; allowed: {text}")
     if len(set(out)) < len(out):
-        raise ValueError(f"seeds is {brief(out)}, which repeats some; allowed: {text}")
+        raise ValueError(f"{name} is {brief(out)}, which repeats some; allowed: {text}")
     return out
 
 

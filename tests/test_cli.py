@@ -228,7 +228,9 @@ def test_killed_while_the_directory_was_claimed(tmp_path, capsys):
         ("run fedq paper-mdp --num-agents two", "--num-agents is two; allowed: INT"),
         ("run fedq paper-mdp --num-agnts 2", "did you mean --num-agents"),
         ("run fedq paper-mdp --sync-period 0", "--sync-period is 0; allowed: a whole number"),
-        ("run fedq paper-mdp --num-steps 0", "--num-steps is 0; allowed: 1 to"),
+        ("run fedq paper-mdp --seed 4294967296", "--seed is 4294967296; allowed: whole numbers"),
+        ("sweep fedq paper-mdp --seeds 1 1", "--seeds is [1, 1], which repeats some"),
+        ("run fedq paper-mdp --num-steps 0", "--num-steps is 0; allowed: whole numbers from 1"),
         ("run fedq paper-mdp --record-every 0", "--record-every is 0; allowed"),
         ("run fedq paper-mdp --learning-rate 1.5", "--learning-rate is 1.5; allowed: in (0, 1]"),
         ("run fedq paper-mdp --learning-rate 0", "--learning-rate is 0.0; allowed: in (0, 1]"),
@@ -238,7 +240,7 @@ def test_killed_while_the_directory_was_claimed(tmp_path, capsys):
         ("run fedq paper-mdp --env.num-states 5", "--env.num-states, 5"),
         ("run fedq paper-mdp --behaviour softmx", "did you mean softmax"),
         ("run fedq paper-mdp --metrics error_servr", "did you mean error_server"),
-        ("run fedq paper-mdp --devices 99", "--devices is 99; allowed: 1 to"),
+        ("run fedq paper-mdp --devices 99", "--devices is 99; allowed: whole numbers from 1"),
         ("run fdq paper-mdp", "did you mean fedq"),
         ("run fedq paper-mpd", "did you mean paper-mdp"),
         ("run es paper-mdp", "environment is paper-mdp; allowed with es: simple-grid, windy-grid"),
@@ -562,6 +564,7 @@ def test_grid_of_clocks():
         {"scheduler": "semi-synchronous", "wait_for": 2, "sigma": 0.1},
         {"scheduler": "semi-synchronous", "wait_for": 2, "sigma": 0.2},
     ]
+    assert config.first_of(saved).unit == "update"
     labels = [str(one) for one in config.lists_of(saved)["clock"]]
     assert labels[2] == "semi-synchronous (wait_for 2, sigma 0.1)"
 
@@ -629,6 +632,22 @@ def test_sweep_and_its_summary(tmp_path, capsys):
     expected = result["error_server"].sel(num_agents=2, sync_period=1).isel(time=-1).mean()
     np.testing.assert_allclose(final["mean"], expected, rtol=1e-6)
     assert "num_agents" in capsys.readouterr().out
+
+
+def test_rows_have_what_their_configuration_has(tmp_path, capsys):
+    """A metric that one configuration lacks, and None as a value on an axis of numbers."""
+    line = "sweep fedq paper-mdp --mixing None 0.5 --num-steps 4"
+    saved = config.config_of(parse.read(line.split())[1])
+    one = config.algorithm_of(saved)
+    result = frl.sweep(one, num_agents=4, num_steps=4, **config.lists_of(saved))
+    only = np.where([[True], [False]], 1.0, np.nan) * np.ones((2, 4))
+    result["only_here"] = ("mixing", "time"), only
+    summary = report.summarise(saved, result)
+    json.dumps(summary, allow_nan=False)
+    assert [row["mixing"] for row in summary["rows"]] == [None, 0.5]
+    assert ["only_here" in row["metrics"] for row in summary["rows"]] == [True, False]
+    report.report(summary, tmp_path)
+    assert "only_here" in capsys.readouterr().out
 
 
 def test_federations_that_diverge_are_named(tmp_path, capsys):

@@ -24,9 +24,12 @@ def config_of(arguments) -> dict:
     """The arguments of `run` or `sweep` as plain values, enough to run them again."""
     from fedjax_rl import results
     from fedjax_rl.algorithms import ALGORITHMS
+    from fedjax_rl.arguments import seeds as check_seeds
     from fedjax_rl.envs import registry
     from fedjax_rl.names import check_known
 
+    name = "seeds" if "seeds" in vars(arguments) else "seed"
+    check_seeds(_plain(vars(arguments)[name]), name)
     check_known(arguments.algorithm, ALGORITHMS, "algorithm")
     if registry.kind(arguments.environment) not in ALGORITHMS[arguments.algorithm].environments:
         raise ValueError(
@@ -334,6 +337,11 @@ def algorithm_of(config: dict):
     if isinstance(config.get("clock"), dict):
         properties["clock"] = _clock(config["clock"])
     return one.replace(**properties)
+
+
+def first_of(config: dict):
+    """The algorithm of the first federation of a grid, which says what time counts in all."""
+    return algorithm_of(config).replace(**{n: each[0] for n, each in lists_of(config).items()})
 
 
 def lists_of(config: dict) -> dict[str, list]:

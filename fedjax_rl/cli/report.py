@@ -142,6 +142,11 @@ def live(counted: str = "", shown: Sequence[str] = ()) -> Iterator[tuple[Callabl
         yield advance, watch
 
 
+def _plain(value):
+    """A label as JSON has it: None among numbers is NaN on an axis."""
+    return None if isinstance(value, float) and math.isnan(value) else value
+
+
 def summarise(config: dict, result) -> dict:
     """The content of `summary.json`: a row per configuration, seeds averaged, with intervals."""
     import numpy as np
@@ -167,9 +172,11 @@ def summarise(config: dict, result) -> dict:
     rows, diverged, broken = [], [], "non_finite" in result
     for index in np.ndindex(*(result.sizes[d] for d in dims)):
         one = moved.isel(dict(zip(dims, index, strict=True)))
-        at = {n: one[n].item() for n in one.coords if one[n].ndim == 0 and n != "seed"}
+        at = {n: _plain(one[n].item()) for n in one.coords if one[n].ndim == 0 and n != "seed"}
         row = {**at, "metrics": {}}
         for name in metrics:
+            if one[name].isnull().all() and not one["diverged"].any():
+                continue  # what this configuration does not have
             values = analysis.agent_mean(one[name]) if name in per_agent else one[name]
             row["metrics"][name] = {
                 "final": estimate(values.isel(time=-1)),
@@ -210,7 +217,8 @@ def report(summary: dict, out: pathlib.Path) -> None:
     most = 30
     rows = summary["rows"]
     varied = [n for n in rows[0] if n not in ("metrics", "ledger")]
-    metrics = [name for name in rows[0]["metrics"] if name != "non_finite"]
+    # Rows of other configurations may have others.
+    metrics = list(dict.fromkeys(n for row in rows for n in row["metrics"] if n != "non_finite"))
     title = f"{summary['algorithm']} on {summary['environment']}, at the end"
     seeds = summary["seeds"]
     if seeds >= FEWEST:
@@ -221,7 +229,8 @@ def report(summary: dict, out: pathlib.Path) -> None:
 
     def cells(row) -> list[str]:
         costs = [f"{row['ledger'][n]:,.0f}" for n in last.values()]
-        return [_interval(**row["metrics"][n]["final"]) for n in metrics] + costs
+        own = row["metrics"]
+        return [_interval(**own[n]["final"]) if n in own else "-" for n in metrics] + costs
 
     left_out = 0
     if len(rows) == 1:

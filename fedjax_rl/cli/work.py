@@ -11,6 +11,7 @@ from fedjax_rl.cli.config import (
     algorithm_of,
     check,
     config_of,
+    first_of,
     lists_of,
     nested_errors,
     precision,
@@ -55,16 +56,16 @@ def _work(config: dict, out: pathlib.Path, accept) -> None:
     quiet()
     rate = config["learning_rate_per_agent"]
     follow = {} if rate is None else {"learning_rate": by_agents(lambda n: rate * n)}
-    one = algorithm_of(config)
+    one, first = algorithm_of(config), first_of(config)
     config.setdefault("configuration", resolved(one))
     metrics = config["metrics"]
-    if metrics and "non_finite" in one.metrics:  # to be warned of in any case
+    if metrics and "non_finite" in first.metrics:  # to be warned of in any case
         metrics = list(dict.fromkeys([*metrics, "non_finite"]))
-    headline = metrics[0] if metrics else one.headline
+    headline = metrics[0] if metrics else first.headline
     # Of a grid the last values would be of one federation now and of another then.
-    watched = [headline, *(n for n in WATCHED if n in one.metrics)]
+    watched = [headline, *(n for n in WATCHED if n in first.metrics)]
     shown = watched if config["command"] == "run" else ()
-    counted = "updates" if config.get("clock") else f"agent-{one.unit}s"
+    counted = "updates" if first.on_clock else f"agent-{first.unit}s"
     with nested_errors(config), live(counted, shown) as (progress, watch):
         result = sweep(
             one,
@@ -90,7 +91,7 @@ def _finish(config: dict, out: pathlib.Path) -> None:
     from fedjax_rl import plotting, results
 
     result, summary = results.load(out), results.read_sealed(out / "summary.json")
-    figure = picture(result, algorithm_of(config), config["metrics"])
+    figure = picture(result, first_of(config), config["metrics"])
     if figure is not None:
         plotting.save(figure, out / "figure")
     report(summary, out)
