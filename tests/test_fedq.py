@@ -546,6 +546,11 @@ def test_error_against_period_and_learning_rate(paper):
         ({"aggregation": "fixed"}, "weights is missing"),
         ({"weights": [1.0]}, "weights is given"),
         ({"aggregation": "importance", "learning_rate": 1.0}, r"allowed: \(0, 1\)"),
+        ({"aggregation": "importance", "learning_rate": 1 - 1e-9}, r"allowed: \(0, 1\)"),
+        (
+            {"aggregation": "importance", "learning_rate": frl.schedule(lambda t: 1 / (t + 1.0))},
+            "learning_rate is 1 somewhere with importance aggregation",
+        ),
         ({"aggregation": "fixed", "weights": [-1.0, 2.0]}, "weights is"),
         ({"aggregation": "fixed", "weights": [0.0, 0.0]}, "weights is"),
         ({"learnin_rate": 0.1}, "did you mean learning_rate"),

@@ -217,14 +217,10 @@ def test_a_federation_diverges_alone():
 
 
 @pytest.mark.thorough
-def test_any_uplink():
-    """Control variates in a message, and a second exchange in which agents are silent."""
-    values = {"local_steps": 2, "learning_rate": 0.1}
-    few = frl.scaffold_pg(m1(steps=5), **values, uplink=frl.uplinks.top_k(3))
-    metrics, state = run(few, 6, num_agents=4)
-    assert np.isfinite(metrics["gap"][-1])
-    assert state.ledger.totals()["bytes_up"][0] < 6 * 4 * 2 * 15 * 4
-    half = frl.fast_fedpg(m1(steps=5), **values, uplink=frl.uplinks.partial(0.5))
+def test_a_second_exchange_in_which_agents_are_silent():
+    half = frl.fast_fedpg(
+        m1(steps=5), local_steps=2, learning_rate=0.1, uplink=frl.uplinks.partial(0.5)
+    )
     metrics, state = run(half, 6, num_agents=4)
     assert np.isfinite(metrics["gap"][-1])
     assert 6 * 4 <= state.ledger.totals()["messages_up"][0] < 6 * 4 * 2

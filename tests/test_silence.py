@@ -327,6 +327,11 @@ def test_samples_of_several_rounds_are_not_mixed(make, uplink):
         make(frl.envs.simple_grid(), uplink=uplink)
 
 
+def test_samples_of_old_parameters_are_not_reweighed():
+    with pytest.raises(ValueError, match="for iw-es, whose learner reweighs"):
+        frl.iw_es(frl.envs.simple_grid(), clock=ONE)
+
+
 def test_one_agent_is_not_silent_for_ever():
     one = frl.espc(frl.envs.simple_grid(max_steps=8))
     metrics, _ = end_of(one, 1, 2, every=1)

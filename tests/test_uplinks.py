@@ -184,6 +184,9 @@ def test_a_price_falls_to_its_value_in_the_last_round():
     np.testing.assert_array_equal(sent, [False, True, False, True])  # floors .32, .16, .08, .04
     _, silent, _ = drive(uplinks.event_triggered(math.inf), [1e15])
     assert not silent.any()
+    # 0.1^-999 is beyond floats; what costs nothing is sent all the same.
+    _, free, _ = drive(uplinks.event_triggered(0.0, ratio=0.1, horizon=1000), [0.0, 1.0])
+    assert free.all()
 
 
 def test_below_sends_what_is_small():

@@ -83,6 +83,11 @@ def check(config: IWES) -> None:
     """Raises ValueError for properties that do not fit together."""
     check_es(config)
     check_samples(config, "iw-es")
+    if config.clock is not None and config.clock.scheduler != "synchronous":
+        raise ValueError(
+            f"clock is {config.clock} for iw-es, whose learner reweighs samples that were drawn "
+            "around its parameters of now; allowed: None, or a synchronous one"
+        )
 
 
 def parameters(config: IWES, num_agents: int) -> Params:

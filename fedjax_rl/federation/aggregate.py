@@ -244,7 +244,8 @@ def optimizer_step(
 
     def step(model, memory, total, params):
         downhill = read(jax.tree.map(jnp.subtract, model, total))
-        updates, memory = optimizer.update(downhill, memory, shown(model, params))
+        with jax.numpy_dtype_promotion("standard"):  # optax mixes integer counts with floats
+            updates, memory = optimizer.update(downhill, memory, shown(model, params))
         return optax.apply_updates(model, write(updates)), memory
 
     return ServerStep(optimizer.init, step, _itself, shown)

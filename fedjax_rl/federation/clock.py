@@ -316,7 +316,8 @@ class Elapsed(NamedTuple):
       staleness: mean age of the messages of the last step.
       total: sum of all ages so far.
       largest: uint32, of all ages so far.
-      ages: uint32 [F, len(AGES)], messages so far by age.
+      ages: uint32 [F, len(AGES)], messages so far by age, modulo 2^32.
+      wraps: uint32 [F, len(AGES)], how often 2^32 of them have come.
     """
 
     now: jax.Array
@@ -326,6 +327,7 @@ class Elapsed(NamedTuple):
     total: jax.Array
     largest: jax.Array
     ages: jax.Array
+    wraps: jax.Array
 
 
 class Entries(NamedTuple):
@@ -423,7 +425,7 @@ class Timing(NamedTuple):
             lost=nothing if fails else (),
         )
         ages = jnp.zeros((federations, len(AGES)), jnp.uint32)
-        return underway, Elapsed(zero, zero, zero, zero, zero, none, ages)
+        return underway, Elapsed(zero, zero, zero, zero, zero, none, ages, ages)
 
     def _begin(self, own: dict, stream, attempt, now):
         """Ends of work that begins at times `now`: `(end, failing, ready)`, () where nobody fails.
@@ -524,12 +526,13 @@ class Timing(NamedTuple):
         if self.rules.fails:
             over = underway.failing & (underway.end <= population.spread(elapsed.now))
             lost = population.sum(underway.lost + over.astype(jnp.uint32)).astype(time.dtype)
-        messages = jnp.maximum(jnp.sum(elapsed.ages, axis=1, dtype=jnp.uint32), 1)
-        ages = {f"age_{low}": elapsed.ages[:, n].astype(time.dtype) for n, low in enumerate(AGES)}
+        counts = elapsed.wraps.astype(time.dtype) * 2.0**32 + elapsed.ages.astype(time.dtype)
+        messages = jnp.maximum(jnp.sum(counts, axis=1), 1)
+        ages = {f"age_{low}": counts[:, n] for n, low in enumerate(AGES)}
         return {
             "simulated_time": time,
             "staleness": elapsed.staleness,
-            "staleness_mean": elapsed.total / messages.astype(time.dtype),
+            "staleness_mean": elapsed.total / messages,
             "staleness_max": elapsed.largest.astype(time.dtype),
             "idle": share,
             "lost": lost,
@@ -814,11 +817,13 @@ class _Group(NamedTuple):
         last = (count - jnp.uint32(1)).astype(jnp.int32)
         messages = jnp.sum(_at(arrived, last), axis=1, dtype=jnp.uint32).astype(dtype)
         latest = jnp.sum(_at(age, last).astype(dtype), axis=1) / jnp.maximum(messages, 1)
+        ages = elapsed.ages + more
         return elapsed._replace(
             staleness=latest,
             total=elapsed.total + jnp.sum(age.astype(dtype), axis=(0, 2)),
             largest=jnp.maximum(elapsed.largest, jnp.max(age, axis=(0, 2))),
-            ages=elapsed.ages + more,
+            ages=ages,
+            wraps=elapsed.wraps + (ages < more).astype(jnp.uint32),
         )
 
 

@@ -341,7 +341,7 @@ def window_moments(window, count) -> tuple[jax.Array, jax.Array]:
 
     The population's deviation; 1 where all entries are equal, up to rounding.
     """
-    weight = (jnp.arange(window.shape[0]) < count).astype(window.dtype)
+    weight = (jnp.arange(window.shape[0], dtype=jnp.int32) < count).astype(window.dtype)
     weight = weight / jnp.maximum(count, 1).astype(window.dtype)
     mean = jnp.sum(weight * window)
     variance = jnp.sum(weight * (window - mean) ** 2)
@@ -357,7 +357,7 @@ def gaussian_rank(window, count, utility) -> jax.Array:
 
 def empirical_rank(window, count, utility) -> jax.Array:
     """Mid-rank of the utility in the window, (smaller + equal / 2) / count."""
-    there = jnp.arange(window.shape[0]) < count
+    there = jnp.arange(window.shape[0], dtype=jnp.int32) < count
     smaller = jnp.sum(there & (window < utility))
     equal = jnp.sum(there & (window == utility))
     return (2 * smaller + equal).astype(window.dtype) / (
