@@ -31,6 +31,9 @@ def test_tail_mean_by_hand():
 def test_tail_mean_refuses_short_runs():
     with pytest.raises(ValueError, match="a tail of 10 records"):
         analysis.tail_mean(np.ones(9))
+    assert analysis.tail_mean(np.arange(9), last=2, end=3.0) == 1.5
+    with pytest.raises(ValueError, match=r"end is 2\.5; allowed: whole numbers"):
+        analysis.tail_mean(np.ones(9), last=2, end=2.5)
     with pytest.raises(ValueError, match="keeping 3 to 3"):
         analysis.tail_mean(np.ones(9), last=4, end=3)
 
@@ -107,6 +110,15 @@ def test_author_stop_draws_equal_agents_uniformly():
     assert stats.chisquare(counts).pvalue > 1e-3
 
 
+def test_the_agent_reported_exists():
+    d = np.full((500, 4, 30), np.nan)  # federations of two, beside ones of four
+    d[:, :2] = np.linspace(2.0, 1.0, 30)
+    stop = analysis.author_stop(d, np.random.default_rng(1))
+    assert not stop.stopped.any()
+    assert set(stop.agent) == {0, 1}
+    assert np.isfinite(analysis.author_final(d, stop)[0]).all()
+
+
 def test_author_final_uses_the_reported_agent_and_its_records():
     d = np.stack([np.full(50, 5.0), np.linspace(2.0, 1.0, 50)])
     d[1, 20:30] = [3.0, 5.0] * 5
@@ -181,6 +193,21 @@ def test_kaplan_meier_degenerate():
     assert np.isnan(analysis.kaplan_meier_median(threshold_times([3], [0])).low)
     with pytest.raises(ValueError, match="no runs"):
         analysis.kaplan_meier_median(threshold_times([], []))
+
+
+@pytest.mark.parametrize("count", [2, 6, 10, 12, 18, 56, 58, 84, 200])
+def test_the_median_of_an_even_number_of_runs_is_the_first_time_with_fewer_than_half_left(count):
+    """After half of them exactly half is left, whichever way the product of n steps is rounded."""
+    times = np.arange(1, count + 1)
+    everybody = analysis.kaplan_meier_median(threshold_times(times, np.zeros(count)))
+    assert everybody.median == count // 2 + 1
+    half = analysis.kaplan_meier_median(threshold_times(times, times > count // 2))
+    assert np.isnan(half.median)
+    # Ties and censoring in between: S = 3/4, then 3/4 * 2/3 = 1/2, then 1/4.
+    tied = analysis.kaplan_meier_median(
+        threshold_times(np.repeat([1, 2, 3, 4, 5], [1, 0, 1, 1, 1]), [0, 0, 0, 0])
+    )
+    assert tied.median == 4
 
 
 def test_censoring_shifts_the_median_up():
@@ -294,6 +321,51 @@ def test_regressions_name_what_is_wrong():
         analysis.ols([1.0, 2.0, 4.0], u=[1.0, 2.0, 3.0])["v"]
 
 
+@settings(max_examples=50, deadline=None)
+@given(st.floats(1e-150, 1e150), st.integers(3, 40), st.sampled_from([1.0, -1.0]))
+def test_constant_data_have_no_r_squared(value, count, sign):
+    assert np.isnan(analysis.ols(np.full(count, sign * value), x=np.arange(count)).r_squared)
+
+
+def test_small_variations_have_an_r_squared():
+    y = 1 + 1e-9 * np.array([0.0, 1, 2, 4])
+    expected = stats.linregress(range(4), [0.0, 1, 2, 4]).rvalue ** 2
+    np.testing.assert_allclose(analysis.ols(y, x=range(4)).r_squared, expected, rtol=1e-5)
+
+
+def test_columns_of_any_unit_and_offset_are_fitted():
+    rng = np.random.default_rng(0)
+    s, a = np.arange(1, 8.0), np.array([3.0, 1, 4, 1, 5, 9, 2])
+    y = 2 + 3 * s - 5 * a + 0.1 * rng.normal(size=7)
+    plain = analysis.ols(y, s=s, a=a)
+    design = sm.add_constant(np.column_stack([s, a]))
+    np.testing.assert_allclose(plain.covariance, sm.OLS(y, design).fit().cov_params(), rtol=1e-9)
+    scaled = analysis.ols(y, s=1e9 * s, a=1e-7 * a)
+    unit = np.array([1.0, 1e-9, 1e7])
+    np.testing.assert_allclose(scaled.params, plain.params * unit, rtol=1e-9)
+    np.testing.assert_allclose(scaled.standard_errors, plain.standard_errors * unit, rtol=1e-9)
+    np.testing.assert_allclose([scaled.r_squared, scaled.df], [plain.r_squared, 4])
+    x = np.arange(10.0)
+    for offset in (1e8, 1e12):
+        np.testing.assert_allclose(analysis.ols(5 + 2 * x, x=offset + x)["x"], 2, rtol=1e-9)
+        with pytest.raises(ValueError, match="collinear"):
+            analysis.ols(5 + 2 * x, x=x, z=offset + x)
+
+
+def test_confidence_is_no_percentage():
+    x = np.arange(4.0)
+    for call in (
+        lambda: analysis.ols(x**2, confidence=95, x=x),
+        lambda: analysis.tobit(x**2, x < 0, confidence=95, x=x),
+        lambda: analysis.bootstrap_interval(x, confidence=95),
+        lambda: analysis.bootstrap_fit(x, np.mean, x, confidence=95),
+        lambda: analysis.kaplan_meier_median(threshold_times(x, x < 0), 95),
+        lambda: analysis.mean_interval(x, level=95),
+    ):
+        with pytest.raises(ValueError, match="is 95; allowed: above 0 and below 1"):
+            call()
+
+
 def test_exact_fit_has_no_errors_and_is_json_safe():
     fit = analysis.loglog([1, 10], [5, 50])
     np.testing.assert_allclose(fit.params, [np.log10(5), 1.0])
@@ -388,6 +460,8 @@ def test_tobit_refuses_what_it_cannot_identify():
         analysis.tobit(y, [0, 0, 0, 1, 1], x=x)
     with pytest.raises(ValueError, match="exactly on a line"):
         analysis.tobit(2 + 3 * y, np.zeros(5, bool), x=y)
+    tiny = 1e-12 * np.array([1.0, 2, 4, 3, 6])  # no line, in any unit
+    assert analysis.tobit(tiny, np.zeros(5, bool), x=y)["x"] == pytest.approx(1.1e-12)
     with pytest.raises(ValueError, match="'profile' or 'wald'"):
         analysis.tobit(y, np.zeros(5, bool), interval="exact", x=x)
 
@@ -551,14 +625,15 @@ def test_drift_law_limits():
 def test_fit_drift_law_recovers_the_law_and_beats_the_power_law():
     law = analysis.DriftLaw(3.0, 5.83, 1.305, 10.7)
     values, alpha, period, phases = drift_data(0.0, law)
-    exact = analysis.fit_drift_law(values, alpha, 256, phases)
-    np.testing.assert_allclose(
-        [exact.law.c1, exact.law.c2, exact.law.exponent, exact.law.kappa],
-        [3.0, 5.83, 1.305, 10.7],
-        rtol=1e-4,
-    )
-    assert exact.r_squared > 1 - 1e-9
-    assert exact.power_law is None
+    for unit in (1.0, 1e-10, 1e10):
+        exact = analysis.fit_drift_law(unit * values, alpha, 256, phases)
+        np.testing.assert_allclose(
+            [exact.law.c1 / unit, exact.law.c2 / unit, exact.law.exponent, exact.law.kappa],
+            [3.0, 5.83, 1.305, 10.7],
+            rtol=1e-4,
+        )
+        assert exact.r_squared > 1 - 1e-9
+        assert exact.power_law is None
 
     values, alpha, period, phases = drift_data(0.025, law)
     for c1 in (None, 2.908475):
@@ -723,6 +798,37 @@ def test_bootstrap_fit_counts_failures():
         analysis.bootstrap_fit(seeds, slope, n, t[:4])
 
 
+def test_limits_between_infinities_are_infinite():
+    times = np.array([1.0, 2, 3, 4, np.inf, np.inf])
+    for interval in ("percentile", "student"):
+        fit = analysis.bootstrap_fit(range(6), np.median, times, interval=interval)
+        # The median of six is infinite where three or more drawn are, one time in three.
+        assert (fit.value, fit.high) == (3.5, np.inf)
+        assert 1 < fit.low <= 2
+    never = analysis.bootstrap_fit(range(6), np.median, np.full(6, np.inf))
+    assert never == (np.inf, np.inf, np.inf, 0)
+    assert analysis.bootstrap_interval(times, np.median).high == np.inf
+
+
+def test_student_bootstrap_of_a_mean_is_the_t_interval():
+    values = np.random.default_rng(0).normal(size=5)
+    fit = analysis.bootstrap_fit(
+        range(5), np.mean, values, interval="student", num_resamples=20_000
+    )
+    expected = analysis.mean_interval(values)
+    np.testing.assert_allclose(fit[:3], expected, rtol=0.02)
+    with pytest.raises(ValueError, match="'percentile' or 'student'"):
+        analysis.bootstrap_fit(range(5), np.mean, values, interval="t")
+
+
+def test_values_that_are_not_finite_have_no_limits_and_no_warning():
+    for bad in (np.nan, np.inf):
+        interval = analysis.bootstrap_interval([1.0, bad, 2.0])
+        assert not np.isfinite(interval.high)
+    ranged = analysis.bootstrap_interval([3.0], lambda x, axis: np.ptp(x, axis=axis))
+    assert ranged.value == 0
+
+
 def test_bootstrap_coverage_is_near_nominal():
     rng = np.random.default_rng(5)
     values = rng.normal(size=(300, 30))
@@ -796,6 +902,11 @@ def test_target_tolerance_and_errors():
     several = analysis.Target("x", "", "", [1.0, 2.0], tolerance=0.1)
     assert several.several
     np.testing.assert_allclose(several.band, [(0.9, 1.1), (1.9, 2.1)])
+    for published, tolerance, end in ((0.7, 0.1, 0.8), (0.6, 0.3, 0.9), (0.6, 0.3, 0.3)):
+        target = analysis.Target("x", "", "", published, tolerance=tolerance)
+        assert analysis.judge(target, end)["verdict"] == "reproduced"
+        outside = np.nextafter(end, end + np.sign(end - published))
+        assert analysis.judge(target, outside)["verdict"] == "not reproduced"
     with pytest.raises(ValueError, match="either a band or a tolerance"):
         analysis.Target("x", "", "", 1.0)
     with pytest.raises(ValueError, match="kind must be one of"):

@@ -13,12 +13,14 @@ import numpy as np
 import PIL.Image
 import pytest
 import xarray as xr
+from scipy import stats
 
 import fedjax_rl as frl
 from fedjax_rl import cli, results
 from fedjax_rl.algorithms import ALGORITHMS, Entry
 from fedjax_rl.cli import config, options, parse, picture, process, report, settings
 from fedjax_rl.federation import uplink
+from fedjax_rl.federation.ledger import COLUMNS
 from fedjax_rl.studies import study
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -591,6 +593,10 @@ def test_pictures_of_grids_of_episodes():
     assert len(figure.axes) == 3
     texts = [text.get_text() for text in figure.legends[0].get_texts()]
     assert texts[:2] == ["N = 2, window = 1", "N = 2, window = 5"]
+    near = xr.concat([result.assign_coords(window=[0.1, 0.1 + w]) for w in (1e-8,)], "window")
+    figure = picture.picture(near.isel(num_agents=0, drop=True), es, None)
+    texts = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert texts[:2] == ["window = 0.1", "window = 0.10000001"]
     many = xr.concat([result.assign_coords(num_agents=[n, n + 1]) for n in (2, 6, 8)], "num_agents")
     assert len(picture.picture(many, es, None).axes) == 1
 
@@ -628,10 +634,53 @@ def test_sweep_and_its_summary(tmp_path, capsys):
     rows = json.loads((out / "summary.json").read_text())["rows"]
     assert [(r["num_agents"], r["sync_period"]) for r in rows] == [(1, 1), (1, 10), (2, 1), (2, 10)]
     final = rows[2]["metrics"]["error_server"]["final"]
-    assert final["low"] <= final["mean"] <= final["high"]
-    expected = result["error_server"].sel(num_agents=2, sync_period=1).isel(time=-1).mean()
-    np.testing.assert_allclose(final["mean"], expected, rtol=1e-6)
-    assert "num_agents" in capsys.readouterr().out
+    values = result["error_server"].sel(num_agents=2, sync_period=1).isel(time=-1).astype(float)
+    expected = stats.t.interval(0.95, 2, values.mean(), stats.sem(values))
+    np.testing.assert_allclose(final["mean"], values.mean(), rtol=1e-6)
+    np.testing.assert_allclose([final["low"], final["high"]], expected, rtol=1e-6)
+    printed = capsys.readouterr().out
+    assert "num_agents" in printed
+    assert "mean of 3 seeds [95 % Student t interval]" in printed
+
+
+def summary_of(reward, **coordinates):
+    """The metric of the first row of a summary of runs with these rewards, [seed, time, ...]."""
+    dims = ("seed", "time", "agent")[: reward.ndim]
+    costs = {name: ("seed", np.zeros(len(reward))) for name in COLUMNS}
+    result = xr.Dataset(
+        {"reward": (dims, reward), "diverged": ("seed", np.zeros(len(reward), bool)), **costs},
+        {"seed": range(len(reward)), "time": range(reward.shape[1]), **coordinates},
+        {"seconds": json.dumps({"compile": 0, "run": 0})},
+    )
+    config = dict.fromkeys(("command", "algorithm", "environment", "environment_options"), "x")
+    return report.summarise({**config, "num_steps": 1}, result)
+
+
+def test_two_runs_have_no_interval(tmp_path, capsys):
+    summary = summary_of(np.array([[0.0, 1.0], [0.0, 3.0]]))
+    assert summary["rows"][0]["metrics"]["reward"]["final"] == {
+        "mean": 2.0,
+        "low": None,
+        "high": None,
+    }
+    assert "fewer than 3" in summary["interval"]
+    report.report(summary, tmp_path)
+    assert "mean of 2 runs, too few for an interval" in capsys.readouterr().out
+
+
+def test_what_broke_is_not_skipped_in_a_summary():
+    reward = np.ones((3, 11))
+    reward[1, 9:] = np.nan
+    broken = summary_of(reward)["rows"][0]["metrics"]["reward"]
+    assert broken["final"]["mean"] is broken["second_half"]["mean"] is None
+    # Agents past N are padding; an agent inside that broke is not.
+    padded = np.ones((3, 4, 3))
+    padded[:, :, 2] = np.nan
+    whole = summary_of(padded, num_agents=2)["rows"][0]["metrics"]["reward"]
+    assert whole["final"]["mean"] == whole["second_half"]["mean"] == 1
+    padded[0, -1, 1] = np.nan
+    broken = summary_of(padded, num_agents=2)["rows"][0]["metrics"]["reward"]
+    assert broken["final"]["mean"] is None
 
 
 def test_rows_have_what_their_configuration_has(tmp_path, capsys):

@@ -275,6 +275,20 @@ def test_growth_correlation():
         analysis.growth_correlation(np.exp(logs), frequency, lag=298)
 
 
+def test_a_trial_that_broke_is_not_left_out_of_the_correlation():
+    rng = np.random.default_rng(0)
+    reward, frequency = np.exp(rng.normal(size=(2, 3, 40)))
+    for one in (reward, frequency):
+        broken = one.copy()
+        broken[1, 7] = np.inf
+        pair = (broken, frequency) if one is reward else (reward, broken)
+        assert np.isnan(analysis.growth_correlation(*pair).value)
+
+
+def test_the_cheapest_point_is_on_the_front_whatever_its_value():
+    np.testing.assert_array_equal(analysis.pareto_front([1, 2, 3], [-np.inf, 0, -np.inf]), [0, 1])
+
+
 def test_pareto_front_by_hand():
     cost = np.array([3.0, 1.0, 2.0, 2.0, 4.0, np.nan, 3.0])
     value = np.array([5.0, 1.0, 0.5, 3.0, 4.0, 9.0, 5.0])
@@ -387,10 +401,14 @@ def test_bands_accumulate_smooth_and_take_single_trials():
     assert axis.get_ylabel() == "cumulative points"
     means = drawn(axis, "mean")
     values = result.reward.values[0]
-    smooth = np.stack([values[:, i : i + 58] for i in range(3)]).mean(axis=0)
-    np.testing.assert_allclose(means[0], smooth.mean(axis=0).cumsum())
-    assert [len(mean) for mean in means] == [58, 48]
+    # A sum is of all records, and no running mean.
+    np.testing.assert_allclose(means[0], values.mean(axis=0).cumsum())
+    assert [len(mean) for mean in means] == [60, 50]
     assert len(axis.collections) == 1  # no band around one trial
+    assert not any("running means" in text for text in legend(figure))
+    figure = plotting.banded_curves(arrays, "reward", window=3)
+    smooth = np.stack([values[:, i : i + 58] for i in range(3)]).mean(axis=0)
+    np.testing.assert_allclose(drawn(figure.axes[0], "mean")[0], smooth.mean(axis=0))
     assert "running means of 3" in legend(figure)[1]
 
 

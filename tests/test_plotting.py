@@ -347,6 +347,63 @@ def test_learning_curves_show_every_seed_and_a_lopsided_band():
     ]
 
 
+def test_zeros_count_in_the_median_of_learning_curves():
+    result = by_epsilon().isel(epsilon=[0], seed=[0, 1, 2])
+    result.error_local_mean[0, :2] = 0.0  # two of three seeds
+    figure = plotting.learning_curves(result, start=None)
+    (median,) = (line for line in figure.axes[0].lines if line.get_label().startswith("median"))
+    np.testing.assert_array_equal(median.get_ydata(), 0.0)
+    assert figure.axes[0].get_ylim()[0] > 0
+
+
+def test_learning_curves_of_any_sweep():
+    """Without the paper's epsilon the colours are those of what was swept, or there is one."""
+    assert legend(plotting.learning_curves(grid()))[:2] == ["median, N = 1", "median, N = 2"]
+    single = grid().isel(num_agents=0, sync_period=0)
+    assert legend(plotting.learning_curves(single))[0] == "median"
+    other = single[["error_server", "diverged"]].rename(error_server="gap")
+    assert legend(plotting.learning_curves(other)) == ["median", "steady state, mean ± sd"]
+
+
+def test_lines_whose_values_agree_in_six_digits_are_told_apart():
+    result = grid().isel(num_agents=[0]).assign_coords(sync_period=[0.1, 0.10000001])
+    figure = plotting.curves(result, by="sync_period")
+    assert legend(figure) == ["K = 0.1", "K = 0.10000001"]
+    bands = plotting.banded_curves(result.isel(num_agents=0, drop=True), "error_server")
+    assert legend(bands)[:2] == ["K = 0.1", "K = 0.10000001"]
+
+
+def test_curves_go_forwards_in_time():
+    result = grid()
+    shuffled = result.isel(time=np.random.default_rng(0).permutation(len(TIMES)))
+    for draw in (plotting.curves, plotting.speedup):
+        lines = [[line.get_xydata() for line in draw(r).axes[0].lines] for r in (result, shuffled)]
+        for one, other in zip(*lines, strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
+def test_an_interval_that_the_axis_cuts_ends_in_an_arrow():
+    wide, narrow = [1.0, 2.0, 30.0], [9.0, 10.0, 11.0]  # 11 - 41 is below zero
+    figure = plotting.points({"a": {1: wide, 2: narrow}})
+    (cut,) = (line for line in figure.axes[0].lines if line.get_gid() == "cut")
+    np.testing.assert_allclose(cut.get_xydata(), [[1, 1.1]])
+    caps = next(line for line in figure.axes[0].lines if line.get_marker() == "_")
+    assert np.isnan(caps.get_ydata()).sum() == 1
+    with pytest.raises(ValueError, match=r"a has the mean -1, which a logarithmic axis cannot"):
+        plotting.points({"a": {1: [-1.0, -2.0, 0.0]}})
+    figure = plotting.pareto({"ES": {"sign": (wide, narrow)}, "X": {"": (narrow, narrow)}})
+    (cut,) = (line for line in figure.axes[0].lines if line.get_gid() == "cut")
+    np.testing.assert_allclose(cut.get_xydata(), [[0.11, 10]])
+
+
+def test_phases_of_unequal_number_are_averaged_over_those_there_are():
+    phases = np.array([[3.0, np.nan], [5.0, 7.0], [9.0, np.nan]])
+    figure = plotting.drift([1.0, 2, 3], [4, 8, 10], 0.1, 16, LAW, phases=phases)
+    curve = next(line for line in figure.axes[0].lines)
+    expected = [np.mean([LAW(0.1, 16, j) for j in row[~np.isnan(row)]]) for row in phases]
+    np.testing.assert_allclose(curve.get_ydata(), expected)
+
+
 @pytest.mark.parametrize("count", [2, 3, 4])
 def test_learning_curves_make_a_grid_with_one_range(count):
     figure = plotting.learning_curves({f"({i})": (1 + i) * by_epsilon() for i in range(count)})

@@ -86,7 +86,7 @@ def bootstrap_interval(
     if values.shape[-1] == 1:
         # The statistic of one seed is defined, its spread over seeds is not.
         return Interval(value, np.full_like(value, np.nan), np.full_like(value, np.nan))
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), np.errstate(invalid="ignore"):
         # Values that are not finite have limits that are not; scipy says so in other words.
         warnings.simplefilter("ignore", stats.DegenerateDataWarning)
         distribution = stats.bootstrap(
@@ -156,7 +156,7 @@ def bootstrap_fit(
         except ValueError:
             return np.nan
 
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), np.errstate(invalid="ignore"):
         # scipy's own limits are NaN when one resample failed; ours come from those that did not.
         warnings.simplefilter("ignore", stats.DegenerateDataWarning)
         distribution = stats.bootstrap(

@@ -154,9 +154,12 @@ def rank(design: np.ndarray) -> int:
 
 def spread(values: np.ndarray) -> float:
     """Sum of squares about the mean; 0 where it is no more than rounding, as of equal numbers."""
-    total = float(np.sum((values - values.mean()) ** 2))
-    rounding = 8 * np.finfo(np.float64).eps * np.abs(values).max()
-    return total if total > len(values) * rounding**2 else 0.0
+    size = np.abs(values).max()
+    if size == 0:
+        return 0.0
+    total = np.sum((values / size - (values / size).mean()) ** 2)
+    rounding = 8 * np.finfo(np.float64).eps
+    return float(total * size**2) if total > len(values) * rounding**2 else 0.0
 
 
 def _centred(design: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

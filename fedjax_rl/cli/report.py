@@ -220,11 +220,6 @@ def report(summary: dict, out: pathlib.Path) -> None:
     # Rows of other configurations may have others.
     metrics = list(dict.fromkeys(n for row in rows for n in row["metrics"] if n != "non_finite"))
     title = f"{summary['algorithm']} on {summary['environment']}, at the end"
-    seeds = summary["seeds"]
-    if seeds >= FEWEST:
-        title += f": mean of {seeds} seeds [95 % Student t interval]"
-    elif seeds > 1:
-        title += f": mean of {seeds} runs, too few for an interval"
     last = {"exchanges": "communications", "bytes up": "bytes_up"}
 
     def cells(row) -> list[str]:
@@ -247,6 +242,11 @@ def report(summary: dict, out: pathlib.Path) -> None:
         for row in rows[:most]:
             table.add_row(*(number(row[n]) for n in varied), *cells(row))
     print_table(table)
+    seeds = summary.get("seeds", 1)
+    if seeds >= FEWEST:
+        print(f"mean of {seeds} seeds [95 % Student t interval]")
+    elif seeds > 1:
+        print(f"mean of {seeds} runs, too few for an interval")
     if len(rows) > most:
         print(f"... and {len(rows) - most} more in {out / 'summary.json'}")
     if left_out:

@@ -89,6 +89,8 @@ def banded_curves(
     shape = (PAGE if len(names) > 1 else COLUMN * 1.35, 2.9 if len(names) > 2 else 3.1)
     with style():
         figure, flat = canvas(axes, shape, 1, len(names))
+        # Sums are smooth by themselves.
+        shown = window if set(names) - set(cumulative) else 1
         counts, lost = set(), dict.fromkeys(labels, 0)
         for axis, (name, lines) in zip(flat, panels.items(), strict=True):
             for label, (times, values) in lines.items():
@@ -115,7 +117,7 @@ def banded_curves(
             axes,
             {label: looks[label] for label in labels},
             lost,
-            _caption(counts, percentiles, level, window, "\n" if len(names) == 1 else "; "),
+            _caption(counts, percentiles, level, shown, "\n" if len(names) == 1 else "; "),
         )
     return figure
 

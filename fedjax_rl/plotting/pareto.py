@@ -81,7 +81,8 @@ def pareto(
             axis.hlines(y[i, 0], x[i, 1], x[i, 2], **bars)
             axis.vlines(x[i, 0], y[i, 1], y[i, 2], **bars)
             if cut[i]:
-                axis.plot(x[i, 1], y[i, 0], CARETLEFT, color=colour, markersize=4, gid="cut")
+                end = {"color": colour, "markersize": 4, "linestyle": "none", "gid": "cut"}
+                axis.plot(x[i, 1], y[i, 0], marker=CARETLEFT, **end)
             axis.plot(
                 x[i, 0],
                 y[i, 0],

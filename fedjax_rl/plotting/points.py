@@ -92,7 +92,7 @@ def points(
             )
             ends = {"color": colour, "linestyle": "none", "markersize": 4, "markeredgewidth": 1}
             axis.plot(np.tile(shown, 2), [*highs, *np.where(cut, np.nan, lows)], "_", **ends)
-            axis.plot(shown[cut], lows[cut], CARETDOWN, gid="cut", **ends)
+            axis.plot(shown[cut], lows[cut], marker=CARETDOWN, gid="cut", **ends)
             empty = np.isin(x, list((hollow or {}).get(label, ())))
             axis.plot(
                 shown[empty],

@@ -89,9 +89,15 @@ def slope(points: Mapping[float, np.ndarray]) -> tuple:
 
 
 def exponent(x, y) -> float:
-    """Exponent of a power law through some points.
+    """Exponent of a power law through some points, by least squares between logarithms.
+
+    In closed form, since a thousand resamples ask for it.
 
     Raises:
       ValueError: a number that is not positive.
     """
-    return analysis.loglog(x, y)["slope"]
+    x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
+    if not (np.all(x > 0) and np.all(y > 0)):
+        raise ValueError("a power law needs positive numbers")
+    logs = np.log(x) - np.log(x).mean()
+    return float(logs @ np.log(y) / (logs @ logs))
