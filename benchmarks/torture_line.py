@@ -119,6 +119,10 @@ def _lines() -> list[tuple]:
         for word in WORDS:
             for command in ("run", "sweep", "doctor"):
                 more = ["--uplink", _uplink_of(option)] if option.startswith("uplink.") else []
+                if "probabilistic" in more and option != "uplink.target":
+                    more += ["--uplink.target", "1"]
+                if "top-k" in more and option != "uplink.k":
+                    more += ["--uplink.k", "1"]
                 more += ["--scheduler", "asynchronous"] if option.startswith("clock.") else []
                 flag = f"--{option.replace('_', '-')}"
                 if command != "run":
@@ -184,15 +188,18 @@ def _tried(argv: list[str], word: str, option: str, kind: str) -> torture_fuzz.C
         outcome, words = "unnamed", f"wrote {', '.join(written)}: {words}"
     elif outcome == "refused" and not _is_named(words, argv, word, option):
         outcome = "unnamed"
-    elif outcome == "accepted" and kind != "anything" and fits(kind, _read(word)) is False:
-        outcome = "nonsense"
+    elif outcome == "accepted" and kind != "anything":
+        value = _read(word)
+        value = (value,) if kind.startswith("sizes") else value
+        outcome = "nonsense" if fits(kind, value) is False else outcome
     shown = " ".join(argv)
     return torture_fuzz.Case("line", option or argv[0], shown[:120], outcome, words)
 
 
 def _is_named(words: str, argv: list[str], word: str, option: str) -> bool:
-    names = [option, word[:20].strip(), argv[0]] if option else [word[:20].strip(), argv[0]]
-    return torture_fuzz.is_named(words, [name.rpartition(".")[2] or name for name in names if name])
+    prefix, _, own = option.rpartition(".")
+    names = [own, prefix, word[:20].strip(), repr(word)[:20], argv[0]]
+    return torture_fuzz.is_named(words, [name for name in names if name])
 
 
 def _called(argv: list[str]) -> tuple[str, str]:

@@ -78,13 +78,15 @@ PROPERTIES = {
         "minibatches horizon_epochs",
     ),
     "stale_tail": "whole?",
-    "warmup_epochs": "whole?",
+    "warmup_epochs": "natural?",
+    "horizon_epochs": "positive?",
     "target_senders": "natural?",
     "heterogeneity_seed": "seed",
     "hidden": "sizes",
     "heterogeneity_of": "words?",
     **_each("positive*", "sigma deviation server_learning_rate"),
     "learning_rate": "positive*",
+    **{f"{name}.learning_rate": "natural*" for name in ALGORITHMS if name.endswith(("es", "espc"))},
     "fedq.learning_rate": "share*",
     "fedppo.learning_rate": "positive*?",
     "return_offset": "finite*",
@@ -290,7 +292,8 @@ def of_runs() -> Iterator[Target]:
             def swept_with(value, argument=argument, algorithm=algorithm, good=good):
                 return frl.sweep(algorithm, **{**good, argument: value})
 
-            yield Target(f"sweep of {name}", argument, kind, swept_with, ("seed",), keep=small)
+            also = ("seed", "metric")
+            yield Target(f"sweep of {name}", argument, kind, swept_with, also, keep=small)
             if argument in ("num_agents", "seeds"):
                 each = "count" if argument == "num_agents" else "seed"
 

@@ -219,7 +219,7 @@ def _sizes(value):
 
 
 def _function(value):
-    return None if callable(value) and not isinstance(value, type) and not wrapped(value) else False
+    return None if callable(value) and not wrapped(value) else False
 
 
 def wrapped(value) -> str | None:
@@ -310,14 +310,14 @@ def fits(kind: str, value) -> bool | None:
             inner = value(AGENTS) if what == "ByAgents" else np.asarray(value(0))
         except Exception:  # whatever the function does
             return False
-        inner = fits(kind.strip("?"), inner)
+        inner = fits(kind if kind in ("uplink?", "clock?") else kind.replace("?", ""), inner)
         return None if inner is not False else False
     if per_agent and _is_array(value) and value.ndim == 1:
         if not _is_real(value) or value.size < AGENTS:
             return False
         values = np.asarray(value, np.float64)
         return False if False in [fits(kind.strip("?*"), float(x)) for x in values] else None
-    if per_agent and isinstance(value, list | tuple):
+    if per_agent and isinstance(value, list | tuple | range):
         each = bool(value) and all(plain(x) is not False for x in value)
         return None if each and len(value) >= AGENTS else False
     if "~" in kind and (x := real(value)) is not None and math.isfinite(x):

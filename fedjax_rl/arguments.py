@@ -13,7 +13,7 @@ import numpy as np
 
 from fedjax_rl import memory
 from fedjax_rl.federation.algorithm import Algorithm
-from fedjax_rl.fields import Allowed, brief, check, instance, whole
+from fedjax_rl.fields import FUNCTION, Allowed, brief, check, instance, whole
 from fedjax_rl.names import check_known
 
 # Time, agents and records are counted in int32 on the device.
@@ -84,7 +84,12 @@ def _is_words(value) -> bool:
 
 def _listed(name: str, values: Iterable) -> list:
     """Values as a list, which what never ends is not."""
-    out = list(itertools.islice(values, MOST_FEDERATIONS + 1))
+    try:
+        out = list(itertools.islice(values, MOST_FEDERATIONS + 1))
+    except Exception as error:
+        raise ValueError(
+            f"{name} is {brief(values)}, which fails with {type(error).__name__}; allowed: a list"
+        ) from error
     if len(out) > MOST_FEDERATIONS:
         raise ValueError(f"{name} has more than {MOST_FEDERATIONS} entries; allowed: at most these")
     return out
@@ -178,7 +183,7 @@ def run(
     function("stop", stop, "(times, records, cells)")
     function("progress", progress, "(done, total)")
     function("watch", watch, "the last values by name")
-    if checkpoints is not None and not callable(checkpoints):
+    if checkpoints is not None and not FUNCTION.fine(checkpoints):
         check(
             "checkpoints",
             checkpoints,

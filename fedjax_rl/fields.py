@@ -374,7 +374,10 @@ def is_concrete(value) -> bool:
     return not any(isinstance(leaf, jax.core.Tracer) for leaf in leaves)
 
 
-FUNCTION = Allowed("a function", lambda value: callable(value) and not isinstance(value, type))
+FUNCTION = Allowed(
+    "a function",
+    lambda value: callable(value) and not isinstance(value, type | ByAgents | Schedule),
+)
 
 
 def check(name: str, value, allowed: Allowed) -> None:
@@ -474,7 +477,8 @@ def evaluated(name: str, value, allowed: Allowed, num_agents: int):
     check(
         f"{name} at num_agents {num_agents}",
         given,
-        allowed.at(num_agents)._replace(scheduled=None),
+        # Nothing is a default to be found later, which has been too late for a number.
+        allowed.at(num_agents)._replace(scheduled=None, optional=allowed.optional and allowed.kind),
     )
     return given
 

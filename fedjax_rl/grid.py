@@ -70,9 +70,8 @@ def axis(algorithm: Algorithm, name: str, value) -> list | None:
             return None
         if not all(isinstance(x, tuple | list | None) for x in value):
             raise ValueError(
-                f"{name} is {brief(value)}, a list of what is no tuple; allowed: "
-                f"{tuple(np.asarray(value, object).tolist())} for one value, "
-                f"frl.each([...]) of tuples for several"
+                f"{name} is {brief(value)}, a list of what is no tuple; allowed: a tuple for one "
+                "value, frl.each([...]) of tuples for several"
             )
         values = list(value)
     elif isinstance(value, np.ndarray | jax.Array) and np.ndim(value) > 0:

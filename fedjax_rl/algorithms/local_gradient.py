@@ -350,10 +350,12 @@ def environments_of(config, num_agents: int):
       num_agents: N.
 
     Raises:
-      ValueError: a family with fewer members.
+      ValueError: a family with fewer members, or a level that a part cannot have.
     """
     parts = config.heterogeneity_of or heterogeneity.comparable(config.task)
     levels = dict.fromkeys(parts, config.heterogeneity)
+    for part in parts:
+        heterogeneity.check_part("heterogeneity", config.task, part, config.heterogeneity)
     own = heterogeneity.members(config.task, num_agents, levels, config.heterogeneity_seed)
     if config.task.tabular:
         check_mdp(own, "task.members")

@@ -48,6 +48,26 @@ def comparable(task: Task) -> tuple[str, ...]:
     return tuple(part for part in parts(task) if part not in _ADDED)
 
 
+def check_part(name: str, task: Task, part: str, level: float) -> None:
+    """Checks the level of a part of a task.
+
+    Args:
+      name: of what sets it, for the message.
+      task: the task.
+      part: of `parts`; another is passed over.
+      level: how far agents are apart.
+
+    Raises:
+      ValueError: a level that is negative, not finite or larger than the part can have.
+    """
+    if part not in parts(task):
+        return
+    largest = _LARGEST.get(part, LARGEST_LEVEL)
+    if part == "reset":
+        largest = task.env.base(part, task.params)
+    check_level(name, level, largest)
+
+
 @fields.checked(
     task=fields.instance(Task),
     num_agents=fields.COUNT,
@@ -86,10 +106,7 @@ def members(task: Task, num_agents: int, levels: Mapping[str, float], seed: int 
                 f"{fields.brief(part)} cannot differ in {task.name}; allowed: no levels"
             )
         check_known(part, known, f"part of {task.name} that can differ")
-        largest = _LARGEST.get(part, LARGEST_LEVEL)
-        if part == "reset":
-            largest = task.env.base(part, task.params)
-        check_level(f"the level of {part}", level, largest)
+        check_part(f"the level of {part}", task, part, level)
     base = repeat(task.params, num_agents) if task.members is None else task.members(num_agents)
     if task.tabular:
         kernel, reward = levels.get("kernels", 0.0), levels.get("rewards", 0.0)

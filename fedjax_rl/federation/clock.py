@@ -222,6 +222,8 @@ class Clock:
         """
         rules = self.rules
         rules.arrivals(num_agents)
+        # All of them, whether or not the distribution has a use for them.
+        fields.at(self, num_agents)
 
         def number(name: str) -> np.ndarray:
             allowed = fields.declarations(Clock)[name]
@@ -868,6 +870,16 @@ class Timetable(NamedTuple):
     lost: np.ndarray
 
 
+_SEEDS = fields.anything(
+    "whole numbers from 0 to 4294967295, at least one",
+    lambda seeds: (
+        isinstance(seeds, list | tuple | range | np.ndarray)
+        and len(seeds) > 0
+        and all(fields.is_whole(seed) and 0 <= seed < 2**32 for seed in seeds)
+    ),
+)
+
+
 def timetable(
     clock: Clock, *, num_agents: int, num_steps: int, seeds=(0,), transfer: int = 0
 ) -> Timetable:
@@ -883,10 +895,13 @@ def timetable(
     Raises:
       ValueError: naming the argument, its value and what is allowed.
     """
-    for name, value in (("num_agents", num_agents), ("num_steps", num_steps)):
-        if value < 1:
-            raise ValueError(f"{name} is {value}; allowed: at least 1")
-    seeds = np.atleast_1d(np.asarray(seeds))
+    fields.check("clock", clock, fields.instance(Clock, text="an frl.Clock"))
+    fields.check("num_agents", num_agents, fields.COUNT)
+    fields.check("num_steps", num_steps, fields.COUNT)
+    fields.check("transfer", transfer, fields.whole(0))
+    seeds = [seeds] if fields.is_whole(seeds) else seeds
+    fields.check("seeds", seeds, _SEEDS)
+    seeds, transfer = np.asarray([int(seed) for seed in seeds]), int(transfer)
     everybody = population([num_agents] * len(seeds))
     timing = Timing(clock.rules, everybody, transfer)
     one = clock.parameters(num_agents)
