@@ -133,7 +133,8 @@ def is_sentence(text: str) -> bool:
 def is_named(text: str, names) -> bool:
     """Whether a refusal names its argument, as it is written or in words."""
     spoken = text.lower().replace("_", " ").replace("-", " ")
-    return any(name.lower().replace("_", " ") in spoken for name in names)
+    plain = [name.lower().replace("_", " ").replace("-", " ").strip() for name in names]
+    return any(name in spoken for name in plain if name)
 
 
 def _place(error) -> str:

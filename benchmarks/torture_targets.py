@@ -68,10 +68,10 @@ PROPERTIES = {
     **_each("switch?", "reward_normalization bootstrap_timeouts"),
     **_each(
         "count",
-        "word_bytes reuse meta_population neighbours archive_size patience "
+        "word_bytes meta_population neighbours archive_size patience "
         "episodes_per_round depth local_steps episodes_per_step sync_period window",
     ),
-    **_each("whole", "header_bytes evaluation_episodes horizon first_episodes"),
+    **_each("whole", "header_bytes reuse evaluation_episodes horizon first_episodes"),
     **_each(
         "count?",
         "memory_episodes sync_every_minibatches num_envs rollout_steps passes "
@@ -85,8 +85,7 @@ PROPERTIES = {
     "hidden": "sizes",
     "heterogeneity_of": "words?",
     **_each("positive*", "sigma deviation server_learning_rate"),
-    "learning_rate": "positive*",
-    **{f"{name}.learning_rate": "natural*" for name in ALGORITHMS if name.endswith(("es", "espc"))},
+    "learning_rate": "natural*",
     "fedq.learning_rate": "share*",
     "fedppo.learning_rate": "positive*?",
     "return_offset": "finite*",
@@ -259,6 +258,8 @@ def of_algorithms() -> Iterator[Target]:
     for name in ALGORITHMS:
         for field in dataclasses.fields(base(name).config):
             kind, own = _kind(PROPERTIES, name, field.name), field.name
+            if getattr(base(name).config, own) is None and "?" not in kind:
+                kind = f"{kind}?"  # a default that is found later
 
             def replaced(value, name=name, own=own):
                 return swept(base(name).replace(**{own: value}))

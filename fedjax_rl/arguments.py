@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import os
+import pathlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -137,7 +138,8 @@ def metrics(names, known: Mapping[str, Any], of: str) -> tuple[str, ...]:
     Raises:
       ValueError: naming the argument, its value and what is allowed.
     """
-    if _is_words(names) or not isinstance(names, Iterable):
+    alone = getattr(names, "ndim", 1) == 0
+    if _is_words(names) or not isinstance(names, Iterable) or alone:
         raise ValueError(
             f"metrics is {brief(names)}; allowed: a list of names, of {', '.join(sorted(known))}"
         )
@@ -189,10 +191,37 @@ def run(
             checkpoints,
             Allowed(
                 "a directory, or a function that returns one",
-                lambda value: isinstance(value, str | os.PathLike) and str(value) != "",
+                _is_path,
             ),
         )
     return devices, workers, chunk
+
+
+def _is_path(value) -> bool:
+    """Whether a value can be the name of a file: none that a file system refuses."""
+    if not isinstance(value, str | os.PathLike) or str(value) == "" or "\0" in str(value):
+        return False
+    return all(len(part.encode()) <= 255 for part in pathlib.PurePath(value).parts)
+
+
+def directory(checkpoints) -> Any:
+    """Where checkpoints lie: what is given, or what it returns when called.
+
+    Raises:
+      ValueError: what cannot be called with nothing, or returns no directory.
+    """
+    text = "a directory, or a function of nothing that returns one"
+    if callable(checkpoints):
+        try:
+            given = checkpoints()
+        except TypeError as error:
+            raise ValueError(
+                f"checkpoints is {brief(checkpoints)}, which fails with TypeError: {brief(error)}; "
+                f"allowed: {text}"
+            ) from error
+        check("what checkpoints returns", given, Allowed(text, _is_path))
+        return given
+    return checkpoints
 
 
 def cells(values: Iterable) -> list[tuple[int, int, dict]]:

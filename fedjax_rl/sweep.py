@@ -246,7 +246,7 @@ def _resumed(stack, checkpoints, machine, made, split, describe, count):
     """
     jobs, places = made
     described = describe(jobs)
-    root = place(checkpoints() if callable(checkpoints) else checkpoints)
+    root = place(arguments.directory(checkpoints))
     root.mkdir(parents=True, exist_ok=True)
     stack.enter_context(signals.saving(root))
     stack.enter_context(held(root))

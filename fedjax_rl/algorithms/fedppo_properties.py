@@ -131,7 +131,7 @@ class FedPPO:
       adam_epsilon: above 0.
       reward_alignment: "correct", or "late": a reward counts for the action after the one that
         earned it.
-      reward_scale: factor of the rewards that are learned from.
+      reward_scale: factor of the rewards that are learned from, above 0.
       reward_normalization: whether these are first divided by the running deviation of the
         discounted return.
       bootstrap_timeouts: whether the value goes on where an episode is cut off; otherwise a
@@ -183,7 +183,7 @@ class FedPPO:
     gradient_clip: Any = declared(None, _BOUND)
     adam_epsilon: Any = declared(None, _POSITIVE)
     reward_alignment: str | None = declared(None, fields.word(ppo.ALIGNMENTS).or_none())
-    reward_scale: Any = declared(None, fields.FINITE.or_none())
+    reward_scale: Any = declared(None, fields.POSITIVE.or_none())
     reward_normalization: bool | None = declared(None, fields.switch().or_none())
     bootstrap_timeouts: bool | None = declared(None, fields.switch().or_none())
     stale_tail: int | None = declared(None, fields.whole(0).or_none())

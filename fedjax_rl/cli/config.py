@@ -22,7 +22,7 @@ from fedjax_rl.cli.settings import (
 
 def config_of(arguments) -> dict:
     """The arguments of `run` or `sweep` as plain values, enough to run them again."""
-    from fedjax_rl import results
+    from fedjax_rl import fields, results
     from fedjax_rl.algorithms import ALGORITHMS
     from fedjax_rl.arguments import seeds as check_seeds
     from fedjax_rl.envs import registry
@@ -53,8 +53,8 @@ def config_of(arguments) -> dict:
                 f"learning_rate_per_agent is {per_agent} beside a learning_rate; allowed: one of "
                 "the two"
             )
-        if not per_agent > 0:
-            raise ValueError(f"learning_rate_per_agent is {per_agent}; allowed: above 0")
+        fields.check("learning_rate_per_agent", per_agent, fields.POSITIVE)
+    _check_run(arguments)
     return {
         "command": type(arguments).__name__,
         "algorithm": arguments.algorithm,
@@ -76,6 +76,39 @@ def config_of(arguments) -> dict:
         "precision": precision(),
         "versions": results.versions(),
     }
+
+
+def _check_run(arguments) -> None:
+    """What a run is made of, looked at alike by the commands that run it and those that do not.
+
+    Without starting JAX, for which `devices` is still to be set.
+    """
+    from fedjax_rl import fields
+
+    given = vars(arguments)
+    for name, allowed in (
+        ("num_agents", fields.COUNT),
+        ("num_steps", fields.COUNT),
+        ("seed", fields.SEED),
+        ("seeds", fields.SEED),
+        ("record_every", fields.COUNT.or_none()),
+    ):
+        if name in given:
+            values = given[name] if isinstance(given[name], tuple) else (given[name],)
+            for value in values:
+                fields.check(name, value, allowed)
+    check_devices(arguments.devices)
+
+
+# A CPU can pretend to have so many; far more and the process dies when JAX starts.
+MOST_DEVICES = 1024
+
+
+def check_devices(devices: int) -> None:
+    """Checks a number of devices before anybody knows how many there are."""
+    from fedjax_rl import fields
+
+    fields.check("devices", devices, fields.whole(1, MOST_DEVICES))
 
 
 def precision() -> str:

@@ -9,7 +9,7 @@ import re
 import sys
 
 from fedjax_rl.cli import parse
-from fedjax_rl.cli.config import algorithm_of, config_of, lists_of, nested_errors
+from fedjax_rl.cli.config import algorithm_of, check_devices, config_of, lists_of, nested_errors
 from fedjax_rl.cli.options import PACKAGES, SCALES
 from fedjax_rl.cli.process import prepare
 from fedjax_rl.cli.settings import clock_options, fitting, uplink_options
@@ -138,8 +138,6 @@ def _configuration(config: dict, algorithm) -> None:
     records = steps // (config["record_every"] or max(1, steps // 100))
     needs = _Needs()
     for n, *values in itertools.product(counts, *lists.values()):
-        if n < 1:
-            raise ValueError(f"num_agents is {n}; allowed: whole numbers of at least 1")
         own = dict(zip(lists, values, strict=True))
         own |= {} if rate is None else {"learning_rate": rate * n}
         one = algorithm.replace(**own)
@@ -152,6 +150,7 @@ def _configuration(config: dict, algorithm) -> None:
 def _of_study(arguments) -> int:
     """What a study needs, as far as it says beforehand what it runs."""
     study, figures, preset = study_of(arguments)
+    check_devices(arguments.devices)
     prepare(arguments.devices)
     _machine(arguments.devices)
     print(f"{study.name}, {', '.join(figures)}, scale {arguments.scale}, preset {preset}")

@@ -6,6 +6,7 @@ import inspect
 import pathlib
 from typing import Any
 
+from fedjax_rl.cli.config import check_devices
 from fedjax_rl.cli.process import free, held, interruptible, prepare, quiet
 from fedjax_rl.cli.report import live, number, print_table
 
@@ -22,8 +23,7 @@ def reproduce(arguments) -> int:
     from fedjax_rl import results
 
     study, chosen, preset = study_of(arguments)
-    if arguments.devices < 1:
-        raise ValueError(f"devices is {arguments.devices}; allowed: at least 1")
+    check_devices(arguments.devices)
     config = {
         "command": "reproduce",
         "study": study.name,

@@ -223,7 +223,8 @@ class Clock:
         rules = self.rules
         rules.arrivals(num_agents)
         # All of them, whether or not the distribution has a use for them.
-        fields.at(self, num_agents)
+        for name, allowed in fields.declarations(Clock).items():
+            fields.evaluated(name, getattr(self, name), allowed, num_agents)
 
         def number(name: str) -> np.ndarray:
             allowed = fields.declarations(Clock)[name]
