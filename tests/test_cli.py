@@ -226,13 +226,13 @@ def test_killed_while_the_directory_was_claimed(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ("run fedq paper-mdp --num-agents 0", "--num-agents is 0; allowed: whole numbers"),
+        ("run fedq paper-mdp --num-agents 0", "--num-agents is 0; allowed: a whole number"),
         ("run fedq paper-mdp --num-agents two", "--num-agents is two; allowed: INT"),
         ("run fedq paper-mdp --num-agnts 2", "did you mean --num-agents"),
         ("run fedq paper-mdp --sync-period 0", "--sync-period is 0; allowed: a whole number"),
         ("run fedq paper-mdp --seed 4294967296", "--seed is 4294967296; allowed: whole numbers"),
         ("sweep fedq paper-mdp --seeds 1 1", "--seeds is [1, 1], which repeats some"),
-        ("run fedq paper-mdp --num-steps 0", "--num-steps is 0; allowed: whole numbers from 1"),
+        ("run fedq paper-mdp --num-steps 0", "--num-steps is 0; allowed: a whole number"),
         ("run fedq paper-mdp --record-every 0", "--record-every is 0; allowed"),
         ("run fedq paper-mdp --learning-rate 1.5", "--learning-rate is 1.5; allowed: in (0, 1]"),
         ("run fedq paper-mdp --learning-rate 0", "--learning-rate is 0.0; allowed: in (0, 1]"),
@@ -304,7 +304,7 @@ def test_refused_in_one_line_and_nothing_written(arguments, words, tmp_path, cap
     [
         ("play Pong", "'Pong' is no environment to play"),
         ("play BigFish --policy nothing", "policy is nothing; allowed: random, noop"),
-        ("play BigFish --num-steps 0", "--num-steps is 0; allowed: at least 1"),
+        ("play BigFish --num-steps 0", "--num-steps is 0; allowed: a whole number of at least 1"),
         ("play BigFish --out fish.mp3", "--out is fish.mp3; allowed: a name that ends in .gif"),
         ("validate pong", "'pong' is no game"),
         ("validate bigfish --reference nowhere.json", "nowhere.json"),
