@@ -167,7 +167,7 @@ def _claim(path: pathlib.Path, config: dict, resume: bool) -> None:
         )
     if not present:
         whole = {"made_by": MARK, **config}
-        write_json(path / "config.json", whole)
+        write_sealed(path / "config.json", whole)
         _write_spare(path, whole)
         tidy(path)
 
@@ -189,8 +189,9 @@ def tidy(directory) -> None:
 
 def read_config(directory) -> dict | None:
     """The configuration of a directory of ours, or None when it is not ours."""
-    config = read_json(place(directory) / "config.json")
-    return config if config is not None and config.get("made_by") == MARK else None
+    config = read_json(place(directory) / "config.json") or {}
+    config.pop("digest", None)
+    return config if config.get("made_by") == MARK else None
 
 
 def _spare(path: pathlib.Path) -> dict | None:
@@ -211,17 +212,24 @@ def recover_config(directory) -> dict | None:
     path = place(directory)
     config, spare = read_config(path), _spare(path)
     if config is None and spare is not None:
-        write_json(path / "config.json", spare)
+        write_sealed(path / "config.json", spare)
         return spare
-    if config is not None and spare is None:
-        _write_spare(path, config)
-    elif config != spare:
+    if config is None or config == spare:
+        return config
+    file = path / "config.json"
+    if spare is not None:
         differ = [n for n in sorted({*config, *spare}) if config.get(n) != spare.get(n)]
         words = ", ".join(f"{n} is {config.get(n)}, there {spare.get(n)}" for n in differ[:3])
         raise ValueError(
-            f"{path / 'config.json'} is not what the run was begun with, of which {path / SPARE} "
-            f"is a copy: {words}; allowed: as it was, or a new directory"
+            f"{file} is not what the run was begun with, of which {path / SPARE} is a copy: "
+            f"{words}; allowed: as it was, or a new directory"
         )
+    if "digest" in (read_json(file) or {}) and read_sealed(file) is None:
+        raise ValueError(
+            f"{file} is not what the run was begun with, and the copy of that is damaged; "
+            "allowed: as it was, or a new directory"
+        )
+    _write_spare(path, config)
     return config
 
 

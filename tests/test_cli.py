@@ -1,13 +1,18 @@
 """The command line: what it prints, what it writes, what it refuses, how it goes on."""
 
+import contextlib
 import dataclasses
+import importlib
 import json
 import os
 import pathlib
 import re
+import shutil
 import signal
 import subprocess
 import sys
+import threading
+import time
 
 import numpy as np
 import PIL.Image
@@ -18,7 +23,7 @@ from scipy import stats
 import fedjax_rl as frl
 from fedjax_rl import cli, results
 from fedjax_rl.algorithms import ALGORITHMS, Entry
-from fedjax_rl.cli import config, options, parse, picture, process, report, settings
+from fedjax_rl.cli import config, options, parse, picture, process, report, settings, work
 from fedjax_rl.federation import uplink
 from fedjax_rl.federation.ledger import COLUMNS
 from fedjax_rl.studies import study
@@ -385,15 +390,153 @@ def test_a_period_longer_than_the_run_is_a_warning(tmp_path, capsys):
     assert "warning: sync_period is 5000" in capsys.readouterr().err
 
 
-def test_interrupt_says_how_to_go_on(tmp_path, capsys, monkeypatch):
-    def interrupted(*_, **__):
-        raise KeyboardInterrupt
+@pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143), ("SIGHUP", 129)])
+def test_a_signal_saves_and_says_how_to_go_on(finished, tmp_path, capsys, monkeypatch, name, code):
+    """What is saved is the state at the signal, not that of the last checkpoint before it."""
+    out, done = tmp_path / "o", []
+    advance = report.live
 
-    out = tmp_path / "o"
-    monkeypatch.setattr(sys.modules["fedjax_rl.sweep"], "execute_all", interrupted)
-    assert cli.main([*RUN, "--out", str(out)]) == 130
+    @contextlib.contextmanager
+    def live(*arguments):
+        with advance(*arguments) as (progress, watch):
+
+            def report_(at, total):
+                progress(at, total)
+                done.append(at)
+                if len(done) == 7:
+                    os.kill(os.getpid(), getattr(signal, name))
+                    time.sleep(0.2)  # the signal is another thread's business
+
+            yield report_, watch
+
+    monkeypatch.setattr(work, "live", live)
+    assert cli.main([*RUN, "--out", str(out)]) == code
     assert f"`fedjax-rl resume {out}` goes on" in capsys.readouterr().err
-    assert results.read_config(out)["command"] == "run"
+    steps = [int(p.name) for p in (out / "checkpoints" / "job-0000").iterdir()]
+    # Of two agents, with a record every 20 steps.
+    assert max(steps) * 40 == done[-1] < 4000
+    monkeypatch.undo()
+    assert cli.main(["resume", str(out)]) == 0
+    assert (out / "result.nc").read_bytes() == (finished / "result.nc").read_bytes()
+
+
+JUNK = {
+    "empty": lambda data: b"",
+    "cut": lambda data: data[: len(data) // 2],
+    "junk": lambda data: b"\0junk" * 9,
+    "another record": lambda data: b"{}",
+}
+
+
+@pytest.mark.parametrize("name", ["config.json", "summary.json", "result.nc", "figure.png"])
+@pytest.mark.parametrize("damage", JUNK)
+def test_junk_is_mended_and_never_finished(finished, tmp_path, capsys, name, damage):
+    out = shutil.copytree(finished, tmp_path / "o")
+    (out / name).write_bytes(JUNK[damage]((out / name).read_bytes()))
+    assert cli.main(["resume", str(out)]) == 0
+    assert "Traceback" not in capsys.readouterr().err
+    for whole in ("config.json", "result.nc", "figure.png"):
+        assert (out / whole).read_bytes() == (finished / whole).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"properties": {"learning_rate": 0.5}}, "properties is {'learning_rate': 0.5}, there {"),
+        ({"num_steps": 4000}, "num_steps is 4000, there 2000"),
+        ({"seeds": 8}, "seeds is 8, there 7"),
+    ],
+)
+def test_an_edited_configuration_is_refused_by_name(finished, tmp_path, capsys, changes, words):
+    out = shutil.copytree(finished, tmp_path / "o")
+    saved = json.loads((out / "config.json").read_text())
+    (out / "config.json").write_text(json.dumps({**saved, **changes}))
+    assert cli.main(["resume", str(out)]) == 2
+    said = capsys.readouterr().err
+    assert words in said
+    assert "allowed: as it was, or a new directory" in said
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"command": "rum"}, "command 'rum'; allowed: run, sweep, reproduce"),
+        ({"num_steps": "abc"}, "num_steps 'abc'; allowed: a whole number of at least 1"),
+        ({"num_agents": []}, "num_agents []; allowed"),
+        ({"seeds": None}, "seeds None; allowed"),
+        ({"properties": 3}, "properties 3; allowed: a record"),
+        ({"properties": {"learnin_rate": 1}}, "did you mean learning_rate"),
+        ({"environment_options": {"x": 1}}, "'x' is no option of paper-mdp"),
+        ({"algorithm": "fedz"}, "did you mean fedq"),
+        ({"uplink": "abc"}, "uplink 'abc'; allowed: null, or records with a name"),
+        ({"uplink": {"name": "top-k"}}, "uplink"),
+        ({"clock": {}}, "clock {}; allowed"),
+        ({"metrics": "reward"}, "metrics 'reward'; allowed: null, or a list of words"),
+        ({"devices": None}, "devices None; allowed"),
+        ({"precision": "half"}, "precision 'half'; allowed: float32, float64"),
+    ],
+)
+def test_a_configuration_by_hand_is_looked_at(finished, tmp_path, capsys, changes, words):
+    config = {**results.read_config(finished), **changes}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert cli.main(["resume", str(tmp_path)]) == 2
+    said = capsys.readouterr().err
+    assert words in said
+    assert said.count("\n") == 1
+
+
+def test_a_configuration_without_a_copy_is_no_dead_end(finished, tmp_path, capsys):
+    out = shutil.copytree(finished, tmp_path / "o")
+    for name in ("config.json", "checkpoints/config.json"):
+        (out / name).write_text("")
+    assert cli.main(["resume", str(out)]) == 2
+    assert "allowed: config.json as it was, or remove the directory" in capsys.readouterr().err
+
+
+def test_home_is_one_place(finished, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    assert cli.main([*RUN, "--out=~/x"]) == 0
+    assert [p.name for p in tmp_path.iterdir()] == ["x"]
+    assert (tmp_path / "x" / "result.nc").read_bytes() == (finished / "result.nc").read_bytes()
+
+
+def test_of_two_that_claim_a_directory_the_loser_leaves_nothing(tmp_path):
+    """Whoever gets it, what is there is the winner's."""
+    for trial in range(20):
+        out, barrier, won, lost = tmp_path / str(trial), threading.Barrier(4), [], []
+
+        def claim(place, out=out, barrier=barrier, won=won, lost=lost):
+            barrier.wait()
+            try:
+                results.claim(out, {"command": "run", "place": place})
+                won.append(place)
+            except ValueError as error:
+                lost.append(str(error))
+
+        threads = [threading.Thread(target=claim, args=(place,)) for place in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(won) == 1
+        assert all("another process" in words or "already holds" in words for words in lost)
+        assert results.read_config(out)["place"] == won[0]
+
+
+def test_damaged_directories_end_with_the_same_bits(monkeypatch, capsys):
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    torture = importlib.import_module("torture")
+    assert torture.main(["damage", "--times", "8"]) == 0
+    assert "of 8 cases 0 are wrong" in capsys.readouterr().out
+
+
+@pytest.mark.thorough
+def test_killed_commands_end_with_the_same_bits(monkeypatch, capsys):
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    torture = importlib.import_module("torture")
+    assert torture.main(["kill", "--times", "6"]) == 0
+    assert "are wrong" in capsys.readouterr().out
 
 
 def test_debug_shows_the_traceback():
