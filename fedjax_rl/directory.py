@@ -93,8 +93,11 @@ def _digest(value: dict) -> str:
 
 
 @contextlib.contextmanager
-def held(directory) -> Iterator[None]:
+def held(directory) -> Iterator[bool]:
     """Keeps others, processes and threads, from working in the same directory.
+
+    Yields:
+      Whether it is still there; somebody may have removed it before it was held.
 
     Raises:
       ValueError: somebody is at work there.
@@ -102,9 +105,13 @@ def held(directory) -> Iterator[None]:
     try:
         import fcntl
     except ImportError:  # no such locks on this system
-        yield
+        yield True
         return
-    handle = os.open(directory, os.O_RDONLY)
+    try:
+        handle = os.open(directory, os.O_RDONLY)
+    except FileNotFoundError:
+        yield False
+        return
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -115,9 +122,17 @@ def held(directory) -> Iterator[None]:
             ) from None
         except OSError:
             pass  # a file system without locks
-        yield
+        yield _is(handle, directory)
     finally:
         os.close(handle)
+
+
+def _is(handle: int, path) -> bool:
+    """Whether an open directory is the one at a path."""
+    try:
+        return os.path.samestat(os.fstat(handle), os.stat(path))
+    except FileNotFoundError:
+        return False
 
 
 def claim(directory, config: dict, resume: bool = False) -> pathlib.Path:
@@ -139,17 +154,20 @@ def claim(directory, config: dict, resume: bool = False) -> pathlib.Path:
     path = place(directory)
     if path.exists() and not path.is_dir():
         raise ValueError(f"out is {path}, which is a file; allowed: a new or empty directory")
-    made = [p for p in (path, *path.parents) if not p.exists()]
-    try:
+    while True:
+        made = [p for p in (path, *path.parents) if not p.exists()]
         path.mkdir(parents=True, exist_ok=True)
-        with held(path):
-            _claim(path, config, resume)
-    except (OSError, ValueError):
-        for own in made:  # as far as they are empty
-            with contextlib.suppress(OSError):
-                own.rmdir()
-        raise
-    return path
+        with held(path) as there:
+            if not there:
+                continue
+            try:
+                _claim(path, config, resume)
+            except (OSError, ValueError):
+                for own in made:  # as far as they are empty
+                    with contextlib.suppress(OSError):
+                        own.rmdir()
+                raise
+        return path
 
 
 def _claim(path: pathlib.Path, config: dict, resume: bool) -> None:
