@@ -501,3 +501,10 @@ def execute_all(
                 future.cancel()
             raise
     return outcomes, compiled, clock.perf_counter() - began
+
+
+def by_member(x, federation, member, count) -> np.ndarray:
+    """[t, A] of a layout -> [t, F, N], NaN past the size of a federation."""
+    out = np.full((len(x), count, member.max() + 1), np.nan, np.result_type(x, np.float32))
+    out[:, federation, member] = x
+    return out

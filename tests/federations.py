@@ -1,23 +1,19 @@
 """One federation for a test, through the engine's programs, which are compiled once."""
 
-import importlib
-
 import numpy as np
 
+from fedjax_rl.jobs import Cell, jobs_of, recording_of
 from fedjax_rl.run import PROGRAMS, execute
-from fedjax_rl.sweep import Cell
 
-# The package has a function of that name.
-engine = importlib.import_module("fedjax_rl.sweep")
 # Records between two returns to the host: one number for all, so that they share programs.
 CHUNK = 4
 
 
 def end_of(algorithm, num_agents, num_steps, *, every=None, seed=0):
     """All metrics, [t] or [t, N], and the state at the end."""
-    recording = engine._recording(num_steps, every or num_steps, None)
+    recording = recording_of(num_steps, every or num_steps, None)
     cells, names = [Cell(num_agents, seed, {})], tuple(algorithm.metrics)
-    (job,), _ = engine._jobs([algorithm], cells, recording, names, 1, CHUNK, None)
+    (job,), _ = jobs_of([algorithm], cells, recording, names, 1, CHUNK, None)
     out = execute(job, PROGRAMS)
     sides = {name: side for name, (side, _) in algorithm.metrics.items()}
     metrics = {n: np.asarray(x) for n, x in out.metrics.items()}

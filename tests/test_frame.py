@@ -45,9 +45,11 @@ ROOMS = {
     "grid": {"federation"},
     "packing": {"federation"},
     "run": {"federation", "streams", "arguments"},
+    "jobs": {"federation", "arguments", "grid", "memory", "packing", "run"},
+    "collect": {"federation", "grid", "results", "run"},
     "sweep": {
         *("federation", "streams", "run", "results", "directory", "fingerprint", "checkpoints"),
-        *("memory", "signals", "arguments", "grid", "packing"),
+        *("memory", "signals", "arguments", "grid", "jobs", "collect"),
     },
     "algorithms": {"federation", "learners", "envs", "networks", "streams", "memory"},
 }

@@ -14,10 +14,10 @@ import optax
 import pytest
 
 import fedjax_rl as frl
+from fedjax_rl import jobs
 
 running = importlib.import_module("fedjax_rl.run")
 grids = importlib.import_module("fedjax_rl.grid")
-sweeping = importlib.import_module("fedjax_rl.sweep")
 
 
 @pytest.fixture(scope="module")
@@ -417,24 +417,24 @@ def test_every_federation_is_simulated_once(algorithm, kind, devices, monkeypatc
         "episodes": frl.es(frl.envs.simple_grid(max_steps=4)),
         "updates": algorithm.replace(clock=frl.Clock()),
     }[kind]
-    recording = sweeping._recording(8, 4, None)
+    recording = jobs.recording_of(8, 4, None)
     for sizes, limit, cores in itertools.product(SIZES, (1, 4, 9, 8192), (1, 2, 7)):
-        monkeypatch.setitem(sweeping.AGENTS_PER_JOB, "cpu", limit)
+        monkeypatch.setitem(jobs.AGENTS_PER_JOB, "cpu", limit)
         periods = [{"sync_period": 2 + s % 3} if kind != "episodes" else {} for s in range(3)]
         cells = [frl.Cell(n, place, periods[place % 3]) for place, n in enumerate(sizes)]
-        variants = sweeping._variants(one, cells, 8)
-        jobs, places = sweeping._jobs(variants, cells, recording, (), devices, None, None, cores)
-        assert sum(len(job.seeds) for job in jobs) == sum(sizes)
+        variants = jobs.variants_of(one, cells, 8)
+        made, places = jobs.jobs_of(variants, cells, recording, (), devices, None, None, cores)
+        assert sum(len(job.seeds) for job in made) == sum(sizes)
         assert len(set(places)) == len(cells)
         for cell, (job, place) in zip(cells, places, strict=True):
-            federation, member = jobs[job].layout.agents()
+            federation, member = made[job].layout.agents()
             mine = np.flatnonzero(federation == place)
-            np.testing.assert_array_equal(jobs[job].seeds[mine], cell.seed)
+            np.testing.assert_array_equal(made[job].seeds[mine], cell.seed)
             np.testing.assert_array_equal(np.sort(member[mine]), range(cell.num_agents))
             if kind == "updates":
-                assert jobs[job].layout.blocks[1] == 1
+                assert made[job].layout.blocks[1] == 1
         if devices == 1:  # no pack beyond the limit but that of one federation alone
-            packs = [job.layout.population for job in jobs]
+            packs = [job.layout.population for job in made]
             assert all(p.num_agents <= limit or p.num_federations == 1 for p in packs)
 
 
@@ -443,16 +443,17 @@ def test_federations_that_fill_the_memory_run_alone(monkeypatch):
         frl.envs.simple_grid(max_steps=4), num_envs=2, rollout_steps=8, hidden=(4,)
     )
     needed = algorithm.memory(algorithm.config, 4)["total"]
-    recording = sweeping._recording(8, 4, None)
+    recording = jobs.recording_of(8, 4, None)
     cells = [frl.Cell(4, seed, {"sync_period": 2}) for seed in range(3)]
-    variants = sweeping._variants(algorithm, cells, 8)
+    variants = jobs.variants_of(algorithm, cells, 8)
     for free, at_once in ((1.2, 1), (2.2, 2), (9.0, 4)):
         there = int(free * needed)
         monkeypatch.setattr("fedjax_rl.memory.available", lambda devices=None, x=there: x)
-        jobs, _ = sweeping._jobs(variants, cells, recording, (), 1, None, None, 4)
-        assert sum(len(job.seeds) for job in jobs) == 12
-        assert sweeping._at_once(jobs, 4) * max(len(job.seeds) for job in jobs) <= 4 * free
-        assert sweeping._at_once(jobs, 4) == at_once
+        made, _ = jobs.jobs_of(variants, cells, recording, (), 1, None, None, 4)
+        assert sum(len(job.seeds) for job in made) == 12
+        populations = [(job.algorithm, job.layout.population.sizes) for job in made]
+        assert jobs.at_once(populations, 4) == at_once
+        assert at_once * max(len(job.seeds) for job in made) <= 4 * free
 
 
 def test_importing_the_module_of_that_name_does_not_hide_the_function():
@@ -465,7 +466,7 @@ def test_importing_the_module_of_that_name_does_not_hide_the_function():
 def test_large_grids_are_cut_into_jobs_of_one_shape(algorithm, monkeypatch):
     options = {"num_agents": [3, 2], "seeds": range(5), "num_steps": 20, "record_every": 10}
     whole = frl.sweep(algorithm, **options)
-    monkeypatch.setitem(sweeping.AGENTS_PER_JOB, "cpu", 10)
+    monkeypatch.setitem(jobs.AGENTS_PER_JOB, "cpu", 10)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         cut = frl.sweep(algorithm, **options)

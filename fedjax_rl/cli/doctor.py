@@ -101,7 +101,7 @@ def _machine(devices: int) -> None:
     import jax
 
     from fedjax_rl import results
-    from fedjax_rl.sweep import AGENTS_PER_JOB
+    from fedjax_rl.jobs import most_in_population
 
     print("Versions")
     for name, version in results.versions().items():
@@ -119,8 +119,11 @@ def _machine(devices: int) -> None:
     for name in ("JAX_PLATFORMS", "XLA_FLAGS"):
         print(f"  {name}={os.environ.get(name, '')}")
     print("What would run where")
-    cores, limit = os.cpu_count() or 1, AGENTS_PER_JOB.get(jax.default_backend(), 2**20)
-    print(f"  populations of at most {limit * devices} agents")
+    cores = os.cpu_count() or 1
+    print(
+        f"  populations of at most {most_in_population() * devices} agents, unless one federation "
+        "has more"
+    )
     if jax.default_backend() == "cpu" and devices == 1:
         print(f"  up to {cores} populations at a time, one thread each")
     else:
