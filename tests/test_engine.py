@@ -162,12 +162,21 @@ def test_weights_by_hand_numpy_weights_and_weights_per_entry():
     np.testing.assert_array_equal(present[0], [[True, True], [False, True]])
 
 
+def test_a_weight_of_zero_has_a_derivative():
+    """That of a weighted mean m with respect to w_i, (x_i - m) / sum w; here m is 10 / 3."""
+    population, x = fed.population(3), jnp.asarray([1.0, 2.0, 4.0])
+    found = jax.grad(lambda w: fed.mean(population, x, None, w).value[0])(jnp.asarray([0.0, 1, 2]))
+    np.testing.assert_allclose(found, (np.asarray([1, 2, 4]) - 10 / 3) / 3, rtol=1e-6)
+
+
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_who_does_not_send_cannot_spoil_the_total(bad):
     population = fed.population([2, 2])
     x = jnp.asarray([1.0, bad, 2.0, 4.0])
     sent = jnp.asarray([True, False, True, True])
     np.testing.assert_array_equal(fed.mean(population, x, sent).value, [1.0, 3.0])
+    silent = jnp.asarray([1.0, 0.0, 1.0, 1.0])
+    np.testing.assert_array_equal(fed.mean(population, x, None, silent).value, [1.0, 3.0])
     weight = jnp.asarray([1.0, bad, 3.0, 1.0])
     np.testing.assert_array_equal(fed.mean(population, x, sent, weight).value, [1.0, 2.5])
 

@@ -56,6 +56,7 @@ CASES = {
     "away": pytest.param(None, AWAY, False, True, marks=thorough),
     "top k": pytest.param(top_k(3), None, False, True, marks=thorough),
     "signs": pytest.param(scaled_sign(), None, False, True, marks=thorough),
+    "nothing left out": pytest.param(top_k(8), None, True, True, marks=thorough),
     "lossy signs": (scaled_sign(feedback=False), None, False, True),
 }
 

@@ -198,4 +198,5 @@ _PIECES = local_gradient.Pieces(
     names=("proximal", "server_learning_rate", "server_momentum"),
     static=lambda config: (config.correction, config.optimizer),
     functions=_functions,
+    vectors=lambda config: 2 if config.correction == "scaffold" else 1,
 )

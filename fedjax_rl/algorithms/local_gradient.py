@@ -160,6 +160,7 @@ class Pieces(NamedTuple):
       static: `config -> hashable`, of its own properties.
       functions: as in `Algorithm`.
       traced: `(config, num_agents) -> dict` of further traced scalars of a federation.
+      vectors: `config -> int`, how many times as many numbers as parameters a message has.
       check: `config -> None`, raises ValueError where its properties do not fit together.
     """
 
@@ -167,6 +168,7 @@ class Pieces(NamedTuple):
     static: Callable
     functions: Callable
     traced: Callable = lambda config, num_agents: {}
+    vectors: Callable = lambda config: 1
     check: Callable = lambda config: None
 
 
@@ -194,7 +196,7 @@ def build(name: str, kind: type, factory, task, values: dict, pieces: Pieces) ->
 
     def parameters(config, num_agents):
         config = resolved(config)
-        common = _parameters(config, num_agents, pieces.names)
+        common = _parameters(config, num_agents, pieces.names, pieces.vectors(config))
         own = pieces.traced(config, num_agents)
         return dataclasses.replace(common, federation={**common.federation, **own})
 
@@ -362,12 +364,14 @@ def environments_of(config, num_agents: int):
     return own
 
 
-def _parameters(config: LocalGradient, num_agents: int, names: tuple[str, ...]) -> Params:
+def _parameters(
+    config: LocalGradient, num_agents: int, names: tuple[str, ...], vectors: int
+) -> Params:
     """What is traced, for one federation."""
     names = ("learning_rate", "entropy", *names)
     given = [name for name in names if getattr(config, name) is not None]
     federation = dict.fromkeys(names, np.inf) | per_federation(config, given, num_agents)
-    numbers = policy_of(config).num_parameters
+    numbers = vectors * policy_of(config).num_parameters
     federation |= episodic.uplink_parameters(episodic.uplink_of(config), num_agents, numbers)
     agent = {}
     if differs(config):

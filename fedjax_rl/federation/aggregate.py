@@ -82,8 +82,11 @@ def mean(population: Population, message, sent=None, weight=None, context=None) 
         message = select(sent, message, jax.tree.map(jnp.zeros_like, message))
         weights = select(sent, weights, jax.tree.map(jnp.zeros_like, weights))
     if weighted:
+        # Finite messages stay, for the derivative with respect to a weight of 0.
         message = jax.tree.map(
-            lambda w, x: jnp.where(w > 0, x, jnp.zeros_like(x)), weights, message
+            lambda w, x: jnp.where((w > 0) | jnp.isfinite(x), x, jnp.zeros_like(x)),
+            weights,
+            message,
         )
     amount = population.sum(jax.tree.map(jnp.multiply, weights, message))
     norm = population.sum(weights)
