@@ -145,6 +145,10 @@ def test_a_federation_goes_on_while_agents_fail_and_return():
     # Everything that has arrived has been paid for, nothing else.
     ages = sum(result[name][:, -1] for name in METRICS if name.startswith("age_"))
     np.testing.assert_array_equal(ages, result.messages_up)
+    # So has the model that is handed to who comes back; some of the four may still be away.
+    again, lost = (result.messages_down - result.messages_up).values, result.lost.values[:, -1]
+    assert (again <= lost).all()
+    assert (again >= lost - 4).all()
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ import fedjax_rl as frl
 from fedjax_rl import federation as fed
 from fedjax_rl import streams
 from fedjax_rl.envs import solvers
+from fedjax_rl.federation.aggregate import towards
 from fedjax_rl.federation.algorithm import bind
 from fedjax_rl.federation.clock import timetable
 from fedjax_rl.federation.uplink import (
@@ -310,6 +311,32 @@ def test_the_policy_of_the_server_stays_one():
     table = np.asarray(state.server.table)
     assert table.min() >= 0
     np.testing.assert_allclose(table.sum(-1), 1, rtol=1e-5)
+
+
+@pytest.mark.parametrize("uplink", [event_triggered(1e9), pytest.param(top_k(1), marks=thorough)])
+def test_who_has_nobody_to_talk_to_loses_nothing(uplink):
+    one = frl.fedq(frl.envs.random_mdp(seed=0), learning_rate=0.3, sync_period=2, epsilon=1.0)
+    ends = [end_of(one.replace(uplink=up), 1, 8)[0] for up in (None, uplink)]
+    np.testing.assert_allclose(ends[1]["error_local"], ends[0]["error_local"], rtol=1e-5)
+
+
+def test_a_step_of_fewer_than_were_waited_for_moves_the_server_less():
+    """Three of four arrive and the fourth has failed: 3/4 of the way to the mean of the three."""
+    everybody = fed.population(4)
+    link = fed.Exchange(
+        message=lambda agent, broadcast, params: agent,
+        server=towards(exchanges.SHARE),
+        star=True,
+    )
+    params = fed.Params({}, {exchanges.SHARE: jnp.ones(1)}, {})
+    keys = streams.agent_keys(jnp.zeros(4, jnp.int32), everybody.member_of)
+    tables = jnp.asarray([1.0, 2.0, 6.0, 100.0])
+    state = exchanges.first_state(everybody, link, params, keys, tables, jnp.zeros(1))
+    here = jnp.asarray([True, True, True, False])
+    after = exchanges.exchange(everybody, link, params, state, present=here)
+    np.testing.assert_allclose(after.server, 0.75 * 3)
+    spent = after.ledger.totals()
+    assert (spent["messages_up"], spent["messages_down"]) == (3, 3)
 
 
 def test_sums_of_sizes_beyond_32_bits_come_in_two_parts():

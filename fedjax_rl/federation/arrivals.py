@@ -140,7 +140,7 @@ def _functions(own: Functions, parts: _Parts, rules: clocks.Rules) -> Functions:
             return spent.add(answer_line(link, state), population.sum(who.astype(jnp.uint32)))
 
         if rules.fails:
-            agents, held = hand_over(entry.early, agents, held)
+            agents, held = hand_over(entry.early > 0, agents, held)
         everybody = workers.groups == population.groups
         rows = entry.agent
         home = workers.federation_of

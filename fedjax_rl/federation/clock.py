@@ -342,7 +342,8 @@ class Entries(NamedTuple):
       turn: uint32 [E, W], messages of the agent before this one.
       age: uint32 [E, W].
       time: [E, F], since the start of the block.
-      early: bool [E, A], who is handed the model before the step; () where nobody fails.
+      early: uint32 [E, A], how often each is handed the model before the step; () where nobody
+        fails.
       late: bool [E, A], who has not arrived and yet is handed the model after it; () likewise.
     """
 
@@ -796,9 +797,9 @@ class _Group(NamedTuple):
             first = jnp.maximum(over, jnp.min(underway.ready, axis=1))
             now = jnp.where(waiting, jnp.maximum(now, first), now)
             who = waiting[:, None] & (underway.ready <= now[:, None])
-            return self._again(underway, who, now, version), early | who, now
+            return self._again(underway, who, now, version), early + who.astype(jnp.uint32), now
 
-        first = (underway, jnp.zeros(underway.failing.shape, bool), now)
+        first = (underway, jnp.zeros(underway.failing.shape, jnp.uint32), now)
         return jax.lax.while_loop(lambda carry: jnp.any(nobody(carry[0])), body, first)
 
     def _note(self, elapsed, entries, count):

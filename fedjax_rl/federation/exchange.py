@@ -364,15 +364,20 @@ def _outgoing(population, link, params, state, model):
             view = View(link.content, model, time, params)
             return link.uplink.send(key, message, memory, view)
 
-        message, sent, memory = per_agent(
-            send,
+        message, sent, memory = _to_others(
             population,
-            params,
-            keys,
-            message,
-            state.uplink_memory,
-            model,
-            fixed=(state.time,),
+            link,
+            (message, jnp.ones(population.num_agents, bool), state.uplink_memory),
+            per_agent(
+                send,
+                population,
+                params,
+                keys,
+                message,
+                state.uplink_memory,
+                model,
+                fixed=(state.time,),
+            ),
         )
         if link.uplink.size is not None:
 
@@ -390,6 +395,18 @@ def _outgoing(population, link, params, state, model):
         sent = something if sent is None else sent & something
     sizes = per_agent(size, population, params, message)
     return message, sent, memory, sizes
+
+
+def _to_others(population, link, whole, sent):
+    """What is sent, and the whole message where there is no wire to cross.
+
+    A federation of one without a server apart has only itself to talk to, and loses nothing of
+    what it has learned.
+    """
+    alone = population.sizes == 1
+    if link.star or not alone.any():
+        return sent
+    return select(population.spread(jnp.asarray(alone)), whole, sent)
 
 
 def _trip(population, link, params, state, due, here=None, handed=None):
