@@ -319,7 +319,8 @@ def time_exponent(runs: xr.Dataset, name: str) -> tuple:
         times += own.tolist()
         limits += ends.tolist()
     censored = ~np.isfinite(times)
-    fit = analysis.tobit(np.log(np.where(censored, limits, times)), censored, agents=np.log(agents))
+    known = np.log(np.where(censored, limits, times))
+    fit = analysis.tobit(known, censored, interval="student", agents=np.log(agents))
     return fit["agents"], *fit.interval("agents")
 
 
@@ -464,7 +465,9 @@ def _brax(runs) -> dict:
             censored += never.tolist()
             agents += [n] * len(place)
         try:
-            fit = analysis.tobit(np.log(messages), censored, agents=np.log(agents))
+            fit = analysis.tobit(
+                np.log(messages), censored, interval="student", agents=np.log(agents)
+            )
             slopes.append((fit["agents"], *fit.interval("agents")))
         except ValueError:  # too few have come there
             slopes.append(bare(np.nan))

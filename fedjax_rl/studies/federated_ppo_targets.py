@@ -224,7 +224,7 @@ def fit(times: Times) -> analysis.Fit | None:
     """The regression of log2 time on log2 x with censoring; None where too little is reached."""
     x, y = np.log2(times.x), np.log2(np.maximum(times.time, 1))
     try:
-        return analysis.tobit(y, times.censored, slope=x)
+        return analysis.tobit(y, times.censored, interval="student", slope=x)
     except ValueError:
         return None
 
