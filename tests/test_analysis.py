@@ -549,7 +549,7 @@ def check_slopes(agents, seeds, records, repetitions, seed):
         fit = analysis.speedup_fit(n, reached)
         low, high = fit.interval("slope")
         found.append((fit["slope"], fit.standard_error("slope"), low <= -1 <= high))
-        naive.append(analysis.loglog(n, reached.time)["slope"])
+        naive.append(analysis.loglog(n, reached.time_or_limit)["slope"])
     slope, error, covered = np.array(found, float).T
     rounding = slope.std() / np.sqrt(repetitions)
     assert abs(slope.mean() + 1) < 4 * rounding
