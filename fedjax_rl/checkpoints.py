@@ -44,18 +44,23 @@ def labels(root) -> dict[pathlib.Path, dict]:
     return dict(sorted(found.items(), key=lambda pair: -pair[1]["done"]))
 
 
-def check(root, fingerprint: dict, count: int) -> None:
+def check(root, fingerprint: dict, count: int, made_with: dict) -> list[str]:
     """Checks that the checkpoints in a directory are of this run, and not of more of it.
 
     Args:
       root: of all jobs.
       fingerprint: of the run.
       count: records that it makes.
+      made_with: versions and device of this process, by name.
+
+    Returns:
+      What has changed of `made_with`, in words.
 
     Raises:
       ValueError: naming what differs.
     """
-    for step, label in labels(root).items():
+    known = labels(root)
+    for step, label in known.items():
         if differ := differences(fingerprint, label["fingerprint"]):
             raise ValueError(
                 f"checkpoints in {root} are of another run: {'; '.join(differ[:4])}; allowed: the "
@@ -67,6 +72,9 @@ def check(root, fingerprint: dict, count: int) -> None:
                 f"are made there, and it makes {count}; allowed: as many steps or more, or another "
                 "directory"
             )
+    there = next(iter(known.values()), {}).get("made_with") or made_with
+    names = [name for name in {**there, **made_with} if there.get(name) != made_with.get(name)]
+    return [f"{name} is {made_with.get(name)}, was {there.get(name)}" for name in names]
 
 
 class Machine(NamedTuple):

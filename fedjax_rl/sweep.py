@@ -233,13 +233,20 @@ def _resumed(stack, checkpoints, machine, made, split, describe, count):
     if (begun := begun_on(root, machine)) != machine:
         machine, (jobs, places) = begun, split(begun)
         described = describe(jobs)
-    check(root, described, count)
+    # Not how many cores: the split into jobs is kept.
+    made_with = {**results.versions(), "device": results.device().partition(", ")[0]}
+    if changed := check(root, described, count, made_with):
+        warnings.warn(
+            f"checkpoints in {root} were begun with others: {'; '.join(changed)}: the last digits "
+            "may differ",
+            stacklevel=4,
+        )
     saved = [Checkpoints(root / f"job-{i:04d}") for i in range(len(jobs))]
     for own in saved:
         stack.callback(own.close)
         own.label = {
             "fingerprint": described,
             "machine": machine._asdict(),
-            "made_with": {"versions": results.versions(), "device": results.device()},
+            "made_with": made_with,
         }
     return jobs, places, saved

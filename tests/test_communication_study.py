@@ -143,6 +143,13 @@ def test_a_study_that_was_stopped_reads_the_stages_it_has(tmp_path, monkeypatch)
     assert verdicts["C12"] == verdicts["C4"] == verdicts["C5"] == "reproduced"
     assert verdicts["C7"] == "not run"
     assert "C26" not in verdicts
+    # What is damaged is made anew, and what is of another scale is not shown as of this one.
+    (tmp_path / "simple" / "result.nc").write_bytes(b"junk")
+    study.STUDY.run(tmp_path, ["fig3-4"], "smoke")
+    assert calls == ["simple", "x", "simple"]
+    monkeypatch.setitem(data.SCALES, "smoke", dataclasses.replace(TINY, grid_trials=3))
+    with pytest.raises(ValueError, match=r"scale.grid_trials is 3, there 2; allowed"):
+        study.STUDY.run(tmp_path, ["fig3-4"], "smoke")
     assert {"fig3-4.png", "fig4-7.png", "fig4-7.svg", "scoreboard.png"} <= {
         path.name for path in tmp_path.iterdir()
     }

@@ -153,7 +153,8 @@ def test_a_tiny_run_of_exact_gradients(tmp_path, monkeypatch):
     assert saved["targets"] == summary["targets"]
     assert [line["verdict"] for line in saved["targets"]] == ["not run"]
     assert {"kernels.png", "kernels.svg", "scoreboard.png"} <= {p.name for p in tmp_path.iterdir()}
-    made = stages.Runs(data.STAGES, TINY, Meter(None, {"kernels": 1.0}), tmp_path).kernels
+    meter = Meter(None, {"kernels": 1.0})
+    made = stages.Runs(data.STAGES, data.SCALES["smoke"], meter, tmp_path).kernels
     gap = {name: stages.line(made, name, "gap")[0, -1] for name in made["label"].values}
     assert gap[label("QAvg", kappa=0.0)] < 1e-9 < 1e-3 < gap[label("QAvg", kappa=1.0)]
     assert 0 < gap[label("FedPG", kappa=0.0)] < gap[label("FedPG", kappa=1.0)]

@@ -149,7 +149,8 @@ def resume(arguments) -> int:
         if finished:
             print(f"{out} is finished; nothing to do")
             return 0
-        if config["versions"] != results.versions():
+        # Checkpoints say so themselves.
+        if config["command"] == "reproduce" and config["versions"] != results.versions():
             say("warning: begun with other versions; the last digits may differ")
         prepare(config["devices"])
         results.tidy(out)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 
 import xarray as xr
 
-from fedjax_rl import plotting, results
+from fedjax_rl import plotting
 from fedjax_rl.analysis import judge
 from fedjax_rl.studies import federated_ppo_data as deep_data
 from fedjax_rl.studies import federated_ppo_figures as deep_pictures
@@ -58,46 +58,41 @@ _NEEDS = {
 }
 
 
-class Runs:
-    """The runs of the study, each made when it is first asked for."""
+def _grid_a(scale: data.Scale, meter: Meter, stage: str, preset: str) -> xr.Dataset:
+    """Figs 3, 4, 6, 7."""
+    if preset == "clean":
+        return data.clean_runs(data.clean_grid(scale), meter, stage)
+    return data.author_runs(data.grid_a(scale), meter, stage)
 
-    def __init__(self, scale: data.Scale, preset: str, meter: Meter) -> None:
-        self._scale, self._preset, self._meter = scale, preset, meter
 
-    @functools.cached_property
-    def grid_a(self) -> xr.Dataset:
-        """Figs 3, 4, 6, 7."""
-        if self._preset == "clean":
-            return data.clean_runs(data.clean_grid(self._scale), self._meter, "grid_a")
-        return data.author_runs(data.grid_a(self._scale), self._meter, "grid_a")
+def _grid_b(scale: data.Scale, meter: Meter, stage: str, preset: str) -> xr.Dataset:
+    """Fig. 5."""
+    make = data.drift_runs if preset == "clean" else data.author_runs
+    return make(data.grid_b(scale), meter, stage)
 
-    @functools.cached_property
-    def grid_b(self) -> xr.Dataset:
-        """Fig. 5."""
-        run = data.drift_runs if self._preset == "clean" else data.author_runs
-        return run(data.grid_b(self._scale), self._meter, "grid_b")
 
-    @functools.cached_property
-    def fine(self) -> xr.Dataset:
-        """Fig. 6 on a fine grid of times."""
-        return data.fine_times(self._scale, self._meter, "fine")
+class Runs(stages.Runs):
+    """The runs of the figures of tables."""
 
-    @functools.cached_property
-    def same(self) -> xr.Dataset:
-        """The same small rate for every N."""
-        return data.same_rate_times(self._scale, self._meter, "same")
-
-    @functools.cached_property
-    def steady(self) -> xr.Dataset:
-        """Steady states of the server average at small rates."""
-        return data.steady_states(self._scale, self._meter, "steady")
+    def __init__(
+        self, scale: data.Scale, preset: str, meter: Meter, directory: pathlib.Path
+    ) -> None:
+        makers = {
+            "grid_a": functools.partial(_grid_a, preset=preset),
+            "grid_b": functools.partial(_grid_b, preset=preset),
+            "fine": data.fine_times,
+            "same": data.same_rate_times,
+            "steady": data.steady_states,
+        }
+        known = {name: stages.Stage(make, _SHARES[name]) for name, make in makers.items()}
+        super().__init__(known, scale, meter, directory, preset)
 
     @functools.cached_property
     def mdps(self) -> tuple[xr.Dataset, xr.Dataset] | None:
         """Other MDPs, at paper scale."""
-        if not self._scale.random_mdps:
+        if not self.scale.random_mdps:
             return None
-        return data.other_mdps(self._scale, self._meter, "mdps")
+        return data.other_mdps(self.scale, self._meter, "mdps")
 
 
 def run(
@@ -133,7 +128,7 @@ def run(
     shares = {n: s for n, s in _SHARES.items() if n in needed}
     shares |= {n: stage.seconds for n, stage in deep_data.STAGES.items() if n in deep}
     meter = Meter(progress, shares, devices)
-    runs = Runs(size, preset, meter)
+    runs = Runs(size, preset, meter, directory)
     of_ppo = stages.Runs(deep_data.STAGES, deep_size, meter, directory)
     measured: dict = {}
     for name in figures:
@@ -150,9 +145,8 @@ def run(
         *(t for t in deep_targets.TARGETS if deep_targets.FIGURE_OF[t.id] in figures),
     ]
     lines = [judge(t, *measured[t.id]) if t.id in measured else judge(t) for t in chosen]
-    for name in sorted(needed - {"mdps"}):
-        (directory / name).mkdir(exist_ok=True)
-        results.save(directory / name, getattr(runs, name))
+    for name in sorted(needed - {"mdps"}):  # made in any case, and saved
+        getattr(runs, name)
     pictures.scoreboard(lines, directory)
     return conclude(
         directory,

@@ -18,6 +18,8 @@ import xarray as xr
 from fedjax_rl import plotting, results
 from fedjax_rl.analysis import Target, judge
 from fedjax_rl.federation.algorithm import Algorithm
+from fedjax_rl.fingerprint import differences
+from fedjax_rl.identity import parts
 from fedjax_rl.run import threads
 from fedjax_rl.studies.study import Meter, Study, conclude
 from fedjax_rl.sweep import Cell, run_cells
@@ -167,15 +169,25 @@ class Stage:
 class Runs:
     """The runs of a study, each stage made when it is first asked for, and saved.
 
-    A stage that was saved before is read again: a study that was stopped goes on where it was.
+    A stage that was saved before is read again: a study that was stopped goes on where it was. One
+    that is damaged is made anew.
     """
 
     def __init__(
-        self, stages: Mapping[str, Stage], scale: Any, meter: Meter, directory: pathlib.Path
+        self,
+        stages: Mapping[str, Stage],
+        scale: Any,
+        meter: Meter,
+        directory: pathlib.Path,
+        preset: str | None = None,
     ) -> None:
-        """Takes the stages by name, the size of the study and where it is saved."""
+        """Takes the stages by name, the size of the study and where it is saved.
+
+        The preset is to be given where the stages depend on it and the scale does not tell it.
+        """
         self.scale, self._stages = scale, stages
         self._meter, self._directory = meter, directory
+        self._preset = preset
         self._made: dict[str, xr.Dataset] = {}
 
     def __getattr__(self, stage: str) -> xr.Dataset:
@@ -183,24 +195,45 @@ class Runs:
         if stage.startswith("_") or stage not in self._stages:
             raise AttributeError(stage)
         if stage not in self._made:
-            place = self._directory / stage
-            if (place / "result.nc").is_file():
+            made = self._saved(stage)
+            if made is not None:
                 self._meter.stage(stage)
-                self._made[stage] = self._meter.count(_loaded(place))
+                self._meter.count(made)
             else:
                 made = self._stages[stage].make(self.scale, self._meter, stage)
-                self._made[stage] = made
+                place = self._directory / stage
                 place.mkdir(exist_ok=True)
-                if "seconds" in made.attrs:  # not in the result: its bytes are the same again
-                    results.write_json(place / SECONDS, json.loads(made.attrs["seconds"]))
+                # Seconds are not in the result: its bytes are the same again.
+                seconds = json.loads(made.attrs.get("seconds", "{}"))
+                results.write_sealed(place / SECONDS, {**seconds, "of": self._of()})
                 results.save(place, made)
+            self._made[stage] = made
         return self._made[stage]
 
+    def _of(self) -> dict[str, list[str]]:
+        """What decides the runs of a stage."""
+        of = parts("scale", self.scale) | parts("preset", self._preset)
+        return {name: list(leaf) for name, leaf in of.items()}
 
-def _loaded(place: pathlib.Path) -> xr.Dataset:
-    """A stage as it was saved, with the seconds it took where they are known."""
-    made, seconds = results.load(place), place / SECONDS
-    return made.assign_attrs(seconds=seconds.read_text()) if seconds.is_file() else made
+    def _saved(self, stage: str) -> xr.Dataset | None:
+        """A whole stage of this very study, with the seconds it took; None where there is none.
+
+        Raises:
+          ValueError: it is of another scale.
+        """
+        place = self._directory / stage
+        seconds = results.read_sealed(place / SECONDS)
+        if seconds is None:
+            return None
+        if differ := differences(self._of(), seconds.pop("of", {})):
+            raise ValueError(
+                f"runs in {place} are of another scale: {'; '.join(differ[:3])}; allowed: the same "
+                "scale and preset, or another directory"
+            )
+        with contextlib.suppress(OSError):
+            made = results.load(place)
+            return made.assign_attrs(seconds=json.dumps(seconds)) if seconds else made
+        return None
 
 
 @dataclasses.dataclass(frozen=True)
