@@ -7,6 +7,7 @@ import itertools
 import json
 import os
 import threading
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 
 import jax
