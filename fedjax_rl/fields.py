@@ -399,7 +399,12 @@ def check(name: str, value, allowed: Allowed) -> None:
     elif isinstance(value, Schedule):
         good = allowed.scheduled is not None
     elif not allowed.kind and not is_concrete(value):
-        good = allowed.traced and _axes(value) <= allowed.axes
+        if not allowed.traced:
+            raise ValueError(
+                f"{name} is traced, but decides what is drawn, who is heard or how a program looks,"
+                f" which has no derivative; allowed: a value that is known, {allowed.text}"
+            )
+        good = _axes(value) <= allowed.axes
     else:
         good = _holds(allowed, value)
         if not good and callable(value) and not isinstance(value, type):

@@ -590,7 +590,7 @@ def test_types_of_options():
     assert kinds["hidden"] == tuple[int, ...]
     assert kinds["utility"] == str | None
     assert "task" not in kinds
-    assert not {"mdp", "uplink", "policy", "weights", "server_optimizer", "gradient"} & {
+    assert not {"mdp", "uplink", "policy", "weights", "server_optimizer", "derivative"} & {
         s.name for s in settings.settings(settings.algorithm("fedq"))
     }
     of_lazy = {s.name: s.kind for s in settings.uplink_options("lazy")}

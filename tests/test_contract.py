@@ -4,9 +4,13 @@ import functools
 import json
 
 import golden
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
+from smallest import smallest
 
+import fedjax_rl as frl
 from fedjax_rl.algorithms import ALGORITHMS
 
 GOLDEN = json.loads(golden.PATH.read_text())
@@ -28,3 +32,35 @@ def test_numbers_do_not_move(name):
         np.testing.assert_allclose(
             now["metrics"][metric], value, rtol=1e-6, atol=1e-6, err_msg=metric
         )
+
+
+# Nothing of these is drawn from what is learned.
+EXACT = ("ef-td", "qavg", "pavg")
+
+
+@everybody
+def test_a_derivative_is_right_or_refused(name):
+    def value(x):
+        algorithm = smallest(name, learning_rate=x)
+        run = frl.simulate(algorithm, num_agents=2, num_steps=2)
+        metric = "change_norm" if name == "qavg" else algorithm.headline
+        return jnp.sum(run.metrics[metric])
+
+    def forward(x):
+        return jax.jvp(value, (x,), (jnp.ones_like(x),))[1]
+
+    if name not in EXACT:
+        for derivative in (jax.grad(value), forward):
+            with pytest.raises(ValueError, match=f"derivative is None for .*{'pathwise'}"):
+                jax.eval_shape(derivative, 0.1)
+        return
+
+    @jax.jit
+    def everything(x, step):
+        difference = (value(x + step) - value(x - step)) / (2 * step)
+        return jax.grad(value)(x), forward(x), difference
+
+    reverse, along, difference = everything(0.1, 1e-2)
+    assert reverse == pytest.approx(along, rel=1e-4)
+    assert reverse == pytest.approx(difference, rel=1e-2)
+    assert reverse != 0

@@ -29,6 +29,7 @@ from fedjax_rl.envs.task import Task
 from fedjax_rl.federation import uplink as uplinks
 from fedjax_rl.federation.aggregate import ServerStep
 from fedjax_rl.federation.algorithm import Algorithm, Functions
+from fedjax_rl.federation.derivatives import DERIVATIVE
 from fedjax_rl.federation.exchange import Exchange, Params, first_state, per_agent, rounds
 from fedjax_rl.federation.ledger import HEADER, WORD
 from fedjax_rl.fields import declared
@@ -62,6 +63,8 @@ class Averaging:
         compresses policies, or goes on with old ones, the server takes the nearest policy.
       word_bytes: bytes of a number on the wire, 2, 4 or 8.
       header_bytes: bytes of every message besides.
+      derivative: None, or "pathwise" to allow derivatives that leave out how
+        an uplink chooses what it sends; see `federation.derivatives`.
     """
 
     task: Task = declared(allowed=TABULAR)
@@ -73,6 +76,7 @@ class Averaging:
     uplink: uplinks.Uplink | None = declared(None, episodic.UPLINK)
     word_bytes: int = declared(4, WORD)
     header_bytes: int = declared(0, HEADER)
+    derivative: str | None = declared(None, DERIVATIVE, cli=False)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,6 +124,7 @@ def _build(name, kind, factory, task, values) -> Algorithm:
         metrics=METRICS,
         unit="round",
         headline="gap",
+        sampled=lambda config: None,
     )
 
 
@@ -166,8 +171,20 @@ def ascent(table, mdp, learning_rate) -> jax.Array:
     return onto_simplex(uphill)
 
 
+@jax.custom_jvp
 def onto_simplex(table) -> jax.Array:
     """The nearest policy, [S, U]."""
+    return _projected(table)
+
+
+@onto_simplex.defjvp
+def _along_simplex(primals, tangents):
+    # Here rather than later, when the promotion may be another.
+    with jax.numpy_dtype_promotion("standard"):
+        return jax.jvp(_projected, primals, tangents)
+
+
+def _projected(table) -> jax.Array:
     # Optax divides numbers by integers, which the strict promotion of a caller may refuse.
     with jax.numpy_dtype_promotion("standard"):
         return jax.vmap(optax.projections.projection_simplex)(table)

@@ -35,6 +35,7 @@ from fedjax_rl.envs.task import Task
 from fedjax_rl.federation import uplink as uplinks
 from fedjax_rl.federation.aggregate import ServerStep, Total, mean
 from fedjax_rl.federation.algorithm import Algorithm, Functions
+from fedjax_rl.federation.derivatives import DERIVATIVE
 from fedjax_rl.federation.exchange import Exchange, Params, first_state, per_agent, rounds
 from fedjax_rl.federation.ledger import HEADER, WORD
 from fedjax_rl.federation.uplink import Content, norm_squared
@@ -65,6 +66,8 @@ class DAVIA:
       uplink: who sends, see `federation.uplink`, in place of the price.
       word_bytes: bytes of a number on the wire, 2, 4 or 8.
       header_bytes: bytes of every message besides.
+      derivative: None, or "pathwise" to allow derivatives that leave out how
+        actions are drawn; see `federation.derivatives`.
     """
 
     task: Task = declared(allowed=episodic.GRID)
@@ -80,6 +83,7 @@ class DAVIA:
     uplink: uplinks.Uplink | None = declared(None, episodic.UPLINK)
     word_bytes: int = declared(4, WORD)
     header_bytes: int = declared(0, HEADER)
+    derivative: str | None = declared(None, DERIVATIVE, cli=False)
 
 
 def davia(task: Task, **values) -> Algorithm:
@@ -98,6 +102,7 @@ def davia(task: Task, **values) -> Algorithm:
         functions=functions,
         static=static,
         metrics=optimum.metrics_of(task),
+        draws=("epsilon",),
     )
 
 

@@ -31,6 +31,7 @@ from fedjax_rl.envs.task import Task
 from fedjax_rl.federation import uplink as uplinks
 from fedjax_rl.federation.aggregate import ServerStep, Total, mean, replace
 from fedjax_rl.federation.algorithm import Algorithm, Functions
+from fedjax_rl.federation.derivatives import DERIVATIVE
 from fedjax_rl.federation.exchange import Exchange, Params, first_state, per_agent, rounds
 from fedjax_rl.federation.ledger import HEADER, WORD
 from fedjax_rl.federation.population import Population
@@ -67,6 +68,8 @@ class DQL:
       uplink: who sends what, see `federation.uplink`; everybody everything by default.
       word_bytes: bytes of a number on the wire, 2, 4 or 8.
       header_bytes: bytes of every message besides.
+      derivative: None, or "pathwise" to allow derivatives that leave out how
+        actions are drawn; see `federation.derivatives`.
     """
 
     task: Task = declared(allowed=episodic.GRID)
@@ -80,6 +83,7 @@ class DQL:
     uplink: uplinks.Uplink | None = declared(None, episodic.UPLINK)
     word_bytes: int = declared(4, WORD)
     header_bytes: int = declared(0, HEADER)
+    derivative: str | None = declared(None, DERIVATIVE, cli=False)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -415,5 +419,10 @@ def functions(config: DQL) -> Functions:
 
 # What `dql` and `ebcdql` are made of.
 _build = functools.partial(
-    episodic.build, check=check, parameters=parameters, functions=functions, static=static
+    episodic.build,
+    check=check,
+    parameters=parameters,
+    functions=functions,
+    static=static,
+    draws=("epsilon",),
 )

@@ -31,6 +31,7 @@ from fedjax_rl.envs.task import Task
 from fedjax_rl.federation import uplink as uplinks
 from fedjax_rl.federation.aggregate import ServerStep
 from fedjax_rl.federation.algorithm import Algorithm, Functions
+from fedjax_rl.federation.derivatives import DERIVATIVE
 from fedjax_rl.federation.exchange import Exchange, Params, first_state, per_agent, rounds
 from fedjax_rl.federation.ledger import HEADER, WORD
 from fedjax_rl.federation.uplink import Content, norm_squared
@@ -76,6 +77,8 @@ class EFTD:
       uplink: what is sent, see `federation.uplink`; everything by default.
       word_bytes: bytes of a number on the wire, 2, 4 or 8.
       header_bytes: bytes of every message besides.
+      derivative: None, or "pathwise" to allow derivatives that leave out how
+        an uplink chooses what it sends; see `federation.derivatives`.
     """
 
     task: Task = declared(allowed=episodic.GRID)
@@ -87,6 +90,7 @@ class EFTD:
     uplink: uplinks.Uplink | None = declared(None, episodic.UPLINK)
     word_bytes: int = declared(4, WORD)
     header_bytes: int = declared(0, HEADER)
+    derivative: str | None = declared(None, DERIVATIVE, cli=False)
 
 
 def ef_td(task: Task, **values) -> Algorithm:
@@ -110,6 +114,7 @@ def ef_td(task: Task, **values) -> Algorithm:
         metrics=STEP_METRICS if by_step else METRICS,
         unit="step" if by_step else "episode",
         headline="value_error",
+        sampled=lambda config: None,
     )
 
 
@@ -279,10 +284,12 @@ def projected_step() -> ServerStep:
 
     def step(model, memory, total, params):
         model = model + params["learning_rate"] * total
-        norm = jnp.sqrt(norm_squared(model))
-        inside = norm <= params["radius"]
-        shrunk = model * (params["radius"] / jnp.where(inside, 1.0, norm))
-        return jnp.where(inside, model, shrunk), memory
+        squared = norm_squared(model)
+        inside = jnp.sqrt(squared) <= params["radius"]
+        # Inside nothing is divided: of the branch that is not taken reverse mode would keep the
+        # slope of a root at 0 or an infinite radius, times 0.
+        norm = jnp.sqrt(jnp.where(inside, 1.0, squared))
+        return model * jnp.where(inside, 1.0, params["radius"] / norm), memory
 
     return ServerStep(lambda model: (), step)
 

@@ -175,6 +175,8 @@ def build(
     metrics: dict = METRICS,
     unit: str = "episode",
     headline: str = "reward",
+    sampled: Callable = lambda config: "episodes are drawn from what is learned",
+    draws: tuple[str, ...] = (),
 ) -> Algorithm:
     """An algorithm on a task, its properties checked.
 
@@ -191,6 +193,8 @@ def build(
       metrics: as in `Algorithm`.
       unit: "episode"; "round" where a round has several of them, "step" where it has one step.
       headline: as in `Algorithm`.
+      sampled: as in `Algorithm`.
+      draws: as in `Algorithm`.
 
     Raises:
       ValueError: naming the property, its value and what is allowed.
@@ -213,6 +217,8 @@ def build(
             describe=describe_config,
             unit=unit,
             headline=headline,
+            sampled=sampled,
+            draws=draws,
         )
     )
 

@@ -44,7 +44,7 @@ from fedjax_rl.algorithms.local_gradient import (
     environments_of,
     task_of,
 )
-from fedjax_rl.algorithms.properties import per_federation, undifferentiated
+from fedjax_rl.algorithms.properties import per_federation
 from fedjax_rl.envs.task import Task
 from fedjax_rl.federation import aggregate
 from fedjax_rl.federation.aggregate import Total
@@ -119,6 +119,7 @@ def fedppo(task: Task, **values) -> Algorithm:
         smallest_share=1,
         memory=memory_of,
         operations=operations_of,
+        sampled=lambda config: "actions are drawn from the policies",
     )
 
 
@@ -401,7 +402,6 @@ def _functions(config: FedPPO) -> Functions:
 
     def round_(population, params, state, period):
         del period
-        params, state = _no_gradient(params, state)
         return epoch(population, params, state)
 
     def advance(population, params, state, num_steps):
@@ -458,16 +458,3 @@ def _functions(config: FedPPO) -> Functions:
         return policy.performed(policy.sample(parameters, outputs[0], word))
 
     return Functions(init, round_, advance, measure, act=act)
-
-
-_SAMPLED = undifferentiated(
-    "fedppo has no derivative: its actions are sampled, and what is learned from them does not "
-    "tell how their probabilities change; allowed: values that are not differentiated"
-)
-
-
-def _no_gradient(params: Params, state: State):
-    """Refuses to differentiate through a round."""
-    agents = state.agents._replace(learned=_SAMPLED(state.agents.learned))
-    params = Params(params.agent, _SAMPLED(params.federation), params.shared)
-    return params, dataclasses.replace(state, agents=agents)

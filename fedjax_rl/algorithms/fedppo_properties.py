@@ -15,6 +15,7 @@ from fedjax_rl.algorithms import episodic
 from fedjax_rl.algorithms.local_gradient import LEVEL, PARTS, TASK, check_heterogeneity
 from fedjax_rl.envs.task import Task
 from fedjax_rl.federation import uplink as uplinks
+from fedjax_rl.federation.derivatives import DERIVATIVE
 from fedjax_rl.fields import declared, is_number
 from fedjax_rl.learners import crews, ppo
 from fedjax_rl.learners.actor_critic import ActorCritic, actor_critic_for, is_picture, seen
@@ -154,6 +155,8 @@ class FedPPO:
       batching: agents of a population "together" in one array or "in turn"; by default together,
         but with convolutions and on a CPU they learn in turn, and on a CPU networks for pictures
         act in turn, too. The same numbers but for rounding.
+      derivative: None, or "pathwise" to allow derivatives that leave out how actions are drawn;
+        see `federation.derivatives`.
     """
 
     task: Task = declared(allowed=TASK)
@@ -197,6 +200,7 @@ class FedPPO:
     evaluation_episodes: int = declared(0, fields.whole(0))
     uplink: uplinks.Uplink | None = declared(None, episodic.UPLINK)
     batching: str = declared("auto", fields.word(BATCHING))
+    derivative: str | None = declared(None, DERIVATIVE, cli=False)
 
 
 # Traced, one of each federation.

@@ -22,7 +22,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from fedjax_rl import fields, streams
-from fedjax_rl.algorithms import properties
 from fedjax_rl.algorithms.properties import per_federation, per_member
 from fedjax_rl.envs import optimal
 from fedjax_rl.envs.tabular import TabularMDP, average_mdp, check_mdp
@@ -31,6 +30,7 @@ from fedjax_rl.federation import uplink as uplinks
 from fedjax_rl.federation.algorithm import Algorithm, Functions, describe_config
 from fedjax_rl.federation.arrivals import driven
 from fedjax_rl.federation.clock import CLOCK, Clock
+from fedjax_rl.federation.derivatives import DERIVATIVE
 from fedjax_rl.federation.exchange import (
     SHARE,
     Exchange,
@@ -107,8 +107,9 @@ class FedQ:
         `federation.clock`; by default everybody steps at the same time. Where a step of the server
         is made of m of N tables, it moves the fraction m / N of the way to their mean.
       generator: "threefry" or "hash", the inner loop's random words.
-      gradient: None, or "pathwise" to allow gradients through behaviour that depends on the
-        table; these are biased, because sampling is discontinuous.
+      derivative: None, or "pathwise" to allow derivatives through behaviour that depends on the
+        table, or an uplink that depends on messages; these are biased, because sampling is
+        discontinuous.
     """
 
     mdp: TabularMDP = declared(allowed=fields.instance(TabularMDP))
@@ -146,7 +147,7 @@ class FedQ:
     )
     clock: Clock | None = declared(None, CLOCK.or_none())
     generator: str = declared("threefry", fields.word(streams.GENERATORS))
-    gradient: str | None = declared(None, fields.word(["pathwise"]).or_none(), cli=False)
+    derivative: str | None = declared(None, DERIVATIVE, cli=False)
 
 
 def fedq(mdp: TabularMDP, **values) -> Algorithm:
@@ -169,6 +170,8 @@ def fedq(mdp: TabularMDP, **values) -> Algorithm:
             static=_static,
             metrics=METRICS,
             describe=describe_config,
+            sampled=_sampled,
+            draws=("epsilon", "beta"),
         )
     )
 
@@ -394,6 +397,17 @@ def uplink_of(config: FedQ) -> uplinks.Uplink:
     return uplinks.full() if config.participation is None else uplinks.partial(config.participation)
 
 
+def _sampled(config: FedQ) -> str | None:
+    """Why a derivative is wrong: the behaviour reads the table."""
+    name = behaviour_of(config)
+    if not BEHAVIOURS[name](shape_of(config.mdp)).uses_table:
+        return None
+    return (
+        f"the behaviour {name} draws actions from the table (with behaviour 'uniform' or 'policy', "
+        "or epsilon=1, the derivative is exact)"
+    )
+
+
 def _is_schedule(config: FedQ) -> bool:
     """Whether the learning rate is a schedule over steps."""
     return isinstance(config.learning_rate, fields.Schedule)
@@ -412,7 +426,6 @@ def _static(config: FedQ):
         config.aggregation,
         config.server_optimizer,
         config.generator,
-        config.gradient,
         config.clock is not None,
     )
 
@@ -421,8 +434,6 @@ def _functions(config: FedQ) -> Functions:
     shape = shape_of(config.mdp)
     name = behaviour_of(config)
     behaviour = BEHAVIOURS[name](shape)
-    if behaviour.uses_table and config.gradient is None:
-        behaviour = behaviour._replace(act=_no_gradient(behaviour.act))
     schedule = config.learning_rate if _is_schedule(config) else None
     generator = streams.GENERATORS[config.generator]
     noisy = config.reward_noise is not None
@@ -495,7 +506,8 @@ def _functions(config: FedQ) -> Functions:
         uplink=uplink,
         server=server,
     )
-    drive = periodic(local, link)
+    period = config.sync_period
+    drive = periodic(local, link, int(period) if isinstance(period, int | np.integer) else None)
 
     def init(population, params, keys) -> State:
         def agent(key, params):
@@ -537,19 +549,3 @@ def _functions(config: FedQ) -> Functions:
         }
 
     return Functions(init, drive.round, drive.advance, measure, drive.parts)
-
-
-def _no_gradient(act: Callable) -> Callable:
-    """Refuses to differentiate through actions chosen by what is learned."""
-
-    def guarded(words, state, row, params):
-        return act(words, state, _SAMPLED(row), params)
-
-    return guarded
-
-
-_SAMPLED = properties.undifferentiated(
-    "gradient is None, but the behaviour depends on the table: actions are sampled, and "
-    "derivatives through the simulator drop their dependence on the parameters. Use "
-    "behaviour='uniform' or 'policy' (epsilon=1), or gradient='pathwise' to accept the bias"
-)

@@ -30,6 +30,7 @@ from fedjax_rl.federation import uplink as uplinks
 from fedjax_rl.federation.algorithm import Algorithm, Functions, describe_config
 from fedjax_rl.federation.arrivals import driven
 from fedjax_rl.federation.clock import Clock
+from fedjax_rl.federation.derivatives import DERIVATIVE
 from fedjax_rl.federation.exchange import Exchange, Params, first_state, per_agent, rounds
 from fedjax_rl.federation.ledger import HEADER, WORD, line
 from fedjax_rl.federation.uplink import norm_squared
@@ -123,6 +124,8 @@ class LocalGradient:
       loop: of the episodes, "while" or "scan".
       word_bytes: bytes of a number on the wire, 2, 4 or 8.
       header_bytes: bytes of every message besides.
+      derivative: None, or "pathwise" to allow derivatives that leave out how
+        episodes are drawn; see `federation.derivatives`.
     """
 
     task: Task = declared(allowed=TASK)
@@ -149,6 +152,7 @@ class LocalGradient:
     loop: str = declared("while", episodic.LOOP)
     word_bytes: int = declared(4, WORD)
     header_bytes: int = declared(0, HEADER)
+    derivative: str | None = declared(None, DERIVATIVE, cli=False)
 
 
 class Pieces(NamedTuple):
@@ -217,8 +221,16 @@ def build(name: str, kind: type, factory, task, values: dict, pieces: Pieces) ->
             describe=lambda config: describe_config(resolved(config)),
             unit="round",
             headline=next(iter(own)),
+            sampled=_sampled,
         )
     )
+
+
+def _sampled(config) -> str | None:
+    """Why a derivative is wrong: gradients are estimated from episodes of the parameters."""
+    if config.gradient != "sampled":
+        return None
+    return "gradients are sampled from episodes (on tables with gradient='exact' it is exact)"
 
 
 def task_of(environment):
@@ -382,9 +394,9 @@ def _parameters(
 
 
 def optimum_of(mdps: TabularMDP, entropy=0.0):
-    """J*, the best mean objective of a family [N, ...]; NaN where it is traced."""
+    """J*, the best mean objective of a family [N, ...]."""
     if not fields.is_concrete((mdps, entropy)):
-        return np.nan
+        return objective.traced_optimum(mdps, entropy)
     return np.asarray(objective.optimum(mdps, float(entropy)))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -43,29 +42,3 @@ def codes(config, names) -> dict:
     """Words as their places among those allowed, so that they can be traced."""
     known = fields.declarations(type(config))
     return {name: np.int32(known[name].words.index(getattr(config, name))) for name in names}
-
-
-def undifferentiated(reason: str):
-    """An identity of pytrees that refuses to be differentiated.
-
-    Args:
-      reason: why there is no derivative, and what is allowed instead.
-
-    Returns:
-      `tree -> tree`; whoever differentiates it gets a ValueError with the reason.
-    """
-
-    @jax.custom_jvp
-    def guard(value):
-        return value
-
-    @guard.defjvp
-    def refuse(primals, tangents):
-        raise ValueError(reason)
-
-    def guarded(tree):
-        return jax.tree.map(
-            lambda x: guard(x) if jnp.issubdtype(jnp.result_type(x), jnp.floating) else x, tree
-        )
-
-    return guarded

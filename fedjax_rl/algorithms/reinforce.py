@@ -28,6 +28,7 @@ from fedjax_rl.federation import aggregate as aggregation
 from fedjax_rl.federation import uplink as uplinks
 from fedjax_rl.federation.aggregate import ServerStep, Total
 from fedjax_rl.federation.algorithm import Algorithm, Functions
+from fedjax_rl.federation.derivatives import DERIVATIVE
 from fedjax_rl.federation.exchange import Exchange, Params, first_state, per_agent, rounds
 from fedjax_rl.federation.ledger import HEADER, WORD
 from fedjax_rl.federation.uplink import Content, norm_squared
@@ -75,6 +76,8 @@ class Reinforce:
       loop: of the episodes, "while", "compact" or "scan".
       word_bytes: bytes of a number on the wire, 2, 4 or 8.
       header_bytes: bytes of every message besides.
+      derivative: None, or "pathwise" to allow derivatives that leave out how
+        actions are drawn; see `federation.derivatives`.
     """
 
     task: Task = declared(allowed=episodic.TASK)
@@ -94,6 +97,7 @@ class Reinforce:
     loop: str = declared("while", episodic.LOOP)
     word_bytes: int = declared(4, WORD)
     header_bytes: int = declared(0, HEADER)
+    derivative: str | None = declared(None, DERIVATIVE, cli=False)
 
 
 @dataclasses.dataclass(frozen=True)

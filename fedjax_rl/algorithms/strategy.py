@@ -21,6 +21,7 @@ from fedjax_rl.algorithms.properties import codes, per_federation
 from fedjax_rl.envs.task import Discrete, Task
 from fedjax_rl.federation import uplink as uplinks
 from fedjax_rl.federation.aggregate import ServerStep, Total
+from fedjax_rl.federation.derivatives import DERIVATIVE
 from fedjax_rl.federation.exchange import Params
 from fedjax_rl.federation.ledger import HEADER, WORD
 from fedjax_rl.fields import declared
@@ -57,6 +58,8 @@ class Strategy:
       loop: of the episodes, "compact", "while" or "scan".
       word_bytes: bytes of a number on the wire, 2, 4 or 8.
       header_bytes: bytes of every message besides.
+      derivative: None, or "pathwise" to allow derivatives that leave out how
+        episodes come about; see `federation.derivatives`.
     """
 
     task: Task = declared(allowed=episodic.TASK)
@@ -77,6 +80,7 @@ class Strategy:
     loop: str = declared("compact", episodic.LOOP)
     word_bytes: int = declared(4, WORD)
     header_bytes: int = declared(0, HEADER)
+    derivative: str | None = declared(None, DERIVATIVE, cli=False)
 
 
 # Words that are traced as numbers, so that variants share one program.

@@ -9,7 +9,7 @@ import logging
 import types
 import warnings
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import chex
 import jax
@@ -63,6 +63,8 @@ class BraxEnv:
     """
 
     env: Any
+    # Its physics has loops of a length that is not known beforehand.
+    reversible: ClassVar[bool] = False
 
     def reset(self, key: chex.PRNGKey, params: Physics) -> tuple[chex.Array, Any]:
         """Returns ``(obs, state)`` of a new episode."""

@@ -304,7 +304,12 @@ def tabular_task(
 def repeat(params: Any, num_agents: int) -> Any:
     """Returns parameters of one environment for N agents, leaves [N, ...], all the same."""
     return jax.tree.map(
-        lambda leaf: np.broadcast_to(np.asarray(leaf), (num_agents, *np.shape(leaf))), params
+        lambda leaf: (
+            jnp.broadcast_to(leaf, (num_agents, *leaf.shape))
+            if isinstance(leaf, jax.core.Tracer)
+            else np.broadcast_to(np.asarray(leaf), (num_agents, *np.shape(leaf)))
+        ),
+        params,
     )
 
 

@@ -19,6 +19,7 @@ bit.
 from collections.abc import Mapping
 from typing import Any
 
+import jax
 import numpy as np
 
 from fedjax_rl import fields
@@ -118,4 +119,11 @@ def members(task: Task, num_agents: int, levels: Mapping[str, float], seed: int 
         if levels.get(part):
             spread = levels[part] * rng.uniform(-1, 1, num_agents)
             changes[part] = spread if part in _ADDED else np.exp(spread)
+    if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(base)):
+        if changes:
+            raise ValueError(
+                f"the parameters of {task.name} are traced, and agents are to differ in "
+                f"{', '.join(changes)}; allowed: one of the two"
+            )
+        return base
     return task.env.vary(base, changes)

@@ -22,7 +22,7 @@ import scipy.optimize
 
 from fedjax_rl import fields
 from fedjax_rl.envs.optimal import soft_optimal_values
-from fedjax_rl.envs.solvers import expected_reward, optimal_q
+from fedjax_rl.envs.solvers import expected_reward, greedy_policy, optimal_q
 from fedjax_rl.envs.tabular import TabularMDP, average_mdp, check_mdp, initial_distribution
 
 # Of one MDP; its leaves and those of the policies may be traced.
@@ -169,6 +169,56 @@ def optimum(mdps: TabularMDP, entropy: float = 0.0) -> float:
       RuntimeError: If the gradient does not vanish.
     """
     check_mdp(mdps, "mdps")
+    return _best(mdps, entropy)[0]
+
+
+@jax.custom_jvp
+def traced_optimum(mdps: TabularMDP, entropy: chex.Array | float = 0.0) -> chex.Array:
+    r"""Returns J* [] as `optimum` does, of what may be traced, with its derivative.
+
+    It is found on the host. As a maximum it changes like J of the policy that attains it,
+
+    .. math:: \mathrm{d} J^* = \partial J(\pi^*; \mathrm{mdp}, \tau)
+
+    (the envelope theorem: the derivative of J in the policy vanishes at the maximum).
+
+    Args:
+      mdps: one MDP or a family with one leading axis [N].
+      entropy: tau, finite and at least 0 [].
+    """
+    return _called(mdps, entropy)[0]
+
+
+@traced_optimum.defjvp
+def _envelope(primals, tangents):
+    best, policy = _called(*primals)
+
+    def at(mdps, entropy):
+        bonus = jnp.asarray(entropy, policy.dtype) * jnp.log(jnp.where(policy > 0, policy, 1.0))
+
+        def one(mdp):
+            return _value(mdp, policy, _reward(mdp, policy.dtype) - bonus)
+
+        return one(mdps) if mdps.transition.ndim == 3 else jnp.mean(jax.vmap(one)(mdps))
+
+    return best, jax.jvp(at, primals, tangents)[1]
+
+
+def _called(mdps: TabularMDP, entropy) -> tuple[chex.Array, chex.Array]:
+    """Returns J* [] and the policy [S, U] that attains it, solved on the host."""
+    dtype = jnp.result_type(float)
+    sizes = ((), mdps.transition.shape[-3:-1])
+    shapes = tuple(jax.ShapeDtypeStruct(size, dtype) for size in sizes)
+
+    def solve(mdps, entropy):
+        found = _best(jax.tree.map(np.asarray, mdps), float(entropy))
+        return tuple(np.asarray(x, dtype) for x in found)
+
+    return jax.pure_callback(solve, shapes, mdps, entropy, vmap_method="sequential")
+
+
+def _best(mdps: TabularMDP, entropy: float) -> tuple[float, np.ndarray]:
+    """Returns J* and the policy [S, U] that attains it, see `optimum`."""
     if np.ndim(mdps.transition) not in (3, 4):
         raise ValueError(
             f"mdps has a kernel of shape {np.shape(mdps.transition)}; allowed: [S, U, S] or "
@@ -193,14 +243,19 @@ class _Content:
 
 
 @functools.lru_cache(maxsize=256)
-def _remembered(content: _Content, entropy: float) -> float:
+def _remembered(content: _Content, entropy: float) -> tuple[float, np.ndarray]:
     mdps = content.mdps
     if np.ndim(mdps.transition) == 4:
         if not _shared(mdps):
             return _climbed(mdps, entropy)
         mdps = average_mdp(mdps)
-    best = optimal_q(mdps).max(-1) if entropy == 0 else soft_optimal_values(mdps, entropy)
-    return float(initial_distribution(mdps) @ best)
+    start = initial_distribution(mdps)
+    if entropy == 0:
+        q = optimal_q(mdps)
+        return float(start @ q.max(-1)), greedy_policy(q)
+    values = soft_optimal_values(mdps, entropy)
+    q = expected_reward(mdps) + mdps.discount * np.asarray(mdps.transition) @ values
+    return float(start @ values), _softmax(q / entropy)
 
 
 def _shared(mdps: TabularMDP) -> bool:
@@ -209,8 +264,8 @@ def _shared(mdps: TabularMDP) -> bool:
     return all(np.all(np.asarray(part) == np.asarray(part)[:1]) for part in parts)
 
 
-def _climbed(mdps: TabularMDP, entropy: float) -> float:
-    """Maximises the mean of J over logits, numerically."""
+def _climbed(mdps: TabularMDP, entropy: float) -> tuple[float, np.ndarray]:
+    """Maximises the mean of J over logits, numerically; the maximum and its policy."""
     shape = (mdps.num_states, mdps.num_actions)
     model = _Model(mdps, entropy)
     mean = mdps.replace(
@@ -239,12 +294,20 @@ def _climbed(mdps: TabularMDP, entropy: float) -> float:
     best, logits = max(found, key=lambda pair: pair[0])
     if entropy == 0:
         rounded = np.eye(shape[1])[logits.argmax(-1)]
-        return float(max(best, model.value(rounded)))
+        ends = ((best, _softmax(logits)), (model.value(rounded), rounded))
+        best, policy = max(ends, key=lambda end: end[0])
+        return float(best), policy
     logits = model.polished(logits)
     norm = np.linalg.norm(model.gradient(logits)[1])
     if not norm <= 1e-10:
         raise RuntimeError(f"the gradient at the optimum has norm {norm}; it should vanish.")
-    return float(model.gradient(logits)[0])
+    return float(model.gradient(logits)[0]), _softmax(logits)
+
+
+def _softmax(logits: np.ndarray) -> np.ndarray:
+    """Returns the policy [S, U] of logits."""
+    weights = np.exp(logits - logits.max(-1, keepdims=True))
+    return weights / weights.sum(-1, keepdims=True)
 
 
 class _Model:

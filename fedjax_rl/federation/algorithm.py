@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fedjax_rl import fields
+from fedjax_rl.federation import derivatives
 from fedjax_rl.federation.exchange import Params
 from fedjax_rl.names import check_known
 
@@ -63,6 +64,11 @@ class Algorithm:
         where agents are so small that nobody has to ask.
       operations: `config -> number` of floating-point operations of an agent in a unit of time;
         None where they do not tell how long it takes.
+      sampled: `config -> str or None`: why a derivative through the simulation is wrong, as in
+        "where {actions are drawn from what is learned}"; None where it is right. What says
+        nothing of itself is refused, see `derivatives`.
+      draws: properties that do nothing but decide what is drawn, and that have no derivative even
+        where the rest has.
     """
 
     name: str
@@ -79,9 +85,20 @@ class Algorithm:
     smallest_share: int = 256
     memory: Callable | None = None
     operations: Callable | None = None
+    sampled: Callable = lambda config: "actions may be drawn from what is learned"
+    draws: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        """Fills in the headline."""
+        """Fills in the headline, and sees to it that derivatives are right or refused."""
+        derivatives.check(self)
+        contract = derivatives.Contract(self.name, self.sampled, self.draws)
+        guarded = {
+            "parameters": derivatives.GuardedParameters,
+            "functions": derivatives.GuardedFunctions,
+        }
+        for name, kind in guarded.items():
+            own = derivatives.without_guards(getattr(self, name))
+            object.__setattr__(self, name, kind(own, contract))
         if self.headline is None:
             sides = {name: side for name, (side, _) in self.metrics.items()}
             of_federations = [name for name in sides if sides[name] == "federation"]

@@ -592,6 +592,11 @@ def _exchange_of(population, link, params, state, place: int, count: int) -> Sta
     )
 
 
+def _not_a_number(x):
+    """NaN in place of floats; anything else as it is."""
+    return jnp.full_like(x, jnp.nan) if jnp.issubdtype(x.dtype, jnp.floating) else x
+
+
 class Periodic(NamedTuple):
     """Local steps with an exchange after every K of them.
 
@@ -610,13 +615,15 @@ class Periodic(NamedTuple):
     parts: tuple = ()
 
 
-def periodic(local: Callable, link: Exchange) -> Periodic:
+def periodic(local: Callable, link: Exchange, length: int | None = None) -> Periodic:
     """An algorithm that works alone for K local steps and then exchanges.
 
     Args:
       local: `(key, agent, params, time, num_steps) -> agent`, unbatched: so many local steps
         from `time` on. `num_steps` is an int in `round` and traced in `advance`.
       link: the exchange.
+      length: K where it is known. A clock's rounds are then loops of that length, which can be
+        differentiated in reverse; of agents whose `sync_period` is another they are NaN.
     """
 
     def work(population, params, state, num_steps):
@@ -670,11 +677,16 @@ def periodic(local: Callable, link: Exchange) -> Periodic:
 
     def alone(population, params, state, differentiable):
         """K steps of agents each of which has made as many rounds as its entry of the time says."""
-        del differentiable
+        known = differentiable and length is not None
 
         def steps(key, agent, turn, params):
             period = params["sync_period"]
-            return local(key, agent, params, turn * period, period), period
+            start = turn * period
+            if not known:
+                return local(key, agent, params, start, period), period
+            agent = local(key, agent, params, start, length)
+            fits = period == length
+            return jax.tree.map(lambda x: jnp.where(fits, x, _not_a_number(x)), agent), period
 
         agents, made = per_agent(steps, population, params, state.keys, state.agents, state.time)
         return dataclasses.replace(state, agents=agents), made

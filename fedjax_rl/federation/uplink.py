@@ -146,6 +146,8 @@ class Uplink:
       size: `(numbers, params) -> (words, bits)` where the uplink changes the size of a message.
       check: `(values, num_agents, numbers) -> None`, raises ValueError where values by name do
         not fit a federation of `num_agents` or messages of so many numbers.
+      continuous: whether what is sent changes continuously with the message, the random words
+        held fixed. Where it does not, a derivative leaves out the jumps, and is refused.
     """
 
     name: str
@@ -156,6 +158,7 @@ class Uplink:
     silent: str = "skipped"
     size: Callable | None = None
     check: Callable = lambda values, num_agents, numbers: None
+    continuous: bool = False
 
     @property
     def on_changes(self) -> bool:
@@ -232,7 +235,7 @@ _PROBABILITY = fields.number(0, 1)
 @fields.checked()
 def full() -> Uplink:
     """Everybody sends everything."""
-    return Uplink("full", lambda message, model, content: (), None)
+    return Uplink("full", lambda message, model, content: (), None, continuous=True)
 
 
 @fields.checked(probability=_PROBABILITY, absent=fields.switch())
@@ -256,6 +259,7 @@ def partial(probability=0.5, absent: bool = True) -> Uplink:
         {"probability": _real(probability)},
         (("absent", absent),),
         "absent" if absent else "skipped",
+        continuous=True,
     )
 
 

@@ -62,12 +62,17 @@ def grid_of(task: Task) -> GridWorld:
     """The tables of a task.
 
     Raises:
-      ValueError: a task without.
+      ValueError: a task without, or traced tables.
     """
     if task.grid is None:
         raise ValueError(
             f"task is {task.name}; allowed: a grid world, such as envs.simple_grid() or "
             "envs.frozen_lake()"
+        )
+    if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(task.grid)):
+        raise ValueError(
+            f"the tables of {task.name} are traced, and what happens is drawn from them, which has "
+            "no derivative; allowed: tables of numbers"
         )
     return task.grid
 

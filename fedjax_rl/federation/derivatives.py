@@ -1,0 +1,256 @@
+r"""Derivatives through a simulation: right, or refused.
+
+With the random words held fixed a simulation is a function that can be differentiated, and that
+derivative has the right mean exactly where no draw and no choice depends on what is
+differentiated. Where actions are drawn from what is learned,
+
+    d/dx E[f(x, a)] = E[df/dx + f d log p(a; x)/dx],
+
+the second term is lost: sampling is a comparison with a random word, whose derivative is 0. The
+same happens to whatever only decides what is drawn or who is heard. An algorithm says of its
+configuration whether that is so (`Algorithm.sampled`, `Algorithm.draws`), and what goes into its
+functions and comes out of them then passes a guard: an identity whose derivative is an error, in
+both modes and under every transformation, and which costs nothing in a compiled program.
+
+* Heess, Wayne, Silver, Lillicrap, Erez and Tassa, *Learning Continuous Control Policies by
+  Stochastic Value Gradients*, arXiv 1510.09142: the two terms.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from fedjax_rl import fields
+
+# What the property `derivative` may be.
+DERIVATIVE = fields.word(["pathwise"]).or_none()
+
+# What of a federation decides who is heard and when, under these names in every algorithm.
+_DECIDES = ("participation", "uplink", "clock")
+
+
+def undifferentiated(reason: str) -> Callable:
+    """An identity of pytrees that refuses to be differentiated.
+
+    Args:
+      reason: why there is no derivative, and what is allowed instead.
+
+    Returns:
+      `tree -> tree`; whoever differentiates a float of it gets a ValueError with the reason.
+    """
+
+    @jax.custom_jvp
+    def guard(floats):
+        return floats
+
+    @guard.defjvp
+    def refuse(primals, tangents):
+        raise ValueError(reason)
+
+    def guarded(tree):
+        leaves, structure = jax.tree.flatten(tree)
+        places = [i for i, leaf in enumerate(leaves) if _is_float(leaf)]
+        if not places:
+            return tree
+        for i, leaf in zip(places, guard([leaves[i] for i in places]), strict=True):
+            leaves[i] = leaf
+        return jax.tree.unflatten(structure, leaves)
+
+    return guarded
+
+
+def _is_float(leaf) -> bool:
+    """Whether a leaf can have a derivative: an array of floats, not a number or a key."""
+    return isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jnp.floating)
+
+
+@dataclasses.dataclass(frozen=True)
+class Guards:
+    """What refuses the derivatives of one configuration.
+
+    Attributes:
+      everything: for all that goes in and comes out; None where that has a derivative.
+      draws: name -> guard, for what only decides draws.
+    """
+
+    everything: Callable | None
+    draws: dict[str, Callable]
+
+    def of_config(self, config):
+        """The configuration with what is traced in it guarded, tasks and uplinks included."""
+        old = {f.name: getattr(config, f.name) for f in dataclasses.fields(config)}
+        each = {name: self.draws.get(name, self.everything) for name in old}
+        new = {n: _guarded(x, each[n]) for n, x in old.items() if each[n] is not None}
+        return _with(config, {n: x for n, x in new.items() if x is not old[n]})
+
+    def of_params(self, params):
+        """`Params` with the entries that decide draws guarded, or all of them."""
+
+        def each(entries):
+            own = {n: self.draws[n](x) for n, x in entries.items() if n in self.draws}
+            return {**entries, **own}
+
+        changed = {f.name: each(getattr(params, f.name)) for f in dataclasses.fields(params)}
+        return self.of_state(dataclasses.replace(params, **changed))
+
+    def of_state(self, state):
+        """A state, or what is measured of it, guarded if everything is."""
+        return state if self.everything is None else self.everything(state)
+
+
+def _with(value, changed: dict):
+    """A copy of a dataclass with some fields changed, which have been checked already."""
+    if not changed:
+        return value
+    value = copy.copy(value)
+    for name, new in changed.items():
+        object.__setattr__(value, name, new)
+    return value
+
+
+def _guarded(value, guard: Callable):
+    """What somebody has given, with every tracer in it guarded; the same object if there is none.
+
+    Tracers in the closure of a function are out of reach; they are met where they come out.
+    """
+    if isinstance(value, jax.core.Tracer):
+        return guard(value)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = {f.name: getattr(value, f.name, None) for f in dataclasses.fields(value)}
+        new = _guarded(fields, guard)
+        return _with(value, {n: x for n, x in new.items() if x is not fields[n]})
+    if type(value) is dict:
+        new = {n: _guarded(x, guard) for n, x in value.items()}
+        return new if any(new[n] is not value[n] for n in value) else value
+    if isinstance(value, tuple | list):
+        new = [_guarded(x, guard) for x in value]
+        if all(x is y for x, y in zip(new, value, strict=True)):
+            return value
+        return type(value)(*new) if hasattr(value, "_fields") else type(value)(new)
+    return value
+
+
+def check(algorithm) -> None:
+    """Refuses a property `derivative` that is not allowed.
+
+    Raises:
+      ValueError: naming its value and what is allowed.
+    """
+    config = algorithm.config
+    accepted = getattr(config, "derivative", None)
+    fields.check("derivative", accepted, DERIVATIVE)
+    task = getattr(config, "task", None)
+    if accepted is not None and not getattr(getattr(task, "env", None), "reversible", True):
+        raise ValueError(
+            f"derivative is {accepted!r} on {task.name}, whose physics has loops that cannot be "
+            "differentiated in reverse; allowed: None"
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Contract:
+    """What an algorithm says of its derivatives.
+
+    Attributes:
+      name: of the algorithm.
+      sampled: as in `Algorithm`.
+      draws: as in `Algorithm`.
+    """
+
+    name: str
+    sampled: Callable
+    draws: tuple[str, ...]
+
+    def guards(self, config) -> Guards:
+        """What refuses the derivatives of a configuration."""
+        draws = {name: self._no_derivative(name) for name in (*self.draws, *_DECIDES)}
+        reason = self.why_not(config)
+        if reason is None or getattr(config, "derivative", None) is not None:
+            return Guards(None, draws)
+        accept = hasattr(config, "derivative") * (
+            ", or derivative='pathwise', which accepts the bias"
+        )
+        everything = undifferentiated(
+            f"derivative is None for {self.name}, where {reason}: a derivative through the "
+            "simulation leaves out how the draws change, and would be wrong; allowed: values that "
+            f"are not differentiated{accept}"
+        )
+        return Guards(everything, draws)
+
+    def why_not(self, config) -> str | None:
+        """Why a derivative of a configuration is wrong; None where it is right."""
+        reason = self.sampled(config)
+        uplink = getattr(config, "uplink", None)
+        if reason is None and uplink is not None and not uplink.continuous:
+            return f"the uplink {uplink.name} decides by the numbers in a message what is sent"
+        return reason
+
+    def _no_derivative(self, name: str) -> Callable:
+        return undifferentiated(
+            f"{name} of {self.name} is differentiated, and it only decides what is drawn, who is "
+            "heard or when: the simulation has no derivative with respect to it; allowed: a value "
+            "that is not differentiated"
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class GuardedParameters:
+    """`Algorithm.parameters` behind guards.
+
+    Attributes:
+      own: without guards.
+      contract: what the algorithm says.
+    """
+
+    own: Callable
+    contract: Contract
+
+    def __call__(self, config, num_agents: int):
+        """As `Algorithm.parameters`."""
+        return self.own(self.contract.guards(config).of_config(config), num_agents)
+
+
+@dataclasses.dataclass(frozen=True)
+class GuardedFunctions:
+    """`Algorithm.functions` behind guards.
+
+    Attributes:
+      own: without guards.
+      contract: what the algorithm says.
+    """
+
+    own: Callable
+    contract: Contract
+
+    def __call__(self, config):
+        """As `Algorithm.functions`."""
+        guard = self.contract.guards(config)
+        own = self.own(guard.of_config(config))
+
+        def init(population, params, keys):
+            return guard.of_state(own.init(population, guard.of_params(params), keys))
+
+        def round_(population, params, state, period):
+            params, state = guard.of_params(params), guard.of_state(state)
+            return guard.of_state(own.round(population, params, state, period))
+
+        def advance(population, params, state, num_steps):
+            params, state = guard.of_params(params), guard.of_state(state)
+            return guard.of_state(own.advance(population, params, state, num_steps))
+
+        def measure(population, params, state):
+            params, state = guard.of_params(params), guard.of_state(state)
+            return guard.of_state(own.measure(population, params, state))
+
+        return own._replace(init=init, round=round_, advance=advance, measure=measure)
+
+
+def without_guards(function: Callable) -> Callable:
+    """The parameters or functions of an algorithm as they were given."""
+    guarded = isinstance(function, GuardedParameters | GuardedFunctions)
+    return function.own if guarded else function
