@@ -260,7 +260,7 @@ def functions(config: DAVIA) -> Functions:
 
     def remember(agent, trajectory, params):
         index, error = trajectory.notes
-        valid = jnp.arange(length) < trajectory.steps
+        valid = jnp.arange(length, dtype=jnp.int32) < trajectory.steps
         gradient, along, steps = semi_gradient(table, index, error, valid)
         rate = params["learning_rate"]
         if config.trigger == "literal":

@@ -312,11 +312,11 @@ def content_of(config: DQL) -> Content:
         return Content(step=lambda params: params["learning_rate"])
 
     def size(message: Transitions):
-        kept = jnp.sum(message.kept.astype(jnp.uint32))
+        kept = jnp.sum(message.kept, dtype=jnp.uint32)
         if not config.compact_trajectory:
             return jnp.uint32(WORDS) * kept
         before = jnp.concatenate([jnp.zeros(1, bool), message.kept[:-1]])
-        runs = jnp.sum((message.kept & ~before).astype(jnp.uint32))
+        runs = jnp.sum(message.kept & ~before, dtype=jnp.uint32)
         return jnp.uint32(COMPACT_WORDS) * kept + runs
 
     return Content(
@@ -373,7 +373,7 @@ def functions(config: DQL) -> Functions:
 
     def remember(agent, trajectory, params):
         index, error, rest = trajectory.notes
-        kept = jnp.arange(length) < trajectory.steps
+        kept = jnp.arange(length, dtype=jnp.int32) < trajectory.steps
         message = Transitions(index, error, kept, *rest)
         if not whole:
             message = means(sums(message, size))

@@ -212,7 +212,7 @@ class Model(NamedTuple):
 
     Attributes:
       parameters: [q].
-      value: return of the unperturbed policy in this round; NaN where not asked for.
+      value: return of the unperturbed policy in this round; 0 where not asked for.
     """
 
     parameters: jax.Array
@@ -223,7 +223,7 @@ def message(agent: Agent, model: Model, params) -> Sample:
     """The sample of an agent's last episode."""
     seen = jnp.minimum(agent.count - 1, BASELINE_WINDOW)
     # The ring holds the present return already, at the place of episode count - 1.
-    places = jnp.arange(BASELINE_WINDOW + 1)
+    places = jnp.arange(BASELINE_WINDOW + 1, dtype=jnp.int32)
     now = (agent.count - 1) % (BASELINE_WINDOW + 1)
     earlier = (places != now) & (places < agent.count)
     total = jnp.sum(jnp.where(earlier, agent.past, jnp.zeros_like(agent.past)))

@@ -478,7 +478,7 @@ class Tally(NamedTuple):
         return self._replace(
             value=self.value + jnp.sum(worth),
             episodes=self.episodes + worth.shape[0],
-            steps=self.steps + jnp.sum(trajectories.steps).astype(jnp.uint32),
+            steps=self.steps + jnp.sum(trajectories.steps, dtype=jnp.uint32),
         )
 
     def weighed(self, weights, overflows) -> Tally:

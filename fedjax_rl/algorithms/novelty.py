@@ -402,7 +402,7 @@ def functions(config: NoveltySearch) -> Functions:
                 stepped=jnp.asarray(False),
                 value=jnp.where(jnp.isfinite(value), value, jnp.zeros_like(value)),
                 novelty=jnp.zeros(()),
-                weight=jnp.asarray(weight, jnp.float32),
+                weight=jnp.asarray(weight, value.dtype),
                 best=jnp.asarray(jnp.finfo(value.dtype).min, value.dtype),
                 waited=jnp.int32(0),
             )
@@ -414,7 +414,7 @@ def functions(config: NoveltySearch) -> Functions:
         agent = Agent(episodic.no_experience(), noise, nothing, jnp.asarray(False))
         agents = episodic.alike(population, agent)
         state = first_state(population, link, params, keys, agents, server, detailed=True)
-        steps = jnp.sum(episode.steps.reshape(federations, many), axis=1).astype(jnp.uint32)
+        steps = jnp.sum(episode.steps.reshape(federations, many), axis=1, dtype=jnp.uint32)
         spent = state.ledger.add(line(env_steps=1), steps)
         return dataclasses.replace(state, ledger=spent)
 

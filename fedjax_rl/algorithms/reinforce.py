@@ -329,7 +329,7 @@ def functions(config: Reinforce) -> Functions:
         value = jnp.where(valid, value, jnp.zeros_like(value))
         variance = jnp.where(valid, variance, jnp.zeros_like(variance))
         returns = learner.returns_to_go(trajectories.reward, task.discount)[:, 0]
-        steps = jnp.sum(trajectories.steps)
+        steps = jnp.sum(trajectories.steps, dtype=jnp.int32)
         experience = agent.experience.following(jnp.mean(returns), steps, valid)
         return Agent(experience, Gradient(value, variance, valid))
 

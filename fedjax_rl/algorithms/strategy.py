@@ -202,7 +202,8 @@ def perturbations(config: Strategy, network: MLP, population, state):
     counters = jnp.arange(network.num_parameters, dtype=jnp.uint32)
 
     def draw(key):
-        return jax.vmap(lambda n: streams.normal(streams.threefry(key, n)))(counters)
+        words = jax.vmap(lambda n: streams.threefry(key, n))(counters)
+        return streams.normal(words, jnp.result_type(float))
 
     # Half the time of jax.random.normal on a CPU.
     noise = jax.vmap(draw)(jax.random.key_data(keys))

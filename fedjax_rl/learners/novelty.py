@@ -59,7 +59,7 @@ def novelty(archive: Archive, behaviour, neighbours: int) -> jax.Array:
     """
     size = archive.entries.shape[0]
     squares = jnp.sum((archive.entries - behaviour[None]) ** 2, axis=-1)
-    squares = jnp.where(jnp.arange(size) < archive.count, squares, jnp.inf)
+    squares = jnp.where(jnp.arange(size, dtype=jnp.int32) < archive.count, squares, jnp.inf)
     nearest = -jax.lax.top_k(-squares, min(neighbours, size))[0]
     valid = jnp.isfinite(nearest)
     total = jnp.sum(jnp.sqrt(jnp.where(valid, nearest, 0.0)))

@@ -114,7 +114,9 @@ class MLP:
           [outputs], or a tuple of scalars where the parameters are one.
         """
         evaluate = self._scalars if isinstance(parameters, tuple) else self._arrays
-        return evaluate(parameters, x)
+        # Observations are float32 in double precision, too.
+        own = parameters[0] if isinstance(parameters, tuple) else parameters
+        return evaluate(parameters, x.astype(own.dtype))
 
     def _arrays(self, parameters, x):
         at = 0
