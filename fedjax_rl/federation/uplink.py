@@ -349,7 +349,7 @@ def window_moments(window, count) -> tuple[jax.Array, jax.Array]:
     weight = weight / jnp.maximum(count, 1).astype(window.dtype)
     mean = jnp.sum(weight * window)
     variance = jnp.sum(weight * (window - mean) ** 2)
-    constant = variance <= 1e-12 * (1 + mean**2)
+    constant = variance <= 1e-12 * mean**2  # a share, whatever the unit
     return mean, jnp.sqrt(jnp.where(constant, 1.0, variance))
 
 

@@ -209,4 +209,5 @@ def episodes(
     if behaviour:
         steps = jnp.maximum(done.steps, 1).astype(done.total.dtype)
         described = jax.vmap(task.summarise)(done.last, done.total / steps[:, None], done.steps)
+        described = described.astype(done.value.dtype)
     return Episode(done.value, done.steps, described)
