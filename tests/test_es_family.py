@@ -261,12 +261,47 @@ def test_shaping_of_returns():
             values = values if weights == "return" else [1] * 4
             np.testing.assert_allclose(found, [*values, 0], atol=1e-6)
             assert received == 4
-    for name in ("center", "zscore", "rank"):  # all alike
-        algorithm = es(SMOOTH, shaping=name)
-        params = bind([algorithm.parameters(algorithm.config, 5)])
-        alike = jnp.full(5, 0.1)
-        found, _ = shape(alike, jnp.ones(5, bool), params)
-        np.testing.assert_allclose(found, 0.0, atol=1e-6)
+
+
+@pytest.mark.parametrize("shaping", ["center", "zscore", "rank"])
+def test_of_equal_returns_nothing_is_learned(shaping):
+    """Exactly nothing: Adam would make a full step of a rounding. Federations of 2 to 40 agents."""
+    sizes = range(2, 41)
+    population = fed.Population(tuple((1, n) for n in sizes))
+    algorithm = es(SMOOTH, shaping=shaping)
+    params = bind([algorithm.parameters(algorithm.config, n) for n in sizes])
+    shape = quick(functools.partial(shaped, population))
+    everybody = jnp.ones(population.num_agents, bool)
+    for value in (-200.0, -50.0, 0.1, 1 / 3):
+        alike = jnp.full(population.num_agents, value)
+        np.testing.assert_array_equal(shape(alike, everybody, params)[0], 0.0)
+        # One unit in the last place is a rounding, a thousandth is not.
+        near = alike.at[::2].multiply(1 + 2e-7)
+        np.testing.assert_array_equal(shape(near, everybody, params)[0], 0.0)
+        apart = shape(alike.at[::2].multiply(1.001), everybody, params)[0]
+        assert np.all(np.asarray(apart)[::2] != 0)
+
+
+def test_equal_returns_are_their_own_baseline():
+    """The mean of the window is a rounding off the return: nothing is sent of that."""
+    params = {"baseline": jnp.int32(1), "utility": jnp.int32(0)}
+    one = episodic.no_experience()
+    send = quick(
+        jax.vmap(
+            lambda v, k: (
+                message(
+                    Agent(one.following(v, jnp.int32(9)), jnp.ones(2), jnp.full(6, v), k),
+                    None,
+                    params,
+                ).value
+            )
+        )
+    )
+    values, counts = (
+        x.reshape(-1)
+        for x in jnp.meshgrid(jnp.asarray([-50.0, 0.1, 1 / 3]), jnp.arange(2, 9, dtype=jnp.int32))
+    )
+    np.testing.assert_array_equal(send(values, counts), 0.0)
 
 
 # A round of ES against NumPy ----------------------------------------------------------------------

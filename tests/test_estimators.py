@@ -581,6 +581,24 @@ def test_standardised_credits():
     np.testing.assert_allclose(discounted, found * DISCOUNT ** np.arange(9), atol=1e-12)
 
 
+@pytest.mark.parametrize("baseline", ["state_mean", "batch_mean", "linear"])
+def test_equal_returns_are_worth_nothing_beside_their_mean(baseline):
+    """Exactly nothing: with Adam, a rounding of the mean would be a full step."""
+    states = jnp.asarray(np.random.default_rng(0).integers(3, size=(7, 5)), jnp.int32)
+    trajectories = learner.Trajectories(
+        observation=states,
+        action=jnp.zeros((7, 5), jnp.int32),
+        reward=jnp.full((7, 5), 0.1, jnp.float32).at[:, 1:].set(0.0),
+        mask=jnp.ones((7, 5), bool),
+    )
+    worth = jax.jit(
+        lambda x: learner.credits(
+            x, 1.0, estimator="reinforce", baseline=baseline, num_states=3, normalize=True
+        )
+    )(trajectories)
+    np.testing.assert_array_equal(worth, 0.0)
+
+
 def test_what_hardly_differs_is_not_blown_up():
     made = sample(TABLE, 20, 9)
     alike = made._replace(reward=jnp.full((20, 9), 0.1, jnp.float32), mask=jnp.ones((20, 9), bool))

@@ -124,6 +124,42 @@ def test_losses_are_those_of_numpy():
     assert kl == pytest.approx(np.sum(p * np.log(p / q)), rel=1e-5)
 
 
+def test_constant_advantages_are_normalised_to_nothing():
+    """Also those that are the difference of two large numbers; the gradient is then exactly 0."""
+    normalised = jax.jit(ppo.normalized)
+    for size in (2, 3, 7, 64, 1000):
+        for value in (0.1, 1 / 3, 9.9, 100.3, 1e4 / 3):
+            np.testing.assert_array_equal(normalised(jnp.full(size, value)), 0.0)
+    noise = 1e-6 * jnp.asarray([1.0, -2.0, 1.0])
+    np.testing.assert_array_equal(normalised(noise, 3.0), 0.0)
+    apart = np.array([1.0, 1.001, 1.003])
+    expected = (apart - apart.mean()) / apart.std()
+    np.testing.assert_allclose(normalised(jnp.asarray(apart, jnp.float32)), expected, atol=1e-3)
+
+
+def test_large_ratios_and_gradients_do_not_overflow():
+    loss, slope = jax.vmap(jax.value_and_grad(ppo.policy_loss), (0, 0, None))(
+        jnp.asarray([200.0, 200.0, 1.0]), jnp.asarray([2.0, 0.0, 2.0]), 0.2
+    )
+    np.testing.assert_allclose(loss, [-2.4, 0, -2.4], rtol=1e-6)
+    np.testing.assert_array_equal(slope, 0.0)
+    clipped, norm = ppo.bounded(jnp.asarray([3e25, 4e25]), 0.5)
+    np.testing.assert_allclose(clipped, [0.3, 0.4], rtol=1e-6)
+    assert float(norm) == pytest.approx(5e25)
+
+
+def test_the_scale_of_rewards_looks_as_far_ahead_as_the_returns():
+    """The discount of the task; what is published for the games keeps its 0.99."""
+    for values, expected in (
+        ({"discount": 0.5}, 0.5),
+        ({"preset": "procgen"}, 0.99),
+        ({"preset": "procgen", "normalization_discount": 0.9}, 0.9),
+    ):
+        algorithm = fedppo(CARTPOLE, reward_normalization=True, **values)
+        own = algorithm.parameters(algorithm.config, 2).federation
+        assert float(own["normalization_discount"]) == expected
+
+
 def test_the_loss_of_a_minibatch_joins_its_parts():
     policy = actor_critic_for(CARTPOLE, hidden=(8,))
     rng = np.random.default_rng(2)
@@ -287,6 +323,7 @@ def probe(end, limit, bootstrap=True, alignment="correct", tail=0):
         stale_tail=tail,
     )
     weights = {"discount": 0.9, "gae_lambda": 0.8, "reward_scale": 0.5}
+    weights["normalization_discount"] = 0.99
     weights = {n: jnp.full(agents, x, jnp.float32) for n, x in weights.items()}
     late = alignment == "late"
     blank = crews.empty_batch(task, policy, envs, tail) if tail else None

@@ -33,6 +33,7 @@ from fedjax_rl.federation.derivatives import DERIVATIVE
 from fedjax_rl.federation.exchange import Exchange, Params, first_state, per_agent, rounds
 from fedjax_rl.federation.ledger import HEADER, WORD
 from fedjax_rl.fields import declared
+from fedjax_rl.learners import rounding
 
 METRICS = {
     "gap": ("federation", "J* - J of the server's policy, exact"),
@@ -192,7 +193,7 @@ def _projected(table) -> jax.Array:
 
 def greedy(table) -> jax.Array:
     """The policy [S, U] that takes the best action."""
-    best = jnp.argmax(table, axis=-1)
+    best = jnp.argmax(rounding.best_of(table), axis=-1)
     return jax.nn.one_hot(best, table.shape[-1], dtype=table.dtype)
 
 

@@ -57,7 +57,8 @@ class DAVIA:
       ratio: rho, by which the price falls with every episode, in (0, 1].
       horizon: E, episodes of the run; the price has fallen to `price` at its end and stays.
       epsilon: probability of a random action, in [0, 1].
-      ties: "random", any of the best actions, or "first".
+      ties: "random", any of the best actions, or "first". Values 16 roundings apart, in units of
+        the largest size among those of the state, are equal: 2e-6 of it in float32.
       features: "onehot" or "rbf", see `learners.features`.
       trigger: "gain", or "literal": sends where J(theta - eta g) is at most the price, as the
         report has it; nothing is ever sent with that.

@@ -56,7 +56,8 @@ class DQL:
       learning_rate: at least 0.
       epsilon: probability of a random action, in [0, 1].
       ties: "random", any of the best actions; or "first", with which nothing is ever found where
-        no reward is seen at first.
+        no reward is seen at first. Values 16 roundings apart, in units of the largest size among
+        those of the state, are equal: 2e-6 of it in float32.
       order: "batch", all errors with the table that was sent down; or "sequential", step after
         step of the episodes with the table as it becomes.
       literal_state_average: whether an entry moves by the mean over all actions of its state, as

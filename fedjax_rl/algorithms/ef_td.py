@@ -328,7 +328,8 @@ def functions(config: EFTD) -> Functions:
 
     def remember(agent, trajectory, params):
         state, error = trajectory.notes
-        error = jnp.where(jnp.arange(length, dtype=jnp.int32) < trajectory.steps, error, jnp.zeros_like(error))
+        inside = jnp.arange(length, dtype=jnp.int32) < trajectory.steps
+        error = jnp.where(inside, error, jnp.zeros_like(error))
         by_state = jnp.zeros(phi.shape[0], error.dtype).at[state].add(error)
         direction = by_state @ phi / jnp.maximum(trajectory.steps, 1).astype(error.dtype)
         experience = agent.experience.following(trajectory.value, trajectory.steps)

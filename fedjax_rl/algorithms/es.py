@@ -26,6 +26,7 @@ from fedjax_rl.algorithms.episodic import Experience
 from fedjax_rl.algorithms.properties import codes
 from fedjax_rl.algorithms.strategy import (
     Strategy,
+    all_alike,
     ascent,
     centred_ranks,
     direction,
@@ -43,6 +44,7 @@ from fedjax_rl.federation.clock import Clock
 from fedjax_rl.federation.exchange import Exchange, Params, first_state, per_agent, rounds
 from fedjax_rl.federation.uplink import Content, norm_squared
 from fedjax_rl.fields import declared, is_number
+from fedjax_rl.learners import rounding
 
 SHAPINGS = ("raw", "center", "zscore", "rank")
 BASELINES = ("none", "own_window")
@@ -230,7 +232,12 @@ def message(agent: Agent, model: Model, params) -> Sample:
     baseline = total / jnp.maximum(seen, 1).astype(total.dtype)
     own = params["baseline"] == BASELINES.index("own_window")
     value = agent.experience.value
-    value = jnp.where(own, value - baseline, value)
+    # Equal returns differ from their mean by a rounding, and Adam would make a step of that.
+    window = jnp.append(agent.past, agent.experience.value)
+    there = jnp.append(earlier, jnp.asarray(True))
+    same = rounding.alike_where(window, there)[0]
+    difference = jnp.where(same, jnp.zeros_like(value), value - baseline)
+    value = jnp.where(own, difference, value)
     norm = jnp.sqrt(norm_squared(agent.noise))
     kinds = [value * norm, jnp.abs(value) * norm, value, norm]
     utility = jnp.select([params["utility"] == n for n in range(len(kinds))], kinds)
@@ -263,7 +270,8 @@ def shaped(population, values, counts, params: Params):
     size = population.spread(jnp.maximum(received, 1))
     values = jnp.where(counts, values, jnp.zeros_like(values))
     centred = values - population.spread(population.sum(values)) / size
-    centred = jnp.where(counts, centred, jnp.zeros_like(values))
+    differ = counts & ~all_alike(population, values, counts)
+    centred = jnp.where(differ, centred, jnp.zeros_like(values))
     variance = population.spread(population.sum(centred**2)) / size
     deviation = jnp.sqrt(variance)
     scored = jnp.where(deviation > 0, centred / jnp.where(deviation > 0, deviation, 1), 0.0)

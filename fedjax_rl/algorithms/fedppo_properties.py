@@ -75,6 +75,7 @@ PRESETS: dict[str, dict] = {
         "reward_alignment": "correct",
         "reward_scale": 1.0,
         "reward_normalization": True,
+        "normalization_discount": 0.99,  # of Baselines, whatever the discount
     },
 }
 # The same for a size; its network is for pictures, others are seen by "mlp".
@@ -188,6 +189,7 @@ class FedPPO:
     reward_alignment: str | None = declared(None, fields.word(ppo.ALIGNMENTS).or_none())
     reward_scale: Any = declared(None, fields.POSITIVE.or_none())
     reward_normalization: bool | None = declared(None, fields.switch().or_none())
+    normalization_discount: Any = declared(None, _PROBABILITY)
     bootstrap_timeouts: bool | None = declared(None, fields.switch().or_none())
     stale_tail: int | None = declared(None, fields.whole(0).or_none())
     network: str | None = declared(None, fields.word(NETWORKS).or_none())
@@ -217,6 +219,7 @@ TRACED = (
     "gradient_clip",
     "adam_epsilon",
     "reward_scale",
+    "normalization_discount",
 )
 
 
@@ -245,6 +248,8 @@ def resolved(config: FedPPO) -> FedPPO:
     config = dataclasses.replace(config, **given)
     if config.minibatches is None:
         config = dataclasses.replace(config, minibatches=config.rollout_steps)
+    if config.normalization_discount is None:
+        config = dataclasses.replace(config, normalization_discount=config.discount)
     return config
 
 

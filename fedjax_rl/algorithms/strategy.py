@@ -25,7 +25,7 @@ from fedjax_rl.federation.derivatives import DERIVATIVE
 from fedjax_rl.federation.exchange import Params
 from fedjax_rl.federation.ledger import HEADER, WORD
 from fedjax_rl.fields import declared
-from fedjax_rl.learners import episodes, policies
+from fedjax_rl.learners import episodes, policies, rounding
 from fedjax_rl.networks import MLP
 from fedjax_rl.networks.mlp import ACTIVATIONS, INITIALIZERS
 
@@ -143,7 +143,7 @@ def static_strategy(config: Strategy) -> tuple:
 
 
 def centred_ranks(population, values, counts):
-    """Ranks in [-1/2, 1/2] among what was received, ties averaged; 0 for who is alone.
+    """Ranks in [-1/2, 1/2] among what was received, ties averaged; 0 where all are alike.
 
     Args:
       population: who belongs to whom.
@@ -155,7 +155,25 @@ def centred_ranks(population, values, counts):
     """
     size = population.spread(jnp.maximum(population.sum(counts.astype(values.dtype)), 1))
     ranks = population.mid_rank(values, counts) / jnp.maximum(size - 1, 1) - 0.5
-    return jnp.where(counts & (size > 1), ranks, jnp.zeros_like(values))
+    # Of equal values a compiled division leaves a rounding, which Adam would make a step of.
+    differ = counts & ~all_alike(population, values, counts)
+    return jnp.where(differ, ranks, jnp.zeros_like(values))
+
+
+def all_alike(population, values, counts):
+    """Whether what a federation received is all the same but for rounding.
+
+    Args:
+      population: who belongs to whom.
+      values: [A].
+      counts: bool [A], which of them were received.
+
+    Returns:
+      bool [A], alike for all of a federation.
+    """
+    most = population.max(jnp.where(counts, values, -jnp.inf))
+    least = -population.max(jnp.where(counts, -values, -jnp.inf))
+    return population.spread((most < least) | rounding.alike(least, most))
 
 
 def direction(population, values, noise, received, params: Params) -> Total:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from fedjax_rl.learners import rounding
 from fedjax_rl.learners.rollouts import Trajectories
 from fedjax_rl.names import check_known
 
@@ -55,19 +56,28 @@ def _state_mean(trajectories, returns, num_states):
     nothing = jnp.zeros(num_states, returns.dtype)
     total = nothing.at[state].add(there * returns)
     visits = nothing.at[state].add(there)
-    return (total / jnp.maximum(visits, 1))[state]
+    mean = (total / jnp.maximum(visits, 1))[state]
+    least = (
+        jnp.full(num_states, jnp.inf, returns.dtype)
+        .at[state]
+        .min(jnp.where(mask, returns, jnp.inf))
+    )
+    most = (
+        jnp.full(num_states, -jnp.inf, returns.dtype)
+        .at[state]
+        .max(jnp.where(mask, returns, -jnp.inf))
+    )
+    return jnp.where(rounding.alike(least, most)[state], returns, mean)
 
 
 def _batch_mean(trajectories, returns, num_states):
     """Of every step, over the episodes that have got there."""
-    return jnp.broadcast_to(_mean_where(returns, trajectories.mask, 0), returns.shape)
+    same = rounding.alike_where(returns, trajectories.mask, 0)
+    return jnp.where(same, returns, _mean_where(returns, trajectories.mask, 0))
 
 
 # Of features of variance 1. Duan et al. have 1e-5 of the features as they are, in float64.
 _RIDGE = 1e-5
-
-# A deviation below this share of the size is taken for rounding.
-_ROUNDING = 1e-5
 
 
 def _linear(trajectories, returns, num_states):
@@ -88,7 +98,7 @@ def _linear(trajectories, returns, num_states):
 
     mean, features = centred(_features(trajectories, num_states, dtype))
     scale = jnp.sqrt(jnp.sum(features**2, axis=0, keepdims=True) / count)
-    varies = scale > _ROUNDING * jnp.abs(mean)
+    varies = scale > rounding.share(dtype) * jnp.abs(mean)
     features = jnp.where(varies, features / jnp.where(varies, scale, jnp.ones_like(scale)), 0)
     mean, targets = centred(returns.reshape(-1, 1))
     moments = product(features.T, features) / count
@@ -96,7 +106,8 @@ def _linear(trajectories, returns, num_states):
     slopes = product(features.T, targets) / count
     slopes = jax.scipy.linalg.solve(moments, slopes, assume_a="pos")
     slopes = jnp.where(jnp.all(jnp.isfinite(slopes)), slopes, jnp.zeros_like(slopes))
-    return (mean + product(features, slopes)).reshape(returns.shape)
+    fit = (mean + product(features, slopes)).reshape(returns.shape)
+    return jnp.where(rounding.alike_where(returns, trajectories.mask), returns, fit)
 
 
 def _features(trajectories, num_states, dtype):
@@ -112,7 +123,8 @@ def _features(trajectories, num_states, dtype):
     return jnp.concatenate(parts, axis=-1).reshape(shape[0] * shape[1], -1)
 
 
-# `(trajectories, returns [N, T], num_states) -> [N, T]`.
+# `(trajectories, returns [N, T], num_states) -> [N, T]`. Where the returns that a mean is of are
+# alike but for rounding it is each of them, so that nothing is left to be made a step of.
 BASELINES: dict[str, Callable] = {
     "none": _no_baseline,
     "state_mean": _state_mean,
@@ -165,7 +177,7 @@ class Credit:
 
 def _standardised(worth, returns, mask):
     apart = worth - _mean_where(worth, mask, None)
-    least = _ROUNDING**2 * _mean_where(returns**2, mask, None)
+    least = rounding.share(worth.dtype) ** 2 * _mean_where(returns**2, mask, None)
     variance = _mean_where(apart**2, mask, None) + least + jnp.finfo(worth.dtype).tiny
     return apart / jnp.sqrt(variance)
 

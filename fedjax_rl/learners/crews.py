@@ -213,7 +213,8 @@ def roll_out(
       crew: where the environments are.
       batch: leaves [G, T, E, ...], to be overwritten.
       environment: parameters of the environments, leaves [G, ...], or None for the task's own.
-      weights: float32 [G] each: "discount", "gae_lambda", "reward_scale".
+      weights: float32 [G] each: "discount", "gae_lambda", "reward_scale" and
+        "normalization_discount".
       settings: has `bootstrap_timeouts`, `reward_normalization`, `reward_alignment`, `normalize`
         and `stale_tail` (S, 0 for none) as attributes.
 
@@ -244,7 +245,8 @@ def roll_out(
             )
         scale, own_reward = crew.scale, reward
         if settings.reward_normalization:
-            scale, own_reward = jax.vmap(ppo.scaled_rewards)(scale, reward, over)
+            looks_ahead = weights["normalization_discount"]
+            scale, own_reward = jax.vmap(ppo.scaled_rewards)(scale, reward, over, looks_ahead)
         logs = log_prob(parameters, outputs, action)
         made = crew.observation, action, logs, value
         ended = Ended(
@@ -324,7 +326,7 @@ def roll_out(
     batch = ppo.Batch(observation, action, logs, value, found, target)
     batch = jax.tree.map(lambda x: x[:, :steps], batch)
     if settings.normalize == "rollout":
-        batch = batch._replace(advantage=jax.vmap(ppo.normalized)(batch.advantage))
+        batch = jax.vmap(ppo.with_normalized_advantage)(batch)
     return crew, batch, ended
 
 

@@ -21,6 +21,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from fedjax_rl.learners import rounding
+
 NORMALISATIONS = ("rollout", "minibatch", "none")
 ALIGNMENTS = ("correct", "late")
 SHUFFLES = ("samples", "steps")
@@ -77,9 +79,24 @@ def advantages(reward, value, next_value, discount, trace) -> jax.Array:
     return jax.lax.scan(back, jnp.zeros_like(delta[0]), (delta, trace), reverse=True)[1]
 
 
-def normalized(x, epsilon: float = 1e-8) -> jax.Array:
-    """Of mean 0 and standard deviation 1 over all axes."""
-    return (x - jnp.mean(x)) / (jnp.std(x) + epsilon)
+def normalized(x, size=0.0, epsilon: float = 1e-8) -> jax.Array:
+    """Of mean 0 and standard deviation 1 over all axes; all 0 where x is constant but for rounding.
+
+    Args:
+      x: any shape.
+      size: of the terms that x is the difference of, an array or a scalar: differences that are
+        small beside it are rounding, see `learners.rounding`.
+      epsilon: added to the deviation.
+    """
+    same = rounding.alike(jnp.min(x), jnp.max(x), jnp.max(jnp.abs(size)))
+    scaled = (x - jnp.mean(x)) / (jnp.std(x) + epsilon)
+    return jnp.where(same, jnp.zeros_like(x), scaled)
+
+
+def with_normalized_advantage(batch: Batch) -> Batch:
+    """The batch with its advantages `normalized`, beside the values that they are made of."""
+    size = jnp.maximum(jnp.max(jnp.abs(batch.value)), jnp.max(jnp.abs(batch.target)))
+    return batch._replace(advantage=normalized(batch.advantage, size))
 
 
 def late(reward, before) -> tuple[jax.Array, jax.Array]:
@@ -107,7 +124,8 @@ class RewardScale(NamedTuple):
     Attributes:
       total: float [E], discounted sum of the rewards of the episode under way, looking back.
       mean, variance: float scalars, of these sums at all steps so far.
-      count: float scalar, of them.
+      count: float scalar, of them; in float32 it stays at 2^24 times the environments, from where
+        on the moments forget what is older.
     """
 
     total: jax.Array
@@ -161,6 +179,8 @@ def policy_loss(log_ratio, advantage, clip) -> jax.Array:
       advantage: of the action.
       clip: epsilon.
     """
+    # Where the bound takes over in any case, the ratio must not overflow: 0 times it is nan.
+    log_ratio = jnp.where(advantage >= 0, jnp.minimum(log_ratio, 80.0), log_ratio)
     ratio = jnp.exp(log_ratio)
     bounded = jnp.clip(ratio, 1 - clip, 1 + clip)
     return -jnp.minimum(ratio * advantage, bounded * advantage)
@@ -307,7 +327,11 @@ def adam(gradient, moments: Moments, epsilon) -> tuple[jax.Array, Moments]:
 
 def bounded(gradient, norm) -> tuple[jax.Array, jax.Array]:
     """The gradient [q] scaled down to a norm where it has a larger one, and its norm before."""
+    # Squares of more than 1.8e19 overflow in float32; then in units of the largest.
     length = jnp.sqrt(jnp.sum(gradient**2))
+    top = jnp.max(jnp.abs(gradient))
+    scaled = top * jnp.sqrt(jnp.sum((gradient / jnp.maximum(top, 1e-30)) ** 2))
+    length = jnp.where(jnp.isfinite(length), length, scaled)
     return gradient * jnp.minimum(1.0, norm / jnp.maximum(length, 1e-12)), length
 
 
@@ -368,7 +392,7 @@ def improve(policy, parameters, moments: Moments, batch: Batch, places, weights:
         parameters, moments = carry
         part = minibatch(batch, places, settings.shuffle)
         if settings.normalize == "minibatch":
-            part = part._replace(advantage=normalized(part.advantage))
+            part = with_normalized_advantage(part)
 
         def objective(parameters):
             return loss(policy, parameters, part, weights)

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fedjax_rl import streams
-from fedjax_rl.learners import tables
+from fedjax_rl.learners import rounding, tables
 
 # Thresholds have 31 bits, so that "always" (2^31) is above every word of 31 bits.
 _CERTAIN = 2.0**31
@@ -185,12 +185,15 @@ def softmax_behaviour(shape: Shape) -> Behaviour:
 
 
 def greedy_behaviour(shape: Shape) -> Behaviour:
-    """The first of the best actions with probability 1 - epsilon, uniform otherwise."""
+    """The first of the best actions with probability 1 - epsilon, uniform otherwise.
+
+    Which are the best, `rounding.best_of` says.
+    """
 
     def act(words, state, row, params):
-        best, top = jnp.int32(0), row[0]
-        for i, value in enumerate(row[1:], start=1):
-            best, top = jnp.where(value > top, i, best), jnp.maximum(value, top)
+        best = jnp.int32(0)
+        for i, equal in reversed(list(enumerate(rounding.best_of(row)))):
+            best = jnp.where(equal, jnp.int32(i), best)
         epsilon = params["epsilon"]
         level = streams.uniform(words[0], epsilon.dtype)
         # Below epsilon the word is a fraction of epsilon, uniform again after rescaling.

@@ -17,7 +17,7 @@ import numpy as np
 from fedjax_rl import streams
 from fedjax_rl.envs.grids import GridWorld
 from fedjax_rl.envs.task import Task
-from fedjax_rl.learners import q_learning
+from fedjax_rl.learners import q_learning, rounding
 
 TIES = ("random", "first")
 
@@ -78,7 +78,7 @@ def grid_of(task: Task) -> GridWorld:
 
 
 def epsilon_greedy(row, epsilon, first, word) -> jax.Array:
-    """An action: any with probability epsilon, else one of the best.
+    """An action: any with probability epsilon, else one of the best, as `rounding.best_of` says.
 
     Args:
       row: [U], what the actions are worth.
@@ -92,10 +92,7 @@ def epsilon_greedy(row, epsilon, first, word) -> jax.Array:
     """
     num = row.shape[0]
     values = [row[a] for a in range(num)]
-    top = values[0]
-    for value in values[1:]:
-        top = jnp.maximum(top, value)
-    best = [(value == top).astype(jnp.int32) for value in values]
+    best = [equal.astype(jnp.int32) for equal in rounding.best_of(values)]
     ties = best[0]
     for equal in best[1:]:
         ties = ties + equal
