@@ -159,7 +159,7 @@ def test_a_rounding_does_not_break_a_tie():
 
 
 def test_the_plateau_of_event_triggered_learning_is_that_of_exact_ties():
-    """Last 50 of 150 episodes of 12 trials: -7.18 +- 0.10 where the errors of equal steps stay equal.
+    """Last 50 of 150 episodes: -7.18 +- 0.10 where the errors of equal steps stay equal.
 
     Where a rounding of their mean parts actions for ever it is -8.6, down to -10.
     """
