@@ -77,7 +77,7 @@ def run(number: int, seed: int = 0, only: str = "") -> list[Case]:
     targets = [t for t in torture_targets.everything() if only in f"{t.name}.{t.argument}"]
     lines = 0 if only not in "command line" else max(1, number // 20)
     with _stopping_at_compilation(), tempfile.TemporaryDirectory() as place, _inside(place):
-        cases = [_tried(*pair) for pair in _chosen(targets, number - lines, rng)] if targets else []
+        cases = [tried(*pair) for pair in _chosen(targets, number - lines, rng)] if targets else []
         return cases + torture_line.run(lines, rng)
 
 
@@ -88,14 +88,17 @@ def _chosen(targets, number: int, rng) -> Iterator[tuple]:
     pairs = [(t, label, value) for t in targets for label, value in VALUES.items() if t.keep(value)]
     for place in rng.permutation(len(pairs))[:number]:
         yield pairs[place]
-    for _ in range(number - len(pairs)):
+    missing = number - len(pairs)
+    while missing > 0:
         target = targets[rng.integers(len(targets))]
         label, value = random_value(rng)
         if target.keep(value):
+            missing -= 1
             yield target, label, value
 
 
-def _tried(target, label: str, value) -> Case:
+def tried(target, label: str, value) -> Case:
+    """What comes of a value that is handed to a target."""
     from torture_values import fits
 
     outcome, words = attempt(lambda: target.call(value))

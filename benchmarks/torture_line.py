@@ -7,6 +7,7 @@ is accepted as far as compiling and its value then fits.
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import os
 import pathlib
@@ -163,6 +164,7 @@ def _options() -> list[tuple[str, str, str, str]]:
     return found
 
 
+@functools.cache
 def _uplink_of(option: str) -> str:
     """An uplink that has an option."""
     from fedjax_rl.cli.settings import uplink_options
@@ -199,6 +201,7 @@ def _tried(argv: list[str], word: str, option: str, kind: str) -> torture_fuzz.C
 def _is_named(words: str, argv: list[str], word: str, option: str) -> bool:
     prefix, _, own = option.rpartition(".")
     names = [own, prefix, word[:20].strip(), repr(word)[:20], argv[0]]
+    names += ["figure", "preset"] if argv[0] == "reproduce" else []
     return torture_fuzz.is_named(words, [name for name in names if name])
 
 

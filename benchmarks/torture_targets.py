@@ -226,7 +226,7 @@ RUN = {
 def small(value) -> bool:
     """Whether a number of agents, levels and the like is one that a test can afford, or absurd."""
     try:
-        number = float(value)
+        number = abs(value) if isinstance(value, complex | np.complexfloating) else float(value)
     except Exception:  # no single number
         return True
     return not 300 < number < 2**31

@@ -238,7 +238,8 @@ def real_array(value) -> np.ndarray | None:
     try:
         if isinstance(value, bool | np.bool_ | str | bytes) or value is None:
             return None
-        array = np.asarray(value)
+        # Python's integers may be larger than any of NumPy's.
+        array = np.asarray(float(value) if isinstance(value, int) else value)
         if array.dtype.kind not in "iuf":
             # bfloat16 and its like are of no kind that NumPy knows.
             if not jax.numpy.issubdtype(array.dtype, np.floating):

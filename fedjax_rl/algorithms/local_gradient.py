@@ -242,7 +242,7 @@ def task_of(environment):
     if isinstance(environment, Task):
         return environment
     if not isinstance(environment, TabularMDP):
-        raise ValueError(f"environment is {brief(environment)}; allowed: a Task or a TabularMDP")
+        raise ValueError(f"task is {brief(environment)}; allowed: a Task or a TabularMDP")
     check_mdp(environment)
     discount = float(np.max(environment.discount))
     steps = 1 if discount == 0 else int(np.ceil(np.log(0.01) / np.log(discount)))
