@@ -30,6 +30,14 @@ def available(devices: int | None = None) -> int | None:
     return None
 
 
+def resident() -> int:
+    """Bytes of memory that this process has; 0 if unknown."""
+    with contextlib.suppress(OSError):
+        found = re.search(r"VmRSS:\s+(\d+) kB", pathlib.Path("/proc/self/status").read_text())
+        return int(found[1]) * 1024 if found else 0
+    return 0
+
+
 def most_agents(algorithm, there: int | None = None) -> int:
     """Agents that a device holds, whatever their federations; many where nothing is known.
 

@@ -263,6 +263,21 @@ class Programs:
 
 PROGRAMS = Programs()
 
+# Bytes of an agent on the host while it is started: its seed, its place, its key and the words
+# that this is made of.
+_STARTING = 64
+
+
+def bytes_of(job: Job) -> int:
+    """Bytes that a job takes while it runs, of one device; it is compiled for that.
+
+    What goes into the program, what comes out, both there at a time, and what it needs between.
+    """
+    _, again, _ = PROGRAMS.get(job)
+    found = again.memory_analysis()
+    inside = found.argument_size_in_bytes + found.output_size_in_bytes + found.temp_size_in_bytes
+    return inside - found.alias_size_in_bytes + _STARTING * len(job.seeds)
+
 
 def _signature(tree):
     leaves, structure = jax.tree.flatten(tree)

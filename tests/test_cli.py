@@ -21,7 +21,7 @@ import xarray as xr
 from scipy import stats
 
 import fedjax_rl as frl
-from fedjax_rl import cli, results
+from fedjax_rl import cli, memory, results
 from fedjax_rl.algorithms import ALGORITHMS, Entry
 from fedjax_rl.cli import config, options, parse, picture, process, report, settings, work
 from fedjax_rl.federation import uplink
@@ -127,6 +127,23 @@ def test_doctor(capsys):
     assert "jaxlib" in text
     assert "XLA_FLAGS=" in text
     assert "4 federation(s), 2002 agents" in text
+    assert "for the 2 population(s) that run at a time" in text or "for the 1 population(s)" in text
+    # 54 bytes of state and parameters of an agent are there twice, before a chunk and after it.
+    assert 100 < float(re.search(r"([\d,.]+) bytes an agent", text)[1].replace(",", "")) < 1000
+
+
+def test_doctor_says_when_a_run_does_not_fit(capsys, monkeypatch):
+    """What a program takes is measured, the process itself counts too, and the exit code tells."""
+    line = ["doctor", "fedq", "paper-mdp", "--num-agents", "1000", "--seeds", "0", "1", "2", "3"]
+    own = memory.resident()
+    assert own > 100 * 2**20
+    for there, code, words in ((2**34, 0, "available: fits"), (2**10, 2, "does not fit")):
+        monkeypatch.setattr(memory, "available", lambda devices=None, there=there: there + 2**19)
+        assert cli.main(line) == code
+        assert words in capsys.readouterr().out
+    monkeypatch.setattr(memory, "available", lambda devices=None: 100)
+    assert cli.main(line) == 2
+    assert "--num-agents is 1000, which needs at least 250 KiB" in capsys.readouterr().err
 
 
 def test_doctor_of_episodes(capsys):

@@ -1,0 +1,223 @@
+"""What a configuration needs of memory and time, before it runs."""
+
+from __future__ import annotations
+
+import itertools
+import os
+
+from fedjax_rl.cli.config import algorithm_of, lists_of
+
+# Federations of more agents are measured by one of so many, and larger in proportion.
+_MEASURED = 2**14
+# What compiling leaves in a process beside JAX itself, measured for networks of PPO on a CPU.
+_COMPILING = 400 * 2**20
+
+
+class Needs:
+    """Adds up what federations need; nothing is simulated."""
+
+    def __init__(self) -> None:
+        """Nothing yet."""
+        self.federations = self.agents = self.total = self.kept = 0
+        self.largest: tuple[int, dict] = 0, {}
+        self.peak: tuple[int, int] | None = None
+        self.operations = 0.0
+        self.known = self.compiled = True
+        self.devices = 1
+        self._of_agent: dict = {}
+
+    def add(self, algorithm, num_agents: int, federations: int, steps: int, numbers: int) -> None:
+        """So many federations alike, of which each records so many numbers."""
+        each, parts = self.each(algorithm, num_agents), {}
+        if algorithm.memory is not None:
+            parts = algorithm.memory(algorithm.config, num_agents)
+        self.federations += federations
+        self.agents += num_agents * federations
+        self.total += federations * each
+        self.kept += 4 * federations * numbers
+        self.largest = max(self.largest, (each, parts), key=lambda pair: pair[0])
+        if algorithm.operations is None:
+            self.known = False
+        else:
+            amount = algorithm.operations(algorithm.config)
+            self.operations += amount * steps * num_agents * federations
+
+    def each(self, algorithm, num_agents: int) -> int:
+        """Bytes of a federation: what its algorithm says, or else its compiled program.
+
+        Programs that differ in the number of agents alone are compiled for the first one asked
+        for, best the largest, and take memory in proportion.
+        """
+        if algorithm.memory is not None:
+            self.compiled = False
+            return algorithm.memory(algorithm.config, num_agents)["total"]
+        key = algorithm.static(algorithm.config)
+        if key not in self._of_agent:
+            n = min(num_agents, _MEASURED)
+            try:
+                self._of_agent[key] = _bytes(algorithm, n) / n
+            except ValueError:  # such as a server that waits for more agents than these
+                self._of_agent[key] = _bytes(algorithm, num_agents) / num_agents
+        return int(self._of_agent[key] * num_agents)
+
+    def together(self, populations, workers: int, devices: int) -> None:
+        """Notes which federations run together.
+
+        Args:
+          populations: of each, its configurations and agents: [(algorithm, num_agents)].
+          workers: populations at a time.
+          devices: over which they go.
+        """
+        sizes = sorted((sum(self.each(*one) for one in own) for own in populations), reverse=True)
+        self.peak, self.devices = (min(workers, len(sizes)), sum(sizes[:workers])), devices
+
+    def show(self) -> bool:
+        """Prints it, with the time that a device like this one takes.
+
+        Returns:
+          Whether it fits into what there is; true where nobody knows.
+        """
+        import jax
+
+        from fedjax_rl import memory
+
+        each = self.total / self.agents
+        print("Memory")
+        print(
+            f"  {self.federations} federation(s), {self.agents} agents, {each:,.0f} bytes an agent"
+        )
+        print(f"  {memory.words(self.total)} if all ran at once")
+        needed = self.largest[0]
+        if self.peak is not None:
+            count, needed = self.peak
+            print(f"  {memory.words(needed)} for the {count} population(s) that run at a time")
+        print(f"  {memory.words(self.kept)} of records on the host")
+        most, parts = self.largest
+        if parts:
+            rest = ", ".join(f"{n} {memory.words(x)}" for n, x in parts.items() if n != "total")
+            print(f"  {memory.words(most)} for the largest federation: {rest}")
+        own, there = memory.resident(), memory.available(devices=self.devices)
+        base = own + (0 if self.compiled else _COMPILING)
+        print(f"  {memory.words(base)} of the process itself: Python, JAX and its compiler")
+        fits = True
+        if there is not None:
+            if jax.default_backend() == "cpu":
+                # Records are put together from their chunks; what is resident is there already.
+                there, aside = there + own, base + 2 * self.kept
+            else:
+                aside = 0
+            fits = needed + aside < there
+            text = "fits" if fits else "does not fit"
+            if fits and self.total + aside >= there:
+                text = "does not fit at once; federations take turns"
+            print(f"  {memory.words(there)} available: {text}")
+        if self.known and self.operations:
+            _time(self.operations)
+        return fits
+
+
+def of_configuration(config: dict) -> Needs:
+    """What a run or a sweep needs.
+
+    Args:
+      config: as `config_of` gives it.
+
+    Raises:
+      ValueError: what cannot be run.
+    """
+    import jax
+
+    from fedjax_rl import arguments, grid
+    from fedjax_rl.jobs import Cell, at_once, plan, recording_of, variants_of
+
+    rate, lists = config["learning_rate_per_agent"], lists_of(config)
+    counts, seeds = (
+        value if isinstance(value, list) else [value]
+        for value in (config["num_agents"], config["seeds"])
+    )
+    recording = recording_of(config["num_steps"], config["record_every"], None)
+    cells = []
+    for n, *values in itertools.product(map(arguments.num_agents, counts), *lists.values()):
+        own = dict(zip(lists, values, strict=True))
+        own |= {} if rate is None else {"learning_rate": rate * n}
+        cells += [Cell(n, seed, own) for seed in seeds]
+    length = int(recording.times[-1])
+    variants = variants_of(algorithm_of(config), cells, length)
+    grid.same_unit(variants, [cell.properties for cell in cells])
+    needs = Needs()
+    each = list(zip(cells, variants, strict=True))[:: len(seeds)]
+    for cell, one in sorted(each, key=lambda pair: -pair[0].num_agents):
+        sides = [cell.num_agents if side == "agent" else 1 for side, _ in one.metrics.values()]
+        kept = sum(sides) if config.get("metrics") else len([n for n in sides if n == 1])
+        needs.add(one, cell.num_agents, len(seeds), config["num_steps"], recording.count * kept)
+    devices = config["devices"]
+    alone = jax.default_backend() == "cpu" and devices == 1
+    cores = (os.cpu_count() or 1) if alone else 1
+    parts, _ = plan(variants, cells, length, (), devices, cores)
+    populations = [
+        [(variants[run.cell], cells[run.cell].num_agents) for run in part.runs] for part in parts
+    ]
+    of_each = [(own[0][0], [n for _, n in own]) for own in populations]
+    needs.together(populations, at_once(of_each, min(len(parts), cores)), devices)
+    return needs
+
+
+def _bytes(algorithm, num_agents: int) -> int:
+    """Bytes that a federation's program takes while it runs, as its compiler says."""
+    from fedjax_rl.jobs import Cell, jobs_of
+    from fedjax_rl.run import MAX_STEPS, Recording, bytes_of
+
+    # A run as long as can be, so that no period is longer.
+    recording = Recording(MAX_STEPS, 1, 1)
+    names = tuple(n for n, (side, _) in algorithm.metrics.items() if side == "federation")
+    (job,), _ = jobs_of(
+        [algorithm], [Cell(num_agents, 0, {})], recording, names, devices=1, chunk=1, stop=None
+    )
+    return bytes_of(job)
+
+
+# Networks reach so much of the speed of a product of large matrices, `benchmarks/run.py ppo`.
+_REACHED = (0.1, 0.5)
+
+
+def _time(operations: float) -> None:
+    """Prints how long so many floating-point operations take on this device."""
+    rate = _product()
+    low, high = (operations / rate / reached for reached in reversed(_REACHED))
+    print("Time")
+    print(f"  {_three(operations / 1e12)} TFLOP of networks, forward and backward")
+    print(f"  {_three(rate / 1e9)} GFLOP/s in a product of matrices on this device, measured")
+    shares = " to ".join(f"{100 * share:.0f}" for share in _REACHED)
+    print(f"  {_duration(low)} to {_duration(high)} if networks reach {shares} % of that")
+    print("  environments, small networks and compiling come on top")
+
+
+def _duration(seconds: float) -> str:
+    for unit, size in (("days", 86400), ("hours", 3600), ("minutes", 60)):
+        if seconds >= size:
+            return f"{_three(seconds / size)} {unit}"
+    return f"{_three(seconds)} seconds"
+
+
+def _three(number: float) -> str:
+    """Three digits, all those before the point."""
+    return f"{number:,.0f}" if number >= 100 else f"{number:.3g}"
+
+
+def _product() -> float:
+    """Floating-point operations a second of a product of matrices, float32; best of five."""
+    import time
+
+    import jax
+    import jax.numpy as jnp
+
+    size = 1024 if jax.default_backend() == "cpu" else 8192
+    x = jnp.ones((size, size), jnp.float32)
+    product = jax.jit(lambda x: x @ x)
+    product(x).block_until_ready()
+    seconds = []
+    for _ in range(5):
+        start = time.perf_counter()
+        product(x).block_until_ready()
+        seconds.append(time.perf_counter() - start)
+    return 2 * size**3 / min(seconds)
