@@ -36,7 +36,7 @@ from fedjax_rl.federation.ledger import HEADER, WORD, line
 from fedjax_rl.federation.uplink import norm_squared
 from fedjax_rl.fields import declared, is_number
 from fedjax_rl.learners import policy_gradient as learner
-from fedjax_rl.names import brief, check_known
+from fedjax_rl.names import check_known
 from fedjax_rl.networks.mlp import ACTIVATIONS, INITIALIZERS
 
 GRADIENTS = ("sampled", "exact", "truncated")
@@ -239,10 +239,10 @@ def task_of(environment):
     Raises:
       ValueError: neither an MDP nor a task, or tables that are not allowed.
     """
+    either = fields.instance(Task, TabularMDP, text="a Task or a TabularMDP")
+    fields.check("task", environment, either)
     if isinstance(environment, Task):
         return environment
-    if not isinstance(environment, TabularMDP):
-        raise ValueError(f"task is {brief(environment)}; allowed: a Task or a TabularMDP")
     check_mdp(environment)
     discount = float(np.max(environment.discount))
     steps = 1 if discount == 0 else int(np.ceil(np.log(0.01) / np.log(discount)))
