@@ -207,8 +207,9 @@ def test_ledger_counts_both_exchanges(name):
 
 def test_a_federation_diverges_alone():
     """Its neighbours in the sweep have the numbers they have without it."""
-    algorithm = frl.fedpg(m1(), local_steps=2, gradient="exact", entropy=0.3)
-    rates = [0.1, 1e39, 0.2]  # infinite in float32
+    values = {"gradient": "exact", "entropy": 0.3, "server_learning_rate": 50.0}
+    algorithm = frl.fedpg(m1(), local_steps=2, **values)
+    rates = [0.1, 3e38, 0.2]  # infinite in float32 once the server has made its step
     three = frl.sweep(algorithm, num_agents=4, learning_rate=rates, num_steps=20, seeds=0)
     assert three.diverged.values.tolist() == [False, True, False]
     alone = frl.sweep(algorithm, num_agents=4, learning_rate=[0.1, 0.3, 0.2], num_steps=20, seeds=0)
