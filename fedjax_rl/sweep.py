@@ -228,6 +228,8 @@ def _resumed(stack, checkpoints, machine, made, split, describe, count):
     jobs, places = made
     described = describe(jobs)
     root = place(arguments.directory(checkpoints))
+    if root.exists() and not root.is_dir():
+        raise ValueError(f"checkpoints is {root}, which is a file; allowed: a directory")
     root.mkdir(parents=True, exist_ok=True)
     stack.enter_context(signals.saving(root))
     stack.enter_context(held(root))

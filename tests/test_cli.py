@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 
+import jax
 import numpy as np
 import PIL.Image
 import pytest
@@ -508,6 +509,24 @@ def test_a_configuration_without_a_copy_is_no_dead_end(finished, tmp_path, capsy
         (out / name).write_text("")
     assert cli.main(["resume", str(out)]) == 2
     assert "allowed: config.json as it was, or remove the directory" in capsys.readouterr().err
+
+
+def test_a_run_goes_on_in_the_precision_it_was_begun_in(tmp_path, monkeypatch):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    jax.config.update("jax_enable_x64", True)
+    try:
+        assert cli.main([*RUN, "--out", str(tmp_path / "whole")]) == 0
+        monkeypatch.setattr(sys.modules["fedjax_rl.sweep"], "execute_all", interrupted)
+        assert cli.main([*RUN, "--out", str(tmp_path / "stopped")]) == 130
+    finally:
+        jax.config.update("jax_enable_x64", False)
+    monkeypatch.undo()
+    assert cli.main(["resume", str(tmp_path / "stopped")]) == 0
+    assert frl.load(tmp_path / "stopped")["error_server"].dtype == np.float64
+    one, two = ((tmp_path / name / "result.nc").read_bytes() for name in ("whole", "stopped"))
+    assert one == two
 
 
 def test_home_is_one_place(finished, tmp_path, monkeypatch):

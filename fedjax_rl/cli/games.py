@@ -27,7 +27,8 @@ def validate(arguments) -> int:
     def report(row: dict) -> None:
         say(f"{row['gate']}: {row['verdict']}")
 
-    rows = procgen.validate(game, arguments.scale, arguments.reference, progress=report)
+    reference = arguments.reference and place(arguments.reference)
+    rows = procgen.validate(game, arguments.scale, reference, progress=report)
     table = Table(title=f"{game}, scale {arguments.scale}")
     for name in ("gate", "measured", "expected", "band", "verdict"):
         table.add_column(name)

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import Colormap, LogNorm, Normalize
 from matplotlib.figure import Figure
 
-from fedjax_rl.results import write
+from fedjax_rl.results import place, write
 
 # Okabe and Ito, "Color Universal Design" (2008), without the yellow, which white paper swallows.
 # Consecutive colours also differ in lightness.
@@ -112,7 +112,7 @@ def save(figure: Figure, stem: str | os.PathLike) -> tuple[pathlib.Path, pathlib
     Raises:
         OSError: naming the file, when it cannot be written.
     """
-    stem = pathlib.Path(stem)
+    stem = place(stem)
     # not with_suffix, which would cut "alpha_0.002" short
     paths = tuple(stem.with_name(f"{stem.name}.{kind}") for kind in ("png", "svg"))
     data = [_render(figure, kind) for kind in ("png", "svg")]

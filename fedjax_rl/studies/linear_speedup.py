@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 
 import xarray as xr
 
-from fedjax_rl import plotting
+from fedjax_rl import plotting, results
 from fedjax_rl.analysis import judge
 from fedjax_rl.studies import federated_ppo_data as deep_data
 from fedjax_rl.studies import federated_ppo_figures as deep_pictures
@@ -118,7 +118,7 @@ def run(
     Returns:
       The content of `summary.json`.
     """
-    directory = pathlib.Path(directory)
+    directory = results.place(directory)
     figures = tuple(f for f in FIGURES if f not in _DEEP) if not figures else tuple(figures)
     size, deep_size = data.SCALES[scale], deep_data.SCALES[scale]
     deep_size = dataclasses.replace(deep_size, preset=preset)

@@ -288,7 +288,7 @@ def conduct(
     Returns:
       The content of `summary.json`.
     """
-    directory = pathlib.Path(directory)
+    directory = results.place(directory)
     needed = {stage for figure in shown for stage in parts.needs[figure]}
     shares = {name: stage.seconds for name, stage in parts.stages.items() if name in needed}
     meter = Meter(progress, shares, devices)
