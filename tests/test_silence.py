@@ -17,11 +17,15 @@ from federations import end_of
 import fedjax_rl as frl
 from fedjax_rl import federation as fed
 from fedjax_rl import streams
+from fedjax_rl.algorithms.novelty import CONTENT, Sample
+from fedjax_rl.algorithms.strategy import of_now
 from fedjax_rl.envs import solvers
 from fedjax_rl.federation.aggregate import towards
 from fedjax_rl.federation.algorithm import bind
 from fedjax_rl.federation.clock import timetable
+from fedjax_rl.federation.exchange import Context
 from fedjax_rl.federation.uplink import (
+    View,
     event_triggered,
     lazy,
     partial,
@@ -348,11 +352,19 @@ def test_sums_of_sizes_beyond_32_bits_come_in_two_parts():
     assert len(exchanges._wide_sum(everybody, amounts, 5000)) == 1
 
 
-@pytest.mark.parametrize("make", [frl.ns_es, frl.iw_es])
-@pytest.mark.parametrize("uplink", [lazy(), top_k(1)])
-def test_samples_of_several_rounds_are_not_mixed(make, uplink):
-    with pytest.raises(ValueError, match="whose messages are samples of one round; allowed: "):
-        make(frl.envs.simple_grid(), uplink=uplink)
+def test_samples_of_several_rounds_are_not_mixed():
+    """Nothing of a sample is kept for the next; one that is remembered counts as silence."""
+    uplink, content = top_k(1), CONTENT
+    one = Sample(jnp.float32(2.0), jnp.asarray([3.0, 1.0]), jnp.zeros(4), jnp.asarray(True))
+    memory = uplink.init(one, (), content)
+    view = View(content, (), jnp.uint32(0), {"uplink": {"k": 1}})
+    sent, _, memory = uplink.send(None, one, memory, view)
+    np.testing.assert_array_equal(sent.behaviour, [3, 0])
+    assert not any(np.any(x) for x in jax.tree.leaves(memory))
+    heard = jnp.asarray([True, False])
+    context = Context((), fed.Params({}, {}, {}), jnp.uint32(0), (), heard)
+    np.testing.assert_array_equal(of_now(None, context), heard)
+    np.testing.assert_array_equal(of_now(~heard, context), [False, False])
 
 
 def test_samples_of_old_parameters_are_not_reweighed():

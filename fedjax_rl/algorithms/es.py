@@ -31,6 +31,7 @@ from fedjax_rl.algorithms.strategy import (
     centred_ranks,
     direction,
     network_of,
+    nothing_owed,
     run_episodes,
     run_perturbed,
     static_strategy,
@@ -251,6 +252,7 @@ CONTENT = Content(
     items=lambda sample: (jnp.abs(sample.value)[None], sample.valid[None]),
     utility=lambda sample: sample.utility,
     size=lambda sample: jnp.uint32(1),
+    owed=nothing_owed,
 )
 
 

@@ -28,7 +28,7 @@ from fedjax_rl.algorithms.es import functions as functions_of_es
 from fedjax_rl.algorithms.es import parameters as parameters_of_es
 from fedjax_rl.algorithms.es import static as static_of_es
 from fedjax_rl.algorithms.properties import per_federation
-from fedjax_rl.algorithms.strategy import check_samples, direction
+from fedjax_rl.algorithms.strategy import direction, of_now
 from fedjax_rl.envs.task import Task
 from fedjax_rl.federation.aggregate import ServerStep, Total
 from fedjax_rl.federation.algorithm import Algorithm, Functions
@@ -82,7 +82,6 @@ def iw_es(task: Task, **values) -> Algorithm:
 def check(config: IWES) -> None:
     """Raises ValueError for properties that do not fit together."""
     check_es(config)
-    check_samples(config, "iw-es")
     if config.clock is not None and config.clock.scheduler != "synchronous":
         raise ValueError(
             f"clock is {config.clock} for iw-es, whose learner reweighs samples that were drawn "
@@ -171,6 +170,7 @@ def learner_of(config: IWES) -> tuple:
     def aggregate(population, sample, sent, weight, context) -> Total:
         """The learner's whole round: the step of ES, then those that reuse its returns."""
         params = context.params
+        sent = of_now(sent, context)
         counts = sample.valid if sent is None else sample.valid & sent
         values, received = shaped(population, sample.value, counts, params)
 

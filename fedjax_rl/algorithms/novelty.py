@@ -32,9 +32,10 @@ from fedjax_rl.algorithms.strategy import (
     ascent,
     behaviour_of,
     centred_ranks,
-    check_samples,
     direction,
     network_of,
+    nothing_owed,
+    of_now,
     run_perturbed,
     static_strategy,
     traced,
@@ -123,7 +124,6 @@ def nsra_es(task: Task, **values) -> Algorithm:
 
 def check(config: NoveltySearch) -> None:
     """Raises ValueError for properties that do not fit together."""
-    check_samples(config, "novelty search")
     if config.archive_size < config.meta_population:
         raise ValueError(
             f"archive_size is {config.archive_size} with meta_population {config.meta_population}; "
@@ -222,6 +222,7 @@ CONTENT = Content(
     replaced=lambda sample, numbers: sample._replace(value=numbers[0], behaviour=numbers[1]),
     items=lambda sample: (jnp.abs(sample.value)[None], sample.valid[None]),
     utility=lambda sample: sample.value,
+    owed=nothing_owed,
 )
 
 
@@ -230,6 +231,8 @@ def aggregate(neighbours: int):
 
     def apply(population, sample: Sample, sent, weight, context) -> Total:
         del weight
+        # Earlier samples are of other sets of parameters.
+        sent = of_now(sent, context)
         counts = sample.valid if sent is None else sample.valid & sent
         archive = population.spread(context.model.archive)
         found = jax.vmap(lambda a, b: search.novelty(a, b, neighbours))(archive, sample.behaviour)

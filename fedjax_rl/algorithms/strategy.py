@@ -88,23 +88,21 @@ _TRACED_WORDS = ("denominator", "l2_mode")
 _TRACED_NUMBERS = ("sigma", "learning_rate", "momentum", "l2", "return_offset")
 
 
-def check_samples(config: Strategy, name: str) -> None:
-    """Refuses uplinks that mix samples of different rounds, where those are no sums of anything.
+def of_now(sent, context):
+    """Who sent a sample in this round, bool [A] or None for all.
 
-    Args:
-      config: with the property `uplink`.
-      name: of the algorithm.
-
-    Raises:
-      ValueError: an uplink that sends what was left out of a message with the next, or goes on
-        with an old one.
+    Where an uplink goes on with old messages these count, too; but an old sample is one around
+    other parameters, which not every learner can make use of.
     """
-    if config.uplink is not None and config.uplink.remembers:
-        raise ValueError(
-            f"uplink is {config.uplink} for {name}, whose messages are samples of one round; "
-            "allowed: uplinks that keep nothing of a message for a later round (feedback=False, "
-            "and not lazy)"
-        )
+    heard = context.heard
+    if sent is None or heard is None:
+        return heard if sent is None else sent
+    return sent & heard
+
+
+def nothing_owed(numbers):
+    """What was left out of a sample does not belong to the next one."""
+    return jax.tree.map(jnp.zeros_like, numbers)
 
 
 def network_of(config: Strategy) -> MLP:

@@ -166,11 +166,6 @@ class Uplink:
         return self.send is not None and self.silent != "absent"
 
     @property
-    def remembers(self) -> bool:
-        """Whether what counts may be, in part, of an earlier message than the last one."""
-        return self.silent == "remembered" or dict(self.shape).get("feedback", False)
-
-    @property
     def alters(self) -> bool:
         """Whether what counts may be another message than any agent has now: compressed, or old."""
         return self.size is not None or self.silent == "remembered"
