@@ -157,12 +157,30 @@ def _word(value) -> str | None:
     """What a value is called; None where nothing short says it."""
     if isinstance(value, str | Uplink | Clock | numbers.Real | None):
         return str(value)
-    if type(value) in (tuple, list) and all(
-        isinstance(x, str | numbers.Real | None) for x in value
-    ):
-        return str(tuple(value))
+    if type(value) is tuple and all(isinstance(x, str | numbers.Real | None) for x in value):
+        return str(value)
     name = getattr(value, "name", None)
     return name if isinstance(name, str) and not callable(value) else None
+
+
+def check_different(cells: Sequence) -> None:
+    """Refuses equal federations, which would count one run as two.
+
+    Args:
+      cells: with `num_agents`, `seed` and `properties`.
+
+    Raises:
+      ValueError: naming two that are equal.
+    """
+    first: dict = {}
+    for place, (num_agents, seed, properties) in enumerate(cells):
+        own = frozenset((name, identity(value)) for name, value in properties.items())
+        other = first.setdefault((num_agents, seed, own), place)
+        if other != place:
+            raise ValueError(
+                f"cells[{place}] is cells[{other}] once more: num_agents {num_agents}, seed {seed} "
+                "and the same properties; allowed: federations that differ"
+            )
 
 
 def metrics_of(variants: Sequence[Algorithm]) -> dict:

@@ -155,6 +155,7 @@ def run_cells(
     """
     arguments.check_algorithm(algorithm)
     cells = [Cell(*own) for own in arguments.cells(cells)]
+    grid.check_different(cells)
     devices, workers, chunk = arguments.run(
         devices=devices,
         workers=workers,

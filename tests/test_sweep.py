@@ -275,6 +275,7 @@ def test_arguments_of_the_wrong_kind_are_refused_before_anything_compiles(
         ([frl.Cell(2, "abc", {})], r"cells\[0\].seed is 'abc'; allowed"),
         ([frl.Cell(2, 0, None)], r"cells\[0\].properties is None; allowed: a dictionary"),
         ([(2, 0, {})], r"cells\[0\] is \(2, 0, \{\}\); allowed: frl.Cell"),
+        ([frl.Cell(2, 0, {"beta": b}) for b in (1.0, 2.0, 1)], r"cells\[2\] is cells\[0\] once"),
         ([], "cells is empty"),
         (None, "cells is None"),
     ],

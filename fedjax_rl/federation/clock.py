@@ -873,11 +873,12 @@ class Timetable(NamedTuple):
 
 
 _SEEDS = fields.anything(
-    "whole numbers from 0 to 4294967295, at least one",
+    "different whole numbers from 0 to 4294967295, at least one",
     lambda seeds: (
         isinstance(seeds, list | tuple | range | np.ndarray)
         and len(seeds) > 0
         and all(fields.is_whole(seed) and 0 <= seed < 2**32 for seed in seeds)
+        and len({int(seed) for seed in seeds}) == len(seeds)
     ),
 )
 
