@@ -12,6 +12,7 @@ import dis
 import enum
 import functools
 import hashlib
+import logging
 import numbers
 import sys
 import types
@@ -169,6 +170,8 @@ class _Walk:
             return [_kind(value), *value]
         if isinstance(value, types.ModuleType):
             return ["module", value.__name__]
+        if isinstance(value, logging.Logger):
+            return ["logger", value.name]
         if isinstance(value, jax.tree_util.PyTreeDef):
             return ["structure", str(value)]
         if (name := _library_name(value)) is not None:
@@ -210,6 +213,8 @@ class _Walk:
             return [_kind(value), value.__func__]
         if isinstance(value, property):
             return [_kind(value), value.fget]
+        if isinstance(value, functools.cached_property):
+            return [_kind(value), value.func]
         if hasattr(value, "__wrapped__"):  # jit, a cache
             return [_kind(value), value.__wrapped__]
         return None

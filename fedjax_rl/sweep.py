@@ -227,7 +227,10 @@ def _resumed(stack, checkpoints, machine, made, split, describe, count):
       The jobs, the places and one `Checkpoints` per job.
     """
     jobs, places = made
-    described = describe(jobs)
+    try:
+        described = describe(jobs)
+    except ValueError as error:
+        raise ValueError(f"{error}; without checkpoints it may be anything") from error
     root = place(arguments.directory(checkpoints))
     if root.exists() and not root.is_dir():
         raise ValueError(f"checkpoints is {root}, which is a file; allowed: a directory")

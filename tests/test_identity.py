@@ -1,6 +1,8 @@
 """What decides a result is told apart by content, not by name."""
 
 import dataclasses
+import functools
+import logging
 import subprocess
 import sys
 import threading
@@ -94,3 +96,29 @@ def test_what_differs_has_a_name():
     one, two = (parts("mdp", frl.envs.random_mdp(discount=d)) for d in (0.5, 0.6))
     assert [n for n in one if one[n] != two[n]] == ["mdp.discount"]
     assert one["mdp.discount"][0] == "0.5"
+
+
+LOG = logging.getLogger("simulator")
+
+
+class Simulator:
+    """What somebody may write: it logs, it remembers what it has worked out."""
+
+    def __init__(self, size):
+        self.size = size
+
+    @functools.cached_property
+    def table(self):
+        LOG.info("once")
+        return np.ones(self.size)
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def step(self, x):
+        return x + self.table[0]
+
+
+def test_what_an_object_has_worked_out_is_no_part_of_it():
+    used = Simulator(3)
+    used.step(1.0)
+    assert "table" in vars(used)
+    assert digest(used) == digest(Simulator(3)) != digest(Simulator(4))
