@@ -67,7 +67,8 @@ def test_a_function_is_what_it_reads(monkeypatch):
 def test_the_same_in_another_process():
     code = (
         "import fedjax_rl as frl; from fedjax_rl.identity import digest;"
-        "print(digest(frl.es(frl.envs.simple_grid(), learning_rate=frl.by_agents(lambda n: 0.1 / n))))"
+        "rate = frl.by_agents(lambda n: 0.1 / n);"
+        "print(digest(frl.es(frl.envs.simple_grid(), learning_rate=rate)))"
     )
     words = {
         subprocess.run(
