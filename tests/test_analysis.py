@@ -594,6 +594,14 @@ def test_tobit_follows_a_change_of_units(y_unit, x_unit, seed):
     np.testing.assert_allclose(other.standard_errors, fit.standard_errors * factor, rtol=1e-3)
 
 
+def test_tobit_follows_a_change_of_origin():
+    x, y, censored = runs(-0.5, 4, 0)
+    fit = analysis.tobit(y, censored, x=x)
+    for moved in (analysis.tobit(y + 1e8, censored, x=x), analysis.tobit(y, censored, x=x + 1e8)):
+        np.testing.assert_allclose(moved["x"], fit["x"], rtol=1e-6)
+        np.testing.assert_allclose(moved.interval("x"), fit.interval("x"), rtol=1e-6)
+
+
 # --- drift law ------------------------------------------------------------------------------------
 
 

@@ -396,6 +396,16 @@ def test_an_interval_that_the_axis_cuts_ends_in_an_arrow():
     np.testing.assert_allclose(cut.get_xydata(), [[0.11, 10]])
 
 
+def test_what_diverged_is_left_out_and_said():
+    result = grid()
+    result.diverged[0, 0, 1] = True
+    figure = plotting.heat(result, "bytes_up", "num_agents", "sync_period")
+    assert [text for text in texts(figure) if "*" in text] == ["4096*"]
+    assert figure.axes[0].get_title("left") == "* without runs that diverged"
+    figure = plotting.points({"a": {1: [1.0, np.nan, 3.0], 2: [1.0, 1.5, 2.0]}})
+    assert texts(figure) == ["2 of 3"]
+
+
 def test_phases_of_unequal_number_are_averaged_over_those_there_are():
     phases = np.array([[3.0, np.nan], [5.0, 7.0], [9.0, np.nan]])
     figure = plotting.drift([1.0, 2, 3], [4, 8, 10], 0.1, 16, LAW, phases=phases)

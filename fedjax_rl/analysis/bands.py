@@ -143,7 +143,9 @@ def first_within(
     if curve.ndim < 1 or not 1 <= last <= curve.shape[-1]:
         raise ValueError(f"last = {last} episodes were asked of a curve of shape {curve.shape}")
     final = curve[..., -last:].mean(axis=-1, keepdims=True)
-    return first_episode(np.abs(curve - final) <= fraction * np.abs(final), lasting=lasting)
+    # The mean of equal numbers may differ from them in the last digit.
+    reach = (fraction + 8 * np.finfo(np.float64).eps) * np.abs(final)
+    return first_episode(np.abs(curve - final) <= reach, lasting=lasting)
 
 
 def growth_correlation(

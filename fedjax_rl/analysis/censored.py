@@ -297,6 +297,8 @@ def _likelihood(theta, low, high, design):
         at_low, at_high = (np.exp(-0.5 * z**2 - _LOG_ROOT_2PI - log_p) for z in (a, b))
     at_low[point] = at_high[point] = 0.0
     value = np.where(point, -0.5 * b**2 - _LOG_ROOT_2PI + np.log(inverse), log_p)
+    if not np.isfinite(value + at_low + at_high).all():  # far off: no probability left somewhere
+        return -np.inf, *(np.zeros(shape) for shape in (len(theta), (len(theta),) * 2))
     a, b, low, high = (np.where(np.isfinite(end), end, 0.0) for end in (a, b, low, high))
     rows = np.column_stack([-design, low]), np.column_stack([-design, high])  # dz / d theta
     # d value / dz at both ends; a point has the upper one alone.
@@ -322,16 +324,19 @@ def _maximise(low, high, design, near: _Maximum | None = None) -> _Maximum:
     There may be no regressor left when an intercept is profiled out, and the spread may vanish,
     which ends the search.
     """
-    # Orthonormal regressors and responses of unit spread: one tolerance fits all directions.
+    # Orthonormal regressors, and responses of unit spread about the line of least squares: one
+    # tolerance fits all directions, and offsets take no digits.
     q, r = np.linalg.qr(design)
     q, r = q * np.sqrt(len(low)), r / np.sqrt(len(low))
     known, points = _known(low, high), int(np.sum(low == high))
-    unit = _residual(known, q).std() or np.ptp(known) or 1.0
-    low, high = low / unit, high / unit
-    theta = np.append(q.T @ known / len(known) / unit, 1.0)
+    centre = q.T @ known / len(known)
+    line = q @ centre
+    unit = (known - line).std() or np.ptp(known) or 1.0
+    low, high = (low - line) / unit, (high - line) / unit
+    theta = np.append(np.zeros(len(centre)), 1.0)
     value, gradient, hessian = _likelihood(theta, low, high, q)
     if near is not None:  # the maximum of a neighbouring problem, unless that is far off
-        other = np.append(r @ near.params / near.sd, unit / near.sd)
+        other = np.append((r @ near.params - centre) / near.sd, unit / near.sd)
         found = _likelihood(other, low, high, q)
         if found[0] > value:
             theta, (value, gradient, hessian) = other, found
@@ -351,7 +356,7 @@ def _maximise(low, high, design, near: _Maximum | None = None) -> _Maximum:
         else:  # only rounding is left
             break
         theta, (value, gradient, hessian) = trial, found
-    params = np.linalg.solve(r, theta[:-1] / theta[-1] * unit)
+    params = np.linalg.solve(r, centre + theta[:-1] / theta[-1] * unit)
     # Change of unit of the density of points.
     return _Maximum(params, unit / theta[-1], value - points * np.log(unit))
 
@@ -359,13 +364,12 @@ def _maximise(low, high, design, near: _Maximum | None = None) -> _Maximum:
 def _covariance(low, high, design, best: _Maximum):
     """Covariance [p, p] of the coefficients from the curvature at the maximum."""
     q, r = np.linalg.qr(design)
-    unit = best.sd  # so that 1 / s is 1
-    params = r @ best.params / unit
-    _, _, hessian = _likelihood(np.append(params, 1.0), low / unit, high / unit, q)
-    # b = (b / s) / (1 / s)
-    to_params = np.column_stack([np.eye(len(params)), -params])
-    inner = to_params @ np.linalg.pinv(-hessian) @ to_params.T
-    back = np.linalg.solve(r, np.eye(len(params))) * unit
+    line, unit = design @ best.params, best.sd
+    # About the fitted line and in units of its spread b / s is 0 and 1 / s is 1.
+    theta = np.append(np.zeros(len(best.params)), 1.0)
+    _, _, hessian = _likelihood(theta, (low - line) / unit, (high - line) / unit, q)
+    inner = np.linalg.pinv(-hessian)[:-1, :-1]
+    back = np.linalg.solve(r, np.eye(len(best.params))) * unit
     return back @ inner @ back.T
 
 
@@ -376,7 +380,8 @@ def _profile_limits(
     others, column = np.delete(design, index, axis=1), design[:, index]
     # Where the spread all but vanishes the curvature says nothing, the widths of intervals do.
     widths = (high - low)[np.isfinite(high - low)]
-    scale = 10 * max(np.median(widths), sd) / np.abs(column).max()
+    alone = _residual(column, others) if others.shape[1] else column  # whatever their offset
+    scale = 10 * max(np.median(widths), sd) / np.abs(alone).max()
     error = min(error, scale) if error > 0 else scale
 
     near = None

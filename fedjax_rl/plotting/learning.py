@@ -143,7 +143,10 @@ def _panel(axis, table, by, start, threshold, tail) -> tuple[float, float]:
         mean, sd = final.mean(), final.std(ddof=1) if len(final) > 1 else 0.0
         # A band that reaches zero has no lower end on this axis.
         axis.axhspan(max(mean - sd, low / 10), mean + sd, color=RED, alpha=0.2, linewidth=0)
-        axis.axhline(mean, color=RED, linewidth=1, label="steady state, mean ± sd")
+        text = "steady state, mean ± sd"
+        if table.diverged.any():
+            text += f" ({int(table.diverged.sum())} of {len(table.diverged)} diverged)"
+        axis.axhline(mean, color=RED, linewidth=1, label=text)
     return low / 1.5, high * 1.5
 
 

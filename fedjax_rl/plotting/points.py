@@ -34,7 +34,8 @@ def points(
     there and ends in an arrow.
 
     Args:
-        lines: label -> x -> numbers of the trials [L]; those that are not finite are left out.
+        lines: label -> x -> numbers of the trials [L]; those that are not finite are left out, and
+            how many there are of how many is written beside the point.
         x_label: what x is.
         y_label: what y is.
         log: which axes are logarithmic, letters of "xy".
@@ -93,6 +94,17 @@ def points(
             ends = {"color": colour, "linestyle": "none", "markersize": 4, "markeredgewidth": 1}
             axis.plot(np.tile(shown, 2), [*highs, *np.where(cut, np.nan, lows)], "_", **ends)
             axis.plot(shown[cut], lows[cut], marker=CARETDOWN, gid="cut", **ends)
+            for spot, value in enumerate(x):
+                found, given = np.isfinite(trials[value]).sum(), np.size(trials[value])
+                if found < given:
+                    axis.annotate(
+                        f"{found} of {given}",
+                        (shown[spot], means[spot]),
+                        (4, 4),
+                        textcoords="offset points",
+                        fontsize=6,
+                        color=colour,
+                    )
             empty = np.isin(x, list((hollow or {}).get(label, ())))
             axis.plot(
                 shown[empty],

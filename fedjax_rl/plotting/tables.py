@@ -50,7 +50,8 @@ def heat(
         axes: where to draw; new ones by default.
 
     Returns:
-        The figure. A combination that was not run, or whose runs all diverged, is hatched.
+        The figure. A combination that was not run, or whose runs all diverged, is hatched; where
+        some diverged the number is of the others, and a star says so.
 
     Raises:
         ValueError: for an unknown variable or property, naming the nearest.
@@ -66,15 +67,18 @@ def heat(
     found = dict(tidy.groups(table, (y, x)))
     rows, columns = (tidy.unique(table.columns[name]) for name in (y, x))
     grid = np.full((len(rows), len(columns)), np.nan)
+    partly = np.zeros(grid.shape, bool)
     for (row, column), member in found.items():
-        own = values[member]
-        own = own[np.isfinite(own)]
+        own = values[member][np.isfinite(values[member])]
         if own.size:
-            grid[rows.index(row), columns.index(column)] = statistic(own)
+            place = rows.index(row), columns.index(column)
+            grid[place], partly[place] = statistic(own), own.size < member.sum()
     with style():
         size = (max(COLUMN, 0.5 * len(columns) + 1.5), max(2.0, 0.3 * len(rows) + 0.9))
         figure, (axis,) = canvas(axes, size)
-        image = cells(axis, grid, [tidy.number(r) for r in rows], [tidy.number(c) for c in columns])
+        image = cells(axis, grid, tidy.numbers(rows), tidy.numbers(columns), partly)
+        if partly.any():
+            axis.set_title("* without runs that diverged")
         axis.invert_yaxis()
         axis.set_xlabel(tidy.words(x, result))
         axis.set_ylabel(tidy.words(y, result))
@@ -82,7 +86,13 @@ def heat(
     return figure
 
 
-def cells(axis: Axes, grid: np.ndarray, rows: Sequence[str], columns: Sequence[str]):
+def cells(
+    axis: Axes,
+    grid: np.ndarray,
+    rows: Sequence[str],
+    columns: Sequence[str],
+    starred: np.ndarray | None = None,
+):
     """Draws a heat map with its numbers, the first row on top, and returns the image.
 
     Args:
@@ -90,6 +100,7 @@ def cells(axis: Axes, grid: np.ndarray, rows: Sequence[str], columns: Sequence[s
         grid: float64 [rows, columns]; NaN is hatched.
         rows: labels.
         columns: labels.
+        starred: bool like `grid`, numbers that get a star.
     """
     finite = grid[np.isfinite(grid)]
     scale = norm(finite) if finite.size else norm(np.zeros(1))
@@ -121,7 +132,7 @@ def cells(axis: Axes, grid: np.ndarray, rows: Sequence[str], columns: Sequence[s
         axis.text(
             j,
             i,
-            tidy.number(value, 3),
+            tidy.number(value, 3) + ("*" if starred is not None and starred[i, j] else ""),
             ha="center",
             va="center",
             fontsize=7,

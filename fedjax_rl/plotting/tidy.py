@@ -159,6 +159,15 @@ def tags(names: Sequence[str], groups: Sequence[Sequence]) -> list[str]:
     return numbered(found)
 
 
+def numbers(values: Sequence) -> list[str]:
+    """Numbers of as many digits as tell them apart."""
+    for digits in (6, 9, 17):
+        found = [number(value, digits) for value in values]
+        if len(set(found)) == len(found):
+            break
+    return found
+
+
 def numbered(labels: Sequence[str]) -> list[str]:
     """Labels, of equal ones the second and later with their number, so that none is lost."""
     seen: dict[str, int] = {}

@@ -147,9 +147,8 @@ def _curve(axis: Axes, runs: xr.Dataset, label: str, colour, words: str, dashes:
     """Mean gap against simulated time, and its 95 % interval."""
     gaps = stages.line(runs, label, "gap")
     times = stages.line(runs, label, "simulated_time").mean(axis=0)
-    mean = gaps.mean(axis=0)
-    half = 1.96 * gaps.std(axis=0, ddof=1) / np.sqrt(len(gaps)) if len(gaps) > 1 else 0 * mean
-    _interval(axis, times, np.maximum(mean - half, 1e-3), mean + half, mean, colour, words, dashes)
+    mean, low, high = analysis.mean_interval(gaps)
+    _interval(axis, times, np.maximum(low, 1e-3), high, mean, colour, words, dashes)
 
 
 def _times(runs: xr.Dataset, labels) -> dict:
