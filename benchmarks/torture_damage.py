@@ -47,7 +47,7 @@ def main(arguments: argparse.Namespace) -> int:
             done = [damage(copy, rng) for _ in range(rng.choice((1, 1, 1, 2, 3)))]
             outcome, words = judge(copy, source, result)
             found[outcome] += 1
-            if outcome.startswith("WRONG"):
+            if "WRONG" in outcome:
                 print(f"{place}: {'; '.join(done)}: {outcome}: {words}", flush=True)
     return tell(found)
 
@@ -56,7 +56,7 @@ def tell(found: collections.Counter) -> int:
     """Prints a table of outcomes; 1 if one of them is wrong."""
     for outcome, count in found.most_common():
         print(f"{count:6d}  {outcome}")
-    wrong = sum(count for outcome, count in found.items() if outcome.startswith("WRONG"))
+    wrong = sum(count for outcome, count in found.items() if "WRONG" in outcome)
     print(f"of {found.total()} cases {wrong} are wrong")
     return 1 if wrong else 0
 

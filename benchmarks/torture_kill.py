@@ -119,10 +119,11 @@ def killed(line, out: pathlib.Path, rng: random.Random, seconds: float) -> tuple
         good = code == 0
         return ("finished before" if good else f"WRONG exit code {code}: {words}"), line
     # Before it handles signals a process dies of them as any other.
-    expected = {-number} if word == "SIGKILL" or not words else {128 + number}
-    if code not in expected:
+    if code == -number and words in ("", "KeyboardInterrupt"):
+        return f"{word}, {'as it must' if word == 'SIGKILL' else 'while it started'}", line
+    if code != 128 + number:
         return f"WRONG exit code {code} after {word}: {words}", line
-    if code > 0 and begun and f"resume {out}" not in words:
+    if begun and f"resume {out}" not in words:
         return f"WRONG words after {word}: {words}", line
     return f"{word}, {'in a save' if moment != 'any' else 'anywhere'}", line
 
