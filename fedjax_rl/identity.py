@@ -7,6 +7,7 @@ by their bytes, records by their fields, functions by their code and what they h
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import dis
 import enum
@@ -15,8 +16,9 @@ import hashlib
 import logging
 import numbers
 import sys
+import threading
 import types
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 
 import jax
 import numpy as np
@@ -124,6 +126,43 @@ def _fields(value) -> dict | None:
     if not dataclasses.is_dataclass(value) or isinstance(value, type):
         return None
     return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+
+
+def remembered(size: int = 64) -> Callable:
+    """Keeps the last results of a function by the content of its arguments, and the precision.
+
+    Arguments that cannot be looked into, such as tracers, are never kept: a tracer must not
+    outlive its trace.
+
+    Args:
+      size: results to keep.
+    """
+
+    def decorate(function: Callable) -> Callable:
+        kept: collections.OrderedDict = collections.OrderedDict()
+        lock = threading.Lock()
+
+        @functools.wraps(function)
+        def wrapped(*args):
+            key = content(*args)
+            if not isinstance(key, str):
+                return function(*args)
+            key = key, jax.numpy.result_type(float)
+            with lock:
+                if key in kept:
+                    kept.move_to_end(key)
+                    return kept[key]
+            value = function(*args)
+            with lock:
+                kept[key] = value
+                while len(kept) > size:
+                    kept.popitem(last=False)
+            return value
+
+        wrapped.cache_clear = kept.clear
+        return wrapped
+
+    return decorate
 
 
 class _Walk:

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import functools
 import threading
 import time as clock
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from concurrent import futures
 from typing import NamedTuple
 
@@ -25,6 +26,7 @@ from fedjax_rl.federation.exchange import Params, State
 from fedjax_rl.federation.mesh import Layout
 from fedjax_rl.federation.population import population
 from fedjax_rl.fields import check_schedules
+from fedjax_rl.identity import content
 
 MAX_STEPS = arguments.LIMIT
 # A period that never comes due within the longest run.
@@ -158,6 +160,12 @@ class Job:
     chunk: int
     stop: Callable | None = None
 
+    @functools.cached_property
+    def identity(self) -> Hashable:
+        """What shapes the programs, by content: what a schedule has enclosed may have changed."""
+        one = self.algorithm
+        return one.name, content(one.functions, one.static(one.config))
+
     @property
     def side_by_side(self) -> int:
         """What makes a step at a time: agents, or servers where time counts their steps."""
@@ -250,14 +258,16 @@ class Programs:
     @staticmethod
     def _key(job: Job):
         return (
-            job.algorithm.name,
-            job.algorithm.static(job.algorithm.config),
+            job.identity,
             job.layout.population,
             job.layout.blocks,
             job.chunk,
             job.metrics,
             _signature(job.params),
             _in_double_precision(),
+            jax.config.jax_default_matmul_precision,
+            jax.config.jax_threefry_partitionable,
+            jax.config.jax_default_device,
         )
 
 

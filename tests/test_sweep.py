@@ -1,5 +1,7 @@
 """From a grid to a labelled Dataset: labels, what is shared, what is refused, what diverges."""
 
+import dataclasses
+import functools
 import importlib
 import itertools
 import json
@@ -473,3 +475,44 @@ def test_large_grids_are_cut_into_jobs_of_one_shape(algorithm, monkeypatch):
         cut = frl.sweep(algorithm, **options)
     np.testing.assert_allclose(cut["error_server"], whole["error_server"], rtol=1e-5)
     np.testing.assert_array_equal(cut["messages_up"], whole["messages_up"])
+
+
+# Programs and everything else that is kept --------------------------------------------------------
+
+
+def test_a_task_of_the_same_name_is_not_the_same_task():
+    """Another wind under the name and options of the windy grid, in one process, either way."""
+    windy = frl.envs.windy_grid(size=3, max_steps=12, wind=0.9)
+    calm = frl.envs.windy_grid(size=3, max_steps=12, wind=0.0)
+    disguised = dataclasses.replace(windy, params=calm.params, grid=calm.grid)
+    assert disguised != windy
+    run = functools.partial(frl.sweep, num_agents=4, num_steps=12, record_every=4)
+    found = [run(frl.dql(task)).reward.values for task in (disguised, windy, calm)]
+    np.testing.assert_array_equal(found[0], found[2])
+    assert np.any(found[0] != found[1])
+
+
+def test_what_is_kept_follows_what_was_changed_in_place():
+    """Tables of an MDP, and what a schedule has enclosed."""
+    mdp, rate = frl.envs.random_mdp(0), [0.1]
+    schedule = frl.schedule(lambda step: rate[0] + 0 * step.astype(float))
+    run = functools.partial(frl.sweep, num_agents=2, num_steps=20, record_every=20)
+
+    def now():
+        result = run(frl.fedq(mdp, epsilon=1.0, learning_rate=schedule))
+        return float(result.error_server.values[-1])
+
+    first = now()
+    mdp.reward[...] *= 2
+    second = now()
+    assert second == pytest.approx(4 * first, rel=1e-3)  # q* and all tables are twice as large
+    rate[0] = 0.5
+    assert now() < 0.9 * second
+
+
+def test_parameters_that_are_not_those_of_the_members_are_refused():
+    task = frl.envs.tabular_task(frl.envs.dirichlet_mdp(0), max_steps=5)
+    other = task.params.replace(reward=2 * task.params.reward)
+    with pytest.raises(ValueError, match="not those of its first member"):
+        frl.sweep(frl.fedpg(dataclasses.replace(task, params=other)), num_agents=2, num_steps=1)
+    assert task.replace(params=other).params is other

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import math
 from typing import Any, NamedTuple
 
@@ -17,6 +16,7 @@ from fedjax_rl.envs.task import Task
 from fedjax_rl.federation import uplink as uplinks
 from fedjax_rl.federation.derivatives import DERIVATIVE
 from fedjax_rl.fields import declared, is_number
+from fedjax_rl.identity import remembered
 from fedjax_rl.learners import crews, ppo
 from fedjax_rl.learners.actor_critic import ActorCritic, actor_critic_for, is_picture, seen
 from fedjax_rl.names import check_known
@@ -298,7 +298,7 @@ def _is(value, number) -> bool:
     return is_number(value) and value == number
 
 
-@functools.lru_cache(maxsize=64)
+@remembered()
 def _policy(task, network, hidden, activation, deviation) -> ActorCritic:
     return actor_critic_for(
         task, network, hidden=hidden, activation=activation, deviation=deviation
@@ -387,7 +387,7 @@ def memory_of(config: FedPPO, num_agents: int = 1) -> dict[str, int]:
     )
 
 
-@functools.lru_cache(maxsize=64)
+@remembered()
 def _memory(task, policy, settings, num_agents: int, at_once: int) -> dict[str, int]:
     def parts():
         parameters = policy.init(jax.random.key(0))
@@ -443,7 +443,7 @@ def operations_of(config: FedPPO) -> float:
     return samples * (acting / config.passes + learning)
 
 
-@functools.lru_cache(maxsize=64)
+@remembered()
 def _operations(task, policy, amount: int) -> tuple[float, float]:
     """Of a forward pass and of a gradient, per sample."""
     view = seen(task)

@@ -13,7 +13,6 @@ Agents learn Q-tables on their own trajectories and average them after every K s
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -41,6 +40,7 @@ from fedjax_rl.federation.exchange import (
     periodic,
 )
 from fedjax_rl.fields import declared, is_concrete, is_number
+from fedjax_rl.identity import remembered
 from fedjax_rl.learners import q_learning, tables
 from fedjax_rl.names import check_known
 
@@ -325,7 +325,7 @@ def _derived(mdp: TabularMDP, discount) -> dict:
     }
 
 
-_remembered = functools.lru_cache(maxsize=256)(_derived)
+_remembered = remembered(256)(_derived)
 
 
 def _centre(mdp: TabularMDP) -> TabularMDP:

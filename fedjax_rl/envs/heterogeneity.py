@@ -108,7 +108,17 @@ def members(task: Task, num_agents: int, levels: Mapping[str, float], seed: int 
             )
         check_known(part, known, f"part of {task.name} that can differ")
         check_part(f"the level of {part}", task, part, level)
-    base = repeat(task.params, num_agents) if task.members is None else task.members(num_agents)
+    if task.members is None:
+        base = repeat(task.params, num_agents)
+    else:
+        base = task.members(num_agents)
+        pairs = zip(jax.tree.leaves(base), jax.tree.leaves(task.params), strict=True)
+        known_now = not any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves(task.params))
+        if known_now and not all(np.array_equal(every[0], own) for every, own in pairs):
+            raise ValueError(
+                f"params of {task.name} are not those of its first member; allowed: "
+                "task.replace(params=...), which gives them to all, or members=... as well"
+            )
     if task.tabular:
         kernel, reward = levels.get("kernels", 0.0), levels.get("rewards", 0.0)
         return perturbed(base, seed, kernel, reward) if kernel or reward else base

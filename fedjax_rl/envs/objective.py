@@ -12,8 +12,6 @@ of one MDP and of the dtype of the policy: to be traced, differentiated and mapp
 Axis letters: ``S`` states, ``U`` actions, ``S'`` next states, ``N`` members of a family.
 """
 
-import functools
-
 import chex
 import jax
 import jax.numpy as jnp
@@ -24,6 +22,7 @@ from fedjax_rl import fields
 from fedjax_rl.envs.optimal import soft_optimal_values
 from fedjax_rl.envs.solvers import expected_reward, greedy_policy, optimal_q
 from fedjax_rl.envs.tabular import TabularMDP, average_mdp, check_mdp, initial_distribution
+from fedjax_rl.identity import remembered
 
 # Of one MDP; its leaves and those of the policies may be traced.
 _ONE = fields.instance(
@@ -224,27 +223,11 @@ def _best(mdps: TabularMDP, entropy: float) -> tuple[float, np.ndarray]:
             f"mdps has a kernel of shape {np.shape(mdps.transition)}; allowed: [S, U, S] or "
             "[N, S, U, S]"
         )
-    return _remembered(_Content(mdps), float(entropy))
+    return _remembered(mdps, float(entropy))
 
 
-class _Content:
-    """A family that equals any other with the same arrays."""
-
-    def __init__(self, mdps: TabularMDP):
-        leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(mdps)]
-        self.mdps = mdps
-        self.key = tuple((leaf.shape, leaf.dtype.str, leaf.tobytes()) for leaf in leaves)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Content) and self.key == other.key
-
-    def __hash__(self) -> int:
-        return hash(self.key)
-
-
-@functools.lru_cache(maxsize=256)
-def _remembered(content: _Content, entropy: float) -> tuple[float, np.ndarray]:
-    mdps = content.mdps
+@remembered(256)
+def _remembered(mdps: TabularMDP, entropy: float) -> tuple[float, np.ndarray]:
     if np.ndim(mdps.transition) == 4:
         if not _shared(mdps):
             return _climbed(mdps, entropy)

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 from collections.abc import Callable, Hashable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -12,6 +13,7 @@ import numpy as np
 
 from fedjax_rl import fields
 from fedjax_rl.envs.tabular import TabularEnv
+from fedjax_rl.identity import content
 
 if TYPE_CHECKING:
     from fedjax_rl.envs.grids import GridWorld
@@ -43,9 +45,9 @@ class Task:
     that the environment gave up for another reason, as its clock; a roll-out stops at either and
     after ``max_steps`` steps, which is a truncation too.
 
-    Two tasks are equal, and hash alike, if their names and options are: a task can be part of the
-    key of a compiled function. ``params`` is left out of that; hand it over as an argument. Where
-    that is done, ``static`` is the better key: many tasks share it.
+    Two tasks are equal, and hash alike, if everything in them but ``members`` is, ``params``
+    included: a task can be part of the key of a compiled function. Where ``params`` are an argument of that function,
+    ``static`` is the better key: many tasks share it.
 
     Attributes:
       name: of the environment, in the registry.
@@ -90,10 +92,36 @@ class Task:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Task):
             return NotImplemented
-        return (self.name, self.options) == (other.name, other.options)
+        return self is other or self._content == other._content
 
     def __hash__(self) -> int:
-        return hash((self.name, self.options))
+        return hash(self._content)
+
+    @property
+    def _content(self) -> Hashable:
+        """Everything the task is, by content: parameters may change under a name.
+
+        Looked at each time where arrays can be written to, once where they cannot.
+        """
+        settled = self.__dict__.get("_settled")
+        if settled is None:
+            settled = self._made, content(self.params, self.grid)
+            leaves = jax.tree.leaves((self.params, self.grid))
+            if all(isinstance(x, jax.Array) or _is_settled(x) for x in leaves):
+                object.__setattr__(self, "_settled", settled)
+        return settled
+
+    @functools.cached_property
+    def _made(self) -> Hashable:
+        """What the task is apart from its parameters; those of members are always arguments."""
+        own = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return content({n: x for n, x in own.items() if n not in ("params", "grid", "members")})
+
+    @functools.cached_property
+    def _program(self) -> Hashable:
+        """What a program of the task is made of whose parameters are arguments."""
+        shown = self.observation_size, self.action, self.behaviour_size
+        return content(self.env, self.encode, self.trace, self.summarise, *shown)
 
     def __str__(self) -> str:
         return self.name
@@ -106,7 +134,9 @@ class Task:
     @property
     def static(self) -> Hashable:
         """Equal for tasks that share compiled programs if their parameters are arguments."""
-        return self if self.shape is None else (self.shape, self.max_steps, self.discount)
+        if self.shape is None:
+            return self
+        return self.shape, self.max_steps, self.discount, self._program
 
     @property
     def tabular(self) -> bool:
@@ -185,6 +215,11 @@ def check_episode(max_steps: int, discount: float) -> None:
     """
     fields.check("max_steps", max_steps, fields.COUNT)
     fields.check("discount", discount, DISCOUNT)
+
+
+def _is_settled(leaf: Any) -> bool:
+    """Whether a leaf is a number or an array that nobody can write to."""
+    return not isinstance(leaf, np.ndarray) or not (leaf.flags.writeable or leaf.base is not None)
 
 
 # For adapters of environments that were written for the default settings of JAX -----------------

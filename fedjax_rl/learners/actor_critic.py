@@ -18,6 +18,7 @@ from jax.flatten_util import ravel_pytree
 
 from fedjax_rl import streams
 from fedjax_rl.envs.task import Continuous, Discrete
+from fedjax_rl.identity import remembered
 from fedjax_rl.learners import policies
 from fedjax_rl.networks import heads
 
@@ -214,7 +215,7 @@ def _layout(module: nn.Module, shape: tuple[int, ...]):
     return sum(sizes), sizes, shapes, structure
 
 
-@functools.lru_cache(maxsize=64)
+@remembered()
 def seen(task) -> jax.ShapeDtypeStruct:
     """Shape and dtype of what a task's environment shows, after a reset and after a step."""
     key = jax.eval_shape(lambda: jax.random.key(0))

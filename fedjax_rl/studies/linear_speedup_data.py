@@ -138,7 +138,9 @@ class AuthorRule:
     def __call__(self, times, records, cells) -> np.ndarray:
         """Runs that have ended, bool [F]; cells are those of one population."""
         distance = np.sqrt(np.moveaxis(records["error_local"], 0, -1).astype(np.float64))
-        stopped, before = self._kept.get(id(cells), (np.zeros(len(cells), bool), None))
+        # The cells are kept, too, or others might come to lie at their address.
+        nothing = cells, np.zeros(len(cells), bool), None
+        _, stopped, before = self._kept.get(id(cells), nothing)
         last = distance if before is None else np.concatenate([before, distance], axis=-1)
         # Records of earlier blocks count as before the thirtieth only if they are.
         seen = int(times[-1]) // RECORD
@@ -146,7 +148,7 @@ class AuthorRule:
             last, np.random.default_rng(0), min_records=30 - (seen - last.shape[-1])
         )
         stopped = stopped | rule.stopped
-        self._kept[id(cells)] = stopped, distance[..., -10:]
+        self._kept[id(cells)] = cells, stopped, distance[..., -10:]
         return stopped
 
 
