@@ -46,8 +46,8 @@ class Task:
     after ``max_steps`` steps, which is a truncation too.
 
     Two tasks are equal, and hash alike, if everything in them but ``members`` is, ``params``
-    included: a task can be part of the key of a compiled function. Where ``params`` are an argument of that function,
-    ``static`` is the better key: many tasks share it.
+    included: a task can be part of the key of a compiled function. Where ``params`` are an argument
+    of that function, ``static`` is the better key: many tasks share it.
 
     Attributes:
       name: of the environment, in the registry.
