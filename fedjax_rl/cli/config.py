@@ -127,10 +127,14 @@ def _each(good: Callable) -> Callable:
     return lambda x: all(map(good, x)) and x != [] if isinstance(x, list) else good(x)
 
 
-def _is_part(value) -> bool:
+def _is_part(value, kinds=bool | int | float | str | list) -> bool:
     return isinstance(value, dict) and all(
-        x is None or isinstance(x, bool | int | float | str | list) for x in value.values()
+        x is None or isinstance(x, kinds) for x in value.values()
     )
+
+
+def _is_uplink(value) -> bool:
+    return _is_part(value, bool | int | float | str) and _is_word(value.get("name"))
 
 
 def _is_word(value) -> bool:
@@ -158,8 +162,8 @@ _RUN = {
     "seeds": (_each(_is_whole), "whole numbers of at least 0"),
     "properties": _RECORD,
     "uplink": (
-        lambda x: x is None or _each(lambda y: _is_part(y) and _is_word(y.get("name")))(x),
-        "null, or records with a name",
+        lambda x: x is None or _each(_is_uplink)(x),
+        "null, or records with a name and single values",
     ),
     "clock": (
         lambda x: x is None or _each(lambda y: _is_part(y) and _is_word(y.get("scheduler")))(x),
