@@ -848,6 +848,16 @@ def test_two_runs_have_no_interval(tmp_path, capsys):
     assert "mean of 2 runs, too few for an interval" in capsys.readouterr().out
 
 
+def test_rows_of_a_table_are_told_apart(tmp_path, capsys):
+    summary = summary_of(np.ones((3, 2)), learning_rate=0.1)
+    row = summary["rows"][0]
+    summary["rows"] = [row, {**row, "learning_rate": 0.10000001}]
+    report.report(summary, tmp_path)
+    printed = capsys.readouterr().out
+    assert "0.1 " in printed
+    assert "0.10000001 " in printed
+
+
 def test_what_broke_is_not_skipped_in_a_summary():
     reward = np.ones((3, 11))
     reward[1, 9:] = np.nan

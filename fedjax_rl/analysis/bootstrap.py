@@ -85,7 +85,8 @@ def bootstrap_interval(
         value = np.apply_along_axis(statistic, -1, values)
     if values.shape[-1] == 1:
         # The statistic of one seed is defined, its spread over seeds is not.
-        return Interval(value, np.full_like(value, np.nan), np.full_like(value, np.nan))
+        nothing = np.full_like(value, np.nan)[()]
+        return Interval(value[()], nothing, nothing)
     with warnings.catch_warnings(), np.errstate(invalid="ignore"):
         # Values that are not finite have limits that are not; scipy says so in other words.
         warnings.simplefilter("ignore", stats.DegenerateDataWarning)
@@ -98,7 +99,7 @@ def bootstrap_interval(
             method="percentile",
             rng=np.random.default_rng(seed),
         ).bootstrap_distribution
-    return Interval(value, *_limits(distribution, confidence))
+    return Interval(value[()], *_limits(distribution, confidence))
 
 
 def bootstrap_fit(

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 from scipy import interpolate, optimize, special, stats
 
 from fedjax_rl.analysis.bootstrap import check_level
-from fedjax_rl.analysis.regression import INTERCEPT, Fit, design_matrix, rank
+from fedjax_rl.analysis.regression import INTERCEPT, Fit, design_matrix, log_of, rank
 from fedjax_rl.analysis.threshold import ThresholdTime
 
 INTERVALS = ("student", "profile", "wald")
@@ -226,15 +226,15 @@ def speedup_fit(
         The fit, coefficients "intercept" and "slope", in logarithms.
 
     Raises:
-        ValueError: if a run had crossed at time 0, which has no logarithm, or as
-            `interval_regression`.
+        ValueError: if a run had crossed at time 0, which has no logarithm, for an N that is not
+            positive, or as `interval_regression`.
     """
     if np.any(reached.upper <= 0):
         at_once = int(np.sum(reached.upper <= 0))
         raise ValueError(f"{at_once} runs are beyond the threshold from the start")
     with np.errstate(divide="ignore"):
         low, high = (np.log(end) / np.log(base) for end in (reached.lower, reached.upper))
-    slope = np.log(np.asarray(num_agents, dtype=np.float64)) / np.log(base)
+    slope = log_of("num_agents", num_agents, base)
     return interval_regression(low, high, confidence=confidence, slope=slope)
 
 

@@ -223,7 +223,8 @@ def ols(y: ArrayLike, *, confidence: float = 0.95, **columns: ArrayLike) -> Fit:
     )
 
 
-def _log(name: str, values: ArrayLike, base: float) -> np.ndarray:
+def log_of(name: str, values: ArrayLike, base: float) -> np.ndarray:
+    """Logarithms, float64 [n]; a value that has none is refused by name."""
     values = np.asarray(values, dtype=np.float64)
     if not np.all(values > 0):  # also catches NaN
         bad = np.sum(~(values > 0))
@@ -244,7 +245,7 @@ def loglog(x: ArrayLike, y: ArrayLike, base: float = 10.0, confidence: float = 0
     Returns:
         The fit, coefficients "intercept" and "slope", in logarithms.
     """
-    return ols(_log("y", y, base), confidence=confidence, slope=_log("x", x, base))
+    return ols(log_of("y", y, base), confidence=confidence, slope=log_of("x", x, base))
 
 
 def two_variable(
@@ -260,8 +261,8 @@ def two_variable(
     """
     if len(columns) != 2:
         raise ValueError(f"two regressors are needed, got {tuple(columns)}")
-    logs = {name: _log(name, column, base) for name, column in columns.items()}
-    return ols(_log("y", y, base), confidence=confidence, **logs)
+    logs = {name: log_of(name, column, base) for name, column in columns.items()}
+    return ols(log_of("y", y, base), confidence=confidence, **logs)
 
 
 def factored(
@@ -295,15 +296,15 @@ def factored(
     """
     if nuisance not in ("free", "one", "none"):
         raise ValueError(f"nuisance must be 'free', 'one' or 'none', not {nuisance!r}")
-    y = _log("final_sq", final_sq, 10.0)
+    y = log_of("final_sq", final_sq, 10.0)
     steps = np.broadcast_to(np.asarray(sync_period, dtype=np.float64) - 1.0, y.shape)
     alpha = np.broadcast_to(np.asarray(learning_rate, dtype=np.float64), y.shape)
     agents = np.broadcast_to(np.asarray(num_agents, dtype=np.float64), y.shape)
     columns = {
-        "sync_period": _log("sync_period - 1", steps, 10.0),
-        "learning_rate": _log("learning_rate", alpha, 10.0),
+        "sync_period": log_of("sync_period - 1", steps, 10.0),
+        "learning_rate": log_of("learning_rate", alpha, 10.0),
     }
-    term = _log("1 + 1 / (N alpha (K - 1))", 1.0 + 1.0 / (agents * alpha * steps), 10.0)
+    term = log_of("1 + 1 / (N alpha (K - 1))", 1.0 + 1.0 / (agents * alpha * steps), 10.0)
     if nuisance == "free":
         columns["nuisance"] = term
     elif nuisance == "one":

@@ -36,13 +36,22 @@ def print_table(renderable) -> None:
     console.print(renderable)
 
 
-def number(value) -> str:
+def number(value, digits: int = 6) -> str:
     """A number, a list of them, or nothing, as a cell of a table."""
     if value is None:
         return "-"
     if isinstance(value, list | tuple):
-        return ", ".join(number(v) for v in value)
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
+        return ", ".join(number(v, digits) for v in value)
+    return f"{value:.{digits}g}" if isinstance(value, float) else str(value)
+
+
+def _apart(values: Sequence) -> list[str]:
+    """Cells of a column, of as many digits as tell different values apart."""
+    for digits in (6, 9, 17):
+        cells = [number(value, digits) for value in values]
+        if len(set(cells)) == len(set(map(repr, values))):
+            break
+    return cells
 
 
 def _interval(mean, low, high) -> str:
@@ -239,8 +248,9 @@ def report(summary: dict, out: pathlib.Path) -> None:
         table = Table(title=title)
         for name in [*varied, *metrics, *last]:
             table.add_column(name, justify="right")
-        for row in rows[:most]:
-            table.add_row(*(number(row[n]) for n in varied), *cells(row))
+        at = [_apart([row[n] for row in rows]) for n in varied]
+        for row, *words in zip(rows[:most], *(column[:most] for column in at), strict=True):
+            table.add_row(*words, *cells(row))
     print_table(table)
     seeds = summary.get("seeds", 1)
     if seeds >= FEWEST:
