@@ -47,6 +47,7 @@ _PAPER = {
     "reward_alignment": "late",
     "reward_scale": 0.1,
     "reward_normalization": False,
+    "normalization_discount": None,  # that of the values
     "bootstrap_timeouts": False,
     "stale_tail": 0,
 }
