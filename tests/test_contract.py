@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from smallest import smallest
+from smallest import environment, kind_of, smallest
 
 import fedjax_rl as frl
 from fedjax_rl.algorithms import ALGORITHMS
@@ -32,6 +32,22 @@ def test_numbers_do_not_move(name):
         np.testing.assert_allclose(
             now["metrics"][metric], value, rtol=1e-6, atol=1e-6, err_msg=metric
         )
+
+
+@pytest.mark.parametrize("name", [n for n in ALGORITHMS if kind_of(n) == "grid"])
+def test_returns_are_told_with_and_without_discount(name):
+    """Every step on the grid costs 1, so that either number follows from the other."""
+    end = baseline(name).isel(time=-1)
+    if "return_of_agent" not in end:
+        assert name == "ef-td"  # time counts its steps, which have no return
+        return
+    discount, undiscounted = environment("grid").discount, end.return_of_agent.values
+    assert end["return"] == pytest.approx(undiscounted.mean())
+    assert (undiscounted <= -7).all()
+    assert (undiscounted >= -8).all()
+    if name not in ("reinforce", "lapg"):  # means over several episodes
+        expected = -(1 - discount**-undiscounted) / (1 - discount)
+        np.testing.assert_allclose(end.reward_of_agent, expected, rtol=1e-6)
 
 
 # Nothing of these is drawn from what is learned.

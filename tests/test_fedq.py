@@ -572,3 +572,19 @@ def test_too_few_entries_for_the_agents_are_refused(paper):
     ):
         with pytest.raises(ValueError, match=name):
             frl.simulate(algorithm, num_agents=3, num_steps=1)
+
+
+def test_agents_of_a_family_may_start_in_states_of_their_own():
+    """Before the first exchange each is an agent of an MDP that starts where it does."""
+    mdp = frl.envs.random_mdp(seed=0)
+    starts = [mdp.replace(initial_state=np.int32(state)) for state in (0, 2, 3)]
+    options = {"num_agents": 3, "num_steps": 5, "record_every": 5, "metrics": ["error_local"]}
+
+    def errors(environment):
+        algorithm = frl.fedq(environment, epsilon=1.0, sync_period=5, participation=0.0)
+        return frl.sweep(algorithm, **options).error_local.isel(time=0).values
+
+    together = errors(frl.envs.stack_mdps(starts))
+    alone = [errors(one)[i] for i, one in enumerate(starts)]
+    np.testing.assert_allclose(together, alone, rtol=1e-5)
+    assert len(np.unique(alone)) == 3

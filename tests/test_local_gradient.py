@@ -319,3 +319,25 @@ def test_policies_and_environments_have_to_match():
         frl.fedpg(frl.envs.simple_grid(), heterogeneity=0.5)
     with pytest.raises(ValueError, match="num_agents"):
         frl.sweep(frl.fedpg(m1()), num_agents=9, num_steps=2)
+
+
+def test_the_objective_is_told_with_and_without_the_entropy_bonus():
+    """Both from the policy of the run, by a linear solve in NumPy."""
+    mdp, tau = frl.envs.dirichlet_mdp(num_states=3, num_actions=2), 0.3
+    algorithm = frl.fedpg(mdp, gradient="exact", entropy=tau, local_steps=2, learning_rate=0.5)
+    run = frl.simulate(algorithm, num_agents=1, num_steps=2)
+    logits = np.asarray(run.state.server.parameters, np.float64).reshape(3, 2)
+    policy = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+    kernel = np.einsum("su,sut->st", policy, mdp.transition)
+    reward = np.sum(mdp.transition * mdp.reward, axis=-1)
+
+    def value(reward):
+        system = np.eye(3) - float(mdp.discount) * kernel
+        return mdp.initial_distribution @ np.linalg.solve(system, np.sum(policy * reward, axis=-1))
+
+    got = {name: float(x[-1]) for name, x in run.metrics.items() if x.ndim == 1}
+    assert got["plain_objective"] == pytest.approx(value(reward), rel=1e-5)
+    assert got["objective"] == pytest.approx(value(reward - tau * np.log(policy)), rel=1e-5)
+    best = frl.envs.optimal_q(mdp).max(-1) @ mdp.initial_distribution
+    assert got["plain_gap"] == pytest.approx(best - got["plain_objective"], abs=1e-5)
+    assert got["gap"] == pytest.approx(frl.envs.optimum(mdp, tau) - got["objective"], abs=1e-5)

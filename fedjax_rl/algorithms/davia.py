@@ -268,7 +268,9 @@ def functions(config: DAVIA) -> Functions:
             merit = error_after(error, along, valid, steps, rate)
         else:
             merit = gain(gradient, along, valid, steps, rate)
-        experience = agent.experience.following(trajectory.value, trajectory.steps)
+        experience = agent.experience.following(
+            trajectory.value, trajectory.undiscounted, trajectory.steps
+        )
         return Agent(experience, Gradient(gradient, merit))
 
     def work(population, params, state, differentiable):

@@ -378,7 +378,10 @@ def functions(config: DQL) -> Functions:
         message = Transitions(index, error, kept, *rest)
         if not whole:
             message = means(sums(message, size))
-        return Agent(agent.experience.following(trajectory.value, trajectory.steps), message)
+        return Agent(
+            agent.experience.following(trajectory.value, trajectory.undiscounted, trajectory.steps),
+            message,
+        )
 
     def work(population, params, state, differentiable):
         trajectory = trajectories(

@@ -49,8 +49,10 @@ METRICS = {
     ),
     **episodic.METRICS,
 }
+# A step has no return.
+_RETURNS = ("return", "return_of_agent")
 STEP_METRICS = {
-    **METRICS,
+    **{name: about for name, about in METRICS.items() if name not in _RETURNS},
     "reward": ("federation", "mean over the agents of the reward of their step"),
     "frequency": ("federation", "messages per agent and step"),
     "size": ("federation", "bytes sent per agent and step"),
@@ -319,7 +321,7 @@ def functions(config: EFTD) -> Functions:
         reward = jnp.where(ends, jnp.zeros_like(reward), reward)
         here, there = phi[agent.state], phi[state]
         error = reward + task.discount * jnp.sum(there * theta) - jnp.sum(here * theta)
-        experience = agent.experience.following(reward, jnp.int32(1), jnp.isfinite(error))
+        experience = agent.experience.following(reward, reward, jnp.int32(1), jnp.isfinite(error))
         return agent._replace(experience=experience, direction=error * here, state=state)
 
     def note(step, values):
@@ -332,7 +334,9 @@ def functions(config: EFTD) -> Functions:
         error = jnp.where(inside, error, jnp.zeros_like(error))
         by_state = jnp.zeros(phi.shape[0], error.dtype).at[state].add(error)
         direction = by_state @ phi / jnp.maximum(trajectory.steps, 1).astype(error.dtype)
-        experience = agent.experience.following(trajectory.value, trajectory.steps)
+        experience = agent.experience.following(
+            trajectory.value, trajectory.undiscounted, trajectory.steps
+        )
         return agent._replace(experience=experience, direction=direction)
 
     def work(population, params, state, differentiable):
@@ -374,6 +378,8 @@ def functions(config: EFTD) -> Functions:
     def measure(population, params, state) -> dict:
         del params
         own = episodic.measure(population, state, link, state.agents.experience)
+        if config.mode == "step":
+            own = {name: value for name, value in own.items() if name not in _RETURNS}
         error = state.server @ phi.T - values[None]
         return {"value_error": jnp.sqrt(jnp.sum(weight[None] * error**2, axis=-1)), **own}
 

@@ -28,11 +28,13 @@ from fedjax_rl.names import check_known
 
 METRICS = {
     "reward": ("federation", "mean over the agents of the discounted return of their episode"),
+    "return": ("federation", "mean over the agents of the undiscounted return of their episode"),
     "frequency": ("federation", "messages per agent and episode"),
     "size": ("federation", "bytes sent per agent and episode"),
     "episode_steps": ("federation", "mean over the agents of the steps of their episode"),
     "non_finite": ("federation", "episodes so far whose outcome was not finite and counted as 0"),
     "reward_of_agent": ("agent", "discounted return of each agent's episode"),
+    "return_of_agent": ("agent", "undiscounted return of each agent's episode"),
     "sent": ("agent", "whether each agent sent a message"),
     "bytes": ("agent", "size of each agent's message in bytes, 0 where none was sent"),
 }
@@ -67,32 +69,36 @@ class Experience:
 
     Attributes:
       value: discounted return, float.
+      undiscounted: the sum of the rewards, float.
       steps: int32.
       broken: int32, episodes so far whose outcome was not finite.
       fine: bool, whether that of the last one was.
     """
 
     value: jax.Array
+    undiscounted: jax.Array
     steps: jax.Array
     broken: jax.Array
     fine: jax.Array
 
-    def following(self, value, steps, fine=True) -> Experience:
+    def following(self, value, undiscounted, steps, fine=True) -> Experience:
         """The experience after an episode; a return that is not finite counts as 0.
 
         Args:
-          value: its return.
+          value: its discounted return.
+          undiscounted: the sum of its rewards.
           steps: its length.
           fine: whether everything else that came of it is finite.
         """
         good = jnp.isfinite(value) & fine
         value = jnp.where(good, value, jnp.zeros_like(value))
-        return Experience(value, steps, self.broken + (~good).astype(jnp.int32), good)
+        undiscounted = jnp.where(good, undiscounted, jnp.zeros_like(undiscounted))
+        return Experience(value, undiscounted, steps, self.broken + (~good).astype(jnp.int32), good)
 
 
 def no_experience() -> Experience:
     """Of an agent that has not begun."""
-    return Experience(jnp.zeros(()), jnp.int32(0), jnp.int32(0), jnp.asarray(True))
+    return Experience(jnp.zeros(()), jnp.zeros(()), jnp.int32(0), jnp.int32(0), jnp.asarray(True))
 
 
 def alike(population, agent):
@@ -129,11 +135,13 @@ def measure(population, state: State, link: Exchange, experience: Experience) ->
     size = size.astype(jnp.float32)
     return {
         "reward": population.mean(experience.value),
+        "return": population.mean(experience.undiscounted),
         "frequency": population.mean(sent),
         "size": population.mean(size),
         "episode_steps": population.mean(experience.steps.astype(jnp.float32)),
         "non_finite": population.sum(experience.broken).astype(jnp.float32),
         "reward_of_agent": experience.value,
+        "return_of_agent": experience.undiscounted,
         "sent": sent,
         "bytes": size,
     }

@@ -338,16 +338,14 @@ def functions(
         centre = state.server.parameters
         noise, episode = run_perturbed(config, network, population, params, state, centre, kind)
 
-        def remember(agent, noise, value, steps, params):
+        def remember(agent, noise, value, undiscounted, steps, params):
             value = value + params["return_offset"]
-            experience = agent.experience.following(value, steps)
+            experience = agent.experience.following(value, undiscounted, steps)
             place = agent.count % (BASELINE_WINDOW + 1)
             past = agent.past.at[place].set(experience.value)
             return Agent(experience, noise, past, agent.count + 1)
 
-        agents = per_agent(
-            remember, population, params, state.agents, noise, episode.value, episode.steps
-        )
+        agents = per_agent(remember, population, params, state.agents, noise, *episode[:3])
         state = dataclasses.replace(state, agents=agents)
         if config.evaluate:
             keys = episodic.episode_keys(state)

@@ -77,7 +77,8 @@ class FedQ:
     Any number may follow the number of agents: `frl.by_agents(f)`.
 
     Attributes:
-      mdp: the environment; one for all, or a family with a leading axis [N], one per agent.
+      mdp: the environment; one for all, or a family with a leading axis [N], one per agent. Each
+        agent starts in the initial state of its own.
       learning_rate: alpha in (0, 1], N; or `frl.schedule(f)` with `step -> alpha`, such as any
         optax schedule.
       sync_period: K, local steps between exchanges, at least 1.
@@ -333,7 +334,8 @@ def _centre(mdp: TabularMDP) -> TabularMDP:
     if mdp.transition.ndim == 3:
         return mdp
     if is_concrete(mdp):
-        return average_mdp(mdp)
+        # Where agents start is their own affair: q* does not depend on it.
+        return average_mdp(mdp.replace(initial_state=np.zeros_like(mdp.initial_state)))
     return mdp.replace(
         transition=np.mean(mdp.transition, axis=0),
         reward=jnp.mean(jnp.asarray(mdp.reward, float), axis=0),

@@ -66,14 +66,16 @@ METRICS = {
     "size": ("federation", "bytes sent per agent and round"),
 }
 OF_TABLES = {
-    "gap": ("federation", "J* - J of the server's model, exact"),
-    "objective": ("federation", "J of the server's model, exact"),
+    "gap": ("federation", "J* - J of the server's model, exact, both with the entropy bonus"),
+    "objective": ("federation", "J of the server's model, exact, with the entropy bonus"),
+    "plain_gap": ("federation", "J* - J of the server's model, exact, both without entropy bonus"),
+    "plain_objective": ("federation", "J of the server's model, exact, without entropy bonus"),
     "gradient_norm": ("federation", "norm of the gradient of J there, exact"),
     "estimator_error": (
         "federation",
         "squared distance of the direction moved last from the gradient of J before that move",
     ),
-    "objective_of_agent": ("agent", "J_i of the server's model, exact"),
+    "objective_of_agent": ("agent", "J_i of the server's model, exact, with the entropy bonus"),
 }
 OF_EPISODES = {
     "return": ("federation", "mean over the agents of undiscounted returns of the server's model"),
@@ -390,6 +392,8 @@ def _parameters(
         agent["environment"] = environments_of(config, num_agents)
     if config.task.tabular:
         federation["optimum"] = optimum_of(agent["environment"], federation["entropy"])
+        if _regularised(config.entropy):
+            federation["plain_optimum"] = optimum_of(agent["environment"])
     return Params(agent, federation, {})
 
 
@@ -525,16 +529,20 @@ class Oracle:
         self.credit = credit_of(config)
         self.exact = config.gradient != "sampled"
         self._own = differs(config)
-        self._regularised = _regularised(config.entropy)
+        self.regularised = _regularised(config.entropy)
 
     def entropy(self, params) -> Any:
         """Weight of the entropy of one agent; a plain 0 where nobody has any."""
-        return params["entropy"] if self._regularised else 0.0
+        return params["entropy"] if self.regularised else 0.0
 
     def value(self, parameters, params) -> jax.Array:
         """J_i on a table, a scalar; unbatched."""
         logits = self.policy.logits(parameters)
         return objective.value(params["environment"], logits, self.entropy(params))
+
+    def plain_value(self, parameters, params) -> jax.Array:
+        """J_i on a table without the entropy bonus, a scalar; unbatched."""
+        return objective.value(params["environment"], self.policy.logits(parameters))
 
     def gradient(self, parameters, params) -> jax.Array:
         """Gradient of J_i, or of what an episode sees of it, [q]; unbatched."""
@@ -753,9 +761,15 @@ def assemble(
         values, gradients = per_agent(at, population, params, models.parameters)
         before = per_agent(jax.grad(oracle.value), population, params, models.previous)
         error = state.server.direction - population.mean(before)
+        plain, best = values, params.federation["optimum"]
+        if oracle.regularised:
+            plain = per_agent(oracle.plain_value, population, params, models.parameters)
+            best = params.federation["plain_optimum"]
         return {
             "gap": params.federation["optimum"] - population.mean(values),
             "objective": population.mean(values),
+            "plain_gap": best - population.mean(plain),
+            "plain_objective": population.mean(plain),
             "gradient_norm": jnp.sqrt(jax.vmap(norm_squared)(population.mean(gradients))),
             "estimator_error": jax.vmap(norm_squared)(error),
             "objective_of_agent": values,

@@ -356,15 +356,15 @@ def functions(config: NoveltySearch) -> Functions:
             config, network, population, params, state, centre, kind, behaviour=True
         )
 
-        def remember(agent, noise, value, behaviour, steps, params):
+        def remember(agent, noise, value, undiscounted, behaviour, steps, params):
             value = value + params["return_offset"]
             fine = jnp.all(jnp.isfinite(behaviour))
-            experience = agent.experience.following(value, steps, fine)
+            experience = agent.experience.following(value, undiscounted, steps, fine)
             valid = fine & jnp.isfinite(value)
             behaviour = jnp.where(valid, behaviour, jnp.zeros_like(behaviour))
             return Agent(experience, noise, behaviour, valid)
 
-        seen = (noise, episode.value, episode.behaviour, episode.steps)
+        seen = (noise, *episode[:2], episode.behaviour, episode.steps)
         agents = per_agent(remember, population, params, state.agents, *seen)
         state = dataclasses.replace(state, agents=agents, server=model)
         return state, episode.steps.astype(jnp.uint32)

@@ -329,8 +329,9 @@ def functions(config: Reinforce) -> Functions:
         value = jnp.where(valid, value, jnp.zeros_like(value))
         variance = jnp.where(valid, variance, jnp.zeros_like(variance))
         returns = learner.returns_to_go(trajectories.reward, task.discount)[:, 0]
+        totals = jnp.sum(trajectories.reward, axis=-1)
         steps = jnp.sum(trajectories.steps, dtype=jnp.int32)
-        experience = agent.experience.following(jnp.mean(returns), steps, valid)
+        experience = agent.experience.following(jnp.mean(returns), jnp.mean(totals), steps, valid)
         return Agent(experience, Gradient(value, variance, valid))
 
     def work(population, params, state, differentiable):

@@ -53,7 +53,8 @@ class Strategy:
         +- 1 / sqrt(inputs)) or "orthogonal" (times sqrt(2), 0.01 in the last layer; biases 0).
       policy: discrete actions are drawn ("sample") or the best one ("argmax"); continuous
         actions are tanh of the outputs.
-      return_offset: added to every return before anything is done with it.
+      return_offset: added to every return before anything is done with it, recorded as `reward`
+        included; `return` is without it.
       uplink: who sends, see `federation.uplink`; everybody by default.
       loop: of the episodes, "compact", "while" or "scan".
       word_bytes: bytes of a number on the wire, 2, 4 or 8.

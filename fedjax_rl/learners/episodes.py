@@ -100,11 +100,13 @@ class Episode(NamedTuple):
 
     Attributes:
       value: discounted return, float scalar; the first reward has weight 1.
+      undiscounted: the sum of the rewards, float scalar.
       steps: int32 scalar.
       behaviour: [b], what novelty is measured on; () unless asked for.
     """
 
     value: jax.Array
+    undiscounted: jax.Array
     steps: jax.Array
     behaviour: object
 
@@ -115,6 +117,7 @@ class _Now(NamedTuple):
     state: object
     observation: jax.Array
     value: jax.Array
+    undiscounted: jax.Array
     weight: jax.Array
     steps: jax.Array
     alive: jax.Array
@@ -159,6 +162,7 @@ def episodes(
             state,
             task.encode(observation),
             jnp.zeros(()),
+            jnp.zeros(()),
             jnp.ones(()),
             jnp.int32(0),
             jnp.asarray(True),
@@ -189,6 +193,7 @@ def episodes(
             state,
             task.encode(observation),
             now.value + jnp.where(now.alive, now.weight * reward, jnp.zeros(())),
+            now.undiscounted + jnp.where(now.alive, reward, jnp.zeros(())),
             now.weight * task.discount,
             now.steps + now.alive.astype(jnp.int32),
             now.alive & ~(terminated | truncated),
@@ -210,4 +215,4 @@ def episodes(
         steps = jnp.maximum(done.steps, 1).astype(done.total.dtype)
         described = jax.vmap(task.summarise)(done.last, done.total / steps[:, None], done.steps)
         described = described.astype(done.value.dtype)
-    return Episode(done.value, done.steps, described)
+    return Episode(done.value, done.undiscounted, done.steps, described)

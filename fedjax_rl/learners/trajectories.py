@@ -50,11 +50,13 @@ class Trajectory(NamedTuple):
     Attributes:
       notes: pytree of [T, ...], what was noted of every step.
       value: discounted return, float scalar; the first reward has weight 1.
+      undiscounted: the sum of the rewards, float scalar.
       steps: int32 scalar; the notes from there on say nothing.
     """
 
     notes: object
     value: jax.Array
+    undiscounted: jax.Array
     steps: jax.Array
 
 
@@ -170,6 +172,7 @@ class _Now(NamedTuple):
 
     state: jax.Array
     value: jax.Array
+    undiscounted: jax.Array
     weight: jax.Array
     steps: jax.Array
     alive: jax.Array
@@ -209,6 +212,7 @@ def trajectories(
     now = _Now(
         jnp.broadcast_to(start, (agents,)),
         jnp.zeros(agents),
+        jnp.zeros(agents),
         jnp.ones(agents),
         jnp.zeros(agents, jnp.int32),
         jnp.ones(agents, bool),
@@ -230,6 +234,7 @@ def trajectories(
         return _Now(
             state,
             now.value + gain,
+            now.undiscounted + jnp.where(now.alive, reward, jnp.zeros_like(reward)),
             now.weight * task.discount,
             now.steps + now.alive.astype(jnp.int32),
             now.alive & ~terminal,
@@ -260,4 +265,4 @@ def trajectories(
 
         now, notes = jax.lax.while_loop(go_on, body, (jnp.uint32(0), now, notes))[1:]
     notes = jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), notes)
-    return Trajectory(notes, now.value, now.steps)
+    return Trajectory(notes, now.value, now.undiscounted, now.steps)
