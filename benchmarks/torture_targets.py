@@ -99,6 +99,7 @@ PROPERTIES = {
     **_each("probability*", "epsilon momentum reward_weight min_ess decay server_momentum ratio"),
     **_each("probability*?", "visit_exponent mixing participation gae_lambda"),
     "reward_noise": "natural*?",
+    "normalization_discount": "probability?",
     "discount": "probability?",
     "fedq.discount": "below one*?",
     **_each(
@@ -214,7 +215,7 @@ RUN = {
     "seed": "seed",
     **_each("count?", "record_every first_record workers chunk"),
     "devices": "count",
-    "metrics": "words?",
+    "metrics": "names?",
     **_each("function?", "stop progress watch"),
     "checkpoints": "path?",
     "cells": "object",

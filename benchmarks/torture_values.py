@@ -286,6 +286,7 @@ KINDS = {
     "integer": _whole(-(2**31)),
     "sizes": _sizes,
     "words": _never,
+    "names": lambda value: None if type(value) in (list, tuple) and not value else False,
     "array": _array,
     "number or array": _either(_between(-math.inf, math.inf), _array),
     "seeds": _either(_whole(0, 2**32 - 1), _sequence(_whole(0, 2**32 - 1))),

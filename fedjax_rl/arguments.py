@@ -138,8 +138,7 @@ def metrics(names, known: Mapping[str, Any], of: str) -> tuple[str, ...]:
     Raises:
       ValueError: naming the argument, its value and what is allowed.
     """
-    alone = getattr(names, "ndim", 1) == 0
-    if _is_words(names) or not isinstance(names, Iterable) or alone:
+    if not isinstance(names, list | tuple):
         raise ValueError(
             f"metrics is {brief(names)}; allowed: a list of names, of {', '.join(sorted(known))}"
         )
