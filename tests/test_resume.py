@@ -265,6 +265,13 @@ def test_the_split_into_jobs_is_that_of_the_machine_it_was_begun_on(tmp_path, mo
         xr.testing.assert_identical(go(cores, checkpoints=tmp_path / str(cores)), whole)
 
 
+def test_other_versions_are_told(begun, monkeypatch):
+    directory = begun()
+    monkeypatch.setattr(results, "versions", lambda: {"jax": "0.1"})
+    with pytest.warns(UserWarning, match=r"jax is 0.1, was \d.*: the last digits may differ"):
+        frl.sweep(frl.fedq(MDP, **FEDQ), checkpoints=directory, **SWEPT)
+
+
 def test_two_callers_do_not_share_checkpoints(begun):
     with directory.held(begun()), pytest.raises(ValueError, match="another process is at work"):
         frl.sweep(frl.fedq(MDP, **FEDQ), checkpoints=begun(), **SWEPT)
