@@ -471,6 +471,7 @@ def evaluated(name: str, value, allowed: Allowed, num_agents: int):
     if not isinstance(value, ByAgents):
         if not isinstance(value, Schedule):
             check(name, value, allowed.at(num_agents))
+            _check_entries(name, value, allowed, num_agents)
         return value
     check(name, value, allowed)
     try:
@@ -486,7 +487,18 @@ def evaluated(name: str, value, allowed: Allowed, num_agents: int):
         # Nothing is a default to be found later, which has been too late for a number.
         allowed.at(num_agents)._replace(scheduled=None, optional=allowed.optional and allowed.kind),
     )
+    _check_entries(f"{name} at num_agents {num_agents}", given, allowed, num_agents)
     return given
+
+
+def _check_entries(name: str, value, allowed: Allowed, num_agents: int) -> None:
+    """Refuses a traced array of fewer entries than agents, of which `check` sees the axes alone."""
+    traced = allowed.per_agent and isinstance(value, jax.core.Tracer)
+    if traced and value.ndim and value.shape[0] < num_agents:
+        raise ValueError(
+            f"{name} is a traced array of {value.shape[0]} entries; allowed: "
+            f"{allowed.at(num_agents).text}"
+        )
 
 
 def at(config, num_agents: int) -> dict:

@@ -345,3 +345,19 @@ def test_tables_and_parameters_that_were_replaced_are_looked_at():
         behaviour = {"behaviour": "policy"} if name == "policy" else {}
         with pytest.raises(ValueError, match=rf"{name} is an array .*allowed: \[4, 3\]"):
             frl.fedq(frl.envs.paper_mdp(), **{name: value}, **behaviour)
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "message"),
+    [
+        ("initial_q", 12, r"initial_q is an array \[12\].*allowed: \[4, 3\]"),
+        ("learning_rate", 2, r"learning_rate is a traced array of 2 entries; .* 3 agents"),
+    ],
+)
+def test_the_shape_of_what_is_traced_is_looked_at(name, size, message):
+    def run(value):
+        one = frl.fedq(frl.envs.paper_mdp(), epsilon=1.0, **{name: value})
+        return frl.simulate(one, num_agents=3, num_steps=1).metrics["error_server"][-1]
+
+    with pytest.raises(ValueError, match=message):
+        jax.grad(run)(jnp.full(size, 0.1))

@@ -205,7 +205,9 @@ def _check(config: FedQ) -> None:
     _check_needed(config, "policy", "behaviour", ("policy",))
     sizes = (mdp.num_states, mdp.num_actions)
     for name in ("policy", "initial_q"):
-        shape = np.shape(getattr(config, name)) if is_number(getattr(config, name)) else ()
+        value = getattr(config, name)
+        # The shape is known of what is traced, too.
+        shape = () if value is None or isinstance(value, fields.ByAgents) else np.shape(value)
         if shape and shape[-2:] != sizes:
             raise ValueError(
                 f"{name} is an array {list(shape)} with an MDP of {sizes[0]} states and {sizes[1]} "
