@@ -11,7 +11,10 @@ import pytest
 from smallest import environment, kind_of, smallest
 
 import fedjax_rl as frl
+from fedjax_rl import streams
 from fedjax_rl.algorithms import ALGORITHMS
+from fedjax_rl.federation.algorithm import bind
+from fedjax_rl.federation.population import population
 
 GOLDEN = json.loads(golden.PATH.read_text())
 
@@ -48,6 +51,46 @@ def test_returns_are_told_with_and_without_discount(name):
     if name not in ("reinforce", "lapg"):  # means over several episodes
         expected = -(1 - discount**-undiscounted) / (1 - discount)
         np.testing.assert_allclose(end.reward_of_agent, expected, rtol=1e-6)
+
+
+@everybody
+def test_no_nan_is_made(name):
+    """Nor is any used for what is not there: users look for theirs with this switch."""
+    baseline(name)  # compiled
+    with jax.debug_nans(True):
+        golden.run(name)
+
+
+@everybody
+def test_both_precisions_can_be_traced(name):
+    """In double precision no counter grows wider, and no number stays narrow, along the way."""
+    algorithm, one = smallest(name), population(3)
+    with jax.enable_x64(True):
+        functions = algorithm.functions(algorithm.config)
+        params = bind([algorithm.parameters(algorithm.config, 3)])
+        if algorithm.periodic:
+            params.shared["sync_period"] = jnp.uint32(2)
+
+        def run(params, keys):
+            state = functions.init(one, params, keys)
+            return functions.measure(one, params, functions.advance(one, params, state, 2))
+
+        keys = streams.agent_keys(jnp.zeros(3, jnp.int32), one.member_of)
+        assert jax.eval_shape(run, params, keys).keys() >= algorithm.metrics.keys()
+
+
+@pytest.mark.thorough
+@everybody
+def test_both_precisions_run(name):
+    """Through compiled programs; what is drawn may differ, what is counted may not be missing."""
+    single = golden.last(baseline(name))
+    with jax.enable_x64(True):
+        double = golden.last(golden.run(name))
+        jax.eval_shape(lambda: frl.simulate(smallest(name), num_agents=3, num_steps=2).metrics)
+    for way in ("messages_up", "floats_up", "bytes_down"):
+        assert (double["ledger"][way] > 0) == (single["ledger"][way] > 0)
+    for metric, value in double["metrics"].items():
+        assert np.all(np.isfinite(value)) or not np.all(np.isfinite(single["metrics"][metric]))
 
 
 # Nothing of these is drawn from what is learned.

@@ -564,8 +564,11 @@ def _draw(key: chex.PRNGKey, table: chex.Array, row: chex.Array | int) -> chex.A
     """
     size = table.shape[-1]
     if size > _UNROLLED:
-        cdf = jnp.cumsum(table.reshape(-1, size)[row])
-        return jnp.sum(cdf < cdf[-1] * _level(key, cdf.dtype), dtype=jnp.int32)
+        mass = table.reshape(-1, size)[row]
+        # Sums in blocks, as a compiled cumulative sum makes them, are not monotone: they may rise
+        # by a rounding where the probability is 0. Only where it is not, is anything drawn.
+        cdf = jnp.where(mass > 0, jnp.cumsum(mass), -1)
+        return jnp.argmax(cdf >= jnp.max(cdf) * _level(key, cdf.dtype)).astype(jnp.int32)
     entries = table.reshape(-1)
     cdf = [entries[row * size]]
     for place in range(1, size):
