@@ -693,3 +693,13 @@ def test_target_speeds():
     _, new, reward, *_ = env.step(None, state, action, Physics(target_speed=jnp.float32(2.5)))
     assert float(reward) == float(new.reward) == pytest.approx(-1.0)
     assert float(env.step(None, state, action, Physics())[2]) == 0.0
+
+
+def test_the_mean_of_physical_factors_can_be_one():
+    task = envs.gymnax_task("CartPole-v1")
+    count, level = 20_000, 1.0
+    plain = envs.members(task, count, {"gravity": level}).gravity / task.params.gravity
+    centred = envs.members(task, count, {"gravity": level}, centred=True).gravity
+    assert plain.mean() == pytest.approx(np.sinh(level) / level, abs=0.02)
+    assert np.median(plain) == pytest.approx(1, abs=0.02)
+    assert (centred / task.params.gravity).mean() == pytest.approx(1, abs=0.02)

@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedjax_rl import envs
-from fedjax_rl.envs import optimal
+from fedjax_rl.envs import optimal, tabular
 from fedjax_rl.envs.tabular import check_mdp
 
 LEAVES = ("transition", "reward", "discount", "initial_state")
@@ -634,3 +634,30 @@ def test_rollouts_have_the_exact_expectation(paper, paper_q):
     for total, expected, spread in zip(totals, (1210.06, 3915.74), (72, 58), strict=True):
         assert total.mean() == pytest.approx(expected, abs=3 * spread / 10)
         assert total.std() == pytest.approx(spread, rel=0.25)
+
+
+def test_large_tables_never_draw_what_has_no_probability():
+    """Cumulative sums of long rows, compiled, rise by a rounding where the probability is 0."""
+    size, rows = 600, 40
+    rng = np.random.default_rng(0)
+    table = rng.dirichlet(np.full(size, 0.05), rows)
+    table[table < 1e-3] = 0
+    table = (table / table.sum(-1, keepdims=True)).astype(np.float32)
+    sums = np.asarray(jax.jit(jax.vmap(jnp.cumsum))(table))
+    rises = [(r, j) for r in range(rows) for j in range(1, size) if table[r, j] == 0]
+    rises = [(r, j) for r, j in rises if sums[r, j] > sums[r, :j].max()]
+
+    def draw(key, row):
+        return tabular._draw(key, jnp.asarray(table), row)
+
+    # Levels are multiples of 2^-23: few keys fall into such a gap, so levels are set to each.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tabular, "_level", lambda key, dtype: key)
+        levels = jnp.asarray([sums[r, j] / sums[r, -1] for r, j in rises] or [0.5], jnp.float32)
+        places = jnp.asarray([r for r, _ in rises] or [0], jnp.int32)
+        for level in (levels, jnp.ones_like(levels), jnp.full_like(levels, 1e-7)):
+            drawn = np.asarray(jax.jit(jax.vmap(draw))(level, places))
+            assert np.all(table[np.asarray(places), drawn] > 0)
+    keys = jax.random.split(jax.random.key(0), 20_000)
+    drawn = np.bincount(jax.jit(jax.vmap(lambda key: draw(key, 3)))(keys), minlength=size) / 20_000
+    np.testing.assert_allclose(drawn, table[3], atol=0.012)

@@ -256,8 +256,10 @@ def gymnax_task(
 
     CartPole's reward is 1 for every step, the one at which it falls included. Its behaviour is
     (mean position, mean angle, steps / 500), in m and rad; that of the others is the mean of the
-    first two entries of the observation, and steps / max_steps. Observations that are no vector
-    are flattened, those that are one of a finite set are one-hot.
+    first two entries of the observation, and steps / max_steps. The dynamics are those of gymnax.
+    They are Gymnasium's but for MountainCarContinuous, where gymnax takes the velocity away at the
+    goal and leaves it at the left wall, and Gymnasium does it at the wall. Observations that are
+    no vector are flattened, those that are one of a finite set are one-hot.
 
     Args:
       name: of gymnax, as ``gymnax.registered_envs`` lists it.

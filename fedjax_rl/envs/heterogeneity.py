@@ -4,8 +4,10 @@ A family is ``params`` with a leading axis [N], one environment per agent; it go
 ``params`` go, as an argument and under ``vmap``. At level 0 a part is that of the task, bit for
 bit.
 
-* Physical parts are multiplied by exp(level u) with u uniform on [-1, 1]. Gravity and length at
-  level 0.7 with force at 0.5 are our strong family on CartPole.
+* Physical parts are multiplied by exp(level u) with u uniform on [-1, 1]. The median agent is then
+  the task, the mean one is not: the mean factor is sinh(level) / level, 1.08 at level 0.7 and 1.18
+  at 1. ``centred`` divides by it. Gravity and length at level 0.7 with force at 0.5 are our strong
+  family on CartPole.
 * "reset", the width of the distribution of first states, has level u added, and nothing else
   differs in the experiments of Wang, He, Zhang, Miao and Anderson, *Momentum for the Win:
   Collaborative Federated Reinforcement Learning across Heterogeneous Environments*, arXiv
@@ -74,8 +76,15 @@ def check_part(name: str, task: Task, part: str, level: float) -> None:
     num_agents=fields.COUNT,
     levels=fields.instance(Mapping, text="a dictionary from parts to levels"),
     seed=fields.SEED,
+    centred=fields.switch(),
 )
-def members(task: Task, num_agents: int, levels: Mapping[str, float], seed: int = 0) -> Any:
+def members(
+    task: Task,
+    num_agents: int,
+    levels: Mapping[str, float],
+    seed: int = 0,
+    centred: bool = False,
+) -> Any:
     """Returns the parameters of N environments, which differ from the task's by some levels.
 
     Where the task is a family already, each member is varied around itself. Every part has a
@@ -90,6 +99,8 @@ def members(task: Task, num_agents: int, levels: Mapping[str, float], seed: int 
       num_agents: N, at least 1.
       levels: by part, of `parts`; parts that are left out have level 0.
       seed: of ``numpy.random.default_rng``.
+      centred: whether the mean factor of physical parts is 1 instead of sinh(level) / level, so
+        that the mean agent is the task; the median is then below it.
 
     Returns:
       A pytree on the host, of the structure of ``task.params`` but for brax; leaves [N, ...].
@@ -129,6 +140,8 @@ def members(task: Task, num_agents: int, levels: Mapping[str, float], seed: int 
         if levels.get(part):
             spread = levels[part] * rng.uniform(-1, 1, num_agents)
             changes[part] = spread if part in _ADDED else np.exp(spread)
+            if centred and part not in _ADDED:
+                changes[part] = changes[part] * levels[part] / np.sinh(levels[part])
     if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(base)):
         if changes:
             raise ValueError(
