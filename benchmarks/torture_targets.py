@@ -234,7 +234,8 @@ def small(value) -> bool:
 
 
 def _kind(table: dict[str, str], owner: str, argument: str) -> str:
-    return table.get(f"{owner}.{argument}") or table[argument]
+    # What is new and has no kind yet may be accepted, but not end in anything raw.
+    return table.get(f"{owner}.{argument}") or table.get(argument, "anything")
 
 
 @functools.cache
