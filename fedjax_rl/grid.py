@@ -15,7 +15,7 @@ import numpy as np
 from fedjax_rl.federation.algorithm import Algorithm
 from fedjax_rl.federation.clock import Clock
 from fedjax_rl.federation.uplink import Uplink
-from fedjax_rl.fields import brief
+from fedjax_rl.fields import ByAgents, Schedule, brief
 
 
 @dataclasses.dataclass(frozen=True)
@@ -155,7 +155,7 @@ def _is_scalar(value) -> bool:
 
 def _word(value) -> str | None:
     """What a value is called; None where nothing short says it."""
-    if isinstance(value, str | Uplink | Clock | numbers.Real | None):
+    if isinstance(value, str | Uplink | Clock | ByAgents | Schedule | numbers.Real | None):
         return str(value)
     if type(value) is tuple and all(isinstance(x, str | numbers.Real | None) for x in value):
         return str(value)

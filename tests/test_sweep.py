@@ -376,6 +376,8 @@ def test_labels_are_numbers_or_names_or_places(algorithm):
         ([None, top], ["None", str(top)]),
         ([None, ("kernels",)], ["None", "('kernels',)"]),
         ([flat, flat + 1], [0, 1]),
+        ([frl.by_agents(abs), 0.3], ["by_agents(abs)", "0.3"]),
+        ([frl.schedule(abs), frl.schedule(np.sin)], ["schedule(abs)", "schedule(sin)"]),
         ([algorithm.config.mdp, frl.envs.paper_mdp()], [0, 1]),
         ([optax.sgd(0.1), optax.adam(0.1)], [0, 1]),
         ([frl.Clock(wait_for=None, compute_time=flat + 1), frl.Clock()], None),
