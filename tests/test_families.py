@@ -381,7 +381,8 @@ def test_replacing_what_a_tabular_task_has():
     np.testing.assert_array_equal(task.members(3).discount, 0.8)
     alone = task.replace(params=member(task.members(4), 2))
     assert alone.members is None
-    assert task.replace(members=lambda num_agents: "mine").members(2) == "mine"
+    mine = lambda num_agents: jax.tree.map(lambda x: np.stack([x] * num_agents), task.params)
+    assert task.replace(members=mine).members is mine
 
 
 def test_registered_families():

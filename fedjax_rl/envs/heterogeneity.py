@@ -123,12 +123,10 @@ def members(
         base = repeat(task.params, num_agents)
     else:
         base = task.members(num_agents)
-        pairs = zip(jax.tree.leaves(base), jax.tree.leaves(task.params), strict=True)
-        known_now = not any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves(task.params))
-        if known_now and not all(np.array_equal(every[0], own) for every, own in pairs):
+        if _disagree(task.params, base):
             raise ValueError(
                 f"params of {task.name} are not those of its first member; allowed: "
-                "task.replace(params=...), which gives them to all, or members=... as well"
+                "task.replace(params=...), which gives them to all, or task.replace(members=...)"
             )
     if task.tabular:
         kernel, reward = levels.get("kernels", 0.0), levels.get("rewards", 0.0)
@@ -150,3 +148,15 @@ def members(
             )
         return base
     return task.env.vary(base, changes)
+
+
+def _disagree(params: Any, members: Any) -> bool:
+    """Whether parameters are known not to be those of the first of some members.
+
+    A copy of a family with other parameters beside its old members would run the members.
+    """
+    own, every = jax.tree.flatten(params), jax.tree.flatten(members)
+    traced = any(isinstance(x, jax.core.Tracer) for x in (*own[0], *every[0]))
+    if traced or own[1] != every[1]:  # brax leaves out what does not differ
+        return False
+    return not all(np.array_equal(all_[0], x) for all_, x in zip(every[0], own[0], strict=True))

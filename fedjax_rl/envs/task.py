@@ -164,8 +164,9 @@ class Task:
 
         The options follow ``max_steps`` and ``discount``, and so do ``static``, exact tables, an
         environment's own clock, and ``members`` with them. New ``params`` are those of all agents
-        unless new ``members`` come along. Any attribute beside these four is something that name
-        and options would no longer tell, so that it takes a new ``name`` or new ``options``.
+        unless new ``members`` come along, and with new ``members`` come the first one's. Any
+        attribute beside these four is something that name and options would no longer tell, so
+        that it takes a new ``name`` or new ``options``.
 
         Args:
           **changes: attributes and their new values.
@@ -184,6 +185,8 @@ class Task:
         changes.setdefault("options", tuple(sorted((dict(self.options) | episode).items())))
         if "params" in changes:
             changes.setdefault("members", None)
+        elif changes.get("members") is not None:
+            changes["params"] = jax.tree.map(lambda leaf: leaf[0], changes["members"](1))
         if "discount" in episode and self.grid is not None and "grid" not in changes:
             changes["grid"] = self.grid.with_discount(episode["discount"])
             if self.params is self.grid:

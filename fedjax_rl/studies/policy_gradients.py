@@ -8,7 +8,6 @@ objectives have an entropy bonus, so that the mean objective has one optimum.
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 from typing import Any
 
@@ -46,8 +45,7 @@ def m2(spread: float = 1.0, max_steps: int = 25) -> Task:
 def cartpoles() -> Task:
     """CartPoles whose physics differ strongly, episodes of at most 100 steps as in Wang et al."""
     task = envs.gymnax_task("CartPole-v1", discount=0.995, max_steps=100)
-    return dataclasses.replace(
-        task,
+    return task.replace(
         name="CartPole-v1, strongly different",
         members=lambda num_agents: heterogeneity.members(task, num_agents, STRONG),
     )
