@@ -44,21 +44,22 @@ def sweep(
 ) -> xr.Dataset:
     """Every combination of the given values, as one array program.
 
-    A list sweeps; anything else is one value. `frl.by_agents(f)` follows `num_agents` and becomes
-    a coordinate along it. Values that are arrays per agent are given inside a list, or through
-    `algorithm.replace`.
+    A list sweeps; anything else is one value, such as a tuple where values are tuples
+    (`hidden=(8, 4)`). `frl.each([...])` sweeps whatever is in it. `frl.by_agents(f)` follows
+    `num_agents` and becomes a coordinate along it. Values that are arrays per agent are given
+    inside a list, or through `algorithm.replace`.
 
     Args:
       algorithm: such as `fedq(mdp)`; its own properties hold where none is given.
       num_steps: T, local steps of every agent.
       num_agents: N, one or several.
-      seeds: one or several; agent i of a federation draws the stream of (seed, i) whatever the
-        rest of the sweep.
+      seeds: one or several, different whole numbers from 0 to 2^32 - 1; agent i of a federation
+        draws the stream of (seed, i) whatever the rest of the sweep.
       record_every: steps between records; about 100 records by default.
       first_record: steps before the first record; `record_every` by default.
-      metrics: names to record; those per federation by default.
-      devices: how many to spread the agents over.
-      workers: jobs at a time; on CPU one per core by default.
+      metrics: names to record, of any of the configurations; those per federation by default.
+      devices: how many to spread the agents over, at most: none does another one's work again.
+      workers: jobs at a time, at most, where memory holds so many; on CPU one per core by default.
       chunk: records between two returns to the host.
       stop: `(times [t], {metric: [t, F or F, N]}, cells) -> bool [F]`, called between chunks with
         the records of the chunk for these cells, and after a resume with those of each chunk
@@ -77,8 +78,11 @@ def sweep(
 
     Returns:
       A Dataset with a dimension per list, then `seed` where several were given, and `time` (steps
-      at each record), `agent` for metrics per agent (NaN past N); the ledger's totals; `diverged`,
-      true where a metric became non-finite; `phase`, steps since the last exchange at each record.
+      at each record), `agent` for metrics per agent (NaN past N). A metric that a configuration
+      does not have is NaN there. Beside them the ledger's totals; `diverged`, true where something
+      that servers or agents hold is not finite at the end, whatever is recorded; `phase`, steps
+      since the last exchange at each record, where time counts steps. Labels of an axis are its
+      numbers, the names of clocks, uplinks, tasks and tuples, or else places from 0 on.
 
     Raises:
       ValueError: naming the argument, its value and what is allowed, before anything compiles.
