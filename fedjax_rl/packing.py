@@ -96,7 +96,7 @@ def _deal(runs: Sequence[tuple[int, int]], packs: int) -> tuple[list[int], list[
     loads, shares = [0] * packs, []
     for n, count in runs:
         share, left = divmod(count, packs)
-        lightest = sorted(range(packs), key=lambda pack: loads[pack])[:left]
+        lightest = set(sorted(range(packs), key=lambda pack: loads[pack])[:left])
         counts = [share + (pack in lightest) for pack in range(packs)]
         loads = [load + n * own for load, own in zip(loads, counts, strict=True)]
         shares.append(counts)

@@ -182,7 +182,7 @@ class Outcome(NamedTuple):
       metrics: name -> [t, F or A], on the global axes of the layout; t records were made.
       count: t.
       state: the final state.
-      finite: bool [F], whether all that the servers and their agents hold is finite.
+      finite: bool [F], whether all that the servers and their agents hold has a finite square.
       compile_seconds, run_seconds: wall time.
     """
 
@@ -457,11 +457,12 @@ def execute(
 
 
 def _finite(job: Job, state: State) -> np.ndarray:
-    """Whether all that servers and agents hold is finite: bool [F].
+    """Whether all that servers and agents hold is finite, and its squares are: bool [F].
 
     That is asked of the state, as what somebody chose to record may well be finite when the model
     is not, or when its optimiser's moments are not, so that it has come to a halt: ranks of
-    returns, time, bytes.
+    returns, time, bytes. Beyond the root of the largest number every norm, and so every error, is
+    infinite.
     """
     federation, _ = job.layout.agents()
     order = np.asarray(job.layout.order)
@@ -470,8 +471,9 @@ def _finite(job: Job, state: State) -> np.ndarray:
     for owner, tree in ((order, of_servers), (federation, of_agents)):
         for leaf in jax.tree.leaves(tree):
             if jnp.issubdtype(leaf.dtype, jnp.inexact):
-                of_each = np.isfinite(np.asarray(leaf)).reshape(len(owner), -1).all(axis=1)
-                np.logical_and.at(fine, owner, of_each)
+                with np.errstate(over="ignore", invalid="ignore"):
+                    each = np.isfinite(np.square(np.asarray(leaf)))
+                np.logical_and.at(fine, owner, each.reshape(len(owner), -1).all(axis=1))
     return fine[order]
 
 

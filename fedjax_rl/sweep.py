@@ -80,9 +80,10 @@ def sweep(
       A Dataset with a dimension per list, then `seed` where several were given, and `time` (steps
       at each record), `agent` for metrics per agent (NaN past N). A metric that a configuration
       does not have is NaN there. Beside them the ledger's totals; `diverged`, true where something
-      that servers or agents hold is not finite at the end, whatever is recorded; `phase`, steps
-      since the last exchange at each record, where time counts steps. Labels of an axis are its
-      numbers, the names of clocks, uplinks, tasks and tuples, or else places from 0 on.
+      that servers or agents hold is not finite at the end, or has no finite square, whatever is
+      recorded; `phase`, steps since the last exchange at each record, where time counts steps.
+      Labels of an axis are its numbers, the names of clocks, uplinks, tasks and tuples, or else
+      places from 0 on.
 
     Raises:
       ValueError: naming the argument, its value and what is allowed, before anything compiles.

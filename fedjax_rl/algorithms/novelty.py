@@ -50,6 +50,9 @@ from fedjax_rl.fields import declared
 from fedjax_rl.learners import episodes
 from fedjax_rl.learners import novelty as search
 
+# Below every return, and with a square that is finite: a model says whether it has diverged.
+_LEAST = -1e18
+
 METRICS = {
     **episodic.METRICS,
     "reward_of_model": (
@@ -406,7 +409,7 @@ def functions(config: NoveltySearch) -> Functions:
                 value=jnp.where(jnp.isfinite(value), value, jnp.zeros_like(value)),
                 novelty=jnp.zeros(()),
                 weight=jnp.asarray(weight, value.dtype),
-                best=jnp.asarray(jnp.finfo(value.dtype).min, value.dtype),
+                best=jnp.asarray(_LEAST, value.dtype),
                 waited=jnp.int32(0),
             )
 
