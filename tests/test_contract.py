@@ -31,6 +31,7 @@ def baseline(name):
 def test_numbers_do_not_move(name):
     now, before = golden.last(baseline(name)), GOLDEN[name]
     assert now["ledger"] == before["ledger"]
+    assert not baseline(name)["diverged"].any()
     for metric, value in before["metrics"].items():
         np.testing.assert_allclose(
             now["metrics"][metric], value, rtol=1e-6, atol=1e-6, err_msg=metric
