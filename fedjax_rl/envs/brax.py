@@ -212,10 +212,10 @@ def brax_task(
 
     An agent draws the same random words wherever it stands in a population. Its episodes are the
     same to rounding only: compiled vector code rounds differently in different lanes, that is, by
-    the agent's place modulo the width of a vector (8 or 16 on a CPU), and contacts make large
+    the agent's place modulo the width of a vector, and contacts make large
     differences of small ones. Of 50 agents on Ant 8 had another return, by up to 30, two lines
-    further on. One population run twice has the same bits; to pair runs of brax agent by agent,
-    give all federations a number of agents that is a multiple of 16.
+    further on. One population run twice has the same bits. The differences that were found went
+    with the place modulo 8: sizes of federations that are multiples of 8 pair best.
 
     Args:
       name: of brax, such as "ant", "halfcheetah", "hopper", "humanoid", "swimmer", "walker2d".
