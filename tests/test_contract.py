@@ -1,20 +1,28 @@
 """What is promised of every algorithm."""
 
 import functools
+import importlib
 import json
+import re
 
 import golden
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import xarray as xr
 from smallest import environment, kind_of, smallest
 
 import fedjax_rl as frl
 from fedjax_rl import streams
 from fedjax_rl.algorithms import ALGORITHMS
+from fedjax_rl.checkpoints import Checkpoints
+from fedjax_rl.cli import config, parse
 from fedjax_rl.federation.algorithm import bind
 from fedjax_rl.federation.population import population
+
+# The package has a function of that name.
+sweeping = importlib.import_module("fedjax_rl.sweep")
 
 GOLDEN = json.loads(golden.PATH.read_text())
 
@@ -124,3 +132,166 @@ def test_a_derivative_is_right_or_refused(name):
     assert reverse == pytest.approx(along, rel=1e-4)
     assert reverse == pytest.approx(difference, rel=1e-2)
     assert reverse != 0
+
+
+# Company ------------------------------------------------------------------------------------------
+
+
+def rate_of(name):
+    """The learning rate that an algorithm has by default, as the program gets it."""
+    algorithm = smallest(name)
+    params = algorithm.at(3).parameters(algorithm.at(3).config, 3)
+    return float(np.ravel({**params.federation, **params.agent}["learning_rate"])[0])
+
+
+def absurd(name):
+    """A learning rate that ruins a model if anything does."""
+    for rate in (1e30, 1.0):
+        try:
+            smallest(name, learning_rate=rate)
+        except ValueError:
+            continue
+        return rate
+    raise AssertionError(f"{name} has no learning rate")
+
+
+@functools.cache
+def crowd(name):
+    """The federation of the baseline among others, over two devices."""
+    algorithm = smallest(name)
+    rates, sizes = [rate_of(name), absurd(name)], [1, 3]
+    run = {**golden.RUN, "num_agents": sizes, "learning_rate": rates, "devices": 2}
+    return frl.sweep(algorithm, metrics=tuple(algorithm.metrics), **run)
+
+
+def alike(one, other, **tolerance):
+    """Whether two results tell the same."""
+    assert set(one.data_vars) == set(other.data_vars)
+    for name in one.data_vars:
+        a, b = (np.asarray(x[name], np.float64) for x in (one, other))
+        np.testing.assert_allclose(a, b, err_msg=name, **tolerance)
+
+
+@everybody
+def test_a_federation_is_the_same_in_any_company_and_over_any_devices(name):
+    """Other sizes, other values and a ruined model beside it: agents draw the same words."""
+    here = crowd(name).isel(learning_rate=0).sel(num_agents=3)
+    alike(here, baseline(name), rtol=2e-4, atol=1e-5)
+
+
+@everybody
+def test_what_is_not_finite_is_called_diverged(name):
+    result = crowd(name)
+    assert not result.diverged.isel(learning_rate=0).any()
+    for n in (1, 3):
+        for i in range(2):
+            cell = result.isel(learning_rate=i).sel(num_agents=n)
+            if "agent" in cell.dims:
+                cell = cell.isel(agent=slice(n))
+            recorded = [cell[m].values for m in smallest(name).metrics]
+            assert bool(cell.diverged) or all(np.isfinite(x).all() for x in recorded)
+
+
+@everybody
+def test_one_agent_in_a_sweep_is_the_pure_function_of_one(name):
+    algorithm = smallest(name)
+    sizes = {"num_steps": golden.RUN["num_steps"], "record_every": golden.RUN["record_every"]}
+    alone = jax.jit(lambda: frl.simulate(algorithm, num_agents=1, seed=5, **sizes).metrics)()
+    here = crowd(name).isel(learning_rate=0).sel(num_agents=1)
+    for metric, value in alone.items():
+        seen = here[metric]
+        seen = (
+            seen.isel(agent=slice(1)).transpose("time", "agent") if "agent" in seen.dims else seen
+        )
+        np.testing.assert_allclose(seen, value, rtol=2e-4, atol=1e-5, err_msg=metric)
+
+
+# Time ---------------------------------------------------------------------------------------------
+
+
+class StopError(Exception):
+    """Somebody pulled the plug."""
+
+
+@everybody
+def test_killed_and_resumed_is_uninterrupted(name, tmp_path, monkeypatch):
+    algorithm = smallest(name)
+    monkeypatch.setattr(sweeping, "Checkpoints", functools.partial(Checkpoints, seconds=0.0))
+
+    def go(progress=None):
+        metrics = tuple(algorithm.metrics)
+        return frl.sweep(
+            algorithm, metrics=metrics, checkpoints=tmp_path, progress=progress, **golden.RUN
+        )
+
+    def stop(done, total):
+        if done < total:
+            raise StopError
+
+    with pytest.raises(StopError):
+        go(stop)
+    xr.testing.assert_equal(go(), baseline(name))
+
+
+# Configurations -----------------------------------------------------------------------------------
+
+PLACES = {"mdp": "paper-mdp", "tabular": "dirichlet-mdp", "grid": "simple-grid"}
+HAVE_UPLINKS = [name for name in ALGORITHMS if name not in ("espc", "ebcdql", "lapg")]
+
+
+@everybody
+def test_a_configuration_makes_the_algorithm_again(name):
+    """From the command line to config.json, to the algorithm, to JSON."""
+    line = ["run", name, PLACES[kind_of(name)], "--learning-rate", "0.0625"]
+    line += ["--uplink", "top-k", "--uplink.k", "2"] if name in HAVE_UPLINKS else []
+    saved = json.loads(json.dumps(config.config_of(parse.read(line)[1])))
+    one = config.algorithm_of(saved)
+    assert one.config.learning_rate == 0.0625
+    assert (getattr(one.config.uplink, "name", None) == "top-k") == (name in HAVE_UPLINKS)
+    told = json.loads(json.dumps(one.describe(one.config)))
+    again = one.replace(uplink=None) if name in HAVE_UPLINKS else one
+    again = again.replace(**{"uplink": one.config.uplink} if name in HAVE_UPLINKS else {})
+    assert json.loads(json.dumps(again.describe(again.config))) == told
+    assert again.static(again.config) == one.static(one.config)
+
+
+UPLINKS = {
+    "partial": lambda: frl.uplinks.partial(0.5),
+    "event-triggered": lambda: frl.uplinks.event_triggered(0.1),
+    "probabilistic": lambda: frl.uplinks.probabilistic(1),
+    "lazy": lambda: frl.uplinks.lazy(),
+    "top-k": lambda: frl.uplinks.top_k(1),
+    "scaled-sign": lambda: frl.uplinks.scaled_sign(),
+}
+
+
+def traced(algorithm):
+    """Runs an algorithm on shapes alone; fails as a run would before it computes."""
+    run = lambda: frl.simulate(algorithm, num_agents=2, num_steps=1).metrics
+    assert set(jax.eval_shape(run)) == set(algorithm.metrics)
+
+
+@everybody
+def test_a_clock_drives_an_algorithm_or_is_refused_by_name(name):
+    if "clock" not in smallest(name).properties:
+        with pytest.raises(ValueError, match="'clock' is no property"):
+            smallest(name).replace(clock=frl.Clock("asynchronous"))
+        return
+    try:
+        algorithm = smallest(name, clock=frl.Clock("asynchronous", distribution="exponential"))
+    except ValueError as error:
+        assert re.match("clock is .*allowed", str(error))  # noqa: PT017  both ends are right
+        return
+    traced(algorithm)
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("uplink", UPLINKS)
+@everybody
+def test_an_uplink_fits_an_algorithm_or_is_refused_by_name(name, uplink):
+    try:
+        algorithm = smallest(name, uplink=UPLINKS[uplink]())
+    except ValueError as error:
+        assert re.search("uplink.*allowed", str(error))  # noqa: PT017  both ends are right
+        return
+    traced(algorithm)
