@@ -98,10 +98,17 @@ def _check_run(arguments) -> None:
             for value in values:
                 fields.check(name, value, allowed)
     check_devices(arguments.devices)
+    check_out(given.get("out"))
 
 
 # A CPU can pretend to have so many; far more and the process dies when JAX starts.
 MOST_DEVICES = 1024
+
+
+def check_out(out: str | None) -> None:
+    """Refuses an empty name, as a variable of a shell leaves it that is not set."""
+    if out is not None and not out.strip():
+        raise ValueError(f"out is {out!r}; allowed: a directory, or none for a new one in runs/")
 
 
 def check_devices(devices: int) -> None:

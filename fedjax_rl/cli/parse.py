@@ -10,6 +10,7 @@ from typing import Any
 
 from fedjax_rl.cli import options
 from fedjax_rl.cli.report import PROGRAM, say
+from fedjax_rl.names import check_known
 
 _WORDS = {
     "list": "What there is: algorithms, environments, studies with their papers and figures.",
@@ -63,6 +64,8 @@ def read(argv: list[str]) -> tuple[int, Any]:
     """Exit code and arguments; no arguments where help was asked for or the line is wrong."""
     import tyro
 
+    if not argv[0].startswith("-"):
+        check_known(argv[0], _WORDS, "command")
     stderr = io.StringIO()
     try:
         with contextlib.redirect_stderr(stderr):

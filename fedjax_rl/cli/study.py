@@ -6,7 +6,7 @@ import inspect
 import pathlib
 from typing import Any
 
-from fedjax_rl.cli.config import check_devices
+from fedjax_rl.cli.config import check_devices, check_out
 from fedjax_rl.cli.process import free, held, interruptible, prepare, quiet
 from fedjax_rl.cli.report import live, number, print_table
 
@@ -24,6 +24,7 @@ def reproduce(arguments) -> int:
 
     study, chosen, preset = study_of(arguments)
     check_devices(arguments.devices)
+    check_out(arguments.out)
     config = {
         "command": "reproduce",
         "study": study.name,
@@ -68,7 +69,12 @@ def _named(words: str, known) -> list[str]:
     found = []
     for word in words.split(","):
         first, dash, last = word.partition("-")
-        if word in known or not first.isdigit() or (dash and not last.isdigit()):
+        if (
+            word in known
+            or not first.isdecimal()
+            or (dash and not last.isdecimal())
+            or int(last or first) - int(first) > len(known)
+        ):
             found.append(word)
         else:
             found += [f"fig{n}" for n in range(int(first), int(last or first) + 1)]
