@@ -69,12 +69,10 @@ def _named(words: str, known) -> list[str]:
     found = []
     for word in words.split(","):
         first, dash, last = word.partition("-")
-        if (
-            word in known
-            or not first.isdecimal()
-            or (dash and not last.isdecimal())
-            or int(last or first) - int(first) > len(known)
-        ):
+        plain = first.isdecimal() and (not dash or last.isdecimal())
+        more = int(last or first) - int(first) if plain else -1
+        # Not backwards, and not more figures than there are.
+        if word in known or not 0 <= more <= len(known):
             found.append(word)
         else:
             found += [f"fig{n}" for n in range(int(first), int(last or first) + 1)]
