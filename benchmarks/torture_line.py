@@ -144,6 +144,7 @@ def _options() -> list[tuple[str, str, str, str]]:
         one, place = settings.algorithm(name), settings.fitting(name)[0]
         for own in settings.settings(one):
             kind = PROPERTIES.get(f"{name}.{own.name}") or PROPERTIES.get(own.name, "anything")
+            kind += "?" * (own.default is None and "?" not in kind)
             found.append((name, place, own.name, kind))
         for option in ("num_agents", "num_steps", "seed", "record_every", "devices"):
             found.append(

@@ -274,7 +274,9 @@ def _brief(value) -> str:
 
 
 def _any_finite(value) -> bool:
-    return isinstance(value, fields.ByAgents) or bool(np.any(np.isfinite(value)))
+    return isinstance(value, fields.ByAgents) or bool(
+        np.any(np.isfinite(np.asarray(value, np.float64)))
+    )
 
 
 CLOCK = fields.instance(Clock, text="an frl.Clock")
