@@ -9,28 +9,17 @@ import pytest
 import fedjax_rl as frl
 from fedjax_rl.federation.mesh import layout
 
-CASES = {
-    "one federation of sixteen": [(16, 0)],
-    "counts that do not divide": [(n, s) for n in (1, 3, 5) for s in range(3)],
-}
-PROPERTIES = {
-    "one federation of sixteen": {
-        "epsilon": 1.0,
-        "aggregation": "importance",
-        "participation": 0.7,
-        "learning_rate": np.linspace(0.1, 0.4, 16).tolist(),
-    },
-    "counts that do not divide": {"beta": 2.0, "mixing": 0.5},
-}
 
-
-@pytest.mark.parametrize("name", CASES)
-def test_eight_devices_give_what_one_gives(name):
-    properties = dict(PROPERTIES[name])
-    if "learning_rate" in properties:
-        properties["learning_rate"] = np.asarray(properties["learning_rate"])
-    algorithm = frl.fedq(frl.envs.paper_mdp(), **{"learning_rate": 0.2, **properties})
-    cells = [frl.Cell(n, s, {"sync_period": 3 + s % 2}) for n, s in CASES[name]]
+def test_a_federation_spread_over_eight_devices_is_the_one_on_one():
+    """Its exchanges, too: weights of entries, some silent. What lies whole is in the contract."""
+    algorithm = frl.fedq(
+        frl.envs.paper_mdp(),
+        epsilon=1.0,
+        aggregation="importance",
+        participation=0.7,
+        learning_rate=np.linspace(0.1, 0.4, 16),
+    )
+    cells = [frl.Cell(16, 0, {"sync_period": 3})]
     options = {"num_steps": 60, "record_every": 20, "metrics": ("error_server", "error_local")}
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # nothing is said about a layout
@@ -40,8 +29,6 @@ def test_eight_devices_give_what_one_gives(name):
     assert np.isfinite(one["error_server"]).all()
     for column in ("communications", "messages_up", "bytes_down", "env_steps"):
         np.testing.assert_array_equal(eight[column], one[column])
-    # No two federations are the same, so that none can stand in for another.
-    assert len(np.unique(one["error_server"].values[:, -1])) == len(cells)
 
 
 def test_members_are_split_where_that_repeats_fewest():
