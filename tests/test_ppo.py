@@ -627,16 +627,6 @@ def test_it_runs_in_environments_of_all_kinds(name):
     assert set(metrics) == set(algorithm.metrics)
 
 
-def test_a_round_has_no_derivative():
-    def last(rate):
-        algorithm = fedppo(CARTPOLE, **NANO, learning_rate=rate)
-        out = frl.simulate(algorithm, num_agents=2, num_steps=1)
-        return out.metrics["value_loss"][-1]
-
-    with pytest.raises(ValueError, match="fedppo has no derivative"):
-        jax.grad(last)(1e-3)
-
-
 # Properties ---------------------------------------------------------------------------------------
 
 

@@ -189,6 +189,16 @@ def static(config: DQL):
     )
 
 
+def sampled(config: DQL) -> str | None:
+    """Why a derivative is wrong: episodes depend on the table, or events do."""
+    if isinstance(config, EBCDQL):
+        return "events decide by the errors what is sent"
+    epsilon = config.epsilon
+    if fields.is_number(epsilon) and fields.is_concrete(epsilon) and np.all(epsilon == 1):
+        return None
+    return "episodes are drawn from what is learned (with epsilon=1 it is exact)"
+
+
 class Transitions(NamedTuple):
     """An episode as a message, padded to T.
 
@@ -428,5 +438,6 @@ _build = functools.partial(
     parameters=parameters,
     functions=functions,
     static=static,
+    sampled=sampled,
     draws=("epsilon",),
 )
