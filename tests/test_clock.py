@@ -243,6 +243,25 @@ def test_long_runs_keep_their_digits():
     np.testing.assert_allclose(table.time[0, -1], 5000.0, rtol=1e-5)
 
 
+def test_ages_add_up_exactly_beyond_32_bits():
+    """Four agents that were handed the first model come 3e9 steps later, and again at once."""
+    rules = frl.Clock("asynchronous").rules
+    timing = clocks.Timing(rules, population([4]))
+    own = {name: jnp.ones(4) for name in ("time", "latency")}
+    underway, elapsed = timing.start(own, streams.agent_keys(np.zeros(4, int), np.arange(4)))
+    plan = jax.jit(timing.plan, static_argnums=5)
+    total = 0
+    for _ in range(2):
+        entries, underway, elapsed = plan(
+            own, underway, elapsed, jnp.uint32(3_000_000_000), jnp.uint32(4), 4
+        )
+        underway = underway._replace(handed=jnp.zeros(4, jnp.uint32))
+        total += int(np.asarray(entries.age, np.int64).sum())
+    assert total == 8 * 3_000_000_000 + 2 * (1 + 2 + 3)
+    assert int(elapsed.carries[0]) * 2**32 + int(elapsed.total[0]) == total
+    np.testing.assert_allclose(timing.measure(underway, elapsed)["staleness_mean"], total / 8)
+
+
 # Bad values
 
 

@@ -319,7 +319,8 @@ class Elapsed(NamedTuple):
       before: time of that start.
       remainder: what rounding has left out of it.
       staleness: mean age of the messages of the last step.
-      total: sum of all ages so far.
+      total: uint32, sum of all ages so far, modulo 2^32.
+      carries: uint32, how often 2^32 has been passed.
       largest: uint32, of all ages so far.
       ages: uint32 [F, len(AGES)], messages so far by age, modulo 2^32.
       wraps: uint32 [F, len(AGES)], how often 2^32 of them have come.
@@ -330,6 +331,7 @@ class Elapsed(NamedTuple):
     remainder: jax.Array
     staleness: jax.Array
     total: jax.Array
+    carries: jax.Array
     largest: jax.Array
     ages: jax.Array
     wraps: jax.Array
@@ -431,7 +433,7 @@ class Timing(NamedTuple):
             lost=nothing if fails else (),
         )
         ages = jnp.zeros((federations, len(AGES)), jnp.uint32)
-        return underway, Elapsed(zero, zero, zero, zero, zero, none, ages, ages)
+        return underway, Elapsed(zero, zero, zero, zero, none, none, none, ages, ages)
 
     def _begin(self, own: dict, stream, attempt, now):
         """Ends of work that begins at times `now`: `(end, failing, ready)`, () where nobody fails.
@@ -532,13 +534,13 @@ class Timing(NamedTuple):
         if self.rules.fails:
             over = underway.failing & (underway.end <= population.spread(elapsed.now))
             lost = population.sum(underway.lost + over.astype(jnp.uint32)).astype(time.dtype)
-        counts = elapsed.wraps.astype(time.dtype) * 2.0**32 + elapsed.ages.astype(time.dtype)
+        counts = _wide(elapsed.ages, elapsed.wraps, time.dtype)
         messages = jnp.maximum(jnp.sum(counts, axis=1), 1)
         ages = {f"age_{low}": counts[:, n] for n, low in enumerate(AGES)}
         return {
             "simulated_time": time,
             "staleness": elapsed.staleness,
-            "staleness_mean": elapsed.total / messages,
+            "staleness_mean": _wide(elapsed.total, elapsed.carries, time.dtype) / messages,
             "staleness_max": elapsed.largest.astype(time.dtype),
             "idle": share,
             "lost": lost,
@@ -807,7 +809,7 @@ class _Group(NamedTuple):
     def _note(self, elapsed, entries, count):
         """What has passed after the first `count` entries."""
         shape = (entries.age.shape[0], self.federations, self.arrivals)
-        age, dtype = entries.age.reshape(shape), elapsed.total.dtype
+        age, dtype = entries.age.reshape(shape), elapsed.now.dtype
         arrived = (jnp.arange(shape[0], dtype=jnp.uint32) < count)[:, None, None]
         arrived = jnp.broadcast_to(arrived, shape)
         if self._fails:
@@ -824,13 +826,33 @@ class _Group(NamedTuple):
         messages = jnp.sum(_at(arrived, last), axis=1, dtype=jnp.uint32).astype(dtype)
         latest = jnp.sum(_at(age, last).astype(dtype), axis=1) / jnp.maximum(messages, 1)
         ages = elapsed.ages + more
+        total, carries = _sum_of_all(age, (0, 2))
+        total = elapsed.total + total
+        carries = elapsed.carries + carries + (total < elapsed.total).astype(jnp.uint32)
         return elapsed._replace(
             staleness=latest,
-            total=elapsed.total + jnp.sum(age.astype(dtype), axis=(0, 2)),
+            total=total,
+            carries=carries,
             largest=jnp.maximum(elapsed.largest, jnp.max(age, axis=(0, 2))),
             ages=ages,
             wraps=elapsed.wraps + (ages < more).astype(jnp.uint32),
         )
+
+
+def _wide(low, high, dtype):
+    """The number low + 2^32 high, of uint32."""
+    return high.astype(dtype) * 2.0**32 + low.astype(dtype)
+
+
+def _sum_of_all(x, axes):
+    """Exact sums of uint32: modulo 2^32, and how often 2^32 has been passed."""
+
+    def add(one, other):
+        low = one[0] + other[0]
+        return low, one[1] + other[1] + (low < one[0]).astype(jnp.uint32)
+
+    nothing = jnp.uint32(0)
+    return jax.lax.reduce((x, jnp.zeros_like(x)), (nothing, nothing), add, axes)
 
 
 def _at(x, place):
