@@ -66,6 +66,24 @@ CASES = {
 }
 
 
+def keys_of(num_agents):
+    """Of the agents of the federation of seed 0."""
+    return streams.agent_keys(jnp.zeros(num_agents, jnp.int32), jnp.arange(num_agents))
+
+
+def states(algorithm, rounds, metric, num_agents=AGENTS):
+    """After each round: the state, and a function for a metric of it."""
+    everybody, functions = fed.population(num_agents), algorithm.functions(algorithm.config)
+    params = bind([algorithm.parameters(algorithm.config, num_agents)])
+    state = functions.init(everybody, params, keys_of(num_agents))
+    step = jax.jit(lambda state: functions.round(everybody, params, state, period))
+    period = getattr(algorithm.config, "sync_period", 1)
+    measure = jax.jit(lambda state: functions.measure(everybody, params, state)[metric])
+    for _ in range(rounds):
+        state = step(state)
+        yield state, lambda state=state: np.asarray(measure(state))[0]
+
+
 def exact_gradient(agent, parameters):
     """Of the objective of an agent with the entropy, [S U], by linear solves."""
     kernel, discount = np.asarray(FAMILY.transition)[agent], float(FAMILY.discount[agent])
@@ -119,16 +137,10 @@ def test_control_variates_stay_the_mean_of_those_of_the_agents(uplink, clock, fo
         algorithm = frl.scaffold_pg(
             FAMILY, **options, learning_rate=RATE, uplink=uplink, clock=clock
         )
-        everybody, functions = fed.population(AGENTS), algorithm.functions(algorithm.config)
-        params = bind([algorithm.parameters(algorithm.config, AGENTS)])
-        keys = streams.agent_keys(jnp.zeros(AGENTS, jnp.int32), everybody.member_of)
-        state = functions.init(everybody, params, keys)
-        step = jax.jit(lambda state: functions.round(everybody, params, state, 1))
         rounds = 250
         arrivals = timetable(clock, num_agents=AGENTS, num_steps=rounds) if clock else None
         loop = Loop(uplink is not None and uplink.silent == "remembered", clock is not None)
-        for t in range(rounds):
-            state = step(state)
+        for t, (state, gap) in enumerate(states(algorithm, rounds, "gap")):
             control = np.asarray(state.server.correction[0])
             own = np.asarray(state.agents.memory)
             np.testing.assert_allclose(control, own.mean(axis=0), rtol=0, atol=1e-15)
@@ -139,9 +151,8 @@ def test_control_variates_stay_the_mean_of_those_of_the_agents(uplink, clock, fo
                 np.testing.assert_allclose(own, loop.own, atol=1e-10)
                 np.testing.assert_allclose(control, loop.control, atol=1e-10)
                 np.testing.assert_allclose(state.server.parameters[0], loop.model, atol=1e-10)
-        if arrives:
-            gap = float(functions.measure(everybody, params, state)["gap"][0])
-            assert abs(gap) < 1e-7
+            if arrives and t == rounds - 1:
+                assert abs(gap()) < 1e-7
 
 
 @thorough
@@ -157,6 +168,109 @@ def test_the_weight_of_momentum_is_neither_compressed_nor_left_out():
     assert abs(gradient[2]) >= np.abs(gradient).max() - 1e-12
     np.testing.assert_allclose(state.server.direction[0], largest, rtol=1e-5)
     assert state.ledger.totals()["floats_up"][0] == 2 + 1
+
+
+# How many arrive, and how much they count ------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("clock", "uplink"),
+    [
+        (AWAY, partial(0.6)),
+        pytest.param(None, partial(0.6), marks=thorough),
+        pytest.param(ONE, None, marks=thorough),
+        pytest.param(SOME, event_triggered(0.9), marks=thorough),
+        pytest.param(dataclasses.replace(ONE, scheduler="synchronous"), None, marks=thorough),
+    ],
+)
+def test_a_step_is_as_long_as_there_are_messages_and_only_those_are_reported(clock, uplink):
+    """A normalised step has the length of so many steps of one message."""
+    values = {"gradient": "exact", "entropy": ENTROPY, "episodes_per_step": 1, "local_steps": 1}
+    algorithm = frl.afedpg(FAMILY, **values, learning_rate=0.01, clock=clock, uplink=uplink)
+    rounds, model, messages = 40, np.zeros(4), []
+    arrivals = timetable(clock, num_agents=AGENTS, num_steps=rounds) if clock else None
+    for t, (state, frequency) in enumerate(states(algorithm, rounds, "frequency")):
+        sent = np.flatnonzero(state.sent.messages)
+        there = arrivals.agent[0, t][arrivals.present[0, t]] if clock else np.arange(AGENTS)
+        assert set(sent) <= set(there)
+        assert uplink is not None or len(sent) == len(there)
+        np.testing.assert_allclose(frequency(), len(sent) / AGENTS)
+        after = np.asarray(state.server.parameters[0])
+        np.testing.assert_allclose(np.linalg.norm(after - model), 0.01 * len(sent), rtol=1e-4)
+        model = after
+        messages.append(len(sent))
+    assert sum(messages) == state.ledger.totals()["messages_up"][0]
+    assert clock is not AWAY or set(messages) == {0, 1, 2}
+
+
+def taking_part(probability, time, num_agents=AGENTS):
+    """Who sends through the uplink `partial` at a time, bool [N]."""
+
+    def one(key):
+        key = jax.random.fold_in(jax.random.fold_in(key, exchanges.UPLINK_STREAM), time)
+        return jax.random.bernoulli(key, probability)
+
+    return np.asarray(jax.vmap(one)(keys_of(num_agents)))
+
+
+WEIGHTS = np.asarray([1.0, 0.0, 2.0, 5.0])
+
+
+def weights_of(values):
+    """Of every agent, by the aggregation."""
+    if values["aggregation"] == "mean":
+        return np.ones(AGENTS)
+    return WEIGHTS if values["aggregation"] == "fixed" else np.exp(WEIGHTS)
+
+
+@pytest.mark.parametrize(
+    ("clock", "values"),
+    [
+        (SOME, {"aggregation": "fixed", "participation": 0.6}),
+        (ONE, {"aggregation": "learned"}),
+        (SOME, {"aggregation": "fixed", "server_optimizer": optax.sgd(0.5)}),
+        pytest.param(ONE, {"aggregation": "fixed"}, marks=thorough),
+        pytest.param(SOME, {"aggregation": "learned"}, marks=thorough),
+        pytest.param(SOME, {"aggregation": "mean", "participation": 0.6}, marks=thorough),
+        pytest.param(
+            ONE, {"aggregation": "learned", "server_optimizer": optax.sgd(0.5)}, marks=thorough
+        ),
+        pytest.param(
+            dataclasses.replace(ONE, scheduler="synchronous"),
+            {"aggregation": "fixed", "participation": 0.6},
+            marks=thorough,
+        ),
+    ],
+)
+def test_a_table_moves_by_the_share_of_the_weight_that_has_arrived(clock, values):
+    """One state and one action: everything but who arrives is known."""
+    rewards, rate, discount, rounds = np.asarray([1.0, -2.0, 3.0, 0.5]), 0.5, 0.5, 30
+    one = np.ones((AGENTS, 1, 1, 1))
+    mdp = frl.envs.tabular_mdp(one, rewards[:, None, None, None] * one, discount)
+    if values["aggregation"] != "mean":
+        values = {**values, "weights": WEIGHTS}
+    algorithm = frl.fedq(mdp, learning_rate=rate, epsilon=1.0, clock=clock, **values)
+    arrivals = timetable(clock, num_agents=AGENTS, num_steps=rounds)
+    weights, server = weights_of(values), 0.0
+    handed, origin = np.zeros(AGENTS), rewards.mean() / (1 - discount)
+    for t, (state, _) in enumerate(states(algorithm, rounds, "error_server")):
+        there = arrivals.agent[0, t]
+        heard = there[taking_part(values.get("participation", 1.0), t)[there]]
+        learned = handed + rate * (rewards + discount * handed - handed)
+        if weights[heard].sum() > 0:
+            mean = np.average(learned[heard], weights=weights[heard])
+            part = weights[there].sum() / weights.sum()
+            if "server_optimizer" in values:
+                part = 0.5 * part / (len(there) / AGENTS)
+            server = server + part * (mean - server)
+        handed[there] = learned[there]
+        handed[heard] = server
+        np.testing.assert_allclose(np.ravel(state.server) + origin, server, rtol=1e-5, atol=1e-5)
+
+
+def test_weights_that_nobody_knows_before_an_arrival_are_refused():
+    with pytest.raises(ValueError, match="with aggregation 'importance'"):
+        frl.fedq(frl.envs.random_mdp(seed=0), aggregation="importance", clock=ONE)
 
 
 # Values that are there for some entries only -----------------------------------------------------

@@ -46,7 +46,7 @@ from fedjax_rl.envs.task import Task
 from fedjax_rl.federation.aggregate import ServerStep
 from fedjax_rl.federation.algorithm import Algorithm, Functions
 from fedjax_rl.federation.clock import Clock
-from fedjax_rl.federation.exchange import Exchange, per_agent
+from fedjax_rl.federation.exchange import MESSAGES, Exchange, per_agent
 from fedjax_rl.federation.uplink import Content, norm_squared
 from fedjax_rl.fields import declared
 
@@ -71,8 +71,10 @@ class AFedPG(LocalGradient):
       momentum: alpha, weight of the newest gradient, in (0, 1]; 1 is no momentum.
       lookahead: whether agents work ahead of the server's model.
       normalize_step: whether a step has the length eta whatever the gradient is.
-      scale_with_arrivals: whether a step of m messages has the learning rate m eta and the weight
-        min(1, m alpha), so that it does what m steps do.
+      scale_with_arrivals: whether a step of m messages has the learning rate m eta, so that it does
+        what m steps do, and their gradients the weight min(1, m alpha). If fewer than are waited
+        for arrive, because agents fail or are silent, the rate is that of their number; the
+        weight stays that of the points where the gradients were taken.
       delay_compensation: added to the coefficient (1 - alpha) / alpha, a guess of the delay such
         as N - 1, at least 0; it amplifies noise.
       momentum_decay: p, alpha_k = alpha (k0 / (k + k0))^p, at least 0.
@@ -181,8 +183,12 @@ def server_of(config: AFedPG) -> ServerStep:
         gradient, momentum = total
         first = gradient / momentum
         direction = jnp.where(model.steps == 0, first, (1 - momentum) * model.direction + gradient)
+        # Fewer may come than are waited for; one is one step where steps are not scaled.
+        count = params["messages"]
+        if MESSAGES in params:
+            count = jnp.minimum(count, params[MESSAGES].astype(count.dtype))
         rate = decayed(
-            params["messages"] * params["learning_rate"],
+            count * params["learning_rate"],
             params["learning_rate_decay"],
             params["decay_start"],
             model.steps,

@@ -31,6 +31,7 @@ from fedjax_rl.federation.arrivals import driven
 from fedjax_rl.federation.clock import CLOCK, Clock
 from fedjax_rl.federation.derivatives import DERIVATIVE
 from fedjax_rl.federation.exchange import (
+    EMPHASIS,
     SHARE,
     Exchange,
     Params,
@@ -106,7 +107,11 @@ class FedQ:
         sees the server's table as action values [S, U].
       clock: how long agents take for their K steps and whom the server waits for, see
         `federation.clock`; by default everybody steps at the same time. Where a step of the server
-        is made of m of N tables, it moves the fraction m / N of the way to their mean.
+        is made of m of N tables, it moves the fraction m / N of the way to their mean, with weights
+        the sum of theirs over the sum of all. A server optimizer is given the mean change, with
+        weights as often as those who arrived outweigh the average. Importance aggregation needs a
+        synchronous clock without failures: how often others have visited an entry is not known
+        before they arrive.
       generator: "threefry" or "hash", the inner loop's random words.
       derivative: None, or "pathwise" to allow derivatives through behaviour that depends on the
         table, or an uplink that depends on messages; these are biased, because sampling is
@@ -217,10 +222,20 @@ def _check(config: FedQ) -> None:
     if config.aggregation == "fixed" and is_number(config.weights):
         _check_weights(config.weights)
     if config.aggregation == "importance":
+        _check_all_arrive(config.clock)
         given = config.learning_rate
         rates = _seen(given) if _is_schedule(config) else given
         if is_number(rates):
             _check_importance(config, rates)
+
+
+def _check_all_arrive(clock: Clock | None) -> None:
+    """Refuses clocks whose steps are made of some of the tables."""
+    if clock is not None and (clock.scheduler != "synchronous" or clock.rules.fails):
+        raise ValueError(
+            f"clock is {clock} with aggregation 'importance', whose weights are shares of the "
+            "visits of all agents; allowed: None, or a synchronous clock without failures"
+        )
 
 
 def _check_needed(config: FedQ, name: str, choice: str, needing: tuple[str, ...]) -> None:
@@ -355,6 +370,8 @@ def _parameters(config: FedQ, num_agents: int) -> Params:
         _check_weights(agent["weights"], num_agents)
     if config.aggregation == "importance" and "learning_rate" in agent:
         _check_importance(config, agent["learning_rate"])
+    if config.clock is not None and config.weights is not None:
+        agent[SHARE] = _shares(config.aggregation, agent["weights"])
     shared = {"reference": own["reference"], "offset": own["offset"]}
     if own["family"]:
         size = config.mdp.transition.shape[0]
@@ -392,6 +409,14 @@ def _parameters(config: FedQ, num_agents: int) -> Params:
         period = per_federation(config, ["sync_period"], num_agents)["sync_period"]
         federation["sync_period"] = np.asarray(period, np.uint32)
     return Params(agent, federation, shared)
+
+
+def _shares(aggregation: str, weights):
+    """Of every agent in the weight of all, [N]."""
+    xp = np if is_concrete(weights) else jnp
+    if aggregation == "learned":
+        weights = xp.exp(weights - xp.max(weights))
+    return weights / xp.sum(weights)
 
 
 def uplink_of(config: FedQ) -> uplinks.Uplink:
@@ -491,6 +516,8 @@ def _functions(config: FedQ) -> Functions:
             lambda table: tables.as_array(table).reshape(shape.num_states, shape.num_actions),
             lambda q: tables.layout(q.reshape(-1), shape.unrolled),
         )
+        if on_clock and config.weights is not None:
+            server = aggregate.emphasised(server, EMPHASIS)
     else:
         server = aggregate.towards(SHARE) if on_clock else aggregate.replace()
 

@@ -208,6 +208,23 @@ def towards(share: str) -> ServerStep:
     return ServerStep(lambda model: (), step, _itself)
 
 
+def emphasised(server: ServerStep, factor: str) -> ServerStep:
+    """The same server shown the change of its model `params[factor]` times.
+
+    For optimisers of the server that are to see more of who counts more, where the weights of a
+    mean are only relative to those of the others in it.
+    """
+
+    def step(model, memory, total, params):
+        def leaf(old, new):
+            times = params[factor].astype(old.dtype)
+            return jnp.where(times == 1, new, old + times * (new - old))
+
+        return server.step(model, memory, jax.tree.map(leaf, model, total), params)
+
+    return server._replace(step=step)
+
+
 def of_changes(server: ServerStep) -> ServerStep:
     """The same server where the total is a change of its model instead of a model."""
 

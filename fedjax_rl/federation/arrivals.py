@@ -205,7 +205,8 @@ def _functions(own: Functions, parts: _Parts, rules: clocks.Rules) -> Functions:
             server_memory=together.server_memory,
             uplink_memory=put(memory, together.uplink_memory),
             ledger=spent,
-            sent=put(state.sent, together.sent),
+            # Who has not arrived has sent nothing.
+            sent=put(jax.tree.map(jnp.zeros_like, state.sent), together.sent),
         )
         held = put(held, model)
         if rules.fails:

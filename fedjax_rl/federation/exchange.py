@@ -70,7 +70,8 @@ class State:
         exchanges, a tuple with an entry for each.
       uplink_memory: what the uplink keeps, leaves [A, ...]; a tuple likewise.
       ledger: what has been spent so far.
-      sent: what each agent sent in the last round, a `Sent` of [A]; () where nobody asks.
+      sent: what each agent sent in the last round, a `Sent` of [A], on a clock in the last step,
+        nothing if it did not arrive; () where nobody asks.
       underway: what each agent is at, leaves [A, ...]; () without a clock, see `arrivals`.
       elapsed: what has passed in each federation, leaves [F, ...]; () likewise.
     """
@@ -171,8 +172,14 @@ class Exchange(NamedTuple):
 # The inner loop reads the words of an agent's key itself; what else is random has a key folded in.
 UPLINK_STREAM = 1
 
-# Under this name a federation on a clock knows which part of it a message is.
+# Under this name a federation on a clock knows which part of it those are who are waited for, and
+# its server's step which part has come. Where members count differently each has its own share.
 SHARE = "arriving_share"
+
+# Under these names a server's step knows how many messages its total is of, and on a clock what a
+# member who has come counts on average, as a multiple of what all members count on average.
+MESSAGES = "messages_of_total"
+EMPHASIS = "arriving_emphasis"
 
 
 def first_state(
@@ -425,7 +432,7 @@ def _trip(population, link, params, state, due, here=None, handed=None):
     context = Context(state.server, params, state.time, state.server_memory, sent, share)
     counted = here if link.uplink.silent == "remembered" else sent
     total = link.aggregate(population, message, counted, weight, context)
-    server, server_memory, present = _step(population, link, params, state, total, here)
+    server, server_memory, present = _step(population, link, params, state, total, here, counted)
     kept = present if due is None else due if present is None else due & present
     if kept is not None:
         server, server_memory = select(
@@ -458,7 +465,7 @@ def _trip(population, link, params, state, due, here=None, handed=None):
     return state, Sent(flag, words * flag, bits * flag)
 
 
-def _step(population, link, params, state, total, here):
+def _step(population, link, params, state, total, here, counted):
     """The servers' steps: their models, their memories, and whether anything came in, [F]."""
     total, present = total
     by_entry = present is not None and not _one_each(present)
@@ -466,12 +473,9 @@ def _step(population, link, params, state, total, here):
         # An entry about which nobody said anything has not changed, and does not become 0.
         nothing = jax.vmap(link.server.nothing)(state.server)
         total = jax.tree.map(jnp.where, present, total, nothing)
-    federation = params.federation
-    if here is not None and SHARE in federation:
-        # Fewer may have arrived than were waited for.
-        arrived = population.sum(here.astype(jnp.int32)) / jnp.asarray(population.sizes)
-        share = federation[SHARE]
-        federation = {**federation, SHARE: share * arrived.astype(share.dtype)}
+    federation = {**params.federation, MESSAGES: _number(population, counted)}
+    if SHARE in federation:
+        federation |= _arrived(population, params, here)
     server, memory = jax.vmap(
         lambda model, memory, total, own: link.server.step(
             model, memory, total, {**params.shared, **own}
@@ -483,6 +487,30 @@ def _step(population, link, params, state, total, here):
         each = [jnp.any(x.reshape(x.shape[0], -1), axis=1) for x in jax.tree.leaves(present)]
         present = jnp.any(jnp.stack(each), axis=0)
     return server, memory, present
+
+
+def _number(population, who):
+    """How many of every federation, int32 [F]; all where `who` is None."""
+    if who is None:
+        return jnp.asarray(population.sizes, jnp.int32)
+    return population.sum(who.astype(jnp.int32))
+
+
+def _arrived(population, params, here) -> dict:
+    """Which part of all has arrived, and how much more than others it counts."""
+    share = params.federation[SHARE]
+    if here is not None:
+        # Fewer may have arrived than were waited for.
+        part = _number(population, here) / jnp.asarray(population.sizes)
+        share = share * part.astype(share.dtype)
+    if SHARE not in params.agent:
+        return {SHARE: share}
+    own = params.agent[SHARE]
+    if here is not None:
+        own = jnp.where(here, own, 0)
+    # All of it to the last bit where everybody is there.
+    counts = jnp.where(share == 1, 1, population.sum(own))
+    return {SHARE: counts, EMPHASIS: counts / jnp.where(share > 0, share, 1)}
 
 
 def _one_each(present) -> bool:
