@@ -519,25 +519,52 @@ def at(config, num_agents: int) -> dict:
     }
 
 
-def check_schedules(config, times: Iterable[int]) -> None:
-    """Checks what the schedules of a configuration give at some times, where that is known.
+# Schedules are looked at where something may happen: at each of so many first times, and at so
+# many later ones, ever farther apart.
+_FIRST_TIMES, _LATER_TIMES = 4096, 4096
+
+
+def looked_at(length: int = WHOLE_LIMIT) -> np.ndarray:
+    """The times below a length at which schedules are looked at, int32 [n], the last one too."""
+    first = np.arange(min(length, _FIRST_TIMES))
+    later = np.geomspace(first[-1] + 1, length, _LATER_TIMES) - 1
+    return np.unique(np.concatenate([first, np.minimum(later, length - 1)]).astype(np.int32))
+
+
+def schedule_values(given: Schedule, times: np.ndarray):
+    """What a schedule gives at times [n], as [n, ...] from one call; traced if it is."""
+    return jax.vmap(lambda time: jax.numpy.asarray(given(time), float))(jax.numpy.asarray(times))
+
+
+def check_schedules(config, length: int = WHOLE_LIMIT) -> None:
+    """Checks what the schedules of a configuration give below a length, where that is known.
 
     Raises:
-      ValueError: naming the property, its value and what is allowed.
+      ValueError: naming the property, its value at the first time at which that is not allowed,
+        and what is.
     """
     for name, allowed in declarations(type(config)).items():
         value = getattr(config, name)
         if not isinstance(value, Schedule) or allowed.scheduled is None:
             continue
-        for time in times:
-            try:
-                given = value(jax.numpy.int32(time))
-            except Exception as error:
-                raise ValueError(
-                    f"{name} is {value!r}, which fails at time {time} with "
-                    f"{type(error).__name__}: {brief(error)}; allowed: {allowed.scheduled.text}"
-                ) from error
-            check(f"{name} at time {time}", given, allowed.scheduled)
+        times = looked_at(length)
+        try:
+            given = schedule_values(value, times)
+        except Exception as error:
+            raise ValueError(
+                f"{name} is {value!r}, which fails for a traced time with "
+                f"{type(error).__name__}: {brief(error)}; allowed: {allowed.scheduled.text}"
+            ) from error
+        if not is_concrete(given):
+            continue
+        given = np.asarray(given)
+        # What is allowed has no gaps but near 0.
+        size = np.abs(given[given != 0])
+        ends = [given.min(), given.max(), *([size.min()] if size.size else [])]
+        if given.ndim == 1 and all(_holds(allowed.scheduled, end) for end in ends):
+            continue
+        for time, one in zip(times, given, strict=True):
+            check(f"{name} at time {time}", one, allowed.scheduled)
 
 
 def declared(default=dataclasses.MISSING, allowed: Allowed | None = None, **metadata):
@@ -575,7 +602,7 @@ def check_config(config):
         if value is not None and is_number(value):
             read = allowed.read(value)
             changes |= {} if read is value else {name: read}
-    check_schedules(config, (0,))
+    check_schedules(config, 1)
     return dataclasses.replace(config, **changes) if changes else config
 
 

@@ -55,7 +55,7 @@ def variants_of(algorithm: Algorithm, cells: Sequence[Cell], length: int) -> lis
         key = tuple((n, grid.identity(v)) for n, v in cell.properties.items())
         if key not in made:
             made[key] = algorithm.replace(**cell.properties) if key else algorithm
-            fields.check_schedules(made[key].config, (0, length // 2, length - 1))
+            fields.check_schedules(made[key].config, length)
         at = (cell.num_agents, *key)
         if at not in made:
             made[at] = made[key].at(cell.num_agents)

@@ -90,7 +90,7 @@ def simulate(
         raise ValueError(
             f"num_steps is {num_steps}; allowed: multiples of record_every {record_every}"
         )
-    check_schedules(algorithm.config, (0, num_steps // 2, num_steps - 1))
+    check_schedules(algorithm.config, num_steps)
     one = population(num_agents)
     functions = algorithm.functions(algorithm.config)
     params = bind([algorithm.parameters(algorithm.config, num_agents)])

@@ -310,10 +310,13 @@ def test_a_schedule_is_no_constant_and_its_range_is_looked_at():
     with pytest.raises(ValueError, match=r"learning_rate at time 0 is 9.0; allowed: in \[0, 1\]"):
         frl.fedq(mdp, learning_rate=frl.schedule(lambda time: 9.0))
     late = frl.fedq(mdp, learning_rate=frl.schedule(lambda time: time.astype(float) / 10))
-    with pytest.raises(ValueError, match=r"learning_rate at time 20 is 2.0"):
+    with pytest.raises(ValueError, match=r"learning_rate at time 11 is 1.1"):
         frl.sweep(late, num_steps=40)
-    with pytest.raises(ValueError, match=r"learning_rate at time 20 is 2.0"):
+    with pytest.raises(ValueError, match=r"learning_rate at time 11 is 1.1"):
         frl.simulate(late, num_agents=1, num_steps=40)
+    once = frl.schedule(lambda time: jnp.where(time == 7, -1.0, 0.5))
+    with pytest.raises(ValueError, match=r"learning_rate at time 7 is -1.0"):
+        frl.sweep(frl.fedq(mdp, learning_rate=once), num_steps=21)
     with pytest.raises(ValueError, match=r"learning_rate is schedule\(.*allowed"):
         smallest("qavg", learning_rate=frl.schedule(lambda time: 0.1))
 

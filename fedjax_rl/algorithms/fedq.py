@@ -13,7 +13,6 @@ Agents learn Q-tables on their own trajectories and average them after every K s
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -224,9 +223,10 @@ def _check(config: FedQ) -> None:
     if config.aggregation == "importance":
         _check_all_arrive(config.clock)
         given = config.learning_rate
-        rates = _seen(given) if _is_schedule(config) else given
-        if is_number(rates):
-            _check_importance(config, rates)
+        if _is_schedule(config):
+            given = fields.schedule_values(given, fields.looked_at())
+        if is_number(given):
+            _check_importance(config, given)
 
 
 def _check_all_arrive(clock: Clock | None) -> None:
@@ -259,19 +259,6 @@ def _check_weights(weights, num_agents: int | None = None) -> None:
             f"weights is {fields.brief(weights)}{where} with aggregation 'fixed'; allowed: at "
             "least 0 and not all 0"
         )
-
-
-# Schedules are looked at where something may happen: at each of the first steps, and then ever
-# more rarely up to the last one that can be counted.
-_LOOKED_AT = np.unique(
-    np.concatenate([np.arange(4096), np.geomspace(4096, 2**31 - 1, 4096)]).astype(np.int32)
-)
-
-
-def _seen(schedule: Callable) -> np.ndarray | None:
-    """Values of a schedule, [n]; None where it makes them of what is traced."""
-    values = jax.vmap(lambda time: jnp.asarray(schedule(time), float))(jnp.asarray(_LOOKED_AT))
-    return np.asarray(values) if is_concrete(values) else None
 
 
 def _check_importance(config: FedQ, rates) -> None:
