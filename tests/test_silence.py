@@ -5,6 +5,7 @@ heard. Tables of Q-learning are learned in shifted coordinates: nothing may depe
 """
 
 import dataclasses
+import functools
 import importlib
 
 import jax
@@ -17,6 +18,7 @@ from federations import end_of
 import fedjax_rl as frl
 from fedjax_rl import federation as fed
 from fedjax_rl import streams
+from fedjax_rl.algorithms.ef_td import basis
 from fedjax_rl.algorithms.novelty import CONTENT, Sample
 from fedjax_rl.algorithms.strategy import of_now
 from fedjax_rl.envs import solvers
@@ -271,6 +273,319 @@ def test_a_table_moves_by_the_share_of_the_weight_that_has_arrived(clock, values
 def test_weights_that_nobody_knows_before_an_arrival_are_refused():
     with pytest.raises(ValueError, match="with aggregation 'importance'"):
         frl.fedq(frl.envs.random_mdp(seed=0), aggregation="importance", clock=ONE)
+
+
+# Every other algorithm, against a loop ----------------------------------------------------------
+
+UPLINKS = {
+    "everybody": None,
+    "partial": partial(0.5),
+    "present": partial(0.5, absent=False),
+    "events": event_triggered(factor=0.9, decay=0.5),
+    "lazy": lazy(0.1, 3, variance=0.5),
+    "top k": top_k(2),
+}
+
+
+class Senders:
+    """What of N messages [q] a server has, by the rules of the uplinks as they are written."""
+
+    def __init__(self, kind, rate=1.0, num_agents=AGENTS):
+        self.kind, self.rate, self.time = kind, rate, 0
+        self.filter = np.zeros(num_agents)
+        self.last = [None] * num_agents
+        self.residual = [0.0] * num_agents
+        self.moves, self.model = np.zeros((3, num_agents)), [None] * num_agents
+
+    def __call__(self, there, messages, models, magnitude=None, variance=None):
+        """The mean of what counts, or None; and who has sent.
+
+        Args:
+          there: who works.
+          messages: of each of these.
+          models: [q], or one for each: of what each knows.
+          magnitude: of each message, where it is not the norm.
+          variance: of each message, where it is not 0.
+        """
+        heard, counted = [], []
+        mask = taking_part(0.5, self.time) if self.kind in ("partial", "present") else None
+        self.time += 1
+        for i in there:
+            message, sent = messages[i], True
+            if mask is not None:
+                sent = mask[i]
+            elif self.kind == "events":
+                d = np.linalg.norm(message) if magnitude is None else magnitude[i]
+                sent = d >= 0.9 * self.filter[i]
+                self.filter[i] += 0.5 * (d - self.filter[i])
+            elif self.kind == "lazy":
+                model = models if np.ndim(models) == 1 else models[i]
+                moved = 0.0 if self.model[i] is None else np.sum((model - self.model[i]) ** 2)
+                self.moves[:, i] = moved, *self.moves[:2, i]
+                self.model[i] = model
+                bound = 0.1 / self.rate**2 * np.sum(self.moves[:, i])
+                bound += 0.0 if variance is None else 0.5 * variance[i]
+                sent = self.last[i] is None or np.sum((message - self.last[i]) ** 2) >= bound
+                self.last[i] = message if sent else self.last[i]
+                message = self.last[i]
+            elif self.kind == "top k":
+                whole = self.residual[i] + message
+                message = np.where(
+                    np.argsort(np.argsort(-np.abs(whole), kind="stable")) < 2, whole, 0
+                )
+                self.residual[i] = whole - message
+            if sent:
+                heard.append(i)
+            if sent or self.kind == "lazy":
+                counted.append(message)
+        return (np.mean(counted, axis=0) if counted else None), heard
+
+
+def some(names, quick):
+    """Cases of which only some are quick."""
+    return [n if n in quick else pytest.param(n, marks=thorough) for n in names]
+
+
+def of_agent(i):
+    """Kernel, mean rewards and discount of an agent of the family."""
+    kernel = np.asarray(FAMILY.transition)[i]
+    reward = np.sum(kernel * np.asarray(FAMILY.reward)[i], axis=-1)
+    return kernel, reward, float(FAMILY.discount[i])
+
+
+def bellman_step(i, table):
+    kernel, reward, discount = of_agent(i)
+    return 0.5 * table + 0.5 * (reward + discount * kernel @ table.max(-1))
+
+
+def nearest_policy(table):
+    """Of two actions."""
+    first = np.clip((table[:, 0] - table[:, 1] + 1) / 2, 0, 1)
+    return np.stack([first, 1 - first], axis=-1)
+
+
+def ascent_step(i, table):
+    kernel, reward, discount = of_agent(i)
+    system = np.eye(2) - discount * np.einsum("su,sut->st", table, kernel)
+    values = np.linalg.solve(system, np.sum(table * reward, axis=-1))
+    visits = np.linalg.solve(system.T, np.asarray(FAMILY.initial_distribution)[i])
+    return nearest_policy(table + 0.5 * visits[:, None] * (reward + discount * kernel @ values))
+
+
+@pytest.mark.parametrize("kind", some(UPLINKS, ["partial"]))
+@pytest.mark.parametrize("name", ["qavg", "pavg"])
+def test_averages_of_tables_are_those_of_a_loop(name, kind):
+    step = {"qavg": bellman_step, "pavg": ascent_step}[name]
+    uplink = UPLINKS[kind]
+    with jax.enable_x64(True):
+        make = {"qavg": frl.qavg, "pavg": frl.pavg}[name]
+        algorithm = make(FAMILY, learning_rate=0.5, local_steps=2, uplink=uplink)
+        table = np.zeros((2, 2)) if name == "qavg" else np.full((2, 2), 0.5)
+        senders = Senders(kind)
+        for state, change in states(algorithm, 25, "change_norm"):
+            changes = []
+            for i in range(AGENTS):
+                changes.append((step(i, step(i, table)) - table).ravel())
+            total, heard = senders(range(AGENTS), changes, table.ravel())
+            before = table
+            if total is not None:
+                table = table + total.reshape(2, 2)
+                if name == "pavg" and kind in ("lazy", "top k"):
+                    table = nearest_policy(table)
+            np.testing.assert_array_equal(np.flatnonzero(state.sent.messages), heard)
+            np.testing.assert_allclose(state.server.table[0], table, atol=1e-12)
+            np.testing.assert_allclose(change(), np.linalg.norm(table - before), atol=1e-12)
+
+
+HAPG_CASES = [(kind, None) for kind in UPLINKS] + [
+    (kind, clock) for kind in ("everybody", "partial", "lazy", "top k") for clock in (SOME, ONE)
+]
+QUICK_HAPG = [("partial", None), ("everybody", SOME)]
+
+
+@pytest.mark.parametrize(
+    ("kind", "clock"),
+    [c if c in QUICK_HAPG else pytest.param(*c, marks=thorough) for c in HAPG_CASES],
+)
+def test_momentum_of_changes_is_that_of_a_loop(kind, clock):
+    """FedHAPG-M with exact gradients, whose anchor and momentum go down with the model."""
+    beta, rate, pace, rounds = 0.3, 0.2, 0.6, 25
+    with jax.enable_x64(True):
+        algorithm = frl.fedhapg_m(
+            FAMILY,
+            gradient="exact",
+            entropy=ENTROPY,
+            local_steps=2,
+            learning_rate=rate,
+            server_learning_rate=pace,
+            momentum=beta,
+            uplink=UPLINKS[kind],
+            clock=clock,
+        )
+        arrivals = timetable(clock, num_agents=AGENTS, num_steps=rounds) if clock else None
+        first = np.mean([exact_gradient(i, np.zeros(4)) for i in range(AGENTS)], axis=0)
+        server = np.zeros(4), np.zeros(4), first
+        handed, senders = [server] * AGENTS, Senders(kind, pace / (2 * rate))
+        for t, (state, _) in enumerate(states(algorithm, rounds, "gap")):
+            there = arrivals.agent[0, t] if clock else range(AGENTS)
+            changes = {}
+            for i in there:
+                start, anchor, momentum = handed[i]
+                now = start
+                for _ in range(2):
+                    newest = exact_gradient(i, now)
+                    moved = momentum + newest - exact_gradient(i, anchor)
+                    now = now + rate * (beta * newest + (1 - beta) * moved)
+                changes[i] = now - start
+            total, heard = senders(there, changes, [h[0] for h in handed])
+            if total is not None:
+                direction = total / (2 * rate)
+                server = server[0] + pace * direction, server[0], direction
+            for i in there:
+                handed[i] = server
+            np.testing.assert_array_equal(np.flatnonzero(state.sent.messages), sorted(heard))
+            for got, want in zip(
+                (state.server.parameters, state.server.previous, state.server.direction),
+                server,
+                strict=True,
+            ):
+                np.testing.assert_allclose(got[0], want, atol=1e-10)
+
+
+@functools.cache
+def grid():
+    return frl.envs.simple_grid(max_steps=8)
+
+
+@pytest.mark.parametrize("kind", some(UPLINKS, ["top k"]))
+def test_temporal_differences_are_those_of_a_loop(kind):
+    """EF-TD, every step from where the agents are seen to have gone."""
+    rate, radius = 0.4, 0.5
+    with jax.enable_x64(True):
+        task = grid()
+        algorithm = frl.ef_td(task, learning_rate=rate, radius=radius, uplink=UPLINKS[kind])
+        phi, theta = basis(algorithm.config), None
+        senders, where = Senders(kind, rate), [int(task.grid.mdp.initial_state)] * AGENTS
+        for state, _ in states(algorithm, 60, "value_error"):
+            theta = np.zeros(phi.shape[1]) if theta is None else theta
+            after, reward = np.asarray(state.agents.state), state.agents.experience.value
+            here, there = phi[where], phi[after]
+            errors = np.asarray(reward) + task.discount * there @ theta - here @ theta
+            total, heard = senders(range(AGENTS), errors[:, None] * here, theta)
+            if total is not None:
+                theta = theta + rate * total
+                theta = theta * min(1, radius / max(np.linalg.norm(theta), 1e-300))
+            where = after
+            np.testing.assert_array_equal(np.flatnonzero(state.sent.messages), heard)
+            np.testing.assert_allclose(state.server[0], theta, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("lapg", "lazy"),
+        *(pytest.param("reinforce", kind, marks=thorough) for kind in UPLINKS),
+        ("davia", "events"),
+        *(pytest.param("davia", kind, marks=thorough) for kind in UPLINKS if kind != "events"),
+    ],
+)
+def test_gradients_of_episodes_count_as_in_a_loop(name, kind):
+    """What agents have learned from their episodes is read from them."""
+    rate, uplink = 0.3, UPLINKS[kind]
+    with jax.enable_x64(True):
+        values = {"learning_rate": rate} | ({} if name == "davia" else {"episodes_per_round": 2})
+        values |= {"weight": 0.1, "depth": 3, "variance": 0.5} if name == "lapg" else {}
+        values |= {} if name == "lapg" else {"uplink": uplink or frl.uplinks.full()}
+        make = {"lapg": frl.lapg, "reinforce": frl.reinforce, "davia": frl.davia}[name]
+        algorithm, senders, theta = make(grid(), **values), Senders(kind, rate), None
+        sign = -1 if name == "davia" else 1
+        for state, _ in states(algorithm, 40, "frequency"):
+            own = state.agents.message if name == "davia" else state.agents.gradient
+            messages = np.asarray(own.value)
+            theta = np.zeros(messages.shape[1]) if theta is None else theta
+            apart = (np.asarray(own.merit), None) if name == "davia" else (None, own.variance)
+            total, heard = senders(range(AGENTS), messages, theta, *apart)
+            if total is not None:
+                theta = theta + sign * rate * total
+            np.testing.assert_array_equal(np.flatnonzero(state.sent.messages), heard)
+            np.testing.assert_allclose(state.server[0], theta, atol=1e-10)
+
+
+def test_events_of_single_transitions_are_those_of_a_loop():
+    """EBCDQL: the filter of an agent goes on over its transitions, one after the other."""
+    rate, factor, decay, floor = 0.5, 0.8, 0.2, 0.01
+    with jax.enable_x64(True):
+        algorithm = frl.ebcdql(
+            grid(), learning_rate=rate, epsilon=0.5, threshold=floor, factor=factor, decay=decay
+        )
+        used_to, table = np.zeros(AGENTS), None
+        for state, _ in states(algorithm, 40, "frequency"):
+            message = jax.tree.map(np.asarray, state.agents.message)
+            table = np.zeros(state.server.shape[1]) if table is None else table
+            errors, numbers, words = np.zeros_like(table), np.zeros_like(table), np.zeros(AGENTS)
+            for i in range(AGENTS):
+                steps = zip(message.index[i], message.error[i], message.kept[i], strict=True)
+                for place, error, there in steps:
+                    if there and abs(error) >= max(factor * used_to[i], floor):
+                        errors[place] += error
+                        numbers[place] += 1
+                        words[i] += 1
+                    if there:
+                        used_to[i] += decay * (abs(error) - used_to[i])
+            table = table + rate * errors / np.maximum(numbers, 1)
+            np.testing.assert_array_equal(state.sent.messages, words > 0)
+            np.testing.assert_allclose(state.server[0], table, atol=1e-12)
+
+
+@pytest.mark.parametrize("kind", some(["partial", "present", "events", "top k"], ["partial"]))
+def test_averages_of_moments_are_those_of_who_was_heard(kind):
+    """FedPPO: what an agent has learned by itself is what it has where nobody is heard."""
+    values = {"num_envs": 2, "rollout_steps": 8, "minibatches": 2, "hidden": (4,), "passes": 1}
+    task = frl.envs.tabular_task(FAMILY, max_steps=4)
+    algorithm = frl.fedppo(task, **values, moments="average", uplink=UPLINKS[kind])
+    silent = algorithm.replace(uplink=partial(0.0))
+    everybody, config = fed.population(AGENTS), algorithm.config
+    params, none = (bind([a.parameters(a.config, AGENTS)]) for a in (algorithm, silent))
+    functions = algorithm.functions(config)
+    step = jax.jit(lambda state, params: functions.round(everybody, params, state, 1))
+    alone = step
+    if kind != "partial":
+        lonely = silent.functions(silent.config)
+        alone = jax.jit(lambda state, params: lonely.round(everybody, params, state, 1))
+    state, senders = functions.init(everybody, params, keys_of(AGENTS)), Senders(kind)
+
+    def shared(agents):
+        parameters, moments = agents.learned
+        return np.concatenate([parameters, moments.first, moments.second], axis=1)
+
+    server = shared(state.agents)[0].astype(np.float64)
+    for _ in range(6):
+        memory = () if kind != "partial" else state.uplink_memory
+        own = shared(alone(dataclasses.replace(state, uplink_memory=memory), none).agents)
+        state = step(state, params)
+        messages = own if kind == "partial" else own - server
+        total, heard = senders(range(AGENTS), messages, server)
+        if total is not None:
+            server = total if kind == "partial" else server + total
+        want = np.broadcast_to(server, own.shape).copy()
+        if kind == "partial":
+            silence = np.setdiff1d(np.arange(AGENTS), heard)
+            want[silence] = own[silence]
+        numbers = want.shape[1] // 3
+        want[:, 2 * numbers :] = np.maximum(want[:, 2 * numbers :], 0)
+        np.testing.assert_allclose(shared(state.agents), want, rtol=1e-4, atol=1e-6)
+    assert (np.asarray(state.agents.learned.moments.count) == 12).all()
+
+
+@thorough
+def test_who_sends_is_drawn_at_every_average_of_an_epoch():
+    values = {"num_envs": 2, "rollout_steps": 8, "minibatches": 4, "hidden": (4,)}
+    task = frl.envs.tabular_task(FAMILY, max_steps=4)
+    algorithm = frl.fedppo(task, **values, sync_every_minibatches=1, uplink=partial(0.5))
+    _, state = end_of(algorithm, AGENTS, 3)
+    sent = sum(taking_part(0.5, exchange).sum() for exchange in range(3 * 4))
+    assert state.ledger.totals()["messages_up"][0] == sent
+    assert sent != 4 * sum(taking_part(0.5, epoch).sum() for epoch in range(3))
 
 
 # Values that are there for some entries only -----------------------------------------------------

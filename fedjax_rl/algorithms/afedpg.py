@@ -215,6 +215,8 @@ CONTENT = Content(
     numbers=lambda message: message[0],
     replaced=lambda message, gradient: (gradient, message[1]),
     rest=1,
+    step=lambda params: params["learning_rate"],
+    moving=lambda broadcast: broadcast[0],
 )
 
 

@@ -248,6 +248,10 @@ def _functions(config: Averaging) -> Functions:
 
         values = per_agent(value, population, params, population.spread(state.server.table))
         change = jax.vmap(lambda x: jnp.sqrt(jnp.sum(x**2)))(state.server.change)
+        if uplink.send is not None and uplink.silent != "remembered":
+            # A server that has heard nobody is as it was, with the change of the round before.
+            moved = population.sum(state.sent.messages) > 0
+            change = jnp.where(moved, change, 0)
         return {
             "gap": params.federation["optimum"] - population.mean(values),
             "objective": population.mean(values),

@@ -394,7 +394,11 @@ def _functions(config: FedPPO) -> Functions:
 
             def some(state, turn):
                 state = learn(population, params, state, turn * every, every)
-                return share(population, params, state), None
+                # Who sends is drawn anew at every exchange, not once for all of an epoch.
+                time = state.time
+                exchanges = time * jnp.uint32(turns.shape[0]) + turn.astype(jnp.uint32)
+                state = share(population, params, dataclasses.replace(state, time=exchanges))
+                return dataclasses.replace(state, time=time), None
 
             turns = jnp.arange(settings.minibatches // every, dtype=jnp.int32)
             state, _ = jax.lax.scan(some, state, turns)

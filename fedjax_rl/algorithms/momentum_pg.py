@@ -35,6 +35,7 @@ from fedjax_rl.envs.task import Task
 from fedjax_rl.federation.aggregate import ServerStep
 from fedjax_rl.federation.algorithm import Algorithm, Functions
 from fedjax_rl.federation.exchange import Exchange, per_agent
+from fedjax_rl.federation.uplink import Content
 from fedjax_rl.fields import declared
 from fedjax_rl.learners import policy_gradient as learner
 
@@ -142,6 +143,17 @@ def _server(config: MomentumPG) -> ServerStep:
     return ServerStep(lambda model: (), step)
 
 
+def _content(config: MomentumPG) -> Content:
+    """A mean change moves the model alone, by the server's learning rate per step."""
+    if config.authors_code:
+        return Content()
+
+    def step(params):
+        return params["server_learning_rate"] / (params["learning_rate"] * config.local_steps)
+
+    return Content(step=step, moving=lambda broadcast: broadcast[0])
+
+
 def _assemble(config: MomentumPG, oracle: Oracle, direction) -> Functions:
     """What both have in common besides the direction of a local step."""
     first = config.first_episodes
@@ -162,6 +174,7 @@ def _assemble(config: MomentumPG, oracle: Oracle, direction) -> Functions:
         broadcast=lambda model: (
             model.parameters if config.authors_code else (model.parameters, model.direction)
         ),
+        content=_content(config),
         wire=episodic.wire_of(config),
         star=True,
     )

@@ -68,6 +68,7 @@ class Content:
       utility: how much it is worth to send the message, a scalar; its norm by default.
       variance: estimated variance of the numbers, summed over them; 0 if unknown.
       step: `params -> scalar`, what the server multiplies a message with; 1 by default.
+      moving: `broadcast -> what of it messages move`, all of it by default.
       size: words in the message, uint32; as many as there are numbers by default.
       owed: `numbers -> numbers`, what of the numbers that were left out of a message is to be added
         to the next; all by default. A change of what the agent keeps count of by itself, see
@@ -83,6 +84,7 @@ class Content:
     utility: Callable | None = None
     variance: Callable = lambda message: 0.0
     step: Callable = lambda params: 1.0
+    moving: Callable = _identity
     size: Callable | None = None
     owed: Callable = _identity
     rest: int = 0
@@ -492,13 +494,14 @@ def lazy(weight=0.1, depth: int = 10, variance=2.0, step: float | None = None) -
 
     def init(message, model, content):
         nothing = jax.tree.map(jnp.zeros_like, message)
-        return nothing, jnp.asarray(False), model, jnp.zeros(depth)
+        return nothing, jnp.asarray(False), content.moving(model), jnp.zeros(depth)
 
     def send(key, message, memory, view):
         del key
         last, sent_before, model, history = memory
         own = view.own
-        moved = norm_squared(jax.tree.map(jnp.subtract, view.model, model))
+        now = view.content.moving(view.model)
+        moved = norm_squared(jax.tree.map(jnp.subtract, now, model))
         history = jnp.concatenate([moved[None], history[:-1]])
         # The whole message is remembered, with what the learner knows of it besides its numbers.
         numbers = view.content.numbers
@@ -509,7 +512,7 @@ def lazy(weight=0.1, depth: int = 10, variance=2.0, step: float | None = None) -
         sent = (norm_squared(delta) >= bound) | ~sent_before
         sent = sent & jnp.any(view.content.items(message)[1])
         last = jax.tree.map(lambda new, old: jnp.where(sent, new, old), message, last)
-        return last, sent, (last, sent_before | sent, view.model, history)
+        return last, sent, (last, sent_before | sent, now, history)
 
     values = {"weight": _real(weight), "variance": _real(variance)}
     return Uplink(
