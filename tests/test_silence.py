@@ -255,19 +255,20 @@ def test_a_table_moves_by_the_share_of_the_weight_that_has_arrived(clock, values
     arrivals = timetable(clock, num_agents=AGENTS, num_steps=rounds)
     weights, server = weights_of(values), 0.0
     handed, origin = np.zeros(AGENTS), rewards.mean() / (1 - discount)
-    for t, (state, _) in enumerate(states(algorithm, rounds, "error_server")):
-        there = arrivals.agent[0, t]
-        heard = there[taking_part(values.get("participation", 1.0), t)[there]]
-        learned = handed + rate * (rewards + discount * handed - handed)
-        if weights[heard].sum() > 0:
-            mean = np.average(learned[heard], weights=weights[heard])
-            part = weights[there].sum() / weights.sum()
-            if "server_optimizer" in values:
-                part = 0.5 * part / (len(there) / AGENTS)
-            server = server + part * (mean - server)
-        handed[there] = learned[there]
-        handed[heard] = server
-        np.testing.assert_allclose(np.ravel(state.server) + origin, server, rtol=1e-5, atol=1e-5)
+    with jax.enable_x64(True):
+        for t, (state, _) in enumerate(states(algorithm, rounds, "error_server")):
+            there = arrivals.agent[0, t]
+            heard = there[taking_part(values.get("participation", 1.0), t)[there]]
+            learned = handed + rate * (rewards + discount * handed - handed)
+            if weights[heard].sum() > 0:
+                mean = np.average(learned[heard], weights=weights[heard])
+                part = weights[there].sum() / weights.sum()
+                if "server_optimizer" in values:
+                    part = 0.5 * part / (len(there) / AGENTS)
+                server = server + part * (mean - server)
+            handed[there] = learned[there]
+            handed[heard] = server
+            np.testing.assert_allclose(np.ravel(state.server) + origin, server, rtol=0, atol=1e-12)
 
 
 def test_weights_that_nobody_knows_before_an_arrival_are_refused():

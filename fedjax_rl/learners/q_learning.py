@@ -102,7 +102,8 @@ def thresholds(probabilities) -> np.ndarray:
 def outcome(word, bounds) -> jax.Array:
     """The outcome a word stands for: how many of the `thresholds` it reaches, int32 scalar."""
     fraction = word >> jnp.uint32(1)
-    return sum((fraction >= bound).astype(jnp.int32) for bound in bounds)
+    # A single outcome has no bounds, and is an int32 in double precision, too.
+    return sum(((fraction >= bound).astype(jnp.int32) for bound in bounds), start=jnp.int32(0))
 
 
 def transition(environment: Environment, shape: Shape, state, action, word):
