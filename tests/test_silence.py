@@ -271,6 +271,22 @@ def test_a_table_moves_by_the_share_of_the_weight_that_has_arrived(clock, values
             np.testing.assert_allclose(np.ravel(state.server) + origin, server, rtol=0, atol=1e-12)
 
 
+@thorough
+@pytest.mark.parametrize("clock", [ONE, AWAY], ids=["one", "away"])
+def test_a_mean_over_all_agents_counts_those_who_have_not_arrived(clock):
+    options = {"optimizer": "sgd", "l2": 0.0, "hidden": (2,), "clock": clock}
+    all_of, received, still = (
+        end_of(frl.es(grid(), **options, denominator=d, learning_rate=rate), AGENTS, 1)[1].server
+        for d, rate in (("n", 1.0), ("received", 1.0), ("n", 0.0))
+    )
+    arrived = timetable(clock, num_agents=AGENTS, num_steps=1).present.sum()
+    mean = received.parameters - still.parameters
+    assert np.abs(mean).max() > 0.1
+    np.testing.assert_allclose(
+        all_of.parameters - still.parameters, mean * float(arrived / AGENTS), rtol=1e-4, atol=1e-5
+    )
+
+
 def test_weights_that_nobody_knows_before_an_arrival_are_refused():
     with pytest.raises(ValueError, match="with aggregation 'importance'"):
         frl.fedq(frl.envs.random_mdp(seed=0), aggregation="importance", clock=ONE)

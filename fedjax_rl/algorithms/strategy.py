@@ -22,7 +22,7 @@ from fedjax_rl.envs.task import Discrete, Task
 from fedjax_rl.federation import uplink as uplinks
 from fedjax_rl.federation.aggregate import ServerStep, Total
 from fedjax_rl.federation.derivatives import DERIVATIVE
-from fedjax_rl.federation.exchange import Params
+from fedjax_rl.federation.exchange import SHARE, Params
 from fedjax_rl.federation.ledger import HEADER, WORD
 from fedjax_rl.fields import declared
 from fedjax_rl.learners import episodes, policies, rounding
@@ -45,7 +45,8 @@ class Strategy:
       momentum: of the optimiser "momentum", in [0, 1].
       l2: weight decay, at least 0.
       l2_mode: "coupled" (part of the gradient) or "decoupled" (beside the optimiser).
-      denominator: the mean is over what was "received", or over all "n" agents.
+      denominator: the mean is over what was "received", or over all "n" agents, on a clock also
+        over those who have not arrived.
       antithetic: whether agents 2i and 2i + 1 have opposite perturbations.
       hidden: units in each hidden layer.
       activation: of the hidden units, "tanh" or "relu".
@@ -179,7 +180,11 @@ def direction(population, values, noise, received, params: Params) -> Total:
     """The mean of the perturbations [A, q] weighted by values [A]; received [F] of them count."""
     total = population.sum(values[:, None] * noise)
     every = params.federation["denominator"] == DENOMINATORS.index("n")
-    number = jnp.where(every, jnp.asarray(population.sizes, values.dtype), received)
+    size = jnp.asarray(population.sizes, values.dtype)
+    if SHARE in params.federation:
+        # On a clock those who are waited for are a part of all agents.
+        size = jnp.round(size / params.federation[SHARE].astype(size.dtype))
+    number = jnp.where(every, size, received)
     return Total(total / jnp.maximum(number, 1)[:, None], received > 0)
 
 
