@@ -287,6 +287,31 @@ def test_a_mean_over_all_agents_counts_those_who_have_not_arrived(clock):
     )
 
 
+@thorough
+def test_lazy_agents_count_each_coordinate_of_the_model_once():
+    """AFedPG as the plain gradient: its rule is that of LAPG with exact gradients."""
+    rate, rounds = 0.3, 40
+    with jax.enable_x64(True):
+        algorithm = frl.a3c_pg(
+            FAMILY,
+            gradient="exact",
+            entropy=ENTROPY,
+            learning_rate=rate,
+            scale_with_arrivals=False,
+            clock=None,
+            uplink=lazy(0.1, 3, variance=0.0),
+        )
+        model, senders, silent = np.zeros(4), Senders("lazy", rate), 0
+        for state, _ in states(algorithm, rounds, "frequency"):
+            gradients = [exact_gradient(i, model) for i in range(AGENTS)]
+            total, heard = senders(range(AGENTS), gradients, model)
+            model = model + rate * total
+            silent += AGENTS - len(heard)
+            np.testing.assert_array_equal(np.flatnonzero(state.sent.messages), heard)
+            np.testing.assert_allclose(state.server.parameters[0], model, atol=1e-10)
+        assert 0 < silent < AGENTS * rounds - AGENTS
+
+
 def test_weights_that_nobody_knows_before_an_arrival_are_refused():
     with pytest.raises(ValueError, match="with aggregation 'importance'"):
         frl.fedq(frl.envs.random_mdp(seed=0), aggregation="importance", clock=ONE)
