@@ -170,7 +170,11 @@ def own_baseline(constant, noise):
     ring = jnp.asarray(np.stack([*past, value], axis=1))
     agents = Agent(
         episodic.Experience(
-            jnp.asarray(value), jnp.ones(F * N, jnp.int32), jnp.zeros(F * N), jnp.ones(F * N, bool)
+            jnp.asarray(value),
+            jnp.asarray(value),
+            jnp.ones(F * N, jnp.int32),
+            jnp.zeros(F * N),
+            jnp.ones(F * N, bool),
         ),
         jnp.asarray(noise),
         ring,
@@ -210,7 +214,7 @@ def test_estimators_find_the_slope_of_a_linear_return(form):
 def test_utilities_of_a_sample():
     noise, value = np.array([3.0, 4.0], np.float32), -2.0
     agent = Agent(
-        episodic.Experience(jnp.float32(value), jnp.int32(1), jnp.int32(0), jnp.asarray(True)),
+        episodic.no_experience().following(jnp.float32(value), jnp.float32(value), jnp.int32(1)),
         jnp.asarray(noise),
         jnp.zeros(6).at[0].set(value),
         jnp.int32(1),
@@ -290,7 +294,7 @@ def test_equal_returns_are_their_own_baseline():
         jax.vmap(
             lambda v, k: (
                 message(
-                    Agent(one.following(v, jnp.int32(9)), jnp.ones(2), jnp.full(6, v), k),
+                    Agent(one.following(v, v, jnp.int32(9)), jnp.ones(2), jnp.full(6, v), k),
                     None,
                     params,
                 ).value
@@ -662,7 +666,7 @@ def exchanges(one, times):
         value = jnp.asarray(rng.standard_normal(4), jnp.float32)
         behaviour, noise = jnp.asarray(rng.standard_normal((2, 4, 2)), jnp.float32)
         zeros = jnp.zeros(4, jnp.int32)
-        experience = episodic.Experience(value, zeros, zeros, zeros == 0)
+        experience = episodic.Experience(value, value, zeros, zeros, zeros == 0)
         if novel:
             return NoveltyAgent(experience, noise, behaviour, jnp.ones(4, bool).at[0].set(False))
         return Agent(experience, noise, jnp.zeros((4, 6)), zeros + 1)

@@ -714,7 +714,7 @@ def test_orthogonal_weights():
 BAD = [
     (lambda: learner.policy_for(CART, "table"), "policy is table on CartPole-v1; allowed: on a"),
     (lambda: learner.policy_for(GRID, "tabel"), "'tabel' is no policy"),
-    (lambda: learner.policy_for(CART, hidden=(0,)), "sizes is"),
+    (lambda: learner.policy_for(CART, hidden=(0,)), "hidden is"),
     (lambda: learner.policy_for(CART, activation="tan"), "activation"),
     (lambda: learner.policy_for(CART, initializer="ones"), "initializer"),
     (lambda: learner.policy_for(PENDULUM, deviation=0.0), "deviation is 0.0; allowed"),

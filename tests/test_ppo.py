@@ -697,7 +697,7 @@ def test_agents_that_never_synchronise_are_refused():
 
 
 def test_tasks_and_patches_have_to_fit():
-    with pytest.raises(ValueError, match="task is a int; allowed: an episodic task"):
+    with pytest.raises(ValueError, match="task is 3; allowed: a Task"):
         fedppo(3)
     odd = counting(shape=(10, 10, 3), dtype=jnp.uint8)
     with pytest.raises(ValueError, match="pictures of 10 x 10; allowed: sides that"):

@@ -148,7 +148,8 @@ def test_schedules_and_switches_split_a_grid_and_keep_their_places(algorithm):
         num_steps=100,
         record_every=100,
     )
-    np.testing.assert_array_equal(result["learning_rate"], [0, 1])
+    names = ["schedule(<lambda>) #1", "schedule(<lambda>) #2"]
+    np.testing.assert_array_equal(result["learning_rate"], names)
     np.testing.assert_allclose(result["error_server"], plain["error_server"], rtol=1e-5)
 
 
@@ -358,7 +359,7 @@ def test_a_tuple_is_one_value_of_what_holds_tuples(algorithm):
     assert one["reward"].dims == ("time",)
     np.testing.assert_array_equal(one["reward"], swept["reward"][0])
     assert grids.axis(learner, "hidden", frl.each(shapes)) == shapes
-    with pytest.raises(ValueError, match=r"hidden is \[4, 2\].*allowed: \(4, 2\) for one value"):
+    with pytest.raises(ValueError, match=r"hidden is \[4, 2\].*allowed: a tuple for one value"):
         frl.sweep(learner, hidden=[4, 2], **options)
     # A record of named fields, such as an optimiser, is one value as well.
     assert grids.axis(algorithm, "server_optimizer", optax.adam(0.1)) is None

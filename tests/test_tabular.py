@@ -391,7 +391,7 @@ def test_bad_parts_are_named(change, message):
         ({"transition": np.full((2, 1, 2), np.nan)}, r"mdp.transition\[0, 0, 0\] is nan; allowed"),
         ({"transition": np.ones((2, 1, 2))}, r"the row sum of mdp.transition\[0, 0\] is 2.0"),
         ({"transition": np.ones((2, 2))}, r"mdp.transition has shape \(2, 2\); allowed"),
-        ({"transition": "x"}, "mdp.transition is 'x'; allowed: real numbers"),
+        ({"transition": "x"}, "mdp.transition is 'x'; allowed: an array of real numbers"),
         ({"reward": np.full((1, 1, 2), 1e39)}, r"mdp.reward\[0, 0, 0\] is 1e\+39; allowed: finite"),
         ({"reward": np.zeros((7, 7, 7))}, r"mdp.reward has shape \(7, 7, 7\); allowed"),
         ({"reward": np.zeros(2)}, r"mdp.reward has shape \(2,\); allowed"),
@@ -400,7 +400,7 @@ def test_bad_parts_are_named(change, message):
         ({"discount": None}, "mdp.discount is None; allowed"),
         ({"initial_state": np.int32(99)}, "mdp.initial_state is 99; allowed: from 0 to 1"),
         ({"initial_state": 0.0}, "mdp.initial_state has dtype float64"),
-        ({"initial_distribution": [0.5, 0.6]}, "mdp.initial_distribution is 1.1; allowed: 1"),
+        ({"initial_distribution": np.array([0.5, 0.6])}, "mdp.initial_distribution .* 1.1"),
     ],
 )
 def test_records_put_together_by_hand_are_checked(change, message):
