@@ -166,6 +166,7 @@ def test_doctor_of_networks(capsys):
     assert operations == pytest.approx(3 * 300 * 2048 * 2 * 9.1e3 * (1 / 3 + 3) / 1e12, rel=0.2)
 
 
+@pytest.mark.thorough
 def test_doctor_of_a_study(capsys):
     assert cli.main(["doctor", "linear-speedup:8-13", "--scale", "paper"]) == 0
     text = capsys.readouterr().out
@@ -220,6 +221,7 @@ def test_resuming_what_is_finished_changes_nothing(finished, capsys):
     assert {p: p.stat().st_mtime_ns for p in finished.rglob("*")} == before
 
 
+@pytest.mark.thorough
 def test_killed_and_resumed_gives_the_same_bytes(finished, tmp_path, capsys):
     out = tmp_path / "killed"
     first = [*RUN, "--out", str(out)]

@@ -416,6 +416,7 @@ def test_a_stale_tail_begins_the_next_rollout(tail, lengths):
         due, rows, begun = actions[:, 11], actions[:, 12:], begun + 12
 
 
+@pytest.mark.thorough
 def test_a_stale_tail_is_counted_and_needs_room():
     values = {**NANO, "sync_period": 2}
     metrics = {"num_agents": 2, "num_steps": 6, "record_every": 1, "metrics": ["kl", "episodes"]}
@@ -605,6 +606,7 @@ def test_pictures_are_kept_as_bytes_and_networks_sent_as_floats():
     assert spent["floats_up"] == 626_256
 
 
+@pytest.mark.thorough
 def test_it_learns_cartpole_and_can_average_within_a_pass():
     algorithm = fedppo(CARTPOLE, learning_rate=1e-3, sync_every_minibatches=4)
     out = frl.sweep(algorithm, num_agents=2, num_steps=60, record_every=20)

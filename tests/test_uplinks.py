@@ -283,6 +283,7 @@ def learned():
     return result.assign_coords(uplink=list(ALL))
 
 
+@pytest.mark.thorough
 def test_every_uplink_carries_federated_q_learning(learned):
     end = learned["error_server"].isel(time=slice(-20, None)).mean(("time", "seed"))
     start = float(np.sum(envs.optimal_q(MDP) ** 2))
@@ -291,6 +292,7 @@ def test_every_uplink_carries_federated_q_learning(learned):
     assert not learned["diverged"].any()
 
 
+@pytest.mark.thorough
 def test_the_ledger_counts_what_each_uplink_sends(learned):
     messages = learned["messages_up"].sum("seed").to_series()
     size = learned["bytes_up"].sum("seed").to_series()
