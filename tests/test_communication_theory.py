@@ -84,6 +84,7 @@ def test_sampled_communication_errs_as_much_as_it_should():
 # --- finite windows -------------------------------------------------------------------------------
 
 
+@pytest.mark.thorough
 def test_window_rates_of_normal_utilities():
     senders = [5, 10, 15, 25, 30, 45]
     table = {

@@ -269,8 +269,8 @@ def test_shaping_of_returns():
 
 @pytest.mark.parametrize("shaping", ["center", "zscore", "rank"])
 def test_of_equal_returns_nothing_is_learned(shaping):
-    """Exactly nothing: Adam would make a full step of a rounding. Federations of 2 to 40 agents."""
-    sizes = range(2, 41)
+    """Exactly nothing: Adam would make a full step of a rounding."""
+    sizes = (2, 3, 5, 7, 8, 10, 11, 12, 23, 40)
     population = fed.Population(tuple((1, n) for n in sizes))
     algorithm = es(SMOOTH, shaping=shaping)
     params = bind([algorithm.parameters(algorithm.config, n) for n in sizes])
@@ -571,6 +571,7 @@ def test_parameters_are_chosen_by_novelty():
 SMALL = {**PLAIN, "meta_population": 2, "archive_size": 4, "neighbours": 2}
 
 
+@pytest.mark.thorough
 def test_weights_of_the_novelty_family():
     """One round of each by hand: ranks of the return and of the novelty, mixed."""
     factories = (ns_es, nsr_es, functools.partial(nsra_es, reward_weight=0.2))
@@ -691,6 +692,7 @@ def exchanges(one, times):
 
 @pytest.mark.parametrize("factory", [es, nsr_es])
 @pytest.mark.parametrize("uplink", UPLINKS)
+@pytest.mark.thorough
 def test_every_uplink_fits(uplink, factory):
     novel = factory is nsr_es
     words, numbers = (SMALL, 3) if novel else (PLAIN, 1)

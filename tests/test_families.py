@@ -589,6 +589,7 @@ def plain_cheetah():
     return envs.brax_task("halfcheetah")
 
 
+@pytest.mark.thorough
 def test_parts_of_brax(pendulum, plain_cheetah):
     assert envs.parts(pendulum) == ("gravity", "mass", "friction", "gear")
     assert envs.parts(plain_cheetah) == (*envs.parts(pendulum), "reset")

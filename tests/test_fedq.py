@@ -304,6 +304,7 @@ def test_importance_weights_with_equal_visits_are_plain_averaging():
 # One result, however it is computed
 
 
+@pytest.mark.thorough
 def test_a_federation_is_the_same_however_it_is_run(paper):
     """Static rounds; a traced period; a period per federation; among others."""
     algorithm = frl.fedq(paper, learning_rate=0.2, beta=2.0, participation=0.5)
@@ -411,6 +412,7 @@ def test_costs_of_a_run(paper):
 
 
 @pytest.mark.parametrize("discount", [0.9, 0.99, 0.999])
+@pytest.mark.thorough
 def test_errors_under_a_trace_are_those_of_a_run(discount):
     """q* under a trace is q*, however long the horizon: one step from it, its error is small."""
     kernel = np.array([[[0.9, 0.1], [0.2, 0.8]], [[0.5, 0.5], [0.05, 0.95]]])

@@ -161,6 +161,7 @@ def test_what_only_decides_draws_has_no_derivative_even_where_the_bias_is_accept
     refused(value, 0.5, f"{name.split()[0]} of fedq is differentiated")
 
 
+@pytest.mark.thorough
 def test_a_choice_by_the_size_of_a_message_is_refused():
     for uplink in (frl.uplinks.top_k(2), frl.uplinks.event_triggered(0.1), frl.uplinks.lazy()):
         refused(lambda x, u=uplink: small(learning_rate=x, uplink=u), 0.1, f"uplink {uplink.name}")

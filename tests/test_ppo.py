@@ -473,6 +473,7 @@ def shares(num_agents, **values):
     return first, before, exchange(one, link, params, state, jnp.ones(1, bool))
 
 
+@pytest.mark.thorough
 def test_an_average_leaves_the_moments_averages_them_or_forgets_them():
     _, before, state = shares(3)
     after, floats = state.agents, before.parameters.shape[1]
@@ -516,6 +517,7 @@ def cell(num_agents, period, first=True):
     return grid().isel(cell=CELLS.index(Cell(num_agents, 0, own)))
 
 
+@pytest.mark.thorough
 def test_what_is_spent_is_what_the_definition_says():
     """7.4: steps E T ceil((e + 1) / passes), and floor(e / K) + 1 averages after epoch e = 6."""
     size = actor_critic_for(CARTPOLE, hidden=(8,)).num_parameters
@@ -561,6 +563,7 @@ def together():
     return first, jax.jit(lambda state, steps: functions.advance(one, params, state, steps))
 
 
+@pytest.mark.thorough
 def test_agents_learn_in_turn_or_together():
     first, program = together()
     state = first(streams.agent_keys(np.zeros(2, int), np.arange(2)))

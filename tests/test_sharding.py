@@ -10,6 +10,7 @@ import fedjax_rl as frl
 from fedjax_rl.federation.mesh import layout
 
 
+@pytest.mark.thorough
 def test_a_federation_spread_over_eight_devices_is_the_one_on_one():
     """Its exchanges, too: weights of entries, some silent. What lies whole is in the contract."""
     algorithm = frl.fedq(

@@ -660,6 +660,7 @@ def fitted(name, kind):
 @pytest.mark.parametrize(
     ("name", "kind"), [(name, kind) for name in RUN for kind in UPLINKS if kind not in RUN[name]]
 )
+@pytest.mark.thorough
 def test_every_uplink_fits(name, kind):
     bench = fitted(name, kind)
     after = jax.eval_shape(bench._advance, bench.params, bench.state, jnp.uint32(2))
