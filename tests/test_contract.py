@@ -36,6 +36,7 @@ def baseline(name):
 
 
 @everybody
+@pytest.mark.thorough
 def test_numbers_do_not_move(name):
     now, before = golden.last(baseline(name)), GOLDEN[name]
     assert now["ledger"] == before["ledger"]
@@ -193,6 +194,7 @@ def test_what_is_not_finite_is_called_diverged(name):
 
 
 @everybody
+@pytest.mark.thorough
 def test_one_agent_in_a_sweep_is_the_pure_function_of_one(name):
     algorithm = smallest(name)
     sizes = {"num_steps": golden.RUN["num_steps"], "record_every": golden.RUN["record_every"]}

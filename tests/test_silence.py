@@ -580,6 +580,7 @@ def test_events_of_single_transitions_are_those_of_a_loop():
 
 
 @pytest.mark.parametrize("kind", some(["partial", "present", "events", "top k"], ["partial"]))
+@pytest.mark.thorough
 def test_averages_of_moments_are_those_of_who_was_heard(kind):
     """FedPPO: what an agent has learned by itself is what it has where nobody is heard."""
     values = {"num_envs": 2, "rollout_steps": 8, "minibatches": 2, "hidden": (4,), "passes": 1}
