@@ -79,6 +79,7 @@ def test_only_those_who_arrive_are_simulated_and_paid_for():
     assert (result.idle_of_agent == 0).all()
 
 
+@pytest.mark.thorough
 def test_the_table_moves_by_the_share_of_those_who_arrive():
     """FedAsync: after one arrival the server has moved a quarter of the way to that table."""
     base = frl.fedq(frl.envs.random_mdp(seed=0), learning_rate=0.5, sync_period=4, epsilon=1.0)

@@ -566,6 +566,7 @@ def test_of_two_that_claim_a_directory_the_loser_leaves_nothing(tmp_path):
         assert results.read_config(out)["place"] == won[0]
 
 
+@pytest.mark.thorough
 def test_damaged_directories_end_with_the_same_bits(monkeypatch, capsys):
     monkeypatch.syspath_prepend(ROOT / "benchmarks")
     torture = importlib.import_module("torture")
@@ -710,6 +711,7 @@ def test_an_interrupted_run_of_episodes_goes_on(tmp_path, capsys, monkeypatch):
     assert "finished" in capsys.readouterr().out
 
 
+@pytest.mark.thorough
 def test_sweep_over_uplinks(tmp_path, capsys):
     out = tmp_path / "o"
     line = "sweep fedq paper-mdp --num-agents 2 --num-steps 50 --sync-period 5 --uplink full top-k"

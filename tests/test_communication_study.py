@@ -117,6 +117,7 @@ def test_runs_that_are_too_short_are_not_judged(tmp_path):
     assert set(targets.measure("fig3-4", made)) == {"C12", "C17"}
 
 
+@pytest.mark.thorough
 def test_a_study_that_was_stopped_reads_the_stages_it_has(tmp_path, monkeypatch):
     calls = []
 

@@ -245,6 +245,7 @@ EXACT = {
 
 
 @pytest.mark.parametrize("name", EXACT)
+@pytest.mark.thorough
 def test_what_draws_nothing_that_is_learned_is_exact(name):
     sizes = {"num_agents": 4, "num_steps": 5} if name == "ef_td" else SHORT
 

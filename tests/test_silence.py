@@ -185,6 +185,7 @@ def test_the_weight_of_momentum_is_neither_compressed_nor_left_out():
         pytest.param(dataclasses.replace(ONE, scheduler="synchronous"), None, marks=thorough),
     ],
 )
+@pytest.mark.thorough
 def test_a_step_is_as_long_as_there_are_messages_and_only_those_are_reported(clock, uplink):
     """A normalised step has the length of so many steps of one message."""
     values = {"gradient": "exact", "entropy": ENTROPY, "episodes_per_step": 1, "local_steps": 1}
@@ -244,6 +245,7 @@ def weights_of(values):
         ),
     ],
 )
+@pytest.mark.thorough
 def test_a_table_moves_by_the_share_of_the_weight_that_has_arrived(clock, values):
     """One state and one action: everything but who arrives is known."""
     rewards, rate, discount, rounds = np.asarray([1.0, -2.0, 3.0, 0.5]), 0.5, 0.5, 30
