@@ -12,19 +12,19 @@ from typing import Any
 import jax
 import numpy as np
 
-from fedjax_rl import memory
+from fedjax_rl import fields, memory
 from fedjax_rl.federation.algorithm import Algorithm
 from fedjax_rl.fields import FUNCTION, Allowed, brief, check, instance, whole
 from fedjax_rl.names import check_known
 
 # Time, agents and records are counted in int32 on the device.
-LIMIT = 2**31 - 1
+LIMIT = fields.WHOLE_LIMIT
 # Bytes of an agent that only has a key, its counters and a number or two, with their copies.
 LEAST_BYTES = 256
 # Federations of one call: the host keeps a configuration of each.
 MOST_FEDERATIONS = 2**24
 
-SEED = whole(0, 2**32 - 1)._replace(text="whole numbers from 0 to 4294967295")
+SEED = fields.SEED._replace(text="whole numbers from 0 to 4294967295")
 
 
 def between(low: int, high: int, of: str = "") -> Allowed:
