@@ -16,7 +16,7 @@ from fedjax_rl import envs, streams
 from fedjax_rl.envs.task import foreign
 from fedjax_rl.federation import clock as clocks
 from fedjax_rl.federation import population
-from fedjax_rl.federation.arrivals import PARAMETERS
+from fedjax_rl.federation.clock.arrivals import PARAMETERS
 
 AGENTS = (8, 1000, 100_000)
 FEDERATIONS = (1, 16, 256)

@@ -26,8 +26,8 @@ from fedjax_rl.envs.tabular import TabularMDP, average_mdp, check_mdp
 from fedjax_rl.federation import aggregate
 from fedjax_rl.federation import uplink as uplinks
 from fedjax_rl.federation.algorithm import Algorithm, Functions, describe_config
-from fedjax_rl.federation.arrivals import driven
 from fedjax_rl.federation.clock import CLOCK, Clock
+from fedjax_rl.federation.clock.arrivals import driven
 from fedjax_rl.federation.derivatives import DERIVATIVE
 from fedjax_rl.federation.exchange import (
     EMPHASIS,

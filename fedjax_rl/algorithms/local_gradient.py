@@ -28,8 +28,8 @@ from fedjax_rl.envs.tabular import TabularMDP, check_mdp
 from fedjax_rl.envs.task import Task
 from fedjax_rl.federation import uplink as uplinks
 from fedjax_rl.federation.algorithm import Algorithm, Functions, describe_config
-from fedjax_rl.federation.arrivals import driven
 from fedjax_rl.federation.clock import Clock
+from fedjax_rl.federation.clock.arrivals import driven
 from fedjax_rl.federation.derivatives import DERIVATIVE
 from fedjax_rl.federation.exchange import Exchange, Params, first_state, per_agent, rounds
 from fedjax_rl.federation.ledger import HEADER, WORD, line

@@ -1,288 +1,26 @@
-r"""Agents of different speed: when each message arrives, and what its sender has been waiting for.
-
-Every agent is handed the server's model, works on it for a time of its own, and sends a message.
-The server makes a step whenever m of the messages under way have arrived, and hands its new model
-to their senders; the others go on with the model that they have. With m = 1 that is asynchronous
-learning, with all N the synchronous rounds of everybody else's papers, and between the two
-semi-synchronous learning:
-
-    tau     = the m-th smallest end_i                     the time of the step
-    age_i   = steps since agent i was handed its model    of those who have arrived
-    idle_i += tau - end_i
-    end_i   = tau + duration_i                            they begin again
-
-Nothing of that depends on what is learned, so that it is a program of its own, `timetable`, with
-the order of arrivals as its result; `arrivals` is the learner's scan over it. Agents draw their
-times from their own streams: upload j of agent i takes as long whatever the scheduler, the number
-of agents or the rest of the population.
-
-An agent may fail at work. What it was working on is lost, and it is handed a model again at the
-first step after its return. A step waits for no agent that has failed: it is made when m messages
-have arrived, or fewer and nobody is at work any more. Where nobody is at work and nothing has
-arrived, whoever is back begins at once.
-
-* Xie, Koyejo and Gupta, *Asynchronous Federated Optimization*, arXiv 1903.03934: every arrival.
-* Nguyen et al., *Federated Learning with Buffered Asynchronous Aggregation*, arXiv 2106.06639: the
-  first m.
-* Lan, Han, Hashemi, Aggarwal and Brinton, *Asynchronous Federated Reinforcement Learning with
-  Policy Gradient Updates*, arXiv 2404.08003: concurrency and delays of always busy agents.
-"""
+"""Who arrives when: the order of arrivals, which depends on nothing that is learned."""
 
 from __future__ import annotations
 
-import dataclasses
-import functools
 import math
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fedjax_rl import fields, streams
-from fedjax_rl.federation.population import Population, population
-from fedjax_rl.fields import declared
-
-SCHEDULERS = ("synchronous", "semi-synchronous", "asynchronous")
-DISTRIBUTIONS = ("constant", "log_normal", "exponential", "two_class", "trace")
+from fedjax_rl import streams
+from fedjax_rl.federation.clock.config import Rules
+from fedjax_rl.federation.clock.statistics import AGES, Elapsed, sum_of_all, wide
+from fedjax_rl.federation.population import Population
 
 # The stream of an agent's times; those of algorithms begin at 2, see `algorithms.episodic`.
 CLOCK_STREAM = 64
 # Words of it for one attempt: how long it takes, when it would fail, when the agent would return.
 _WORDS = 3
 
-# Smallest ages of the groups that are counted.
-AGES = (0, 1, 4, 16, 64, 256)
-
 # From this many agents on the next arrival is looked for in blocks of them.
 _IN_BLOCKS = 128
-
-METRICS = {
-    "simulated_time": ("federation", "time at the last step of the server, in units of the clock"),
-    "staleness": (
-        "federation",
-        "mean age of the messages of the last step: steps of the server since its sender was "
-        "handed its model",
-    ),
-    "staleness_mean": ("federation", "mean age of all messages so far"),
-    "staleness_max": ("federation", "largest age of a message so far"),
-    "idle": ("federation", "mean share of the time that an agent has waited for others"),
-    "lost": ("federation", "uploads lost so far because the agent failed at work"),
-    **{
-        f"age_{low}": (
-            "federation",
-            f"messages so far of an age of {low}"
-            + (f" to {high - 1}" if high and high > low + 1 else "" if high else " or more"),
-        )
-        for low, high in zip(AGES, (*AGES[1:], None), strict=True)
-    },
-    "idle_of_agent": ("agent", "time that each agent has waited for others"),
-    "uploads_of_agent": ("agent", "messages of each agent that have arrived"),
-}
-
-
-class Rules(NamedTuple):
-    """What of a clock shapes the program; equal for clocks that share compiled programs.
-
-    Attributes:
-      scheduler: of `SCHEDULERS`.
-      wait_for: as of `Clock`.
-      distribution: of `DISTRIBUTIONS`.
-      fails: whether any agent can fail.
-      limited: whether any link has a finite bandwidth.
-    """
-
-    scheduler: str
-    wait_for: int | fields.ByAgents | None
-    distribution: str
-    fails: bool
-    limited: bool
-
-    def arrivals(self, num_agents: int) -> int:
-        """m, messages of a step of a federation of N.
-
-        Raises:
-          ValueError: more than there are agents.
-        """
-        if self.scheduler == "asynchronous":
-            return 1
-        if self.scheduler == "synchronous":
-            return num_agents
-        count = fields.evaluated("wait_for", self.wait_for, _WAIT_FOR, num_agents)
-        if count > num_agents:
-            raise ValueError(
-                f"wait_for is {count} for num_agents {num_agents}; allowed: 1 to {num_agents}"
-            )
-        return int(count)
-
-
-_WAIT_FOR = fields.whole(1, follows=True)
-
-
-def _known(*bounds, **options) -> fields.Allowed:
-    """Numbers that are known before anything runs."""
-    return fields.number(*bounds, **options)._replace(traced=False)
-
-
-_times = functools.partial(_known, 0, per_agent=True)
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Clock:
-    """How long agents take, and whom the server waits for. Times are in any unit.
-
-    Any number may also follow the number of agents: `frl.by_agents(f)`.
-
-    Attributes:
-      scheduler: "synchronous" (a step waits for everybody), "semi-synchronous" (for the first
-        `wait_for`) or "asynchronous" (for the first one).
-      wait_for: m, messages of a semi-synchronous step, at least 1.
-      compute_time: mean time of an agent for one upload, above 0; a number or [N]. With the
-        distribution "trace" [N, J]: upload j takes the time at j modulo J.
-      distribution: of the time of an upload: "constant", "log_normal" (of `sigma`),
-        "exponential", "two_class" (constant, and `slow_factor` times as long for the last
-        `slow_share` of the agents) or "trace".
-      sigma: standard deviation of the logarithm of a log-normal time, at least 0.
-      slow_factor: how much longer slow agents take, above 0.
-      slow_share: of the agents that are slow, in [0, 1], rounded to whole agents.
-      latency: of every message, up or down, at least 0; a number or [N].
-      bandwidth: bytes per unit of time, up or down, above 0; a number or [N];
-        infinite by default.
-      failure_time: mean time at work until an agent fails (exponential), above 0; as `latency`;
-        infinite by default.
-      return_time: mean time until an agent that failed is back (exponential), above 0 and finite;
-        as `latency`.
-
-    Raises:
-      ValueError: naming the property, its value and what is allowed.
-    """
-
-    scheduler: str = declared("synchronous", fields.word(SCHEDULERS))
-    wait_for: int | fields.ByAgents | None = declared(None, _WAIT_FOR.or_none())
-    compute_time: Any = declared(1.0, _times(above=True, arrays=2))
-    distribution: str = declared("constant", fields.word(DISTRIBUTIONS))
-    sigma: float = declared(0.5, _known(0))
-    slow_factor: float = declared(4.0, _known(0, above=True))
-    slow_share: float = declared(0.5, _known(0, 1))
-    latency: Any = declared(0.0, _times())
-    bandwidth: Any = declared(math.inf, _times(above=True, infinite=True))
-    failure_time: Any = declared(math.inf, _times(above=True, infinite=True))
-    return_time: Any = declared(1.0, _times(above=True))
-
-    def __post_init__(self) -> None:
-        """Checks whatever has a value already."""
-        for name, value in vars(fields.check_config(self)).items():
-            object.__setattr__(self, name, value)
-        semi = self.scheduler == "semi-synchronous"
-        if semi != (self.wait_for is not None):
-            raise ValueError(
-                f"wait_for is {self.wait_for} with the scheduler {self.scheduler}; allowed: a "
-                "number with semi-synchronous, None otherwise"
-            )
-        if fields.is_number(self.compute_time):
-            self._check_axes(self.compute_time)
-
-    def _check_axes(self, compute_time) -> None:
-        """Refuses a table of times for anything but a trace."""
-        axes = np.ndim(compute_time)
-        if (self.distribution == "trace") != (axes == 2):
-            raise ValueError(
-                f"compute_time has {axes} axes with the distribution {self.distribution}; "
-                "allowed: [N, J] with trace, a number or [N] otherwise"
-            )
-
-    def __str__(self) -> str:
-        """The scheduler, and in brackets what else is set."""
-        known = dataclasses.fields(self)[1:]
-        own = [(f.name, getattr(self, f.name)) for f in known]
-        texts = [
-            f"{name} {value if isinstance(value, str) else _brief(value)}"
-            for (name, value), field in zip(own, known, strict=True)
-            if not isinstance(value, fields.ByAgents) and not np.array_equal(value, field.default)
-        ]
-        return self.scheduler + (f" ({', '.join(texts)})" if texts else "")
-
-    @property
-    def rules(self) -> Rules:
-        """What of it shapes the program."""
-        return Rules(
-            self.scheduler,
-            self.wait_for,
-            self.distribution,
-            fails=_any_finite(self.failure_time),
-            limited=_any_finite(self.bandwidth),
-        )
-
-    def parameters(self, num_agents: int) -> dict:
-        """What is traced of one federation, leaves [N, ...].
-
-        Raises:
-          ValueError: a value that is out of range, or too few of them.
-        """
-        rules = self.rules
-        rules.arrivals(num_agents)
-        # All of them, whether or not the distribution has a use for them.
-        for name, allowed in fields.declarations(Clock).items():
-            fields.evaluated(name, getattr(self, name), allowed, num_agents)
-
-        def number(name: str) -> np.ndarray:
-            allowed = fields.declarations(Clock)[name]
-            value = fields.evaluated(name, getattr(self, name), allowed, num_agents)
-            return np.asarray(value, np.float64)
-
-        def each(name: str) -> np.ndarray:
-            value = number(name)
-            if name == "compute_time":
-                self._check_axes(value)
-            axes = 2 if (name, self.distribution) == ("compute_time", "trace") else 1
-            if value.ndim == 0 and axes == 1:
-                return np.full(num_agents, value)
-            if value.ndim != axes or value.shape[0] < num_agents or value.size == 0:
-                raise ValueError(
-                    f"{name} has the shape {value.shape} for num_agents {num_agents}; allowed: "
-                    + ("[N, J]" if axes == 2 else "one number, or one for every agent")
-                )
-            return value[:num_agents]
-
-        time = each("compute_time")
-        if self.distribution == "two_class":
-            share = float(number("slow_share"))
-            slow = np.arange(num_agents) >= num_agents - round(share * num_agents)
-            time = np.where(slow, number("slow_factor") * time, time)
-        own = {"time": time, "latency": each("latency")}
-        if rules.limited:
-            own["bandwidth"] = each("bandwidth")
-        if self.distribution == "log_normal":
-            own["sigma"] = np.full(num_agents, number("sigma"))
-        if rules.fails:
-            own |= {name: each(name) for name in ("failure_time", "return_time")}
-        return own
-
-
-def tree_latency(cost: float = 1.0) -> fields.ByAgents:
-    """Latency of a message so that an exchange takes `cost * log2 N`, as a function of N.
-
-    With a time of K for K local steps, synchronous rounds then take the time T + cost floor(T / K)
-    log2 N of Einhorn's cost model, see `ledger.communication_time`.
-    """
-    return fields.by_agents(lambda num_agents: cost * math.log2(num_agents) / 2)
-
-
-def _brief(value) -> str:
-    return np.array2string(np.asarray(value), threshold=8, separator=",")
-
-
-def _any_finite(value) -> bool:
-    return isinstance(value, fields.ByAgents) or bool(
-        np.any(np.isfinite(np.asarray(value, np.float64)))
-    )
-
-
-CLOCK = fields.instance(Clock, text="an frl.Clock")
-
-
-# The state of a clock -----------------------------------------------------------------------------
 
 
 class Underway(NamedTuple):
@@ -309,32 +47,6 @@ class Underway(NamedTuple):
     failing: Any
     ready: Any
     lost: Any
-
-
-class Elapsed(NamedTuple):
-    """What has passed in every federation; leaves [F, ...].
-
-    Attributes:
-      now: time of the server's last step since the last block's start.
-      before: time of that start.
-      remainder: what rounding has left out of it.
-      staleness: mean age of the messages of the last step.
-      total: uint32, sum of all ages so far, modulo 2^32.
-      carries: uint32, how often 2^32 has been passed.
-      largest: uint32, of all ages so far.
-      ages: uint32 [F, len(AGES)], messages so far by age, modulo 2^32.
-      wraps: uint32 [F, len(AGES)], how often 2^32 of them have come.
-    """
-
-    now: jax.Array
-    before: jax.Array
-    remainder: jax.Array
-    staleness: jax.Array
-    total: jax.Array
-    carries: jax.Array
-    largest: jax.Array
-    ages: jax.Array
-    wraps: jax.Array
 
 
 class Entries(NamedTuple):
@@ -534,13 +246,13 @@ class Timing(NamedTuple):
         if self.rules.fails:
             over = underway.failing & (underway.end <= population.spread(elapsed.now))
             lost = population.sum(underway.lost + over.astype(jnp.uint32)).astype(time.dtype)
-        counts = _wide(elapsed.ages, elapsed.wraps, time.dtype)
+        counts = wide(elapsed.ages, elapsed.wraps, time.dtype)
         messages = jnp.maximum(jnp.sum(counts, axis=1), 1)
         ages = {f"age_{low}": counts[:, n] for n, low in enumerate(AGES)}
         return {
             "simulated_time": time,
             "staleness": elapsed.staleness,
-            "staleness_mean": _wide(elapsed.total, elapsed.carries, time.dtype) / messages,
+            "staleness_mean": wide(elapsed.total, elapsed.carries, time.dtype) / messages,
             "staleness_max": elapsed.largest.astype(time.dtype),
             "idle": share,
             "lost": lost,
@@ -826,7 +538,7 @@ class _Group(NamedTuple):
         messages = jnp.sum(_at(arrived, last), axis=1, dtype=jnp.uint32).astype(dtype)
         latest = jnp.sum(_at(age, last).astype(dtype), axis=1) / jnp.maximum(messages, 1)
         ages = elapsed.ages + more
-        total, carries = _sum_of_all(age, (0, 2))
+        total, carries = sum_of_all(age, (0, 2))
         total = elapsed.total + total
         carries = elapsed.carries + carries + (total < elapsed.total).astype(jnp.uint32)
         return elapsed._replace(
@@ -837,22 +549,6 @@ class _Group(NamedTuple):
             ages=ages,
             wraps=elapsed.wraps + (ages < more).astype(jnp.uint32),
         )
-
-
-def _wide(low, high, dtype):
-    """The number low + 2^32 high, of uint32."""
-    return high.astype(dtype) * 2.0**32 + low.astype(dtype)
-
-
-def _sum_of_all(x, axes):
-    """Exact sums of uint32: modulo 2^32, and how often 2^32 has been passed."""
-
-    def add(one, other):
-        low = one[0] + other[0]
-        return low, one[1] + other[1] + (low < one[0]).astype(jnp.uint32)
-
-    nothing = jnp.uint32(0)
-    return jax.lax.reduce((x, jnp.zeros_like(x)), (nothing, nothing), add, axes)
 
 
 def _at(x, place):
@@ -869,111 +565,3 @@ def _put(x, value, place):
 def _as(mask, like):
     """A mask [f, m] with as many axes as what it chooses from."""
     return mask.reshape(*mask.shape, *(1,) * (like.ndim - mask.ndim))
-
-
-# Without a learner --------------------------------------------------------------------------------
-
-
-class Timetable(NamedTuple):
-    """The first E steps of the servers of F federations of N agents.
-
-    Attributes:
-      time: [F, E], of every step.
-      agent: int32 [F, E, m], members who arrive, in order.
-      present: bool [F, E, m], whether there is such a member; false where too many have failed.
-      age: int64 [F, E, m], steps since the member was handed its model; -1 where none is present.
-      idle: [F, N], time that each agent has waited for others until the last step.
-      uploads: int64 [F, N], messages of each agent.
-      lost: int64 [F], uploads lost.
-    """
-
-    time: np.ndarray
-    agent: np.ndarray
-    present: np.ndarray
-    age: np.ndarray
-    idle: np.ndarray
-    uploads: np.ndarray
-    lost: np.ndarray
-
-
-_SEEDS = fields.anything(
-    "different whole numbers from 0 to 4294967295, at least one",
-    lambda seeds: (
-        isinstance(seeds, list | tuple | range | np.ndarray)
-        and len(seeds) > 0
-        and all(fields.is_whole(seed) and 0 <= seed < 2**32 for seed in seeds)
-        and len({int(seed) for seed in seeds}) == len(seeds)
-    ),
-)
-
-
-def timetable(
-    clock: Clock, *, num_agents: int, num_steps: int, seeds=(0,), transfer: int = 0
-) -> Timetable:
-    """Who arrives when, without anything being learned: the same order as in a run.
-
-    Args:
-      clock: how long agents take, and whom the server waits for.
-      num_agents: N.
-      num_steps: E, steps of the server.
-      seeds: one federation each.
-      transfer: bytes of a message up and its answer down, where the bandwidth is limited.
-
-    Raises:
-      ValueError: naming the argument, its value and what is allowed.
-    """
-    fields.check("clock", clock, fields.instance(Clock, text="an frl.Clock"))
-    fields.check("num_agents", num_agents, fields.COUNT)
-    fields.check("num_steps", num_steps, fields.COUNT)
-    fields.check("transfer", transfer, fields.whole(0))
-    seeds = [seeds] if fields.is_whole(seeds) else seeds
-    fields.check("seeds", seeds, _SEEDS)
-    seeds, transfer = np.asarray([int(seed) for seed in seeds]), int(transfer)
-    everybody = population([num_agents] * len(seeds))
-    timing = Timing(clock.rules, everybody, transfer)
-    one = clock.parameters(num_agents)
-    own = {name: jnp.asarray(np.concatenate([x] * len(seeds)), float) for name, x in one.items()}
-    keys = streams.agent_keys(np.repeat(seeds, num_agents), everybody.member_of)
-    length = min(max(timing.block, 1024), num_steps)
-    first, more = _programs(timing, length)
-    underway, elapsed = first(own, keys)
-    parts, done = [], 0
-    while done < num_steps:
-        count = min(length, num_steps - done)
-        entries, start, underway, elapsed = more(
-            own, underway, elapsed, jnp.uint32(done), jnp.uint32(count)
-        )
-        begun = np.asarray(start, np.float64)
-        kept = jax.tree.map(lambda x, count=count: np.asarray(x)[:count], entries)
-        parts.append((kept, begun + np.asarray(kept.time, np.float64)))
-        done += count
-    f, m = len(seeds), timing.counts[0]
-
-    def joined(name: str) -> np.ndarray:
-        rows = np.concatenate([getattr(part, name) for part, _ in parts])
-        return np.moveaxis(rows.reshape(num_steps, f, m), 0, 1)
-
-    agent = joined("agent") - (np.arange(f) * num_agents)[:, None, None]
-    present = joined("present") if timing.rules.fails else np.ones(agent.shape, bool)
-    measured = timing.measure(underway, elapsed)
-    return Timetable(
-        time=np.concatenate([time for _, time in parts]).T,
-        agent=agent.astype(np.int32),
-        present=present,
-        age=np.where(present, joined("age").astype(np.int64), -1),
-        idle=np.asarray(measured["idle_of_agent"]).reshape(f, num_agents),
-        uploads=np.asarray(underway.uploads, np.int64).reshape(f, num_agents),
-        lost=np.asarray(measured["lost"]).astype(np.int64),
-    )
-
-
-@functools.lru_cache(maxsize=64)
-def _programs(timing: Timing, length: int) -> tuple[Callable, Callable]:
-    """Compiled: the start, and the next steps, with the time of the block's start."""
-
-    @jax.jit
-    def more(own, underway, elapsed, version, count):
-        entries, underway, elapsed = timing.plan(own, underway, elapsed, version, count, length)
-        return entries, elapsed.before, underway, elapsed
-
-    return jax.jit(timing.start), more
