@@ -386,12 +386,12 @@ def test_bands_draw_mean_band_and_interval():
 
 def test_bands_keep_the_look_of_a_line():
     result = learning()
-    figure = plotting.banded_curves(result, looks={"ESPC": 4, "ES": 2})
+    figure = plotting.banded_curves(result, styles={"ESPC": 4, "ES": 2})
     means = [line for line in figure.axes[0].lines if line.get_gid() == "mean"]
     assert [line.get_color() for line in means] == ["#009E73", "#E69F00"]
     assert [line.get_color() for line in figure.legends[0].get_lines()] == ["#009E73", "#E69F00"]
-    with pytest.raises(ValueError, match=r"'ESPC' is no line with a look.*ES"):
-        plotting.banded_curves(result, looks={"ES": 2})
+    with pytest.raises(ValueError, match=r"'ESPC' is no line with a style.*ES"):
+        plotting.banded_curves(result, styles={"ES": 2})
 
 
 def test_bands_accumulate_smooth_and_take_single_trials():

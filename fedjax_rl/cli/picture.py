@@ -52,14 +52,14 @@ def _by_label(result, swept: list[str]):
     """A result for every combination of what was swept, or the one result."""
     if not swept:
         return result
-    from fedjax_rl.plotting import tidy
+    from fedjax_rl.plotting import formats
 
     columns = []
     for dim in swept:
         values = result[dim].values.tolist()
-        tags = tidy.tags([dim], [[value] for value in values])
+        tags = formats.tags([dim], [[value] for value in values])
         words = [v if isinstance(v, str) else tag for v, tag in zip(values, tags, strict=True)]
-        columns.append(tidy.numbered(words))
+        columns.append(formats.numbered(words))
     labels = [", ".join(words) for words in itertools.product(*columns)]
     places = itertools.product(*(range(result.sizes[d]) for d in swept))
     return {

@@ -10,7 +10,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from fedjax_rl.analysis import agent_mean, mean_interval, percentile_bands
 from fedjax_rl.names import check_known
-from fedjax_rl.plotting import tidy
+from fedjax_rl.plotting import formats
 from fedjax_rl.plotting.style import COLUMN, MARKERS, OKABE_ITO, PAGE, canvas, style
 
 TIMES = ("time", "episode")
@@ -37,7 +37,7 @@ def banded_curves(
     percentiles: tuple[float, float] = (10.0, 90.0),
     level: float | None = 0.95,
     window: int = 1,
-    looks: Mapping[str, int] | None = None,
+    styles: Mapping[str, int] | None = None,
     axes: Axes | Sequence[Axes] | None = None,
 ) -> Figure:
     """Means over trials with percentile bands, a panel per variable (Gunn 2023, Fig. 3.4).
@@ -59,7 +59,7 @@ def banded_curves(
         percentiles: of the band, in [0, 100].
         level: of confidence of the mean; None draws no interval.
         window: records averaged in every trial first, a running mean that ends at each record.
-        looks: label -> place among the colours and markers, so that a line looks the same in
+        styles: label -> place among the colours and markers, so that a line looks the same in
             several pictures; the order of the lines by default.
         axes: one per variable; new ones side by side by default.
 
@@ -68,7 +68,7 @@ def banded_curves(
 
     Raises:
         ValueError: for an unknown variable (naming the nearest), dimensions or percentiles other
-            than these, more lines than colours, a line without a look, a window without records,
+            than these, more lines than colours, a line without a style, a window without records,
             or a wrong number of axes.
     """
     names = (variables,) if isinstance(variables, str) else tuple(variables)
@@ -83,9 +83,9 @@ def banded_curves(
     labels = list(dict.fromkeys(label for lines in panels.values() for label in lines))
     if len(labels) > len(OKABE_ITO):
         raise ValueError(f"{len(labels)} lines cannot be told apart; at most {len(OKABE_ITO)}")
-    looks = {label: i for i, label in enumerate(labels)} if looks is None else dict(looks)
+    styles = {label: i for i, label in enumerate(labels)} if styles is None else dict(styles)
     for label in labels:
-        check_known(label, looks, "line with a look.")
+        check_known(label, styles, "line with a style.")
     shape = (PAGE if len(names) > 1 else COLUMN * 1.35, 2.9 if len(names) > 2 else 3.1)
     with style():
         figure, flat = canvas(axes, shape, 1, len(names))
@@ -102,7 +102,7 @@ def banded_curves(
                 summed = name in cumulative
                 values = values[whole].cumsum(axis=1) if summed else _running(values[whole], window)
                 times = times[len(times) - values.shape[1] :]
-                _line(axis, times, values, looks[label], percentiles, level)
+                _line(axis, times, values, styles[label], percentiles, level)
             if name in log:
                 _logarithmic(axis)
             axis.set_xlabel(_time_words(results, name))
@@ -110,12 +110,12 @@ def banded_curves(
             axis.set_ylabel(f"cumulative {text}" if name in cumulative else text)
             axis.margins(x=0.01)
             axis.xaxis.set_major_locator(MaxNLocator(5))
-            axis.xaxis.set_major_formatter(FuncFormatter(lambda x, _: tidy.number(x)))
+            axis.xaxis.set_major_formatter(FuncFormatter(lambda x, _: formats.number(x)))
         _legend(
             figure,
             flat,
             axes,
-            {label: looks[label] for label in labels},
+            {label: styles[label] for label in labels},
             lost,
             _caption(counts, percentiles, level, shown, "\n" if len(names) == 1 else "; "),
         )
@@ -123,7 +123,7 @@ def banded_curves(
 
 
 def _line(axis, times, values, position, percentiles, level) -> None:
-    """One line of values [trials, time] in the look of its position."""
+    """One line of values [trials, time] in the style of its position."""
     colour, marker = OKABE_ITO[position], MARKERS[position]
     band = percentile_bands(values, 0, *percentiles)
     # The first marker of each line sits elsewhere, so that markers of equal lines stay visible.
@@ -174,23 +174,23 @@ def _legend(figure, flat, axes, labels, lost, caption) -> None:
             markeredgewidth=0.4,
             label=text or "mean",
         )
-    look = {"handles": entries, "title": caption, "title_fontsize": 7}
+    options = {"handles": entries, "title": caption, "title_fontsize": 7}
     if axes is None:
         fitting = (LETTERS if len(flat) > 1 else LETTERS // 2) // (6 + max(map(len, labels)))
         columns = max(1, min(len(labels), fitting, len(labels) if len(flat) > 1 else 3))
-        figure.legend(loc="outside lower center", ncols=columns, **look)
+        figure.legend(loc="outside lower center", ncols=columns, **options)
     else:
-        flat[0].legend(**look)
+        flat[0].legend(**options)
 
 
 def _caption(counts, percentiles, level, window, between) -> str:
     if not counts or max(counts) == 1:
         return "a single trial"
     trials = f"{min(counts)} to {max(counts)}" if len(counts) > 1 else f"{max(counts)}"
-    low, high = (tidy.number(p) for p in percentiles)
+    low, high = (formats.number(p) for p in percentiles)
     text = f"mean of {trials} trials, {low} to {high} % of them shaded"
     if level is not None:
-        text += f"{between}{tidy.number(100 * level)} % interval of the mean in thin lines"
+        text += f"{between}{formats.number(100 * level)} % interval of the mean in thin lines"
     if window > 1:
         text += f", running means of {window}"
     return text
@@ -226,7 +226,7 @@ def _split(variable: xr.DataArray) -> dict[str, xr.DataArray]:
     (dim,) = others
     values = variable[dim].values.tolist()
     words = all(isinstance(value, str) for value in values)
-    labels = tidy.numbered(values) if words else tidy.tags([dim], [[v] for v in values])
+    labels = formats.numbered(values) if words else formats.tags([dim], [[v] for v in values])
     return {label: variable.isel({dim: i}) for i, label in enumerate(labels)}
 
 

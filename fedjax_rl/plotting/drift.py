@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
 from fedjax_rl.analysis import DriftLaw
-from fedjax_rl.plotting import tidy
+from fedjax_rl.plotting import formats
 from fedjax_rl.plotting.regressions import colour_bar
 from fedjax_rl.plotting.style import COLUMN, canvas, colour_map, norm, style
 
@@ -76,7 +76,7 @@ def drift(
             linewidths=0,
             zorder=3,
         )
-        colour_bar(axis, points, tidy.words("sync_period"))
+        colour_bar(axis, points, formats.axis_label("sync_period"))
         axis.set_xlabel("(K − 1) α²")
         axis.set_ylabel("steady-state squared distance D²")
         if law is not None:
@@ -101,7 +101,7 @@ def _curves(axis, law, period, alpha, agents, phases):
         x = (ks - 1) * a**2
         label = "drift-saturation law" if i == 0 else None
         axis.plot(x, y, color="#222222", linewidth=0.9, label=label, zorder=4)
-        text = tidy.tag(names, (a, n)[: len(names)])
+        text = formats.tag(names, (a, n)[: len(names)])
         axis.annotate(
             text if i == 0 else text.removeprefix("α = "),
             (x[-1], y[-1]),

@@ -10,7 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
 from fedjax_rl.analysis import tail_mean
-from fedjax_rl.plotting import tidy
+from fedjax_rl.plotting import formats
+from fedjax_rl.plotting.rows import MAX_GROUPS, REPEATS, TIME, groups, to_rows, unique
 from fedjax_rl.plotting.style import COLUMN, GREEN, GREY, PAGE, RED, canvas, colours, style
 
 
@@ -65,10 +66,12 @@ def learning_curves(
         figure, flat = canvas(axes, size, *shape, **share)
         limits = []
         for axis, (title, result) in zip(flat, panels.items(), strict=False):
-            limits.append(_panel(axis, tidy.rows(result, metric), by, start, threshold, tail))
+            limits.append(_panel(axis, to_rows(result, metric), by, start, threshold, tail))
             axis.set_title(title)
-            axis.set_xlabel(tidy.words("time"))
-            axis.set_ylabel("D²" if columns == 2 else textwrap.fill(tidy.words(metric, result), 26))
+            axis.set_xlabel(formats.axis_label("time"))
+            axis.set_ylabel(
+                "D²" if columns == 2 else textwrap.fill(formats.axis_label(metric, result), 26)
+            )
         for i, axis in enumerate(flat):
             if i >= len(panels):
                 axis.remove()
@@ -76,7 +79,7 @@ def learning_curves(
                 axis.label_outer()
                 if i + columns >= len(panels):  # there may be no panel below
                     axis.tick_params(labelbottom=True)
-                    axis.set_xlabel(tidy.words("time"))
+                    axis.set_xlabel(formats.axis_label("time"))
         low, high = np.transpose(limits)
         for axis, *own in zip(flat, low, high, strict=False):
             axis.set_ylim((low.min(), high.max()) if share else own)
@@ -95,7 +98,7 @@ def learning_curves(
 def _first_metric(panels: Mapping[str, xr.Dataset]) -> str:
     """The error of the paper or else the first variable over time that all panels have."""
     first, *others = panels.values()
-    recorded = [name for name in first.data_vars if tidy.TIME in first[name].dims]
+    recorded = [name for name in first.data_vars if TIME in first[name].dims]
     common = [name for name in recorded if all(name in one for one in others)]
     if not common:
         raise ValueError("no variable of the results has a time dimension")
@@ -113,16 +116,16 @@ def _panel(axis, table, by, start, threshold, tail) -> tuple[float, float]:
     # On this axis zeros lie below its end. They are values all the same, unlike NaN.
     values = np.where(np.isfinite(table.values), table.values, np.nan)
     if by == "":
-        swept = [n for n in table.swept if len(tidy.unique(table.columns[n])) <= tidy.MAX_GROUPS]
+        swept = [n for n in table.swept if len(unique(table.columns[n])) <= MAX_GROUPS]
         swept = ["epsilon"] if "epsilon" in table.columns else swept
         by = swept[0] if swept else None
     axis.set_xscale("log")
     axis.set_yscale("log")
     names = () if by is None else (by,)
-    found = tidy.groups(table, names)
+    found = groups(table, names)
     palette = {0.0: "#222222", 1.0: GREEN}
     fallback = colours([label[0] for label, _ in found] if by else [None])
-    texts = tidy.tags(names, [label for label, _ in found])
+    texts = formats.tags(names, [label for label, _ in found])
     for (label, member), colour, tag in zip(found, fallback, texts, strict=True):
         colour = palette.get(label[0], colour) if label else "#222222"
         axis.plot(table.times, values[member].T, color=colour, linewidth=0.5, alpha=0.5)
@@ -173,27 +176,27 @@ def curves(
         ValueError: for an unknown variable or property (naming the nearest), a metric without
             time, or more lines asked for than can be told apart.
     """
-    table = tidy.rows(result, metric)
+    table = to_rows(result, metric)
     if not table.times.size:
         raise ValueError(f"{metric} has no time dimension; `heat` draws such a variable")
     names = table.swept if by is None else (by,) if isinstance(by, str) else tuple(by)
-    found = tidy.groups(table, names)
-    if len(found) > tidy.MAX_GROUPS and by is None:
+    found = groups(table, names)
+    if len(found) > MAX_GROUPS and by is None:
         names = names[:1]
-        found = tidy.groups(table, names)
-    if len(found) > 2 * tidy.MAX_GROUPS:
+        found = groups(table, names)
+    if len(found) > 2 * MAX_GROUPS:
         raise ValueError(
             f"{len(found)} combinations of {', '.join(names)} are too many lines; select some "
             "of them, or give other names to `by`"
         )
     values = np.where(np.isfinite(table.values), table.values, np.nan)
-    pooled = [n for n in (*tidy.REPEATS, *table.swept) if n not in names and n in table.columns]
-    pooled = [n for n in pooled if len(tidy.unique(table.columns[n])) > 1]
+    pooled = [n for n in (*REPEATS, *table.swept) if n not in names and n in table.columns]
+    pooled = [n for n in pooled if len(unique(table.columns[n])) > 1]
     with style():
         figure, (axis,) = canvas(axes, (COLUMN * 1.35, 2.9))
         faint = 0.2 if len(found) <= 6 else 0.08
-        texts = tidy.tags(names, [label for label, _ in found])
-        for (_, member), (colour, dash), tag in zip(found, _looks(found), texts, strict=True):
+        texts = formats.tags(names, [label for label, _ in found])
+        for (_, member), (colour, dash), tag in zip(found, _line_styles(found), texts, strict=True):
             text = tag if names else "median"
             lost = int(table.diverged[member].sum())
             if lost:
@@ -205,11 +208,11 @@ def curves(
         finite = values[np.isfinite(values)]
         if finite.size and finite.min() > 0 and finite.max() / finite.min() > 30:
             axis.set_yscale("log")
-        axis.set_xlabel(tidy.words("time", result))
-        axis.set_ylabel(tidy.words(metric, result))
+        axis.set_xlabel(formats.axis_label("time", result))
+        axis.set_ylabel(formats.axis_label(metric, result))
         if pooled:
             axis.set_title(f"median and quartiles over {_listed(pooled)}")
-        axis.xaxis.set_major_formatter(FuncFormatter(lambda x, _: tidy.number(x)))
+        axis.xaxis.set_major_formatter(FuncFormatter(lambda x, _: formats.number(x)))
         if axes is None and len(found) > 6:
             figure.legend(loc="outside right upper")
         elif names or table.diverged.any():
@@ -217,7 +220,7 @@ def curves(
     return figure
 
 
-def _looks(found) -> list[tuple]:
+def _line_styles(found) -> list[tuple]:
     """A colour and a dash pattern per group: two properties that cross get one each."""
     labels = [label for label, _ in found]
     dashes = ("-", "--", ":", "-.")

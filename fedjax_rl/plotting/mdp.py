@@ -10,7 +10,7 @@ from matplotlib.patches import Circle, FancyArrowPatch, Wedge
 from numpy.typing import ArrayLike
 
 from fedjax_rl.envs import TabularMDP
-from fedjax_rl.plotting import tidy
+from fedjax_rl.plotting import formats
 from fedjax_rl.plotting.style import OKABE_ITO, PAGE, canvas, style
 from fedjax_rl.plotting.tables import cells
 
@@ -56,8 +56,8 @@ def mdp(mdp: TabularMDP, q: ArrayLike, *, axes: Sequence[Axes] | None = None) ->
         cells(
             left,
             q,
-            [tidy.number(s) for s in range(num_states)],
-            [tidy.number(a) for a in range(num_actions)],
+            [formats.number(s) for s in range(num_states)],
+            [formats.number(a) for a in range(num_actions)],
         )
         left.set_xlabel("action")
         left.set_ylabel("state")
@@ -75,13 +75,13 @@ def _graph(axis, transition, reward):
     radius = min(RADIUS, 1.2 / num_states)
     for s, action, after in np.argwhere(transition >= SMALLEST):
         p = transition[s, action, after]
-        look = {"color": OKABE_ITO[action], "linewidth": 0.4 + 2.1 * p, "alpha": 0.9}
+        options = {"color": OKABE_ITO[action], "linewidth": 0.4 + 2.1 * p, "alpha": 0.9}
         # Actions fan out; both directions of a pair bend to their own side.
         spread = action - (num_actions - 1) / 2
         if s == after:
-            _loop(axis, place[s], angle[s] + 0.7 * spread, radius, look)
+            _loop(axis, place[s], angle[s] + 0.7 * spread, radius, options)
         else:
-            _arrow(axis, place[s], place[after], 0.24 + 0.13 * spread, radius, look)
+            _arrow(axis, place[s], place[after], 0.24 + 0.13 * spread, radius, options)
     arrival = reward.shape[:-1] == (1, 1)
     gain = np.broadcast_to(reward[0, 0], num_states)
     for s, (x, y) in enumerate(place):
@@ -106,7 +106,7 @@ def _graph(axis, transition, reward):
     axis.legend(handles=handles, loc="center left", bbox_to_anchor=(0.98, 0.5))
 
 
-def _arrow(axis, start, end, bend, radius, look):
+def _arrow(axis, start, end, bend, radius, options):
     axis.add_patch(
         FancyArrowPatch(
             start,
@@ -120,12 +120,12 @@ def _arrow(axis, start, end, bend, radius, look):
             shrinkA=0,
             shrinkB=0,
             joinstyle="miter",
-            **look,
+            **options,
         )
     )
 
 
-def _loop(axis, centre, angle, radius, look):
+def _loop(axis, centre, angle, radius, options):
     """A small circle that leaves the state outwards at `angle`, with a head where it comes back."""
     size = 0.42 * radius
     away = np.array([np.cos(angle), np.sin(angle)])
@@ -139,9 +139,9 @@ def _loop(axis, centre, angle, radius, look):
             turn + 140,
             width=0,
             fill=False,
-            edgecolor=look["color"],
-            linewidth=look["linewidth"],
-            alpha=look["alpha"],
+            edgecolor=options["color"],
+            linewidth=options["linewidth"],
+            alpha=options["alpha"],
         )
     )
     end = middle + size * np.array([np.cos(angle + 2.44), np.sin(angle + 2.44)])
@@ -154,6 +154,6 @@ def _loop(axis, centre, angle, radius, look):
             mutation_scale=6,
             shrinkA=0,
             shrinkB=0,
-            **(look | {"linewidth": 0.5}),
+            **(options | {"linewidth": 0.5}),
         )
     )

@@ -75,8 +75,8 @@ def pareto(
         figure, (axis,) = canvas(axes, (PAGE * 0.78, 3.7))
         axis.set_xscale("log")
         for i, (name, _) in enumerate(keys):
-            look = names.index(name)
-            colour = OKABE_ITO[look]
+            index = names.index(name)
+            colour = OKABE_ITO[index]
             bars = {"color": colour, "linewidth": 0.8, "alpha": 0.75, "zorder": 3}
             axis.hlines(y[i, 0], x[i, 1], x[i, 2], **bars)
             axis.vlines(x[i, 0], y[i, 1], y[i, 2], **bars)
@@ -86,15 +86,15 @@ def pareto(
             axis.plot(
                 x[i, 0],
                 y[i, 0],
-                MARKERS[look],
+                MARKERS[index],
                 color=colour,
                 markerfacecolor=colour if i in front else "white",
                 markersize=5.5,
                 markeredgewidth=1,
                 zorder=5,
             )
-        for look, name in enumerate(names):
-            axis.plot([], [], MARKERS[look], color=OKABE_ITO[look], label=name)
+        for index, name in enumerate(names):
+            axis.plot([], [], MARKERS[index], color=OKABE_ITO[index], label=name)
         axis.set_xlim(np.nanmin(x) / 1.8, np.nanmax(x) * 1.8)
         room = np.ptp(y[np.isfinite(y)]) or 1.0
         axis.set_ylim(np.nanmin(y) - 0.12 * room, np.nanmax(y) + 0.12 * room)

@@ -21,7 +21,7 @@ def points(
     x_label: str = "x",
     y_label: str = "y",
     log: str = "xy",
-    looks: Mapping[str, int] | None = None,
+    styles: Mapping[str, int] | None = None,
     hollow: Mapping[str, Collection[float]] | None = None,
     dashed: Collection[str] = (),
     dodge: float = 0.0,
@@ -39,7 +39,7 @@ def points(
         x_label: what x is.
         y_label: what y is.
         log: which axes are logarithmic, letters of "xy".
-        looks: label -> place among the colours and markers; the order of the lines by default.
+        styles: label -> place among the colours and markers; the order of the lines by default.
         hollow: label -> x whose markers are hollow.
         dashed: labels of dashed lines.
         each: whether every trial is a thin line, where there are too few for an interval.
@@ -53,7 +53,7 @@ def points(
     Raises:
         ValueError: for a negative mean on a logarithmic axis.
     """
-    looks = looks or {label: place for place, label in enumerate(lines)}
+    styles = styles or {label: place for place, label in enumerate(lines)}
     with style():
         figure, (axis,) = canvas(axes, (COLUMN * 1.35, 2.9))
         for which in log:
@@ -65,7 +65,7 @@ def points(
             means, lows, highs = np.array([_interval(trials[value]) for value in x]).T
             if each:
                 table = np.stack([np.asarray(trials[value], np.float64) for value in x])
-                axis.plot(shown, table, color=OKABE_ITO[looks[label]], linewidth=0.6, alpha=0.6)
+                axis.plot(shown, table, color=OKABE_ITO[styles[label]], linewidth=0.6, alpha=0.6)
                 lows = highs = means
             cut = np.zeros(len(x), bool)
             if "y" in log:
@@ -76,7 +76,7 @@ def points(
                     )
                 cut = lows < SHORTEST * means
                 lows = np.where(cut, SHORTEST * means, lows)
-            colour, marker = OKABE_ITO[looks[label]], MARKERS[looks[label]]
+            colour, marker = OKABE_ITO[styles[label]], MARKERS[styles[label]]
             axis.errorbar(
                 shown,
                 means,

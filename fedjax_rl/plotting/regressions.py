@@ -15,7 +15,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullForma
 from numpy.typing import ArrayLike
 
 from fedjax_rl.analysis import Fit, loglog
-from fedjax_rl.plotting import tidy
+from fedjax_rl.plotting import formats
 from fedjax_rl.plotting.style import (
     COLUMN,
     OKABE_ITO,
@@ -96,7 +96,7 @@ def regression(
                 color=RED,
                 linestyle="--",
                 linewidth=1,
-                label=f"slope {tidy.number(reference)}",
+                label=f"slope {formats.number(reference)}",
             )
             axis.legend(loc="upper right" if fit["slope"] < 0 else "lower right")
         # The corner that the line does not cross.
@@ -270,7 +270,7 @@ def ticks(axis: Axis, base: float, values: ArrayLike = ()) -> None:
         axis.set_major_locator(LogLocator(base, subs=(1, 2, 5)))
     else:
         return
-    axis.set_major_formatter(FuncFormatter(lambda x, _: tidy.number(x)))
+    axis.set_major_formatter(FuncFormatter(lambda x, _: formats.number(x)))
     axis.set_minor_formatter(NullFormatter())
 
 

@@ -126,7 +126,7 @@ def expected_communication(
     with style():
         figure, (left, right) = canvas(axes, (PAGE, 2.9), 1, 2)
         left.plot(senders, line, color="black", linewidth=1, label="m / n")
-        look = {"markersize": 3.4, "linestyle": "none", "markeredgewidth": 0.8}
+        options = {"markersize": 3.4, "linestyle": "none", "markeredgewidth": 0.8}
         left.plot(
             senders,
             sampled,
@@ -135,9 +135,9 @@ def expected_communication(
             markerfacecolor="white",
             label="simulation",
             zorder=3,
-            **look,
+            **options,
         )
-        left.plot(senders, exact, "x", color=OKABE_ITO[1], label="quadrature", zorder=4, **look)
+        left.plot(senders, exact, "x", color=OKABE_ITO[1], label="quadrature", zorder=4, **options)
         left.set_ylabel("expected communication")
         left.legend(loc="upper left")
         left.set_title(f"{num_agents} agents")
@@ -159,9 +159,9 @@ def expected_communication(
             color=OKABE_ITO[0],
             markerfacecolor="white",
             zorder=3,
-            **look,
+            **options,
         )
-        right.plot(senders, scale * (exact - line), "x", color=OKABE_ITO[1], zorder=4, **look)
+        right.plot(senders, scale * (exact - line), "x", color=OKABE_ITO[1], zorder=4, **options)
         right.set_ylabel("difference from m / n, in thousandths")
         power, found = np.mean(error**2), np.mean((sampled - line) ** 2)
         right.set_title(f"mean square {_power(found)}, expected {_power(power)}")

@@ -6,8 +6,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from fedjax_rl.analysis import Fit, ThresholdTime, speedup_fit, time_to_threshold
-from fedjax_rl.plotting import tidy
+from fedjax_rl.plotting import formats
 from fedjax_rl.plotting.regressions import band, slope, ticks
+from fedjax_rl.plotting.rows import MAX_GROUPS, groups, to_rows, unique
 from fedjax_rl.plotting.style import COLUMN, GREY, MARKERS, canvas, colours, style
 
 DODGE, SPREAD = 0.14, 0.5  # of lines, of all of them: parts of a step from one N to the next
@@ -48,17 +49,17 @@ def speedup(
         ValueError: for an unknown variable (naming the nearest), a result without `num_agents`, a
             metric without time, or too many lines.
     """
-    table = tidy.rows(result, metric)
+    table = to_rows(result, metric)
     if "num_agents" not in table.columns:
         raise ValueError("the result has no num_agents; sweep it to see a speedup")
     if not table.times.size:
         raise ValueError(f"{metric} has no time dimension, so it reaches no threshold")
     names = tuple(name for name in table.swept if name != "num_agents")
-    found = tidy.groups(table, names)
-    if len(found) > tidy.MAX_GROUPS:
+    found = groups(table, names)
+    if len(found) > MAX_GROUPS:
         raise ValueError(
             f"{len(found)} combinations of {', '.join(names)} are too many lines; select at most "
-            f"{tidy.MAX_GROUPS}, e.g. result.sel({names[0]}=[...])"
+            f"{MAX_GROUPS}, e.g. result.sel({names[0]}=[...])"
         )
     agents = table.columns["num_agents"].astype(np.float64)
     reached = time_to_threshold(table.times, table.values, threshold, above, table.ends)
@@ -71,9 +72,9 @@ def speedup(
         # Lines that coincide show as stripes.
         weights = np.linspace(2.2, 1.1, len(found)) if len(found) > 1 else [1.3]
         palette = colours([label[0] if len(label) == 1 else str(label) for label, _ in found])
-        steps = np.diff(np.log(tidy.unique(agents)))
+        steps = np.diff(np.log(unique(agents)))
         step = float(steps.min()) if steps.size else 1.0
-        texts = tidy.tags(names, [label for label, _ in found])
+        texts = formats.tags(names, [label for label, _ in found])
         for i, ((_, member), colour) in enumerate(zip(found, palette, strict=True)):
             width = min(DODGE, SPREAD / len(found)) * step
             side = (i - (len(found) - 1) / 2) * width
@@ -86,8 +87,8 @@ def speedup(
                 axis.plot([], [], color=colour, label=f"{text}no slope")
                 missing.append(text + _why(agents[member], reached.take(member)))
                 continue
-            look = {"color": colour, "linewidth": weights[i]}
-            band(axis, agents[member], fit, base, label=text + slope(fit), **look)
+            options = {"color": colour, "linewidth": weights[i]}
+            band(axis, agents[member], fit, base, label=text + slope(fit), **options)
             fits.append(fit)
         _ideal(axis, agents, reached, fits, base)
         for some, marker, text in (
@@ -99,9 +100,9 @@ def speedup(
         ticks(axis.xaxis, base, agents)
         ticks(axis.yaxis, base)
         sign = ">" if above else "<"
-        axis.set_xlabel(tidy.words("num_agents"))
-        axis.set_ylabel(f"steps of an agent until the value {sign} {tidy.number(threshold)}")
-        axis.set_title(tidy.words(metric, result), fontsize=8)
+        axis.set_xlabel(formats.axis_label("num_agents"))
+        axis.set_ylabel(f"steps of an agent until the value {sign} {formats.number(threshold)}")
+        axis.set_title(formats.axis_label(metric, result), fontsize=8)
         title = "\n".join(["slope ± se, 95 % band", *(f"no slope: {why}" for why in missing)])
         axis.legend(loc="lower left", title=title, title_fontsize=7)
         lost = int(table.diverged.sum())
@@ -164,7 +165,7 @@ def _why(agents: np.ndarray, reached: ThresholdTime) -> str:
         return f"{int(np.sum(reached.upper <= 0))} runs are beyond the threshold at time 0"
     seen = ~reached.censored & ~_at_first(reached)
     if len(np.unique(agents)) < 2:
-        return f"N = {tidy.number(agents[0])} only"
+        return f"N = {formats.number(agents[0])} only"
     count = f"{int(seen.sum())} of {len(agents)} runs"
     return f"{count}, of {len(np.unique(agents[seen]))} N, cross between two records"
 

@@ -11,8 +11,9 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from fedjax_rl.plotting import tidy
+from fedjax_rl.plotting import formats
 from fedjax_rl.plotting.regressions import colour_bar
+from fedjax_rl.plotting.rows import groups, to_rows, unique
 from fedjax_rl.plotting.style import COLUMN, GREEN, GREY, PAGE, RED, SEQUENTIAL, canvas, norm, style
 
 # verdict -> (marker, colour): told apart by shape as well
@@ -56,7 +57,7 @@ def heat(
     Raises:
         ValueError: for an unknown variable or property, naming the nearest.
     """
-    table = tidy.rows(result, value)
+    table = to_rows(result, value)
     values = table.values
     if table.times.size:
         ends = table.ends
@@ -64,8 +65,8 @@ def heat(
         recent &= np.arange(values.shape[-1]) < ends[:, None]
         values = np.where(recent, values, 0.0).sum(-1) / recent.sum(-1)
     values = np.where(table.diverged, np.nan, values)
-    found = dict(tidy.groups(table, (y, x)))
-    rows, columns = (tidy.unique(table.columns[name]) for name in (y, x))
+    found = dict(groups(table, (y, x)))
+    rows, columns = (unique(table.columns[name]) for name in (y, x))
     grid = np.full((len(rows), len(columns)), np.nan)
     partly = np.zeros(grid.shape, bool)
     for (row, column), member in found.items():
@@ -76,13 +77,13 @@ def heat(
     with style():
         size = (max(COLUMN, 0.5 * len(columns) + 1.5), max(2.0, 0.3 * len(rows) + 0.9))
         figure, (axis,) = canvas(axes, size)
-        image = cells(axis, grid, tidy.numbers(rows), tidy.numbers(columns), partly)
+        image = cells(axis, grid, formats.numbers(rows), formats.numbers(columns), partly)
         if partly.any():
             axis.set_title("* without runs that diverged")
         axis.invert_yaxis()
-        axis.set_xlabel(tidy.words(x, result))
-        axis.set_ylabel(tidy.words(y, result))
-        colour_bar(axis, image, textwrap.fill(tidy.words(value, result), 24))
+        axis.set_xlabel(formats.axis_label(x, result))
+        axis.set_ylabel(formats.axis_label(y, result))
+        colour_bar(axis, image, textwrap.fill(formats.axis_label(value, result), 24))
     return figure
 
 
@@ -132,7 +133,7 @@ def cells(
         axis.text(
             j,
             i,
-            tidy.number(value, 3) + ("*" if starred is not None and starred[i, j] else ""),
+            formats.number(value, 3) + ("*" if starred is not None and starred[i, j] else ""),
             ha="center",
             va="center",
             fontsize=7,
@@ -231,4 +232,4 @@ def _entry(value) -> str:
         return "\u2013"
     if _is_list(value):
         return ", ".join(_entry(v) for v in value)
-    return tidy.number(value, 4)
+    return formats.number(value, 4)

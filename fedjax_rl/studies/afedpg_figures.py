@@ -19,7 +19,7 @@ from fedjax_rl.studies import afedpg_data as data
 from fedjax_rl.studies import afedpg_targets as targets
 from fedjax_rl.studies import stages
 
-LOOKS = {name: place for place, name in enumerate(data.METHODS)}
+STYLES = {name: place for place, name in enumerate(data.METHODS)}
 TIMES = np.array([10, 20, 50, 100, 200, 500, 1000])  # ticks
 SHOWN = 16.0  # time of the picture of a clock
 SMOOTH = 15  # records averaged where a curve goes up and down
@@ -156,7 +156,7 @@ def _times(runs: xr.Dataset, labels) -> dict:
     return {x: targets.reached(runs, label)[1] for x, label in labels.items()}
 
 
-def _medians(axis: Axes, lines, looks) -> None:
+def _medians(axis: Axes, lines, styles) -> None:
     """Medians with intervals over seeds."""
     for name, own in lines.items():
         found = np.array([targets.median(values) for values in own.values()], float)
@@ -165,8 +165,8 @@ def _medians(axis: Axes, lines, looks) -> None:
             x,
             found[:, 0],
             [found[:, 0] - found[:, 1], found[:, 2] - found[:, 0]],
-            color=OKABE_ITO[looks[name]],
-            marker=MARKERS[looks[name]],
+            color=OKABE_ITO[styles[name]],
+            marker=MARKERS[styles[name]],
             ms=5,
             lw=1,
             capsize=2,
@@ -189,13 +189,13 @@ def _speedup(runs) -> dict:
         left.set_ylim(1e-2, 1.5)
         left.legend(loc="lower left", ncols=2)
         _words(left, "AFedPG: mean, 95 % interval; dashed: target", "simulated time", "J* − J")
-        lines, looks = {}, {"asynchronous": 0, "synchronous": 1}
-        for name in looks:
+        lines, styles = {}, {"asynchronous": 0, "synchronous": 1}
+        for name in styles:
             power, low, high = targets.time_exponent(own, name)
             text = f"{name}: {power:.2f} [{low:.2f}, {high:.2f}]".replace("-", "−")
             lines[text] = _times(own, {n: f"{name} N={n}" for n in data.AGENTS})
-            looks = looks | {text: looks[name]}
-        _medians(right, lines, looks)
+            styles = styles | {text: styles[name]}
+        _medians(right, lines, styles)
         grid = np.array(data.AGENTS, float)
         start = np.median(next(iter(lines.values()))[1])
         right.plot(grid, start / grid, ":", color=GREY, label="1 / N")
@@ -208,11 +208,11 @@ def _speedup(runs) -> dict:
 
 def _heterogeneity(runs) -> dict:
     own = runs.heterogeneity
-    looks = {"asynchronous": 0, "synchronous": 1}
+    styles = {"asynchronous": 0, "synchronous": 1}
     with plotting.style():
         figure, (left, right) = _page(2, 3.3)
-        lines = {name: _times(own, {r: f"{name} r={r}" for r in data.RATIOS}) for name in looks}
-        _medians(left, lines, looks)
+        lines = {name: _times(own, {r: f"{name} r={r}" for r in data.RATIOS}) for name in styles}
+        _medians(left, lines, styles)
         left.set_xscale("log")
         left.set_xticks(data.RATIOS, [f"{r}" for r in data.RATIOS])
         left.minorticks_off()
@@ -244,7 +244,7 @@ def _methods(runs) -> dict:
     with plotting.style():
         figure = Picture(figsize=(PAGE, 3.9))
         left, right = figure.subplots(1, 2)
-        for name, place in LOOKS.items():
+        for name, place in STYLES.items():
             rate, _ = targets.best(own, name)
             dashes = "--" if name == "FedPG, H = 5" else "-"
             _curve(left, own, f"{name} {rate:g}", OKABE_ITO[place], f"{name}, η = {rate:g}", dashes)

@@ -76,7 +76,7 @@ def _page(
       best: the largest expected return, a dotted line in the panels of `reward`.
     """
     names = list(dict.fromkeys(name for lines in rows.values() for name in lines))
-    looks = {name: i for i, name in enumerate(names)}
+    styles = {name: i for i, name in enumerate(names)}
     with plotting.style():
         figure = Picture(figsize=(PAGE, 2.8 * len(rows) + (0.3 if title else 0)))
         if title:
@@ -87,10 +87,10 @@ def _page(
             axes = part.subplots(1, len(variables), squeeze=False).ravel()
             for axis, (name, label) in zip(axes, variables.items(), strict=True):
                 panels[name].append(axis)
-                _curves(axis, lines, name, label, looks, cumulative, smooth or {})
+                _curves(axis, lines, name, label, styles, cumulative, smooth or {})
                 if name == "reward" and best is not None:
                     _level(axis, best, f"optimum {best:.2f}".replace("-", "−"))
-            _dash(axes, [looks[n] for n in dashed if n in lines])
+            _dash(axes, [styles[n] for n in dashed if n in lines])
             _legend_below(part, axes, "; dashed: not in the thesis" if dashed else "")
             if words:
                 part.suptitle(words, x=0.01, ha="left", fontsize=8.5)
@@ -107,7 +107,7 @@ def _curves(
     lines: Mapping[str, xr.Dataset],
     name: str,
     label: str,
-    looks: Mapping[str, int],
+    styles: Mapping[str, int],
     cumulative: Collection[str] = (),
     smooth: Mapping[str, int] | None = None,
 ) -> None:
@@ -125,7 +125,7 @@ def _curves(
         # Of very few trials it would be wider than the picture.
         level=0.95 if min(own["seed"] for own in sizes) >= FEWEST else None,
         window=window,
-        looks=looks,
+        styles=styles,
         axes=axis,
     )
     for band in axis.collections:  # the more of them, the paler
@@ -148,7 +148,7 @@ def _curves(
 
 
 def _dash(axes: Sequence[Axes], places: Collection[int]) -> None:
-    """Dashes the lines with these looks, in the panels and in the legend."""
+    """Dashes the lines with these styles, in the panels and in the legend."""
     legend = axes[0].get_legend()
     lines = [line for axis in axes for line in axis.lines if line.get_gid() == "mean"]
     for line in (*lines, *legend.get_lines(), *axes[0].lines):
@@ -201,13 +201,13 @@ def _points(
     axis: Axes,
     x: Sequence[float],
     lines: Mapping[str, Sequence[np.ndarray]],
-    looks: Mapping[str, int],
+    styles: Mapping[str, int],
     shift: float = 0.0,
 ) -> None:
     """Means of trials with 95 % intervals against a number, each line moved aside a little."""
     for i, (name, trials) in enumerate(lines.items()):
         means, lows, highs = np.array([analysis.mean_interval(own) for own in trials]).T
-        colour, place = OKABE_ITO[looks[name]], looks[name]
+        colour, place = OKABE_ITO[styles[name]], styles[name]
         axis.errorbar(
             np.asarray(x, float) + shift * (i - (len(lines) - 1) / 2),
             means,
@@ -290,7 +290,7 @@ def _fig4_3(runs) -> dict:
 
 def _grids(runs) -> dict:
     many = ("ES", "ESPC", "ES centred", "ESPC |F|", "ESPC own baseline")
-    looks = {name: i for i, name in enumerate(many)}
+    styles = {name: i for i, name in enumerate(many)}
     panels = {
         "Simple Grid, 5 agents": (runs.simple, envs.simple_grid()),
         "Simple Grid, 30 agents": (runs.grids_by_es, envs.simple_grid()),
@@ -303,11 +303,11 @@ def _grids(runs) -> dict:
             known = [name for name in many if name in own["label"].values]
             lines = _lines(own, known)
             smooth = {"reward": SMOOTH}
-            _curves(axis, lines, "reward", "discounted return", looks, smooth=smooth)
+            _curves(axis, lines, "reward", "discounted return", styles, smooth=smooth)
             best = _best(task)
             _level(axis, best, f"optimum {best:.2f}".replace("-", "−"))
             axis.set_title(f"{title}, {_trials(own, known[0])} trials")
-            _dash([axis], [looks[n] for n in many[2:]])
+            _dash([axis], [styles[n] for n in many[2:]])
             axis.set_ylim(-10.4, -4.8)
         for axis in axes[1:]:
             axis.set_ylabel("")
@@ -472,8 +472,8 @@ def _senders(runs, prefix: str, values: Sequence[int], title: str, axis_words: s
             words: [data.trial_means(own, f"{prefix}={v}{suffix}", LAST) for v in known]
             for words, suffix in kinds.items()
         }
-        looks = {name: i + 1 for i, name in enumerate(kinds)}
-        _points(axis, known, points, looks, shift=(known[-1] - known[0]) / 80)
+        styles = {name: i + 1 for i, name in enumerate(kinds)}
+        _points(axis, known, points, styles, shift=(known[-1] - known[0]) / 80)
         es = analysis.mean_interval(data.trial_means(own, "ES n=50", LAST))
         axis.axhline(es.value, color=OKABE_ITO[0], linewidth=1, label="ES n=50")
         axis.axhspan(es.low, es.high, color=OKABE_ITO[0], alpha=0.14, linewidth=0)
@@ -515,7 +515,7 @@ def _steps(axis: Axes) -> None:
 def _offset(runs) -> dict:
     own, shifts = runs.offset, (-data.OFFSET, 0.0, data.OFFSET)
     signs = {shift: f"{shift:+.0f}" if shift else "0" for shift in shifts}
-    looks = {name: i for i, name in enumerate(_SHIFTED)}
+    styles = {name: i for i, name in enumerate(_SHIFTED)}
     shown = [sign.replace("-", "−") for sign in signs.values()]
     with plotting.style():
         figure = Picture(figsize=(PAGE * 0.72, 3.2))
@@ -524,7 +524,7 @@ def _offset(runs) -> dict:
             name: [data.trial_means(own, f"{name} {sign}", LAST) for sign in signs.values()]
             for name in _SHIFTED
         }
-        _points(axis, range(len(shifts)), points, looks, shift=0.07)
+        _points(axis, range(len(shifts)), points, styles, shift=0.07)
         _steps(axis)
         start = _untrained(own)
         _level(axis, start, f"untrained, {start:.1f}", below=True)
@@ -540,7 +540,7 @@ def _offset(runs) -> dict:
         top = 0.0
         for axis, sign, words in zip(axes, signs.values(), shown, strict=True):
             lines = _lines(own, {f"{name} {sign}": name for name in _SHIFTED})
-            _curves(axis, lines, "reward", "return of the task", looks)
+            _curves(axis, lines, "reward", "return of the task", styles)
             axis.set_title(f"{words} added to every return" if sign != "0" else "nothing added")
             top = max(top, axis.get_ylim()[1])
             axis.set_ylim(bottom=10)

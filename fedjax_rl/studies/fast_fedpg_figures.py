@@ -22,8 +22,8 @@ from fedjax_rl.studies.measures import slope
 
 LEAST = 1e-16  # of a bar
 ROUNDING = 1e-13  # of a gap
-LOOKS = {"FedPG": 1, "SCAFFOLD-PG": 2, "Fast-FedPG": 0}
-COLOURS = {name: OKABE_ITO[place] for name, place in LOOKS.items()}
+STYLES = {"FedPG": 1, "SCAFFOLD-PG": 2, "Fast-FedPG": 0}
+COLOURS = {name: OKABE_ITO[place] for name, place in STYLES.items()}
 
 
 def _page(columns: int, rows: int = 1, height: float = 3.0):
@@ -38,7 +38,7 @@ def _words(axis: Axes, title: str, x: str, y: str) -> None:
 
 
 def _powers(
-    axis: Axes, lines: Mapping[str, Mapping[float, np.ndarray]], looks: Mapping[str, int], y: str
+    axis: Axes, lines: Mapping[str, Mapping[float, np.ndarray]], styles: Mapping[str, int], y: str
 ) -> None:
     """Trials [L] by legend and number of agents, with the exponents in the legend."""
     said = {}
@@ -50,7 +50,7 @@ def _powers(
         {said[name]: own for name, own in lines.items()},
         x_label="agents",
         y_label=y,
-        looks={said[name]: looks[name] for name in lines},
+        styles={said[name]: styles[name] for name in lines},
         axes=axis,
     )
     axis.legend(title="exponent", loc="lower left")
@@ -194,7 +194,7 @@ def _speedup(runs) -> dict:
     }
     with plotting.style():
         figure, axes = _page(2, height=3.3)
-        _powers(axes[0], lines, LOOKS, "late J* − J")
+        _powers(axes[0], lines, STYLES, "late J* − J")
         axes[0].set_title("M2, η = 0.1, H = 5, one episode")
         for place, n in enumerate(data.AGENTS):
             gaps = stages.line(runs.speedup, f"Fast-FedPG N={n}", "gap").mean(axis=0)
@@ -211,12 +211,12 @@ def _speedup(runs) -> dict:
 
 def _floor(runs) -> dict:
     few, many = "Fast-FedPG, 4 for the memory", "Fast-FedPG, 80 for the memory"
-    looks = {"FedPG": 1, "SCAFFOLD-PG": 2, few: 4, many: 0}
+    styles = {"FedPG": 1, "SCAFFOLD-PG": 2, few: 4, many: 0}
     with plotting.style():
         figure = Picture(figsize=(PAGE * 0.72, 3.6))
         axis = figure.subplots()
-        lines = {name: targets.by_agents(runs.floor, name, data.FEW) for name in looks}
-        _powers(axis, lines, looks, "late J* − J")
+        lines = {name: targets.by_agents(runs.floor, name, data.FEW) for name in styles}
+        _powers(axis, lines, styles, "late J* − J")
         low, high = axis.get_ylim()
         axis.set_ylim(low / 12, high)
         axis.set_title("M2, rewards opposed by 3, η = 0.05, H = 20, B = 4")

@@ -32,7 +32,7 @@ WORDS = {
     "weight_mean": "mean weight of a round",
 }
 NAMES = {"plain": PLAIN, "SV": SV, "SV clip": CLIPPED, "HA": HA}
-LOOKS = {PLAIN: 6, SV: 0, HA: 1, CLIPPED: 2}
+STYLES = {PLAIN: 6, SV: 0, HA: 1, CLIPPED: 2}
 HAIR = {"color": GREY, "linestyle": ":", "linewidth": 1, "zorder": 1}
 
 
@@ -55,7 +55,7 @@ def _curves(
     shown: Mapping[str, tuple[xr.Dataset, str]],
     metric: str,
     *,
-    looks: Mapping[str, int] | None = None,
+    styles: Mapping[str, int] | None = None,
     log: bool = False,
     dashed: Sequence[str] = (),
     legend: str = "",
@@ -68,22 +68,22 @@ def _curves(
         words = f"{words} ({lost} of {own.sizes['seed']} diverged)" if lost else words
         lines[words] = own[[metric]].drop_vars("label")
         lines[words]["time"].attrs["long_name"] = "round"
-    places = range(len(shown)) if looks is None else (looks[words] for words in shown)
-    looks = dict(zip(lines, places, strict=True))
+    places = range(len(shown)) if styles is None else (styles[words] for words in shown)
+    styles = dict(zip(lines, places, strict=True))
     few = min(own.sizes["seed"] for own in lines.values()) < FEWEST
     plotting.banded_curves(
         lines,
         {metric: WORDS[metric]},
         log=(metric,) if log else (),
         level=None if few else 0.95,
-        looks=looks,
+        styles=styles,
         axes=axis,
     )
     for band in axis.collections:
         if band.get_gid() == "band":
             band.set_alpha(0.0 if few else min(0.16, 0.4 / len(lines)))
     for words, own in lines.items() if few else ():
-        style = {"color": OKABE_ITO[looks[words]], "linewidth": 0.6, "alpha": 0.6, "gid": "limit"}
+        style = {"color": OKABE_ITO[styles[words]], "linewidth": 0.6, "alpha": 0.6, "gid": "limit"}
         axis.plot(own["time"], own[metric].values.T, **style)
     entries = zip(*axis.get_legend_handles_labels(), strict=True)
     for handle, words in entries:
@@ -181,8 +181,8 @@ def _bias(runs) -> dict:
             for name, words in (("SV", "λ = 1,"), ("PA", "averaging,"))
             for e in (0.1, 0.01, 0.001)
         }
-        looks = {words: place % 3 for place, words in enumerate(shown)}
-        _curves(third, _of(own, shown), "gap", looks=looks, log=True)
+        styles = {words: place % 3 for place, words in enumerate(shown)}
+        _curves(third, _of(own, shown), "gap", styles=styles, log=True)
         _distinct(third)
         third.set_ylim(bottom=1e-8)
         third.set_title("a smaller η costs no rounds; averaging: dashed")
@@ -301,23 +301,23 @@ def _fit(axis: Axes, points: Mapping[float, np.ndarray], colour: str) -> None:
 def _speedup(runs) -> dict:
     own = runs.speedup
     kinds = {("SV", 0.3): f"{SV}, β = 0.3", ("HA", 0.3): f"{HA}, β = 0.3", ("SV", 1.0): PLAIN}
-    looks = dict(zip(kinds.values(), (0, 1, 6), strict=True))
+    styles = dict(zip(kinds.values(), (0, 1, 6), strict=True))
     gaps = {words: targets.speedup_of(own, *key, data.AGENTS) for key, words in kinds.items()}
     norms = {
         words: {n: late(own, label(m, beta=b, N=n), "gradient_norm") for n in data.AGENTS}
         for (m, b), words in kinds.items()
     }
     past = [n for n in data.AGENTS if n not in targets.FAR]
-    near = {words: past for words in looks if words != PLAIN}
+    near = {words: past for words in styles if words != PLAIN}
     with plotting.style():
         count = _trials(own, label("SV", beta=0.3, N=8))
         figure, (row,) = _page(f"M2, λ = 0.5, H = 5, {count} trials, 95 % intervals", 1, 2, 2.9)
         left, right = row
-        more = {"looks": looks, "hollow": near, "dodge": 0.07, "x_label": "agents N"}
+        more = {"styles": styles, "hollow": near, "dodge": 0.07, "x_label": "agents N"}
         plotting.points(gaps, y_label=WORDS["gap"], axes=left, **more)
         left.set_title("mean over the second half of the rounds")
         for name, points in gaps.items():
-            _fit(left, {n: points[n] for n in targets.FAR}, OKABE_ITO[looks[name]])
+            _fit(left, {n: points[n] for n in targets.FAR}, OKABE_ITO[styles[name]])
         left.axhline(targets.START, **HAIR)
         left.annotate(
             "untrained",
@@ -372,7 +372,7 @@ def _tuned(runs) -> dict:
                 lines,
                 x_label="server's step λ",
                 y_label=text,
-                looks=LOOKS,
+                styles=STYLES,
                 hollow=lost,
                 dodge=0.05,
                 axes=axis,
@@ -404,7 +404,7 @@ def _clipping(runs) -> dict:
         for axis, metric in zip(
             flat, ("weight_max", "weight_mean", "direction_norm", "return"), strict=False
         ):
-            _curves(axis, shown, metric, looks=LOOKS, log=metric == "weight_max")
+            _curves(axis, shown, metric, styles=STYLES, log=metric == "weight_max")
             axis.set_title(f"λ = {step:g}")
         number = targets.EARLY
         ends_ = {
@@ -422,7 +422,7 @@ def _clipping(runs) -> dict:
             (flat[4], ends_, "server's step λ"),
             (flat[5], paths, f"Σ λ ‖u‖ of {number} rounds"),
         ):
-            few = {"each": count < FEWEST, "looks": LOOKS, "axes": axis}
+            few = {"each": count < FEWEST, "styles": STYLES, "axes": axis}
             plotting.points(lines, x_label=text, y_label=words, log="x", **few)
             axis.set_ylim(0, 104)
         flat[4].set_title("at equal λ")
@@ -472,14 +472,14 @@ def _cartpole(runs) -> dict:
         others = {"FedPG": _step("plain", 0.01), **{n: label(n, eta=0.001) for n in names}}
         _curves(row[0], _of(own, others), "return", legend="lower right")
         row[0].set_title("η = 0.001")
-        looks = {**LOOKS, f"{HA}, β = 0.2": 1, f"{HA}, β = 0.5": 3}
+        styles = {**STYLES, f"{HA}, β = 0.2": 1, f"{HA}, β = 0.5": 3}
         for axis, step in zip(row[1:], (0.003, 0.01), strict=True):
             shown = {NAMES[m]: _step(m, step) for m in ("plain", "SV", "SV clip")}
             shown |= {
                 f"{HA}, β = {b:g}": label("HA", beta=b, **{"lambda": step}) for b in (0.2, 0.5)
             }
             last = _of(own, shown)
-            _curves(axis, last, "return", looks=looks)
+            _curves(axis, last, "return", styles=styles)
             axis.set_title(f"λ = {step:g}, η = λ / H")
             axis.set_ylabel("")
         caption = f"FedSVRPG-M: β = 0.2; clipped: w ≤ {data.CLIP:g}; {_spread(count)}"
@@ -496,7 +496,7 @@ def _cartpole(runs) -> dict:
 def _authors(runs) -> dict:
     own, other, poles, theirs = (runs.tuned, runs.authors, runs.cartpole, runs.authors_cartpole)
     today = f"{SV}, anchor of today"
-    looks = {SV: 0, today: 3, PLAIN: 6}
+    styles = {SV: 0, today: 3, PLAIN: 6}
     with plotting.style():
         figure, axes = _page("The authors' code, and another anchor, beside the algorithm", 2, 2)
         first, second, third, fourth = axes.ravel()
@@ -509,7 +509,7 @@ def _authors(runs) -> dict:
             lines,
             x_label="server's step λ",
             y_label=WORDS["estimator_error"],
-            looks=looks,
+            styles=styles,
             dodge=0.05,
             axes=first,
         )
@@ -525,7 +525,7 @@ def _authors(runs) -> dict:
             },
         }
         places = dict(zip(shown, (0, 6, 2, 4, 1, 3), strict=True))
-        _curves(second, shown, "gap", looks=places, log=True)
+        _curves(second, shown, "gap", styles=places, log=True)
         second.set_ylim(4e-3, 4)
         second.legend(loc="upper right", ncols=2, fontsize=6, handlelength=1.2)
         second.set_title("M2, β = 0.1")

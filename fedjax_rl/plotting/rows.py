@@ -1,7 +1,5 @@
 """From a labelled result to rows: one run a row, whether swept on a grid or listed cell by cell."""
 
-# ruff: noqa: RUF001 -- the labels say α and − as the papers do
-
 import dataclasses
 import itertools
 from collections.abc import Sequence
@@ -14,19 +12,6 @@ from fedjax_rl.names import check_known
 TIME = "time"
 REPEATS = ("seed", "agent")  # what varies without being swept: a spread, not a question
 MAX_GROUPS = 10  # more lines than that cannot be told apart
-
-# name -> (symbol, words)
-_WORDS = {
-    "num_agents": ("N", "number of agents N"),
-    "sync_period": ("K", "local steps per round K"),
-    "learning_rate": ("α", "learning rate α"),
-    "epsilon": ("ε", "exploration ε"),
-    "time": ("t", "environment steps of an agent"),
-    "error_server": ("D²", "squared distance to q*, server average"),
-    "error_local_mean": ("D²", "squared distance to q*, mean over agents"),
-    "error_local": ("D²", "squared distance to q*, one agent"),
-    "sup_error_server": ("D∞", "largest distance to q*, server average"),
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,7 +46,7 @@ class Rows:
         return Rows(self.values[chosen], self.times, columns, self.diverged[chosen], self.swept)
 
 
-def rows(result: xr.Dataset, metric: str) -> Rows:
+def to_rows(result: xr.Dataset, metric: str) -> Rows:
     """Flattens a variable; an `agent` dimension becomes a column like the others.
 
     Args:
@@ -134,67 +119,6 @@ def groups(table: Rows, by: Sequence[str]) -> list[tuple[tuple, np.ndarray]]:
 def unique(column: np.ndarray) -> list:
     """The sorted values of a column, without NaN, as plain Python values."""
     return [value for value in np.unique(column).tolist() if value == value]
-
-
-def words(name: str, result: xr.Dataset | None = None) -> str:
-    """What an axis called `name` says; the result's own `long_name` for a name we do not know."""
-    if name in _WORDS:
-        return _WORDS[name][1]
-    attributes = result[name].attrs if result is not None and name in result.variables else {}
-    return attributes.get("long_name", name.replace("_", " "))
-
-
-def tag(names: Sequence[str], values: Sequence, digits: int = 6) -> str:
-    """A group in a legend, e.g. "K = 10, ε = 1"."""
-    symbols = (_WORDS[name][0] if name in _WORDS else name.replace("_", " ") for name in names)
-    return ", ".join(f"{s} = {number(v, digits)}" for s, v in zip(symbols, values, strict=True))
-
-
-def tags(names: Sequence[str], groups: Sequence[Sequence]) -> list[str]:
-    """Tags of several groups, of as many digits as tell them apart, or else with a count."""
-    for digits in (6, 9, 17):
-        found = [tag(names, values, digits) for values in groups]
-        if len(set(found)) == len(found):
-            return found
-    return numbered(found)
-
-
-def numbers(values: Sequence) -> list[str]:
-    """Numbers of as many digits as tell them apart."""
-    for digits in (6, 9, 17):
-        found = [number(value, digits) for value in values]
-        if len(set(found)) == len(found):
-            break
-    return found
-
-
-def numbered(labels: Sequence[str]) -> list[str]:
-    """Labels, of equal ones the second and later with their number, so that none is lost."""
-    seen: dict[str, int] = {}
-    out = []
-    for label in labels:
-        seen[label] = seen.get(label, 0) + 1
-        out.append(label if seen[label] == 1 else f"{label} ({seen[label]})")
-    return out
-
-
-def number(value, digits: int = 6) -> str:
-    """A number in few letters: true minus sign, groups of three from five digits on.
-
-    Args:
-        value: a number; a word or a truth value stays what it is.
-        digits: significant digits of what is not whole.
-    """
-    if isinstance(value, bool | np.bool_ | str):
-        return str(value)
-    value = float(value)
-    if not np.isfinite(value):
-        return {np.inf: "∞", -np.inf: "−∞"}.get(value, "NaN")
-    if value.is_integer() and abs(value) < 1e15:
-        text = f"{value:,.0f}" if abs(value) >= 1e4 else f"{value:.0f}"
-    else:
-        text = f"{value:.{digits}g}"
-    return text.replace(",", "\u2009").replace("-", "−")
 
 
 def _coordinates(variable: xr.DataArray, dims: list[str]) -> dict[str, xr.DataArray]:
