@@ -14,7 +14,7 @@ import pytest
 
 from fedjax_rl import envs
 from fedjax_rl.envs import brax, registry
-from fedjax_rl.envs.grids import MAPS
+from fedjax_rl.envs.frozen_maps import MAPS
 from fedjax_rl.learners import policy_gradient as learner
 
 GRIDS = {

@@ -12,7 +12,7 @@ import pytest
 
 import fedjax_rl as frl
 from fedjax_rl import streams
-from fedjax_rl.envs.objective import traced_optimum
+from fedjax_rl.envs.family_optimum import traced_optimum
 from fedjax_rl.federation.algorithm import Algorithm, bind
 from fedjax_rl.federation.population import population
 

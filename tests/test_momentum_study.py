@@ -10,7 +10,7 @@ import pytest
 import xarray as xr
 
 from fedjax_rl import plotting
-from fedjax_rl.envs import objective
+from fedjax_rl.envs import family_optimum, objective
 from fedjax_rl.studies import momentum as study
 from fedjax_rl.studies import momentum_data as data
 from fedjax_rl.studies import momentum_figures as figures
@@ -36,7 +36,7 @@ def test_what_counts_as_lost_is_the_gap_before_anything_is_learned():
     each = [jax.tree.map(lambda x, i=i: x[i], mdps) for i in range(8)]
     with jax.enable_x64(True):
         untrained = np.mean([objective.value(mdp, jnp.zeros((5, 3)), 0.3) for mdp in each])
-    assert objective.optimum(mdps, 0.3) - untrained == pytest.approx(targets.START, abs=1e-6)
+    assert family_optimum.optimum(mdps, 0.3) - untrained == pytest.approx(targets.START, abs=1e-6)
 
 
 def invented(variants, num_steps, meter, stage, *, metrics, record_every=1, **options):

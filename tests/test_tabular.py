@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedjax_rl import envs
-from fedjax_rl.envs import optimal, tabular
+from fedjax_rl.envs import optimal, tabular_env
 from fedjax_rl.envs.tabular import check_mdp
 
 LEAVES = ("transition", "reward", "discount", "initial_state")
@@ -648,11 +648,11 @@ def test_large_tables_never_draw_what_has_no_probability():
     rises = [(r, j) for r, j in rises if sums[r, j] > sums[r, :j].max()]
 
     def draw(key, row):
-        return tabular._draw(key, jnp.asarray(table), row)
+        return tabular_env._draw(key, jnp.asarray(table), row)
 
     # Levels are multiples of 2^-23: few keys fall into such a gap, so levels are set to each.
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tabular, "_level", lambda key, dtype: key)
+        patch.setattr(tabular_env, "_level", lambda key, dtype: key)
         levels = jnp.asarray([sums[r, j] / sums[r, -1] for r, j in rises] or [0.5], jnp.float32)
         places = jnp.asarray([r for r, _ in rises] or [0], jnp.int32)
         for level in (levels, jnp.ones_like(levels), jnp.full_like(levels, 1e-7)):

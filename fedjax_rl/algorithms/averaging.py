@@ -22,9 +22,12 @@ import jax.numpy as jnp
 import optax
 
 from fedjax_rl import fields
-from fedjax_rl.algorithms import episodic, local_gradient
+from fedjax_rl.algorithms import episodic
 from fedjax_rl.algorithms.properties import per_federation
 from fedjax_rl.envs import objective
+from fedjax_rl.envs.family_optimum import optimum_of
+from fedjax_rl.envs.heterogeneity import LEVEL, PARTS, check_heterogeneity, environments_of
+from fedjax_rl.envs.tabular_tasks import task_of
 from fedjax_rl.envs.task import Task
 from fedjax_rl.federation import uplink as uplinks
 from fedjax_rl.federation.aggregate import ServerStep
@@ -71,8 +74,8 @@ class Averaging:
     task: Task = declared(allowed=TABULAR)
     learning_rate: Any = declared(0.1, fields.POSITIVE)
     local_steps: int = declared(10, fields.whole(1, follows=True))
-    heterogeneity: Any = declared(0.0, local_gradient.LEVEL)
-    heterogeneity_of: tuple[str, ...] | None = declared(None, local_gradient.PARTS)
+    heterogeneity: Any = declared(0.0, LEVEL)
+    heterogeneity_of: tuple[str, ...] | None = declared(None, PARTS)
     heterogeneity_seed: int = declared(0, fields.SEED)
     uplink: uplinks.Uplink | None = declared(None, episodic.UPLINK)
     word_bytes: int = declared(4, WORD)
@@ -111,7 +114,7 @@ def pavg(task: Task, **values) -> Algorithm:
 
 
 def _build(name, kind, factory, task, values) -> Algorithm:
-    task = local_gradient.task_of(task)
+    task = task_of(task)
     return episodic.build(
         name,
         kind,
@@ -130,15 +133,15 @@ def _build(name, kind, factory, task, values) -> Algorithm:
 
 
 def _check(config: Averaging) -> None:
-    local_gradient.check_heterogeneity(config)
+    check_heterogeneity(config)
 
 
 def _parameters(config: Averaging, num_agents: int) -> Params:
     federation = per_federation(config, ("learning_rate",), num_agents)
     numbers = config.task.num_states * config.task.num_actions
     federation |= episodic.uplink_parameters(episodic.uplink_of(config), num_agents, numbers)
-    mdps = local_gradient.environments_of(config, num_agents)
-    federation["optimum"] = local_gradient.optimum_of(mdps)
+    mdps = environments_of(config, num_agents)
+    federation["optimum"] = optimum_of(mdps)
     return Params({"environment": mdps}, federation, {})
 
 

@@ -26,7 +26,7 @@ from fedjax_rl import fields, streams
 from fedjax_rl.algorithms import episodic
 from fedjax_rl.algorithms.episodic import Experience
 from fedjax_rl.algorithms.properties import per_federation
-from fedjax_rl.envs.grids import GridWorld
+from fedjax_rl.envs.grid_tables import GridWorld
 from fedjax_rl.envs.task import Task
 from fedjax_rl.federation import uplink as uplinks
 from fedjax_rl.federation.aggregate import ServerStep

@@ -39,12 +39,9 @@ from fedjax_rl.algorithms.fedppo_properties import (
     tail_of,
     together_of,
 )
-from fedjax_rl.algorithms.local_gradient import (
-    differs,
-    environments_of,
-    task_of,
-)
 from fedjax_rl.algorithms.properties import per_federation
+from fedjax_rl.envs.heterogeneity import differs, environments_of
+from fedjax_rl.envs.tabular_tasks import task_of
 from fedjax_rl.envs.task import Task
 from fedjax_rl.federation import aggregate
 from fedjax_rl.federation.aggregate import Total

@@ -11,7 +11,8 @@ import jax.numpy as jnp
 
 from fedjax_rl import fields, memory
 from fedjax_rl.algorithms import episodic
-from fedjax_rl.algorithms.local_gradient import LEVEL, PARTS, TASK, check_heterogeneity
+from fedjax_rl.envs.heterogeneity import LEVEL, PARTS, check_heterogeneity
+from fedjax_rl.envs.tabular_tasks import TASK
 from fedjax_rl.envs.task import Task
 from fedjax_rl.federation import uplink as uplinks
 from fedjax_rl.federation.derivatives import DERIVATIVE

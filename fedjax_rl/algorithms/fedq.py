@@ -22,7 +22,8 @@ import numpy as np
 from fedjax_rl import fields, streams
 from fedjax_rl.algorithms.properties import per_federation, per_member
 from fedjax_rl.envs import optimal
-from fedjax_rl.envs.tabular import TabularMDP, average_mdp, check_mdp
+from fedjax_rl.envs.families import average_mdp
+from fedjax_rl.envs.tabular import TabularMDP, check_mdp
 from fedjax_rl.federation import aggregate
 from fedjax_rl.federation import uplink as uplinks
 from fedjax_rl.federation.algorithm import Algorithm, Functions, describe_config

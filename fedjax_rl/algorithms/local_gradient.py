@@ -22,9 +22,10 @@ import numpy as np
 from fedjax_rl import fields
 from fedjax_rl.algorithms import episodic
 from fedjax_rl.algorithms.properties import per_federation
-from fedjax_rl.envs import heterogeneity, objective
-from fedjax_rl.envs.families import tabular_task
-from fedjax_rl.envs.tabular import TabularMDP, check_mdp
+from fedjax_rl.envs import objective
+from fedjax_rl.envs.family_optimum import optimum_of
+from fedjax_rl.envs.heterogeneity import LEVEL, PARTS, check_heterogeneity, differs, environments_of
+from fedjax_rl.envs.tabular_tasks import TASK, task_of
 from fedjax_rl.envs.task import Task
 from fedjax_rl.federation import uplink as uplinks
 from fedjax_rl.federation.algorithm import Algorithm, Functions, describe_config
@@ -40,14 +41,6 @@ from fedjax_rl.names import check_known
 from fedjax_rl.networks.mlp import ACTIVATIONS, INITIALIZERS
 
 GRADIENTS = ("sampled", "exact", "truncated")
-TASK = fields.instance(
-    Task,
-    text="an episodic task or a tabular MDP, such as envs.gymnax_task('CartPole-v1') or "
-    "envs.dirichlet_mdps(4)",
-)
-# Of the difference between the agents' environments, which are made on the host.
-LEVEL = fields.NOT_NEGATIVE._replace(traced=False)
-PARTS = fields.words().or_none()
 
 # Streams folded into an agent's key, besides those of `episodic`.
 MEMORY_STREAM, FIRST_STREAM, EVALUATION_STREAM = 7, 8, 9
@@ -235,22 +228,6 @@ def _sampled(config) -> str | None:
     return "gradients are sampled from episodes (on tables with gradient='exact' it is exact)"
 
 
-def task_of(environment):
-    """An MDP or a family of them as a task whose episodes end where 1 % of the discount is left.
-
-    Raises:
-      ValueError: neither an MDP nor a task, or tables that are not allowed.
-    """
-    either = fields.instance(Task, TabularMDP, text="a Task or a TabularMDP")
-    fields.check("task", environment, either)
-    if isinstance(environment, Task):
-        return environment
-    check_mdp(environment)
-    discount = float(np.max(environment.discount))
-    steps = 1 if discount == 0 else int(np.ceil(np.log(0.01) / np.log(discount)))
-    return tabular_task(environment, max_steps=steps)
-
-
 def resolved(config):
     """The configuration with what follows from the others filled in, where it is None.
 
@@ -294,36 +271,6 @@ def check(config: LocalGradient) -> None:
     check_heterogeneity(config)
 
 
-def check_heterogeneity(config) -> None:
-    """Refuses differences that the environment cannot have.
-
-    Args:
-      config: as in `environments_of`.
-
-    Raises:
-      ValueError: an unknown part, a level out of range or anything but 0 where nothing differs.
-    """
-    task, level = config.task, config.heterogeneity
-    known = heterogeneity.parts(task)
-    if config.heterogeneity_of is not None:
-        fields.check("heterogeneity_of", config.heterogeneity_of, fields.words(known))
-    if not known and differs_by_level(config):
-        raise ValueError(
-            f"heterogeneity is {level} on {task.name}, of which nothing can be varied; allowed: 0"
-        )
-    if known and is_number(level):
-        try:
-            environments_of(config, 1)
-        except ValueError as error:
-            raise ValueError(f"heterogeneity is {level} on {task.name}: {error}") from error
-
-
-def differs_by_level(config) -> bool:
-    """Whether the level of heterogeneity is, or may be, above 0."""
-    level = config.heterogeneity
-    return not (is_number(level) and level == 0)
-
-
 def policy_of(config: LocalGradient) -> learner.Policy:
     """The policy of all agents."""
     return learner.policy_for(
@@ -351,33 +298,6 @@ def credit_of(config: LocalGradient) -> learner.Credit:
     )
 
 
-def differs(config: LocalGradient) -> bool:
-    """Whether agents are handed environments of their own."""
-    task = config.task
-    return differs_by_level(config) or task.members is not None or task.tabular
-
-
-def environments_of(config, num_agents: int):
-    """Parameters of the agents' environments, leaves [N, ...].
-
-    Args:
-      config: with the properties `task`, `heterogeneity`, `heterogeneity_of` and
-        `heterogeneity_seed`.
-      num_agents: N.
-
-    Raises:
-      ValueError: a family with fewer members, or a level that a part cannot have.
-    """
-    parts = config.heterogeneity_of or heterogeneity.comparable(config.task)
-    levels = dict.fromkeys(parts, config.heterogeneity)
-    for part in parts:
-        heterogeneity.check_part("heterogeneity", config.task, part, config.heterogeneity)
-    own = heterogeneity.members(config.task, num_agents, levels, config.heterogeneity_seed)
-    if config.task.tabular:
-        check_mdp(own, "task.members")
-    return own
-
-
 def _parameters(
     config: LocalGradient, num_agents: int, names: tuple[str, ...], vectors: int
 ) -> Params:
@@ -395,13 +315,6 @@ def _parameters(
         if _regularised(config.entropy):
             federation["plain_optimum"] = optimum_of(agent["environment"])
     return Params(agent, federation, {})
-
-
-def optimum_of(mdps: TabularMDP, entropy=0.0):
-    """J*, the best mean objective of a family [N, ...]."""
-    if not fields.is_concrete((mdps, entropy)):
-        return objective.traced_optimum(mdps, entropy)
-    return np.asarray(objective.optimum(mdps, float(entropy)))
 
 
 def _static(config: LocalGradient) -> tuple:

@@ -6,18 +6,15 @@ leading agent axis.
 """
 
 from fedjax_rl.envs.brax import brax_task
-from fedjax_rl.envs.classic import gymnax_task
-from fedjax_rl.envs.families import dirichlet_mdp, dirichlet_mdps, opposed_mdps, tabular_task
-from fedjax_rl.envs.grids import (
-    GridEnv,
-    GridWorld,
-    frozen_lake,
-    grid_world,
-    simple_grid,
-    windy_grid,
-)
+from fedjax_rl.envs.dirichlet import dirichlet_mdp, dirichlet_mdps, opposed_mdps
+from fedjax_rl.envs.families import average_mdp, perturbed_mdps, stack_mdps
+from fedjax_rl.envs.family_optimum import optimum
+from fedjax_rl.envs.generators import paper_mdp, random_mdp, random_mdps
+from fedjax_rl.envs.grid_tables import GridEnv, GridWorld, grid_world
+from fedjax_rl.envs.grids import frozen_lake, simple_grid, windy_grid
+from fedjax_rl.envs.gymnax import gymnax_task
 from fedjax_rl.envs.heterogeneity import members, parts
-from fedjax_rl.envs.objective import direct_value, optimum, truncated_value, value
+from fedjax_rl.envs.objective import direct_value, truncated_value, value
 from fedjax_rl.envs.procgen import procgen_task
 from fedjax_rl.envs.solvers import (
     LinearTheory,
@@ -36,17 +33,9 @@ from fedjax_rl.envs.solvers import (
     time_to_threshold,
     uniform_policy,
 )
-from fedjax_rl.envs.tabular import (
-    TabularEnv,
-    TabularMDP,
-    average_mdp,
-    paper_mdp,
-    perturbed_mdps,
-    random_mdp,
-    random_mdps,
-    stack_mdps,
-    tabular_mdp,
-)
+from fedjax_rl.envs.tabular import TabularMDP, tabular_mdp
+from fedjax_rl.envs.tabular_env import TabularEnv
+from fedjax_rl.envs.tabular_tasks import tabular_task
 from fedjax_rl.envs.task import Continuous, Discrete, Task
 
 __all__ = [

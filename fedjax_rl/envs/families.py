@@ -1,323 +1,204 @@
-"""Families of tabular MDPs for policy gradients, and tabular MDPs as episodic tasks.
+"""Families of tabular MDPs: stacked, spread around one of them, and their mean.
 
-The three reference MDPs are our own. They are drawn on the host in float64 from NumPy's default
-generator, in the order that is written here, and golden values in ``tests/test_families.py`` hold
-them fixed. Kernels have rows from a Dirichlet distribution, rewards are uniform, and episodes
-begin in a uniformly drawn state.
-
-* `dirichlet_mdps`: agents whose rewards and kernels differ by levels, the kernels mixed with a
-  common one as in the tabular study of Wang, He, Zhang, Miao and Anderson, *Momentum for the Win:
-  Collaborative Federated Reinforcement Learning across Heterogeneous Environments*, arXiv
-  2405.19499 (its sizes are not published).
-* `opposed_mdps`: agents whose rewards differ by a term of alternating sign, so that any even
-  number of them has the same mean. For the rates of Zhu, Heath and Mitra, *Towards Fast Rates for
-  Federated and Multi-Task Reinforcement Learning*, arXiv 2409.05291.
-* `dirichlet_mdp`: one task.
-
-Axis letters: ``S`` states, ``U`` actions, ``S'`` next states, ``N`` members of a family.
+A family is one `TabularMDP` whose leaves carry a leading axis ``A``, one member for each agent.
 """
 
-import hashlib
-from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
 
 import chex
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from fedjax_rl import fields
-from fedjax_rl.envs.tabular import TabularEnv, TabularMDP, check_mdp, check_size, tabular_mdp
-from fedjax_rl.envs.task import Discrete, Task
-
-# Members whose kernels `opposed_mdps` draws, whether or not they are used: the number decides
-# what the draws behind them are.
-_OPPOSED = 32
-
-_LEVEL = fields.number(0, follows=False)
-_SHARED = {
-    "seed": fields.SEED,
-    "num_states": fields.COUNT,
-    "num_actions": fields.COUNT,
-    "discount": fields.number(0, 1, below=True, follows=False, single=False),
-    "concentration": fields.number(0, above=True, follows=False, single=False),
-}
-
-
-@fields.checked(
-    num_agents=fields.COUNT,
-    rewards=_LEVEL,
-    kernels=fields.number(0, 1, follows=False),
-    **_SHARED,
+from fedjax_rl.envs.tabular import (
+    TabularMDP,
+    broadcast,
+    check_entries,
+    check_mdp,
+    check_size,
+    initial_distribution,
+    tabular_mdp,
 )
-def dirichlet_mdps(
-    num_agents: int = 8,
-    rewards: float = 1.0,
-    kernels: float = 0.0,
-    seed: int = 0,
-    num_states: int = 5,
-    num_actions: int = 3,
-    discount: float = 0.8,
-    concentration: float = 0.3,
-) -> TabularMDP:
-    r"""A family whose rewards and kernels differ by two levels.
+from fedjax_rl.names import brief
 
-    .. math:: P_i = (1 - \kappa) P + \kappa Q_i, \qquad R_i(s, a) = B(s, a) + \zeta E_i(s, a)
 
-    with rows of P and Q_i from a Dirichlet distribution, B uniform on [0, 1], and E_i uniform on
-    [0, 1] less its mean over the agents: the mean task is that of B at any level. Episodes begin
-    in a uniformly drawn state. The draws are P, all Q_i, B, all E_i. They depend on the number of
-    agents, but not on the levels.
+def listed(name: str, values: Any, each: fields.Allowed, text: str) -> list:
+    """The values of a sequence, at least one, all of them checked."""
+    try:
+        listed = [] if isinstance(values, str | bytes | dict) else list(values)
+    except Exception:  # no sequence, or one that fails
+        listed = []
+    if not listed:
+        raise ValueError(f"{name} is {brief(values)}; allowed: a sequence of {text}")
+    for place, value in enumerate(listed):
+        fields.check(f"{name}[{place}]", value, each)
+    return listed
+
+
+def stack_mdps(mdps: Sequence[TabularMDP]) -> TabularMDP:
+    """Stacks MDPs of equal S and U on a new leading axis [A].
 
     Args:
-      num_agents: N, at least 1.
-      rewards: zeta, finite and at least 0.
-      kernels: kappa in [0, 1].
-      seed: of ``numpy.random.default_rng``.
-      num_states: S, at least 1.
-      num_actions: U, at least 1.
-      discount: in [0, 1).
-      concentration: parameter of the Dirichlet distribution, above 0; the smaller it is, the
-        fewer next states have most of the probability.
+      mdps: at least one; rewards of different extents are brought to their common one, and if one
+        has an initial distribution, the initial states of the others are written as such.
 
     Returns:
-      A family with leading axis [N]; rewards are [N, S, U, 1].
+      A family, entry i equal to ``mdps[i]``.
 
     Raises:
-      ValueError: If an argument is out of its range.
+      ValueError: If there is none, or their shapes differ.
     """
-    check_size("num_states", num_states, num_states, num_actions, num_states)
-    check_size("num_agents", num_agents, num_agents, num_states, num_actions, num_states)
-    pairs = (num_states, num_actions)
-    rng = np.random.default_rng(seed)
-    alpha = np.full(num_states, concentration)
-    shared = _dirichlet(rng, alpha, pairs)
-    own = _dirichlet(rng, alpha, (num_agents, *pairs))
-    base = rng.random(pairs)
-    apart = rng.random((num_agents, *pairs))
-    apart -= apart.mean(0)
-    return tabular_mdp(
-        (1 - kernels) * shared + kernels * own,
-        (base + rewards * apart)[..., None],
-        discount,
-        initial_distribution=np.full(num_states, 1 / num_states),
-    )
-
-
-def _dirichlet(rng: np.random.Generator, alpha: np.ndarray, pairs: tuple[int, ...]) -> np.ndarray:
-    """Rows [*pairs, S] from a Dirichlet distribution; parameters whose rows vanish are refused."""
-    rows = rng.dirichlet(alpha, pairs)
-    if not np.allclose(rows.sum(-1), 1):  # so NaN, and so rows of zeros
+    mdps = listed("mdps", mdps, fields.instance(TabularMDP), "TabularMDPs, at least one")
+    for place, mdp in enumerate(mdps):
+        check_mdp(mdp, f"mdps[{place}]", undiscounted=True)
+    shapes = {np.shape(mdp.transition) for mdp in mdps}
+    if len(shapes) != 1:
         raise ValueError(
-            f"concentration is {alpha[0]}, of which rows do not sum to 1; allowed: a size between"
+            f"mdps has kernels of shapes {sorted(shapes)}; allowed: the same number of states and "
+            "actions for all"
         )
-    return rows
+    extents = np.broadcast_shapes(*(np.shape(mdp.reward) for mdp in mdps))
+    return TabularMDP(
+        transition=np.stack([mdp.transition for mdp in mdps]),
+        reward=np.stack([np.broadcast_to(mdp.reward, extents) for mdp in mdps]),
+        discount=np.stack([mdp.discount for mdp in mdps]),
+        initial_state=np.stack([mdp.initial_state for mdp in mdps]),
+        initial_distribution=_stacked_distributions(mdps),
+    )
+
+
+_LEVEL = fields.reals("of at least 0, one or one for each agent")
 
 
 @fields.checked(
-    spread=_LEVEL,
+    mdp=fields.instance(TabularMDP),
     num_agents=fields.COUNT,
-    reward_seed=fields.SEED,
-    **_SHARED,
+    seed=fields.SEED,
+    kernel=_LEVEL,
+    reward=_LEVEL,
 )
-def opposed_mdps(
-    spread: float = 1.0,
-    num_agents: int = 32,
+def perturbed_mdps(
+    mdp: TabularMDP,
+    num_agents: int,
     seed: int = 0,
-    reward_seed: int = 5,
-    num_states: int = 5,
-    num_actions: int = 3,
-    discount: float = 0.8,
-    concentration: float = 0.3,
+    kernel: chex.ArrayNumpy | float = 0.0,
+    reward: chex.ArrayNumpy | float = 0.0,
 ) -> TabularMDP:
-    r"""A family of one kernel whose rewards are pushed to either side in turn.
+    r"""Spreads a heterogeneous family around one MDP.
 
-    .. math:: R_i(s, a) = B(s, a) + (-1)^i \zeta E(s, a)
+    .. math:: P_i = (1 - \kappa) P + \kappa P'_i, \qquad R_i = R + \rho \, \xi_i
 
-    with E uniform on [-1, 1] and the kernel and B those of ``dirichlet_mdps(32)``: the mean task
-    of the first N agents is the same for every even N.
+    with P'_i uniform over all kernels (flat Dirichlet rows) and xi_i standard normal, of the
+    extents of the reward. A level of 0 leaves its part equal to the base bit for bit. Agent i
+    draws the same P'_i and xi_i whatever the number of agents and the levels are.
 
     Args:
-      spread: zeta, finite and at least 0.
-      num_agents: N, at least 1; member i is the same in every family.
-      seed: of the kernel and of B.
-      reward_seed: of E.
-      num_states: S, at least 1.
-      num_actions: U, at least 1.
-      discount: in [0, 1).
-      concentration: as of `dirichlet_mdps`.
+      mdp: the base, one MDP.
+      num_agents: A, at least 1.
+      seed: of ``numpy.random.default_rng``.
+      kernel: kappa in [0, 1], a scalar or [A].
+      reward: rho >= 0, a scalar or [A].
 
     Returns:
-      A family with leading axis [N]; rewards are [N, S, U, 1].
+      A family with leading axis [A].
 
     Raises:
-      ValueError: If an argument is out of its range.
+      ValueError: If an argument is out of its range or ``mdp`` is a family already.
     """
-    check_size("num_states", num_states, _OPPOSED, num_states, num_actions, num_states)
-    check_size("num_agents", num_agents, num_agents, num_states, num_actions, num_states)
-    base = dirichlet_mdps(
-        _OPPOSED, 0.0, 0.0, seed, num_states, num_actions, discount, concentration
-    )
-    push = np.random.default_rng(reward_seed).uniform(-1, 1, (num_states, num_actions))
-    sign = np.where(np.arange(num_agents) % 2 == 0, 1.0, -1.0)[:, None, None]
-    return tabular_mdp(
-        np.broadcast_to(base.transition[0], (num_agents, *base.transition.shape[1:])),
-        base.reward[0] + (spread * sign * push)[..., None],
-        discount,
-        initial_distribution=base.initial_distribution[0],
-    )
+    check_mdp(mdp, undiscounted=True)
+    if np.ndim(mdp.transition) != 3:
+        raise ValueError(
+            f"mdp has a kernel of shape {np.shape(mdp.transition)}; allowed: one MDP, [S, U, S]"
+        )
+    check_size("num_agents", num_agents, num_agents, *np.shape(mdp.transition))
+    copies = jax.tree.map(lambda leaf: np.broadcast_to(leaf, (num_agents, *np.shape(leaf))), mdp)
+    return perturbed(copies, seed, kernel, reward)
 
 
-@fields.checked(**_SHARED)
-def dirichlet_mdp(
-    seed: int = 3,
-    num_states: int = 5,
-    num_actions: int = 3,
-    discount: float = 0.8,
-    concentration: float = 0.3,
-) -> TabularMDP:
-    """One MDP: rows from a Dirichlet distribution, then rewards [S, U, 1] uniform on [0, 1].
-
-    Episodes begin in a uniformly drawn state.
-
-    Args:
-      seed: of ``numpy.random.default_rng``.
-      num_states: S, at least 1.
-      num_actions: U, at least 1.
-      discount: in [0, 1).
-      concentration: as of `dirichlet_mdps`.
-
-    Raises:
-      ValueError: If an argument is out of its range.
-    """
-    check_size("num_states", num_states, num_states, num_actions, num_states)
-    rng = np.random.default_rng(seed)
-    alpha = np.full(num_states, concentration)
-    transition = _dirichlet(rng, alpha, (num_states, num_actions))
-    reward = rng.random((num_states, num_actions, 1))
-    start = np.full(num_states, 1 / num_states)
-    return tabular_mdp(transition, reward, discount, initial_distribution=start)
-
-
-def check_level(name: str, value: float, largest: float = np.inf) -> None:
-    """Checks how far agents are apart.
-
-    Args:
-      name: of what differs, for the message.
-      value: the level.
-      largest: what it may be at most.
-
-    Raises:
-      ValueError: If it is negative, above the largest or not finite.
-    """
-    fields.check(name, value, fields.number(0, largest, follows=False))
-
-
-# Tasks --------------------------------------------------------------------------------------------
-
-
-@fields.checked(
-    mdps=fields.instance(TabularMDP),
-    max_steps=fields.COUNT,
-    name=fields.NAME.or_none(),
-    options=fields.instance(
-        Mapping,
-        text="a dictionary of options by name",
-        where=lambda options: all(isinstance(name, str) for name in options),
-    ).or_none(),
-)
-def tabular_task(
+def perturbed(
     mdps: TabularMDP,
-    max_steps: int = 25,
-    name: str | None = None,
-    options: Mapping[str, Any] | None = None,
-) -> Task:
-    """Makes an episodic task of an MDP, or of a family with an MDP for every agent.
-
-    The environment goes on for ever; episodes are truncated after ``max_steps`` steps. Policies
-    see the state as a one-hot vector [S]. The behaviour is the share of the steps that end in each
-    state, [S]. The task's ``params`` are the MDP, of a family the first member; ``members`` are
-    the first N of a family, which has to be large enough, or N times the one MDP.
+    seed: int = 0,
+    kernel: chex.ArrayNumpy | float = 0.0,
+    reward: chex.ArrayNumpy | float = 0.0,
+) -> TabularMDP:
+    """Perturbs every member of a family around itself; see `perturbed_mdps`.
 
     Args:
-      mdps: one MDP or a family with one leading axis, of one discount.
-      max_steps: T, at least 1.
-      name: by which tasks are told apart, together with the options; "tabular" by default.
-      options: what makes the MDPs again under that name; by default a digest of their arrays.
+      mdps: a family with one leading axis [A].
+      seed: of ``numpy.random.default_rng``.
+      kernel: kappa in [0, 1], a scalar or [A].
+      reward: rho >= 0, a scalar or [A].
+
+    Returns:
+      A family of the same shape.
 
     Raises:
-      ValueError: If ``mdps`` has several leading axes or several discounts, or ``max_steps`` is
-        out of its range. From ``members``: if ``num_agents`` exceeds the family.
+      ValueError: If a level is out of its range.
+    """
+    num_agents, *table = np.shape(mdps.transition)
+    kernel = broadcast("kernel", np.asarray(kernel, np.float64), [num_agents])
+    reward = broadcast("reward", np.asarray(reward, np.float64), [num_agents])
+    check_entries((kernel >= 0) & (kernel <= 1), "kernel", kernel, "in [0, 1]")
+    fine = (reward >= 0) & (reward <= fields.LARGEST)
+    check_entries(fine, "reward", reward, "finite and at least 0")
+
+    # Two streams, each with the agent as its slowest axis: more agents only lengthen them.
+    kernel_rng, reward_rng = np.random.default_rng(seed).spawn(2)
+    other = kernel_rng.standard_exponential((num_agents, *table))
+    other /= other.sum(-1, keepdims=True)
+    noise = reward_rng.standard_normal(mdps.reward.shape)
+    kernel, reward = kernel[:, None, None, None], reward[:, None, None, None]
+    return tabular_mdp(
+        (1 - kernel) * mdps.transition + kernel * other,
+        mdps.reward + reward * noise,
+        mdps.discount,
+        mdps.initial_state,
+        mdps.initial_distribution,
+    )
+
+
+@fields.checked(mdps=fields.instance(TabularMDP))
+def average_mdp(mdps: TabularMDP) -> TabularMDP:
+    """Returns the MDP of the mean kernel and the mean reward of a family.
+
+    Args:
+      mdps: a family with one leading axis [A], of one discount, one initial state and one initial
+        distribution if it has any.
+
+    Returns:
+      One MDP.
+
+    Raises:
+      ValueError: If ``mdps`` is no family, or its discounts, initial states or initial
+        distributions differ.
     """
     check_mdp(mdps, "mdps", undiscounted=True)
-    if np.ndim(mdps.transition) not in (3, 4):
+    if np.ndim(mdps.transition) != 4:
         raise ValueError(
-            f"mdps has a kernel of shape {np.shape(mdps.transition)}; allowed: [S, U, S] or "
-            "[N, S, U, S]"
+            f"mdps has a kernel of shape {np.shape(mdps.transition)}; allowed: a family, "
+            "[A, S, U, S]"
         )
-    discounts = np.unique(mdps.discount)
-    if discounts.size > 1:
-        raise ValueError(f"discount takes the values {discounts}; allowed: one for the family")
-    discount = float(discounts[0])
-    family = np.ndim(mdps.transition) == 4
-    num_states, num_actions = mdps.num_states, mdps.num_actions
-    if options is None:
-        options = {"digest": digest(mdps)}
-
-    def members(num_agents: int) -> TabularMDP:
-        if not family:
-            return repeat(mdps, num_agents)
-        size = len(mdps.transition)
-        if num_agents > size:
-            raise ValueError(
-                f"num_agents is {num_agents} for a family of {size} MDPs; allowed: at most {size}"
-            )
-        return jax.tree.map(lambda leaf: leaf[:num_agents], mdps)
-
-    def onehot(state: chex.Array) -> chex.Array:
-        return jax.nn.one_hot(state, num_states, dtype=jnp.float32)
-
-    return Task(
-        name="tabular" if name is None else name,
-        env=TabularEnv(),
-        params=jax.tree.map(lambda leaf: leaf[0], mdps) if family else mdps,
-        observation_size=num_states,
-        action=Discrete(num_actions),
-        max_steps=max_steps,
-        discount=discount,
-        encode=onehot,
-        trace=onehot,
-        summarise=lambda last, mean, steps: mean,
-        behaviour_size=num_states,
-        options=tuple(sorted({**options, "discount": discount, "max_steps": max_steps}.items())),
-        members=members,
-        shape=(
-            "tabular",
-            num_states,
-            num_actions,
-            tuple(np.shape(mdps.reward)[-3:]),
-            mdps.initial_distribution is not None,
-        ),
+    for name in ("discount", "initial_state"):
+        values = np.unique(getattr(mdps, name))
+        if values.size > 1:
+            raise ValueError(f"{name} takes the values {values}; allowed: one for the family")
+    start = mdps.initial_distribution
+    if start is not None and np.any(start != start[:1]):
+        raise ValueError(
+            "initial_distribution differs between members; allowed: one for the family"
+        )
+    return tabular_mdp(
+        np.mean(mdps.transition, axis=0),
+        np.mean(mdps.reward, axis=0),
+        mdps.discount[0],
+        mdps.initial_state[0],
+        None if start is None else start[0],
     )
 
 
-def repeat(params: Any, num_agents: int) -> Any:
-    """Returns parameters of one environment for N agents, leaves [N, ...], all the same."""
-    return jax.tree.map(
-        lambda leaf: (
-            jnp.broadcast_to(leaf, (num_agents, *leaf.shape))
-            if isinstance(leaf, jax.core.Tracer)
-            else np.broadcast_to(np.asarray(leaf), (num_agents, *np.shape(leaf)))
-        ),
-        params,
-    )
-
-
-def digest(mdps: TabularMDP) -> str:
-    """Returns a word that tells the MDPs of different arrays apart, their discounts left out."""
-    content = hashlib.sha256()
-    for leaf in jax.tree.leaves(mdps.replace(discount=None)):
-        leaf = np.ascontiguousarray(leaf)
-        content.update(repr((leaf.shape, leaf.dtype.str)).encode())
-        content.update(leaf.tobytes())
-    return content.hexdigest()[:16]
+def _stacked_distributions(mdps: Sequence[TabularMDP]) -> np.ndarray | None:
+    """Returns where each of some MDPs begins, [A, S], or None if none has a distribution."""
+    if all(mdp.initial_distribution is None for mdp in mdps):
+        return None
+    return np.stack([initial_distribution(mdp) for mdp in mdps])

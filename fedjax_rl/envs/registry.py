@@ -7,11 +7,13 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 from fedjax_rl.envs.brax import backends, brax_task, longest
-from fedjax_rl.envs.classic import gymnax_task
-from fedjax_rl.envs.families import dirichlet_mdp, dirichlet_mdps, opposed_mdps, tabular_task
+from fedjax_rl.envs.dirichlet import dirichlet_mdp, dirichlet_mdps, opposed_mdps
+from fedjax_rl.envs.generators import paper_mdp, random_mdp
 from fedjax_rl.envs.grids import frozen_lake, simple_grid, windy_grid
+from fedjax_rl.envs.gymnax import gymnax_task
 from fedjax_rl.envs.procgen import procgen_task
-from fedjax_rl.envs.tabular import TabularMDP, paper_mdp, random_mdp
+from fedjax_rl.envs.tabular import TabularMDP
+from fedjax_rl.envs.tabular_tasks import tabular_task
 from fedjax_rl.envs.task import Task
 from fedjax_rl.fields import plain
 from fedjax_rl.names import check_known

@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import functools
 from collections.abc import Callable, Hashable, Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import chex
 import jax
@@ -12,15 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from fedjax_rl import fields
-from fedjax_rl.envs.tabular import TabularEnv
+from fedjax_rl.envs.grid_tables import GridWorld
+from fedjax_rl.envs.tabular import DISCOUNT
+from fedjax_rl.envs.tabular_env import TabularEnv
 from fedjax_rl.identity import content
-
-if TYPE_CHECKING:
-    from fedjax_rl.envs.grids import GridWorld
-
-
-# Episodes end, so that they need no discount.
-DISCOUNT = fields.number(0, 1, follows=False)
 
 
 class Discrete(NamedTuple):
@@ -81,7 +76,7 @@ class Task:
     trace: Callable[[Any], chex.Array]
     summarise: Callable[[chex.Array, chex.Array, chex.Array], chex.Array]
     behaviour_size: int
-    grid: "GridWorld | None" = None
+    grid: GridWorld | None = None
     options: tuple[tuple[str, Any], ...] = ()
     members: Callable[[int], Any] | None = None
     shape: Hashable = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from fedjax_rl.envs.grids import GridWorld
+from fedjax_rl.envs.grid_tables import GridWorld
 from fedjax_rl.names import check_known
 
 FEATURES = ("onehot", "rbf")

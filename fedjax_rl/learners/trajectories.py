@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fedjax_rl import streams
-from fedjax_rl.envs.grids import GridWorld
+from fedjax_rl.envs.grid_tables import GridWorld
 from fedjax_rl.envs.task import Task
 from fedjax_rl.learners import q_learning, rounding
 

@@ -18,7 +18,7 @@ import xarray as xr
 
 from fedjax_rl import analysis
 from fedjax_rl.analysis import Target
-from fedjax_rl.envs import objective
+from fedjax_rl.envs import family_optimum, objective
 from fedjax_rl.studies import afedpg_data as data
 from fedjax_rl.studies import stages
 from fedjax_rl.studies.measures import at_least, bare, difference, mean, seeds_apart, several
@@ -282,7 +282,7 @@ def first_gap() -> float:
     family = jax.tree.map(lambda x: np.asarray(x)[None], mdp)
     with jax.enable_x64(True):
         start = objective.value(mdp, np.zeros((mdp.num_states, mdp.num_actions)))
-    return float(objective.optimum(family)) - float(start)
+    return float(family_optimum.optimum(family)) - float(start)
 
 
 def reached(runs: xr.Dataset, label: str) -> tuple[np.ndarray, np.ndarray]:

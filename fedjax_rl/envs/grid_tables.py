@@ -1,0 +1,206 @@
+"""Grid worlds as exact tables, and behind the environment protocol.
+
+Axis letters: ``S`` states (row by row), ``U`` actions, ``B`` outcomes of a step at most.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fedjax_rl import fields
+from fedjax_rl.envs.tabular import DISCOUNT, TabularMDP, check_size, tabular_mdp
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True, eq=False)
+class GridWorld:
+    """A grid world as a pytree: the exact MDP, and the same numbers in the form that is sampled.
+
+    Attributes:
+      mdp: float64 tables; terminal states are left by no action and give reward 0, so that the
+        exact solvers apply as they are.
+      terminal: [S] bool, where an episode ends.
+      next_state: [S, U, B] int32, the states that a step can lead to.
+      probability: [S, U, B] float64, of each; 0 where there are fewer than B.
+      reward: [S, U, B] float64, with each.
+      rows: of the grid; S = rows * columns.
+      columns: of the grid.
+    """
+
+    mdp: TabularMDP
+    terminal: chex.Array
+    next_state: chex.Array
+    probability: chex.Array
+    reward: chex.Array
+    rows: int = dataclasses.field(metadata={"static": True})
+    columns: int = dataclasses.field(metadata={"static": True})
+
+    @property
+    def num_states(self) -> int:
+        """S, the number of cells."""
+        return self.rows * self.columns
+
+    @property
+    def num_actions(self) -> int:
+        """U, the number of actions."""
+        return self.mdp.num_actions
+
+    def with_discount(self, discount: float) -> "GridWorld":
+        """Returns the same world, its MDP with another discount in [0, 1].
+
+        An exact solver needs one below 1, as everywhere.
+        """
+        discount = np.full_like(self.mdp.discount, discount)
+        return dataclasses.replace(self, mdp=self.mdp.replace(discount=discount))
+
+
+@dataclasses.dataclass(frozen=True)
+class GridEnv:
+    """A grid world behind the environment protocol; ``params`` is a `GridWorld`.
+
+    The observation is the state, an int32 scalar. Both functions are for one agent.
+    """
+
+    def reset(self, key: chex.PRNGKey, params: GridWorld) -> tuple[chex.Array, chex.Array]:
+        """Returns ``(obs, state)``, both the initial state; the key is not needed."""
+        del key
+        state = jnp.asarray(params.mdp.initial_state, jnp.int32)
+        return state, state
+
+    def step(
+        self, key: chex.PRNGKey, state: chex.Array, action: chex.Array, params: GridWorld
+    ) -> tuple[chex.Array, chex.Array, chex.Array, chex.Array, chex.Array, dict[str, Any]]:
+        """Draws one of at most B outcomes.
+
+        Args:
+          key: consumed, one uniform variate; unused where B is 1.
+          state: [] integer.
+          action: [] integer.
+          params: one grid world.
+
+        Returns:
+          ``(obs, state, reward, terminated, truncated, info)``: the next state twice, the reward
+          [] float32 (float64 where that is enabled), whether the next state is terminal, False,
+          an empty dictionary. A step in a terminal state stays there with reward 0.
+        """
+        row = jnp.asarray(params.probability)[state, action]
+        outcome = jnp.zeros((), jnp.int32)
+        if row.shape[0] > 1:
+            # The distribution function is inverted at a level in (0, total]: an outcome of
+            # probability zero is never drawn, even where rounding leaves the total short of one.
+            cdf = [row[0]]
+            for b in range(1, row.shape[0]):
+                cdf.append(cdf[-1] + row[b])
+            level = cdf[-1] * (1 - jax.random.uniform(key, dtype=row.dtype))
+            for mass in cdf[:-1]:
+                outcome += (mass < level).astype(jnp.int32)
+        next_state = jnp.asarray(params.next_state)[state, action, outcome]
+        reward = jnp.asarray(params.reward)[state, action, outcome]
+        terminated = jnp.asarray(params.terminal)[next_state]
+        return next_state, next_state, reward, terminated, jnp.zeros((), bool), {}
+
+
+@fields.checked(
+    reward=fields.reals("[S]"),
+    shape=fields.sizes(length=2),
+    start=fields.whole(0),
+    discount=DISCOUNT,
+)
+def grid_world(
+    outcomes: Sequence[tuple[float, chex.ArrayNumpy]],
+    reward: chex.ArrayNumpy,
+    terminal: chex.ArrayNumpy,
+    shape: tuple[int, int],
+    start: int = 0,
+    discount: float = 0.9,
+) -> GridWorld:
+    """Builds the tables of a grid world.
+
+    Args:
+      outcomes: what a step may do, as pairs of a probability and the cells [S, U, 2] (row and
+        column) where it leads, from every state by every action. The probabilities sum to one.
+      reward: [S], of entering a state.
+      terminal: [S] bool.
+      shape: rows and columns.
+      start: initial state.
+      discount: in [0, 1].
+
+    Returns:
+      A `GridWorld`; B is the largest number of different next states.
+
+    Raises:
+      ValueError: If the probabilities do not sum to one, or as `tabular_mdp`.
+    """
+    rows, columns = shape
+    check_size("shape", shape, rows * columns, rows * columns)
+    outcomes = _outcomes(outcomes, rows, columns)
+    terminal = _of_states("terminal", terminal, rows * columns, "bools", "b").astype(bool)
+    reward = _of_states("reward", reward, rows * columns, "finite numbers", "iufb")
+    num_states, num_actions = rows * columns, np.shape(outcomes[0][1])[1]
+    if start >= num_states:
+        raise ValueError(f"start is {start}; allowed: from 0 to {num_states - 1}")
+    transition = np.zeros((num_states, num_actions, num_states))
+    states, actions = np.ogrid[:num_states, :num_actions]
+    for probability, cells in outcomes:
+        np.add.at(
+            transition, (states, actions, cells[..., 0] * columns + cells[..., 1]), probability
+        )
+    transition[terminal] = np.eye(num_states)[terminal][:, None]
+    entering = np.where(terminal[:, None], 0.0, np.asarray(reward, np.float64))[:, None]
+    mdp = tabular_mdp(transition, entering, 0.0, start)
+
+    possible = transition > 0
+    # A stable sort puts the possible next states first, in their order.
+    width = possible.sum(-1).max()
+    next_state = np.argsort(~possible, axis=-1, kind="stable")[..., :width]
+    probability = np.take_along_axis(transition, next_state, axis=-1)
+    drawn = np.take_along_axis(np.broadcast_to(entering, transition.shape), next_state, axis=-1)
+    world = GridWorld(
+        mdp=mdp,
+        terminal=terminal,
+        next_state=next_state.astype(np.int32),
+        probability=probability,
+        reward=np.where(probability > 0, drawn, 0.0),
+        rows=rows,
+        columns=columns,
+    )
+    return world.with_discount(discount)
+
+
+def _of_states(name: str, values: Any, num_states: int, text: str, kinds: str) -> np.ndarray:
+    """One value for each state as an array [S], after checking it."""
+    try:
+        array = np.asarray(values)
+    except Exception:  # a ragged sequence, or no array at all
+        array = np.empty(())
+    if array.shape != (num_states,) or array.dtype.kind not in kinds:
+        raise ValueError(
+            f"{name} is {fields.brief(values)}; allowed: {text} [{num_states}], one for each cell"
+        )
+    return array
+
+
+def _outcomes(outcomes: Any, rows: int, columns: int) -> list[tuple[float, np.ndarray]]:
+    """What a step may do, after checking it: pairs of a probability and cells [S, U, 2]."""
+    text = f"pairs of a probability and cells [{rows * columns}, U, 2] inside the grid"
+    try:
+        pairs = [(probability, np.asarray(cells)) for probability, cells in outcomes]
+        fine = bool(pairs)
+        for probability, cells in pairs:
+            fields.check("the probability", probability, fields.number(0, 1, single=False))
+            shape = (rows * columns, max(1, pairs[0][1].shape[1]), 2)
+            fine &= cells.shape == shape and cells.dtype.kind in "iu"
+            fine &= bool(np.all((cells >= 0) & (cells < [rows, columns])))
+    except Exception:  # whatever is handed in as pairs
+        fine = False
+    if not fine:
+        raise ValueError(f"outcomes is {fields.brief(outcomes)}; allowed: {text}")
+    total = sum(probability for probability, _ in pairs)
+    if not abs(total - 1) <= 1e-6:
+        raise ValueError(f"outcomes has probabilities of sum {total}; allowed: 1")
+    return pairs

@@ -1,0 +1,60 @@
+"""Grid worlds as episodic tasks: what a policy sees of a cell, and what its behaviour is."""
+
+from collections.abc import Callable
+from typing import Any
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fedjax_rl.envs.grid_tables import GridEnv, GridWorld
+from fedjax_rl.envs.task import Discrete, Task
+from fedjax_rl.names import check_known
+
+ENCODINGS = ("rc", "onehot", "index")
+
+
+def grid_task(
+    name: str,
+    world: GridWorld,
+    encoding: str,
+    discount: float,
+    max_steps: int,
+    own: dict[str, Any],
+) -> Task:
+    """The task of a grid world; its behaviour is the last cell, as row and column in [0, 1]."""
+    size, encode = _encoder(encoding, world.rows, world.columns)
+    options = {**own, "encoding": encoding, "discount": discount, "max_steps": max_steps}
+    return Task(
+        name=name,
+        env=GridEnv(),
+        params=world,
+        observation_size=size,
+        action=Discrete(world.num_actions),
+        max_steps=max_steps,
+        discount=discount,
+        encode=encode,
+        trace=_encoder("rc", world.rows, world.columns)[1],
+        summarise=lambda last, mean, steps: last,
+        behaviour_size=2,
+        grid=world,
+        options=tuple(sorted(options.items())),
+    )
+
+
+def _encoder(encoding: str, rows: int, columns: int) -> tuple[int, Callable]:
+    """Returns D and the function from a state [] int32 to float32 [D]."""
+    check_known(encoding, ENCODINGS, "encoding of a grid")
+    largest = np.array([max(rows - 1, 1), max(columns - 1, 1)], np.float32)
+
+    def rc(state: chex.Array) -> chex.Array:
+        return jnp.stack([state // columns, state % columns]).astype(jnp.float32) / largest
+
+    def onehot(state: chex.Array) -> chex.Array:
+        return jax.nn.one_hot(state, rows * columns, dtype=jnp.float32)
+
+    def index(state: chex.Array) -> chex.Array:
+        return jnp.asarray(state, jnp.float32)[None]
+
+    return {"rc": (2, rc), "onehot": (rows * columns, onehot), "index": (1, index)}[encoding]

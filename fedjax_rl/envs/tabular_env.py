@@ -1,0 +1,106 @@
+"""A tabular MDP behind the environment protocol: how a state and its successors are drawn.
+
+Axis letters: ``S`` states, ``U`` actions.
+"""
+
+import dataclasses
+from typing import Any
+
+import chex
+import jax
+import jax.numpy as jnp
+
+from fedjax_rl import streams
+from fedjax_rl.envs.tabular import TabularMDP
+
+_UNROLLED = 32  # states up to which a row is read entry by entry
+
+
+@dataclasses.dataclass(frozen=True)
+class TabularEnv:
+    """A tabular MDP behind the environment protocol of gymnax 1.x; ``params`` is a `TabularMDP`.
+
+    The task continues for ever: no step terminates or truncates. The observation is the state, an
+    int32 scalar. Both functions are for one agent; callers vmap.
+    """
+
+    def reset(self, key: chex.PRNGKey, params: TabularMDP) -> tuple[chex.Array, chex.Array]:
+        """Returns ``(obs, state)``, both the state in which an episode begins.
+
+        The key is consumed where ``params`` has an initial distribution, and not needed elsewhere.
+        """
+        if params.initial_distribution is None:
+            state = jnp.asarray(params.initial_state, jnp.int32)
+        else:
+            state = _draw(key, jnp.asarray(params.initial_distribution), 0)
+        return state, state
+
+    def step(
+        self, key: chex.PRNGKey, state: chex.Array, action: chex.Array, params: TabularMDP
+    ) -> tuple[chex.Array, chex.Array, chex.Array, chex.Array, chex.Array, dict[str, Any]]:
+        """Moves to a next state by inverting the distribution function of its row.
+
+        Args:
+          key: consumed, one uniform variate.
+          state: [] integer.
+          action: [] integer.
+          params: one MDP.
+
+        Returns:
+          ``(obs, state, reward, terminated, truncated, info)``: the next state twice, the reward
+          [] of the dtype of ``params``, two False, an empty dictionary.
+        """
+        chex.assert_rank([state, action, params.transition], [0, 0, 3])
+        state, action = (jnp.asarray(index, jnp.int32) for index in (state, action))
+        transition, reward = jnp.asarray(params.transition), jnp.asarray(params.reward)
+        next_state = _draw(key, transition, state * transition.shape[1] + action)
+        place = 0
+        for extent, index in zip(reward.shape, (state, action, next_state), strict=True):
+            place = place * extent + (0 if extent == 1 else index)
+        reward = reward.reshape(-1)[place]
+        never = jnp.zeros((), bool)
+        return next_state, next_state, reward, never, never, {}
+
+
+def _draw(key: chex.PRNGKey, table: chex.Array, row: chex.Array | int) -> chex.Array:
+    """Draws an index, [] int32, from a row of probabilities of a table [..., S].
+
+    Under `vmap`, each agent with a table of its own, gathers of single entries fuse with what is
+    done with them, and a gather of a row does not: that takes a fifth of the time on a CPU.
+
+    Args:
+      key: consumed, one uniform variate.
+      table: whose rows are distributions, or are so but for rounding.
+      row: [] integer, counted in C order.
+    """
+    size = table.shape[-1]
+    if size > _UNROLLED:
+        mass = table.reshape(-1, size)[row]
+        # Sums in blocks, as a compiled cumulative sum makes them, are not monotone: they may rise
+        # by a rounding where the probability is 0. Only where it is not, is anything drawn.
+        cdf = jnp.where(mass > 0, jnp.cumsum(mass), -1)
+        return jnp.argmax(cdf >= jnp.max(cdf) * _level(key, cdf.dtype)).astype(jnp.int32)
+    entries = table.reshape(-1)
+    cdf = [entries[row * size]]
+    for place in range(1, size):
+        cdf.append(cdf[-1] + entries[row * size + place])
+    level = cdf[-1] * _level(key, table.dtype)
+    index = jnp.zeros((), jnp.int32)
+    for mass in cdf[:-1]:
+        index += (mass < level).astype(jnp.int32)
+    return index
+
+
+def _level(key: chex.PRNGKey, dtype: Any) -> chex.Array:
+    """Returns 1 - ``jax.random.uniform(key)``, [] in (0, 1].
+
+    Below it, as a share of the total of a row, there is never an index of probability zero, be it
+    the first or the last, even where rounding leaves the total short of one.
+    """
+    typed = jax.dtypes.issubdtype(key.dtype, jax.dtypes.prng_key)
+    if not typed or dtype != jnp.float32 or jax.random.key_impl(key) != streams.IMPLEMENTATION:
+        return 1 - jax.random.uniform(key, dtype=dtype)
+    # The same bits, written out: the loop that jax.random calls takes longer than all the rest.
+    word = streams.threefry(jax.random.key_data(key), jnp.uint32(0))
+    one_to_two = (word >> jnp.uint32(9)) | jnp.uint32(0x3F800000)
+    return 2 - jax.lax.bitcast_convert_type(one_to_two, jnp.float32)
