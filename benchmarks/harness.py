@@ -19,10 +19,11 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from fedjax_rl import results, streams
+from fedjax_rl import streams
 from fedjax_rl.federation import population
 from fedjax_rl.federation.algorithm import bind
-from fedjax_rl.run import compiler_options
+from fedjax_rl.saving import results
+from fedjax_rl.sweeps.programs import compiler_options
 
 PACKAGES = ("numba", "llvmlite", "gymnasium", "gymnax", "evosax", "rejax")
 

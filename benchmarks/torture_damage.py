@@ -18,7 +18,8 @@ import signal
 import tempfile
 import threading
 
-from fedjax_rl import cli, results
+from fedjax_rl import cli
+from fedjax_rl.saving import results
 
 LINE = (
     "sweep fedq paper-mdp --num-agents 1 3 --sync-period 4 --participation 0.6 --seeds 0 1 "
@@ -76,7 +77,7 @@ def prepare(root: pathlib.Path) -> tuple[pathlib.Path, pathlib.Path]:
 @contextlib.contextmanager
 def eager():
     """Saves after every chunk."""
-    from fedjax_rl.checkpoints import Checkpoints
+    from fedjax_rl.saving.checkpoints import Checkpoints
 
     usual, Checkpoints.maybe_save = Checkpoints.maybe_save, Checkpoints.save
     try:

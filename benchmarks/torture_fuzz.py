@@ -168,7 +168,7 @@ def limited(seconds: float = LIMIT) -> Iterator[None]:
 @contextlib.contextmanager
 def _stopping_at_compilation() -> Iterator[None]:
     """Stops every run where its first program would be compiled."""
-    from fedjax_rl.run import Programs
+    from fedjax_rl.sweeps.programs import Programs
 
     def reached(*_, **__):
         raise Reached

@@ -38,7 +38,7 @@ MOMENTS = ("any", "any", "checkpoint", "manifest", "result")
 KILLS, LONGEST = 4, 600
 # Saves after every chunk, so that most moments are inside a save.
 EAGER = (
-    "import sys; from fedjax_rl import checkpoints as c, cli; "
+    "import sys; from fedjax_rl import cli; from fedjax_rl.saving import checkpoints as c; "
     "c.Checkpoints.maybe_save = c.Checkpoints.save; sys.exit(cli.main(sys.argv[1:]))"
 )
 

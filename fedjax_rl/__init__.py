@@ -1,8 +1,6 @@
 """fedjax_rl: federated reinforcement learning as one array program."""
 
 import importlib
-import sys
-import types
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -39,10 +37,10 @@ if TYPE_CHECKING:
     from fedjax_rl.federation import uplink as uplinks
     from fedjax_rl.federation.clock import Clock, timetable
     from fedjax_rl.fields import by_agents, schedule
-    from fedjax_rl.grid import each
-    from fedjax_rl.results import load, save
-    from fedjax_rl.run import Trajectory, simulate
-    from fedjax_rl.sweep import Cell, run_cells, sweep
+    from fedjax_rl.saving.results import load, save
+    from fedjax_rl.sweeps.grid import each
+    from fedjax_rl.sweeps.simulate import Trajectory, simulate
+    from fedjax_rl.sweeps.sweep import Cell, run_cells, sweep
 
 __all__ = [
     "Cell",
@@ -94,17 +92,17 @@ __all__ = [
 # Found on first use: the command line has to answer `--help` before jax is imported, and to set
 # jax's environment before it starts. What has no other home is an algorithm.
 _HOMES = {
-    "Cell": "sweep",
+    "Cell": "sweeps.jobs",
     "Clock": "federation.clock",
-    "Trajectory": "run",
+    "Trajectory": "sweeps.simulate",
     "by_agents": "fields",
-    "each": "grid",
-    "load": "results",
-    "run_cells": "sweep",
-    "save": "results",
+    "each": "sweeps.grid",
+    "load": "saving.results",
+    "run_cells": "sweeps.sweep",
+    "save": "saving.results",
     "schedule": "fields",
-    "simulate": "run",
-    "sweep": "sweep",
+    "simulate": "sweeps.simulate",
+    "sweep": "sweeps.sweep",
     "timetable": "federation.clock",
 }
 _MODULES = {
@@ -125,18 +123,6 @@ def __getattr__(name: str):
     value = getattr(home, name)
     globals()[name] = value
     return value
-
-
-class _Package(types.ModuleType):
-    """Keeps the function `sweep` in view when somebody imports the module of that name."""
-
-    def __setattr__(self, name: str, value) -> None:
-        if name in _HOMES and isinstance(value, types.ModuleType):
-            value = getattr(value, name)
-        super().__setattr__(name, value)
-
-
-sys.modules[__name__].__class__ = _Package
 
 
 def __dir__() -> list[str]:

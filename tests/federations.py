@@ -2,8 +2,9 @@
 
 import numpy as np
 
-from fedjax_rl.jobs import Cell, jobs_of, recording_of
-from fedjax_rl.run import PROGRAMS, execute
+from fedjax_rl.sweeps.jobs import Cell, jobs_of, recording_of
+from fedjax_rl.sweeps.programs import PROGRAMS
+from fedjax_rl.sweeps.run import execute
 
 # Records between two returns to the host: one number for all, so that they share programs.
 CHUNK = 4

@@ -22,11 +22,12 @@ import xarray as xr
 from scipy import stats
 
 import fedjax_rl as frl
-from fedjax_rl import cli, memory, results
+from fedjax_rl import cli, memory
 from fedjax_rl.algorithms import ALGORITHMS, Entry
 from fedjax_rl.cli import config, options, parse, picture, process, report, settings, work
 from fedjax_rl.federation import uplink
 from fedjax_rl.federation.ledger import COLUMNS
+from fedjax_rl.saving import results
 from fedjax_rl.studies import study
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -38,7 +39,8 @@ RUN = ["run", "fedq", "paper-mdp", *SMALL.split()]
 # Kills itself, as a power cut would, at a moment that a timer could not hit.
 _KILLED = """
 import os, signal, sys, threading
-from fedjax_rl import checkpoints, cli, results
+from fedjax_rl import cli
+from fedjax_rl.saving import checkpoints, results
 def die(*_): os.kill(os.getpid(), signal.SIGKILL)
 moment, saved, save = sys.argv[1], [], checkpoints.Checkpoints.maybe_save
 def eager(self, *arguments):
@@ -524,7 +526,7 @@ def test_a_run_goes_on_in_the_precision_it_was_begun_in(tmp_path, monkeypatch):
     jax.config.update("jax_enable_x64", True)
     try:
         assert cli.main([*RUN, "--out", str(tmp_path / "whole")]) == 0
-        monkeypatch.setattr(sys.modules["fedjax_rl.sweep"], "execute_all", interrupted)
+        monkeypatch.setattr(sys.modules["fedjax_rl.sweeps.sweep"], "execute_all", interrupted)
         assert cli.main([*RUN, "--out", str(tmp_path / "stopped")]) == 130
     finally:
         jax.config.update("jax_enable_x64", False)
@@ -697,7 +699,7 @@ def test_an_interrupted_run_of_episodes_goes_on(tmp_path, capsys, monkeypatch):
     out = tmp_path / "o"
     line = "run espc CartPole-v1 --num-agents 6 --target-senders 3 --num-steps 3"
     with monkeypatch.context() as patch:
-        patch.setattr(sys.modules["fedjax_rl.sweep"], "execute_all", interrupted)
+        patch.setattr(sys.modules["fedjax_rl.sweeps.sweep"], "execute_all", interrupted)
         assert cli.main([*line.split(), "--metrics", "reward", "--out", str(out)]) == 130
     assert cli.main(["resume", str(out)]) == 0
     assert {p.name for p in out.iterdir()} == FILES

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from fedjax_rl import results
 from fedjax_rl.algorithms import espc
 from fedjax_rl.envs import simple_grid
+from fedjax_rl.saving import results
 from fedjax_rl.studies import communication_efficient as study
 from fedjax_rl.studies import communication_efficient_data as data
 from fedjax_rl.studies import communication_efficient_targets as targets

@@ -16,13 +16,13 @@ from smallest import environment, kind_of, smallest
 import fedjax_rl as frl
 from fedjax_rl import streams
 from fedjax_rl.algorithms import ALGORITHMS
-from fedjax_rl.checkpoints import Checkpoints
 from fedjax_rl.cli import config, parse
 from fedjax_rl.federation.algorithm import bind
 from fedjax_rl.federation.population import population
+from fedjax_rl.saving.checkpoints import Checkpoints
 
 # The package has a function of that name.
-sweeping = importlib.import_module("fedjax_rl.sweep")
+sweeping = importlib.import_module("fedjax_rl.sweeps.sweep")
 
 GOLDEN = json.loads(golden.PATH.read_text())
 

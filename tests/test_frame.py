@@ -33,30 +33,17 @@ ROOMS = {
     "envs": {"streams"},
     "networks": set(),
     "streams": set(),
-    "directory": set(),
-    "results": {"directory"},
     "memory": set(),
     "analysis": set(),
-    "plotting": {"analysis", "results", "envs"},
-    "signals": set(),
-    "fingerprint": {"federation", "run", "sweep"},  # types
-    "checkpoints": {"directory", "federation", "fingerprint", "streams"},
-    "arguments": {"federation", "memory"},
-    "grid": {"federation"},
-    "packing": {"federation"},
-    "run": {"federation", "streams", "arguments"},
-    "jobs": {"federation", "arguments", "grid", "memory", "packing", "run"},
-    "collect": {"federation", "grid", "results", "run"},
-    "sweep": {
-        *("federation", "streams", "run", "results", "directory", "fingerprint", "checkpoints"),
-        *("memory", "signals", "arguments", "grid", "jobs", "collect"),
-    },
+    "plotting": {"analysis", "saving", "envs"},
+    "saving": {"federation", "streams", "sweeps"},  # of sweeps, types
+    "sweeps": {"federation", "streams", "saving", "memory"},
     "algorithms": {"federation", "learners", "envs", "networks", "streams", "memory"},
 }
 # Messages about names and values are worded alike everywhere, and values told apart alike.
 WORDING = {"names", "fields", "identity"}
 JOINERS = {"studies", "cli", "__init__", "__main__"}
-NAMELESS = {"federation", "sweep", "run", "results", "checkpoints", "analysis", "plotting"}
+NAMELESS = {"federation", "sweeps", "saving", "analysis", "plotting"}
 
 
 def block(marker):

@@ -10,11 +10,11 @@ import pytest
 import xarray as xr
 
 import fedjax_rl as frl
-from fedjax_rl import checkpoints, directory, results
-from fedjax_rl.checkpoints import Checkpoints
 from fedjax_rl.identity import digest
+from fedjax_rl.saving import checkpoints, directory, results
+from fedjax_rl.saving.checkpoints import Checkpoints
 
-sweeping = importlib.import_module("fedjax_rl.sweep")
+sweeping = importlib.import_module("fedjax_rl.sweeps.sweep")
 
 
 class Clock:

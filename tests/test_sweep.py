@@ -5,8 +5,6 @@ import functools
 import importlib
 import itertools
 import json
-import subprocess
-import sys
 import warnings
 
 import jax
@@ -16,10 +14,10 @@ import optax
 import pytest
 
 import fedjax_rl as frl
-from fedjax_rl import jobs
+from fedjax_rl.sweeps import jobs
 
-running = importlib.import_module("fedjax_rl.run")
-grids = importlib.import_module("fedjax_rl.grid")
+running = importlib.import_module("fedjax_rl.sweeps.programs")
+grids = importlib.import_module("fedjax_rl.sweeps.grid")
 
 
 @pytest.fixture(scope="module")
@@ -460,12 +458,6 @@ def test_federations_that_fill_the_memory_run_alone(monkeypatch):
         populations = [(job.algorithm, job.layout.population.sizes) for job in made]
         assert jobs.at_once(populations, 4) == at_once
         assert at_once * max(len(job.seeds) for job in made) <= 4 * free
-
-
-def test_importing_the_module_of_that_name_does_not_hide_the_function():
-    assert importlib.import_module("fedjax_rl.sweep").sweep is frl.sweep
-    program = "import fedjax_rl.sweep, fedjax_rl as frl; frl.run_cells; assert callable(frl.sweep)"
-    subprocess.run([sys.executable, "-c", program], check=True)
 
 
 @pytest.mark.thorough

@@ -29,8 +29,8 @@ from fedjax_rl.federation.population import population
 from fedjax_rl.federation.uplink import UPLINKS, Content, View
 from fedjax_rl.learners import q_learning
 from fedjax_rl.learners.trajectories import epsilon_greedy, trajectories
-from fedjax_rl.run import simulate
-from fedjax_rl.sweep import sweep
+from fedjax_rl.sweeps.simulate import simulate
+from fedjax_rl.sweeps.sweep import sweep
 
 SIMPLE = envs.simple_grid()
 SHORT = envs.simple_grid(size=3, max_steps=7)

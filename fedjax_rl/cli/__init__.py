@@ -14,10 +14,10 @@ import signal
 import sys
 import warnings
 
-from fedjax_rl import signals
 from fedjax_rl.cli import doctor, games, parse, study, work
 from fedjax_rl.cli.process import Stopped, prepare
 from fedjax_rl.cli.report import PROGRAM, say
+from fedjax_rl.saving import signals
 
 __all__ = ["main", "prepare"]
 

@@ -22,11 +22,12 @@ from fedjax_rl.cli.settings import (
 
 def config_of(arguments) -> dict:
     """The arguments of `run` or `sweep` as plain values, enough to run them again."""
-    from fedjax_rl import fields, results
+    from fedjax_rl import fields
     from fedjax_rl.algorithms import ALGORITHMS
-    from fedjax_rl.arguments import seeds as check_seeds
     from fedjax_rl.envs import registry
     from fedjax_rl.names import check_known
+    from fedjax_rl.saving import results
+    from fedjax_rl.sweeps.arguments import seeds as check_seeds
 
     name = "seeds" if "seeds" in vars(arguments) else "seed"
     check_seeds(_plain(vars(arguments)[name]), name)

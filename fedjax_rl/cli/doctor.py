@@ -101,8 +101,8 @@ def _machine(devices: int) -> None:
     """Versions, devices, and how agents are spread over them."""
     import jax
 
-    from fedjax_rl import results
-    from fedjax_rl.jobs import most_in_population
+    from fedjax_rl.saving import results
+    from fedjax_rl.sweeps.jobs import most_in_population
 
     print("Versions")
     for name, version in results.versions().items():

@@ -6,7 +6,7 @@ import pathlib
 
 from fedjax_rl.cli.process import prepare, quiet
 from fedjax_rl.cli.report import number, print_table, say
-from fedjax_rl.directory import place
+from fedjax_rl.saving.directory import place
 
 # Sides of a picture's pixel in the file, and pictures per second.
 ZOOM, RATE = 5, 15
@@ -147,12 +147,13 @@ def _learned(directory: pathlib.Path, game: str):
     import jax
     import numpy as np
 
-    from fedjax_rl import results, streams
-    from fedjax_rl.checkpoints import Checkpoints
+    from fedjax_rl import streams
     from fedjax_rl.cli.config import algorithm_of
     from fedjax_rl.envs import procgen
     from fedjax_rl.federation import population
     from fedjax_rl.federation.algorithm import bind
+    from fedjax_rl.saving import results
+    from fedjax_rl.saving.checkpoints import Checkpoints
 
     config = results.read_config(directory) if directory.is_dir() else None
     if config is None:

@@ -127,8 +127,8 @@ def of_configuration(config: dict) -> Needs:
     """
     import jax
 
-    from fedjax_rl import arguments, grid
-    from fedjax_rl.jobs import Cell, at_once, plan, recording_of, variants_of
+    from fedjax_rl.sweeps import arguments, grid
+    from fedjax_rl.sweeps.jobs import Cell, at_once, plan, recording_of, variants_of
 
     rate, lists = config["learning_rate_per_agent"], lists_of(config)
     counts, seeds = (
@@ -164,11 +164,12 @@ def of_configuration(config: dict) -> Needs:
 
 def _bytes(algorithm, num_agents: int) -> int:
     """Bytes that a federation's program takes while it runs, as its compiler says."""
-    from fedjax_rl.jobs import Cell, jobs_of
-    from fedjax_rl.run import MAX_STEPS, Recording, bytes_of
+    from fedjax_rl.sweeps.arguments import LIMIT
+    from fedjax_rl.sweeps.jobs import Cell, jobs_of
+    from fedjax_rl.sweeps.programs import Recording, bytes_of
 
     # A run as long as can be, so that no period is longer.
-    recording = Recording(MAX_STEPS, 1, 1)
+    recording = Recording(LIMIT, 1, 1)
     names = tuple(n for n, (side, _) in algorithm.metrics.items() if side == "federation")
     (job,), _ = jobs_of(
         [algorithm], [Cell(num_agents, 0, {})], recording, names, devices=1, chunk=1, stop=None

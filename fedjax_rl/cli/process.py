@@ -11,7 +11,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 
-from fedjax_rl.directory import held
+from fedjax_rl.saving.directory import held
 
 __all__ = ["Stopped", "free", "held", "interruptible", "prepare", "quiet"]
 
@@ -34,7 +34,7 @@ def prepare(devices: int = 1) -> None:
     """Sets what XLA reads when it starts, as far as the user has not.
 
     Options that concern our own programs are given where these are compiled; see
-    `fedjax_rl.run.compiler_options`.
+    `fedjax_rl.sweeps.programs.compiler_options`.
 
     Args:
       devices: how many a CPU pretends to have.

@@ -160,8 +160,9 @@ def summarise(config: dict, result) -> dict:
     """The content of `summary.json`: a row per configuration, seeds averaged, with intervals."""
     import numpy as np
 
-    from fedjax_rl import analysis, results
+    from fedjax_rl import analysis
     from fedjax_rl.federation.ledger import COLUMNS
+    from fedjax_rl.saving import results
 
     per_agent = [n for n in result.data_vars if "agent" in result[n].dims]
     metrics = [n for n in result.data_vars if n not in (*COLUMNS, "diverged", "phase")]

@@ -20,7 +20,7 @@ def studies() -> dict[str, Any]:
 
 def reproduce(arguments) -> int:
     """The command `reproduce`."""
-    from fedjax_rl import results
+    from fedjax_rl.saving import results
 
     study, chosen, preset = study_of(arguments)
     check_devices(arguments.devices)
@@ -90,7 +90,7 @@ def _check_devices(study, devices: int) -> None:
 
 def carry_out(config: dict, out: pathlib.Path) -> None:
     """Runs what `config` says of a study, from where it stopped, and says what came of it."""
-    from fedjax_rl import results
+    from fedjax_rl.saving import results
 
     quiet()
     study = studies()[config["study"]]

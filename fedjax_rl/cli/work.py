@@ -24,7 +24,7 @@ from fedjax_rl.cli.report import WATCHED, live, report, say, summarise
 
 def run(arguments) -> int:
     """The commands `run` and `sweep`."""
-    from fedjax_rl import results
+    from fedjax_rl.saving import results
 
     config = config_of(arguments)
     prepare(arguments.devices)
@@ -49,9 +49,9 @@ def _work(config: dict, out: pathlib.Path, accept) -> None:
     `result.nc` is written after `summary.json`, which alone knows the seconds, and before the
     picture; a directory that lacks one of them is finished by `resume`.
     """
-    from fedjax_rl import results
     from fedjax_rl.fields import by_agents
-    from fedjax_rl.sweep import sweep
+    from fedjax_rl.saving import results
+    from fedjax_rl.sweeps.sweep import sweep
 
     quiet()
     rate = config["learning_rate_per_agent"]
@@ -88,7 +88,8 @@ def _work(config: dict, out: pathlib.Path, accept) -> None:
 
 def _finish(config: dict, out: pathlib.Path) -> None:
     """The picture and the report, from what is saved."""
-    from fedjax_rl import plotting, results
+    from fedjax_rl import plotting
+    from fedjax_rl.saving import results
 
     result, summary = results.load(out), results.read_sealed(out / "summary.json")
     figure = picture(result, first_of(config), config["metrics"])
@@ -99,7 +100,7 @@ def _finish(config: dict, out: pathlib.Path) -> None:
 
 def _is_made(out: pathlib.Path) -> bool:
     """Whether there are whole results, of which there is only a picture to be made."""
-    from fedjax_rl import results
+    from fedjax_rl.saving import results
 
     with contextlib.suppress(OSError):
         results.load(out)
@@ -124,7 +125,7 @@ def _is_pictured(out: pathlib.Path) -> bool:
 
 def resume(arguments) -> int:
     """The command `resume`."""
-    from fedjax_rl import results
+    from fedjax_rl.saving import results
 
     out = results.place(arguments.directory)
     if not out.is_dir():

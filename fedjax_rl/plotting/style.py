@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import Colormap, LogNorm, Normalize
 from matplotlib.figure import Figure
 
-from fedjax_rl.results import place, write
+from fedjax_rl.saving.results import place, write
 
 # Okabe and Ito, "Color Universal Design" (2008), without the yellow, which white paper swallows.
 # Consecutive colours also differ in lightness.

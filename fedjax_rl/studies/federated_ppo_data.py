@@ -26,7 +26,7 @@ from fedjax_rl.learners.actor_critic import actor_critic_for
 from fedjax_rl.studies import stages
 from fedjax_rl.studies.stages import Stage
 from fedjax_rl.studies.study import Meter
-from fedjax_rl.sweep import Cell, run_cells
+from fedjax_rl.sweeps.sweep import Cell, run_cells
 
 AGENTS = (1, 2, 4, 8)
 PERIODS = (1, 10, 100)

@@ -13,8 +13,9 @@ from collections.abc import Callable, Sequence
 
 import xarray as xr
 
-from fedjax_rl import plotting, results
+from fedjax_rl import plotting
 from fedjax_rl.analysis import judge
+from fedjax_rl.saving import results
 from fedjax_rl.studies import federated_ppo_data as deep_data
 from fedjax_rl.studies import federated_ppo_figures as deep_pictures
 from fedjax_rl.studies import federated_ppo_targets as deep_targets

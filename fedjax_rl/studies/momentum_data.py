@@ -16,11 +16,11 @@ import numpy as np
 import xarray as xr
 
 from fedjax_rl import algorithms, envs
-from fedjax_rl.run import simulate
 from fedjax_rl.studies import stages
 from fedjax_rl.studies.policy_gradients import CONTROL, ENTROPY, TABLE, cartpoles, exactly, m1, m2
 from fedjax_rl.studies.stages import Stage, Variant
 from fedjax_rl.studies.study import Meter
+from fedjax_rl.sweeps.simulate import simulate
 
 BETAS = (0.01, 0.05, 0.2, 0.5, 1.0)
 ETAS = (0.2, 0.1, 0.05, 0.01, 0.001)

@@ -15,14 +15,15 @@ import jax
 import numpy as np
 import xarray as xr
 
-from fedjax_rl import plotting, results
+from fedjax_rl import plotting
 from fedjax_rl.analysis import Target, judge
 from fedjax_rl.federation.algorithm import Algorithm
-from fedjax_rl.fingerprint import differences
 from fedjax_rl.identity import parts
-from fedjax_rl.run import threads
+from fedjax_rl.saving import results
+from fedjax_rl.saving.fingerprint import differences
 from fedjax_rl.studies.study import Meter, Study, conclude
-from fedjax_rl.sweep import Cell, run_cells
+from fedjax_rl.sweeps.programs import threads
+from fedjax_rl.sweeps.sweep import Cell, run_cells
 
 SECONDS = "seconds.json"
 PRESETS = ("paper", "reduced")

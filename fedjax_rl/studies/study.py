@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 import xarray as xr
 
-from fedjax_rl import results
+from fedjax_rl.saving import results
 
 SCALES = ("smoke", "quick", "paper")
 

@@ -17,8 +17,8 @@ from fedjax_rl.identity import digest, parts, shown
 
 if TYPE_CHECKING:
     from fedjax_rl.federation.algorithm import Algorithm
-    from fedjax_rl.run import Job, Recording
-    from fedjax_rl.sweep import Cell
+    from fedjax_rl.sweeps.programs import Job, Recording
+    from fedjax_rl.sweeps.sweep import Cell
 
 # What of JAX's configuration changes numbers.
 _FLAGS = (

@@ -7,9 +7,11 @@ import json
 import numpy as np
 import xarray as xr
 
-from fedjax_rl import grid, results
 from fedjax_rl.federation.ledger import COLUMNS
-from fedjax_rl.run import NEVER, Job, Outcome, by_member
+from fedjax_rl.saving import results
+from fedjax_rl.sweeps import grid
+from fedjax_rl.sweeps.programs import NEVER, Job
+from fedjax_rl.sweeps.run import Outcome, by_member
 
 
 def collected(variants, cells, recording, metrics, jobs, places, outcomes) -> xr.Dataset:

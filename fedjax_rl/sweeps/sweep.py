@@ -13,15 +13,17 @@ from collections.abc import Callable, Iterable, Sequence
 import jax
 import xarray as xr
 
-from fedjax_rl import arguments, fields, grid, memory, results, signals
-from fedjax_rl.checkpoints import Checkpoints, Machine, begun_on, check
-from fedjax_rl.collect import collected, unstacked
-from fedjax_rl.directory import held, place
+from fedjax_rl import fields, memory
 from fedjax_rl.federation.algorithm import Algorithm
-from fedjax_rl.fingerprint import fingerprint
-from fedjax_rl.jobs import Cell, at_once, jobs_of, recording_of, variants_of
 from fedjax_rl.names import check_known
-from fedjax_rl.run import execute_all
+from fedjax_rl.saving import results, signals
+from fedjax_rl.saving.checkpoints import Checkpoints, Machine, begun_on, check
+from fedjax_rl.saving.directory import held, place
+from fedjax_rl.saving.fingerprint import fingerprint
+from fedjax_rl.sweeps import arguments, grid
+from fedjax_rl.sweeps.collect import collected, unstacked
+from fedjax_rl.sweeps.jobs import Cell, at_once, jobs_of, recording_of, variants_of
+from fedjax_rl.sweeps.run import execute_all
 
 
 def sweep(

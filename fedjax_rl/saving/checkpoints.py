@@ -24,9 +24,9 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from fedjax_rl import streams
-from fedjax_rl.directory import MARK, hushed, place, read_sealed, write_sealed
 from fedjax_rl.federation.exchange import State
-from fedjax_rl.fingerprint import differences
+from fedjax_rl.saving.directory import MARK, hushed, place, read_sealed, write_sealed
+from fedjax_rl.saving.fingerprint import differences
 
 # Bytes that Orbax writes beside the arrays, amply.
 _OVERHEAD = 2**18

@@ -10,10 +10,12 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from fedjax_rl import arguments, fields, grid, memory, packing
+from fedjax_rl import fields, memory
 from fedjax_rl.federation.algorithm import Algorithm
 from fedjax_rl.federation.mesh import layout
-from fedjax_rl.run import MAX_STEPS, NEVER, Job, Recording, by_member
+from fedjax_rl.sweeps import arguments, grid, packing
+from fedjax_rl.sweeps.programs import NEVER, Job, Recording
+from fedjax_rl.sweeps.run import by_member
 
 # On CPU, tables of this many agents stay in the cache; beyond, a second pack is faster.
 AGENTS_PER_JOB = {"cpu": 8192}
@@ -39,7 +41,7 @@ def recording_of(num_steps, record_every, first_record) -> Recording:
     Raises:
       ValueError: naming the argument, its value and what is allowed.
     """
-    num_steps = arguments.count("num_steps", num_steps, high=MAX_STEPS)
+    num_steps = arguments.count("num_steps", num_steps, high=arguments.LIMIT)
     every = max(1, num_steps // 100) if record_every is None else record_every
     every = arguments.count("record_every", every, high=num_steps, of="num_steps ")
     first = every if first_record is None else first_record

@@ -17,7 +17,8 @@ import numpy as np
 import xarray as xr
 from xarray.backends import H5NetCDFStore
 
-from fedjax_rl.directory import (
+from fedjax_rl.identity import digest
+from fedjax_rl.saving.directory import (
     claim,
     hushed,
     place,
@@ -29,7 +30,6 @@ from fedjax_rl.directory import (
     write_json,
     write_sealed,
 )
-from fedjax_rl.identity import digest
 
 __all__ = [
     "claim",

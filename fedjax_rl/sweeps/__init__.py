@@ -1,0 +1,1 @@
+"""Values -> cells -> populations -> chunks of rounds -> labelled results."""

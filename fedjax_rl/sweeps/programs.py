@@ -1,0 +1,259 @@
+"""The compiled programs of a population: how it starts, and a chunk of records of it."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import functools
+import threading
+import time as clock
+from collections.abc import Callable, Hashable, Sequence
+from concurrent import futures
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fedjax_rl import streams
+from fedjax_rl.federation.algorithm import Algorithm
+from fedjax_rl.federation.exchange import Params
+from fedjax_rl.federation.mesh import Layout
+from fedjax_rl.identity import content
+
+# A period that never comes due within the longest run.
+NEVER = np.uint32(2**32 - 1)
+
+
+class Recording(NamedTuple):
+    """When a run is measured: after `first` steps, then every `every`, `count` times in all."""
+
+    first: int
+    every: int
+    count: int
+
+    @property
+    def times(self) -> np.ndarray:
+        """Steps at each record, int64 [T]."""
+        return self.first + self.every * np.arange(self.count, dtype=np.int64)
+
+    @property
+    def gaps(self) -> np.ndarray:
+        """Steps before each record, uint32 [T]."""
+        gaps = np.full(self.count, self.every, np.uint32)
+        gaps[:1] = self.first
+        return gaps
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """A population and how long to run it.
+
+    Attributes:
+      algorithm: any of the federations' configurations; they share the static properties.
+      layout: which federation lies where.
+      params: bound parameters with the entry `sync_period`, a scalar or [F].
+      seeds: int [A] of the global agent axis.
+      members: int [A].
+      recording: when to measure.
+      metrics: names to keep.
+      chunk: records between two returns to the host.
+      stop: None, or `(times [t], {metric: [t, F or A]}) -> bool [F]`, called between chunks with
+        the records of the chunk, and after a resume with those of each chunk before: the job ends
+        when it is true everywhere.
+    """
+
+    algorithm: Algorithm
+    layout: Layout
+    params: Params
+    seeds: np.ndarray
+    members: np.ndarray
+    recording: Recording
+    metrics: tuple[str, ...]
+    chunk: int
+    stop: Callable | None = None
+
+    @functools.cached_property
+    def identity(self) -> Hashable:
+        """What shapes the programs, by content: what a schedule has enclosed may have changed."""
+        one = self.algorithm
+        return one.name, content(one.functions, one.static(one.config))
+
+    @property
+    def side_by_side(self) -> int:
+        """What makes a step at a time: agents, or servers where time counts their steps."""
+        agents, layout = len(self.seeds), self.layout
+        if self.algorithm.on_clock:
+            return layout.population.num_federations * layout.blocks[0]
+        return agents
+
+
+def compiler_options() -> dict:
+    """Options for every program of the package on this backend."""
+    if jax.default_backend() != "cpu":
+        return {}
+    return {
+        # XLA prefers 256 bits; the inner loops are straight vector code and gain from 512 where
+        # the machine has them.
+        "xla_cpu_prefer_vector_width": "512",
+        # One thread a program: a core each for several jobs, from as many Python threads, beats
+        # two threads that split every small fusion between them and wait.
+        "xla_cpu_multi_thread_eigen": False,
+        # This scheduler has hung vmapped programs (jaxlib 0.10, jax issue 39257).
+        "xla_cpu_enable_concurrency_optimized_scheduler": False,
+    }
+
+
+def threads(workers: int) -> futures.ThreadPoolExecutor:
+    """Threads that compute in the precision of this one, which JAX keeps per thread."""
+    double = _in_double_precision()
+    return futures.ThreadPoolExecutor(
+        workers, initializer=lambda: jax.enable_x64(double).__enter__()
+    )
+
+
+def _in_double_precision() -> bool:
+    return jnp.result_type(float) == np.float64
+
+
+class Programs:
+    """Compiled programs by what shapes them, so that equal jobs compile once."""
+
+    def __init__(self, size: int = 128) -> None:
+        """Keeps the last `size` programs."""
+        self._compiled: collections.OrderedDict = collections.OrderedDict()
+        self._lock = threading.Lock()
+        self._size = size
+
+    def prepare(self, jobs: Sequence[Job], workers: int = 1) -> float:
+        """Compiles what the jobs need and is not there yet, several at a time.
+
+        Returns:
+          The seconds it took, as wall time.
+        """
+        began = clock.perf_counter()
+        missing = {self._key(job): job for job in jobs if self._key(job) not in self._compiled}
+        with threads(workers) as pool:
+            for key, programs in zip(missing, pool.map(_compile, missing.values()), strict=True):
+                with self._lock:
+                    self._compiled[key] = programs
+        with self._lock:
+            for key in list(self._compiled)[: max(0, len(self._compiled) - self._size)]:
+                del self._compiled[key]
+        return clock.perf_counter() - began
+
+    def get(self, job: Job):
+        """The two programs of a job: `init(params, keys)` and `chunk(params, state, gaps)`."""
+        key = self._key(job)
+        if key not in self._compiled:
+            self.prepare([job])
+        return self._compiled[key]
+
+    @staticmethod
+    def _key(job: Job):
+        return (
+            job.identity,
+            job.layout.population,
+            job.layout.blocks,
+            job.chunk,
+            job.metrics,
+            _signature(job.params),
+            _in_double_precision(),
+            jax.config.jax_default_matmul_precision,
+            jax.config.jax_threefry_partitionable,
+            jax.config.jax_default_device,
+        )
+
+
+PROGRAMS = Programs()
+
+
+# Bytes of an agent on the host while it is started: its seed, its place, its key and the words
+# that this is made of.
+_STARTING = 64
+
+
+def bytes_of(job: Job) -> int:
+    """Bytes that a job takes while it runs, of one device; it is compiled for that.
+
+    What goes into the program, what comes out, both there at a time, and what it needs between.
+    """
+    _, again, _ = PROGRAMS.get(job)
+    found = again.memory_analysis()
+    inside = found.argument_size_in_bytes + found.output_size_in_bytes + found.temp_size_in_bytes
+    return inside - found.alias_size_in_bytes + _STARTING * len(job.seeds)
+
+
+def _signature(tree):
+    leaves, structure = jax.tree.flatten(tree)
+    return structure, tuple((x.shape, jnp.result_type(x)) for x in leaves)
+
+
+def _compile(job: Job):
+    functions = job.algorithm.functions(job.algorithm.config)
+    local, layout = job.layout.population, job.layout
+    specs = layout.params_specification(job.params)
+    sides = job.algorithm.metrics
+
+    def init(params, keys):
+        return functions.init(local, params, keys)
+
+    def chunk(params, state, gaps):
+        def record(state, gap):
+            state = functions.advance(local, params, state, gap)
+            measured = functions.measure(local, params, state)
+            return state, {n: measured[n] for n in job.metrics}
+
+        return jax.lax.scan(record, state, gaps)
+
+    keys = job_keys(job)
+    # Shapes of the whole from shapes of one device's share: specs only need the structure.
+    shape = jax.eval_shape(
+        lambda p, k: functions.init(dataclasses.replace(local, axis_name=None), p, k), *_shard(job)
+    )
+    state_specs = layout.state_specification(shape)
+    metric_specs = {n: layout.specification(0, sides[n][0], leading=1) for n in job.metrics}
+    gap_spec = layout.specification(0, None)
+    starts = jax.jit(layout.shard(init, (specs, layout.specification(0, "agent")), state_specs))
+    chunks = jax.jit(
+        layout.shard(chunk, (specs, state_specs, gap_spec), (state_specs, metric_specs))
+    )
+    params = layout.place(job.params, specs)
+    keys = layout.place(keys, layout.specification(0, "agent"))
+    options = compiler_options()
+    first = starts.lower(params, keys).compile(compiler_options=options)
+    state = jax.eval_shape(starts, params, keys)
+    if layout.mesh is not None:
+        state = jax.tree.map(
+            lambda x, spec: jax.ShapeDtypeStruct(
+                x.shape, x.dtype, sharding=jax.sharding.NamedSharding(layout.mesh, spec)
+            ),
+            state,
+            state_specs,
+        )
+    gaps = jnp.zeros(job.chunk, jnp.uint32)
+    gaps = layout.place(gaps, gap_spec)
+    again = chunks.lower(params, state, gaps).compile(compiler_options=options)
+    return first, again, (specs, state_specs, gap_spec)
+
+
+def _shard(job: Job):
+    """Abstract parameters and keys of one device's share, for shape inference."""
+    down, across = job.layout.blocks
+    params = job.params
+
+    def cut(tree, parts):
+        return jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct((x.shape[0] // parts, *x.shape[1:]), x.dtype), tree
+        )
+
+    keys = jax.eval_shape(lambda: job_keys(job))
+    return (
+        Params(cut(params.agent, down * across), cut(params.federation, down), params.shared),
+        cut(keys, down * across),
+    )
+
+
+def job_keys(job: Job) -> jax.Array:
+    """Typed keys [A] of the job's global agent axis."""
+    return streams.agent_keys(job.seeds, job.members)

@@ -1,0 +1,95 @@
+"""One federation as one pure function, to be jitted, vmapped and differentiated."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fedjax_rl import streams
+from fedjax_rl.federation.algorithm import Algorithm, bind
+from fedjax_rl.federation.exchange import State
+from fedjax_rl.federation.population import population
+from fedjax_rl.fields import check_schedules
+from fedjax_rl.sweeps import arguments
+
+
+class Trajectory(NamedTuple):
+    """What `simulate` returns.
+
+    Attributes:
+      metrics: name -> [T] per federation or [T, N] per agent, T records.
+      state: the state at the end, a population of one federation.
+    """
+
+    metrics: dict
+    state: State
+
+
+def simulate(
+    algorithm: Algorithm,
+    *,
+    num_agents: int,
+    num_steps: int,
+    seed=0,
+    record_every: int | None = None,
+) -> Trajectory:
+    """One federation from start to end, as one pure function.
+
+    Traceable: properties of the algorithm may be tracers, so that `jax.grad`, `jax.jvp`,
+    `jax.vmap` and `jax.jit` apply to anything traced: learning rate, schedule, aggregation
+    weights, mixing, rewards. Reverse mode recomputes each round from its start, so memory grows
+    with the number of rounds plus K, not with the number of steps.
+
+    Args:
+      algorithm: its `sync_period` is a plain integer K here, the length of a scan.
+      num_agents: N.
+      num_steps: T, a multiple of `record_every`.
+      seed: of the federation; may be traced.
+      record_every: steps between records, a multiple of K; K by default.
+
+    Raises:
+      ValueError: a period that is traced, or lengths that are no multiples of each other.
+    """
+    arguments.check_algorithm(algorithm)
+    num_agents = arguments.num_agents(num_agents)
+    algorithm = algorithm.at(num_agents)
+    period = algorithm.config.sync_period if algorithm.periodic else 1
+    if not isinstance(period, int | np.integer):
+        raise ValueError(f"sync_period is {period!r}; simulate takes a plain integer")
+    period = int(period)
+    num_steps = arguments.count("num_steps", num_steps, high=arguments.LIMIT)
+    record_every = period if record_every is None else record_every
+    record_every = arguments.count("record_every", record_every)
+    if not isinstance(seed, jax.core.Tracer):
+        seed = np.uint32(arguments.seed("seed", seed))
+    if record_every % period:
+        raise ValueError(
+            f"record_every is {record_every}; allowed: multiples of sync_period {period}"
+        )
+    if num_steps % record_every:
+        raise ValueError(
+            f"num_steps is {num_steps}; allowed: multiples of record_every {record_every}"
+        )
+    check_schedules(algorithm.config, num_steps)
+    one = population(num_agents)
+    functions = algorithm.functions(algorithm.config)
+    params = bind([algorithm.parameters(algorithm.config, num_agents)])
+    keys = streams.agent_keys(jnp.full(num_agents, seed), one.member_of)
+
+    @jax.checkpoint
+    def round_(state, _):
+        return functions.round(one, params, state, period), None
+
+    def record(state, _):
+        state, _ = jax.lax.scan(round_, state, length=record_every // period)
+        return state, functions.measure(one, params, state)
+
+    state = functions.init(one, params, keys)
+    state, metrics = jax.lax.scan(record, state, length=num_steps // record_every)
+    sides = algorithm.metrics
+    return Trajectory(
+        {n: x[:, 0] if sides[n][0] == "federation" else x for n, x in metrics.items()}, state
+    )
