@@ -17,8 +17,8 @@ import fedjax_rl as frl
 from fedjax_rl import envs, streams
 from fedjax_rl.algorithms import episodic, local_gradient
 from fedjax_rl.federation.algorithm import bind
-from fedjax_rl.federation.exchange import Params
 from fedjax_rl.federation.population import Population
+from fedjax_rl.federation.state import Params
 from fedjax_rl.learners import policy_gradient as learner
 from fedjax_rl.sweeps.programs import compiler_options
 from fedjax_rl.sweeps.sweep import Cell, run_cells

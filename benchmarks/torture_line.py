@@ -169,7 +169,7 @@ def _options() -> list[tuple[str, str, str, str]]:
 def _uplink_of(option: str) -> str:
     """An uplink that has an option."""
     from fedjax_rl.cli.settings import uplink_options
-    from fedjax_rl.federation.uplink import UPLINKS
+    from fedjax_rl.federation.uplinks import UPLINKS
 
     own = option.partition(".")[2]
     return next(name for name in UPLINKS if own in [o.name for o in uplink_options(name)])

@@ -18,7 +18,7 @@ import fedjax_rl as frl
 from fedjax_rl.algorithms import ALGORITHMS
 from fedjax_rl.cli.settings import fitting
 from fedjax_rl.envs import registry
-from fedjax_rl.federation.uplink import UPLINKS
+from fedjax_rl.federation.uplinks import UPLINKS
 
 
 class Target(NamedTuple):

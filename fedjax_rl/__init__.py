@@ -34,7 +34,7 @@ if TYPE_CHECKING:
         reinforce,
         scaffold_pg,
     )
-    from fedjax_rl.federation import uplink as uplinks
+    from fedjax_rl.federation import uplinks
     from fedjax_rl.federation.clock import Clock, timetable
     from fedjax_rl.fields import by_agents, schedule
     from fedjax_rl.saving.results import load, save
@@ -110,7 +110,7 @@ _MODULES = {
     "envs": "envs",
     "federation": "federation",
     "plotting": "plotting",
-    "uplinks": "federation.uplink",
+    "uplinks": "federation.uplinks",
 }
 
 

@@ -25,7 +25,7 @@ import fedjax_rl as frl
 from fedjax_rl import cli, memory
 from fedjax_rl.algorithms import ALGORITHMS, Entry
 from fedjax_rl.cli import config, options, parse, picture, process, report, settings, work
-from fedjax_rl.federation import uplink
+from fedjax_rl.federation import uplinks
 from fedjax_rl.federation.ledger import COLUMNS
 from fedjax_rl.saving import results
 from fedjax_rl.studies import study
@@ -719,7 +719,7 @@ def test_sweep_over_uplinks(tmp_path, capsys):
     line = "sweep fedq paper-mdp --num-agents 2 --num-steps 50 --sync-period 5 --uplink full top-k"
     assert cli.main([*line.split(), "--uplink.k", "1", "3", "--out", str(out)]) == 0
     result = frl.load(out)
-    known = [uplink.full(), uplink.top_k(1), uplink.top_k(3)]
+    known = [uplinks.full(), uplinks.top_k(1), uplinks.top_k(3)]
     assert result["uplink"].values.tolist() == [str(one) for one in known]
     # 10 exchanges of 2 agents: 12 numbers, or k numbers and their places.
     assert result["bytes_up"].values.tolist() == [10 * 2 * 4 * n for n in (12, 2, 6)]
@@ -766,7 +766,7 @@ def test_run_with_an_uplink(tmp_path):
     saved = results.read_config(tmp_path / "o")
     assert saved["uplink"] == {"name": "top-k", "k": 3, "feedback": False}
     made = config.algorithm_of(saved).config.uplink
-    assert made.config == uplink.top_k(3, feedback=False).config
+    assert made.config == uplinks.top_k(3, feedback=False).config
     assert frl.load(tmp_path / "o")["bytes_up"] == 10 * 2 * 4 * 6
 
 

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 
 from fedjax_rl import federation as fed
 from fedjax_rl import streams
-from fedjax_rl.federation.aggregate import ServerStep
-from fedjax_rl.federation.exchange import first_state, per_agent
+from fedjax_rl.federation.exchange import first_state
 from fedjax_rl.federation.ledger import line, wide_product
+from fedjax_rl.federation.server import ServerStep
+from fedjax_rl.federation.state import per_agent
 from fedjax_rl.names import check_known
 
 few = settings(max_examples=10, deadline=None, derandomize=True)

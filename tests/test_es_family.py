@@ -29,9 +29,10 @@ from fedjax_rl.algorithms.novelty import Agent as NoveltyAgent
 from fedjax_rl.algorithms.novelty import Model, NoveltySearch, choose, exchange_of, settle
 from fedjax_rl.envs.task import Continuous, Task
 from fedjax_rl.federation.algorithm import bind
-from fedjax_rl.federation.exchange import Context, first_state
+from fedjax_rl.federation.exchange import first_state
 from fedjax_rl.federation.ledger import COLUMNS
-from fedjax_rl.federation.uplink import UPLINKS, make
+from fedjax_rl.federation.state import Context
+from fedjax_rl.federation.uplinks import UPLINKS, make
 from fedjax_rl.learners import novelty as search
 
 # Toy tasks ----------------------------------------------------------------------------------------

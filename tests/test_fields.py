@@ -12,7 +12,7 @@ from smallest import smallest
 import fedjax_rl as frl
 from fedjax_rl import fields
 from fedjax_rl.algorithms import ALGORITHMS
-from fedjax_rl.federation import uplink
+from fedjax_rl.federation import uplinks
 
 NONSENSE = [
     None, True, "1", b"1", "", [], (), {}, {1: 2, "a": 3}, {3}, object(), object, len, 1j, 1 + 0j,
@@ -238,9 +238,9 @@ def test_numbers_of_any_library_make_the_same_configuration(algorithm):
 # Uplinks and clocks
 
 
-@pytest.mark.parametrize("kind", uplink.UPLINKS)
+@pytest.mark.parametrize("kind", uplinks.UPLINKS)
 def test_every_argument_of_an_uplink_is_declared_and_refuses_nonsense(kind):
-    make = uplink.UPLINKS[kind]
+    make = uplinks.UPLINKS[kind]
     needed = {"probabilistic": {"target": 1}, "top-k": {"k": 1}}.get(kind, {})
     assert set(make.allowed) == set(inspect.signature(make).parameters)
     for name, allowed in make.allowed.items():
@@ -279,13 +279,13 @@ def test_functions_of_n_are_the_values_that_they_give():
     follow = {
         "learning_rate": lambda n: 0.05 * n,
         "sync_period": lambda n: n,
-        "uplink": lambda n: uplink.partial(1 / n),
+        "uplink": lambda n: uplinks.partial(1 / n),
         "clock": lambda n: frl.Clock("semi-synchronous", wait_for=n // 2, compute_time=1.0 * n),
     }
     given = {
         "learning_rate": frl.by_agents(follow["learning_rate"]),
         "sync_period": frl.by_agents(follow["sync_period"]),
-        "uplink": uplink.partial(frl.by_agents(lambda n: 1 / n)),
+        "uplink": uplinks.partial(frl.by_agents(lambda n: 1 / n)),
         "clock": frl.Clock(
             "semi-synchronous",
             wait_for=frl.by_agents(lambda n: n // 2),

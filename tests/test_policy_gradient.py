@@ -13,7 +13,7 @@ import fedjax_rl as frl
 from fedjax_rl import algorithms, streams
 from fedjax_rl.algorithms import lapg, reinforce
 from fedjax_rl.envs import solvers
-from fedjax_rl.federation import population, uplink
+from fedjax_rl.federation import population, uplinks
 from fedjax_rl.federation.algorithm import bind
 from fedjax_rl.learners import policy_gradient as learner
 from fedjax_rl.learners import rollouts
@@ -343,7 +343,7 @@ def test_the_learner_moves_along_the_mean_of_what_was_sent_last():
 
 
 def test_a_round_is_the_estimate_of_the_learner():
-    first, (state, own) = rounds_of(reinforce(GRID, uplink=uplink.lazy(), **SMALL), 3)
+    first, (state, own) = rounds_of(reinforce(GRID, uplink=uplinks.lazy(), **SMALL), 3)
     keys = streams.agent_keys(jnp.zeros(3, int), jnp.arange(3))
     fold = jax.vmap(jax.random.fold_in, in_axes=(0, None))
     both = [fold(fold(keys, stream), 0) for stream in (4, 5)]
@@ -375,9 +375,9 @@ VALUES = {"top-k": {"k": 3}, "probabilistic": {"target": 1}, "event-triggered": 
 
 
 @pytest.mark.usefixtures("canned")
-@pytest.mark.parametrize("name", uplink.UPLINKS)
+@pytest.mark.parametrize("name", uplinks.UPLINKS)
 def test_every_uplink(name):
-    own = uplink.make(name, **VALUES.get(name, {}))
+    own = uplinks.make(name, **VALUES.get(name, {}))
     _, (state, metrics) = rounds_of(reinforce(GRID, uplink=own, **SMALL), 2)
     assert np.isfinite(state.server).all()
     sizes = {"top-k": 24, "scaled-sign": 4 + 3}
@@ -391,8 +391,8 @@ def test_what_is_not_finite_is_counted_and_left_out():
     reward[0, 2] = np.inf  # in the corner, upwards
     broken = dataclasses.replace(GRID.grid, reward=reward)
     task = GRID.replace(params=broken, name="broken-grid")
-    for uplinks in (None, uplink.lazy()):
-        few = reinforce(task, learning_rate=0.1, episodes_per_round=1, uplink=uplinks)
+    for uplink in (None, uplinks.lazy()):
+        few = reinforce(task, learning_rate=0.1, episodes_per_round=1, uplink=uplink)
         _, (state, metrics) = rounds_of(few, 6)
         assert 0 < metrics["non_finite"][-1] < 18
         assert np.isfinite(state.server).all()
@@ -487,7 +487,7 @@ BAD = [
     (lapg, GRID, {"variance": -1.0}, "variance is -1.0; allowed"),
     (lapg, GRID, {"learning_rate": 0.0}, "learning_rate is 0.0; allowed: finite and above 0"),
     (lapg, GRID, {"episodes_per_round": 1}, "variance is 2.0 with episodes_per_round 1"),
-    (lapg, GRID, {"uplink": uplink.lazy()}, "uplink is lazy; allowed: None, as lapg"),
+    (lapg, GRID, {"uplink": uplinks.lazy()}, "uplink is lazy; allowed: None, as lapg"),
 ]
 
 

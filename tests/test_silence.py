@@ -22,11 +22,11 @@ from fedjax_rl.algorithms.ef_td import basis
 from fedjax_rl.algorithms.novelty import CONTENT, Sample
 from fedjax_rl.algorithms.strategy import of_now
 from fedjax_rl.envs import solvers
-from fedjax_rl.federation.aggregate import towards
 from fedjax_rl.federation.algorithm import bind
 from fedjax_rl.federation.clock import timetable
-from fedjax_rl.federation.exchange import Context
-from fedjax_rl.federation.uplink import (
+from fedjax_rl.federation.server import towards
+from fedjax_rl.federation.state import Context
+from fedjax_rl.federation.uplinks import (
     View,
     event_triggered,
     lazy,

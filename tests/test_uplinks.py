@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 import fedjax_rl as frl
 from fedjax_rl import envs
 from fedjax_rl import federation as fed
-from fedjax_rl.federation import uplink as uplinks
-from fedjax_rl.federation.uplink import Content, View
+from fedjax_rl.federation import uplinks
+from fedjax_rl.federation.uplinks import Content, View
 
 few = settings(max_examples=20, deadline=None, derandomize=True)
 

@@ -22,11 +22,11 @@ from fedjax_rl.algorithms.ef_td import (
     pairs_in_episodes,
     restarted,
 )
-from fedjax_rl.federation import uplink as uplinks
+from fedjax_rl.federation import uplinks
 from fedjax_rl.federation.algorithm import bind
-from fedjax_rl.federation.exchange import Context, Params
 from fedjax_rl.federation.population import population
-from fedjax_rl.federation.uplink import UPLINKS, Content, View
+from fedjax_rl.federation.state import Context, Params
+from fedjax_rl.federation.uplinks import UPLINKS, Content, View
 from fedjax_rl.learners import q_learning
 from fedjax_rl.learners.trajectories import epsilon_greedy, trajectories
 from fedjax_rl.sweeps.simulate import simulate

@@ -43,11 +43,12 @@ from fedjax_rl import fields
 from fedjax_rl.algorithms import episodic, local_gradient
 from fedjax_rl.algorithms.local_gradient import LocalGradient, Oracle, Tally, no_tally
 from fedjax_rl.envs.task import Task
-from fedjax_rl.federation.aggregate import ServerStep
 from fedjax_rl.federation.algorithm import Algorithm, Functions
 from fedjax_rl.federation.clock import Clock
-from fedjax_rl.federation.exchange import MESSAGES, Exchange, per_agent
-from fedjax_rl.federation.uplink import Content, norm_squared
+from fedjax_rl.federation.exchange import MESSAGES, Exchange
+from fedjax_rl.federation.server import ServerStep
+from fedjax_rl.federation.state import per_agent
+from fedjax_rl.federation.uplinks import Content, norm_squared
 from fedjax_rl.fields import declared
 
 # Directions shorter than this do not move the server.

@@ -29,12 +29,14 @@ from fedjax_rl.envs.family_optimum import optimum_of
 from fedjax_rl.envs.heterogeneity import LEVEL, PARTS, check_heterogeneity, environments_of
 from fedjax_rl.envs.tabular_tasks import task_of
 from fedjax_rl.envs.task import Task
-from fedjax_rl.federation import uplink as uplinks
-from fedjax_rl.federation.aggregate import ServerStep
+from fedjax_rl.federation import uplinks
 from fedjax_rl.federation.algorithm import Algorithm, Functions
 from fedjax_rl.federation.derivatives import DERIVATIVE
-from fedjax_rl.federation.exchange import Exchange, Params, first_state, per_agent, rounds
+from fedjax_rl.federation.exchange import Exchange, first_state
 from fedjax_rl.federation.ledger import HEADER, WORD
+from fedjax_rl.federation.rounds import rounds
+from fedjax_rl.federation.server import ServerStep
+from fedjax_rl.federation.state import Params, per_agent
 from fedjax_rl.fields import declared
 from fedjax_rl.learners import rounding
 
@@ -63,8 +65,8 @@ class Averaging:
       heterogeneity: level of the difference between the agents' environments, at least 0.
       heterogeneity_of: what differs, "rewards" or "kernels"; by default both.
       heterogeneity_seed: of the differences.
-      uplink: who sends, or what, see `federation.uplink`; by default everybody everything. Where it
-        compresses policies, or goes on with old ones, the server takes the nearest policy.
+      uplink: who sends, or what, see `federation.uplinks`; by default everybody everything. Where
+        it compresses policies, or goes on with old ones, the server takes the nearest policy.
       word_bytes: bytes of a number on the wire, 2, 4 or 8.
       header_bytes: bytes of every message besides.
       derivative: None, or "pathwise" to allow derivatives that leave out how

@@ -32,13 +32,16 @@ from fedjax_rl.algorithms.episodic import Experience
 from fedjax_rl.algorithms.properties import codes, per_federation
 from fedjax_rl.envs import solvers
 from fedjax_rl.envs.task import Task
-from fedjax_rl.federation import uplink as uplinks
-from fedjax_rl.federation.aggregate import ServerStep, Total, mean
+from fedjax_rl.federation import uplinks
+from fedjax_rl.federation.aggregators import Total, mean
 from fedjax_rl.federation.algorithm import Algorithm, Functions
 from fedjax_rl.federation.derivatives import DERIVATIVE
-from fedjax_rl.federation.exchange import Exchange, Params, first_state, per_agent, rounds
+from fedjax_rl.federation.exchange import Exchange, first_state
 from fedjax_rl.federation.ledger import HEADER, WORD
-from fedjax_rl.federation.uplink import Content, norm_squared
+from fedjax_rl.federation.rounds import rounds
+from fedjax_rl.federation.server import ServerStep
+from fedjax_rl.federation.state import Params, per_agent
+from fedjax_rl.federation.uplinks import Content, norm_squared
 from fedjax_rl.fields import declared
 from fedjax_rl.learners.features import FEATURES, features
 from fedjax_rl.learners.trajectories import TIES, grid_of, trajectories
@@ -64,7 +67,7 @@ class DAVIA:
         report has it; nothing is ever sent with that.
       model_free: whether the values are those of states *and* actions, so that no model is needed
         to act: features of (s, a), and the largest value of the next state in the targets.
-      uplink: who sends, see `federation.uplink`, in place of the price.
+      uplink: who sends, see `federation.uplinks`, in place of the price.
       word_bytes: bytes of a number on the wire, 2, 4 or 8.
       header_bytes: bytes of every message besides.
       derivative: None, or "pathwise" to allow derivatives that leave out how

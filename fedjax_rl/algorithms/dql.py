@@ -28,14 +28,17 @@ from fedjax_rl.algorithms import episodic, optimum
 from fedjax_rl.algorithms.episodic import Experience
 from fedjax_rl.algorithms.properties import codes, per_federation
 from fedjax_rl.envs.task import Task
-from fedjax_rl.federation import uplink as uplinks
-from fedjax_rl.federation.aggregate import ServerStep, Total, mean, replace
+from fedjax_rl.federation import uplinks
+from fedjax_rl.federation.aggregators import Total, mean
 from fedjax_rl.federation.algorithm import Algorithm, Functions
 from fedjax_rl.federation.derivatives import DERIVATIVE
-from fedjax_rl.federation.exchange import Exchange, Params, first_state, per_agent, rounds
+from fedjax_rl.federation.exchange import Exchange, first_state
 from fedjax_rl.federation.ledger import HEADER, WORD
 from fedjax_rl.federation.population import Population
-from fedjax_rl.federation.uplink import Content
+from fedjax_rl.federation.rounds import rounds
+from fedjax_rl.federation.server import ServerStep, replace
+from fedjax_rl.federation.state import Params, per_agent
+from fedjax_rl.federation.uplinks import Content
 from fedjax_rl.fields import declared
 from fedjax_rl.learners.trajectories import TIES, grid_of, trajectories
 
@@ -66,7 +69,7 @@ class DQL:
         (0 where it was not), and the learner takes the mean over agents; None for "transitions"
         unless the uplink changes the numbers in a message.
       compact_trajectory: whether consecutive transitions are sent as s, a, r, s', a', r', ...
-      uplink: who sends what, see `federation.uplink`; everybody everything by default.
+      uplink: who sends what, see `federation.uplinks`; everybody everything by default.
       word_bytes: bytes of a number on the wire, 2, 4 or 8.
       header_bytes: bytes of every message besides.
       derivative: None, or "pathwise" to allow derivatives that leave out how
@@ -92,7 +95,7 @@ class EBCDQL(DQL):
     """Properties of event-based distributed Q-learning; see also `DQL`.
 
     A transition is sent when the size of its error reaches the threshold and `factor` times what
-    the agent is used to; see `federation.uplink.event_triggered`.
+    the agent is used to; see `federation.uplinks.event_triggered`.
 
     Attributes:
       threshold: at least 0; infinite for silence.

@@ -28,13 +28,15 @@ from fedjax_rl.algorithms.episodic import Experience
 from fedjax_rl.algorithms.properties import per_federation
 from fedjax_rl.envs.grid_tables import GridWorld
 from fedjax_rl.envs.task import Task
-from fedjax_rl.federation import uplink as uplinks
-from fedjax_rl.federation.aggregate import ServerStep
+from fedjax_rl.federation import uplinks
 from fedjax_rl.federation.algorithm import Algorithm, Functions
 from fedjax_rl.federation.derivatives import DERIVATIVE
-from fedjax_rl.federation.exchange import Exchange, Params, first_state, per_agent, rounds
+from fedjax_rl.federation.exchange import Exchange, first_state
 from fedjax_rl.federation.ledger import HEADER, WORD
-from fedjax_rl.federation.uplink import Content, norm_squared
+from fedjax_rl.federation.rounds import rounds
+from fedjax_rl.federation.server import ServerStep
+from fedjax_rl.federation.state import Params, per_agent
+from fedjax_rl.federation.uplinks import Content, norm_squared
 from fedjax_rl.fields import declared
 from fedjax_rl.learners.features import FEATURES, features
 from fedjax_rl.learners.trajectories import dice, grid_of, throw, trajectories
@@ -76,7 +78,7 @@ class EFTD:
         mean, so that even with a feature per state its fixed point is not the policy's value.
       policy: that is evaluated, "uniform".
       radius: of the ball that theta is kept in, above 0; None for none.
-      uplink: what is sent, see `federation.uplink`; everything by default.
+      uplink: what is sent, see `federation.uplinks`; everything by default.
       word_bytes: bytes of a number on the wire, 2, 4 or 8.
       header_bytes: bytes of every message besides.
       derivative: None, or "pathwise" to allow derivatives that leave out how

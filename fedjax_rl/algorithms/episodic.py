@@ -18,11 +18,12 @@ from fedjax_rl import fields, streams
 from fedjax_rl.envs.tabular import check_mdp
 from fedjax_rl.envs.task import Task
 from fedjax_rl.federation import clock as clocks
-from fedjax_rl.federation import uplink as uplinks
+from fedjax_rl.federation import uplinks
 from fedjax_rl.federation.algorithm import Algorithm, describe_config
 from fedjax_rl.federation.clock.arrivals import driven
-from fedjax_rl.federation.exchange import Exchange, State
+from fedjax_rl.federation.exchange import Exchange
 from fedjax_rl.federation.ledger import Wire
+from fedjax_rl.federation.state import State
 from fedjax_rl.learners import episodes
 from fedjax_rl.names import check_known
 

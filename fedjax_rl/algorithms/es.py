@@ -38,12 +38,15 @@ from fedjax_rl.algorithms.strategy import (
     traced,
 )
 from fedjax_rl.envs.task import Task
-from fedjax_rl.federation import uplink as uplinks
-from fedjax_rl.federation.aggregate import ServerStep, Total
+from fedjax_rl.federation import uplinks
+from fedjax_rl.federation.aggregators import Total
 from fedjax_rl.federation.algorithm import Algorithm, Functions
 from fedjax_rl.federation.clock import Clock
-from fedjax_rl.federation.exchange import Exchange, Params, first_state, per_agent, rounds
-from fedjax_rl.federation.uplink import Content, norm_squared
+from fedjax_rl.federation.exchange import Exchange, first_state
+from fedjax_rl.federation.rounds import rounds
+from fedjax_rl.federation.server import ServerStep
+from fedjax_rl.federation.state import Params, per_agent
+from fedjax_rl.federation.uplinks import Content, norm_squared
 from fedjax_rl.fields import declared, is_number
 from fedjax_rl.learners import rounding
 

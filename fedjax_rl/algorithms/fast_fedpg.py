@@ -24,9 +24,10 @@ from fedjax_rl import fields
 from fedjax_rl.algorithms import episodic, local_gradient
 from fedjax_rl.algorithms.local_gradient import LocalGradient, Oracle, mean_direction
 from fedjax_rl.envs.task import Task
-from fedjax_rl.federation.aggregate import ServerStep
 from fedjax_rl.federation.algorithm import Algorithm, Functions
-from fedjax_rl.federation.exchange import Exchange, per_agent
+from fedjax_rl.federation.exchange import Exchange
+from fedjax_rl.federation.server import ServerStep
+from fedjax_rl.federation.state import per_agent
 from fedjax_rl.fields import declared
 
 

@@ -43,12 +43,14 @@ from fedjax_rl.algorithms.properties import per_federation
 from fedjax_rl.envs.heterogeneity import differs, environments_of
 from fedjax_rl.envs.tabular_tasks import task_of
 from fedjax_rl.envs.task import Task
-from fedjax_rl.federation import aggregate
-from fedjax_rl.federation.aggregate import Total
+from fedjax_rl.federation import aggregators
+from fedjax_rl.federation import server as servers
+from fedjax_rl.federation.aggregators import Total
 from fedjax_rl.federation.algorithm import Algorithm, Functions, describe_config
-from fedjax_rl.federation.exchange import Exchange, Params, State, exchange, first_state
+from fedjax_rl.federation.exchange import Exchange, exchange, first_state
 from fedjax_rl.federation.ledger import line
-from fedjax_rl.federation.uplink import norm_squared
+from fedjax_rl.federation.state import Params, State
+from fedjax_rl.federation.uplinks import norm_squared
 from fedjax_rl.learners import crews, ppo
 from fedjax_rl.names import check_known
 
@@ -244,7 +246,7 @@ def _link(config: FedPPO) -> Exchange:
 
     def total(population, message, sent, weight, context):
         """The sum of the changes of parameters; moments are averaged."""
-        mean = aggregate.mean(population, message).value
+        mean = aggregators.mean(population, message).value
         rest = ()
         if config.moments == "average":
             message, *rest = message
@@ -256,13 +258,13 @@ def _link(config: FedPPO) -> Exchange:
         parameters = own + moved
         return Total((parameters, *rest) if rest else parameters, None)
 
-    server = aggregate.replace()
+    server = servers.replace()
     return Exchange(
         message=message,
         receive=receive,
         uplink=uplink,
-        aggregate=total if config.aggregation == "sum" else aggregate.mean,
-        server=aggregate.of_changes(server) if changes else server,
+        aggregate=total if config.aggregation == "sum" else aggregators.mean,
+        server=servers.of_changes(server) if changes else server,
     )
 
 

@@ -14,7 +14,7 @@ from fedjax_rl.algorithms import episodic
 from fedjax_rl.envs.heterogeneity import LEVEL, PARTS, check_heterogeneity
 from fedjax_rl.envs.tabular_tasks import TASK
 from fedjax_rl.envs.task import Task
-from fedjax_rl.federation import uplink as uplinks
+from fedjax_rl.federation import uplinks
 from fedjax_rl.federation.derivatives import DERIVATIVE
 from fedjax_rl.fields import declared, is_number
 from fedjax_rl.identity import remembered

@@ -24,26 +24,19 @@ from fedjax_rl.algorithms.properties import per_federation, per_member
 from fedjax_rl.envs import optimal
 from fedjax_rl.envs.families import average_mdp
 from fedjax_rl.envs.tabular import TabularMDP, check_mdp
-from fedjax_rl.federation import aggregate
-from fedjax_rl.federation import uplink as uplinks
+from fedjax_rl.federation import aggregators, uplinks
+from fedjax_rl.federation import server as servers
 from fedjax_rl.federation.algorithm import Algorithm, Functions, describe_config
 from fedjax_rl.federation.clock import CLOCK, Clock
 from fedjax_rl.federation.clock.arrivals import driven
 from fedjax_rl.federation.derivatives import DERIVATIVE
-from fedjax_rl.federation.exchange import (
-    EMPHASIS,
-    SHARE,
-    Exchange,
-    Params,
-    State,
-    first_state,
-    per_agent,
-    periodic,
-)
+from fedjax_rl.federation.exchange import EMPHASIS, SHARE, Exchange, first_state
+from fedjax_rl.federation.rounds import periodic
+from fedjax_rl.federation.state import Params, State, per_agent
 from fedjax_rl.fields import declared, is_concrete, is_number
 from fedjax_rl.identity import remembered
 from fedjax_rl.learners import q_learning, tables
-from fedjax_rl.names import check_known
+from fedjax_rl.names import brief, check_known
 
 BEHAVIOURS = {
     "uniform": q_learning.uniform_behaviour,
@@ -245,7 +238,7 @@ def _check_needed(config: FedQ, name: str, choice: str, needing: tuple[str, ...]
     if (value is not None) != (chosen in needing):
         allowed = "None" if value is not None else "an array"
         raise ValueError(
-            f"{name} is {fields.brief(value)} with {choice} {chosen!r}; allowed: {allowed}, since "
+            f"{name} is {brief(value)} with {choice} {chosen!r}; allowed: {allowed}, since "
             f"{' and '.join(map(repr, needing))} alone need it"
         )
 
@@ -257,7 +250,7 @@ def _check_weights(weights, num_agents: int | None = None) -> None:
     if not (np.all(own >= 0) and np.any(own > 0)):
         where = "" if num_agents is None else f" for num_agents {num_agents}"
         raise ValueError(
-            f"weights is {fields.brief(weights)}{where} with aggregation 'fixed'; allowed: at "
+            f"weights is {brief(weights)}{where} with aggregation 'fixed'; allowed: at "
             "least 0 and not all 0"
         )
 
@@ -490,24 +483,24 @@ def _functions(config: FedQ) -> Functions:
         if config.aggregation == "fixed":
             return params.agent["weights"]
         if config.aggregation == "learned":
-            return aggregate.LogWeights(params.agent["weights"])
-        return aggregate.LogWeights(agents.log_weight)
+            return aggregators.LogWeights(params.agent["weights"])
+        return aggregators.LogWeights(agents.log_weight)
 
     uplink = uplink_of(config)
     changes = uplink.on_changes
     on_clock = config.clock is not None
     if config.server_optimizer is not None:
         # Tables are centred and perhaps unrolled; the optimiser is to see action values, [S, U].
-        server = aggregate.optimizer_step(
+        server = servers.optimizer_step(
             config.server_optimizer,
             lambda q, params: q + params["offset"].astype(q.dtype),
             lambda table: tables.as_array(table).reshape(shape.num_states, shape.num_actions),
             lambda q: tables.layout(q.reshape(-1), shape.unrolled),
         )
         if on_clock and config.weights is not None:
-            server = aggregate.emphasised(server, EMPHASIS)
+            server = servers.emphasised(server, EMPHASIS)
     else:
-        server = aggregate.towards(SHARE) if on_clock else aggregate.replace()
+        server = servers.towards(SHARE) if on_clock else servers.replace()
 
     def message(agent, model, params):
         if changes:
@@ -553,7 +546,7 @@ def _functions(config: FedQ) -> Functions:
         average = state.server
         if not on_clock:
             weights = weight(population, state.agents, params)
-            average, _ = aggregate.mean(population, state.agents.table, None, weights)
+            average, _ = aggregators.mean(population, state.agents.table, None, weights)
 
         def server_errors(table, own):
             return errors(table, {**params.shared, **own})

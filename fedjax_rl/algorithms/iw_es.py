@@ -30,10 +30,11 @@ from fedjax_rl.algorithms.es import static as static_of_es
 from fedjax_rl.algorithms.properties import per_federation
 from fedjax_rl.algorithms.strategy import direction, of_now
 from fedjax_rl.envs.task import Task
-from fedjax_rl.federation.aggregate import ServerStep, Total
+from fedjax_rl.federation.aggregators import Total
 from fedjax_rl.federation.algorithm import Algorithm, Functions
-from fedjax_rl.federation.exchange import Params
 from fedjax_rl.federation.population import select
+from fedjax_rl.federation.server import ServerStep
+from fedjax_rl.federation.state import Params
 from fedjax_rl.fields import declared
 
 METRICS = {

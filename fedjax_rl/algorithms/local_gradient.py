@@ -27,14 +27,16 @@ from fedjax_rl.envs.family_optimum import optimum_of
 from fedjax_rl.envs.heterogeneity import LEVEL, PARTS, check_heterogeneity, differs, environments_of
 from fedjax_rl.envs.tabular_tasks import TASK, task_of
 from fedjax_rl.envs.task import Task
-from fedjax_rl.federation import uplink as uplinks
+from fedjax_rl.federation import uplinks
 from fedjax_rl.federation.algorithm import Algorithm, Functions, describe_config
 from fedjax_rl.federation.clock import Clock
 from fedjax_rl.federation.clock.arrivals import driven
 from fedjax_rl.federation.derivatives import DERIVATIVE
-from fedjax_rl.federation.exchange import Exchange, Params, first_state, per_agent, rounds
+from fedjax_rl.federation.exchange import Exchange, first_state
 from fedjax_rl.federation.ledger import HEADER, WORD, line
-from fedjax_rl.federation.uplink import norm_squared
+from fedjax_rl.federation.rounds import rounds
+from fedjax_rl.federation.state import Params, per_agent
+from fedjax_rl.federation.uplinks import norm_squared
 from fedjax_rl.fields import declared, is_number
 from fedjax_rl.learners import policy_gradient as learner
 from fedjax_rl.names import check_known
@@ -112,7 +114,7 @@ class LocalGradient:
         unit of its own, such as the width of the first states.
       heterogeneity_seed: of the differences.
       evaluation_episodes: per agent and record, where J is not known exactly; at least 1.
-      uplink: who sends, or what, after the local steps, see `federation.uplink`; by default
+      uplink: who sends, or what, after the local steps, see `federation.uplinks`; by default
         everybody everything.
       clock: how long agents take and whom the server waits for, see `federation.clock`; by
         default rounds in which time does not pass.

@@ -41,11 +41,14 @@ from fedjax_rl.algorithms.strategy import (
     traced,
 )
 from fedjax_rl.envs.task import Task
-from fedjax_rl.federation.aggregate import ServerStep, Total
+from fedjax_rl.federation.aggregators import Total
 from fedjax_rl.federation.algorithm import Algorithm, Functions
-from fedjax_rl.federation.exchange import Exchange, Params, first_state, per_agent, rounds
+from fedjax_rl.federation.exchange import Exchange, first_state
 from fedjax_rl.federation.ledger import line
-from fedjax_rl.federation.uplink import Content
+from fedjax_rl.federation.rounds import rounds
+from fedjax_rl.federation.server import ServerStep
+from fedjax_rl.federation.state import Params, per_agent
+from fedjax_rl.federation.uplinks import Content
 from fedjax_rl.fields import declared
 from fedjax_rl.learners import episodes
 from fedjax_rl.learners import novelty as search

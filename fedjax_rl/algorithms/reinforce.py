@@ -24,14 +24,16 @@ from fedjax_rl.algorithms import episodic
 from fedjax_rl.algorithms.episodic import Experience
 from fedjax_rl.algorithms.properties import per_federation
 from fedjax_rl.envs.task import Task
-from fedjax_rl.federation import aggregate as aggregation
-from fedjax_rl.federation import uplink as uplinks
-from fedjax_rl.federation.aggregate import ServerStep, Total
+from fedjax_rl.federation import aggregators, uplinks
+from fedjax_rl.federation.aggregators import Total
 from fedjax_rl.federation.algorithm import Algorithm, Functions
 from fedjax_rl.federation.derivatives import DERIVATIVE
-from fedjax_rl.federation.exchange import Exchange, Params, first_state, per_agent, rounds
+from fedjax_rl.federation.exchange import Exchange, first_state
 from fedjax_rl.federation.ledger import HEADER, WORD
-from fedjax_rl.federation.uplink import Content, norm_squared
+from fedjax_rl.federation.rounds import rounds
+from fedjax_rl.federation.server import ServerStep
+from fedjax_rl.federation.state import Params, per_agent
+from fedjax_rl.federation.uplinks import Content, norm_squared
 from fedjax_rl.fields import declared, is_number
 from fedjax_rl.learners import policy_gradient as learner
 from fedjax_rl.networks.mlp import ACTIVATIONS, INITIALIZERS
@@ -72,7 +74,7 @@ class Reinforce:
       deviation: first standard deviation of continuous actions, above 0; it is learned.
       optimizer: "sgd", "momentum" or "adam" (0.9, 0.999, 1e-8).
       momentum: of the optimiser "momentum", in [0, 1].
-      uplink: who sends, see `federation.uplink`; everybody by default.
+      uplink: who sends, see `federation.uplinks`; everybody by default.
       loop: of the episodes, "while", "compact" or "scan".
       word_bytes: bytes of a number on the wire, 2, 4 or 8.
       header_bytes: bytes of every message besides.
@@ -276,7 +278,7 @@ CONTENT = Content(
 def aggregate(population, message: Gradient, sent, weight, context) -> Total:
     """The mean of the gradients that mean something, [F, q]."""
     counts = message.valid if sent is None else message.valid & sent
-    return aggregation.mean(population, message.value, counts, weight, context)
+    return aggregators.mean(population, message.value, counts, weight, context)
 
 
 def server_of(config: Reinforce) -> ServerStep:

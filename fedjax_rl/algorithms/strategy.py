@@ -19,11 +19,13 @@ from fedjax_rl import fields, streams
 from fedjax_rl.algorithms import episodic
 from fedjax_rl.algorithms.properties import codes, per_federation
 from fedjax_rl.envs.task import Discrete, Task
-from fedjax_rl.federation import uplink as uplinks
-from fedjax_rl.federation.aggregate import ServerStep, Total
+from fedjax_rl.federation import uplinks
+from fedjax_rl.federation.aggregators import Total
 from fedjax_rl.federation.derivatives import DERIVATIVE
-from fedjax_rl.federation.exchange import SHARE, Params
+from fedjax_rl.federation.exchange import SHARE
 from fedjax_rl.federation.ledger import HEADER, WORD
+from fedjax_rl.federation.server import ServerStep
+from fedjax_rl.federation.state import Params
 from fedjax_rl.fields import declared
 from fedjax_rl.learners import episodes, policies, rounding
 from fedjax_rl.networks import MLP
@@ -56,7 +58,7 @@ class Strategy:
         actions are tanh of the outputs.
       return_offset: added to every return before anything is done with it, recorded as `reward`
         included; `return` is without it.
-      uplink: who sends, see `federation.uplink`; everybody by default.
+      uplink: who sends, see `federation.uplinks`; everybody by default.
       loop: of the episodes, "compact", "while" or "scan".
       word_bytes: bytes of a number on the wire, 2, 4 or 8.
       header_bytes: bytes of every message besides.

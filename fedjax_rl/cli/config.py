@@ -231,7 +231,7 @@ def _plain(value, is_tuple: bool = False):
 
 def _uplink_config(given: dict) -> dict | list[dict] | None:
     """The uplinks that were asked for, every combination of their values."""
-    from fedjax_rl.federation.uplink import UPLINKS
+    from fedjax_rl.federation.uplinks import UPLINKS
     from fedjax_rl.names import check_known
 
     names = given["uplink"] or ()
@@ -315,12 +315,12 @@ def _numbers(config: dict) -> dict:
 
 def _uplink(config: dict):
     """The uplink of a configuration."""
-    from fedjax_rl.federation import uplink
+    from fedjax_rl.federation import uplinks
 
     values = _numbers(config)
     name = values.pop("name")
     with _prefixed("uplink", values):
-        return uplink.make(name, **values)
+        return uplinks.make(name, **values)
 
 
 @contextlib.contextmanager

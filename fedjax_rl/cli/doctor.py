@@ -45,7 +45,7 @@ def overview(_) -> int:
     from fedjax_rl.algorithms import ALGORITHMS
     from fedjax_rl.envs.registry import ALIASES, ENVIRONMENTS, options
     from fedjax_rl.federation.clock import SCHEDULERS
-    from fedjax_rl.federation.uplink import UPLINKS
+    from fedjax_rl.federation.uplinks import UPLINKS
 
     print("Algorithms")
     for name, entry in ALGORITHMS.items():

@@ -169,7 +169,7 @@ def _of_uplinks(names: Sequence[str], several: bool) -> list[tuple]:
     """The field `uplink`, and the options of these uplinks, or of all, under the same name."""
     import tyro
 
-    from fedjax_rl.federation.uplink import UPLINKS
+    from fedjax_rl.federation.uplinks import UPLINKS
 
     text = f"What of a message crosses the wire: {', '.join(UPLINKS)}. All of it by default."
     kind, metavar = (tuple[str, ...], "NAME ...") if several else (str, "NAME")
@@ -290,7 +290,7 @@ def _is_environment(word: str) -> bool:
 
 def _uplinks_in(argv: list[str]) -> list[str]:
     """The uplinks that a line names."""
-    from fedjax_rl.federation.uplink import UPLINKS
+    from fedjax_rl.federation.uplinks import UPLINKS
 
     words = [part for word in argv for part in re.split(r"(?<=^--uplink)=", word)]
     names = []

@@ -97,7 +97,7 @@ def clock_options() -> list[Setting]:
 
 def uplink_options(name: str) -> list[Setting]:
     """What can be set of an uplink."""
-    from fedjax_rl.federation.uplink import UPLINKS
+    from fedjax_rl.federation.uplinks import UPLINKS
 
     found = [option for option in parameters(UPLINKS[name]) if option.kind is not None]
     return [o._replace(kind=o.kind | None) if o.required else o for o in found]

@@ -18,7 +18,7 @@ import numpy as np
 
 from fedjax_rl import fields
 from fedjax_rl.envs.task import DISCOUNT, Continuous, Task, cast, foreign
-from fedjax_rl.names import check_known
+from fedjax_rl.names import brief, check_known
 
 BACKENDS = ("spring", "positional", "generalized", "mjx")
 TESTED = "0.14.2"
@@ -236,7 +236,7 @@ def brax_task(
     max_steps = longest(name) if max_steps is None else max_steps
     if backend not in backends(name):
         allowed = ", ".join(backends(name))
-        raise ValueError(f"backend is {fields.brief(backend)} for {name}; allowed: {allowed}")
+        raise ValueError(f"backend is {brief(backend)} for {name}; allowed: {allowed}")
     envs = _brax_envs()
     # Fast, with which brax tests itself, has no bodies.
     check_known(name, envs._envs.keys() - {"fast"}, "environment of brax")

@@ -4,8 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from fedjax_rl import fields
-from fedjax_rl.names import check_known
+from fedjax_rl.names import brief, check_known
 
 MAPS = {
     "5x5": ("SFFFF", "FHFHF", "FFFHF", "HFFFF", "FHFFG"),
@@ -31,8 +30,7 @@ def letters_of(map: str | Sequence[str]) -> np.ndarray:
     plain = isinstance(map, list | tuple) and all(isinstance(row, str) for row in map)
     if not plain:
         raise ValueError(
-            f"map is {fields.brief(map)}; allowed: {', '.join(MAPS)}, or rows of the letters S, "
-            "F, H and G"
+            f"map is {brief(map)}; allowed: {', '.join(MAPS)}, or rows of the letters S, F, H and G"
         )
     lengths = {len(row) for row in map}
     if len(lengths) != 1 or 0 in lengths:

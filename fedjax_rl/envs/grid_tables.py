@@ -14,6 +14,7 @@ import numpy as np
 
 from fedjax_rl import fields
 from fedjax_rl.envs.tabular import DISCOUNT, TabularMDP, check_size, tabular_mdp
+from fedjax_rl.names import brief
 
 
 @jax.tree_util.register_dataclass
@@ -180,7 +181,7 @@ def _of_states(name: str, values: Any, num_states: int, text: str, kinds: str) -
         array = np.empty(())
     if array.shape != (num_states,) or array.dtype.kind not in kinds:
         raise ValueError(
-            f"{name} is {fields.brief(values)}; allowed: {text} [{num_states}], one for each cell"
+            f"{name} is {brief(values)}; allowed: {text} [{num_states}], one for each cell"
         )
     return array
 
@@ -199,7 +200,7 @@ def _outcomes(outcomes: Any, rows: int, columns: int) -> list[tuple[float, np.nd
     except Exception:  # whatever is handed in as pairs
         fine = False
     if not fine:
-        raise ValueError(f"outcomes is {fields.brief(outcomes)}; allowed: {text}")
+        raise ValueError(f"outcomes is {brief(outcomes)}; allowed: {text}")
     total = sum(probability for probability, _ in pairs)
     if not abs(total - 1) <= 1e-6:
         raise ValueError(f"outcomes has probabilities of sum {total}; allowed: 1")

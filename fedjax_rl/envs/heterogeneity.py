@@ -30,7 +30,7 @@ from fedjax_rl.envs.families import perturbed
 from fedjax_rl.envs.tabular import check_mdp
 from fedjax_rl.envs.tabular_tasks import repeat
 from fedjax_rl.envs.task import Task
-from fedjax_rl.names import check_known
+from fedjax_rl.names import brief, check_known
 
 _TABULAR = ("rewards", "kernels")
 _ADDED = ("reset", "target_speed")
@@ -132,9 +132,7 @@ def members(
     known = parts(task)
     for part, level in levels.items():
         if not known:
-            raise ValueError(
-                f"{fields.brief(part)} cannot differ in {task.name}; allowed: no levels"
-            )
+            raise ValueError(f"{brief(part)} cannot differ in {task.name}; allowed: no levels")
         check_known(part, known, f"part of {task.name} that can differ")
         check_part(f"the level of {part}", task, part, level)
     if task.members is None:

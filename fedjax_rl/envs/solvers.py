@@ -16,6 +16,7 @@ import scipy.special
 from fedjax_rl import fields
 from fedjax_rl.envs import optimal
 from fedjax_rl.envs.tabular import TabularMDP, check_mdp, initial_distribution
+from fedjax_rl.names import brief
 
 _FINITE_TABLE = fields.anything(
     "finite real numbers [..., S, U]",
@@ -321,5 +322,5 @@ def _chain(mdp: TabularMDP, policy: np.ndarray) -> np.ndarray:
     if policy.shape != transition.shape[:2]:
         raise ValueError(f"policy has shape {policy.shape}; allowed: {transition.shape[:2]}")
     if not (np.all(policy >= 0) and np.allclose(policy.sum(-1), 1, rtol=0, atol=1e-6)):
-        raise ValueError(f"policy is {fields.brief(policy.tolist())}; allowed: rows of sum 1")
+        raise ValueError(f"policy is {brief(policy.tolist())}; allowed: rows of sum 1")
     return np.einsum("su,sun->sn", policy, transition)

@@ -11,7 +11,7 @@ themselves, and exchanges. An exchange is one trip up and one down,
     agent_i    = acknowledge(agent_i)                  every agent whose message was heard
 
 and an algorithm is a choice of these functions. What an agent keeps and the server counts, too,
-belongs in `acknowledge` and, at the server, in `aggregate.part_of_all`: then the two stay equal
+belongs in `acknowledge` and, at the server, in `aggregators.part_of_all`: then the two stay equal
 whoever is silent, absent or late. What the engine has to carry besides the first
 algorithm decided their types:
 
@@ -27,110 +27,18 @@ algorithm decided their types:
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from fedjax_rl.federation import aggregate as aggregation
-from fedjax_rl.federation import ledger as ledgers
+from fedjax_rl.federation import aggregators
+from fedjax_rl.federation.ledger import COLUMNS, Wire, ledger, line, tree_bytes, tree_floats
 from fedjax_rl.federation.population import Population, select
-from fedjax_rl.federation.uplink import Content, Uplink, View, full
-
-
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class Params:
-    """The traced properties of a population, by how they vary.
-
-    Attributes:
-      agent: leaves [A, ...], one value per agent.
-      federation: leaves [F, ...], one per federation.
-      shared: leaves without a population axis, one for all.
-    """
-
-    agent: dict
-    federation: dict
-    shared: dict
-
-
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class State:
-    """Everything a run carries from one moment to the next.
-
-    Attributes:
-      time: uint32 scalar, local steps taken by every agent.
-      keys: typed keys [A]; constant, streams are read by counter or by `fold_in` of the time.
-      agents: the algorithm's agents, leaves [A, ...].
-      server: the servers' models, leaves [F, ...].
-      server_memory: what the server step keeps, leaves [F, ...]; where a round has several
-        exchanges, a tuple with an entry for each.
-      uplink_memory: what the uplink keeps, leaves [A, ...]; a tuple likewise.
-      ledger: what has been spent so far.
-      sent: what each agent sent in the last round, a `Sent` of [A], on a clock in the last step,
-        nothing if it did not arrive; () where nobody asks.
-      underway: what each agent is at, leaves [A, ...]; () without a clock, see `arrivals`.
-      elapsed: what has passed in each federation, leaves [F, ...]; () likewise.
-    """
-
-    time: jax.Array
-    keys: jax.Array
-    agents: object
-    server: object
-    server_memory: object
-    uplink_memory: object
-    ledger: ledgers.Ledger
-    sent: object = ()
-    underway: object = ()
-    elapsed: object = ()
-
-
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class Sent:
-    """What an agent sent in an exchange.
-
-    Attributes:
-      messages: uint32, 1 or 0.
-      words, bits: uint32, the size of the message, 0 where none was sent.
-    """
-
-    messages: jax.Array
-    words: jax.Array
-    bits: jax.Array
-
-    def bytes(self, wire: ledgers.Wire) -> jax.Array:
-        """Bytes on the wire, uint32."""
-        body = self.words * jnp.uint32(wire.word_bytes) + (self.bits + jnp.uint32(7)) // jnp.uint32(
-            8
-        )
-        return body + self.messages * jnp.uint32(wire.header_bytes)
-
-
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class Context:
-    """What the server has before it makes its step.
-
-    Attributes:
-      model: the servers' models, leaves [F, ...].
-      params: the traced properties of the population.
-      time: uint32 scalar.
-      memory: what the servers' steps keep, leaves [F, ...].
-      heard: bool [A], whose message of now it has; None for all. Not the same as who counts, where
-        the last message of who is silent is remembered.
-      share: [F], the part of their federations that these agents are; None for the whole.
-    """
-
-    model: object
-    params: Params
-    time: jax.Array
-    memory: object = ()
-    heard: jax.Array | None = None
-    share: jax.Array | None = None
+from fedjax_rl.federation.server import ServerStep, replace
+from fedjax_rl.federation.state import Context, Params, Sent, State, nothing_sent, per_agent
+from fedjax_rl.federation.uplinks import Content, Uplink, View, full
 
 
 class Exchange(NamedTuple):
@@ -161,24 +69,28 @@ class Exchange(NamedTuple):
     decode: Callable = lambda message, broadcast: message
     weight: Callable = lambda population, agents, params: None
     uplink: Uplink = full()
-    aggregate: Callable = aggregation.mean
-    server: aggregation.ServerStep = aggregation.replace()
+    aggregate: Callable = aggregators.mean
+    server: ServerStep = replace()
     broadcast: Callable = lambda model: model
     content: Content = Content()
-    wire: ledgers.Wire = ledgers.Wire()
+    wire: Wire = Wire()
     star: bool = False
 
 
 # The inner loop reads the words of an agent's key itself; what else is random has a key folded in.
 UPLINK_STREAM = 1
 
+
 # Under this name a federation on a clock knows which part of it those are who are waited for, and
 # its server's step which part has come. Where members count differently each has its own share.
 SHARE = "arriving_share"
 
+
 # Under these names a server's step knows how many messages its total is of, and on a clock what a
 # member who has come counts on average, as a multiple of what all members count on average.
 MESSAGES = "messages_of_total"
+
+
 EMPHASIS = "arriving_emphasis"
 
 
@@ -221,33 +133,9 @@ def first_state(
         server=server,
         server_memory=server_memory,
         uplink_memory=uplink_memory,
-        ledger=ledgers.ledger(population.num_federations),
+        ledger=ledger(population.num_federations),
         sent=nothing_sent(population.num_agents) if detailed else (),
     )
-
-
-def nothing_sent(num_agents: int) -> Sent:
-    """Of agents that are silent, [A]."""
-    nothing = jnp.zeros(num_agents, jnp.uint32)
-    return Sent(nothing, nothing, nothing)
-
-
-def per_agent(function: Callable, population: Population, params: Params, *batched, fixed=()):
-    """Applies an unbatched `function(*batched, params, *fixed)` to every agent.
-
-    Args:
-      function: works on one agent; its `params` is a flat dict of that agent's properties.
-      population: spreads the properties of a federation to its members.
-      params: the properties.
-      *batched: pytrees of [A, ...].
-      fixed: further arguments, the same for all.
-    """
-    own = {**population.spread(params.federation), **params.agent}
-
-    def one(batched, own, *fixed):
-        return function(*batched, {**params.shared, **own}, *fixed)
-
-    return jax.vmap(one, in_axes=(0, 0, *(None,) * len(fixed)))(batched, own, *fixed)
 
 
 def exchange(
@@ -297,7 +185,7 @@ def _happens(population, link, due):
 
 def _charge(state: State, each, happened, *messages) -> State:
     """The ledger after so many exchanges [F] with so many messages (a product of [F])."""
-    spent = state.ledger.add(ledgers.line(communications=1), happened).add(each, *messages)
+    spent = state.ledger.add(line(communications=1), happened).add(each, *messages)
     return dataclasses.replace(state, ledger=spent)
 
 
@@ -309,22 +197,22 @@ def _bill(population, link, params, state: State, sent: Sent, happened, present=
     if present is not None:
         listeners = population.sum(present.astype(jnp.uint32))
     header, word = link.wire.header_bytes, link.wire.word_bytes
-    spent = state.ledger.add(ledgers.line(communications=1), happened)
-    spent = spent.add(ledgers.line(messages_up=1, bytes_up=header), messages)
+    spent = state.ledger.add(line(communications=1), happened)
+    spent = spent.add(line(messages_up=1, bytes_up=header), messages)
     largest = _LARGEST * costs(population, link, params, state)[_FLOATS_UP]
-    each = ledgers.line(floats_up=1, bytes_up=word)
+    each = line(floats_up=1, bytes_up=word)
     for amount, unit in _wide_sum(population, sent.words, largest):
         spent = spent.add(each, amount, unit)
     octets = (sent.bits + jnp.uint32(7)) // jnp.uint32(8)
     for amount, unit in _wide_sum(population, octets, largest):
-        spent = spent.add(ledgers.line(bytes_up=1), amount, unit)
+        spent = spent.add(line(bytes_up=1), amount, unit)
     down = listeners * happened if everyone else messages
     spent = spent.add(answer_line(link, state), down)
     return dataclasses.replace(state, ledger=spent)
 
 
 # An uplink sends at most so many words for each number of a message.
-_LARGEST, _FLOATS_UP = 4, ledgers.COLUMNS.index("floats_up")
+_LARGEST, _FLOATS_UP = 4, COLUMNS.index("floats_up")
 
 
 def _wide_sum(population, amounts, largest: int):
@@ -345,9 +233,9 @@ def answer_line(link: Exchange, state: State) -> jax.Array:
     down = jax.eval_shape(
         lambda s: jax.tree.map(lambda x: x[0], jax.vmap(link.broadcast)(s.server)), state
     )
-    floats, wire = ledgers.tree_floats(down), link.wire
+    floats, wire = tree_floats(down), link.wire
     size = floats * wire.word_bytes + wire.header_bytes
-    return ledgers.line(messages_down=1, floats_down=floats, bytes_down=size)
+    return line(messages_down=1, floats_down=floats, bytes_down=size)
 
 
 def _outgoing(population, link, params, state, model):
@@ -539,184 +427,9 @@ def costs(population, link, params, state) -> tuple[int, ...]:
     amounts = {
         "messages_up": 1,
         "messages_down": 1,
-        "floats_up": ledgers.tree_floats(up),
-        "floats_down": ledgers.tree_floats(down),
-        "bytes_up": ledgers.tree_bytes(up),
-        "bytes_down": ledgers.tree_bytes(down),
+        "floats_up": tree_floats(up),
+        "floats_down": tree_floats(down),
+        "bytes_up": tree_bytes(up),
+        "bytes_down": tree_bytes(down),
     }
-    return tuple(amounts.get(name, 0) for name in ledgers.COLUMNS)
-
-
-def rounds(*parts: Callable | Exchange, after: Callable | None = None) -> Periodic:
-    """An algorithm whose unit of time is the round: what agents do by themselves, and exchanges.
-
-    Args:
-      *parts: in turn. An `Exchange`, or work,
-        `(population, params, state, differentiable) -> (state, steps)`: what the agents do with
-        what the server sent down last, and the environment steps of each, uint32 [A].
-        `differentiable` asks for loops of static length.
-      after: `(population, params, state, differentiable) -> (state, steps)`, what the learner
-        does by itself at the end of a round, and its environment steps, uint32 [F].
-
-    Returns:
-      `round` and `advance` as in `Periodic`, time counted in rounds; the period is 1. In the state
-      after a round `sent` is the sum over its exchanges.
-    """
-    links = [part for part in parts if isinstance(part, Exchange)]
-
-    def one(population, params, state, differentiable):
-        sent = nothing_sent(population.num_agents)
-        place = 0
-        for part in parts:
-            if isinstance(part, Exchange):
-                state = _exchange_of(population, part, params, state, place, len(links))
-                place += 1
-                if not isinstance(state.sent, tuple):
-                    sent = jax.tree.map(jnp.add, sent, state.sent)
-            else:
-                state, steps = part(population, params, state, differentiable)
-                spent = state.ledger.add(ledgers.line(env_steps=1), population.sum(steps))
-                state = dataclasses.replace(state, ledger=spent)
-        if not isinstance(state.sent, tuple):
-            state = dataclasses.replace(state, sent=sent)
-        if after is not None:
-            state, steps = after(population, params, state, differentiable)
-            spent = state.ledger.add(ledgers.line(env_steps=1), steps)
-            state = dataclasses.replace(state, ledger=spent)
-        return dataclasses.replace(state, time=state.time + jnp.uint32(1))
-
-    def round_(population, params, state, period):
-        del period
-        return one(population, params, state, True)
-
-    def advance(population, params, state, num_steps):
-        def go_on(carry):
-            return carry[0] < num_steps
-
-        def body(carry):
-            done, state = carry
-            return done + jnp.uint32(1), one(population, params, state, False)
-
-        return jax.lax.while_loop(go_on, body, (jnp.uint32(0), state))[1]
-
-    return Periodic(round_, advance, parts if after is None else ())
-
-
-def _exchange_of(population, link, params, state, place: int, count: int) -> State:
-    """The exchange at a place among so many of a round, with the memories of that place."""
-    if count == 1:
-        return exchange(population, link, params, state)
-    servers, uplinks = state.server_memory, state.uplink_memory
-    own = dataclasses.replace(state, server_memory=servers[place], uplink_memory=uplinks[place])
-    new = exchange(population, link, params, own)
-
-    def among(memories, memory):
-        return (*memories[:place], memory, *memories[place + 1 :])
-
-    return dataclasses.replace(
-        new,
-        server_memory=among(servers, new.server_memory),
-        uplink_memory=among(uplinks, new.uplink_memory),
-    )
-
-
-def _not_a_number(x):
-    """NaN in place of floats; anything else as it is."""
-    return jnp.full_like(x, jnp.nan) if jnp.issubdtype(x.dtype, jnp.floating) else x
-
-
-class Periodic(NamedTuple):
-    """Local steps with an exchange after every K of them.
-
-    Attributes:
-      round: `(population, params, state, period) -> state`, one communication round: `period`
-        (static) local steps, then the exchange. Differentiable in both modes.
-      advance: `(population, params, state, num_steps) -> state`, so many steps with the
-        exchanges that fall due in them; the period is the traced `params` entry `sync_period`,
-        one number for all or one per federation. One compilation serves every period.
-      parts: what a round consists of, in turn: work as of `rounds`, and exchanges; empty where
-        no clock can drive them.
-    """
-
-    round: Callable
-    advance: Callable
-    parts: tuple = ()
-
-
-def periodic(local: Callable, link: Exchange, length: int | None = None) -> Periodic:
-    """An algorithm that works alone for K local steps and then exchanges.
-
-    Args:
-      local: `(key, agent, params, time, num_steps) -> agent`, unbatched: so many local steps
-        from `time` on. `num_steps` is an int in `round` and traced in `advance`.
-      link: the exchange.
-      length: K where it is known. A clock's rounds are then loops of that length, which can be
-        differentiated in reverse; of agents whose `sync_period` is another they are NaN.
-    """
-
-    def work(population, params, state, num_steps):
-        if isinstance(num_steps, int):  # a static trip count must not pass through vmap
-            function, fixed = functools.partial(local, num_steps=num_steps), (state.time,)
-        else:
-            function, fixed = local, (state.time, num_steps)
-        agents = per_agent(function, population, params, state.keys, state.agents, fixed=fixed)
-        return dataclasses.replace(state, agents=agents, time=state.time + jnp.uint32(num_steps))
-
-    def spent(population, state, num_steps):
-        """The state with the environment steps of every agent in the ledger."""
-        sizes = jnp.asarray(population.sizes).astype(jnp.uint32)
-        steps = jnp.broadcast_to(jnp.uint32(num_steps), sizes.shape)
-        spent = state.ledger.add(ledgers.line(env_steps=1), sizes, steps)
-        return dataclasses.replace(state, ledger=spent)
-
-    def round_(population, params, state, period):
-        state = spent(population, work(population, params, state, period), period)
-        return exchange(population, link, params, state)
-
-    def advance(population, params, state, num_steps):
-        period = {**params.shared, **params.federation}["sync_period"]
-        start, end = state.time, state.time + jnp.uint32(num_steps)
-
-        def left(time):
-            """Steps until the next exchange of each federation; counts down to 1, never 0."""
-            return period - time % period
-
-        def go_on(state):
-            return jnp.min(left(state.time)) <= end - state.time
-
-        def body(state):
-            state = work(population, params, state, jnp.min(left(state.time)))
-            due = None if period.ndim == 0 else state.time % period == 0
-            if link.uplink.send is None:
-                return _trip(population, link, params, state, due)[0]
-            return exchange(population, link, params, state, due)
-
-        # Where everybody sends, an exchange always costs the same. It is then charged once at
-        # the end rather than in the loop, which matters where an exchange follows every step.
-        after = jax.lax.while_loop(go_on, body, state)
-        after = spent(population, work(population, params, after, end - after.time), num_steps)
-        if link.uplink.send is None:
-            sizes = jnp.asarray(population.sizes).astype(jnp.uint32)
-            times = jnp.broadcast_to(end // period - start // period, sizes.shape)
-            times = jnp.where(sizes > 1, times, 0)
-            each = _line(population, link, params, state)
-            after = _charge(after, each, times, times, sizes)
-        return after
-
-    def alone(population, params, state, differentiable):
-        """K steps of agents each of which has made as many rounds as its entry of the time says."""
-        known = differentiable and length is not None
-
-        def steps(key, agent, turn, params):
-            period = params["sync_period"]
-            start = turn * period
-            if not known:
-                return local(key, agent, params, start, period), period
-            agent = local(key, agent, params, start, length)
-            fits = period == length
-            return jax.tree.map(lambda x: jnp.where(fits, x, _not_a_number(x)), agent), period
-
-        agents, made = per_agent(steps, population, params, state.keys, state.agents, state.time)
-        return dataclasses.replace(state, agents=agents), made
-
-    return Periodic(round_, advance, (alone, link))
+    return tuple(amounts.get(name, 0) for name in COLUMNS)

@@ -16,8 +16,8 @@ import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
 from fedjax_rl.federation.algorithm import bind, common
-from fedjax_rl.federation.exchange import Params, State
 from fedjax_rl.federation.population import Population
+from fedjax_rl.federation.state import Params, State
 
 AXES = ("federation", "agent")
 

@@ -24,7 +24,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from fedjax_rl import streams
-from fedjax_rl.federation.exchange import State
+from fedjax_rl.federation.state import State
 from fedjax_rl.saving.directory import MARK, hushed, place, read_sealed, write_sealed
 from fedjax_rl.saving.fingerprint import differences
 

@@ -19,7 +19,7 @@ import xarray as xr
 from fedjax_rl import analysis
 from fedjax_rl.algorithms import davia, dql, ebcdql, es, espc
 from fedjax_rl.envs import Task, brax_task, frozen_lake, gymnax_task, simple_grid, windy_grid
-from fedjax_rl.federation import uplink as uplinks
+from fedjax_rl.federation import uplinks
 from fedjax_rl.federation.algorithm import Algorithm
 from fedjax_rl.studies import stages
 from fedjax_rl.studies.stages import Stage, Variant

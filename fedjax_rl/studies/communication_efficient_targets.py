@@ -15,7 +15,7 @@ import numpy as np
 
 from fedjax_rl import analysis
 from fedjax_rl.analysis import Target
-from fedjax_rl.federation import uplink as uplinks
+from fedjax_rl.federation import uplinks
 from fedjax_rl.studies import communication_efficient_data as data
 from fedjax_rl.studies.measures import bare, difference, mean, several
 

@@ -14,8 +14,8 @@ import numpy as np
 
 from fedjax_rl import fields, memory
 from fedjax_rl.federation.algorithm import Algorithm
-from fedjax_rl.fields import FUNCTION, Allowed, brief, check, instance, whole
-from fedjax_rl.names import check_known
+from fedjax_rl.fields import FUNCTION, Allowed, check, instance, whole
+from fedjax_rl.names import brief, check_known
 
 # Time, agents and records are counted in int32 on the device.
 LIMIT = fields.WHOLE_LIMIT

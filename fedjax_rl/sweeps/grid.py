@@ -14,8 +14,9 @@ import numpy as np
 
 from fedjax_rl.federation.algorithm import Algorithm
 from fedjax_rl.federation.clock import Clock
-from fedjax_rl.federation.uplink import Uplink
-from fedjax_rl.fields import ByAgents, Schedule, brief
+from fedjax_rl.federation.uplinks import Uplink
+from fedjax_rl.fields import ByAgents, Schedule
+from fedjax_rl.names import brief
 
 
 @dataclasses.dataclass(frozen=True)

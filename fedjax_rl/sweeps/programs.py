@@ -17,8 +17,8 @@ import numpy as np
 
 from fedjax_rl import streams
 from fedjax_rl.federation.algorithm import Algorithm
-from fedjax_rl.federation.exchange import Params
 from fedjax_rl.federation.mesh import Layout
+from fedjax_rl.federation.state import Params
 from fedjax_rl.identity import content
 
 # A period that never comes due within the longest run.

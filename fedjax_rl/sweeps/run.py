@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fedjax_rl.federation.exchange import State
+from fedjax_rl.federation.state import State
 from fedjax_rl.sweeps import arguments
 from fedjax_rl.sweeps.programs import PROGRAMS, Job, Programs, job_keys, threads
 

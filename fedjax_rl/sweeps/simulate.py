@@ -10,8 +10,8 @@ import numpy as np
 
 from fedjax_rl import streams
 from fedjax_rl.federation.algorithm import Algorithm, bind
-from fedjax_rl.federation.exchange import State
 from fedjax_rl.federation.population import population
+from fedjax_rl.federation.state import State
 from fedjax_rl.fields import check_schedules
 from fedjax_rl.sweeps import arguments
 

@@ -22,18 +22,10 @@ import numpy as np
 
 from fedjax_rl.federation import clock as clocks
 from fedjax_rl.federation.algorithm import Algorithm, Functions
-from fedjax_rl.federation.exchange import (
-    SHARE,
-    Exchange,
-    Params,
-    State,
-    answer_line,
-    costs,
-    exchange,
-    per_agent,
-)
+from fedjax_rl.federation.exchange import SHARE, Exchange, answer_line, costs, exchange
 from fedjax_rl.federation.ledger import COLUMNS, ledger, line
 from fedjax_rl.federation.population import Population, select
+from fedjax_rl.federation.state import Params, State, per_agent
 
 # What the clock knows of an agent under this name: its times.
 PARAMETERS = "clock"

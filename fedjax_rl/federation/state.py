@@ -1,0 +1,132 @@
+"""What a run carries from one moment to the next, and the traced properties of a population."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import jax
+import jax.numpy as jnp
+
+from fedjax_rl.federation.population import Population
+
+if TYPE_CHECKING:
+    from fedjax_rl.federation.ledger import Ledger, Wire
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Params:
+    """The traced properties of a population, by how they vary.
+
+    Attributes:
+      agent: leaves [A, ...], one value per agent.
+      federation: leaves [F, ...], one per federation.
+      shared: leaves without a population axis, one for all.
+    """
+
+    agent: dict
+    federation: dict
+    shared: dict
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class State:
+    """Everything a run carries from one moment to the next.
+
+    Attributes:
+      time: uint32 scalar, local steps taken by every agent.
+      keys: typed keys [A]; constant, streams are read by counter or by `fold_in` of the time.
+      agents: the algorithm's agents, leaves [A, ...].
+      server: the servers' models, leaves [F, ...].
+      server_memory: what the server step keeps, leaves [F, ...]; where a round has several
+        exchanges, a tuple with an entry for each.
+      uplink_memory: what the uplink keeps, leaves [A, ...]; a tuple likewise.
+      ledger: what has been spent so far.
+      sent: what each agent sent in the last round, a `Sent` of [A], on a clock in the last step,
+        nothing if it did not arrive; () where nobody asks.
+      underway: what each agent is at, leaves [A, ...]; () without a clock, see `arrivals`.
+      elapsed: what has passed in each federation, leaves [F, ...]; () likewise.
+    """
+
+    time: jax.Array
+    keys: jax.Array
+    agents: object
+    server: object
+    server_memory: object
+    uplink_memory: object
+    ledger: Ledger
+    sent: object = ()
+    underway: object = ()
+    elapsed: object = ()
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Sent:
+    """What an agent sent in an exchange.
+
+    Attributes:
+      messages: uint32, 1 or 0.
+      words, bits: uint32, the size of the message, 0 where none was sent.
+    """
+
+    messages: jax.Array
+    words: jax.Array
+    bits: jax.Array
+
+    def bytes(self, wire: Wire) -> jax.Array:
+        """Bytes on the wire, uint32."""
+        body = self.words * jnp.uint32(wire.word_bytes) + (self.bits + jnp.uint32(7)) // jnp.uint32(
+            8
+        )
+        return body + self.messages * jnp.uint32(wire.header_bytes)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Context:
+    """What the server has before it makes its step.
+
+    Attributes:
+      model: the servers' models, leaves [F, ...].
+      params: the traced properties of the population.
+      time: uint32 scalar.
+      memory: what the servers' steps keep, leaves [F, ...].
+      heard: bool [A], whose message of now it has; None for all. Not the same as who counts, where
+        the last message of who is silent is remembered.
+      share: [F], the part of their federations that these agents are; None for the whole.
+    """
+
+    model: object
+    params: Params
+    time: jax.Array
+    memory: object = ()
+    heard: jax.Array | None = None
+    share: jax.Array | None = None
+
+
+def nothing_sent(num_agents: int) -> Sent:
+    """Of agents that are silent, [A]."""
+    nothing = jnp.zeros(num_agents, jnp.uint32)
+    return Sent(nothing, nothing, nothing)
+
+
+def per_agent(function: Callable, population: Population, params: Params, *batched, fixed=()):
+    """Applies an unbatched `function(*batched, params, *fixed)` to every agent.
+
+    Args:
+      function: works on one agent; its `params` is a flat dict of that agent's properties.
+      population: spreads the properties of a federation to its members.
+      params: the properties.
+      *batched: pytrees of [A, ...].
+      fixed: further arguments, the same for all.
+    """
+    own = {**population.spread(params.federation), **params.agent}
+
+    def one(batched, own, *fixed):
+        return function(*batched, {**params.shared, **own}, *fixed)
+
+    return jax.vmap(one, in_axes=(0, 0, *(None,) * len(fixed)))(batched, own, *fixed)

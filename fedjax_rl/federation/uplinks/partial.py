@@ -1,0 +1,33 @@
+"""A random part of the agents takes part (McMahan et al., arXiv 1602.05629)."""
+
+from __future__ import annotations
+
+import jax
+
+from fedjax_rl import fields
+from fedjax_rl.federation.uplinks.protocol import Uplink, real, uplink
+
+
+@uplink(probability=fields.PROBABILITY, absent=fields.switch())
+def partial(probability=0.5, absent: bool = True) -> Uplink:
+    """Every agent takes part in an exchange with some probability, independently.
+
+    Args:
+      probability: in [0, 1].
+      absent: whether who does not send also receives nothing, and goes on from its own model.
+        Agents that have no model of their own, and act on what is broadcast, always hear it.
+    """
+
+    def send(key, message, memory, view):
+        # A uniform below the probability: at 1 everybody sends.
+        return message, jax.random.bernoulli(key, view.own["probability"]), memory
+
+    return Uplink(
+        "partial",
+        lambda message, model, content: (),
+        send,
+        {"probability": real(probability)},
+        (("absent", absent),),
+        "absent" if absent else "skipped",
+        continuous=True,
+    )

@@ -1,0 +1,95 @@
+"""Whoever believes to be among the m best sends (Gunn, 2023)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from fedjax_rl import fields
+from fedjax_rl.federation.uplinks.order_statistics import UTILITY_MODELS, communication_probability
+from fedjax_rl.federation.uplinks.protocol import Uplink, uplink
+
+_MESSAGE_UTILITY = fields.anything(
+    "a function of a message", lambda x: callable(x) and not isinstance(x, type), optional=True
+)
+
+
+UTILITY_MODEL = fields.anything(
+    "'gaussian', 'empirical' or a function (window, count, utility) -> p",
+    lambda x: x in UTILITY_MODELS if isinstance(x, str) else _MESSAGE_UTILITY.fine(x),
+    words=tuple(UTILITY_MODELS),
+)
+
+
+# Windows up to this length share a program.
+_WINDOW_CAPACITY = 32
+
+
+@uplink(
+    target=fields.whole(0, follows=True, traced=True),
+    window=fields.whole(1, traced=True),
+    utility=_MESSAGE_UTILITY,
+    utility_model=UTILITY_MODEL,
+)
+def probabilistic(
+    target: int,
+    window: int = 5,
+    utility: Callable | None = None,
+    utility_model: str | Callable = "gaussian",
+) -> Uplink:
+    r"""An agent sends with the probability that its sample is among the m best of all n.
+
+    It keeps the utilities of its own last k samples, the present one included and whether sent or
+    not; where the utility stands in that window is the probability p to beat somebody else's, and
+    `communication_probability(p, m, n)` the probability to send. Gunn (2023), section 4.
+
+    Args:
+      target: m, senders wanted per exchange, a whole number from 0 to the number of agents.
+      window: k, at least 1.
+      utility: `message -> scalar`; the algorithm's own measure by default.
+      utility_model: "gaussian", "empirical" or `(window [C], count, utility) -> p`.
+    """
+    rank = utility_model if callable(utility_model) else UTILITY_MODELS[utility_model]
+    longest = _WINDOW_CAPACITY
+    if not isinstance(window, jax.core.Tracer) and window > longest:
+        longest = 2 ** math.ceil(math.log2(window))
+
+    def init(message, model, content):
+        return jnp.zeros(longest), jnp.int32(0)
+
+    def send(key, message, memory, view):
+        past, count = memory
+        own = view.own
+        there = jnp.any(view.content.items(message)[1])
+        value = (utility or view.content.utility)(message)
+        length = own["window"].astype(jnp.int32)
+        place = count % length
+        newer = past.at[place].set(value)
+        seen = jnp.minimum(count + 1, length)
+        p = rank(newer, seen, value)
+        chance = communication_probability(p, own["target"], own["members"])
+        sent = there & (jax.random.uniform(key) < chance)
+        past, count = jax.tree.map(
+            lambda new, old: jnp.where(there, new, old), (newer, count + 1), memory
+        )
+        return message, sent, (past, count)
+
+    def check(values, num_agents, numbers):
+        wanted = values["target"]
+        if not isinstance(wanted, jax.core.Tracer) and wanted > num_agents:
+            raise ValueError(
+                f"target is {wanted} with num_agents {num_agents}; allowed: a whole number from 0 "
+                "to num_agents"
+            )
+
+    return Uplink(
+        "probabilistic",
+        init,
+        send,
+        {"target": target, "window": window},
+        (("utility", utility), ("utility_model", utility_model), ("capacity", longest)),
+        check=check,
+    )

@@ -1,0 +1,37 @@
+"""The signs of the numbers of a message are sent, and one scale."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+from fedjax_rl import fields
+from fedjax_rl.federation.ledger import tree_floats
+from fedjax_rl.federation.uplinks.compressed import compressed
+from fedjax_rl.federation.uplinks.protocol import Uplink, uplink
+
+
+def scaled_signs(x) -> jax.Array:
+    """`mean |x| sign(x)`, with sign(0) = 1: one number and one bit per coordinate."""
+    return jnp.mean(jnp.abs(x)) * jnp.where(x >= 0, jnp.ones_like(x), -jnp.ones_like(x))
+
+
+@uplink(feedback=fields.switch())
+def scaled_sign(feedback: bool = True) -> Uplink:
+    """One scale for all numbers and the sign of each are sent.
+
+    Args:
+      feedback: whether what is left is added to the next message.
+    """
+
+    def size(numbers, params):
+        return jnp.uint32(1), jnp.uint32(tree_floats(numbers))
+
+    return compressed(
+        "scaled-sign",
+        lambda x, own: scaled_signs(x),
+        size,
+        {},
+        feedback,
+        lambda values, num_agents, numbers: None,
+    )

@@ -1,0 +1,41 @@
+"""The largest numbers of a message are sent."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+from fedjax_rl import fields
+from fedjax_rl.federation.uplinks.compressed import compressed
+from fedjax_rl.federation.uplinks.protocol import Uplink, uplink
+
+
+def largest(x, k) -> jax.Array:
+    """The vector with all but its k entries of largest magnitude set to zero; ties by place."""
+    order = jnp.argsort(-jnp.abs(x), stable=True)
+    rank = jnp.zeros_like(order).at[order].set(jnp.arange(x.shape[0], dtype=order.dtype))
+    return jnp.where(rank < k, x, jnp.zeros_like(x))
+
+
+@uplink(k=fields.whole(1, follows=True, traced=True), feedback=fields.switch())
+def top_k(k: int, feedback: bool = True) -> Uplink:
+    """The k numbers of largest magnitude are sent, with their places.
+
+    Args:
+      k: from 1 to the numbers in a message.
+      feedback: whether what is left is added to the next message (error feedback; Mitra, Pappas
+        and Hassani, arXiv 2301.00944).
+    """
+
+    def check(values, num_agents, numbers):
+        kept = values["k"]
+        if not isinstance(kept, jax.core.Tracer) and kept > numbers:
+            raise ValueError(
+                f"k is {kept} with messages of {numbers} numbers; allowed: a whole number from 1 "
+                f"to {numbers}"
+            )
+
+    def size(numbers, params):
+        return (2 * params["uplink"]["k"]).astype(jnp.uint32), jnp.uint32(0)
+
+    return compressed("top-k", lambda x, own: largest(x, own["k"]), size, {"k": k}, feedback, check)
