@@ -16,7 +16,6 @@ import pytest
 from scipy import stats
 
 from fedjax_rl import envs, streams
-from fedjax_rl.algorithms.fedq import fedq
 from fedjax_rl.envs import registry
 from fedjax_rl.envs.brax import BACKENDS, BraxEnv, Physics, _system
 from fedjax_rl.learners import policy_gradient
@@ -138,13 +137,12 @@ def test_initial_distributions_are_carried():
     np.testing.assert_array_equal(
         envs.average_mdp(envs.stack_mdps([mdp, mdp])).initial_distribution, start
     )
-    with pytest.raises(ValueError, match="initial_distribution differs"):
-        envs.average_mdp(mixed)
+    np.testing.assert_allclose(envs.average_mdp(mixed).initial_distribution, [0.125, 0.875])
+    states = envs.stack_mdps([plain, plain.replace(initial_state=np.int32(0))])
+    np.testing.assert_array_equal(envs.average_mdp(states).initial_distribution, [0.5, 0.5])
+    assert envs.average_mdp(envs.stack_mdps([plain, plain])).initial_distribution is None
     # From state 0 the first reward is 1/2, and from either so is every other one.
     assert envs.expected_return(mdp, np.ones((2, 1)), 3) == pytest.approx(1.5)
-    with pytest.raises(ValueError, match="mdp has an initial_distribution; allowed: an MDP"):
-        fedq(mdp)
-    fedq(plain)
 
 
 def test_frequencies_of_first_and_next_states():
@@ -313,10 +311,20 @@ def test_the_optimum_is_the_best(double):
 def test_optima_are_remembered_and_need_no_settings(monkeypatch):
     mdps = envs.dirichlet_mdps(kernels=0.5)
     best = envs.optimum(mdps, 0.3)
-    monkeypatch.setattr(envs.objective, "_climbed", None)
+    monkeypatch.setattr(envs.family_optimum, "_climbed", None)
     assert envs.optimum(envs.dirichlet_mdps(kernels=0.5), 0.3) == best
     assert jax.jit(lambda x: x + envs.optimum(mdps, 0.3))(0.0) == pytest.approx(best, rel=1e-6)
     assert not jax.config.jax_enable_x64
+
+
+@pytest.mark.parametrize("entropy", [0.0, 0.3])
+def test_the_optimum_of_members_that_differ_in_their_starts_alone(entropy):
+    """One policy is best from every state, so that the best mean is the mean of the best."""
+    mdp = envs.random_mdp(seed=1).replace(initial_distribution=None)
+    family = envs.stack_mdps([mdp.replace(initial_state=np.int32(s)) for s in (0, 2, 2)])
+    each = [envs.optimum(member(family, i), entropy) for i in range(3)]
+    assert len(set(each)) == 2
+    assert envs.optimum(family, entropy) == pytest.approx(np.mean(each), rel=1e-12)
 
 
 # Tasks ---------------------------------------------------------------------------------------

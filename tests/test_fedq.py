@@ -585,3 +585,33 @@ def test_agents_of_a_family_may_start_in_states_of_their_own():
     alone = [errors(one)[i] for i, one in enumerate(starts)]
     np.testing.assert_allclose(together, alone, rtol=1e-5)
     assert len(np.unique(alone)) == 3
+
+
+@pytest.mark.parametrize("of_its_own", [False, True])
+def test_agents_draw_their_first_states(of_its_own):
+    """Who starts where is worked out here; the run is that of agents who start there for sure."""
+    start = np.array([[0.1, 0.0, 0.6, 0.3], [0.5, 0.25, 0.0, 0.25], [0.2, 0.3, 0.1, 0.4]])
+    start = start if of_its_own else np.broadcast_to(start[0], (3, 4))
+    keys = jax.vmap(lambda i: jax.random.fold_in(jax.random.key(3), i))(jnp.arange(3))
+    words = jax.vmap(lambda key: jax.random.bits(jax.random.fold_in(key, 3)))(keys)
+    level = np.asarray(words, np.float64) / 2**32
+    states = (np.cumsum(start, axis=1) <= level[:, None]).sum(1)
+    assert len(np.unique(states)) > 1
+
+    mdp = frl.envs.random_mdp(seed=0)
+    drawing = mdp.replace(initial_distribution=start[0])
+    if of_its_own:
+        drawing = frl.envs.stack_mdps([mdp.replace(initial_distribution=row) for row in start])
+    known = frl.envs.stack_mdps([mdp.replace(initial_state=np.int32(s)) for s in states])
+    drawn, sure = (
+        frl.sweep(
+            frl.fedq(one, epsilon=1.0, sync_period=2),
+            num_agents=3,
+            seeds=[3],
+            num_steps=4,
+            metrics=["error_local", "error_server"],
+        )
+        for one in (drawing, known)
+    )
+    np.testing.assert_allclose(drawn.error_local, sure.error_local, rtol=1e-5)
+    np.testing.assert_allclose(drawn.error_server, sure.error_server, rtol=1e-5)

@@ -648,7 +648,7 @@ def test_large_tables_never_draw_what_has_no_probability():
     rises = [(r, j) for r, j in rises if sums[r, j] > sums[r, :j].max()]
 
     def draw(key, row):
-        return tabular_env._draw(key, jnp.asarray(table), row)
+        return tabular_env.draw(key, jnp.asarray(table), row)
 
     # Levels are multiples of 2^-23: few keys fall into such a gap, so levels are set to each.
     with pytest.MonkeyPatch.context() as patch:

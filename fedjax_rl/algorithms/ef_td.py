@@ -27,6 +27,7 @@ from fedjax_rl.algorithms import episodic
 from fedjax_rl.algorithms.episodic import Experience
 from fedjax_rl.algorithms.properties import per_federation
 from fedjax_rl.envs.grid_tables import GridWorld
+from fedjax_rl.envs.tabular import initial_distribution
 from fedjax_rl.envs.task import Task
 from fedjax_rl.federation import uplinks
 from fedjax_rl.federation.algorithm import Algorithm, Functions
@@ -39,7 +40,14 @@ from fedjax_rl.federation.state import Params, per_agent
 from fedjax_rl.federation.uplinks import Content, norm_squared
 from fedjax_rl.fields import declared
 from fedjax_rl.learners.features import FEATURES, features
-from fedjax_rl.learners.trajectories import dice, grid_of, throw, trajectories
+from fedjax_rl.learners.trajectories import (
+    dice,
+    grid_of,
+    start_of,
+    start_word,
+    throw,
+    trajectories,
+)
 
 MODES = ("step", "episode")
 POLICIES = ("uniform",)
@@ -171,12 +179,12 @@ class Chain(NamedTuple):
     Attributes:
       transition: [S, S].
       reward: [S, S], the mean reward of a step from one state to another.
-      start: first state.
+      start: [S], probability of each first state.
     """
 
     transition: np.ndarray
     reward: np.ndarray
-    start: int
+    start: np.ndarray
 
 
 def chain_of(world: GridWorld) -> Chain:
@@ -188,14 +196,14 @@ def chain_of(world: GridWorld) -> Chain:
     return Chain(
         moves,
         np.divide(earned, moves, out=np.zeros_like(earned), where=moves > 0),
-        int(world.mdp.initial_state),
+        initial_distribution(world.mdp),
     )
 
 
 def restarted(chain: Chain, terminal) -> Chain:
     """The chain in which a step from a terminal state leads to the start and gives 0."""
     transition, reward = chain.transition.copy(), chain.reward.copy()
-    transition[terminal] = np.eye(len(terminal))[chain.start]
+    transition[terminal] = chain.start
     reward[terminal] = 0.0
     return Chain(transition, reward, chain.start)
 
@@ -221,7 +229,7 @@ def pairs_in_episodes(chain: Chain, terminal, max_steps: int) -> np.ndarray:
     ends[0] = terminal
     for k in range(1, max_steps):
         ends[k] = inside @ ends[k - 1]
-    now = np.eye(num)[chain.start] * ~terminal
+    now = chain.start * ~terminal
     pairs = np.zeros((num, num))
     for t in range(max_steps):
         left = max_steps - t - 1
@@ -312,14 +320,14 @@ def functions(config: EFTD) -> Functions:
     dtype = jnp.result_type(float)
     table, actions, length = basis(config), world.num_actions, task.max_steps
     phi = jnp.asarray(table, dtype)
-    start = jnp.asarray(world.mdp.initial_state, jnp.int32)
     odds, over = dice(world), jnp.asarray(np.asarray(world.terminal))
 
     def step_once(agent, theta, params, time):
         action, word = streams.scaled(streams.threefry(agent.words, time), actions)
         state, reward, _ = throw(odds, agent.state, action, word)
         ends = over[agent.state]
-        state = jnp.where(ends, start, state)
+        # Nothing is moved from where an episode ends, so that the word is free for a new start.
+        state = jnp.where(ends, start_of(world, word), state)
         reward = jnp.where(ends, jnp.zeros_like(reward), reward)
         here, there = phi[agent.state], phi[state]
         error = reward + task.discount * jnp.sum(there * theta) - jnp.sum(here * theta)
@@ -367,9 +375,11 @@ def functions(config: EFTD) -> Functions:
     drive = rounds(work, link)
 
     def init(population, params, keys):
-        words = jax.random.key_data(episodic.keys_of(keys, episodic.EPISODE_STREAM))
-        agent = Agent(episodic.no_experience(), jnp.zeros(phi.shape[1]), start, ())
-        agents = episodic.alike(population, agent)._replace(words=words)
+        own = episodic.keys_of(keys, episodic.EPISODE_STREAM)
+        start = jax.vmap(lambda key: start_of(world, start_word(key)))(own)
+        agent = Agent(episodic.no_experience(), jnp.zeros(phi.shape[1]), jnp.int32(0), ())
+        agents = episodic.alike(population, agent)
+        agents = agents._replace(state=start, words=jax.random.key_data(own))
         theta = jnp.zeros((population.num_federations, phi.shape[1]))
         return first_state(population, link, params, keys, agents, theta, detailed=True)
 

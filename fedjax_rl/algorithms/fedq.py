@@ -38,6 +38,9 @@ from fedjax_rl.identity import remembered
 from fedjax_rl.learners import q_learning, tables
 from fedjax_rl.names import brief, check_known
 
+# Folded into an agent's key where its first state is drawn.
+RESET_STREAM = 3
+
 BEHAVIOURS = {
     "uniform": q_learning.uniform_behaviour,
     "softmax": q_learning.softmax_behaviour,
@@ -72,7 +75,8 @@ class FedQ:
 
     Attributes:
       mdp: the environment; one for all, or a family with a leading axis [N], one per agent. Each
-        agent starts in the initial state of its own.
+        agent starts in the initial state of its own, or in a state that it draws from its initial
+        distribution; q* depends on neither.
       learning_rate: alpha in (0, 1], N; or `frl.schedule(f)` with `step -> alpha`, such as any
         optax schedule.
       sync_period: K, local steps between exchanges, at least 1.
@@ -190,11 +194,6 @@ def behaviour_of(config: FedQ) -> str:
 def _check(config: FedQ) -> None:
     check_mdp(config.mdp)
     mdp = config.mdp
-    if mdp.initial_distribution is not None:
-        raise ValueError(
-            "mdp has an initial_distribution; allowed: an MDP without, as agents start in its "
-            "initial_state"
-        )
     if config.uplink is not None and config.participation is not None:
         raise ValueError(
             f"participation is {config.participation} with uplink {config.uplink}; allowed: one of "
@@ -294,6 +293,11 @@ def _derived(mdp: TabularMDP, discount) -> dict:
             "mdp.transition is traced: next states are sampled from it, and sampling has no "
             "derivative; differentiate with respect to rewards, rates, weights or mixing"
         )
+    if not is_concrete(mdp.initial_distribution):
+        raise ValueError(
+            "mdp.initial_distribution is traced: first states are sampled from it, and sampling "
+            "has no derivative; differentiate with respect to rewards, rates, weights or mixing"
+        )
     shape = shape_of(mdp)
     xp = np if is_concrete(mdp) and is_concrete(discount) else jnp
     learning = mdp.discount if discount is None else discount
@@ -311,13 +315,16 @@ def _derived(mdp: TabularMDP, discount) -> dict:
         array = np.moveaxis(array, -1, 0) if family and shape.unrolled else array
         return tables.layout(array, shape.unrolled)
 
+    own = {
+        "thresholds": split(q_learning.thresholds(mdp.transition), 3),
+        "reward": split(reward, 3),
+        "discount": learning,
+        "initial_state": np.asarray(mdp.initial_state, np.int32),
+    }
+    if mdp.initial_distribution is not None:
+        own["start"] = q_learning.thresholds(mdp.initial_distribution)
     return {
-        "own": {
-            "thresholds": split(q_learning.thresholds(mdp.transition), 3),
-            "reward": split(reward, 3),
-            "discount": learning,
-            "initial_state": np.asarray(mdp.initial_state, np.int32),
-        },
+        "own": own,
         "family": family,
         "reference": tables.layout((optimum.apart - middle).reshape(-1), shape.unrolled),
         "offset": xp.asarray(offset, float),
@@ -332,12 +339,12 @@ def _centre(mdp: TabularMDP) -> TabularMDP:
     if mdp.transition.ndim == 3:
         return mdp
     if is_concrete(mdp):
-        # Where agents start is their own affair: q* does not depend on it.
-        return average_mdp(mdp.replace(initial_state=np.zeros_like(mdp.initial_state)))
+        return average_mdp(mdp)
     return mdp.replace(
         transition=np.mean(mdp.transition, axis=0),
         reward=jnp.mean(jnp.asarray(mdp.reward, float), axis=0),
         discount=mdp.discount[0],
+        initial_distribution=None,
     )
 
 
@@ -430,6 +437,7 @@ def _static(config: FedQ):
         behaviour_of(config),
         shape_of(config.mdp),
         config.mdp.transition.ndim,
+        config.mdp.initial_distribution is not None,
         config.learning_rate if _is_schedule(config) else None,
         tuple(getattr(config, name) is not None for name in optional),
         uplink_of(config).static,
@@ -526,9 +534,15 @@ def _functions(config: FedQ) -> Functions:
             table = tables.layout(params["initial_q"] - params["offset"], shape.unrolled)
             nothing = tables.filled(shape.size, jnp.zeros(()), shape.unrolled)
             counts = tables.filled(shape.size, jnp.int32(0), shape.unrolled)
+            first = params["initial_state"]
+            if "start" in params:
+                own = jax.random.key_data(jax.random.fold_in(key, RESET_STREAM))
+                first = q_learning.outcome_of_row(
+                    streams.threefry(own, jnp.uint32(0)), params["start"]
+                )
             return q_learning.Agent(
                 table,
-                params["initial_state"],
+                first,
                 q_learning.words(key, jnp.uint32(0), num_words, generator),
                 counts if config.visit_exponent is not None else (),
                 nothing if config.aggregation == "importance" else (),

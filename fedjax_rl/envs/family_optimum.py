@@ -23,11 +23,12 @@ from fedjax_rl.identity import remembered
 def optimum(mdps: TabularMDP, entropy: float = 0.0) -> float:
     """Returns the largest J that one softmax policy has as its mean over the members.
 
-    Where the members share kernel, discount and start, J is the value of the `average_mdp`: it is
-    solved by (soft) policy iteration, to rounding. Elsewhere J is maximised numerically over the
-    logits from several starts, which need not find the global maximum; with an entropy bonus the
-    norm of the gradient ends at 1e-10 or less, without one the maximum may lie at infinity and the
-    value is the best that was met, deterministic policies included. Solved MDPs are remembered.
+    Where the members share kernel, discount and one of rewards and start, J is the value of the
+    `average_mdp`: it is solved by (soft) policy iteration, to rounding. Elsewhere J is maximised
+    numerically over the logits from several starts, which need not find the global maximum; with
+    an entropy bonus the norm of the gradient ends at 1e-10 or less, without one the maximum may lie
+    at infinity and the value is the best that was met, deterministic policies included.
+    Solved MDPs are remembered.
 
     Args:
       mdps: one MDP or a family with one leading axis [N]; not traced.
@@ -122,9 +123,13 @@ def _remembered(mdps: TabularMDP, entropy: float) -> tuple[float, np.ndarray]:
 
 
 def _shared(mdps: TabularMDP) -> bool:
-    """Whether the members differ in nothing but their rewards."""
-    parts = (mdps.transition, mdps.discount, initial_distribution(mdps))
-    return all(np.all(np.asarray(part) == np.asarray(part)[:1]) for part in parts)
+    """Whether the mean of J is J of the mean MDP, which is linear in rewards and in starts."""
+
+    def same(part) -> bool:
+        return bool(np.all(np.asarray(part) == np.asarray(part)[:1]))
+
+    linear = same(mdps.reward) or same(initial_distribution(mdps))
+    return same(mdps.transition) and same(mdps.discount) and linear
 
 
 def _climbed(mdps: TabularMDP, entropy: float) -> tuple[float, np.ndarray]:

@@ -14,6 +14,7 @@ import numpy as np
 
 from fedjax_rl import fields
 from fedjax_rl.envs.tabular import DISCOUNT, TabularMDP, check_size, tabular_mdp
+from fedjax_rl.envs.tabular_env import first_state
 from fedjax_rl.names import brief
 
 
@@ -68,9 +69,11 @@ class GridEnv:
     """
 
     def reset(self, key: chex.PRNGKey, params: GridWorld) -> tuple[chex.Array, chex.Array]:
-        """Returns ``(obs, state)``, both the initial state; the key is not needed."""
-        del key
-        state = jnp.asarray(params.mdp.initial_state, jnp.int32)
+        """Returns ``(obs, state)``, both the state in which an episode begins.
+
+        The key is consumed where episodes begin in several states, and not needed elsewhere.
+        """
+        state = first_state(key, params.mdp)
         return state, state
 
     def step(

@@ -29,10 +29,7 @@ class TabularEnv:
 
         The key is consumed where ``params`` has an initial distribution, and not needed elsewhere.
         """
-        if params.initial_distribution is None:
-            state = jnp.asarray(params.initial_state, jnp.int32)
-        else:
-            state = _draw(key, jnp.asarray(params.initial_distribution), 0)
+        state = first_state(key, params)
         return state, state
 
     def step(
@@ -53,7 +50,7 @@ class TabularEnv:
         chex.assert_rank([state, action, params.transition], [0, 0, 3])
         state, action = (jnp.asarray(index, jnp.int32) for index in (state, action))
         transition, reward = jnp.asarray(params.transition), jnp.asarray(params.reward)
-        next_state = _draw(key, transition, state * transition.shape[1] + action)
+        next_state = draw(key, transition, state * transition.shape[1] + action)
         place = 0
         for extent, index in zip(reward.shape, (state, action, next_state), strict=True):
             place = place * extent + (0 if extent == 1 else index)
@@ -62,7 +59,19 @@ class TabularEnv:
         return next_state, next_state, reward, never, never, {}
 
 
-def _draw(key: chex.PRNGKey, table: chex.Array, row: chex.Array | int) -> chex.Array:
+def first_state(key: chex.PRNGKey, mdp: TabularMDP) -> chex.Array:
+    """Draws where an episode begins, [] int32.
+
+    Args:
+      key: consumed where there is an initial distribution, and not needed elsewhere.
+      mdp: one MDP.
+    """
+    if mdp.initial_distribution is None:
+        return jnp.asarray(mdp.initial_state, jnp.int32)
+    return draw(key, jnp.asarray(mdp.initial_distribution), 0)
+
+
+def draw(key: chex.PRNGKey, table: chex.Array, row: chex.Array | int) -> chex.Array:
     """Draws an index, [] int32, from a row of probabilities of a table [..., S].
 
     Under `vmap`, each agent with a table of its own, gathers of single entries fuse with what is

@@ -106,6 +106,11 @@ def outcome(word, bounds) -> jax.Array:
     return sum(((fraction >= bound).astype(jnp.int32) for bound in bounds), start=jnp.int32(0))
 
 
+def outcome_of_row(word, bounds) -> jax.Array:
+    """The same for bounds in an array [n - 1], which may be long."""
+    return jnp.sum((word >> jnp.uint32(1)) >= jnp.asarray(bounds), dtype=jnp.int32)
+
+
 def transition(environment: Environment, shape: Shape, state, action, word):
     """One step of the MDP.
 

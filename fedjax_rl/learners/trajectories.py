@@ -20,6 +20,8 @@ from fedjax_rl.envs.task import Task
 from fedjax_rl.learners import q_learning, rounding
 
 TIES = ("random", "first")
+# Folded into the key of an episode where its first state is drawn.
+_START = 3
 
 
 class Step(NamedTuple):
@@ -167,6 +169,24 @@ def throw(world: Dice, state, action, word) -> tuple:
     return world.next_state[at], world.reward[at], world.terminal[at]
 
 
+def start_of(world: GridWorld, word) -> jax.Array:
+    """Where an episode begins, int32 scalar.
+
+    Args:
+      world: of all agents.
+      word: uint32 scalar; unused where every episode begins in the same state.
+    """
+    start = world.mdp.initial_distribution
+    if start is None:
+        return jnp.asarray(world.mdp.initial_state, jnp.int32)
+    return q_learning.outcome_of_row(word, q_learning.thresholds(np.asarray(start)))
+
+
+def start_word(key) -> jax.Array:
+    """The random word that a first state is drawn with, uint32 scalar; it belongs to no step."""
+    return streams.threefry(jax.random.key_data(jax.random.fold_in(key, _START)), jnp.uint32(0))
+
+
 class _Now(NamedTuple):
     """An episode under way."""
 
@@ -208,9 +228,9 @@ def trajectories(
     world, num, length = dice(grid_of(task)), grid_of(task).num_actions, task.max_steps
     data = jax.random.key_data(keys)
     agents = data.shape[0]
-    start = jnp.asarray(grid_of(task).mdp.initial_state, jnp.int32)
+    start = jax.vmap(lambda key: start_of(grid_of(task), start_word(key)))(keys)
     now = _Now(
-        jnp.broadcast_to(start, (agents,)),
+        start,
         jnp.zeros(agents),
         jnp.zeros(agents),
         jnp.ones(agents),
