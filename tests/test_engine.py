@@ -40,13 +40,13 @@ def start(population, agents, server, link, seed=0):
     state = first_state(
         population, fed.Exchange(lambda *_: (), server=link.server), params(), keys, agents, server
     )
-    return dataclasses.replace(state, uplink_memory=memory_of(link, agents))
+    return dataclasses.replace(state, uplink_state=memory_of(link, agents))
 
 
 def memory_of(link, agents):
     """The uplinks' memories where the message is the whole agent or its entry x."""
     numbers = agents["x"] if isinstance(agents, dict) and "x" in agents else agents
-    return jax.vmap(lambda x: link.uplink.init(x, None, link.content))(numbers)
+    return jax.vmap(lambda x: link.uplink.init(x, None, link.spec))(numbers)
 
 
 def params(agent=None, federation=None, shared=None):
@@ -293,11 +293,11 @@ def test_a_federation_that_is_not_due_keeps_its_state_bit_for_bit():
     rng = np.random.default_rng(0)
     agents = {"x": rng.standard_normal((5, 2)).astype(np.float32), "own": np.arange(5.0, dtype="f")}
     state = start(population, agents, jnp.ones((2, 2)), link)
-    state = dataclasses.replace(state, uplink_memory=())
+    state = dataclasses.replace(state, uplink_state=())
     own = params(federation={"uplink": {"probability": jnp.asarray([1.0, 1.0])}})
     after = fed.exchange(population, link, own, state, jnp.asarray([False, True]))
     before, now = (
-        jax.tree.map(np.asarray, (s.agents, s.server, s.server_memory)) for s in (state, after)
+        jax.tree.map(np.asarray, (s.agents, s.server, s.server_state)) for s in (state, after)
     )
     np.testing.assert_array_equal(now[0]["x"][:2], before[0]["x"][:2])
     np.testing.assert_array_equal(now[1][0], before[1][0])
@@ -383,7 +383,7 @@ def test_an_event_triggered_uplink_with_memory():
     link = fed.Exchange(
         lambda agent, broadcast, p: agent["x"],
         lambda agent, model, p: {**agent, "heard": model},
-        uplink=fed.Uplink("toy", lambda message, model, content: message, send, silent="absent"),
+        uplink=fed.Uplink("toy", lambda message, model, spec: message, send, silent="absent"),
         aggregate=lambda population, message, *_: fed.mean(population, message),
     )
     own = params({"drift": drift}, shared={"sync_period": jnp.uint32(1)})
@@ -493,7 +493,7 @@ def test_a_server_driven_by_arrivals():
         lambda agent, model, p: model,
         uplink=fed.Uplink(
             "arrival",
-            lambda message, model, content: (),
+            lambda message, model, spec: (),
             lambda key, m, memory, view: (m, view.params["arrives"], memory),
             silent="absent",
         ),
@@ -572,7 +572,7 @@ def test_participation_of_a_federation_follows_its_probability():
     own = params(federation={"uplink": {"probability": jnp.asarray([0.0, 0.3, 1.0])}})
     drive = fed.periodic(lambda key, agent, p, time, num_steps: agent + 1.0, link)
     state = start(population, jnp.arange(600.0), jnp.asarray([5.0, 6.0, 7.0]), link)
-    state = dataclasses.replace(state, uplink_memory=())
+    state = dataclasses.replace(state, uplink_state=())
     round_ = jax.jit(lambda s: drive.round(population, own, s, 1))
     for _ in range(50):
         state = round_(state)

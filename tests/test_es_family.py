@@ -124,8 +124,8 @@ def only(state, algorithms):
     return dataclasses.replace(state, **of_agents, **of_servers)
 
 
-AGENT_LEAVES = ("keys", "agents", "uplink_memory", "sent")
-SERVER_LEAVES = ("server", "server_memory", "ledger")
+AGENT_LEAVES = ("keys", "agents", "uplink_state", "sent")
+SERVER_LEAVES = ("server", "server_state", "ledger")
 
 
 def spent(state, column):
@@ -387,13 +387,13 @@ def test_what_an_offset_of_the_returns_changes():
 def test_without_senders_the_learner_stays_as_it_is():
     decay, silent = {**PLAIN, "l2": 0.3}, make("partial", probability=0.0)
     first, last, metrics = run(espc(RESETS, **decay, target_senders=0))
-    same((first.server, first.server_memory), (last.server, last.server_memory))
+    same((first.server, first.server_state), (last.server, last.server_state))
     assert metrics["frequency"] == 0
     assert metrics["size"] == 0
     decay["optimizer"] = "adam"
     for factory, words in ((es, decay), (iw_es, decay), (nsra_es, {**SMALL, **decay})):
         (first, *_, last), _ = exchanges(factory(SMOOTH, **words, uplink=silent), 2)
-        same((first.server, first.server_memory), (last.server, last.server_memory))
+        same((first.server, first.server_state), (last.server, last.server_state))
 
 
 # IW-ES --------------------------------------------------------------------------------------------
@@ -465,8 +465,8 @@ def test_reuse_costs_nothing_and_stops():
         exchanges(f(SMOOTH, **words), 2)[0] for f in (es, functools.partial(iw_es, reuse=0))
     )
     same((plain[-1].server, plain[-1].ledger), (none[-1].server, none[-1].ledger))
-    assert none[-1].server_memory.effective == 4
-    assert none[-1].server_memory.reused == 0
+    assert none[-1].server_state.effective == 4
+    assert none[-1].server_state.reused == 0
     _, expected, _ = run(es(SMOOTH, **words))
     # Steps of no length lose nothing; long ones leave nothing to reuse, unless nothing is asked.
     rules = ((0.0, 0.5), (5.0, 1.0), (5.0, 0.0))
@@ -626,7 +626,7 @@ def test_seeds_decide_everything_and_resets_are_common():
         model = last.server if name == "novelty" else last.server.parameters
         if name == "novelty":  # there may be no best return yet
             model = model._replace(best=jnp.zeros(1))
-        for leaf in jax.tree.leaves((last.agents, model, last.server_memory, metrics)):
+        for leaf in jax.tree.leaves((last.agents, model, last.server_state, metrics)):
             assert np.isfinite(leaf).all()
     _, _, metrics = run(es(RESETS, **PLAIN), seeds=[1])
     assert np.any(np.asarray(metrics["reward_of_agent"]) != seen["es"][0])

@@ -19,7 +19,7 @@ import fedjax_rl as frl
 from fedjax_rl import federation as fed
 from fedjax_rl import streams
 from fedjax_rl.algorithms.ef_td import basis
-from fedjax_rl.algorithms.novelty import CONTENT, Sample
+from fedjax_rl.algorithms.novelty import SPEC, Sample
 from fedjax_rl.algorithms.strategy import of_now
 from fedjax_rl.envs import solvers
 from fedjax_rl.federation.algorithm import bind
@@ -605,8 +605,8 @@ def test_averages_of_moments_are_those_of_who_was_heard(kind):
 
     server = shared(state.agents)[0].astype(np.float64)
     for _ in range(6):
-        memory = () if kind != "partial" else state.uplink_memory
-        own = shared(alone(dataclasses.replace(state, uplink_memory=memory), none).agents)
+        memory = () if kind != "partial" else state.uplink_state
+        own = shared(alone(dataclasses.replace(state, uplink_state=memory), none).agents)
         state = step(state, params)
         messages = own if kind == "partial" else own - server
         total, heard = senders(range(AGENTS), messages, server)
@@ -804,7 +804,7 @@ def test_a_step_of_fewer_than_were_waited_for_moves_the_server_less():
     link = fed.Exchange(
         message=lambda agent, broadcast, params: agent,
         server=towards(exchanges.SHARE),
-        star=True,
+        dedicated_server=True,
     )
     params = fed.Params({}, {exchanges.SHARE: jnp.ones(1)}, {})
     keys = streams.agent_keys(jnp.zeros(4, jnp.int32), everybody.member_of)
@@ -828,10 +828,10 @@ def test_sums_of_sizes_beyond_32_bits_come_in_two_parts():
 
 def test_samples_of_several_rounds_are_not_mixed():
     """Nothing of a sample is kept for the next; one that is remembered counts as silence."""
-    uplink, content = top_k(1), CONTENT
+    uplink, spec = top_k(1), SPEC
     one = Sample(jnp.float32(2.0), jnp.asarray([3.0, 1.0]), jnp.zeros(4), jnp.asarray(True))
-    memory = uplink.init(one, (), content)
-    view = View(content, (), jnp.uint32(0), {"uplink": {"k": 1}})
+    memory = uplink.init(one, (), spec)
+    view = View(spec, (), jnp.uint32(0), {"uplink": {"k": 1}})
     sent, _, memory = uplink.send(None, one, memory, view)
     np.testing.assert_array_equal(sent.behaviour, [3, 0])
     assert not any(np.any(x) for x in jax.tree.leaves(memory))

@@ -17,27 +17,27 @@ import fedjax_rl as frl
 from fedjax_rl import envs
 from fedjax_rl import federation as fed
 from fedjax_rl.federation import uplinks
-from fedjax_rl.federation.uplinks import Content, View
+from fedjax_rl.federation.uplinks import MessageSpec, View
 
 few = settings(max_examples=20, deadline=None, derandomize=True)
 
 
-def view(uplink, *, num_agents=1, numbers=1, content=None, model=0.0, time=0, **params):
+def view(uplink, *, num_agents=1, numbers=1, spec=None, model=0.0, time=0, **params):
     """What an agent of a federation with this uplink sees."""
     own = jax.tree.map(jnp.asarray, uplink.resolve(num_agents, numbers))
     model = jnp.asarray(model)
-    return View(content or Content(), model, jnp.uint32(time), {"uplink": own, **params})
+    return View(spec or MessageSpec(), model, jnp.uint32(time), {"uplink": own, **params})
 
 
-def drive(uplink, messages, *, seed=0, content=None, models=None, **options):
+def drive(uplink, messages, *, seed=0, spec=None, models=None, **options):
     """Sends messages one after the other: what arrived, whether it was sent, the last memory."""
     messages = [jnp.asarray(m, jnp.float32) for m in messages]
     models = [jnp.zeros(3)] * len(messages) if models is None else models
-    content = content or Content()
-    memory = uplink.init(messages[0], models[0], content)
+    spec = spec or MessageSpec()
+    memory = uplink.init(messages[0], models[0], spec)
     arrived, sent = [], []
     for t, (message, model) in enumerate(zip(messages, models, strict=True)):
-        seen = view(uplink, content=content, model=model, time=t, **options)
+        seen = view(uplink, spec=spec, model=model, time=t, **options)
         key = jax.random.fold_in(jax.random.key(seed), t)
         out, went, memory = uplink.send(key, message, memory, seen)
         arrived.append(np.asarray(out))
@@ -112,9 +112,9 @@ def test_a_window_follows_what_is_not_sent_too():
 
 
 def test_a_message_that_is_not_there_is_not_sent_and_not_remembered():
-    content = Content(items=lambda m: (jnp.abs(m)[None], (m > 0)[None]))
+    spec = MessageSpec(items=lambda m: (jnp.abs(m)[None], (m > 0)[None]))
     uplink = uplinks.probabilistic(10, 3)
-    _, sent, (window, count) = drive(uplink, [-1.0, 5.0, -1.0], content=content, num_agents=10)
+    _, sent, (window, count) = drive(uplink, [-1.0, 5.0, -1.0], spec=spec, num_agents=10)
     np.testing.assert_array_equal(sent, [False, True, False])
     assert int(count) == 1
     assert float(window[0]) == 5.0
@@ -132,12 +132,12 @@ def test_the_share_of_senders_is_what_was_asked_for(model):
     @jax.jit
     def one(carry, inputs):
         value, key = inputs
-        seen = View(Content(), None, jnp.uint32(0), own)
+        seen = View(MessageSpec(), None, jnp.uint32(0), own)
         keys = jax.random.split(key, 400)
         _, sent, carry = jax.vmap(uplink.send, (0, 0, 0, None))(keys, value, carry, seen)
         return carry, sent
 
-    memory = jax.vmap(lambda v: uplink.init(v, None, Content()))(values[0])
+    memory = jax.vmap(lambda v: uplink.init(v, None, MessageSpec()))(values[0])
     keys = jax.random.split(jax.random.key(1), 60)
     _, sent = jax.lax.scan(one, memory, (values, keys))
     rate = np.asarray(sent)[30:].mean()
@@ -161,20 +161,18 @@ def test_an_event_is_large_absolutely_and_against_what_is_usual():
 
 
 def test_items_of_a_message_pass_one_by_one_and_gaps_leave_the_filter_alone():
-    content = Content(
+    spec = MessageSpec(
         items=lambda m: (jnp.abs(m), m != 0),
         keep=lambda m, kept: jnp.where(kept, m, 0.0),
         size=lambda m: jnp.uint32(4) * jnp.sum(m != 0).astype(jnp.uint32),
     )
     uplink = uplinks.event_triggered(0.0, 1.0, 1.0)  # larger than the one before
-    arrived, sent, memory = drive(
-        uplink, [[3.0, 0.0, -2.0, 5.0], [1.0, 6.0, 0.0, 0.0]], content=content
-    )
+    arrived, sent, memory = drive(uplink, [[3.0, 0.0, -2.0, 5.0], [1.0, 6.0, 0.0, 0.0]], spec=spec)
     np.testing.assert_array_equal(arrived, [[3, 0, 0, 5], [0, 6, 0, 0]])
     assert sent.all()
     assert float(memory) == 6.0
     fresh = uplinks.event_triggered(0.0, 1.0, 1.0, reset=True)
-    arrived, _, _ = drive(fresh, [[9.0, 0.0, 0.0, 0.0], [1.0, 0.5, 0.0, 0.0]], content=content)
+    arrived, _, _ = drive(fresh, [[9.0, 0.0, 0.0, 0.0], [1.0, 0.5, 0.0, 0.0]], spec=spec)
     np.testing.assert_array_equal(arrived[1], [1, 0, 0, 0])
 
 

@@ -26,7 +26,7 @@ from fedjax_rl.federation import uplinks
 from fedjax_rl.federation.algorithm import bind
 from fedjax_rl.federation.population import population
 from fedjax_rl.federation.state import Context, Params
-from fedjax_rl.federation.uplinks import UPLINKS, Content, View
+from fedjax_rl.federation.uplinks import UPLINKS, MessageSpec, View
 from fedjax_rl.learners import q_learning
 from fedjax_rl.learners.trajectories import epsilon_greedy, trajectories
 from fedjax_rl.sweeps.simulate import simulate
@@ -354,7 +354,7 @@ def test_ebcdql_is_the_plain_loop():
                 used_to[i] += 0.25 * (d - used_to[i])
         want = learn_by_hand(old[0], episodes, 0.5, 5, 0.9, kept=kept)
         np.testing.assert_allclose(after.server[0], want, atol=2e-6)
-        np.testing.assert_allclose(after.uplink_memory, used_to, atol=1e-5)
+        np.testing.assert_allclose(after.uplink_state, used_to, atol=1e-5)
         assert after.sent.messages.tolist() == [any(own) for own in kept]
         for own in kept:
             some |= set(own)
@@ -452,11 +452,11 @@ def test_davia_is_the_plain_loop():
 
 def test_the_price_falls_to_its_end():
     uplink = uplinks.event_triggered(0.04, ratio=0.5, horizon=10)
-    content = Content(items=lambda m: (m[None], jnp.ones(1, bool)))
+    spec = MessageSpec(items=lambda m: (m[None], jnp.ones(1, bool)))
     own = {n: jnp.asarray(v) for n, v in uplink.resolve(1, 1).items()}
 
     def sends(merit, time):
-        view = View(content, None, jnp.uint32(time), {"uplink": own})
+        view = View(spec, None, jnp.uint32(time), {"uplink": own})
         return bool(uplink.send(None, jnp.float32(merit), jnp.zeros(()), view)[1])
 
     assert [sends(merit, 9) for merit in (0.0399, 0.0400001)] == [False, True]
@@ -534,7 +534,7 @@ def test_what_was_sent_and_what_is_left_are_all_there_was(name):
         all_there_was += np.asarray(after.agents.direction[0])
         assert SIMPLE.grid.mdp.transition[here, :, there].any() or (here, there) == (24, 0)
     sent = np.asarray(bench.state.server[0]) / 0.2
-    left = 0 if COMPRESSORS[name] is None else np.asarray(bench.state.uplink_memory[0])
+    left = 0 if COMPRESSORS[name] is None else np.asarray(bench.state.uplink_state[0])
     np.testing.assert_allclose(sent + left, all_there_was, atol=1e-4)
     words = {"top-1": 8, "sign": 4 + 2, "identity": 48}[name]
     assert bench.spent["bytes_up"] == 60 * words

@@ -48,7 +48,7 @@ from fedjax_rl.federation.clock import Clock
 from fedjax_rl.federation.exchange import MESSAGES, Exchange
 from fedjax_rl.federation.server import ServerStep
 from fedjax_rl.federation.state import per_agent
-from fedjax_rl.federation.uplinks import Content, norm_squared
+from fedjax_rl.federation.uplinks import MessageSpec, norm_squared
 from fedjax_rl.fields import declared
 
 # Directions shorter than this do not move the server.
@@ -212,7 +212,7 @@ def server_of(config: AFedPG) -> ServerStep:
 
 # Alpha belongs to the message, but is nothing to compress or to measure: a gradient that comes in
 # with another alpha than it was taken for is none of the recursion.
-CONTENT = Content(
+SPEC = MessageSpec(
     numbers=lambda message: message[0],
     replaced=lambda message, gradient: (gradient, message[1]),
     rest=1,
@@ -245,12 +245,12 @@ def _functions(config: AFedPG) -> Functions:
             agent.momentum,
         ),
         uplink=episodic.uplink_of(config),
-        content=CONTENT,
+        spec=SPEC,
         server=server_of(config),
         # Its size is that of the point ahead and alpha.
         broadcast=lambda model: (model.parameters, model.parameters[0]),
         wire=episodic.wire_of(config),
-        star=True,
+        dedicated_server=True,
     )
     return local_gradient.assemble(oracle, work, link, first_model=first_model, first_agent=_agent)
 

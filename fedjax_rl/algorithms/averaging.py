@@ -220,7 +220,7 @@ def _functions(config: Averaging) -> Functions:
         server=ServerStep(lambda model: (), move),
         broadcast=lambda model: model.table,
         wire=episodic.wire_of(config),
-        star=True,
+        dedicated_server=True,
     )
 
     def learn(table, params):

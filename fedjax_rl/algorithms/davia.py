@@ -33,7 +33,7 @@ from fedjax_rl.algorithms.properties import codes, per_federation
 from fedjax_rl.envs import solvers
 from fedjax_rl.envs.task import Task
 from fedjax_rl.federation import uplinks
-from fedjax_rl.federation.aggregators import Total, mean
+from fedjax_rl.federation.aggregators import Aggregate, mean
 from fedjax_rl.federation.algorithm import Algorithm, Functions
 from fedjax_rl.federation.derivatives import DERIVATIVE
 from fedjax_rl.federation.exchange import Exchange, first_state
@@ -41,7 +41,7 @@ from fedjax_rl.federation.ledger import HEADER, WORD
 from fedjax_rl.federation.rounds import rounds
 from fedjax_rl.federation.server import ServerStep
 from fedjax_rl.federation.state import Params, per_agent
-from fedjax_rl.federation.uplinks import Content, norm_squared
+from fedjax_rl.federation.uplinks import MessageSpec, norm_squared
 from fedjax_rl.fields import declared
 from fedjax_rl.learners.features import FEATURES, features
 from fedjax_rl.learners.trajectories import TIES, grid_of, trajectories
@@ -175,7 +175,7 @@ class Agent(NamedTuple):
     message: Gradient
 
 
-CONTENT = Content(
+SPEC = MessageSpec(
     numbers=lambda message: message.value,
     replaced=lambda message, value: message._replace(value=value),
     items=lambda message: (message.merit[None], jnp.ones(1, bool)),
@@ -214,7 +214,7 @@ def error_after(error, along, valid, steps, rate) -> jax.Array:
     return jnp.sum(after**2) / steps
 
 
-def aggregate(population, message: Gradient, sent, weight, context) -> Total:
+def aggregate(population, message: Gradient, sent, weight, context) -> Aggregate:
     """The mean gradient over those who sent, [F, d]."""
     return mean(population, message.value, sent, weight, context)
 
@@ -237,9 +237,9 @@ def functions(config: DAVIA) -> Functions:
         uplink=uplink_of(config),
         aggregate=aggregate,
         server=descent(),
-        content=CONTENT,
+        spec=SPEC,
         wire=episodic.wire_of(config),
-        star=True,
+        dedicated_server=True,
     )
     dtype = jnp.result_type(float)
     table = jnp.asarray(basis(config), dtype)

@@ -29,7 +29,7 @@ from fedjax_rl.algorithms.episodic import Experience
 from fedjax_rl.algorithms.properties import codes, per_federation
 from fedjax_rl.envs.task import Task
 from fedjax_rl.federation import uplinks
-from fedjax_rl.federation.aggregators import Total, mean
+from fedjax_rl.federation.aggregators import Aggregate, mean
 from fedjax_rl.federation.algorithm import Algorithm, Functions
 from fedjax_rl.federation.derivatives import DERIVATIVE
 from fedjax_rl.federation.exchange import Exchange, first_state
@@ -38,7 +38,7 @@ from fedjax_rl.federation.population import Population
 from fedjax_rl.federation.rounds import rounds
 from fedjax_rl.federation.server import ServerStep, replace
 from fedjax_rl.federation.state import Params, per_agent
-from fedjax_rl.federation.uplinks import Content
+from fedjax_rl.federation.uplinks import MessageSpec
 from fedjax_rl.fields import declared
 from fedjax_rl.learners.trajectories import TIES, grid_of, trajectories
 
@@ -266,14 +266,14 @@ def means(total) -> jax.Array:
 def aggregate_of(actions: int):
     """The mean error of every entry over all that was received, [F, S U]."""
 
-    def aggregate(population: Population, message: Transitions, sent, weight, context) -> Total:
+    def aggregate(population: Population, message: Transitions, sent, weight, context) -> Aggregate:
         del weight
         size = context.model.shape[-1]
         total = population.sum(jax.vmap(lambda m: sums(m, size))(received(message, sent)))
         by_state = jnp.sum(total.reshape(-1, size // actions, actions, 2), axis=2)
         literal = context.params.federation["literal"][:, None]
         spread = jnp.repeat(means(by_state), actions, axis=-1)
-        return Total(jnp.where(literal, spread, means(total)), None)
+        return Aggregate(jnp.where(literal, spread, means(total)), None)
 
     return aggregate
 
@@ -288,7 +288,7 @@ def received(message: Transitions, sent) -> Transitions:
 def sequential_of(actions: int, discount: float):
     """The table after the transitions of step 0 of all agents, then those of step 1, ..."""
 
-    def aggregate(population: Population, message: Transitions, sent, weight, context) -> Total:
+    def aggregate(population: Population, message: Transitions, sent, weight, context) -> Aggregate:
         del weight
         message = received(message, sent)
         rate = context.params.federation["learning_rate"][:, None]
@@ -315,15 +315,15 @@ def sequential_of(actions: int, discount: float):
             return jax.lax.cond(left, learn, lambda table, now: table, table, now), None
 
         table = jax.lax.scan(step, context.model, by_step)[0]
-        return Total(table, None)
+        return Aggregate(table, None)
 
     return aggregate
 
 
-def content_of(config: DQL) -> Content:
+def spec_of(config: DQL) -> MessageSpec:
     """How an uplink reads the messages."""
     if message_of(config) == "increments":
-        return Content(step=lambda params: params["learning_rate"])
+        return MessageSpec(step=lambda params: params["learning_rate"])
 
     def size(message: Transitions):
         kept = jnp.sum(message.kept, dtype=jnp.uint32)
@@ -333,7 +333,7 @@ def content_of(config: DQL) -> Content:
         runs = jnp.sum(message.kept & ~before, dtype=jnp.uint32)
         return jnp.uint32(COMPACT_WORDS) * kept + runs
 
-    return Content(
+    return MessageSpec(
         numbers=lambda m: jnp.where(m.kept, m.error, jnp.zeros_like(m.error)),
         items=lambda m: (jnp.abs(m.error), m.kept),
         keep=lambda m, kept: m._replace(kept=m.kept & kept),
@@ -364,9 +364,9 @@ def link_of(config: DQL) -> Exchange:
         uplink=uplink_of(config),
         aggregate=aggregate,
         server=server,
-        content=content_of(config),
+        spec=spec_of(config),
         wire=episodic.wire_of(config),
-        star=True,
+        dedicated_server=True,
     )
 
 

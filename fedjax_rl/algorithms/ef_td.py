@@ -37,7 +37,7 @@ from fedjax_rl.federation.ledger import HEADER, WORD
 from fedjax_rl.federation.rounds import rounds
 from fedjax_rl.federation.server import ServerStep
 from fedjax_rl.federation.state import Params, per_agent
-from fedjax_rl.federation.uplinks import Content, norm_squared
+from fedjax_rl.federation.uplinks import MessageSpec, norm_squared
 from fedjax_rl.fields import declared
 from fedjax_rl.learners.features import FEATURES, features
 from fedjax_rl.learners.trajectories import (
@@ -288,7 +288,7 @@ class Agent(NamedTuple):
     words: jax.Array
 
 
-CONTENT = Content(step=lambda params: params["learning_rate"])
+SPEC = MessageSpec(step=lambda params: params["learning_rate"])
 
 
 def projected_step() -> ServerStep:
@@ -313,9 +313,9 @@ def functions(config: EFTD) -> Functions:
         message=lambda agent, model, params: agent.direction,
         uplink=episodic.uplink_of(config),
         server=projected_step(),
-        content=CONTENT,
+        spec=SPEC,
         wire=episodic.wire_of(config),
-        star=True,
+        dedicated_server=True,
     )
     dtype = jnp.result_type(float)
     table, actions, length = basis(config), world.num_actions, task.max_steps

@@ -39,14 +39,14 @@ from fedjax_rl.algorithms.strategy import (
 )
 from fedjax_rl.envs.task import Task
 from fedjax_rl.federation import uplinks
-from fedjax_rl.federation.aggregators import Total
+from fedjax_rl.federation.aggregators import Aggregate
 from fedjax_rl.federation.algorithm import Algorithm, Functions
 from fedjax_rl.federation.clock import Clock
 from fedjax_rl.federation.exchange import Exchange, first_state
 from fedjax_rl.federation.rounds import rounds
 from fedjax_rl.federation.server import ServerStep
 from fedjax_rl.federation.state import Params, per_agent
-from fedjax_rl.federation.uplinks import Content, norm_squared
+from fedjax_rl.federation.uplinks import MessageSpec, norm_squared
 from fedjax_rl.fields import declared, is_number
 from fedjax_rl.learners import rounding
 
@@ -249,7 +249,7 @@ def message(agent: Agent, model: Model, params) -> Sample:
     return Sample(value, agent.noise, utility, valid)
 
 
-CONTENT = Content(
+SPEC = MessageSpec(
     numbers=lambda sample: sample.value,
     replaced=lambda sample, value: sample._replace(value=value),
     items=lambda sample: (jnp.abs(sample.value)[None], sample.valid[None]),
@@ -288,7 +288,7 @@ def shaped(population, values, counts, params: Params):
     return jnp.where(equal, counts.astype(values.dtype), out), received
 
 
-def aggregate(population, sample: Sample, sent, weight, context) -> Total:
+def aggregate(population, sample: Sample, sent, weight, context) -> Aggregate:
     """The weighted mean of the perturbations, [F, q]; the gradient times sigma."""
     del weight
     counts = sample.valid if sent is None else sample.valid & sent
@@ -317,9 +317,9 @@ def exchange_of(
         aggregate=aggregate,
         server=server_of(config) if server is None else server,
         broadcast=lambda model: model.parameters,
-        content=CONTENT,
+        spec=SPEC,
         wire=episodic.wire_of(config),
-        star=True,
+        dedicated_server=True,
     )
 
 

@@ -144,7 +144,7 @@ def _functions(config: FastFedPG) -> Functions:
         server=_remember(),
         broadcast=lambda model: model.correction,
         wire=wire,
-        star=True,
+        dedicated_server=True,
     )
     average = Exchange(
         message=lambda agent, broadcast, params: agent.change,
@@ -152,7 +152,7 @@ def _functions(config: FastFedPG) -> Functions:
         server=_move(config),
         broadcast=lambda model: model.parameters,
         wire=wire,
-        star=True,
+        dedicated_server=True,
     )
     work = local_gradient.local_steps(oracle, direction)
     return local_gradient.assemble(oracle, remember, tell, work, average)

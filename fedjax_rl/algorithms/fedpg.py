@@ -31,12 +31,12 @@ from fedjax_rl import fields
 from fedjax_rl.algorithms import episodic, local_gradient
 from fedjax_rl.algorithms.local_gradient import LocalGradient, Oracle, mean_direction
 from fedjax_rl.envs.task import Task
-from fedjax_rl.federation.aggregators import Total, mean, part_of_all
+from fedjax_rl.federation.aggregators import Aggregate, mean, part_of_all
 from fedjax_rl.federation.algorithm import Algorithm, Functions
 from fedjax_rl.federation.exchange import Exchange
 from fedjax_rl.federation.server import ServerStep
 from fedjax_rl.federation.state import per_agent
-from fedjax_rl.federation.uplinks import Content
+from fedjax_rl.federation.uplinks import MessageSpec
 from fedjax_rl.fields import declared
 
 CORRECTIONS = ("none", "scaffold")
@@ -107,11 +107,11 @@ def fedadam_pg(task: Task, **values) -> Algorithm:
     return fedpg(task, **{"optimizer": "adam", "server_learning_rate": 0.01, **values})
 
 
-def controlled(population, message, sent, weight, context) -> Total:
+def controlled(population, message, sent, weight, context) -> Aggregate:
     """The mean change of those who count; what the mean of *all* control variates changes by."""
     change, control = message
     total = mean(population, change, sent, weight)
-    return Total((total.value, part_of_all(population, control, context)), total.present)
+    return Aggregate((total.value, part_of_all(population, control, context)), total.present)
 
 
 def server_of(config: FedPG) -> ServerStep:
@@ -141,7 +141,7 @@ def server_of(config: FedPG) -> ServerStep:
 
 
 # The difference to what the server knows of an agent's control variate is told anew every time.
-CONTENT = Content(owed=lambda numbers: (numbers[0], jnp.zeros_like(numbers[1])))
+SPEC = MessageSpec(owed=lambda numbers: (numbers[0], jnp.zeros_like(numbers[1])))
 
 
 def _functions(config: FedPG) -> Functions:
@@ -188,9 +188,9 @@ def _functions(config: FedPG) -> Functions:
         broadcast=lambda model: (
             (model.parameters, model.correction) if corrects else model.parameters
         ),
-        content=CONTENT if corrects else Content(),
+        spec=SPEC if corrects else MessageSpec(),
         wire=episodic.wire_of(config),
-        star=True,
+        dedicated_server=True,
     )
     work = local_gradient.local_steps(oracle, direction, propose if corrects else None)
     return local_gradient.assemble(oracle, work, link)

@@ -45,7 +45,7 @@ from fedjax_rl.envs.tabular_tasks import task_of
 from fedjax_rl.envs.task import Task
 from fedjax_rl.federation import aggregators
 from fedjax_rl.federation import server as servers
-from fedjax_rl.federation.aggregators import Total
+from fedjax_rl.federation.aggregators import Aggregate
 from fedjax_rl.federation.algorithm import Algorithm, Functions, describe_config
 from fedjax_rl.federation.exchange import Exchange, exchange, first_state
 from fedjax_rl.federation.ledger import line
@@ -256,7 +256,7 @@ def _link(config: FedPPO) -> Exchange:
             own = context.model
         moved = population.sum(message - population.spread(own))
         parameters = own + moved
-        return Total((parameters, *rest) if rest else parameters, None)
+        return Aggregate((parameters, *rest) if rest else parameters, None)
 
     server = servers.replace()
     return Exchange(

@@ -30,7 +30,7 @@ from fedjax_rl.algorithms.es import static as static_of_es
 from fedjax_rl.algorithms.properties import per_federation
 from fedjax_rl.algorithms.strategy import direction, of_now
 from fedjax_rl.envs.task import Task
-from fedjax_rl.federation.aggregators import Total
+from fedjax_rl.federation.aggregators import Aggregate
 from fedjax_rl.federation.algorithm import Algorithm, Functions
 from fedjax_rl.federation.population import select
 from fedjax_rl.federation.server import ServerStep
@@ -168,7 +168,7 @@ def learner_of(config: IWES) -> tuple:
     def init(model):
         return Memory(uphill.init(model), jnp.zeros(()), jnp.int32(0))
 
-    def aggregate(population, sample, sent, weight, context) -> Total:
+    def aggregate(population, sample, sent, weight, context) -> Aggregate:
         """The learner's whole round: the step of ES, then those that reuse its returns."""
         params = context.params
         sent = of_now(sent, context)
@@ -183,7 +183,7 @@ def learner_of(config: IWES) -> tuple:
             )(model, optimizer, total, params.federation)
 
         first = aggregate_of_es(population, sample, sent, weight, context)
-        model, optimizer = step(context.model, context.memory.optimizer, first.value)
+        model, optimizer = step(context.model, context.server_state.optimizer, first.value)
         sigma = params.federation["sigma"][:, None]
 
         def again(carry, _):
@@ -200,7 +200,7 @@ def learner_of(config: IWES) -> tuple:
         (model, optimizer, _, effective, reused), _ = jax.lax.scan(
             again, start, length=config.reuse
         )
-        return Total((model, Memory(optimizer, effective, reused)), first.present)
+        return Aggregate((model, Memory(optimizer, effective, reused)), first.present)
 
     return aggregate, ServerStep(init, lambda model, memory, total, params: total)
 
@@ -210,7 +210,7 @@ def functions(config: IWES) -> Functions:
     base = functions_of_es(config, *learner_of(config))
 
     def measure(population, params, state) -> dict:
-        memory = state.server_memory
+        memory = state.server_state
         return {
             **base.measure(population, params, state),
             "effective_sample_size": memory.effective,

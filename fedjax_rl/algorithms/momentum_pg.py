@@ -36,7 +36,7 @@ from fedjax_rl.federation.algorithm import Algorithm, Functions
 from fedjax_rl.federation.exchange import Exchange
 from fedjax_rl.federation.server import ServerStep
 from fedjax_rl.federation.state import per_agent
-from fedjax_rl.federation.uplinks import Content
+from fedjax_rl.federation.uplinks import MessageSpec
 from fedjax_rl.fields import declared
 from fedjax_rl.learners import policy_gradient as learner
 
@@ -144,15 +144,15 @@ def _server(config: MomentumPG) -> ServerStep:
     return ServerStep(lambda model: (), step)
 
 
-def _content(config: MomentumPG) -> Content:
+def _spec(config: MomentumPG) -> MessageSpec:
     """A mean change moves the model alone, by the server's learning rate per step."""
     if config.authors_code:
-        return Content()
+        return MessageSpec()
 
     def step(params):
         return params["server_learning_rate"] / (params["learning_rate"] * config.local_steps)
 
-    return Content(step=step, moving=lambda broadcast: broadcast[0])
+    return MessageSpec(step=step, moving=lambda broadcast: broadcast[0])
 
 
 def _assemble(config: MomentumPG, oracle: Oracle, direction) -> Functions:
@@ -175,9 +175,9 @@ def _assemble(config: MomentumPG, oracle: Oracle, direction) -> Functions:
         broadcast=lambda model: (
             model.parameters if config.authors_code else (model.parameters, model.direction)
         ),
-        content=_content(config),
+        spec=_spec(config),
         wire=episodic.wire_of(config),
-        star=True,
+        dedicated_server=True,
     )
     work = local_gradient.local_steps(oracle, direction)
     begins = directions if first > 0 and not config.authors_code else None

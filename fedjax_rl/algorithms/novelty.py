@@ -41,14 +41,14 @@ from fedjax_rl.algorithms.strategy import (
     traced,
 )
 from fedjax_rl.envs.task import Task
-from fedjax_rl.federation.aggregators import Total
+from fedjax_rl.federation.aggregators import Aggregate
 from fedjax_rl.federation.algorithm import Algorithm, Functions
 from fedjax_rl.federation.exchange import Exchange, first_state
 from fedjax_rl.federation.ledger import line
 from fedjax_rl.federation.rounds import rounds
 from fedjax_rl.federation.server import ServerStep
 from fedjax_rl.federation.state import Params, per_agent
-from fedjax_rl.federation.uplinks import Content
+from fedjax_rl.federation.uplinks import MessageSpec
 from fedjax_rl.fields import declared
 from fedjax_rl.learners import episodes
 from fedjax_rl.learners import novelty as search
@@ -223,7 +223,7 @@ def message(agent: Agent, broadcast, params) -> Sample:
     return Sample(agent.experience.value, agent.behaviour, agent.noise, agent.valid)
 
 
-CONTENT = Content(
+SPEC = MessageSpec(
     numbers=lambda sample: (sample.value, sample.behaviour),
     replaced=lambda sample, numbers: sample._replace(value=numbers[0], behaviour=numbers[1]),
     items=lambda sample: (jnp.abs(sample.value)[None], sample.valid[None]),
@@ -235,7 +235,7 @@ CONTENT = Content(
 def aggregate(neighbours: int):
     """The exchange's aggregate: perturbations weighted with the ranks of return and novelty."""
 
-    def apply(population, sample: Sample, sent, weight, context) -> Total:
+    def apply(population, sample: Sample, sent, weight, context) -> Aggregate:
         del weight
         # Earlier samples are of other sets of parameters.
         sent = of_now(sent, context)
@@ -249,7 +249,7 @@ def aggregate(neighbours: int):
         received = population.sum(counts.astype(values.dtype))
         total = direction(population, values, sample.noise, received, context.params)
         mean = population.sum(found) / jnp.maximum(received, 1)
-        return Total((total.value, mean), total.present)
+        return Aggregate((total.value, mean), total.present)
 
     return apply
 
@@ -329,9 +329,9 @@ def exchange_of(config: NoveltySearch) -> Exchange:
         aggregate=aggregate(int(config.neighbours)),
         server=server_of(config),
         broadcast=lambda model: model.parameters[model.chosen],
-        content=CONTENT,
+        spec=SPEC,
         wire=episodic.wire_of(config),
-        star=True,
+        dedicated_server=True,
     )
 
 

@@ -25,7 +25,7 @@ from fedjax_rl.algorithms.episodic import Experience
 from fedjax_rl.algorithms.properties import per_federation
 from fedjax_rl.envs.task import Task
 from fedjax_rl.federation import aggregators, uplinks
-from fedjax_rl.federation.aggregators import Total
+from fedjax_rl.federation.aggregators import Aggregate
 from fedjax_rl.federation.algorithm import Algorithm, Functions
 from fedjax_rl.federation.derivatives import DERIVATIVE
 from fedjax_rl.federation.exchange import Exchange, first_state
@@ -33,7 +33,7 @@ from fedjax_rl.federation.ledger import HEADER, WORD
 from fedjax_rl.federation.rounds import rounds
 from fedjax_rl.federation.server import ServerStep
 from fedjax_rl.federation.state import Params, per_agent
-from fedjax_rl.federation.uplinks import Content, norm_squared
+from fedjax_rl.federation.uplinks import MessageSpec, norm_squared
 from fedjax_rl.fields import declared, is_number
 from fedjax_rl.learners import policy_gradient as learner
 from fedjax_rl.networks.mlp import ACTIVATIONS, INITIALIZERS
@@ -265,7 +265,7 @@ class Agent(NamedTuple):
     gradient: Gradient
 
 
-CONTENT = Content(
+SPEC = MessageSpec(
     numbers=lambda message: message.value,
     # What an uplink puts there is finite: it lets no other message pass.
     replaced=lambda message, value: message._replace(value=value, valid=jnp.ones_like(True)),
@@ -275,7 +275,7 @@ CONTENT = Content(
 )
 
 
-def aggregate(population, message: Gradient, sent, weight, context) -> Total:
+def aggregate(population, message: Gradient, sent, weight, context) -> Aggregate:
     """The mean of the gradients that mean something, [F, q]."""
     counts = message.valid if sent is None else message.valid & sent
     return aggregators.mean(population, message.value, counts, weight, context)
@@ -308,9 +308,9 @@ def functions(config: Reinforce) -> Functions:
         uplink=uplink_of(config),
         aggregate=aggregate,
         server=server_of(config),
-        content=CONTENT,
+        spec=SPEC,
         wire=episodic.wire_of(config),
-        star=True,
+        dedicated_server=True,
     )
     credit = {
         "estimator": config.estimator,

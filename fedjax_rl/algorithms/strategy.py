@@ -20,7 +20,7 @@ from fedjax_rl.algorithms import episodic
 from fedjax_rl.algorithms.properties import codes, per_federation
 from fedjax_rl.envs.task import Discrete, Task
 from fedjax_rl.federation import uplinks
-from fedjax_rl.federation.aggregators import Total
+from fedjax_rl.federation.aggregators import Aggregate
 from fedjax_rl.federation.derivatives import DERIVATIVE
 from fedjax_rl.federation.exchange import SHARE
 from fedjax_rl.federation.ledger import HEADER, WORD
@@ -178,7 +178,7 @@ def all_alike(population, values, counts):
     return population.spread((most < least) | rounding.alike(least, most))
 
 
-def direction(population, values, noise, received, params: Params) -> Total:
+def direction(population, values, noise, received, params: Params) -> Aggregate:
     """The mean of the perturbations [A, q] weighted by values [A]; received [F] of them count."""
     total = population.sum(values[:, None] * noise)
     every = params.federation["denominator"] == DENOMINATORS.index("n")
@@ -187,7 +187,7 @@ def direction(population, values, noise, received, params: Params) -> Total:
         # On a clock those who are waited for are a part of all agents.
         size = jnp.round(size / params.federation[SHARE].astype(size.dtype))
     number = jnp.where(every, size, received)
-    return Total(total / jnp.maximum(number, 1)[:, None], received > 0)
+    return Aggregate(total / jnp.maximum(number, 1)[:, None], received > 0)
 
 
 def ascent(config: Strategy) -> ServerStep:

@@ -9,16 +9,16 @@ from fedjax_rl.federation.population import Population, population
 from fedjax_rl.federation.rounds import Periodic, periodic, rounds
 from fedjax_rl.federation.server import of_changes, optimizer_step, replace
 from fedjax_rl.federation.state import Context, Params, Sent, State
-from fedjax_rl.federation.uplinks import Content, Uplink, View, full, partial
+from fedjax_rl.federation.uplinks import MessageSpec, Uplink, View, full, partial
 
 __all__ = [
     "Algorithm",
-    "Content",
     "Context",
     "Exchange",
     "Functions",
     "Layout",
     "Ledger",
+    "MessageSpec",
     "Params",
     "Periodic",
     "Population",

@@ -4,7 +4,7 @@ Everything a paper calls a communication round is made of two things: agents wor
 themselves, and exchanges. An exchange is one trip up and one down,
 
     message_i  = message(agent_i, broadcast)           every agent, vmapped
-    message_i  = uplink(key_i, message_i, memory_i)    what of it crosses the wire, and whether
+    message_i  = uplink(key_i, message_i, state_i)     what of it crosses the wire, and whether
     total      = aggregate(message, sent, weight)      per federation
     server     = server step(server, total)            per federation
     agent_i    = receive(agent_i, server)              every agent that takes part
@@ -17,9 +17,9 @@ algorithm decided their types:
 
 * FedAvg of a network with Adam: the agent holds parameters and Adam's moments; `message` and
   `receive` touch the parameters (or both: an option of the algorithm).
-* Event-triggered and compressed uplinks: an `Uplink` with memory; `sent` masks who takes part.
+* Event-triggered and compressed uplinks: an `Uplink` with a state; `sent` masks who takes part.
 * Two exchanges in a round: two `Exchange` records applied in turn to the same state, each with
-  memories of its own.
+  states of its own.
 * A server driven by arrivals: the same `aggregate`, `server` and `receive` with `due` true for
   the federations where something arrived and `sent` for the agent that did.
 """
@@ -38,7 +38,7 @@ from fedjax_rl.federation.ledger import COLUMNS, Wire, ledger, line, tree_bytes,
 from fedjax_rl.federation.population import Population, select
 from fedjax_rl.federation.server import ServerStep, replace
 from fedjax_rl.federation.state import Context, Params, Sent, State, nothing_sent, per_agent
-from fedjax_rl.federation.uplinks import Content, Uplink, View, full
+from fedjax_rl.federation.uplinks import MessageSpec, Uplink, View, full
 
 
 class Exchange(NamedTuple):
@@ -48,19 +48,20 @@ class Exchange(NamedTuple):
       message: `(agent, broadcast, params) -> message`, a pytree; `broadcast` is what the server
         sent down last.
       receive: `(agent, broadcast, params) -> agent`, of who listens.
-      acknowledge: `(agent, told, params) -> agent`, of whose message was heard, after `receive`;
-        None where agents keep nothing that depends on it. `told` is the message as it came in,
-        None where every message comes in as it is.
+      acknowledge: `(agent, message, params) -> agent`, of whose message was heard, after `receive`;
+        None where agents keep nothing that depends on it. `message` is what came in, None where
+        every message comes in as it is.
       decode: `(message, broadcast) -> message`, what the server makes of a message, knowing what
         it had sent down to its sender.
       weight: `(population, agents, params) -> weights` as of `aggregate`.
       uplink: what crosses the wire.
-      aggregate: `(population, message, sent, weight, context) -> Total`.
+      aggregate: `(population, message, sent, weight, context) -> Aggregate`.
       server: how the total becomes the next model.
       broadcast: `model -> broadcast`, what of the server's model goes down; all of it by default.
-      content: how an uplink reads a message.
+      spec: how an uplink reads a message.
       wire: bytes of a word and of a header.
-      star: the server is a machine of its own, so that a federation of one communicates, too.
+      dedicated_server: the server is a machine of its own, so that a federation of one
+        communicates, too.
     """
 
     message: Callable
@@ -72,9 +73,9 @@ class Exchange(NamedTuple):
     aggregate: Callable = aggregators.mean
     server: ServerStep = replace()
     broadcast: Callable = lambda model: model
-    content: Content = Content()
+    spec: MessageSpec = MessageSpec()
     wire: Wire = Wire()
-    star: bool = False
+    dedicated_server: bool = False
 
 
 # The inner loop reads the words of an agent's key itself; what else is random has a key folded in.
@@ -101,7 +102,7 @@ def first_state(
 
     Args:
       population: who belongs to whom.
-      links: the exchange whose uplink and server have memories, or a tuple of those of a round.
+      links: the exchange whose uplink and server have states, or a tuple of those of a round.
       params: traced properties.
       keys: typed keys [A].
       agents: leaves [A, ...].
@@ -109,30 +110,30 @@ def first_state(
       detailed: whether the state tells what each agent sent last.
     """
 
-    def memories(link):
-        def first(model, own):
+    def states(link):
+        def first_of_server(model, own):
             return link.server.init(link.server.shown(model, {**params.shared, **own}))
 
         model = population.spread(jax.vmap(link.broadcast)(server))
 
-        def memory(agent, model, params):
+        def first_of_uplink(agent, model, params):
             message = link.message(agent, model, params)
-            return link.uplink.init(message, model, link.content)
+            return link.uplink.init(message, model, link.spec)
 
-        of_uplinks = per_agent(memory, population, params, agents, model)
-        return jax.vmap(first)(server, params.federation), of_uplinks
+        of_uplinks = per_agent(first_of_uplink, population, params, agents, model)
+        return jax.vmap(first_of_server)(server, params.federation), of_uplinks
 
     if isinstance(links, Exchange):
-        server_memory, uplink_memory = memories(links)
+        server_state, uplink_state = states(links)
     else:
-        server_memory, uplink_memory = zip(*map(memories, links), strict=True)
+        server_state, uplink_state = zip(*map(states, links), strict=True)
     return State(
         time=jnp.uint32(0),
         keys=keys,
         agents=agents,
         server=server,
-        server_memory=server_memory,
-        uplink_memory=uplink_memory,
+        server_state=server_state,
+        uplink_state=uplink_state,
         ledger=ledger(population.num_federations),
         sent=nothing_sent(population.num_agents) if detailed else (),
     )
@@ -166,7 +167,7 @@ def exchange(
       which the ledger does not count.
     """
     happened = _happens(population, link, due)
-    if link.uplink.send is None and not link.star and present is None:
+    if link.uplink.send is None and not link.dedicated_server and present is None:
         each = _line(population, link, params, state)
         state, _ = _trip(population, link, params, state, due)
         messages = jnp.where(happened, jnp.asarray(population.sizes), 0).astype(jnp.uint32)
@@ -179,7 +180,7 @@ def exchange(
 
 def _happens(population, link, due):
     """The federations [F] that exchange anything: all that are due and have a partner."""
-    happened = jnp.asarray((population.sizes > 1) | link.star)
+    happened = jnp.asarray((population.sizes > 1) | link.dedicated_server)
     return happened if due is None else happened & due
 
 
@@ -192,7 +193,7 @@ def _charge(state: State, each, happened, *messages) -> State:
 def _bill(population, link, params, state: State, sent: Sent, happened, present=None) -> State:
     """The ledger after an exchange in which agents sent different amounts."""
     messages = population.sum(sent.messages)
-    everyone = link.star or link.uplink.silent != "absent"
+    everyone = link.dedicated_server or link.uplink.silent != "absent"
     listeners = jnp.asarray(population.sizes).astype(jnp.uint32)
     if present is not None:
         listeners = population.sum(present.astype(jnp.uint32))
@@ -201,7 +202,7 @@ def _bill(population, link, params, state: State, sent: Sent, happened, present=
     spent = spent.add(line(messages_up=1, bytes_up=header), messages)
     largest = _LARGEST * costs(population, link, params, state)[_FLOATS_UP]
     each = line(floats_up=1, bytes_up=word)
-    for amount, unit in _wide_sum(population, sent.words, largest):
+    for amount, unit in _wide_sum(population, sent.floats, largest):
         spent = spent.add(each, amount, unit)
     octets = (sent.bits + jnp.uint32(7)) // jnp.uint32(8)
     for amount, unit in _wide_sum(population, octets, largest):
@@ -211,7 +212,7 @@ def _bill(population, link, params, state: State, sent: Sent, happened, present=
     return dataclasses.replace(state, ledger=spent)
 
 
-# An uplink sends at most so many words for each number of a message.
+# An uplink sends at most so many floats for each number of a message.
 _LARGEST, _FLOATS_UP = 4, COLUMNS.index("floats_up")
 
 
@@ -242,34 +243,34 @@ def _outgoing(population, link, params, state, model):
     """What the uplink makes of the messages.
 
     Returns:
-      Messages [A, ...]; whether each was sent, bool [A] or None for all; the uplinks' memory; the
-      size of each message as words and bits [A], or None where all have the size of their shape.
+      Messages [A, ...]; whether each was sent, bool [A] or None for all; the uplinks' states; the
+      size of each message as floats and bits [A], or None where all have the size of their shape.
     """
     message = per_agent(link.message, population, params, state.agents, model)
-    sent, memory = None, state.uplink_memory
+    sent, uplink_state = None, state.uplink_state
 
     def size(message, params):
-        return link.content.size(message), jnp.uint32(0)
+        return link.spec.size(message), jnp.uint32(0)
 
     if link.uplink.send is not None:
         streams = jax.vmap(lambda key: jax.random.fold_in(key, UPLINK_STREAM))(state.keys)
         keys = jax.vmap(jax.random.fold_in, in_axes=(0, None))(streams, state.time)
 
-        def send(key, message, memory, model, params, time):
-            view = View(link.content, model, time, params)
-            return link.uplink.send(key, message, memory, view)
+        def send(key, message, uplink_state, model, params, time):
+            view = View(link.spec, model, time, params)
+            return link.uplink.send(key, message, uplink_state, view)
 
-        message, sent, memory = _to_others(
+        message, sent, uplink_state = _to_others(
             population,
             link,
-            (message, jnp.ones(population.num_agents, bool), state.uplink_memory),
+            (message, jnp.ones(population.num_agents, bool), state.uplink_state),
             per_agent(
                 send,
                 population,
                 params,
                 keys,
                 message,
-                state.uplink_memory,
+                state.uplink_state,
                 model,
                 fixed=(state.time,),
             ),
@@ -277,19 +278,19 @@ def _outgoing(population, link, params, state, model):
         if link.uplink.size is not None:
 
             def size(message, params):
-                words, bits = link.uplink.size(link.content.numbers(message), params)
-                return words + jnp.uint32(link.content.rest), bits
+                floats, bits = link.uplink.size(link.spec.numbers(message), params)
+                return floats + jnp.uint32(link.spec.rest), bits
 
-    if link.star:
+    if link.dedicated_server:
 
         def there(message, params):
-            return jnp.any(link.content.items(message)[1])
+            return jnp.any(link.spec.items(message)[1])
 
         # Who has nothing to say does not speak, whatever the uplink.
         something = per_agent(there, population, params, message)
         sent = something if sent is None else sent & something
     sizes = per_agent(size, population, params, message)
-    return message, sent, memory, sizes
+    return message, sent, uplink_state, sizes
 
 
 def _to_others(population, link, whole, sent):
@@ -299,7 +300,7 @@ def _to_others(population, link, whole, sent):
     what it has learned.
     """
     alone = population.sizes == 1
-    if link.star or not alone.any():
+    if link.dedicated_server or not alone.any():
         return sent
     return select(population.spread(jnp.asarray(alone)), whole, sent)
 
@@ -310,21 +311,21 @@ def _trip(population, link, params, state, due, here=None, handed=None):
         model = population.spread(jax.vmap(link.broadcast)(state.server))
     else:
         model = jax.vmap(link.broadcast)(handed)
-    message, sent, memory, (words, bits) = _outgoing(population, link, params, state, model)
+    message, sent, uplink_state, (floats, bits) = _outgoing(population, link, params, state, model)
     if here is not None:
         sent = here if sent is None else sent & here
-    told = None if link.uplink.send is None else message
+    arrived = None if link.uplink.send is None else message
     message = jax.vmap(link.decode)(message, model)
     weight = link.weight(population, state.agents, params)
     share = params.federation.get(SHARE)
-    context = Context(state.server, params, state.time, state.server_memory, sent, share)
+    context = Context(state.server, params, state.time, state.server_state, sent, share)
     counted = here if link.uplink.silent == "remembered" else sent
     total = link.aggregate(population, message, counted, weight, context)
-    server, server_memory, present = _step(population, link, params, state, total, here, counted)
+    server, server_state, present = _step(population, link, params, state, total, here, counted)
     kept = present if due is None else due if present is None else due & present
     if kept is not None:
-        server, server_memory = select(
-            kept, (server, server_memory), (state.server, state.server_memory)
+        server, server_state = select(
+            kept, (server, server_state), (state.server, state.server_state)
         )
     broadcast = jax.vmap(link.broadcast)(server)
     agents = per_agent(link.receive, population, params, state.agents, population.spread(broadcast))
@@ -336,25 +337,25 @@ def _trip(population, link, params, state, due, here=None, handed=None):
         takes_part = here if takes_part is None else takes_part & here
         heard = here if heard is None else heard & here
     if here is not None:
-        memory = select(here, memory, state.uplink_memory)
+        uplink_state = select(here, uplink_state, state.uplink_state)
     if takes_part is not None:
         agents = select(takes_part, agents, state.agents)
     if link.acknowledge is not None:
-        after = per_agent(link.acknowledge, population, params, agents, told)
+        after = per_agent(link.acknowledge, population, params, agents, arrived)
         agents = after if heard is None else select(heard, after, agents)
     state = dataclasses.replace(
         state,
         agents=agents,
         server=server,
-        server_memory=server_memory,
-        uplink_memory=memory,
+        server_state=server_state,
+        uplink_state=uplink_state,
     )
-    flag = jnp.ones_like(words) if sent is None else sent.astype(jnp.uint32)
-    return state, Sent(flag, words * flag, bits * flag)
+    flag = jnp.ones_like(floats) if sent is None else sent.astype(jnp.uint32)
+    return state, Sent(flag, floats * flag, bits * flag)
 
 
 def _step(population, link, params, state, total, here, counted):
-    """The servers' steps: their models, their memories, and whether anything came in, [F]."""
+    """The servers' steps: their models, their states, and whether anything came in, [F]."""
     total, present = total
     by_entry = present is not None and not _one_each(present)
     if by_entry:
@@ -364,17 +365,17 @@ def _step(population, link, params, state, total, here, counted):
     federation = {**params.federation, MESSAGES: _number(population, counted)}
     if SHARE in federation:
         federation |= _arrived(population, params, here)
-    server, memory = jax.vmap(
-        lambda model, memory, total, own: link.server.step(
-            model, memory, total, {**params.shared, **own}
+    server, server_state = jax.vmap(
+        lambda model, server_state, total, own: link.server.step(
+            model, server_state, total, {**params.shared, **own}
         )
-    )(state.server, state.server_memory, total, federation)
+    )(state.server, state.server_state, total, federation)
     if by_entry:
         if jax.tree.structure(server) == jax.tree.structure(present):
             server = jax.tree.map(jnp.where, present, server, state.server)
         each = [jnp.any(x.reshape(x.shape[0], -1), axis=1) for x in jax.tree.leaves(present)]
         present = jnp.any(jnp.stack(each), axis=0)
-    return server, memory, present
+    return server, server_state, present
 
 
 def _number(population, who):

@@ -89,20 +89,20 @@ def rounds(*parts: Callable | Exchange, after: Callable | None = None) -> Period
 
 
 def _exchange_of(population, link, params, state, place: int, count: int) -> State:
-    """The exchange at a place among so many of a round, with the memories of that place."""
+    """The exchange at a place among so many of a round, with the states of that place."""
     if count == 1:
         return exchange(population, link, params, state)
-    servers, uplinks = state.server_memory, state.uplink_memory
-    own = dataclasses.replace(state, server_memory=servers[place], uplink_memory=uplinks[place])
+    servers, uplinks = state.server_state, state.uplink_state
+    own = dataclasses.replace(state, server_state=servers[place], uplink_state=uplinks[place])
     new = exchange(population, link, params, own)
 
-    def among(memories, memory):
-        return (*memories[:place], memory, *memories[place + 1 :])
+    def among(states, state):
+        return (*states[:place], state, *states[place + 1 :])
 
     return dataclasses.replace(
         new,
-        server_memory=among(servers, new.server_memory),
-        uplink_memory=among(uplinks, new.uplink_memory),
+        server_state=among(servers, new.server_state),
+        uplink_state=among(uplinks, new.uplink_state),
     )
 
 

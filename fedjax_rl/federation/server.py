@@ -18,8 +18,8 @@ class ServerStep(NamedTuple):
     """How a server turns a total into its next model; unbatched, the engine vmaps over F.
 
     Attributes:
-      init: `model -> memory`.
-      step: `(model, memory, total, params) -> (model, memory)`, with the properties of the
+      init: `model -> state`.
+      step: `(model, state, total, params) -> (model, state)`, with the properties of the
         federation.
       nothing: `model -> total`, the total that stands for "no change", put in the entries for
         which nothing came in while something came in for others.
@@ -35,9 +35,7 @@ class ServerStep(NamedTuple):
 
 def replace() -> ServerStep:
     """The model becomes the total: plain averaging of models."""
-    return ServerStep(
-        lambda model: (), lambda model, memory, total, params: (total, memory), _itself
-    )
+    return ServerStep(lambda model: (), lambda model, state, total, params: (total, state), _itself)
 
 
 def towards(share: str) -> ServerStep:
@@ -47,12 +45,12 @@ def towards(share: str) -> ServerStep:
     one agent at a time, FedAsync.
     """
 
-    def step(model, memory, total, params):
+    def step(model, state, total, params):
         def leaf(old, new):
             part = params[share].astype(old.dtype)
             return jnp.where(part == 1, new, old + part * (new - old))
 
-        return jax.tree.map(leaf, model, total), memory
+        return jax.tree.map(leaf, model, total), state
 
     return ServerStep(lambda model: (), step, _itself)
 
@@ -64,12 +62,12 @@ def emphasised(server: ServerStep, factor: str) -> ServerStep:
     mean are only relative to those of the others in it.
     """
 
-    def step(model, memory, total, params):
+    def step(model, state, total, params):
         def leaf(old, new):
             times = params[factor].astype(old.dtype)
             return jnp.where(times == 1, new, old + times * (new - old))
 
-        return server.step(model, memory, jax.tree.map(leaf, model, total), params)
+        return server.step(model, state, jax.tree.map(leaf, model, total), params)
 
     return server._replace(step=step)
 
@@ -77,8 +75,8 @@ def emphasised(server: ServerStep, factor: str) -> ServerStep:
 def of_changes(server: ServerStep) -> ServerStep:
     """The same server where the total is a change of its model instead of a model."""
 
-    def step(model, memory, total, params):
-        return server.step(model, memory, jax.tree.map(jnp.add, model, total), params)
+    def step(model, state, total, params):
+        return server.step(model, state, jax.tree.map(jnp.add, model, total), params)
 
     return server._replace(step=step, nothing=lambda model: jax.tree.map(jnp.zeros_like, model))
 
@@ -111,10 +109,10 @@ def optimizer_step(
         parameters = read(model)
         return parameters if meant is None else meant(parameters, params)
 
-    def step(model, memory, total, params):
+    def step(model, state, total, params):
         downhill = read(jax.tree.map(jnp.subtract, model, total))
         with jax.numpy_dtype_promotion("standard"):  # optax mixes integer counts with floats
-            updates, memory = optimizer.update(downhill, memory, shown(model, params))
-        return optax.apply_updates(model, write(updates)), memory
+            updates, state = optimizer.update(downhill, state, shown(model, params))
+        return optax.apply_updates(model, write(updates)), state
 
     return ServerStep(optimizer.init, step, _itself, shown)

@@ -41,9 +41,9 @@ class State:
       keys: typed keys [A]; constant, streams are read by counter or by `fold_in` of the time.
       agents: the algorithm's agents, leaves [A, ...].
       server: the servers' models, leaves [F, ...].
-      server_memory: what the server step keeps, leaves [F, ...]; where a round has several
+      server_state: what the server step keeps, leaves [F, ...]; where a round has several
         exchanges, a tuple with an entry for each.
-      uplink_memory: what the uplink keeps, leaves [A, ...]; a tuple likewise.
+      uplink_state: what the uplink keeps, leaves [A, ...]; a tuple likewise.
       ledger: what has been spent so far.
       sent: what each agent sent in the last round, a `Sent` of [A], on a clock in the last step,
         nothing if it did not arrive; () where nobody asks.
@@ -55,8 +55,8 @@ class State:
     keys: jax.Array
     agents: object
     server: object
-    server_memory: object
-    uplink_memory: object
+    server_state: object
+    uplink_state: object
     ledger: Ledger
     sent: object = ()
     underway: object = ()
@@ -70,18 +70,18 @@ class Sent:
 
     Attributes:
       messages: uint32, 1 or 0.
-      words, bits: uint32, the size of the message, 0 where none was sent.
+      floats, bits: uint32, the size of the message, 0 where none was sent.
     """
 
     messages: jax.Array
-    words: jax.Array
+    floats: jax.Array
     bits: jax.Array
 
     def bytes(self, wire: Wire) -> jax.Array:
         """Bytes on the wire, uint32."""
-        body = self.words * jnp.uint32(wire.word_bytes) + (self.bits + jnp.uint32(7)) // jnp.uint32(
-            8
-        )
+        body = self.floats * jnp.uint32(wire.word_bytes) + (
+            self.bits + jnp.uint32(7)
+        ) // jnp.uint32(8)
         return body + self.messages * jnp.uint32(wire.header_bytes)
 
 
@@ -94,7 +94,7 @@ class Context:
       model: the servers' models, leaves [F, ...].
       params: the traced properties of the population.
       time: uint32 scalar.
-      memory: what the servers' steps keep, leaves [F, ...].
+      server_state: what the servers' steps keep, leaves [F, ...].
       heard: bool [A], whose message of now it has; None for all. Not the same as who counts, where
         the last message of who is silent is remembered.
       share: [F], the part of their federations that these agents are; None for the whole.
@@ -103,7 +103,7 @@ class Context:
     model: object
     params: Params
     time: jax.Array
-    memory: object = ()
+    server_state: object = ()
     heard: jax.Array | None = None
     share: jax.Array | None = None
 

@@ -142,7 +142,7 @@ def _finite(job: Job, state: State) -> np.ndarray:
     federation, _ = job.layout.agents()
     order = np.asarray(job.layout.order)
     fine = np.ones(order.max() + 1, bool)
-    of_servers, of_agents = (state.server, state.server_memory), (state.agents, state.uplink_memory)
+    of_servers, of_agents = (state.server, state.server_state), (state.agents, state.uplink_state)
     for owner, tree in ((order, of_servers), (federation, of_agents)):
         for leaf in jax.tree.leaves(tree):
             if jnp.issubdtype(leaf.dtype, jnp.inexact):

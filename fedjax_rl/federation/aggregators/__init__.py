@@ -1,4 +1,4 @@
-r"""From the messages of a federation's members to one total.
+r"""From the messages of a federation's members to one aggregate.
 
 An aggregator is a function `(population, message, sent, weight, context) -> total`: `message`
 [A, ...] a pytree; `sent` bool [A], or None when everybody counts; `weight` None (all members count
@@ -13,7 +13,7 @@ what such a state moves by.
 
 from __future__ import annotations
 
-from fedjax_rl.federation.aggregators.mean import Total, mean, part_of_all
+from fedjax_rl.federation.aggregators.mean import Aggregate, mean, part_of_all
 from fedjax_rl.federation.aggregators.weights import LogWeights, softmax_weights
 
-__all__ = ["LogWeights", "Total", "mean", "part_of_all", "softmax_weights"]
+__all__ = ["Aggregate", "LogWeights", "mean", "part_of_all", "softmax_weights"]

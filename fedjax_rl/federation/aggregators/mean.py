@@ -12,7 +12,7 @@ from fedjax_rl.federation.aggregators.weights import LogWeights, softmax_weights
 from fedjax_rl.federation.population import Population, _column, select
 
 
-class Total(NamedTuple):
+class Aggregate(NamedTuple):
     """What reached the server.
 
     Attributes:
@@ -25,7 +25,7 @@ class Total(NamedTuple):
     present: object
 
 
-def mean(population: Population, message, sent=None, weight=None, context=None) -> Total:
+def mean(population: Population, message, sent=None, weight=None, context=None) -> Aggregate:
     r"""Weighted mean over those who sent, `\sum_i w_i m_i x_i / \sum_i w_i m_i`.
 
     Where nothing came in (no sender, or no sender with a weight on an entry) the value is zero, to
@@ -41,11 +41,11 @@ def mean(population: Population, message, sent=None, weight=None, context=None) 
       context: not needed.
 
     Returns:
-      The `Total` per federation, its presence by entry where weights are.
+      The `Aggregate` per federation, its presence by entry where weights are.
     """
     del context
     if sent is None and weight is None:
-        return Total(population.mean(message), None)
+        return Aggregate(population.mean(message), None)
     certain = sent is None and isinstance(weight, LogWeights)
     if isinstance(weight, LogWeights):
         weight = softmax_weights(population, weight.value, sent)
@@ -70,13 +70,15 @@ def mean(population: Population, message, sent=None, weight=None, context=None) 
     norm = population.sum(weights)
     value = jax.tree.map(lambda a, w: a / jnp.where(w > 0, w, 1).astype(a.dtype), amount, norm)
     if certain:
-        return Total(value, None)
+        return Aggregate(value, None)
     if not weighted:
-        return Total(value, population.max(sent.astype(jnp.int32)) > 0)
+        return Aggregate(value, population.max(sent.astype(jnp.int32)) > 0)
     there = jax.tree.map(lambda w: w > 0, norm)
     if alike:
-        return Total(value, jax.tree.leaves(there)[0].reshape(population.num_federations, -1)[:, 0])
-    return Total(value, there)
+        return Aggregate(
+            value, jax.tree.leaves(there)[0].reshape(population.num_federations, -1)[:, 0]
+        )
+    return Aggregate(value, there)
 
 
 def part_of_all(population: Population, message, context):

@@ -85,7 +85,7 @@ def _parts(name: str, parts: tuple) -> _Parts:
             "exchange after it; allowed: None"
         )
     # With others arriving later even a federation of one message has somebody to talk to.
-    return _Parts(tuple(parts[:-1]), links[0]._replace(star=True))
+    return _Parts(tuple(parts[:-1]), links[0]._replace(dedicated_server=True))
 
 
 def _functions(own: Functions, parts: _Parts, rules: clocks.Rules) -> Functions:
@@ -118,7 +118,7 @@ def _functions(own: Functions, parts: _Parts, rules: clocks.Rules) -> Functions:
         population, workers = timing.population, timing.workers
         alone = Population(((workers.num_agents, 1),))
         underway, held = state.underway
-        agents, memory = state.agents, state.uplink_memory
+        agents, memory = state.agents, state.uplink_state
 
         def hand_over(who, agents, held):
             """The servers' models to whoever has come back."""
@@ -154,8 +154,8 @@ def _functions(own: Functions, parts: _Parts, rules: clocks.Rules) -> Functions:
             keys=take(state.keys),
             agents=before,
             server=take(held),
-            server_memory=(),
-            uplink_memory=(),
+            server_state=(),
+            uplink_state=(),
             ledger=ledger(workers.num_agents),
         )
         of_one = jax.tree.map(lambda x: x[home], params.federation)
@@ -171,7 +171,7 @@ def _functions(own: Functions, parts: _Parts, rules: clocks.Rules) -> Functions:
             state,
             keys=there.keys,
             agents=done,
-            uplink_memory=take(memory),
+            uplink_state=take(memory),
             sent=take(state.sent),
             underway=(),
             elapsed=(),
@@ -194,8 +194,8 @@ def _functions(own: Functions, parts: _Parts, rules: clocks.Rules) -> Functions:
             time=state.time + jnp.uint32(1),
             agents=put(agents, together.agents),
             server=together.server,
-            server_memory=together.server_memory,
-            uplink_memory=put(memory, together.uplink_memory),
+            server_state=together.server_state,
+            uplink_state=put(memory, together.uplink_state),
             ledger=spent,
             # Who has not arrived has sent nothing.
             sent=put(jax.tree.map(jnp.zeros_like, state.sent), together.sent),

@@ -30,7 +30,7 @@ from fedjax_rl.federation.uplinks.partial import partial
 from fedjax_rl.federation.uplinks.probabilistic import UTILITY_MODEL, probabilistic
 from fedjax_rl.federation.uplinks.protocol import (
     UPLINK,
-    Content,
+    MessageSpec,
     Uplink,
     View,
     norm_squared,
@@ -44,7 +44,7 @@ __all__ = [
     "UPLINK",
     "UPLINKS",
     "UTILITY_MODEL",
-    "Content",
+    "MessageSpec",
     "Uplink",
     "View",
     "communication_probability",

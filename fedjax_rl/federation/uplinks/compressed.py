@@ -12,18 +12,18 @@ from fedjax_rl.federation.uplinks.protocol import Uplink
 def compressed(name, compress, size, parameters, feedback, check) -> Uplink:
     """Everybody sends compress(residual + numbers); the residual keeps what is left."""
 
-    def init(message, model, content):
-        return jax.tree.map(jnp.zeros_like, content.numbers(message))
+    def init(message, model, spec):
+        return jax.tree.map(jnp.zeros_like, spec.numbers(message))
 
-    def send(key, message, memory, view):
+    def send(key, message, state, view):
         del key
-        there = jnp.any(view.content.items(message)[1])
-        numbers = view.content.numbers(message)
-        wanted, restore = ravel_pytree(jax.tree.map(jnp.add, memory, numbers))
+        there = jnp.any(view.spec.items(message)[1])
+        numbers = view.spec.numbers(message)
+        wanted, restore = ravel_pytree(jax.tree.map(jnp.add, state, numbers))
         short = compress(wanted, view.own)
         left = restore(wanted - short if feedback else jnp.zeros_like(wanted))
-        left = view.content.owed(left)
-        memory = jax.tree.map(lambda new, old: jnp.where(there, new, old), left, memory)
-        return view.content.replaced(message, restore(short)), there, memory
+        left = view.spec.owed(left)
+        state = jax.tree.map(lambda new, old: jnp.where(there, new, old), left, state)
+        return view.spec.replaced(message, restore(short)), there, state
 
     return Uplink(name, init, send, parameters, (("feedback", feedback),), size=size, check=check)

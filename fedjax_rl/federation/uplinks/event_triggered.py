@@ -47,7 +47,7 @@ def event_triggered(
       below: sends what is *at most* the threshold instead, to show what that does.
     """
 
-    def send(key, message, memory, view):
+    def send(key, message, state, view):
         del key
         own = view.own
         horizon, time = (x.astype(own["ratio"].dtype) for x in (own["horizon"], view.time))
@@ -55,7 +55,7 @@ def event_triggered(
         # The power may overflow; a threshold of 0 stays one.
         free = own["threshold"] == 0
         floor = jnp.where(free, 0.0, own["threshold"] * own["ratio"] ** -left)
-        magnitude, valid = view.content.items(message)
+        magnitude, valid = view.spec.items(message)
 
         def test(used_to, item):
             d, there = item
@@ -63,17 +63,17 @@ def event_triggered(
             following = (1 - own["decay"]) * used_to + own["decay"] * d
             return jnp.where(there, following, used_to), there & passes
 
-        memory = jnp.zeros_like(memory) if reset else memory
+        state = jnp.zeros_like(state) if reset else state
         if magnitude.shape[0] == 1:
-            memory, kept = test(memory, (magnitude[0], valid[0]))
+            state, kept = test(state, (magnitude[0], valid[0]))
             kept = kept[None]
         else:
-            memory, kept = jax.lax.scan(test, memory, (magnitude, valid))
-        return view.content.keep(message, kept), jnp.any(kept), memory
+            state, kept = jax.lax.scan(test, state, (magnitude, valid))
+        return view.spec.keep(message, kept), jnp.any(kept), state
 
     return Uplink(
         "event-triggered",
-        lambda message, model, content: jnp.zeros(()),
+        lambda message, model, spec: jnp.zeros(()),
         send,
         {
             "threshold": real(threshold),

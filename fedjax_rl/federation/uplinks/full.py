@@ -8,4 +8,4 @@ from fedjax_rl.federation.uplinks.protocol import Uplink, uplink
 @uplink()
 def full() -> Uplink:
     """Everybody sends everything."""
-    return Uplink("full", lambda message, model, content: (), None, continuous=True)
+    return Uplink("full", lambda message, model, spec: (), None, continuous=True)

@@ -35,25 +35,25 @@ def lazy(weight=0.1, depth: int = 10, variance=2.0, step: float | None = None) -
       step: what the server multiplies a message with; the algorithm's learning rate by default.
     """
 
-    def init(message, model, content):
+    def init(message, model, spec):
         nothing = jax.tree.map(jnp.zeros_like, message)
-        return nothing, jnp.asarray(False), content.moving(model), jnp.zeros(depth)
+        return nothing, jnp.asarray(False), spec.moving(model), jnp.zeros(depth)
 
-    def send(key, message, memory, view):
+    def send(key, message, state, view):
         del key
-        last, sent_before, model, history = memory
+        last, sent_before, model, history = state
         own = view.own
-        now = view.content.moving(view.model)
+        now = view.spec.moving(view.model)
         moved = norm_squared(jax.tree.map(jnp.subtract, now, model))
         history = jnp.concatenate([moved[None], history[:-1]])
         # The whole message is remembered, with what the learner knows of it besides its numbers.
-        numbers = view.content.numbers
+        numbers = view.spec.numbers
         delta = jax.tree.map(jnp.subtract, numbers(message), numbers(last))
-        rate = view.content.step(view.params) if step is None else own["step"]
+        rate = view.spec.step(view.params) if step is None else own["step"]
         bound = own["weight"] / rate**2 * jnp.sum(history)
-        bound = bound + own["variance"] * view.content.variance(message)
+        bound = bound + own["variance"] * view.spec.variance(message)
         sent = (norm_squared(delta) >= bound) | ~sent_before
-        sent = sent & jnp.any(view.content.items(message)[1])
+        sent = sent & jnp.any(view.spec.items(message)[1])
         last = jax.tree.map(lambda new, old: jnp.where(sent, new, old), message, last)
         return last, sent, (last, sent_before | sent, now, history)
 

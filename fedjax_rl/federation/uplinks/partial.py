@@ -18,13 +18,13 @@ def partial(probability=0.5, absent: bool = True) -> Uplink:
         Agents that have no model of their own, and act on what is broadcast, always hear it.
     """
 
-    def send(key, message, memory, view):
+    def send(key, message, state, view):
         # A uniform below the probability: at 1 everybody sends.
-        return message, jax.random.bernoulli(key, view.own["probability"]), memory
+        return message, jax.random.bernoulli(key, view.own["probability"]), state
 
     return Uplink(
         "partial",
-        lambda message, model, content: (),
+        lambda message, model, spec: (),
         send,
         {"probability": real(probability)},
         (("absent", absent),),

@@ -57,14 +57,14 @@ def probabilistic(
     if not isinstance(window, jax.core.Tracer) and window > longest:
         longest = 2 ** math.ceil(math.log2(window))
 
-    def init(message, model, content):
+    def init(message, model, spec):
         return jnp.zeros(longest), jnp.int32(0)
 
-    def send(key, message, memory, view):
-        past, count = memory
+    def send(key, message, state, view):
+        past, count = state
         own = view.own
-        there = jnp.any(view.content.items(message)[1])
-        value = (utility or view.content.utility)(message)
+        there = jnp.any(view.spec.items(message)[1])
+        value = (utility or view.spec.utility)(message)
         length = own["window"].astype(jnp.int32)
         place = count % length
         newer = past.at[place].set(value)
@@ -73,7 +73,7 @@ def probabilistic(
         chance = communication_probability(p, own["target"], own["members"])
         sent = there & (jax.random.uniform(key) < chance)
         past, count = jax.tree.map(
-            lambda new, old: jnp.where(there, new, old), (newer, count + 1), memory
+            lambda new, old: jnp.where(there, new, old), (newer, count + 1), state
         )
         return message, sent, (past, count)
 

@@ -1,10 +1,10 @@
 """What of a message crosses the wire, and whether anything does: what every uplink is made of.
 
 An uplink is a part that fits any algorithm. It is written for one agent; the engine vmaps it:
-`init(message, model, content) -> memory` and
-`send(key, message, memory, view) -> (message, sent, memory)`.
+`init(message, model, spec) -> state` and
+`send(key, message, state, view) -> (message, sent, state)`.
 What it has to know of an algorithm's messages (which numbers are in them, what makes one worth
-sending, how large it is) the algorithm says once, in a `Content`.
+sending, how large it is) the algorithm says once, in a `MessageSpec`.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def _identity(message):
 
 
 @dataclasses.dataclass(frozen=True)
-class Content:
+class MessageSpec:
     """How an uplink reads the messages of an algorithm; every function takes one message.
 
     A message may carry more than what crosses the wire, such as the perturbation that the server
@@ -58,11 +58,11 @@ class Content:
       variance: estimated variance of the numbers, summed over them; 0 if unknown.
       step: `params -> scalar`, what the server multiplies a message with; 1 by default.
       moving: `broadcast -> what of it messages move`, all of it by default.
-      size: words in the message, uint32; as many as there are numbers by default.
+      size: floats in the message, uint32; as many as there are numbers by default.
       owed: `numbers -> numbers`, what of the numbers that were left out of a message is to be added
         to the next; all by default. A change of what the agent keeps count of by itself, see
         `Exchange.acknowledge`, is not: it is part of the next change anyway.
-      rest: words of the message besides the numbers, which cross the wire whatever the uplink
+      rest: floats of the message besides the numbers, which cross the wire whatever the uplink
         makes of these.
     """
 
@@ -101,13 +101,13 @@ class View(NamedTuple):
     """What an agent knows when it decides what to send.
 
     Attributes:
-      content: how to read its message.
+      spec: how to read its message.
       model: what the server sent down last.
       time: uint32 scalar, of the run.
       params: the agent's properties; those of the uplink under "uplink".
     """
 
-    content: Content
+    spec: MessageSpec
     model: object
     time: jax.Array
     params: dict
@@ -127,14 +127,14 @@ class Uplink:
 
     Attributes:
       name: as on the command line.
-      init: `(message, model, content) -> memory`, from a message and the first model.
-      send: `(key, message, memory, view) -> (message, sent, memory)`, or None when every message
+      init: `(message, model, spec) -> state`, from a message and the first model.
+      send: `(key, message, state, view) -> (message, sent, state)`, or None when every message
         crosses as it is, at every exchange: then nothing is computed at all.
       parameters: values by name, traced: federations that differ in them share a program.
       shape: what else makes the program, hashable.
       silent: what becomes of an agent that does not send: "absent", it does not count and hears
         nothing; "skipped", it does not count; "remembered", its last message counts.
-      size: `(numbers, params) -> (words, bits)` where the uplink changes the size of a message.
+      size: `(numbers, params) -> (floats, bits)` where the uplink changes the size of a message.
       check: `(values, num_agents, numbers) -> None`, raises ValueError where values by name do
         not fit a federation of `num_agents` or messages of so many numbers.
       continuous: whether what is sent changes continuously with the message, the random words
