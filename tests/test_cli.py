@@ -24,7 +24,7 @@ from scipy import stats
 import fedjax_rl as frl
 from fedjax_rl import cli, memory
 from fedjax_rl.algorithms import ALGORITHMS, Entry
-from fedjax_rl.cli import config, options, parse, picture, process, report, settings, work
+from fedjax_rl.cli import config, named, options, parse, picture, process, report, settings, work
 from fedjax_rl.federation import uplinks
 from fedjax_rl.federation.ledger import COLUMNS
 from fedjax_rl.saving import results
@@ -629,14 +629,14 @@ def test_help_of_an_algorithm_has_what_fits_and_imports_no_simulator():
 
 
 def test_types_of_options():
-    kinds = {s.name: s.kind for s in settings.settings(settings.algorithm("espc"))}
+    kinds = {s.name: s.kind for s in settings.settings(named.algorithm("espc"))}
     assert kinds["sigma"] is float
     assert kinds["antithetic"] is bool
     assert kinds["hidden"] == tuple[int, ...]
     assert kinds["utility"] == str | None
     assert "task" not in kinds
     assert not {"mdp", "uplink", "policy", "weights", "server_optimizer", "derivative"} & {
-        s.name for s in settings.settings(settings.algorithm("fedq"))
+        s.name for s in settings.settings(named.algorithm("fedq"))
     }
     of_lazy = {s.name: s.kind for s in settings.uplink_options("lazy")}
     assert of_lazy == {"weight": float, "depth": int, "variance": float, "step": float | None}
@@ -704,7 +704,7 @@ def test_an_interrupted_run_of_episodes_goes_on(tmp_path, capsys, monkeypatch):
     assert cli.main(["resume", str(out)]) == 0
     assert {p.name for p in out.iterdir()} == FILES
     task = frl.envs.registry.make("CartPole-v1")
-    espc = settings.algorithm("espc").factory
+    espc = named.algorithm("espc").factory
     recorded = ["reward", "non_finite"]  # the same program
     again = frl.sweep(espc(task, target_senders=3), num_agents=6, num_steps=3, metrics=recorded)
     np.testing.assert_array_equal(frl.load(out)["reward"], again["reward"])
@@ -777,7 +777,7 @@ def test_pictures_of_grids_of_episodes():
         {"reward": shape, "frequency": shape, "size": shape},
         {"time": times, "num_agents": [2, 4], "window": [1, 5]},
     )
-    es = settings.algorithm("es")
+    es = named.algorithm("es")
     figure = picture.picture(result, es, None)
     assert len(figure.axes) == 3
     texts = [text.get_text() for text in figure.legends[0].get_texts()]

@@ -84,12 +84,14 @@ _POSITIONAL = ("algorithm", "environment", "directory", "study", "shell")
 def _flagged(text: str, arguments) -> str:
     """One line, with the argument that it starts with as it is typed."""
     text = " ".join(text.split())
-    place = r"(?:env|uplink|clock)\."
     match = re.match(
-        rf"({place})?([a-z0-9]+(?:_[a-z0-9]+)*)(?=(?: at \w+ \d+)? (?:is|has)\b)", text
+        r"((?:[a-z0-9_]+\.)+)?([a-z0-9]+(?:_[a-z0-9]+)*)(?=(?: at \w+ \d+)? (?:is|has)\b)", text
     )
-    known = () if arguments is None else vars(arguments).keys() - {*_POSITIONAL}
-    if match is None or (not match[1] and match[2] not in known):
+    if match is None:
+        return text
+    known = set() if arguments is None else vars(arguments).keys() - {*_POSITIONAL}
+    first = (match[1] or match[2]).partition(".")[0]
+    if first not in (known | {"env", "uplink", "clock"} if match[1] else known):
         return text
     return f"--{match[0].replace('_', '-')}{text[match.end() :]}"
 

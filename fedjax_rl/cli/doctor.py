@@ -9,10 +9,11 @@ import sys
 
 from fedjax_rl.cli import parse
 from fedjax_rl.cli.config import check_devices, config_of, nested_errors
+from fedjax_rl.cli.named import fitting
 from fedjax_rl.cli.needs import Needs, of_configuration
 from fedjax_rl.cli.options import PACKAGES, SCALES
 from fedjax_rl.cli.process import prepare
-from fedjax_rl.cli.settings import clock_options, fitting, uplink_options
+from fedjax_rl.cli.settings import clock_options, uplink_options
 from fedjax_rl.cli.study import studies, study_of
 
 _PACKAGES = {

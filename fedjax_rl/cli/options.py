@@ -10,13 +10,15 @@ import typing
 from collections.abc import Sequence
 from typing import Annotated, Literal
 
+from fedjax_rl.cli.named import algorithm, environment_options, factory_of, fitting
+from fedjax_rl.cli.outside import is_outside
+from fedjax_rl.cli.process import MOST_DEVICES, prepare
 from fedjax_rl.cli.settings import (
-    algorithm,
+    Record,
     clock_options,
-    factory_of,
-    fitting,
     parameters,
     parts,
+    records,
     settings,
     takes_clocks,
     takes_uplinks,
@@ -27,6 +29,7 @@ SCALES = ("smoke", "quick", "paper")
 SHELLS = ("bash", "zsh", "fish")
 # Packages with environments beyond those that have a name of ours.
 PACKAGES = ("gymnax", "brax")
+_OWN = "your own as MODULE:NAME"
 # Units of time that a run has by default.
 _DURATIONS = {"step": 100_000, "episode": 200, "round": 200, "epoch": 300, "update": 1000}
 
@@ -95,11 +98,12 @@ def _of_simulation(command: str, argv: list[str]) -> list[tuple]:
     from fedjax_rl.algorithms import ALGORITHMS
     from fedjax_rl.envs.registry import ENVIRONMENTS
 
-    named = next((a for a in argv[1:] if a in ALGORITHMS), None)
+    named, place = _named_in(argv)
+    if is_outside(named) or is_outside(place):  # whose module may start JAX when it is imported
+        prepare(_devices_in(argv))
     chosen = named or next(iter(ALGORITHMS))
-    place = next((a for a in argv[1:] if _is_environment(a)), None)
     places = list(ENVIRONMENTS) if named is None else fitting(chosen)
-    one, several = algorithm(chosen), command != "run"
+    one, several = algorithm(chosen, place), command != "run"
     default = (dataclasses.MISSING, dataclasses.MISSING)
     if command == "doctor":
         default = (chosen, place or fitting(chosen)[0])
@@ -110,9 +114,9 @@ def _of_simulation(command: str, argv: list[str]) -> list[tuple]:
     steps = f"T, {'environment ' if time == 'steps' else ''}{time} of every agent."
     steps = "T, steps of the server." if unit == "update" else steps
     others = [f"{p}/NAME" for p in PACKAGES if any(n.startswith(f"{p}/") for n in places)]
-    allowed = f"One of {', '.join([*places, *others])}."
+    allowed = f"One of {', '.join([*places, *others])}, or {_OWN}."
     fields = [
-        _positional("algorithm", f"One of {', '.join(ALGORITHMS)}.", default[0]),
+        _positional("algorithm", f"One of {', '.join(ALGORITHMS)}, or {_OWN}.", default[0]),
         _positional("environment", allowed, default[1]),
         _values(several, "num_agents", int, 4, "N, agents of the federation."),
         _option("num_steps", int, _DURATIONS[unit], steps),
@@ -137,16 +141,24 @@ def _of_algorithm(one, several: bool) -> list[tuple]:
         if several and own.is_tuple:
             text = f"{text} One value for the whole grid."
         fields.append(_values(several and not own.is_tuple, *own[:3], text))
+    fields += [_of_record(own, several) for own in records(one)]
     if several and "learning_rate" in one.properties:
         text = "Instead of learning-rate: this value times num-agents."
         fields.append(_option("learning_rate_per_agent", float | None, None, text))
     return fields
 
 
+def _of_record(record: Record, several: bool) -> tuple:
+    """A field with the values of a record as options of their own, `--network.hidden 64 64`."""
+    inner = [_values(several and not own.is_tuple, *own[:4]) for own in record.settings]
+    inner += [_of_record(own, several) for own in record.records]
+    kind = dataclasses.make_dataclass(type(record.default).__name__, inner)
+    kind.__doc__ = (type(record.default).__doc__ or "").partition("\n")[0]
+    return record.name, kind, dataclasses.field(default_factory=kind)
+
+
 def _of_environments(names: list[str]) -> list[tuple]:
     """One field `env` with the options of these environments, if they have any."""
-    from fedjax_rl.envs.registry import options
-
     known: dict = {}
     for name in names:
         for option in parameters(factory_of(name)):
@@ -161,7 +173,7 @@ def _of_environments(names: list[str]) -> list[tuple]:
     if not fields:
         return []
     env = dataclasses.make_dataclass("Env", fields)
-    env.__doc__ = f"Options of {', '.join(name for name in names if options(name))}."
+    env.__doc__ = f"Options of {', '.join(name for name in names if environment_options(name))}."
     return [("env", env, dataclasses.field(default_factory=env))]
 
 
@@ -263,22 +275,50 @@ def spelled_out(argv: list[str], command: type) -> list[str]:
       argv: as typed, with `--reset` or `--no-reset`.
       command: the dataclass of its arguments.
     """
-    switches = set()
-    for field in dataclasses.fields(command):
-        inner = field.default_factory
-        nested = dataclasses.fields(inner) if dataclasses.is_dataclass(inner) else ()
-        for prefix, each in (("", (field,)), ("uplink.", nested)):
-            names = [f.name for f in each if typing.get_args(f.type)[:1] == (tuple[bool, ...],)]
-            switches |= {f"--{prefix}{name.replace('_', '-')}" for name in names}
+    switches = _switches(command)
     out = []
     for word, following in zip(argv, [*argv[1:], "--"], strict=True):
         if word in switches and following.startswith("--"):
             out += [word, "True"]
-        elif (positive := re.sub(r"^(--(?:\w+\.)?)no-", r"\1", word)) in switches - {word}:
+        elif (positive := re.sub(r"^(--(?:[\w-]+\.)*)no-", r"\1", word)) in switches - {word}:
             out += [positive, "False"]
         else:
             out.append(word)
     return out
+
+
+def _devices_in(argv: list[str]) -> int:
+    """The devices that a line asks for, as far as that can be told before it is read."""
+    given = re.search(r"\0--devices[\0=](\d{1,4})\0", "\0".join(["", *argv, ""]))
+    return max(1, min(int(given[1]), MOST_DEVICES)) if given else 1
+
+
+def _switches(command: type, prefix: str = "--") -> set[str]:
+    """The options of a command, and of what is nested in it, that are lists of switches."""
+    found = set()
+    for field in dataclasses.fields(command):
+        name = field.name.removesuffix("_options").replace("_", "-")
+        if dataclasses.is_dataclass(field.default_factory):
+            found |= _switches(field.default_factory, f"{prefix}{name}.")
+        elif typing.get_args(field.type)[:1] == (tuple[bool, ...],):
+            found.add(f"{prefix}{name}")
+    return found
+
+
+def _named_in(argv: list[str]) -> tuple[str | None, str | None]:
+    """The algorithm and the environment that a line names, in this order, as far as it does."""
+    from fedjax_rl.algorithms import ALGORITHMS
+
+    uplinks = {*_uplinks_in(argv)}
+    words = [
+        word
+        for word in argv[1:]
+        if word in ALGORITHMS or _is_environment(word) or (is_outside(word) and word not in uplinks)
+    ]
+    named = next((w for w in words[:1] if w in ALGORITHMS or is_outside(w)), None)
+    place = next((w for w in words if _is_environment(w)), None)
+    rest = [w for w in words[named is not None :] if is_outside(w)]
+    return named, place or next(iter(rest), None)
 
 
 def _is_environment(word: str) -> bool:
@@ -297,4 +337,4 @@ def _uplinks_in(argv: list[str]) -> list[str]:
     for place, word in enumerate(words):
         if word == "--uplink":
             names += itertools.takewhile(lambda w: not w.startswith("-"), words[place + 1 :])
-    return [name for name in dict.fromkeys(names) if name in UPLINKS]
+    return [name for name in dict.fromkeys(names) if name in UPLINKS or is_outside(name)]

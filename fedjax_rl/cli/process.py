@@ -16,6 +16,10 @@ from fedjax_rl.saving.directory import held
 __all__ = ["Stopped", "free", "held", "interruptible", "prepare", "quiet"]
 
 
+# A CPU can pretend to have so many; far more and the process dies when JAX starts.
+MOST_DEVICES = 1024
+
+
 class Stopped(KeyboardInterrupt):
     """Interrupted by a signal.
 

@@ -13,6 +13,9 @@ import typing
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
+from fedjax_rl import fields
+from fedjax_rl.cli import outside
+
 
 class Setting(NamedTuple):
     """Something that a word, a number or a list of these sets.
@@ -37,42 +40,82 @@ class Setting(NamedTuple):
         return any(typing.get_origin(part) is tuple for part in parts(self.kind))
 
 
-def algorithm(name: str):
-    """The algorithm with its defaults, in the first environment that it accepts."""
-    from fedjax_rl.algorithms import ALGORITHMS
-    from fedjax_rl.envs.registry import make
+class Record(NamedTuple):
+    """A property that is a record of values of its own, such as `network`.
 
-    return ALGORITHMS[name].make(make(fitting(name)[0]))
+    Attributes:
+      name: of the property.
+      default: a record of the values that hold unless set.
+      settings: what can be set of it.
+      records: those within it.
+    """
 
-
-def fitting(name: str) -> list[str]:
-    """The environments that an algorithm accepts."""
-    from fedjax_rl.algorithms import ALGORITHMS
-    from fedjax_rl.envs.registry import ENVIRONMENTS, kind
-
-    return [place for place in ENVIRONMENTS if kind(place) in ALGORITHMS[name].environments]
+    name: str
+    default: Any
+    settings: list[Setting]
+    records: list[Record]
 
 
 def settings(one) -> list[Setting]:
     """The properties of an algorithm that the command line can set, without its uplink."""
-    config, texts = one.config, {}
+    return _settings(one.config)
+
+
+def records(one) -> list[Record]:
+    """The properties of an algorithm that are records, without its uplink and its clock."""
+    return [own for own in _records(one.config) if own.name not in ("uplink", "clock")]
+
+
+def _settings(config) -> list[Setting]:
+    texts: dict = {}
     for kind in reversed(type(config).__mro__):
         texts |= _documented(kind.__doc__ or "", "Attributes")
-    hints = typing.get_type_hints(type(config))
+    hints = _hints(type(config))
     found = []
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
-        kind = _kind(hints[field.name], value)
+        kind = _kind(hints.get(field.name, Any), value)
         if kind is not None and field.metadata.get("cli", True):
             text = re.sub(r"`(\w+)`", lambda m: m[1].replace("_", "-"), texts.get(field.name, ""))
             found.append(Setting(field.name, kind, value, text))
     return found
 
 
+def _records(config) -> list[Record]:
+    hints, found = _hints(type(config)), []
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        kinds = [type(value)] if value is not None else parts(hints.get(field.name, Any))
+        kinds = [kind for kind in kinds if _is_record(kind)]
+        if len(kinds) != 1 or not field.metadata.get("cli", True):
+            continue
+        if value is None:
+            try:
+                value = kinds[0]()
+            except (TypeError, ValueError):  # there is no such thing without a value
+                continue
+        found.append(Record(field.name, value, _settings(value), _records(value)))
+    return found
+
+
+def _is_record(kind) -> bool:
+    """Whether a type is a dataclass whose fields say what they may be."""
+    made = isinstance(kind, type) and dataclasses.is_dataclass(kind)
+    return made and bool(fields.declarations(kind))
+
+
+def _hints(annotated) -> dict:
+    """The annotations of a class or function, as far as they can be looked up."""
+    try:
+        return typing.get_type_hints(annotated)
+    except NameError:  # of a user's own, imported for type checkers alone
+        return {}
+
+
 def takes_uplinks(one) -> bool:
     """Whether an algorithm lets the command line choose its uplink."""
-    fields = {field.name: field for field in dataclasses.fields(one.config)}
-    return "uplink" in fields and fields["uplink"].metadata.get("cli", True)
+    own = {field.name: field for field in dataclasses.fields(one.config)}
+    return "uplink" in own and own["uplink"].metadata.get("cli", True)
 
 
 def takes_clocks(one) -> bool:
@@ -84,28 +127,21 @@ def clock_options() -> list[Setting]:
     """What can be set of a clock, without its scheduler."""
     from fedjax_rl.federation.clock import Clock
 
-    texts = _documented(Clock.__doc__, "Attributes")
-    hints = typing.get_type_hints(Clock)
-    return [
-        Setting(
-            field.name, _kind(hints[field.name], field.default), field.default, texts[field.name]
-        )
-        for field in dataclasses.fields(Clock)
-        if field.name != "scheduler"
-    ]
+    return [own for own in _settings(Clock()) if own.name != "scheduler"]
 
 
 def uplink_options(name: str) -> list[Setting]:
     """What can be set of an uplink."""
     from fedjax_rl.federation.uplinks import UPLINKS
 
-    found = [option for option in parameters(UPLINKS[name]) if option.kind is not None]
+    own = outside.uplink_factory(name) if outside.is_outside(name) else UPLINKS[name]
+    found = [option for option in parameters(own) if option.kind is not None]
     return [o._replace(kind=o.kind | None) if o.required else o for o in found]
 
 
 def parameters(factory: Callable) -> list[Setting]:
     """The arguments of a factory."""
-    hints, texts = typing.get_type_hints(factory), _documented(factory.__doc__ or "", "Args")
+    hints, texts = _hints(factory), _documented(factory.__doc__ or "", "Args")
     found = []
     for name, parameter in inspect.signature(factory).parameters.items():
         required = parameter.default is parameter.empty
@@ -113,16 +149,6 @@ def parameters(factory: Callable) -> list[Setting]:
         kind = _kind(hints.get(name, Any), default)
         found.append(Setting(name, kind, default, texts.get(name, ""), required))
     return found
-
-
-def factory_of(name: str) -> Callable:
-    """The factory of an environment, or one with the same options."""
-    from fedjax_rl.envs.registry import ALIASES, ENVIRONMENTS
-
-    name = ALIASES.get(name, name)
-    package = f"{name.partition('/')[0]}/"
-    similar = [factory for other, factory in ENVIRONMENTS.items() if other.startswith(package)]
-    return ENVIRONMENTS[name] if name in ENVIRONMENTS else similar[0]
 
 
 def parts(kind) -> list:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import pathlib
+import re
 from collections.abc import Iterator
 
 from fedjax_rl.cli import study
 from fedjax_rl.cli.config import (
     algorithm_of,
-    check,
     config_of,
     first_of,
     lists_of,
@@ -20,6 +20,7 @@ from fedjax_rl.cli.config import (
 from fedjax_rl.cli.picture import picture
 from fedjax_rl.cli.process import free, held, interruptible, prepare, quiet
 from fedjax_rl.cli.report import WATCHED, live, report, say, summarise
+from fedjax_rl.cli.written import check, check_names
 
 
 def run(arguments) -> int:
@@ -28,8 +29,8 @@ def run(arguments) -> int:
 
     config = config_of(arguments)
     prepare(arguments.devices)
-    place = config["environment"].replace("/", "-")
-    out = results.place(arguments.out or free(f"{config['algorithm']}-{place}"))
+    stem = re.sub("[/:.]", "-", f"{config['algorithm']}-{config['environment']}")
+    out = results.place(arguments.out or free(stem))
     with contextlib.ExitStack() as stack:
         claimed = []
 
@@ -144,6 +145,9 @@ def resume(arguments) -> int:
                 "itself again"
             )
         check(config, out / "config.json")
+        prepare(config["devices"])
+        with _precision(config):
+            check_names(config)
         finished = _is_made(out) and _is_pictured(out)
         if config["command"] == "reproduce":
             finished = results.read_sealed(out / "summary.json") is not None
@@ -153,7 +157,6 @@ def resume(arguments) -> int:
         # Checkpoints say so themselves.
         if config["command"] == "reproduce" and config["versions"] != results.versions():
             say("warning: begun with other versions; the last digits may differ")
-        prepare(config["devices"])
         results.tidy(out)
         with _precision(config):
             if config["command"] == "reproduce":

@@ -1,0 +1,162 @@
+"""What consists of values of its own: uplinks, clocks and records, to plain values and back."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import itertools
+import math
+import re
+from collections.abc import Iterator, Sequence
+
+from fedjax_rl.cli import named
+from fedjax_rl.cli.settings import Record, Setting, clock_options, uplink_options
+from fedjax_rl.names import check_known
+
+
+def plain(value, is_tuple: bool = False):
+    """A value as JSON has it; a list of one value is that value."""
+    if isinstance(value, tuple):
+        return value[0] if len(value) == 1 and not is_tuple else list(value)
+    return value
+
+
+def changed(settings: Sequence[Setting], given: dict) -> dict:
+    """What was given of these settings and is not what holds anyway, as JSON has it."""
+    return {
+        own.name: value
+        for own in settings
+        if own.name in given
+        and (value := plain(given[own.name], own.is_tuple)) != plain(own.default, own.is_tuple)
+    }
+
+
+def record_config(record: Record, given: dict) -> dict:
+    """What was given of a record, as JSON has it; nothing where that holds anyway."""
+    values = vars(given[record.name]) if record.name in given else {}
+    inner = {own.name: record_config(own, values) for own in record.records}
+    return changed(record.settings, values) | {n: own for n, own in inner.items() if own}
+
+
+def records_of(record: Record, config: dict) -> list:
+    """The records that a configuration says, every combination of its values."""
+    inner = {own.name: own for own in record.records}
+    known = {own.name: own for own in record.settings}
+    for name in config:
+        check_known(name, [*known, *inner], f"property of {record.name}")
+    each = []
+    for name, value in config.items():
+        if name in inner:
+            each.append(records_of(inner[name], value))
+        elif known[name].is_tuple:
+            each.append([tuple(value) if isinstance(value, list) else value])
+        else:
+            each.append(value if isinstance(value, list) else [value])
+    with prefixed(record.name, config):
+        return [
+            dataclasses.replace(record.default, **dict(zip(config, values, strict=True)))
+            for values in itertools.product(*each)
+        ]
+
+
+def uplink_config(given: dict) -> dict | list[dict] | None:
+    """The uplinks that were asked for, every combination of their values."""
+    from fedjax_rl.federation.uplinks import UPLINKS
+
+    names = given["uplink"] or ()
+    names = dict.fromkeys((names,) if isinstance(names, str) else names)
+    for name in names:
+        named.check_uplink(name)
+    values = vars(given["uplink_options"]) if "uplink_options" in given else {}
+    used = {option.name for name in names for option in uplink_options(name)}
+    for field in dataclasses.fields(given["uplink_options"]) if values else ():
+        if field.name not in used and values[field.name] != field.default:
+            users = [u for u in UPLINKS if field.name in (o.name for o in uplink_options(u))]
+            raise ValueError(
+                f"uplink.{field.name} is {plain(values[field.name])}; allowed with "
+                f"--uplink {' or '.join(users)}"
+            )
+    found = []
+    for name in names:
+        options = uplink_options(name)
+        each = [values[option.name] for option in options]
+        each = [value if isinstance(value, tuple) else (value,) for value in each]
+        for option, value in zip(options, each, strict=True):
+            if not value:
+                raise ValueError(f"uplink.{option.name} is empty; allowed: at least one value")
+            if option.required and None in value:
+                raise ValueError(f"uplink.{option.name} is missing; {name} needs it")
+        for combination in itertools.product(*each):
+            pairs = zip(options, combination, strict=True)
+            own = {o.name: finite(v) for o, v in pairs if v is not None}
+            found.append({"name": name, **own})
+            uplink(found[-1])
+    return found[0] if len(found) == 1 else found or None
+
+
+def clock_config(given: dict, one) -> dict | list[dict] | None:
+    """The clocks that were asked for, every combination of their values."""
+    names, values = given["scheduler"], vars(given["clock_options"])
+    options = [option for option in clock_options() if option.name in values]
+    if names is None and one.config.clock is not None:
+        names = one.config.clock.scheduler
+    names = (names,) if isinstance(names, str | None) else names
+    each = [v if isinstance(v, tuple) else (v,) for v in (values[o.name] for o in options)]
+    if names == (None,):
+        for option, value in zip(options, each, strict=True):
+            if value != (option.default,):
+                raise ValueError(
+                    f"clock.{option.name} is {plain(value)}; allowed with --scheduler NAME"
+                )
+        return None
+    found = []
+    for name in dict.fromkeys(names):
+        for combination in itertools.product(*each):
+            pairs = zip(options, combination, strict=True)
+            own = {o.name: finite(v) for o, v in pairs if v != o.default}
+            if len(names) > 1 and name != "semi-synchronous":
+                own.pop("wait_for", None)
+            if {"scheduler": name, **own} not in found:
+                found.append({"scheduler": name, **own})
+                clock(found[-1])
+    return found[0] if len(found) == 1 else found
+
+
+def clock(config: dict):
+    """The clock of a configuration."""
+    from fedjax_rl.federation.clock import Clock
+
+    values = _numbers(config)
+    with prefixed("clock", values.keys() - {"scheduler"}):
+        return Clock(**values)
+
+
+def finite(value):
+    """A number that JSON has; what is not finite as a word."""
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _numbers(config: dict) -> dict:
+    """Values as they were before `_finite`."""
+    words = {word: float(word) for word in ("inf", "-inf", "nan")}
+    return {name: words.get(value, value) for name, value in config.items()}
+
+
+def uplink(config: dict):
+    """The uplink of a configuration."""
+    values = _numbers(config)
+    name = values.pop("name")
+    with prefixed("uplink", values):
+        return named.uplink(name, **values)
+
+
+@contextlib.contextmanager
+def prefixed(prefix: str, names) -> Iterator[None]:
+    """Errors about one of these names say where it was set."""
+    try:
+        yield
+    except ValueError as error:
+        match = re.match(r"(\w+)(?: at \w+ \d+)? (?:is|has)\b", str(error))
+        if match is None or match[1] not in names:
+            raise
+        raise ValueError(f"{prefix}.{error}") from error
