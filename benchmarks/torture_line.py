@@ -136,12 +136,12 @@ def _lines() -> list[tuple]:
 def _options() -> list[tuple[str, str, str, str]]:
     """Every option of `run` with every algorithm: (algorithm, environment, option, kind)."""
     from fedjax_rl.algorithms import ALGORITHMS
-    from fedjax_rl.cli import settings
+    from fedjax_rl.cli import named, settings
     from fedjax_rl.envs import registry
 
     found = []
     for name in ALGORITHMS:
-        one, place = settings.algorithm(name), settings.fitting(name)[0]
+        one, place = named.algorithm(name), named.fitting(name)[0]
         for own in settings.settings(one):
             kind = PROPERTIES.get(f"{name}.{own.name}") or PROPERTIES.get(own.name, "anything")
             kind += "?" * (own.default is None and "?" not in kind)
@@ -158,7 +158,7 @@ def _options() -> list[tuple[str, str, str, str]]:
             known = [option.name for option in settings.clock_options()]
             found += [(name, place, f"clock.{o}", k) for o, k in CLOCK.items() if o in known]
     for place in registry.ENVIRONMENTS:
-        user = next(name for name in ALGORITHMS if place in settings.fitting(name))
+        user = next(name for name in ALGORITHMS if place in named.fitting(name))
         for option, default in registry.options(place).items():
             kind = ENVIRONMENTS.get(option, "word")
             found.append((user, place, f"env.{option}", kind + "?" * (default is None)))

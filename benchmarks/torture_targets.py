@@ -16,7 +16,7 @@ import numpy as np
 
 import fedjax_rl as frl
 from fedjax_rl.algorithms import ALGORITHMS
-from fedjax_rl.cli.settings import fitting
+from fedjax_rl.cli.named import fitting
 from fedjax_rl.envs import registry
 from fedjax_rl.federation.uplinks import UPLINKS
 
@@ -163,10 +163,11 @@ ENVIRONMENTS = {
     "target_speed": "finite?",
     "transition": "array",
     "tabular_mdp.reward": "array",
-    "grid_world.reward": "array",
+    "actions": "words",
+    "slip": "probability",
+    **_each("mapping?", "grid_world.wind grid_world.rewards"),
     "terminal": "anything",
-    "outcomes": "object",
-    "shape": "sizes",
+    "starts": "object?",
     "initial_state": "whole",
     "initial_distribution": "array?",
     "perturbed_mdps.kernel": "probability*~",
@@ -379,7 +380,6 @@ def of_environments() -> Iterator[Target]:
     mdp = frl.envs.tabular_mdp(np.full((3, 2, 3), 1 / 3), np.arange(3.0), 0.5)
     task = frl.envs.tabular_task(mdp)
     policy = np.full((3, 2), 0.5)
-    cells = np.zeros((4, 2, 2), int)
     given = {
         "mdp": mdp,
         "policy": policy,
@@ -399,13 +399,9 @@ def of_environments() -> Iterator[Target]:
         "alpha": 0.1,
         "initial": 2.0,
         "threshold": 1.0,
-        "outcomes": [(1.0, cells)],
-        "terminal": np.zeros(4, bool),
-        "shape": (2, 2),
     }
     special = {
         "stack_mdps": {"mdps": [mdp, mdp]},
-        "grid_world": {"reward": np.zeros(4)},
         "perturbed_mdps": {"reward": 0.1},
         "brax_task": {"name": "ant"},
     }
@@ -428,7 +424,7 @@ def of_environments() -> Iterator[Target]:
 
             kind = "object?" if argument == "looks" else _kind(ENVIRONMENTS, name, argument)
             keep = _brief if name == "brax_task" else small
-            also = ("environment", "part", "outcomes")
+            also = ("environment", "part")
             yield Target(f"envs.{name}", argument, kind, made, also, keep=keep)
     for option in inspect.signature(functions["random_mdp"]).parameters:
         if option != "seed":
@@ -444,7 +440,7 @@ def of_environments() -> Iterator[Target]:
             continue
         for option in registry.options(name):
             own = registry.ENVIRONMENTS[name].__name__
-            kind = _kind(ENVIRONMENTS, "" if "-mdp" not in name else own, option)
+            kind = _kind(ENVIRONMENTS, own if "-mdp" in name or own == "grid_world" else "", option)
             if option == "discount" and "mdp" in name:
                 kind = "below one~"
             if registry.options(name)[option] is None:

@@ -10,8 +10,8 @@ from fedjax_rl.envs.dirichlet import dirichlet_mdp, dirichlet_mdps, opposed_mdps
 from fedjax_rl.envs.families import average_mdp, perturbed_mdps, stack_mdps
 from fedjax_rl.envs.family_optimum import optimum
 from fedjax_rl.envs.generators import paper_mdp, random_mdp, random_mdps
-from fedjax_rl.envs.grid_tables import GridEnv, GridWorld, grid_world
-from fedjax_rl.envs.grids import frozen_lake, simple_grid, windy_grid
+from fedjax_rl.envs.grid_tables import GridEnv, GridWorld
+from fedjax_rl.envs.grids import frozen_lake, grid_world, simple_grid, windy_grid
 from fedjax_rl.envs.gymnax import gymnax_task
 from fedjax_rl.envs.heterogeneity import members, parts
 from fedjax_rl.envs.objective import direct_value, truncated_value, value

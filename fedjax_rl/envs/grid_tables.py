@@ -12,10 +12,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fedjax_rl import fields
-from fedjax_rl.envs.tabular import DISCOUNT, TabularMDP, check_size, tabular_mdp
+from fedjax_rl.envs.tabular import TabularMDP, tabular_mdp
 from fedjax_rl.envs.tabular_env import first_state
-from fedjax_rl.names import brief
 
 
 @jax.tree_util.register_dataclass
@@ -109,45 +107,29 @@ class GridEnv:
         return next_state, next_state, reward, terminated, jnp.zeros((), bool), {}
 
 
-@fields.checked(
-    reward=fields.reals("[S]"),
-    shape=fields.sizes(length=2),
-    start=fields.whole(0),
-    discount=DISCOUNT,
-)
-def grid_world(
-    outcomes: Sequence[tuple[float, chex.ArrayNumpy]],
+def tabulated(
+    outcomes: Sequence[tuple[Any, chex.ArrayNumpy]],
     reward: chex.ArrayNumpy,
     terminal: chex.ArrayNumpy,
-    shape: tuple[int, int],
-    start: int = 0,
-    discount: float = 0.9,
+    starts: Sequence[int],
+    discount: float,
 ) -> GridWorld:
-    """Builds the tables of a grid world.
+    """Builds the tables of a grid world from what a step may do; nothing is checked.
 
     Args:
-      outcomes: what a step may do, as pairs of a probability and the cells [S, U, 2] (row and
-        column) where it leads, from every state by every action. The probabilities sum to one.
-      reward: [S], of entering a state.
-      terminal: [S] bool.
-      shape: rows and columns.
-      start: initial state.
+      outcomes: as of `grid_moves.outcomes_of`.
+      reward: [rows, columns], of entering a cell.
+      terminal: [rows, columns] bool; a step in such a cell stays there with reward 0.
+      starts: states, one of which an episode begins in; one that stands there twice is twice as
+        probable.
       discount: in [0, 1].
 
     Returns:
       A `GridWorld`; B is the largest number of different next states.
-
-    Raises:
-      ValueError: If the probabilities do not sum to one, or as `tabular_mdp`.
     """
-    rows, columns = shape
-    check_size("shape", shape, rows * columns, rows * columns)
-    outcomes = _outcomes(outcomes, rows, columns)
-    terminal = _of_states("terminal", terminal, rows * columns, "bools", "b").astype(bool)
-    reward = _of_states("reward", reward, rows * columns, "finite numbers", "iufb")
-    num_states, num_actions = rows * columns, np.shape(outcomes[0][1])[1]
-    if start >= num_states:
-        raise ValueError(f"start is {start}; allowed: from 0 to {num_states - 1}")
+    rows, columns = np.shape(terminal)
+    num_states, num_actions = rows * columns, outcomes[0][1].shape[1]
+    terminal, reward = np.ravel(terminal), np.ravel(np.asarray(reward, np.float64))
     transition = np.zeros((num_states, num_actions, num_states))
     states, actions = np.ogrid[:num_states, :num_actions]
     for probability, cells in outcomes:
@@ -155,8 +137,10 @@ def grid_world(
             transition, (states, actions, cells[..., 0] * columns + cells[..., 1]), probability
         )
     transition[terminal] = np.eye(num_states)[terminal][:, None]
-    entering = np.where(terminal[:, None], 0.0, np.asarray(reward, np.float64))[:, None]
-    mdp = tabular_mdp(transition, entering, 0.0, start)
+    entering = np.where(terminal[:, None], 0.0, reward)[:, None]
+    where = np.bincount(starts, minlength=num_states)
+    several = None if np.count_nonzero(where) == 1 else where / where.sum()
+    mdp = tabular_mdp(transition, entering, 0.0, starts[0], several)
 
     possible = transition > 0
     # A stable sort puts the possible next states first, in their order.
@@ -174,37 +158,3 @@ def grid_world(
         columns=columns,
     )
     return world.with_discount(discount)
-
-
-def _of_states(name: str, values: Any, num_states: int, text: str, kinds: str) -> np.ndarray:
-    """One value for each state as an array [S], after checking it."""
-    try:
-        array = np.asarray(values)
-    except Exception:  # a ragged sequence, or no array at all
-        array = np.empty(())
-    if array.shape != (num_states,) or array.dtype.kind not in kinds:
-        raise ValueError(
-            f"{name} is {brief(values)}; allowed: {text} [{num_states}], one for each cell"
-        )
-    return array
-
-
-def _outcomes(outcomes: Any, rows: int, columns: int) -> list[tuple[float, np.ndarray]]:
-    """What a step may do, after checking it: pairs of a probability and cells [S, U, 2]."""
-    text = f"pairs of a probability and cells [{rows * columns}, U, 2] inside the grid"
-    try:
-        pairs = [(probability, np.asarray(cells)) for probability, cells in outcomes]
-        fine = bool(pairs)
-        for probability, cells in pairs:
-            fields.check("the probability", probability, fields.number(0, 1, single=False))
-            shape = (rows * columns, max(1, pairs[0][1].shape[1]), 2)
-            fine &= cells.shape == shape and cells.dtype.kind in "iu"
-            fine &= bool(np.all((cells >= 0) & (cells < [rows, columns])))
-    except Exception:  # whatever is handed in as pairs
-        fine = False
-    if not fine:
-        raise ValueError(f"outcomes is {brief(outcomes)}; allowed: {text}")
-    total = sum(probability for probability, _ in pairs)
-    if not abs(total - 1) <= 1e-6:
-        raise ValueError(f"outcomes has probabilities of sum {total}; allowed: 1")
-    return pairs

@@ -43,9 +43,14 @@ def grid_task(
     )
 
 
+def check_encoding(encoding: Any) -> None:
+    """Refuses what is no encoding of a grid, with the nearest one."""
+    check_known(encoding, ENCODINGS, "encoding of a grid")
+
+
 def _encoder(encoding: str, rows: int, columns: int) -> tuple[int, Callable]:
     """Returns D and the function from a state [] int32 to float32 [D]."""
-    check_known(encoding, ENCODINGS, "encoding of a grid")
+    check_encoding(encoding)
     largest = np.array([max(rows - 1, 1), max(columns - 1, 1)], np.float32)
 
     def rc(state: chex.Array) -> chex.Array:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from fedjax_rl.envs.brax import backends, brax_task, longest
 from fedjax_rl.envs.dirichlet import dirichlet_mdp, dirichlet_mdps, opposed_mdps
 from fedjax_rl.envs.generators import paper_mdp, random_mdp
-from fedjax_rl.envs.grids import frozen_lake, simple_grid, windy_grid
+from fedjax_rl.envs.grids import frozen_lake, grid_world, simple_grid, windy_grid
 from fedjax_rl.envs.gymnax import gymnax_task
 from fedjax_rl.envs.procgen import procgen_task
 from fedjax_rl.envs.tabular import TabularMDP
@@ -91,6 +91,7 @@ ENVIRONMENTS: dict[str, Callable] = {
     "simple-grid": simple_grid,
     "windy-grid": windy_grid,
     "frozen-lake": frozen_lake,
+    "grid-world": grid_world,
     **{name: _tabular(name, draw) for name, draw in _TABULAR.items()},
     "CartPole-v1": _gymnax("CartPole-v1"),
     "gymnax/Acrobot-v1": _gymnax("Acrobot-v1"),
@@ -133,7 +134,7 @@ def kind(name: str) -> Literal["mdp", "grid", "tabular", "task"]:
         return "mdp"
     if ALIASES.get(name, name) in _TABULAR:
         return "tabular"
-    return "grid" if factory in (simple_grid, windy_grid, frozen_lake) else "task"
+    return "grid" if factory in (simple_grid, windy_grid, frozen_lake, grid_world) else "task"
 
 
 def options(name: str) -> dict[str, Any]:
