@@ -6,19 +6,16 @@ import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from fedjax_rl.analysis import agent_mean, mean_interval, percentile_bands
+from fedjax_rl.analysis import agent_mean
 from fedjax_rl.names import check_known
 from fedjax_rl.plotting import formats
-from fedjax_rl.plotting.style import COLUMN, MARKERS, OKABE_ITO, PAGE, canvas, style
+from fedjax_rl.plotting.panel import PERCENTILES, caption, entries, panel, styles_of
+from fedjax_rl.plotting.style import COLUMN, PAGE, canvas, style
 
 TIMES = ("time", "episode")
 TRIALS = ("seed", "trial")
-MARKS = 6  # markers along a line
 LETTERS = 110  # of a legend in a line across the page
-FLOOR = 0.3  # lower end of a logarithmic axis, in parts of the smallest positive mean
-SPAN = 1e-7  # of a logarithmic axis at most, in parts of the largest mean
 
 # what the axes of the metrics say where the result does not
 _WORDS = {
@@ -34,7 +31,7 @@ def banded_curves(
     *,
     log: Collection[str] = (),
     cumulative: Collection[str] = (),
-    percentiles: tuple[float, float] = (10.0, 90.0),
+    percentiles: tuple[float, float] = PERCENTILES,
     level: float | None = 0.95,
     window: int = 1,
     styles: Mapping[str, int] | None = None,
@@ -70,134 +67,66 @@ def banded_curves(
         ValueError: for an unknown variable (naming the nearest), dimensions or percentiles other
             than these, more lines than colours, a line without a style, a window without records,
             or a wrong number of axes.
+
+    Example:
+        >>> import numpy as np, xarray as xr
+        >>> values = np.random.default_rng(0).normal(size=(2, 5, 30)).cumsum(-1)
+        >>> reward = xr.DataArray(values, dims=("momentum", "seed", "time"))
+        >>> reward = reward.assign_coords(momentum=[0.0, 0.9], time=range(1, 31))
+        >>> figure = banded_curves(xr.Dataset({"reward": reward}))
+        >>> [text.get_text() for text in figure.legends[0].get_texts()]
+        ['momentum = 0', 'momentum = 0.9']
     """
     names = (variables,) if isinstance(variables, str) else tuple(variables)
-    words = dict(variables) if isinstance(variables, Mapping) else {}
+    texts = dict(variables) if isinstance(variables, Mapping) else {}
     if not names:
         raise ValueError("variables is empty; at least one is needed")
     for name in (*log, *cumulative):
         check_known(name, names, "variable of this picture.")
-    if window < 1:
-        raise ValueError(f"window must be at least 1 record, not {window}")
-    panels = {name: _lines(results, name) for name in names}
-    labels = list(dict.fromkeys(label for lines in panels.values() for label in lines))
-    if len(labels) > len(OKABE_ITO):
-        raise ValueError(f"{len(labels)} lines cannot be told apart; at most {len(OKABE_ITO)}")
-    styles = {label: i for i, label in enumerate(labels)} if styles is None else dict(styles)
-    for label in labels:
-        check_known(label, styles, "line with a style.")
+    lines = {name: lines_of(results, name) for name in names}
+    labels = list(dict.fromkeys(label for own in lines.values() for label in own))
+    styles = styles_of(labels, styles)
     shape = (PAGE if len(names) > 1 else COLUMN * 1.35, 2.9 if len(names) > 2 else 3.1)
     with style():
         figure, flat = canvas(axes, shape, 1, len(names))
+        panels = []
+        for axis, name in zip(flat, names, strict=True):
+            text = texts.get(name) or _axis_label(results, name)
+            panels.append(
+                panel(
+                    axis,
+                    lines[name],
+                    styles,
+                    log=name in log,
+                    cumulative=name in cumulative,
+                    percentiles=percentiles,
+                    level=level,
+                    window=window,
+                )
+            )
+            axis.set_xlabel(time_label(results, name))
+            axis.set_ylabel(f"cumulative {text}" if name in cumulative else text)
+        lost = {
+            label: max(one.lost[label] for one in panels if label in one.lost) for label in labels
+        }
+        handles = entries(flat[0], {label: styles[label] for label in labels}, lost)
+        counts = set().union(*(one.counts for one in panels))
         # Sums are smooth by themselves.
         shown = window if set(names) - set(cumulative) else 1
-        counts, lost = set(), dict.fromkeys(labels, 0)
-        for axis, (name, lines) in zip(flat, panels.items(), strict=True):
-            for label, (times, values) in lines.items():
-                whole = np.isfinite(values).all(axis=1)
-                lost[label] = max(lost[label], int((~whole).sum()))
-                if not whole.any():
-                    continue
-                counts.add(int(whole.sum()))
-                summed = name in cumulative
-                values = values[whole].cumsum(axis=1) if summed else _running(values[whole], window)
-                times = times[len(times) - values.shape[1] :]
-                _line(axis, times, values, styles[label], percentiles, level)
-            if name in log:
-                _logarithmic(axis)
-            axis.set_xlabel(_time_words(results, name))
-            text = words.get(name) or _axis_words(results, name)
-            axis.set_ylabel(f"cumulative {text}" if name in cumulative else text)
-            axis.margins(x=0.01)
-            axis.xaxis.set_major_locator(MaxNLocator(5))
-            axis.xaxis.set_major_formatter(FuncFormatter(lambda x, _: formats.number(x)))
-        _legend(
-            figure,
-            flat,
-            axes,
-            {label: styles[label] for label in labels},
-            lost,
-            _caption(counts, percentiles, level, shown, "\n" if len(names) == 1 else "; "),
-        )
+        between = "\n" if len(names) == 1 else "; "
+        title = caption(counts, percentiles, level, shown, between)
+        options = {"handles": handles, "title": title, "title_fontsize": 7}
+        if axes is None:
+            fitting = (LETTERS if len(flat) > 1 else LETTERS // 2) // (6 + max(map(len, labels)))
+            columns = max(1, min(len(labels), fitting, len(labels) if len(flat) > 1 else 3))
+            figure.legend(loc="outside lower center", ncols=columns, **options)
+        else:
+            flat[0].legend(**options)
     return figure
 
 
-def _line(axis, times, values, position, percentiles, level) -> None:
-    """One line of values [trials, time] in the style of its position."""
-    colour, marker = OKABE_ITO[position], MARKERS[position]
-    band = percentile_bands(values, 0, *percentiles)
-    # The first marker of each line sits elsewhere, so that markers of equal lines stay visible.
-    step = max(1, len(times) // MARKS)
-    first = int(step * (0.3 + 0.6 * position / len(OKABE_ITO)))
-    axis.plot(
-        times,
-        band.mean,
-        color=colour,
-        marker=marker,
-        markevery=(first, step),
-        markersize=4,
-        markeredgecolor="white",
-        markeredgewidth=0.4,
-        zorder=4,
-        gid="mean",
-    )
-    if len(values) == 1:
-        return
-    axis.fill_between(
-        times, band.low, band.high, color=colour, alpha=0.16, linewidth=0, zorder=2, gid="band"
-    )
-    if level is not None:
-        interval = mean_interval(values, 0, level)
-        for limit in (interval.low, interval.high):
-            axis.plot(times, limit, color=colour, linewidth=0.5, alpha=0.7, zorder=3, gid="limit")
-
-
-def _logarithmic(axis) -> None:
-    """A logarithmic axis that ends just below the smallest positive mean."""
-    means = [line.get_ydata() for line in axis.lines if line.get_gid() == "mean"]
-    means = np.concatenate(means) if means else np.ones(1)
-    axis.set_yscale("log", nonpositive="clip")
-    if (means > 0).any():
-        axis.set_ylim(bottom=max(FLOOR * means[means > 0].min(), SPAN * means.max()))
-
-
-def _legend(figure, flat, axes, labels, lost, caption) -> None:
-    entries = []
-    for label, position in labels.items():
-        text = f"{label} ({lost[label]} left out)" if lost[label] else label
-        entries += flat[0].plot(
-            [],
-            [],
-            color=OKABE_ITO[position],
-            marker=MARKERS[position],
-            markeredgecolor="white",
-            markeredgewidth=0.4,
-            label=text or "mean",
-        )
-    options = {"handles": entries, "title": caption, "title_fontsize": 7}
-    if axes is None:
-        fitting = (LETTERS if len(flat) > 1 else LETTERS // 2) // (6 + max(map(len, labels)))
-        columns = max(1, min(len(labels), fitting, len(labels) if len(flat) > 1 else 3))
-        figure.legend(loc="outside lower center", ncols=columns, **options)
-    else:
-        flat[0].legend(**options)
-
-
-def _caption(counts, percentiles, level, window, between) -> str:
-    if not counts or max(counts) == 1:
-        return "a single trial"
-    trials = f"{min(counts)} to {max(counts)}" if len(counts) > 1 else f"{max(counts)}"
-    low, high = (formats.number(p) for p in percentiles)
-    text = f"mean of {trials} trials, {low} to {high} % of them shaded"
-    if level is not None:
-        text += f"{between}{formats.number(100 * level)} % interval of the mean in thin lines"
-    if window > 1:
-        text += f", running means of {window}"
-    return text
-
-
-def _lines(results, name: str) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Label -> times [T] and values float64 [trials, T] of a variable."""
+def lines_of(results, name: str) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Label -> times [T] and values float64 [trials, T] of a variable, see `banded_curves`."""
     if isinstance(results, Mapping) and not isinstance(results, xr.Dataset):
         if not results:
             raise ValueError("results is empty; at least one is needed")
@@ -248,13 +177,6 @@ def _trials(name: str, label: str, array: xr.DataArray) -> tuple[np.ndarray, np.
     return time[order], np.atleast_2d(values)[:, order]
 
 
-def _running(values: np.ndarray, window: int) -> np.ndarray:
-    """Running means [trials, T - window + 1] of values [trials, T]."""
-    if window > values.shape[1]:
-        raise ValueError(f"a window of {window} records is longer than the {values.shape[1]} given")
-    return np.lib.stride_tricks.sliding_window_view(values, window, axis=1).mean(axis=-1)
-
-
 def _one(results, name: str) -> xr.Dataset | xr.DataArray:
     if isinstance(results, xr.Dataset):
         return results[name]
@@ -262,11 +184,12 @@ def _one(results, name: str) -> xr.Dataset | xr.DataArray:
     return first[name] if isinstance(first, xr.Dataset) else first
 
 
-def _axis_words(results, name: str) -> str:
+def _axis_label(results, name: str) -> str:
     return _one(results, name).attrs.get("long_name", _WORDS.get(name, name.replace("_", " ")))
 
 
-def _time_words(results, name: str) -> str:
+def time_label(results, name: str) -> str:
+    """What the horizontal axis of a variable says."""
     array = _one(results, name)
     dim = next(dim for dim in array.dims if dim in TIMES)
     return array[dim].attrs.get("long_name", "episode")

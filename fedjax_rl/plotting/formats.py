@@ -80,3 +80,17 @@ def number(value, digits: int = 6) -> str:
     else:
         text = f"{value:.{digits}g}"
     return text.replace(",", "\u2009").replace("-", "−")
+
+
+def interval(found: Sequence, digits: int = 2) -> str:
+    """A number with its interval, `(value, low, high)`, where there is one: "−1.02 [−1.10, −0.94]".
+
+    Args:
+        found: value and ends of the interval; ends may be None.
+        digits: behind the point.
+    """
+    value, low, high = found
+    text = f"{value:.{digits}f}"
+    if low is not None:
+        text += f" [{low:.{digits}f}, {high:.{digits}f}]"
+    return text.replace("-", "−")

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 
 from fedjax_rl.analysis import mean_interval
 from fedjax_rl.plotting.regressions import ticks
-from fedjax_rl.plotting.style import COLUMN, MARKERS, OKABE_ITO, canvas, style
+from fedjax_rl.plotting.style import COLUMN, DASHES, MARKERS, OKABE_ITO, canvas, style
 
 SHORTEST = 0.1  # lower end of an interval on a logarithmic axis, in parts of the mean
 
@@ -87,7 +87,7 @@ def points(
                 markeredgecolor="white",
                 markeredgewidth=0.4,
                 linewidth=0.9,
-                linestyle=(0, (4, 2)) if label in dashed else "-",
+                linestyle=DASHES if label in dashed else "-",
                 elinewidth=1.2,
                 label=label,
             )

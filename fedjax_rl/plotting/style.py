@@ -17,6 +17,7 @@ from fedjax_rl.saving.results import place, write
 # Okabe and Ito, "Color Universal Design" (2008), without the yellow, which white paper swallows.
 # Consecutive colours also differ in lightness.
 OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+DASHES = (0, (4, 2))  # of a dashed line, in widths of it
 MARKERS = ("o", "s", "D", "^", "v", "P", "X")
 GREY = "#6B6B6B"
 GREEN = "#009E73"

@@ -117,7 +117,7 @@ def two_speeds(ratio: float, scheduler: str = "asynchronous", work: float = 1.0)
     """Half of the agents take so much longer; a semi-synchronous step waits for the first half."""
     return Clock(
         scheduler,
-        _half if scheduler == "semi-synchronous" else None,
+        frl.by_agents(_half) if scheduler == "semi-synchronous" else None,
         compute_time=work,
         distribution="two_class",
         slow_factor=float(ratio),
@@ -134,7 +134,7 @@ def one_slow(time: float, scheduler: str = "asynchronous") -> Clock:
     def times(num_agents: int) -> np.ndarray:
         return np.where(np.arange(num_agents) == num_agents - 1, float(time), 1.0)
 
-    return Clock(scheduler, compute_time=times)
+    return Clock(scheduler, compute_time=frl.by_agents(times))
 
 
 # What is exact -----------------------------------------------------------------------------------

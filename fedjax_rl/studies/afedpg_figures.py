@@ -13,6 +13,8 @@ from matplotlib.axes import Axes
 import fedjax_rl as frl
 from fedjax_rl import analysis, plotting
 from fedjax_rl.federation.clock import Clock
+from fedjax_rl.plotting import formats
+from fedjax_rl.plotting.page import describe, errors, page, shaded
 from fedjax_rl.plotting.regressions import ticks
 from fedjax_rl.plotting.style import GREY, MARKERS, OKABE_ITO, PAGE, Picture
 from fedjax_rl.studies import afedpg_data as data
@@ -25,22 +27,6 @@ SHOWN = 16.0  # time of the picture of a clock
 SMOOTH = 15  # records averaged where a curve goes up and down
 
 
-def _words(axis: Axes, title: str, x: str, y: str) -> None:
-    axis.set_title(title)
-    axis.set_xlabel(x)
-    axis.set_ylabel(y)
-
-
-def _page(columns: int, height: float = 3.2):
-    figure = Picture(figsize=(PAGE, height))
-    return figure, figure.subplots(1, columns, squeeze=False)[0]
-
-
-def _interval(axis: Axes, x, low, high, mean, colour, label, dashes: str = "-") -> None:
-    axis.fill_between(x, low, high, color=colour, alpha=0.15, lw=0)
-    axis.plot(x, mean, dashes, color=colour, lw=1.3, label=label)
-
-
 def _lookahead(runs) -> dict:
     table, transport = runs.lookahead["factor"], runs.transport
     words = {
@@ -49,7 +35,7 @@ def _lookahead(runs) -> dict:
         "compensated": "with δ in the coefficient: 0",
     }
     with plotting.style():
-        figure, (left, right) = _page(2)
+        figure, ((left, right),) = page(1, 2, height=3.2)
         delays = table["delay"].values
         for place, (method, label) in enumerate(words.items()):
             values = table.sel(kind=method).values
@@ -59,7 +45,7 @@ def _lookahead(runs) -> dict:
         left.set_ylim(-0.5, 24)
         left.set_xticks(delays)
         left.legend(loc="upper left")
-        _words(
+        describe(
             left,
             "a quadratic, α = 0.1",
             "δ, steps that a gradient is late",
@@ -71,7 +57,7 @@ def _lookahead(runs) -> dict:
         right.plot(ends, ends, ":", color=GREY, label="equal")
         apart = np.abs(ours - reference).max()
         right.legend(title=f"largest difference {apart:.0e}".replace("-", "−"), loc="upper left")
-        _words(right, "one agent, 50 steps: parameters", "N-PG-IGT, written out", "AFedPG")
+        describe(right, "one agent, 50 steps: parameters", "N-PG-IGT, written out", "AFedPG")
     return {"lookahead": figure}
 
 
@@ -139,7 +125,7 @@ def _clock(runs) -> dict:
         axis.set_xlim(0, 100)
         axis.set_xticks([0, 1, 7, 20, 70], ["0", "1", "7", "20", "70"])
         axis.legend(loc="upper left", fontsize="x-small")
-        _words(axis, "", "age of a message, mean 7", "share of messages")
+        describe(axis, "", "age of a message, mean 7", "share of messages")
     return {"clock": figure}
 
 
@@ -148,7 +134,8 @@ def _curve(axis: Axes, runs: xr.Dataset, label: str, colour, words: str, dashes:
     gaps = stages.line(runs, label, "gap")
     times = stages.line(runs, label, "simulated_time").mean(axis=0)
     mean, low, high = analysis.mean_interval(gaps)
-    _interval(axis, times, np.maximum(low, 1e-3), high, mean, colour, words, dashes)
+    line = {"color": colour, "lw": 1.3, "label": words, "linestyle": dashes}
+    shaded(axis, times, np.maximum(low, 1e-3), mean, high, **line)
 
 
 def _times(runs: xr.Dataset, labels) -> dict:
@@ -160,18 +147,7 @@ def _medians(axis: Axes, lines, styles) -> None:
     """Medians with intervals over seeds."""
     for name, own in lines.items():
         found = np.array([targets.median(values) for values in own.values()], float)
-        x = np.array(list(own), float)
-        axis.errorbar(
-            x,
-            found[:, 0],
-            [found[:, 0] - found[:, 1], found[:, 2] - found[:, 0]],
-            color=OKABE_ITO[styles[name]],
-            marker=MARKERS[styles[name]],
-            ms=5,
-            lw=1,
-            capsize=2,
-            label=name,
-        )
+        errors(axis, list(own), found, styles[name], label=name, ms=5, lw=1)
     axis.set_xscale("log", base=2)
     axis.set_yscale("log")
     ticks(axis.yaxis, 10.0, TIMES)
@@ -180,7 +156,7 @@ def _medians(axis: Axes, lines, styles) -> None:
 def _speedup(runs) -> dict:
     own = runs.speedup
     with plotting.style():
-        figure, (left, right) = _page(2, 3.4)
+        figure, ((left, right),) = page(1, 2, height=3.4)
         for place, n in enumerate(data.AGENTS):
             _curve(left, own, f"asynchronous N={n}", OKABE_ITO[place], f"N = {n}")
         left.axhline(targets.SHARE * targets.first_gap(), color=GREY, ls="--", lw=1)
@@ -188,11 +164,10 @@ def _speedup(runs) -> dict:
         left.set_yscale("log")
         left.set_ylim(1e-2, 1.5)
         left.legend(loc="lower left", ncols=2)
-        _words(left, "AFedPG: mean, 95 % interval; dashed: target", "simulated time", "J* − J")
+        describe(left, "AFedPG: mean, 95 % interval; dashed: target", "simulated time", "J* − J")
         lines, styles = {}, {"asynchronous": 0, "synchronous": 1}
         for name in styles:
-            power, low, high = targets.time_exponent(own, name)
-            text = f"{name}: {power:.2f} [{low:.2f}, {high:.2f}]".replace("-", "−")
+            text = f"{name}: {formats.interval(targets.time_exponent(own, name))}"
             lines[text] = _times(own, {n: f"{name} N={n}" for n in data.AGENTS})
             styles = styles | {text: styles[name]}
         _medians(right, lines, styles)
@@ -202,7 +177,7 @@ def _speedup(runs) -> dict:
         ticks(right.xaxis, 2.0, grid)
         right.set_xticks(grid, [f"{n:g}" for n in grid])
         right.legend(title="exponent", loc="lower left")
-        _words(right, "equal speeds, B = 8", "agents", "median time to the target")
+        describe(right, "equal speeds, B = 8", "agents", "median time to the target")
     return {"speedup": figure}
 
 
@@ -210,14 +185,14 @@ def _heterogeneity(runs) -> dict:
     own = runs.heterogeneity
     styles = {"asynchronous": 0, "synchronous": 1}
     with plotting.style():
-        figure, (left, right) = _page(2, 3.3)
+        figure, ((left, right),) = page(1, 2, height=3.3)
         lines = {name: _times(own, {r: f"{name} r={r}" for r in data.RATIOS}) for name in styles}
         _medians(left, lines, styles)
         left.set_xscale("log")
         left.set_xticks(data.RATIOS, [f"{r}" for r in data.RATIOS])
         left.minorticks_off()
         left.legend(loc="upper left")
-        _words(left, "half of eight agents slower", "times slower", "median time to the target")
+        describe(left, "half of eight agents slower", "times slower", "median time to the target")
         medians = {n: np.array([np.median(x) for x in v.values()]) for n, v in lines.items()}
         ratio = medians["synchronous"] / medians["asynchronous"]
         expected = np.array([targets.prediction(r) for r in data.RATIOS])
@@ -230,7 +205,7 @@ def _heterogeneity(runs) -> dict:
         for axis in (right.xaxis, right.yaxis):
             ticks(axis, 10.0, np.array([1, 2, 5, 10, 20]))
         right.legend(loc="upper left")
-        _words(
+        describe(
             right,
             "synchronous / asynchronous",
             "$t_{max}$ / harmonic mean",
@@ -242,8 +217,7 @@ def _heterogeneity(runs) -> dict:
 def _methods(runs) -> dict:
     own = runs.methods
     with plotting.style():
-        figure = Picture(figsize=(PAGE, 3.9))
-        left, right = figure.subplots(1, 2)
+        figure, ((left, right),) = page(1, 2, height=3.9)
         for name, place in STYLES.items():
             rate, _ = targets.best(own, name)
             dashes = "--" if name == "FedPG, H = 5" else "-"
@@ -253,17 +227,7 @@ def _methods(runs) -> dict:
                 [targets.median(targets.reached(own, f"{name} {r:g}")[1]) for r in rates]
             )
             found = np.where(np.isfinite(found.astype(float)), found.astype(float), np.nan)
-            right.errorbar(
-                rates,
-                found[:, 0],
-                np.abs(found[:, 1:].T - found[:, 0]),
-                color=OKABE_ITO[place],
-                marker=MARKERS[place],
-                ls=dashes,
-                ms=5,
-                lw=1,
-                capsize=2,
-            )
+            errors(right, rates, found, place, ls=dashes, ms=5, lw=1)
         left.axhline(targets.SHARE * targets.first_gap(), color=GREY, ls=":", lw=1)
         left.set_xscale("log")
         left.set_yscale("log")
@@ -273,8 +237,8 @@ def _methods(runs) -> dict:
         ticks(right.xaxis, 10.0, np.array([0.02, 0.05, 0.1, 0.3, 1]))
         ticks(right.yaxis, 10.0, TIMES)
         left.set_xlim(1, 600)
-        _words(left, "best rate of each: mean, 95 % interval", "simulated time", "J* − J")
-        _words(right, "every rate", "η", "median time to the target")
+        describe(left, "best rate of each: mean, 95 % interval", "simulated time", "J* − J")
+        describe(right, "every rate", "η", "median time to the target")
         handles, labels = left.get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=3)
     return {"methods": figure}
@@ -284,7 +248,7 @@ def _ablation(runs) -> dict:
     own, delay = runs.ablation, runs.delay
     sampled = runs.scale.sampled
     with plotting.style():
-        figure, axes = _page(3, 3.3)
+        figure, (axes,) = page(1, 3, height=3.3)
         for place, (rate, momentum) in enumerate(data.SETTINGS):
             for name, dashes in (("with", "-"), ("without", "--")):
                 values = stages.line(own, f"exact {name} {rate:g}/{momentum:g}", "gap")[0]
@@ -298,28 +262,20 @@ def _ablation(runs) -> dict:
                     label=f"{rate:g}, {momentum:g}" if name == "with" else None,
                 )
         axes[0].legend(title="η, α; dashed: without", fontsize="x-small")
-        _words(axes[0], "exact gradients, N = 8", "step (mean of 150)", "J* − J")
+        describe(axes[0], "exact gradients, N = 8", "step (mean of 150)", "J* − J")
         if sampled:
             x = np.arange(len(data.SETTINGS))
             for place, (name, words) in enumerate((("with", "with"), ("without", "without"))):
                 found = np.array(
                     [targets.mean(v) for v in targets.ends(own, "sampled", name)], float
                 )
-                axes[1].errorbar(
-                    x + 0.1 * (place - 0.5),
-                    found[:, 0],
-                    [found[:, 0] - found[:, 1], found[:, 2] - found[:, 0]],
-                    fmt=MARKERS[place],
-                    color=OKABE_ITO[place],
-                    ms=5,
-                    capsize=2,
-                    label=words,
-                )
+                aside = x + 0.1 * (place - 0.5)
+                errors(axes[1], aside, found, place, linestyle="none", ms=5, label=words)
             axes[1].set_xticks(x, [f"{a:g}, {b:g}" for a, b in data.SETTINGS], fontsize="x-small")
             axes[1].set_xlim(-0.5, len(x) - 0.5)
             axes[1].set_ylim(0)
             axes[1].legend()
-        _words(axes[1], "64 episodes, N = 8", "η, α", "late J* − J")
+        describe(axes[1], "64 episodes, N = 8", "η, α", "late J* − J")
         for place, name in enumerate(("with", "without", "compensated")):
             values = [targets.late(delay, f"{name} N={n}", part=0.2).mean() for n in data.COMPANY]
             axes[2].loglog(
@@ -334,7 +290,7 @@ def _ablation(runs) -> dict:
         axes[2].set_xscale("log", base=2)
         axes[2].set_xticks(data.COMPANY, [f"{n}" for n in data.COMPANY])
         axes[2].legend(loc="lower right")
-        _words(axes[2], "exact, 0.01, 0.05", "agents; mean delay N − 1", "late J* − J")
+        describe(axes[2], "exact, 0.01, 0.05", "agents; mean delay N − 1", "late J* − J")
     return {"ablation": figure}
 
 
@@ -342,34 +298,29 @@ def _brax(runs) -> dict:
     size = runs.scale.brax
     most = max(size.agents)
     with plotting.style():
-        figure = Picture(figsize=(PAGE, 2.9 * len(size.names) + 0.6))
-        axes = figure.subplots(len(size.names), 2, squeeze=False)
+        title = f"mean and quartiles of {size.trials} seeds, {size.episodes} episodes a message"
+        title += f", cut at {size.max_steps} steps" if size.max_steps else ""
+        title += ", spring" * ("swimmer" not in size.names)
+        figure, axes = page(len(size.names), 2, title=title, height=2.9, more=0.6)
         for row, name in zip(axes, size.names, strict=True):
             own = runs.brax.sel(environment=name)
             for place, n in enumerate(size.agents):
                 values = stages.line(own, f"AFedPG N={n}", "return")
                 low, high = np.percentile(values, [25, 75], axis=0)
                 x = own["time"].values / n
-                _interval(
-                    row[0], x, low, high, values.mean(0), OKABE_ITO[place], f"AFedPG, N = {n}"
-                )
+                line = {"color": OKABE_ITO[place], "lw": 1.3, "label": f"AFedPG, N = {n}"}
+                shaded(row[0], x, low, values.mean(0), high, **line)
             row[0].set_xscale("log")
             for place, method in enumerate(data.BRAX_METHODS):
                 values = stages.line(own, f"{method} N={most}", "return")
                 times = stages.line(own, f"{method} N={most}", "simulated_time").mean(axis=0)
                 low, high = np.percentile(values, [25, 75], axis=0)
-                _interval(row[1], times, low, high, values.mean(0), OKABE_ITO[place], method)
-            _words(row[0], name, "messages per agent", "return")
-            _words(row[1], f"{name}, N = {most}, half four times slower", "simulated time", "")
+                line = {"color": OKABE_ITO[place], "lw": 1.3, "label": method}
+                shaded(row[1], times, low, values.mean(0), high, **line)
+            describe(row[0], name, "messages per agent", "return")
+            describe(row[1], f"{name}, N = {most}, half four times slower", "simulated time", "")
         axes[0, 0].legend(fontsize="x-small")
         axes[0, 1].legend(fontsize="x-small")
-        figure.suptitle(
-            f"mean and quartiles of {size.trials} seeds, {size.episodes} episodes a message"
-            + (f", cut at {size.max_steps} steps" if size.max_steps else "")
-            + ", spring" * ("swimmer" not in size.names),
-            x=0.01,
-            ha="left",
-        )
     return {"brax": figure}
 
 

@@ -13,8 +13,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatterMathtext, LogLocator, MaxNLocator
 
 from fedjax_rl import analysis, plotting
+from fedjax_rl.plotting import formats
+from fedjax_rl.plotting.page import describe, legend_below, page, shaded
 from fedjax_rl.plotting.regressions import ticks
-from fedjax_rl.plotting.style import GREY, MARKERS, OKABE_ITO, PAGE, Picture
+from fedjax_rl.plotting.style import GREY, MARKERS, OKABE_ITO, PAGE
 from fedjax_rl.studies import fast_fedpg_data as data
 from fedjax_rl.studies import fast_fedpg_targets as targets
 from fedjax_rl.studies import stages
@@ -26,26 +28,13 @@ STYLES = {"FedPG": 1, "SCAFFOLD-PG": 2, "Fast-FedPG": 0}
 COLOURS = {name: OKABE_ITO[place] for name, place in STYLES.items()}
 
 
-def _page(columns: int, rows: int = 1, height: float = 3.0):
-    figure = Picture(figsize=(PAGE, height * rows))
-    return figure, figure.subplots(rows, columns, squeeze=False).ravel()
-
-
-def _words(axis: Axes, title: str, x: str, y: str) -> None:
-    axis.set_title(title)
-    axis.set_xlabel(x)
-    axis.set_ylabel(y)
-
-
 def _powers(
     axis: Axes, lines: Mapping[str, Mapping[float, np.ndarray]], styles: Mapping[str, int], y: str
 ) -> None:
     """Trials [L] by legend and number of agents, with the exponents in the legend."""
     said = {}
     for name, own in lines.items():
-        power, low, high = slope(own)
-        between = "" if low is None else f" [{low:.2f}, {high:.2f}]"
-        said[name] = f"{name}: {power:.2f}{between}".replace(" -", " −").replace("[-", "[−")
+        said[name] = f"{name}: {formats.interval(slope(own))}"
     plotting.points(
         {said[name]: own for name, own in lines.items()},
         x_label="agents",
@@ -56,15 +45,10 @@ def _powers(
     axis.legend(title="exponent", loc="lower left")
 
 
-def _below(figure: Figure, axis: Axes, columns: int, title: str = "") -> None:
-    handles, labels = axis.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=columns, title=title)
-
-
 def _estimators(runs) -> dict:
     own, errors = runs.average, runs.estimators
     with plotting.style():
-        figure, (left, right) = _page(2, height=3.3)
+        figure, ((left, right),) = page(1, 2, height=3.3)
         names = list(errors["estimator"].values)
         values = np.maximum(errors["error"].values, LEAST)
         colours = [OKABE_ITO[0] if r else OKABE_ITO[1] for r in errors["right"].values]
@@ -74,7 +58,7 @@ def _estimators(runs) -> dict:
         left.set_xscale("log")
         left.set_xlim(LEAST, 1)
         left.grid(axis="y", visible=False)
-        _words(left, "expected error over all episodes", "largest entry", "")
+        describe(left, "expected error over all episodes", "largest entry", "")
         level = own["level"].values[1:]
         right.loglog(level, own["relative"].values[1:], "o-", color=OKABE_ITO[1], markersize=4.5)
         right.loglog(
@@ -87,7 +71,7 @@ def _estimators(runs) -> dict:
         )
         right.legend(loc="lower right")
         ticks(right.xaxis, 10.0, level)
-        _words(
+        describe(
             right,
             "mean gradient − that of the mean MDP",
             "level by which the kernels differ",
@@ -112,7 +96,7 @@ def _exact(runs) -> dict:
         },
     }
     with plotting.style():
-        figure, axes = _page(2, height=3.4)
+        figure, (axes,) = page(1, 2, height=3.4)
         rounds = own["time"].values
         for axis, shown in zip(axes, lines.values(), strict=True):
             for name, (label, dashes, colour) in shown.items():
@@ -134,8 +118,8 @@ def _exact(runs) -> dict:
         )
         axes[0].legend(loc="upper right", bbox_to_anchor=(1, 0.8))
         axes[1].legend(loc="upper right", bbox_to_anchor=(1, 0.8))
-        _words(axes[0], "H = 10, η = 0.5", "round", "J* − J")
-        _words(axes[1], "Fast-FedPG, η = 0.5", "round", "J* − J")
+        describe(axes[0], "H = 10, η = 0.5", "round", "J* − J")
+        describe(axes[1], "Fast-FedPG, η = 0.5", "round", "J* − J")
     return {"exact": figure}
 
 
@@ -144,7 +128,7 @@ def _bias(runs) -> dict:
     where = targets.small(own)
     reach, norms, gaps = targets.reach(own), own["gradient_norm"].values, own["gap"].values
     with plotting.style():
-        figure, axes = _page(3, height=2.9)
+        figure, (axes,) = page(1, 3, height=2.9)
         for values, colour, marker, name in (
             (norms, OKABE_ITO[0], "o", "gradient norm"),
             (gaps, OKABE_ITO[1], "s", "gap"),
@@ -182,9 +166,9 @@ def _bias(runs) -> dict:
         for axis in axes[:2]:
             low, high = axis.get_ylim()
             axis.set_ylim(low, high * 30)
-        _words(axes[0], "FedPG's fixed point", "η (H − 1); hollow: η H > 2", "")
-        _words(axes[1], "η = 0.1, H = 10", "spread of the rewards", "")
-        _words(axes[2], "∇J there, η = 0.01, H = 10", "first order, 10⁻⁴", "measured, 10⁻⁴")
+        describe(axes[0], "FedPG's fixed point", "η (H − 1); hollow: η H > 2", "")
+        describe(axes[1], "η = 0.1, H = 10", "spread of the rewards", "")
+        describe(axes[2], "∇J there, η = 0.01, H = 10", "first order, 10⁻⁴", "measured, 10⁻⁴")
     return {"bias": figure}
 
 
@@ -193,7 +177,7 @@ def _speedup(runs) -> dict:
         name: targets.by_agents(runs.speedup, name, data.AGENTS) for name in ("Fast-FedPG", "FedPG")
     }
     with plotting.style():
-        figure, axes = _page(2, height=3.3)
+        figure, (axes,) = page(1, 2, height=3.3)
         _powers(axes[0], lines, STYLES, "late J* − J")
         axes[0].set_title("M2, η = 0.1, H = 5, one episode")
         for place, n in enumerate(data.AGENTS):
@@ -205,7 +189,7 @@ def _speedup(runs) -> dict:
         low, high = axes[1].get_ylim()
         axes[1].set_ylim(low / 3, high)
         ticks(axes[1].yaxis, 10.0)
-        _words(axes[1], "Fast-FedPG, mean over seeds", "round", "J* − J")
+        describe(axes[1], "Fast-FedPG, mean over seeds", "round", "J* − J")
     return {"speedup": figure}
 
 
@@ -213,8 +197,7 @@ def _floor(runs) -> dict:
     few, many = "Fast-FedPG, 4 for the memory", "Fast-FedPG, 80 for the memory"
     styles = {"FedPG": 1, "SCAFFOLD-PG": 2, few: 4, many: 0}
     with plotting.style():
-        figure = Picture(figsize=(PAGE * 0.72, 3.6))
-        axis = figure.subplots()
+        figure, ((axis,),) = page(width=PAGE * 0.72, height=3.6)
         lines = {name: targets.by_agents(runs.floor, name, data.FEW) for name in styles}
         _powers(axis, lines, styles, "late J* − J")
         low, high = axis.get_ylim()
@@ -231,7 +214,7 @@ def _samples(runs) -> dict:
     )
     measured = targets.measure("samples", runs)
     with plotting.style():
-        figure, axes = _page(2, height=3.3)
+        figure, (axes,) = page(1, 2, height=3.3)
         for axis, (name, x, words, value, title), found in zip(
             axes, kinds, measured.values(), strict=True
         ):
@@ -243,17 +226,14 @@ def _samples(runs) -> dict:
             axis.set_title(title)
             axis.xaxis.set_major_locator(LogLocator())
             axis.xaxis.set_major_formatter(LogFormatterMathtext())
-            power, low, high = found
-            text = f"exponent {power:.2f}" + (f" [{low:.2f}, {high:.2f}]" if low else "")
-            axis.legend(title=text.replace("-", "−"), loc="lower left")
+            axis.legend(title=f"exponent {formats.interval(found)}", loc="lower left")
     return {"samples": figure}
 
 
 def _truncation(runs) -> dict:
     lengths = np.asarray(data.LENGTHS)
     with plotting.style():
-        figure = Picture(figsize=(PAGE * 0.62, 3.2))
-        axis = figure.subplots()
+        figure, ((axis,),) = page(width=PAGE * 0.62, height=3.2)
         kinds = (("gradient_norm", "‖∇J‖", 1, "γ^K"), ("gap", "J* − J", 2, "γ^2K"))
         for place, (name, words, power, law) in enumerate(kinds):
             ends = [targets.curve(runs.truncation, f"{k}", name)[-1] for k in lengths]
@@ -269,31 +249,29 @@ def _truncation(runs) -> dict:
             )
         axis.set_xticks(lengths)
         axis.legend()
-        _words(axis, "Fast-FedPG, gradients of K steps", "K, steps of an episode", "at round 200")
+        describe(axis, "Fast-FedPG, gradients of K steps", "K, steps of an episode", "at round 200")
     return {"truncation": figure}
 
 
 def _control(own: xr.Dataset, size, rates, title: str) -> Figure:
     with plotting.style():
-        figure = Picture(figsize=(PAGE, 2.6 * len(rates) + 0.5))
-        axes = figure.subplots(
-            len(rates), len(size.local_steps), squeeze=False, sharex=True, sharey=True
-        )
+        shape = {"title": title, "height": 2.6, "more": 0.5, "sharex": True, "sharey": True}
+        figure, axes = page(len(rates), len(size.local_steps), **shape)
         for row, rate in zip(axes, rates, strict=True):
             for axis, steps in zip(row, size.local_steps, strict=True):
                 for name, colour in COLOURS.items():
                     values = stages.line(own, f"{name} H={steps} {rate:g}", "return")
                     low, high = np.percentile(values, [25, 75], axis=0)
-                    axis.fill_between(own["time"], low, high, color=colour, alpha=0.15, lw=0)
-                    axis.plot(own["time"], values.mean(0), color=colour, lw=1.4, label=name)
+                    line = {"color": colour, "lw": 1.4, "label": name}
+                    shaded(axis, own["time"], low, values.mean(0), high, **line)
                 axis.set_title(f"H = {steps}, η = {rate:g}")
         for axis in axes[-1]:
             axis.set_xlabel("round")
             axis.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         for row in axes:
             row[0].set_ylabel("return")
-        figure.suptitle(title, x=0.01, ha="left")
-        _below(figure, axes[0, 0], 3, f"mean and quartiles of {size.trials} seeds")
+        caption = f"mean and quartiles of {size.trials} seeds"
+        legend_below(figure, [axes[0, 0]], 3, caption, title_fontsize=8, handlelength=1.6)
     return figure
 
 

@@ -10,8 +10,10 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from fedjax_rl import plotting
+from fedjax_rl.plotting import formats
+from fedjax_rl.plotting.page import page
 from fedjax_rl.plotting.regressions import band, colour_bar, ticks
-from fedjax_rl.plotting.style import GREY, OKABE_ITO, PAGE, RED, Picture
+from fedjax_rl.plotting.style import GREY, OKABE_ITO, PAGE, RED
 from fedjax_rl.plotting.tables import cells
 from fedjax_rl.studies import federated_ppo_data as data
 from fedjax_rl.studies import federated_ppo_targets as targets
@@ -29,8 +31,7 @@ def _fig8(runs) -> dict:
             if trial == t and (period == k or n == 1):
                 rewards[data.AGENTS.index(int(n)), column] = end
     with plotting.style():
-        figure = Picture(figsize=(PAGE, 2.6))
-        axis = figure.subplots()
+        figure, ((axis,),) = page(height=2.6)
         labels = [f"{k}, {t + 1}" for k, t in columns]
         image = cells(axis, rewards, [f"{n}" for n in data.AGENTS], labels)
         axis.invert_yaxis()
@@ -46,8 +47,7 @@ def _curves(runs):
     """Rewards against epochs, a panel per K."""
     grid, window = runs.grid, runs.scale.window
     with plotting.style():
-        figure = Picture(figsize=(PAGE, 3.0))
-        axes = figure.subplots(1, len(data.PERIODS), sharey=True)
+        figure, (axes,) = page(1, len(data.PERIODS), sharey=True)
         for axis, period in zip(axes, data.PERIODS, strict=True):
             for place, n in enumerate(data.AGENTS):
                 here = grid["num_agents"].values == n
@@ -82,20 +82,21 @@ def _panel(axis: Axes, times: targets.Times, title: str, x: str) -> None:
             text.append(f"{name}: too few")
             continue
         band(axis, times.x, found, 2.0, color=colour, label=name)
-        low, high = found.interval(found.names[1])
-        text.append(f"{name} {found[found.names[1]]:.2f} [{low:.2f}, {high:.2f}]")
+        exponent = found.names[1]
+        text.append(f"{name} {formats.interval((found[exponent], *found.interval(exponent)))}")
     axis.set_title("\n".join([title, *text]).replace("-", "−"), fontsize="small")
     ticks(axis.xaxis, 10.0, np.unique(times.x))
     ticks(axis.yaxis, 10.0, np.array([1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 4000]))
     axis.set_xlabel(x)
 
 
-def _page(panels: list[tuple[str, targets.Times]], x: str, y: str = "epochs"):
+def _panels(panels: list[tuple[str, targets.Times]], x: str, y: str = "epochs"):
     columns = 2 if len(panels) > 1 else 1
     rows = -(-len(panels) // columns)
     with plotting.style():
-        figure = Picture(figsize=(PAGE if columns == 2 else PAGE * 0.55, 2.9 * rows))
-        axes = figure.subplots(rows, columns, squeeze=False).ravel()
+        width = PAGE if columns == 2 else PAGE * 0.55
+        figure, axes = page(rows, columns, height=2.9, width=width)
+        axes = axes.ravel()
         for axis, (title, times) in zip(axes, panels, strict=False):
             _panel(axis, times, title, x)
             axis.set_ylabel(y)
@@ -111,7 +112,7 @@ def _by_threshold(runs, period: int, chosen) -> list:
 
 
 def _fig9(runs) -> dict:
-    pictures = {"fig9": _page(_by_threshold(runs, 1, targets.thresholds(runs)), "agents N")}
+    pictures = {"fig9": _panels(_by_threshold(runs, 1, targets.thresholds(runs)), "agents N")}
     if runs.scale.controls:
         pictures["fig9-controls"] = _controls(runs)
     return pictures
@@ -132,8 +133,7 @@ def _controls(runs):
     mean = targets.control_times(runs, plain, threshold, "clean")
     slopes = {plain: slopes[plain], "mean of the agents": targets.slope(mean), **slopes}
     with plotting.style():
-        figure = Picture(figsize=(PAGE * 0.8, 3.2))
-        axis = figure.subplots()
+        figure, ((axis,),) = page(width=PAGE * 0.8, height=3.2)
         for place, (value, low, high) in enumerate(slopes.values()):
             if not np.isfinite(value):
                 axis.annotate("too few reach it", (0.0, place), va="center")
@@ -148,18 +148,18 @@ def _controls(runs):
 
 
 def _fig10(runs) -> dict:
-    return {"fig10": _page(_by_threshold(runs, 10, targets.thresholds(runs)), "agents N")}
+    return {"fig10": _panels(_by_threshold(runs, 10, targets.thresholds(runs)), "agents N")}
 
 
 def _fig11(runs) -> dict:
-    return {"fig11": _page(_by_threshold(runs, 100, targets.thresholds(runs)[:1]), "agents N")}
+    return {"fig11": _panels(_by_threshold(runs, 100, targets.thresholds(runs)[:1]), "agents N")}
 
 
 def _fig12(runs) -> dict:
     times = targets.against_agents(runs, 1, targets.middle(runs))
     panels = [("C = 0", times)]
     panels += [(f"C = {cost:g}", times.charged(1, cost)) for cost in targets.COSTS]
-    return {"fig12": _page(panels, "agents N", "epochs and communication")}
+    return {"fig12": _panels(panels, "agents N", "epochs and communication")}
 
 
 def _fig13(runs) -> dict:
@@ -168,7 +168,7 @@ def _fig13(runs) -> dict:
         for n in data.AGENTS[1:]
         for x in targets.thresholds(runs)[:2]
     ]
-    return {"fig13": _page(panels, "K")}
+    return {"fig13": _panels(panels, "K")}
 
 
 PICTURES: dict[str, Callable] = {

@@ -148,6 +148,26 @@ def spent(parts: Sequence[xr.Dataset]) -> dict[str, str]:
     return {"seconds": json.dumps({name: sum(own[name] for own in each) for name in each[0]})}
 
 
+def trials(runs: xr.Dataset, label: str) -> int:
+    """How many trials a variant has."""
+    return int(runs["trials"].sel(label=label))
+
+
+def variant(runs: xr.Dataset, label: str, metrics: Sequence[str], unit: str) -> xr.Dataset:
+    """The trials of one variant.
+
+    Args:
+      runs: of a stage.
+      label: of the variant.
+      metrics: that are wanted, [seed, time].
+      unit: what time counts, for an axis.
+    """
+    own = runs.sel(label=label).isel(seed=slice(trials(runs, label)))
+    out = own[list(metrics)].drop_vars("label")
+    out["time"].attrs["long_name"] = unit
+    return out
+
+
 def line(runs: xr.Dataset, label: str, name: str) -> np.ndarray:
     """A metric of the trials of one variant, float64 [L, T], or a total, [L]."""
     own = runs.sel(label=label)
