@@ -408,7 +408,7 @@ def test_what_is_not_finite_is_counted_and_left_out():
 @pytest.mark.thorough
 def test_a_network_learns_to_balance():
     algorithm = reinforce(
-        CART, learning_rate=0.03, optimizer="adam", episodes_per_round=8, hidden=(8,)
+        CART, learning_rate=0.03, optimizer="adam", episodes_per_round=8, network=(8,)
     )
     _, (state, metrics) = rounds_of(algorithm, 40, num_agents=2)
     assert state.server.shape[-1] == 4 * 8 + 8 + 8 * 2 + 2
@@ -418,7 +418,7 @@ def test_a_network_learns_to_balance():
 
 @pytest.mark.usefixtures("canned")
 def test_momentum_remembers():
-    algorithm = reinforce(GRID, optimizer="momentum", momentum=0.7, **SMALL)
+    algorithm = reinforce(GRID, optimizer={"name": "momentum", "momentum": 0.7}, **SMALL)
     _, (state, _) = rounds_of(algorithm, 4)
     speed = model = np.zeros(20)
     for gradients, server in zip(state.agents.gradient.value, state.server, strict=True):
@@ -443,7 +443,7 @@ def test_the_table_learns_a_grid_and_static_loops_agree():
 
 def test_continuous_actions():
     task = frl.envs.gymnax_task("Pendulum-v1", max_steps=5)
-    _, (state, metrics) = rounds_of(reinforce(task, learning_rate=1e-3, hidden=(4,)), 2)
+    _, (state, metrics) = rounds_of(reinforce(task, learning_rate=1e-3, network=(4,)), 2)
     assert state.server.shape[-1] == 3 * 4 + 4 + 4 + 1 + 1
     assert np.isfinite(state.server).all()
     assert np.all(state.server[1] != state.server[0])
@@ -452,7 +452,8 @@ def test_continuous_actions():
 
 def test_federations_that_differ_in_numbers_share_a_program():
     one = lapg(GRID, **SMALL)
-    for changes in ({"learning_rate": 2.0}, {"weight": 0.5}, {"variance": 0.5}, {"momentum": 0.1}):
+    names = ("learning_rate", "weight", "variance", "optimizer.momentum")
+    for changes in ({name: 0.5} for name in names):
         other = one.replace(**changes)
         assert one.static(one.config) == other.static(other.config)
         assert hash(one.static(one.config)) == hash(other.static(other.config))
@@ -479,7 +480,7 @@ BAD = [
     (reinforce, CART, {"policy": "table"}, "policy is table on CartPole-v1; allowed: on a grid"),
     (reinforce, CART, {"baseline": "state_mean"}, "baseline is state_mean on CartPole-v1"),
     (reinforce, CART, {"deviation": 0.0}, "deviation is 0.0; allowed"),
-    (reinforce, CART, {"hidden": (0,)}, "hidden is"),
+    (reinforce, CART, {"network": (0,)}, "network.hidden is"),
     (reinforce, None, {}, "task is None; allowed: an episodic task"),
     (reinforce, GRID, {"xi": 1.0}, "property of reinforce"),
     (lapg, GRID, {"weight": -0.1}, "weight is -0.1; allowed"),

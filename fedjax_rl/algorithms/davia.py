@@ -304,7 +304,7 @@ def functions(config: DAVIA) -> Functions:
 
     def measure(population, params, state) -> dict:
         del params
-        own = episodic.measure(population, state, link, state.agents.experience)
+        own = episodic.measure(population, state, link.wire, state.agents.experience)
         values = values_of(state.server)[0]
         if config.model_free:
             values = jnp.max(values.reshape(-1, world.num_states, actions), axis=-1)

@@ -427,7 +427,7 @@ def functions(config: DQL) -> Functions:
 
     def measure(population, params, state) -> dict:
         del params
-        own = episodic.measure(population, state, link, state.agents.experience)
+        own = episodic.measure(population, state, link.wire, state.agents.experience)
         values = jnp.max(state.server.reshape(-1, world.num_states, actions), axis=-1)
         return {**own, **value_error(values)}
 

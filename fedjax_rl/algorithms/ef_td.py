@@ -389,7 +389,7 @@ def functions(config: EFTD) -> Functions:
 
     def measure(population, params, state) -> dict:
         del params
-        own = episodic.measure(population, state, link, state.agents.experience)
+        own = episodic.measure(population, state, link.wire, state.agents.experience)
         if config.mode == "step":
             own = {name: value for name, value in own.items() if name not in _RETURNS}
         error = state.server @ phi.T - values[None]

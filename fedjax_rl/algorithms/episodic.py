@@ -21,7 +21,6 @@ from fedjax_rl.federation import clock as clocks
 from fedjax_rl.federation import uplinks
 from fedjax_rl.federation.algorithm import Algorithm, describe_config
 from fedjax_rl.federation.clock.arrivals import driven
-from fedjax_rl.federation.exchange import Exchange
 from fedjax_rl.federation.ledger import Wire
 from fedjax_rl.federation.state import State
 from fedjax_rl.learners import episodes
@@ -130,9 +129,9 @@ def episode_keys(state: State) -> tuple:
     )
 
 
-def measure(population, state: State, link: Exchange, experience: Experience) -> dict:
+def measure(population, state: State, wire: Wire, experience: Experience) -> dict:
     """The metrics of `METRICS`."""
-    sent, size = state.sent.messages.astype(jnp.float32), state.sent.bytes(link.wire)
+    sent, size = state.sent.messages.astype(jnp.float32), state.sent.bytes(wire)
     size = size.astype(jnp.float32)
     return {
         "reward": population.mean(experience.value),
@@ -167,7 +166,7 @@ def check_task(task: Task) -> None:
 
 def wire_of(config) -> Wire:
     """The format of messages, from the properties of that name."""
-    return Wire(config.word_bytes, config.header_bytes)
+    return Wire(word_bytes=config.word_bytes, header_bytes=config.header_bytes)
 
 
 def build(

@@ -370,7 +370,7 @@ def functions(
 
     def measure(population, params, state) -> dict:
         del params
-        own = episodic.measure(population, state, link, state.agents.experience)
+        own = episodic.measure(population, state, link.wire, state.agents.experience)
         return {**own, "reward_of_model": state.server.value} if config.evaluate else own
 
     return Functions(init, drive.round, drive.advance, measure, drive.parts)

@@ -12,7 +12,6 @@ Agents learn Q-tables on their own trajectories and average them after every K s
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
 import jax
@@ -20,23 +19,20 @@ import jax.numpy as jnp
 import numpy as np
 
 from fedjax_rl import fields, streams
-from fedjax_rl.algorithms.properties import per_federation, per_member
+from fedjax_rl.algorithms.define import Averaged, Learner, Local, algorithm, average, per_federation
 from fedjax_rl.envs import optimal
 from fedjax_rl.envs.families import average_mdp
 from fedjax_rl.envs.tabular import TabularMDP, check_mdp
 from fedjax_rl.federation import aggregators, uplinks
 from fedjax_rl.federation import server as servers
-from fedjax_rl.federation.algorithm import Algorithm, Functions, describe_config
-from fedjax_rl.federation.clock import CLOCK, Clock
-from fedjax_rl.federation.clock.arrivals import driven
-from fedjax_rl.federation.derivatives import DERIVATIVE
-from fedjax_rl.federation.exchange import EMPHASIS, SHARE, Exchange, first_state
-from fedjax_rl.federation.rounds import periodic
-from fedjax_rl.federation.state import Params, State, per_agent
-from fedjax_rl.fields import declared, is_concrete, is_number
+from fedjax_rl.federation.clock import Clock
+from fedjax_rl.federation.exchange import EMPHASIS, SHARE
+from fedjax_rl.federation.state import Params, per_agent
+from fedjax_rl.fields import is_concrete, is_number
+from fedjax_rl.fields.record import engine, environment, host, record, static, traced
 from fedjax_rl.identity import remembered
 from fedjax_rl.learners import q_learning, tables
-from fedjax_rl.names import brief, check_known
+from fedjax_rl.names import brief
 
 # Folded into an agent's key where its first state is drawn.
 RESET_STREAM = 3
@@ -67,8 +63,8 @@ def _probabilities(policy) -> bool:
 _OF_AGENTS = {"per_agent": True}
 
 
-@dataclasses.dataclass(frozen=True)
-class FedQ:
+@record
+class FedQ(Averaged):
     """Properties of federated Q-learning. Values marked N may also be an array [N].
 
     Any number may follow the number of agents: `frl.by_agents(f)`.
@@ -115,31 +111,27 @@ class FedQ:
         discontinuous.
     """
 
-    mdp: TabularMDP = declared(allowed=fields.instance(TabularMDP))
-    learning_rate: Any = declared(
-        0.1, fields.number(0, 1, above=True, scheduled=True, **_OF_AGENTS)
-    )
-    sync_period: Any = declared(1, fields.whole(1, follows=True, traced=True))
-    behaviour: str = declared("softmax", fields.word(BEHAVIOURS))
-    epsilon: Any = declared(0.0, fields.number(0, 1, **_OF_AGENTS))
-    beta: Any = declared(1.0, fields.number(0, **_OF_AGENTS))
-    policy: Any = declared(
+    mdp: TabularMDP = environment(fields.instance(TabularMDP), by="host")
+    learning_rate: Any = traced(0.1, fields.number(0, 1, above=True, **_OF_AGENTS), by="agent")
+    behaviour: str = static("softmax", fields.word(BEHAVIOURS))
+    epsilon: Any = traced(0.0, fields.number(0, 1, **_OF_AGENTS), by="agent")
+    beta: Any = traced(1.0, fields.number(0, **_OF_AGENTS), by="agent")
+    policy: Any = host(
         None,
         fields.anything(
             "probabilities [S, U] or [N, S, U] whose rows sum to one", _probabilities, optional=True
         ),
         cli=False,
     )
-    discount: Any = declared(None, fields.number(0, 1, below=True).or_none())
-    initial_q: Any = declared(0.0, fields.number(arrays=2))
-    visit_exponent: Any = declared(None, fields.number(0, 1, **_OF_AGENTS).or_none())
-    reward_noise: Any = declared(None, fields.number(0, **_OF_AGENTS).or_none())
-    aggregation: str = declared("mean", fields.word(AGGREGATIONS))
-    weights: Any = declared(None, fields.number(**_OF_AGENTS).or_none(), cli=False)
-    mixing: Any = declared(None, fields.PROBABILITY.or_none())
-    participation: Any = declared(None, fields.PROBABILITY.or_none())
-    uplink: uplinks.Uplink | None = declared(None, uplinks.UPLINK.or_none())
-    server_optimizer: Any = declared(
+    discount: Any = host(None, fields.number(0, 1, below=True).or_none())
+    initial_q: Any = host(0.0, fields.number(arrays=2))
+    visit_exponent: Any = traced(None, fields.number(0, 1, **_OF_AGENTS).or_none(), by="agent")
+    reward_noise: Any = traced(None, fields.number(0, **_OF_AGENTS).or_none(), by="agent")
+    aggregation: str = static("mean", fields.word(AGGREGATIONS))
+    weights: Any = traced(None, fields.number(**_OF_AGENTS).or_none(), by="agent", cli=False)
+    mixing: Any = traced(None, fields.PROBABILITY.or_none())
+    participation: Any = engine(None, fields.PROBABILITY.or_none())
+    server_optimizer: Any = static(
         None,
         fields.anything(
             "an optax transformation",
@@ -148,35 +140,26 @@ class FedQ:
         ),
         cli=False,
     )
-    clock: Clock | None = declared(None, CLOCK.or_none())
-    generator: str = declared("threefry", fields.word(streams.GENERATORS))
-    derivative: str | None = declared(None, DERIVATIVE, cli=False)
+    generator: str = static("threefry", fields.word(streams.GENERATORS))
 
+    def check(self) -> None:
+        """Refuses properties that do not fit together."""
+        _check(self)
 
-def fedq(mdp: TabularMDP, **values) -> Algorithm:
-    """Federated tabular Q-learning; see `FedQ` for the properties.
+    def transmits(self, num_agents=None) -> uplinks.Uplink:
+        """The uplink, for which a probability of participation is short."""
+        if self.participation is not None:
+            return uplinks.partial(self.participation)
+        return super().transmits(num_agents)
 
-    Raises:
-      ValueError: naming the property, its value and what is allowed.
-    """
-    for name in values:
-        check_known(name, [field.name for field in dataclasses.fields(FedQ)], "property of fedq")
-    config = fields.check_config(FedQ(mdp=mdp, **values))
-    _check(config)
-    return driven(
-        Algorithm(
-            name="fedq",
-            config=config,
-            factory=fedq,
-            parameters=_parameters,
-            functions=_functions,
-            static=_static,
-            metrics=METRICS,
-            describe=describe_config,
-            sampled=_sampled,
-            draws=("epsilon", "beta"),
-        )
-    )
+    def static(self) -> tuple:
+        """The behaviour as the program sees it, and the shape of the environment."""
+        drawn = self.mdp.initial_distribution is not None
+        return behaviour_of(self), shape_of(self.mdp), self.mdp.transition.ndim, drawn
+
+    def derived(self, num_agents: int) -> Params:
+        """The environment and first table as the learner's inner loop wants them."""
+        return _derived_parameters(self, num_agents)
 
 
 def behaviour_of(config: FedQ) -> str:
@@ -348,18 +331,17 @@ def _centre(mdp: TabularMDP) -> TabularMDP:
     )
 
 
-def _parameters(config: FedQ, num_agents: int) -> Params:
+def _derived_parameters(config: FedQ, num_agents: int) -> Params:
     own = _environment(config.mdp, config.discount)
-    names = ("epsilon", "beta", "visit_exponent", "reward_noise", "weights")
-    names = [name for name in names if getattr(config, name) is not None]
-    names += [] if _is_schedule(config) else ["learning_rate"]
-    agent = per_member(config, names, num_agents)
-    if config.aggregation == "fixed" and is_concrete(agent["weights"]):
-        _check_weights(agent["weights"], num_agents)
-    if config.aggregation == "importance" and "learning_rate" in agent:
-        _check_importance(config, agent["learning_rate"])
-    if config.clock is not None and config.weights is not None:
-        agent[SHARE] = _shares(config.aggregation, agent["weights"])
+    agent = {}
+    if config.aggregation == "importance" and not _is_schedule(config):
+        _check_importance(config, config.learning_rate)
+    if config.weights is not None:
+        weights = _first(config.weights, num_agents)
+        if config.aggregation == "fixed" and is_concrete(weights):
+            _check_weights(weights, num_agents)
+        if config.clock is not None:
+            agent[SHARE] = _shares(config.aggregation, weights)
     shared = {"reference": own["reference"], "offset": own["offset"]}
     if own["family"]:
         size = config.mdp.transition.shape[0]
@@ -371,32 +353,33 @@ def _parameters(config: FedQ, num_agents: int) -> Params:
         agent |= jax.tree.map(lambda leaf: leaf[:num_agents], own["own"])
     else:
         shared |= own["own"]
+    shape = shape_of(config.mdp)
     if config.policy is not None:
-        policy = np.asarray(config.policy, np.float64)
-        if policy.ndim == 3 and len(policy) < num_agents:
-            raise ValueError(
-                f"policy has {len(policy)} members for num_agents {num_agents}; allowed: [S, U], "
-                "or one for every agent"
-            )
-        policy = policy[:num_agents] if policy.ndim == 3 else policy
-        words = q_learning.thresholds(policy)
-        words = np.broadcast_to(words, (num_agents, *words.shape[-2:])).reshape(num_agents, -1)
-        shape = shape_of(config.mdp)
-        words = np.moveaxis(words, -1, 0) if shape.unrolled else words
-        agent["policy"] = tables.layout(words, shape.unrolled)
-    size = shape_of(config.mdp).size
-    initial = config.initial_q
-    xp = np if is_concrete(initial) else jnp
-    federation = {"initial_q": xp.broadcast_to(xp.asarray(initial, float).reshape(-1), (size,))}
-    if config.mixing is not None:
-        federation |= per_federation(config, ["mixing"], num_agents)
-    uplink = uplink_of(config)
-    if uplink.send is not None:
-        federation["uplink"] = uplink.resolve(num_agents, size)
-    if config.clock is not None:
-        period = per_federation(config, ["sync_period"], num_agents)["sync_period"]
-        federation["sync_period"] = np.asarray(period, np.uint32)
-    return Params(agent, federation, shared)
+        agent["policy"] = _policy_of_agents(config.policy, shape, num_agents)
+    xp = np if is_concrete(config.initial_q) else jnp
+    initial = xp.asarray(config.initial_q, float).reshape(-1)
+    return Params(agent, {"initial_q": xp.broadcast_to(initial, (shape.size,))}, shared)
+
+
+def _first(value, num_agents: int):
+    """A number for all, or those of the first N agents, as [N]."""
+    xp = np if is_concrete(value) else jnp
+    value = xp.asarray(value, float)
+    return xp.broadcast_to(value, (num_agents,)) if value.ndim == 0 else value[:num_agents]
+
+
+def _policy_of_agents(policy, shape: q_learning.Shape, num_agents: int):
+    """A policy [S, U], or one for each agent, as the learner's words."""
+    policy = np.asarray(policy, np.float64)
+    if policy.ndim == 3 and len(policy) < num_agents:
+        raise ValueError(
+            f"policy has {len(policy)} members for num_agents {num_agents}; allowed: [S, U], "
+            "or one for every agent"
+        )
+    policy = policy[:num_agents] if policy.ndim == 3 else policy
+    words = q_learning.thresholds(policy)
+    words = np.broadcast_to(words, (num_agents, *words.shape[-2:])).reshape(num_agents, -1)
+    return tables.layout(np.moveaxis(words, -1, 0) if shape.unrolled else words, shape.unrolled)
 
 
 def _shares(aggregation: str, weights):
@@ -405,13 +388,6 @@ def _shares(aggregation: str, weights):
     if aggregation == "learned":
         weights = xp.exp(weights - xp.max(weights))
     return weights / xp.sum(weights)
-
-
-def uplink_of(config: FedQ) -> uplinks.Uplink:
-    """The uplink as the engine takes it."""
-    if config.uplink is not None:
-        return config.uplink
-    return uplinks.full() if config.participation is None else uplinks.partial(config.participation)
 
 
 def _sampled(config: FedQ) -> str | None:
@@ -430,32 +406,16 @@ def _is_schedule(config: FedQ) -> bool:
     return isinstance(config.learning_rate, fields.Schedule)
 
 
-def _static(config: FedQ):
-    """Equal for configurations that one compilation serves."""
-    optional = ("visit_exponent", "reward_noise", "mixing")
-    return (
-        behaviour_of(config),
-        shape_of(config.mdp),
-        config.mdp.transition.ndim,
-        config.mdp.initial_distribution is not None,
-        config.learning_rate if _is_schedule(config) else None,
-        tuple(getattr(config, name) is not None for name in optional),
-        uplink_of(config).static,
-        config.aggregation,
-        config.server_optimizer,
-        config.generator,
-        config.clock is not None,
-    )
-
-
-def _functions(config: FedQ) -> Functions:
+@algorithm(
+    FedQ, environments=("mdp",), metrics=METRICS, sampled=_sampled, draws=("epsilon", "beta")
+)
+def fedq(config: FedQ) -> Learner:
+    """Federated tabular Q-learning."""
     shape = shape_of(config.mdp)
-    name = behaviour_of(config)
-    behaviour = BEHAVIOURS[name](shape)
+    behaviour = BEHAVIOURS[behaviour_of(config)](shape)
     schedule = config.learning_rate if _is_schedule(config) else None
     generator = streams.GENERATORS[config.generator]
     noisy = config.reward_noise is not None
-    num_words = behaviour.num_words + noisy
 
     def step_size(params, time, visits):
         rate = params["learning_rate"] if schedule is None else schedule(time.astype(jnp.int32))
@@ -463,7 +423,7 @@ def _functions(config: FedQ) -> Functions:
             return rate
         return rate / visits.astype(jnp.result_type(float)) ** params["visit_exponent"]
 
-    def local(key, agent, params, time, num_steps):
+    def learn(key, agent, params, time, num_steps):
         return q_learning.learn(
             key,
             agent,
@@ -477,7 +437,25 @@ def _functions(config: FedQ) -> Functions:
             noisy=noisy,
         )
 
-    def receive(agent, model, params):
+    def first(key, params):
+        table = tables.layout(params["initial_q"] - params["offset"], shape.unrolled)
+        nothing = tables.filled(shape.size, jnp.zeros(()), shape.unrolled)
+        counts = tables.filled(shape.size, jnp.int32(0), shape.unrolled)
+        return q_learning.Agent(
+            table,
+            first_state(key, params),
+            q_learning.words(key, jnp.uint32(0), behaviour.num_words + noisy, generator),
+            counts if config.visit_exponent is not None else (),
+            nothing if config.aggregation == "importance" else (),
+        )
+
+    def first_state(key, params):
+        if "start" not in params:
+            return params["initial_state"]
+        own = jax.random.key_data(jax.random.fold_in(key, RESET_STREAM))
+        return q_learning.outcome_of_row(streams.threefry(own, jnp.uint32(0)), params["start"])
+
+    def adopt(agent, model, params):
         if config.mixing is not None:
             share = params["mixing"]
             model = jax.tree.map(lambda q, m: q + share * (m - q), agent.table, model)
@@ -494,78 +472,17 @@ def _functions(config: FedQ) -> Functions:
             return aggregators.LogWeights(params.agent["weights"])
         return aggregators.LogWeights(agents.log_weight)
 
-    uplink = uplink_of(config)
-    changes = uplink.on_changes
-    on_clock = config.clock is not None
-    if config.server_optimizer is not None:
-        # Tables are centred and perhaps unrolled; the optimiser is to see action values, [S, U].
-        server = servers.optimizer_step(
-            config.server_optimizer,
-            lambda q, params: q + params["offset"].astype(q.dtype),
-            lambda table: tables.as_array(table).reshape(shape.num_states, shape.num_actions),
-            lambda q: tables.layout(q.reshape(-1), shape.unrolled),
-        )
-        if on_clock and config.weights is not None:
-            server = servers.emphasised(server, EMPHASIS)
-    else:
-        server = servers.towards(SHARE) if on_clock else servers.replace()
-
-    def message(agent, model, params):
-        if changes:
-            return jax.tree.map(jnp.subtract, agent.table, model)
-        return agent.table
-
-    def decode(message, model):
-        return jax.tree.map(jnp.add, model, message) if changes else message
-
-    link = Exchange(
-        message=message,
-        receive=receive,
-        decode=decode,
-        weight=weight,
-        uplink=uplink,
-        server=server,
-    )
-    period = config.sync_period
-    drive = periodic(local, link, int(period) if isinstance(period, int | np.integer) else None)
-
-    def init(population, params, keys) -> State:
-        def agent(key, params):
-            table = tables.layout(params["initial_q"] - params["offset"], shape.unrolled)
-            nothing = tables.filled(shape.size, jnp.zeros(()), shape.unrolled)
-            counts = tables.filled(shape.size, jnp.int32(0), shape.unrolled)
-            first = params["initial_state"]
-            if "start" in params:
-                own = jax.random.key_data(jax.random.fold_in(key, RESET_STREAM))
-                first = q_learning.outcome_of_row(
-                    streams.threefry(own, jnp.uint32(0)), params["start"]
-                )
-            return q_learning.Agent(
-                table,
-                first,
-                q_learning.words(key, jnp.uint32(0), num_words, generator),
-                counts if config.visit_exponent is not None else (),
-                nothing if config.aggregation == "importance" else (),
-            )
-
-        agents = per_agent(agent, population, params, keys)
-        return first_state(population, link, params, keys, agents, population.first(agents.table))
+    def errors(table, params):
+        gap = tables.as_array(table) - tables.as_array(params["reference"])
+        return jnp.sum(gap**2), jnp.max(jnp.abs(gap))
 
     def measure(population, params, state) -> dict:
-        def errors(table, params):
-            gap = tables.as_array(table) - tables.as_array(params["reference"])
-            return jnp.sum(gap**2), jnp.max(jnp.abs(gap))
-
         local_error, local_sup = per_agent(errors, population, params, state.agents.table)
-        average = state.server
-        if not on_clock:
+        model = state.server
+        if config.clock is None:
             weights = weight(population, state.agents, params)
-            average, _ = aggregators.mean(population, state.agents.table, None, weights)
-
-        def server_errors(table, own):
-            return errors(table, {**params.shared, **own})
-
-        server_error, server_sup = jax.vmap(server_errors)(average, params.federation)
+            model, _ = aggregators.mean(population, state.agents.table, None, weights)
+        server_error, server_sup = per_federation(errors, params, model)
         return {
             "error_server": server_error,
             "error_local_mean": population.mean(local_error),
@@ -574,4 +491,22 @@ def _functions(config: FedQ) -> Functions:
             "sup_error_local_mean": population.mean(local_sup),
         }
 
-    return Functions(init, drive.round, drive.advance, measure, drive.parts)
+    more = {} if config.server_optimizer is None else {"server": _optimizer_step(config, shape)}
+    link = average(config, lambda agent: agent.table, adopt, weight=weight, **more)
+    return Learner(first, (Local(learn), link), measure, share=lambda agent: agent.table)
+
+
+def _optimizer_step(config: FedQ, shape: q_learning.Shape) -> servers.ServerStep:
+    """The step of a server optimizer.
+
+    Tables are centred and perhaps unrolled; the optimizer is to see action values, [S, U].
+    """
+    server = servers.optimizer_step(
+        config.server_optimizer,
+        lambda q, params: q + params["offset"].astype(q.dtype),
+        lambda table: tables.as_array(table).reshape(shape.num_states, shape.num_actions),
+        lambda q: tables.layout(q.reshape(-1), shape.unrolled),
+    )
+    if config.clock is not None and config.weights is not None:
+        return servers.emphasised(server, EMPHASIS)
+    return server

@@ -431,7 +431,7 @@ def functions(config: NoveltySearch) -> Functions:
         del params
         model = state.server
         return {
-            **episodic.measure(population, state, link, state.agents.experience),
+            **episodic.measure(population, state, link.wire, state.agents.experience),
             "reward_of_model": model.value,
             "novelty": model.novelty,
             "reward_weight": model.weight,

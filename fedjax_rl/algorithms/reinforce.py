@@ -21,22 +21,20 @@ import jax.numpy as jnp
 
 from fedjax_rl import fields
 from fedjax_rl.algorithms import episodic
+from fedjax_rl.algorithms.define import Federated, Learner, algorithm
 from fedjax_rl.algorithms.episodic import Experience
-from fedjax_rl.algorithms.properties import per_federation
+from fedjax_rl.algorithms.records import Network, Optimizer
 from fedjax_rl.envs.task import Task
 from fedjax_rl.federation import aggregators, uplinks
 from fedjax_rl.federation.aggregators import Aggregate
-from fedjax_rl.federation.algorithm import Algorithm, Functions
-from fedjax_rl.federation.derivatives import DERIVATIVE
-from fedjax_rl.federation.exchange import Exchange, first_state
-from fedjax_rl.federation.ledger import HEADER, WORD
-from fedjax_rl.federation.rounds import rounds
+from fedjax_rl.federation.exchange import Exchange
+from fedjax_rl.federation.ledger import Wire
 from fedjax_rl.federation.server import ServerStep
-from fedjax_rl.federation.state import Params, per_agent
+from fedjax_rl.federation.state import per_agent
 from fedjax_rl.federation.uplinks import MessageSpec, norm_squared
-from fedjax_rl.fields import declared, is_number
+from fedjax_rl.fields import is_number
+from fedjax_rl.fields.record import engine, environment, nested, record, static, traced
 from fedjax_rl.learners import policy_gradient as learner
-from fedjax_rl.networks.mlp import ACTIVATIONS, INITIALIZERS
 
 METRICS = {
     **episodic.METRICS,
@@ -49,8 +47,8 @@ METRICS = {
 }
 
 
-@dataclasses.dataclass(frozen=True)
-class Reinforce:
+@record
+class Reinforce(Federated):
     """Properties of distributed REINFORCE.
 
     Attributes:
@@ -67,42 +65,55 @@ class Reinforce:
       policy: "table" (grids: softmax of one preference per state and action, zeros at first) or
         "mlp" (a network: softmax for discrete actions, Gaussian for continuous ones). By default
         the table where there is one.
-      hidden: units in each hidden layer.
-      activation: of the hidden units, "tanh" or "relu".
-      initializer: "normal" (weights N(0, 1 / inputs), biases 0), "uniform" (all parameters within
-        +- 1 / sqrt(inputs)) or "orthogonal" (times sqrt(2), 0.01 in the last layer; biases 0).
+      network: of the policy "mlp".
       deviation: first standard deviation of continuous actions, above 0; it is learned.
-      optimizer: "sgd", "momentum" or "adam" (0.9, 0.999, 1e-8).
-      momentum: of the optimiser "momentum", in [0, 1].
-      uplink: who sends, see `federation.uplinks`; everybody by default.
+      optimizer: of the server.
       loop: of the episodes, "while", "compact" or "scan".
-      word_bytes: bytes of a number on the wire, 2, 4 or 8.
-      header_bytes: bytes of every message besides.
-      derivative: None, or "pathwise" to allow derivatives that leave out how
-        actions are drawn; see `federation.derivatives`.
+      wire: the format of messages.
     """
 
-    task: Task = declared(allowed=episodic.TASK)
-    learning_rate: Any = declared(0.1, fields.NOT_NEGATIVE)
-    episodes_per_round: int = declared(10, fields.COUNT)
-    estimator: str = declared("gpomdp", fields.word(learner.ESTIMATORS))
-    discount_weight: bool = declared(True, fields.switch())
-    baseline: str | None = declared(None, fields.word(learner.BASELINES).or_none())
-    policy: str | None = declared(None, fields.word(learner.POLICIES).or_none())
-    hidden: tuple[int, ...] = declared((8, 8), episodic.HIDDEN)
-    activation: str = declared("tanh", fields.word(ACTIVATIONS))
-    initializer: str = declared("normal", fields.word(INITIALIZERS))
-    deviation: float = declared(0.5, episodic.DEVIATION)
-    optimizer: str = declared("sgd", fields.word(episodic.OPTIMIZERS))
-    momentum: Any = declared(0.9, fields.PROBABILITY)
-    uplink: uplinks.Uplink | None = declared(None, episodic.UPLINK)
-    loop: str = declared("while", episodic.LOOP)
-    word_bytes: int = declared(4, WORD)
-    header_bytes: int = declared(0, HEADER)
-    derivative: str | None = declared(None, DERIVATIVE, cli=False)
+    task: Task = environment(episodic.TASK)
+    learning_rate: Any = traced(0.1, fields.NOT_NEGATIVE)
+    episodes_per_round: int = static(10, fields.COUNT)
+    estimator: str = static("gpomdp", fields.word(learner.ESTIMATORS))
+    discount_weight: bool = static(True, fields.switch())
+    baseline: str | None = static(None, fields.word(learner.BASELINES).or_none())
+    policy: str | None = static(None, fields.word(learner.POLICIES).or_none())
+    network: Network = nested(Network)
+    deviation: float = static(0.5, episodic.DEVIATION)
+    optimizer: Optimizer = nested(Optimizer)
+    loop: str = static("while", episodic.LOOP)
+    wire: Wire = nested(Wire)
+
+    def check(self) -> None:
+        """Refuses properties that do not fit together."""
+        episodic.check_task(self.task)
+        count, states = self.episodes_per_round, self.task.num_states is not None
+        for name, value in (("policy", "table"), ("baseline", "state_mean")):
+            if getattr(self, name) == value and not states:
+                raise ValueError(
+                    f"{name} is {value} on {self.task.name}; allowed: on a grid or a tabular MDP, "
+                    "whose observations are states"
+                )
+        if self.baseline == "batch_mean" and count == 1:
+            raise ValueError(
+                "baseline is batch_mean with episodes_per_round 1, which leaves nothing to learn "
+                "from; allowed: episodes_per_round of at least 2"
+            )
+        policy_of(self)
+
+    def resolved(self):
+        """With the baseline that fits."""
+        if self.baseline is not None:
+            return self
+        fitting = "batch_mean"
+        if isinstance(policy_of(self), learner.SoftmaxTable):
+            fitting = "state_mean"
+        fitting = "none" if self.episodes_per_round == 1 else fitting
+        return dataclasses.replace(self, baseline=fitting)
 
 
-@dataclasses.dataclass(frozen=True)
+@record
 class LAPG(Reinforce):
     """Properties of the lazily aggregated policy gradient; see also `Reinforce`.
 
@@ -115,127 +126,39 @@ class LAPG(Reinforce):
         variance of a gradient.
     """
 
-    learning_rate: Any = declared(0.1, fields.POSITIVE)
-    uplink: uplinks.Uplink | None = declared(
+    learning_rate: Any = traced(0.1, fields.POSITIVE)
+    uplink: uplinks.Uplink | None = engine(
         None, fields.nothing("lapg is reinforce with the uplink lazy"), cli=False
     )
-    weight: Any = declared(0.1, fields.NOT_NEGATIVE)
-    depth: int = declared(10, fields.COUNT)
-    variance: Any = declared(2.0, fields.NOT_NEGATIVE)
+    weight: Any = engine(0.1, fields.NOT_NEGATIVE)
+    depth: int = engine(10, fields.COUNT)
+    variance: Any = engine(2.0, fields.NOT_NEGATIVE)
 
-
-def reinforce(task: Task, **values) -> Algorithm:
-    """Distributed REINFORCE; see `Reinforce` for the properties.
-
-    Raises:
-      ValueError: naming the property, its value and what is allowed.
-    """
-    return _build("reinforce", Reinforce, reinforce, task, values)
-
-
-def lapg(task: Task, **values) -> Algorithm:
-    """REINFORCE with lazy uploads; see `LAPG` for the properties.
-
-    Raises:
-      ValueError: naming the property, its value and what is allowed.
-    """
-    return _build("lapg", LAPG, lapg, task, values)
-
-
-def _build(name, kind, factory, task, values) -> Algorithm:
-    return episodic.build(
-        name,
-        kind,
-        factory,
-        task,
-        values,
-        check=check,
-        parameters=parameters,
-        functions=functions,
-        static=static,
-        metrics=METRICS,
-        unit="round",
-    )
-
-
-def check(config: Reinforce) -> None:
-    """Raises ValueError for properties that do not fit together."""
-    count = config.episodes_per_round
-    states = config.task.num_states is not None
-    for name, value in (("policy", "table"), ("baseline", "state_mean")):
-        if getattr(config, name) == value and not states:
+    def check(self) -> None:
+        """Refuses properties that do not fit together."""
+        super().check()
+        known = is_number(self.variance) and self.variance == 0
+        if self.episodes_per_round == 1 and not known:
             raise ValueError(
-                f"{name} is {value} on {config.task.name}; allowed: on a grid or a tabular MDP, "
-                "whose observations are states"
+                f"variance is {self.variance} with episodes_per_round 1, which has no sample "
+                "variance; allowed: 0, or episodes_per_round of at least 2"
             )
-    if config.baseline == "batch_mean" and count == 1:
-        raise ValueError(
-            "baseline is batch_mean with episodes_per_round 1, which leaves nothing to learn from; "
-            "allowed: episodes_per_round of at least 2"
-        )
-    policy_of(config)
-    if not isinstance(config, LAPG):
-        return
-    if count == 1 and not (is_number(config.variance) and config.variance == 0):
-        raise ValueError(
-            f"variance is {config.variance} with episodes_per_round 1, which has no sample "
-            "variance; allowed: 0, or episodes_per_round of at least 2"
-        )
+
+    def transmits(self, num_agents=None) -> uplinks.Uplink:
+        """Who has something new to say."""
+        return uplinks.lazy(self.weight, self.depth, self.variance)
 
 
 def policy_of(config: Reinforce) -> learner.Policy:
     """The policy of all agents."""
+    network = config.network
     return learner.policy_for(
         config.task,
         config.policy,
-        hidden=config.hidden,
-        activation=config.activation,
-        initializer=config.initializer,
+        hidden=network.hidden,
+        activation=network.activation,
+        initializer=network.initializer,
         deviation=config.deviation,
-    )
-
-
-def baseline_of(config: Reinforce) -> str:
-    """The baseline asked for, or the one that fits."""
-    if config.baseline is not None:
-        return config.baseline
-    if config.episodes_per_round == 1:
-        return "none"
-    return "state_mean" if isinstance(policy_of(config), learner.SoftmaxTable) else "batch_mean"
-
-
-def uplink_of(config: Reinforce) -> uplinks.Uplink:
-    """Who sends."""
-    if isinstance(config, LAPG):
-        return uplinks.lazy(config.weight, config.depth, config.variance)
-    return episodic.uplink_of(config)
-
-
-def parameters(config: Reinforce, num_agents: int) -> Params:
-    """What is traced, for one federation."""
-    federation = per_federation(config, ("learning_rate", "momentum"), num_agents)
-    numbers = policy_of(config).num_parameters
-    federation |= episodic.uplink_parameters(uplink_of(config), num_agents, numbers)
-    return Params({}, federation, {})
-
-
-def static(config: Reinforce):
-    """Equal for configurations that one compilation serves."""
-    policy = policy_of(config)
-    return (
-        config.task,
-        config.episodes_per_round,
-        config.estimator,
-        config.discount_weight,
-        baseline_of(config),
-        type(policy),
-        getattr(policy, "network", None),
-        config.initializer,
-        config.deviation,
-        config.optimizer,
-        config.loop,
-        uplink_of(config).static,
-        episodic.wire_of(config),
     )
 
 
@@ -281,47 +204,53 @@ def aggregate(population, message: Gradient, sent, weight, context) -> Aggregate
     return aggregators.mean(population, message.value, counts, weight, context)
 
 
-def server_of(config: Reinforce) -> ServerStep:
-    """A step uphill."""
-    optimizer = episodic.optimizer_of(config)
-
-    def init(model):
-        return optimizer.init(model), jnp.zeros_like(model)
+def ascent(optimizer: Optimizer) -> ServerStep:
+    """A step uphill of a model that is one vector [q]."""
 
     def step(model, memory, total, params):
-        memory, speed = memory
-        with jax.numpy_dtype_promotion("standard"):  # optax mixes integer counts with floats
-            direction, memory = optimizer.update(total, memory, model)
-        if config.optimizer == "momentum":
-            speed = params["momentum"] * speed + direction
-            direction = speed
-        return model + params["learning_rate"] * direction, (memory, speed)
+        momentum = params["optimizer.momentum"]
+        direction, memory = optimizer.direction(total, memory, model, momentum)
+        return model + params["learning_rate"] * direction, memory
 
-    return ServerStep(init, step)
+    return ServerStep(optimizer.init, step)
 
 
-def functions(config: Reinforce) -> Functions:
-    """The algorithm as pure functions of a population."""
+def _sampled(config: Reinforce) -> str:
+    return "episodes are drawn from what is learned"
+
+
+@algorithm(
+    Reinforce,
+    environments=("grid", "task"),
+    metrics=METRICS,
+    unit="round",
+    headline="reward",
+    sampled=_sampled,
+)
+def reinforce(config: Reinforce) -> Learner:
+    """Distributed REINFORCE."""
     task, policy, count = config.task, policy_of(config), config.episodes_per_round
-    link = Exchange(
-        message=lambda agent, model, params: agent.gradient,
-        uplink=uplink_of(config),
-        aggregate=aggregate,
-        server=server_of(config),
-        spec=SPEC,
-        wire=episodic.wire_of(config),
-        dedicated_server=True,
-    )
+    everybody_sends = config.transmits().send is None
     credit = {
         "estimator": config.estimator,
-        "baseline": baseline_of(config),
+        "baseline": config.baseline,
         "discount_weight": config.discount_weight,
         "num_states": task.num_states,
     }
 
+    def first(key, params):
+        del key, params
+        nothing = Gradient(jnp.zeros(policy.num_parameters), jnp.zeros(()), jnp.asarray(True))
+        return Agent(episodic.no_experience(), nothing)
+
+    def model(key, params):
+        del params
+        return policy.init(jax.random.fold_in(key, episodic.MODEL_STREAM))
+
     def learn(agent, model, trajectories, params):
+        del params
         worth = learner.credits(trajectories, task.discount, **credit)
-        if link.uplink.send is None:  # nobody asks for the variance
+        if everybody_sends:  # nobody asks for the variance
             value = learner.gradient(policy, model, trajectories, worth)
             variance = jnp.zeros(())
         else:
@@ -349,25 +278,29 @@ def functions(config: Reinforce) -> Functions:
         state = dataclasses.replace(state, agents=agents)
         return state, agents.experience.steps.astype(jnp.uint32)
 
-    drive = rounds(work, link)
-
-    def init(population, params, keys):
-        first = jax.random.wrap_key_data(
-            population.first(jax.random.key_data(keys)), impl="threefry2x32"
-        )
-        server = jax.vmap(lambda key: policy.init(jax.random.fold_in(key, episodic.MODEL_STREAM)))(
-            first
-        )
-        nothing = Gradient(jnp.zeros(policy.num_parameters), jnp.zeros(()), jnp.asarray(True))
-        agents = jax.tree.map(
-            lambda x: jnp.broadcast_to(x, (population.num_agents, *x.shape)),
-            Agent(episodic.no_experience(), nothing),
-        )
-        return first_state(population, link, params, keys, agents, server, detailed=True)
-
     def measure(population, params, state) -> dict:
         del params
-        own = episodic.measure(population, state, link, state.agents.experience)
+        own = episodic.measure(population, state, config.wire, state.agents.experience)
         return {**own, "episode_steps": own["episode_steps"] / count}
 
-    return Functions(init, drive.round, drive.advance, measure)
+    link = Exchange(
+        message=lambda agent, model, params: agent.gradient,
+        aggregate=aggregate,
+        server=ascent(config.optimizer),
+        spec=SPEC,
+        dedicated_server=True,
+    )
+    return Learner(first, (work, link), measure, model=model)
+
+
+@algorithm(
+    LAPG,
+    environments=("grid", "task"),
+    metrics=METRICS,
+    unit="round",
+    headline="reward",
+    sampled=_sampled,
+)
+def lapg(config: LAPG) -> Learner:
+    """REINFORCE with lazy uploads."""
+    return reinforce.definition.learner(config)

@@ -38,14 +38,14 @@ class Functions(NamedTuple):
     act: Callable | None = None
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Algorithm:
     """An algorithm and its configuration.
 
     Attributes:
       name: as on the command line.
       config: frozen dataclass with the value of every property.
-      factory: makes an `Algorithm` from the fields of `config`, checking them.
+      build: makes the `Algorithm` of another configuration.
       parameters: `(config, num_agents) -> Params` of *one* federation: `agent` leaves [N, ...],
         the others without a population axis. What is named here is traced: it can differ between
         federations without another compilation. This is the one place that says so.
@@ -73,12 +73,13 @@ class Algorithm:
 
     name: str
     config: object
-    factory: Callable
     parameters: Callable
     functions: Callable
     static: Callable
     metrics: dict
     describe: Callable
+    factory: Callable | None = None
+    build: Callable | None = None
     unit: str = "step"
     headline: str | None = None
     first_exchange: Callable | None = None
@@ -104,6 +105,15 @@ class Algorithm:
             of_federations = [name for name in sides if sides[name] == "federation"]
             object.__setattr__(self, "headline", (*of_federations, *sides)[0])
 
+    def __eq__(self, other: object) -> bool:
+        """Equal if name and configuration are."""
+        same = isinstance(other, Algorithm) and other.name == self.name
+        return same and other.config == self.config
+
+    def __hash__(self) -> int:
+        """Of name and configuration."""
+        return hash((self.name, self.config))
+
     @property
     def periodic(self) -> bool:
         """Whether a round has `sync_period` units of time; otherwise it has one."""
@@ -117,6 +127,8 @@ class Algorithm:
     @property
     def properties(self) -> tuple[str, ...]:
         """Names of everything that can be set, and hence swept."""
+        if self.build is not None:
+            return tuple(self.config.names())
         return tuple(field.name for field in dataclasses.fields(self.config))
 
     def replace(self, **changes) -> Algorithm:
@@ -127,6 +139,8 @@ class Algorithm:
         """
         for name in changes:
             check_known(name, self.properties, f"property of {self.name}")
+        if self.build is not None:
+            return self.build(self.config.replace(**changes))
         own = {name: getattr(self.config, name) for name in self.properties}
         return self.factory(**{**own, **changes})
 
@@ -136,6 +150,9 @@ class Algorithm:
         Raises:
           ValueError: naming the property, its value at this N and what is allowed.
         """
+        if self.build is not None:
+            own = self.config.at(num_agents)
+            return self if own is self.config else self.build(own)
         changes = fields.at(self.config, num_agents)
         return self.replace(**changes) if changes else self
 
@@ -145,6 +162,8 @@ class Algorithm:
         Raises:
           ValueError: naming the property, its value at this N and what is allowed.
         """
+        if self.build is not None:
+            return fields.evaluated(name, value, self.config.allowed(name), num_agents)
         allowed = fields.declarations(type(self.config)).get(name, fields.ANYTHING)
         return fields.evaluated(name, value, allowed, num_agents)
 

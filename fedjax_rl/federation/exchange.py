@@ -62,6 +62,8 @@ class Exchange(NamedTuple):
       wire: bytes of a word and of a header.
       dedicated_server: the server is a machine of its own, so that a federation of one
         communicates, too.
+      at_time: `(population, params, time) -> params`, the properties with those that follow time;
+        None where none does.
     """
 
     message: Callable
@@ -76,6 +78,7 @@ class Exchange(NamedTuple):
     spec: MessageSpec = MessageSpec()
     wire: Wire = Wire()
     dedicated_server: bool = False
+    at_time: Callable | None = None
 
 
 # The inner loop reads the words of an agent's key itself; what else is random has a key folded in.
@@ -166,6 +169,7 @@ def exchange(
       The state after. A federation of one has nobody to talk to: it exchanges with itself,
       which the ledger does not count.
     """
+    params = params if link.at_time is None else link.at_time(population, params, state.time)
     happened = _happens(population, link, due)
     if link.uplink.send is None and not link.dedicated_server and present is None:
         each = _line(population, link, params, state)
@@ -307,6 +311,7 @@ def _to_others(population, link, whole, sent):
 
 def _trip(population, link, params, state, due, here=None, handed=None):
     """An exchange not yet in the ledger: the state after, and what each agent sent."""
+    params = params if link.at_time is None else link.at_time(population, params, state.time)
     if handed is None:
         model = population.spread(jax.vmap(link.broadcast)(state.server))
     else:

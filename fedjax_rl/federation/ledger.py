@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from fedjax_rl import fields
+from fedjax_rl.fields.record import Record, record, static
 
 COLUMNS = (
     "communications",
@@ -35,8 +36,8 @@ WORD = fields.anything(
 HEADER = fields.whole(0)
 
 
-@dataclasses.dataclass(frozen=True)
-class Wire:
+@record
+class Wire(Record):
     """The format of messages of different sizes.
 
     Attributes:
@@ -47,12 +48,8 @@ class Wire:
       ValueError: a format that does not exist.
     """
 
-    word_bytes: int = fields.declared(4, WORD)
-    header_bytes: int = fields.declared(0, HEADER)
-
-    def __post_init__(self) -> None:
-        """Checks the format."""
-        fields.check_config(self)
+    word_bytes: int = static(4, WORD)
+    header_bytes: int = static(0, HEADER)
 
 
 @jax.tree_util.register_dataclass

@@ -162,6 +162,8 @@ def periodic(local: Callable, link: Exchange, length: int | None = None) -> Peri
             sizes = jnp.asarray(population.sizes).astype(jnp.uint32)
             times = jnp.broadcast_to(end // period - start // period, sizes.shape)
             times = jnp.where(sizes > 1, times, 0)
+            if link.at_time is not None:
+                params = link.at_time(population, params, state.time)
             each = _line(population, link, params, state)
             after = _charge(after, each, times, times, sizes)
         return after

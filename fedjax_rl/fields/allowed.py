@@ -29,6 +29,7 @@ class Allowed(NamedTuple):
       optional: whether None is allowed, which `text` need not say.
       follows: whether `by_agents(f)` is allowed, and has to give what is allowed at every N.
       scheduled: what a `schedule(f)` has to give at every time; None where it is not allowed.
+      closed: of a number, the same with its bounds, which a schedule may reach; else None.
       traced: whether a traced value is allowed, which nobody can look at.
       axes: of a number: most axes that it may have.
       per_agent: whether the first one is of agents.
@@ -42,6 +43,7 @@ class Allowed(NamedTuple):
     optional: bool = False
     follows: bool = False
     scheduled: Allowed | None = None
+    closed: Allowed | None = None
     traced: bool = False
     axes: int = 0
     per_agent: bool = False
@@ -116,11 +118,14 @@ def number(
         )
         return bool(kept and inside.all() and (infinite or finite.all()))
 
+    # Rates that fall to 0 are common, numbers that start there are mistakes.
+    closed = number(low, high, follows=False) if follows else None
     return Allowed(
         _range_text(low, high, above, below, infinite),
         fine,
         follows=follows,
-        scheduled=number(low, high, follows=False) if scheduled else None,
+        scheduled=closed if scheduled else None,
+        closed=closed,
         traced=True,
         axes=axes,
         per_agent=per_agent,

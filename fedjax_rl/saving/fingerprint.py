@@ -5,6 +5,7 @@ A fingerprint is `{name: [what it looks like, digest of its content]}`, plain va
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 from collections.abc import Callable, Sequence
@@ -59,7 +60,7 @@ def fingerprint(
     """
     out = parts("algorithm", algorithm.name)
     for name in algorithm.properties:
-        own = getattr(algorithm.config, name)
+        own = functools.reduce(getattr, name.split("."), algorithm.config)
         out |= _of_cells(name, [cell.properties.get(name, own) for cell in cells])
     out |= _of_cells("num_agents", [cell.num_agents for cell in cells])
     out |= _of_cells("seeds", [cell.seed for cell in cells])

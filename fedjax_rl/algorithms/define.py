@@ -1,0 +1,561 @@
+"""One way to say an algorithm: a record of its properties, and a function from it to a learner.
+
+    @record
+    class FedAC(Averaged):
+        mdp: TabularMDP = traced(allowed=..., by="shared")
+        learning_rate: float = traced(0.05, fields.POSITIVE, by="agent")
+
+    @algorithm(FedAC, environments=("mdp",), metrics=METRICS)
+    def fedac(config) -> Learner:
+        ...
+        return Learner(agent=first, round=(Steps(step), average(config)), measure=measure)
+
+`fedac(mdp, learning_rate=0.1)` is then an algorithm that runs in `simulate`, `sweep` and on the
+command line, with every uplink, on clocks, over devices and under derivatives.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fedjax_rl import fields, streams
+from fedjax_rl.algorithms import parameters
+from fedjax_rl.federation import server as servers
+from fedjax_rl.federation import uplinks
+from fedjax_rl.federation.algorithm import Algorithm, Functions, describe_config
+from fedjax_rl.federation.clock import CLOCK, Clock
+from fedjax_rl.federation.clock.arrivals import driven
+from fedjax_rl.federation.derivatives import DERIVATIVE
+from fedjax_rl.federation.exchange import SHARE, Exchange, first_state
+from fedjax_rl.federation.ledger import tree_floats
+from fedjax_rl.federation.rounds import periodic, rounds
+from fedjax_rl.federation.state import Params, per_agent
+from fedjax_rl.fields import record as records
+from fedjax_rl.fields.record import Record, engine, host, record
+
+# Environments by kind, as `envs.registry.kind` names them: a `TabularMDP`; a `Task` around one, or
+# around a family of them; a `Task` with exact tables; a `Task` without.
+EVERYWHERE = ("tabular", "mdp", "grid", "task")
+
+
+@record
+class Federated(Record):
+    """Properties of every algorithm.
+
+    Attributes:
+      uplink: what of a message crosses the wire, and who sends, see `federation.uplinks`;
+        everything of everybody by default.
+      clock: how long agents take and whom the server waits for, see `federation.clock`; by
+        default rounds in which time does not pass.
+      derivative: None, or "pathwise" to allow derivatives that leave out how what is learned
+        changes what is drawn or sent; see `federation.derivatives`.
+    """
+
+    uplink: uplinks.Uplink | None = engine(None, uplinks.UPLINK.or_none())
+    clock: Clock | None = engine(None, CLOCK.or_none())
+    derivative: str | None = host(None, DERIVATIVE, cli=False)
+
+    def transmits(self, num_agents: int | None = None) -> uplinks.Uplink:
+        """The uplink as the engine takes it.
+
+        Args:
+          num_agents: N; None where only the shape of the program is asked for.
+        """
+        del num_agents
+        return uplinks.full() if self.uplink is None else self.uplink
+
+    def derived(self, num_agents: int) -> Params:
+        """Traced values of one federation that are made of properties, besides these.
+
+        Args:
+          num_agents: N.
+        """
+        del num_agents
+        return Params({}, {}, {})
+
+    def static(self) -> tuple:
+        """Hashable; what else shapes the program, besides the properties that are static."""
+        return ()
+
+
+@record
+class Averaged(Federated):
+    """Properties of algorithms that exchange after K local steps.
+
+    Attributes:
+      sync_period: K, units of time between exchanges, at least 1.
+    """
+
+    sync_period: Any = engine(1, fields.whole(1, follows=True, traced=True))
+
+
+class Learner(NamedTuple):
+    """An algorithm with its static choices made; functions are pure, and unbatched but for two.
+
+    Attributes:
+      agent: `(key, params) -> agent`, what an agent holds at first; its key is constant.
+      round: what a communication round consists of, in turn: `Local` or `Steps` and an `Exchange`,
+        whose period is `sync_period`; or any number of exchanges, and work between them,
+        `(population, params, state, differentiable) -> (state, steps)` as `rounds` takes it. The
+        last exchange goes over the uplink of the configuration.
+      measure: `(population, params, state) -> {metric: [F] or [A]}`.
+      model: `(key, params) -> model`, what a server holds at first, with the key of its
+        federation's first member; by default what `share` makes of that agent.
+      share: `agent -> model`.
+      begin: `(population, params, state) -> state`, what happens before the first round.
+      after: as of `rounds`, what a server does by itself after a round.
+      act: `(model, observation, word) -> action`, what a model does; None where it does not act.
+    """
+
+    agent: Callable
+    round: tuple
+    measure: Callable
+    model: Callable | None = None
+    share: Callable = lambda agent: agent
+    begin: Callable | None = None
+    after: Callable | None = None
+    act: Callable | None = None
+
+
+class Local(NamedTuple):
+    """Local steps, all at once, of one agent.
+
+    Attributes:
+      learn: `(key, agent, params, time, num_steps) -> agent`: so many steps from `time` on
+        (uint32). `num_steps` is an int where the loop can be differentiated, else traced uint32.
+    """
+
+    learn: Callable
+
+
+class Steps(NamedTuple):
+    """Local steps, one after the other, of one agent.
+
+    Attributes:
+      step: `(key, agent, params) -> agent`; the key is that of the step, properties that follow a
+        schedule have the value of the step.
+    """
+
+    step: Callable
+
+
+class Definition(NamedTuple):
+    """An algorithm as it is defined; what `algorithm` was given.
+
+    Attributes:
+      name: as on the command line.
+      record: class of its properties.
+      learner: `config -> Learner`.
+      environments: kinds of environments that it takes.
+      metrics: name -> (axis "federation" or "agent", what it is); or a function of the record.
+      unit: what time counts: "step", "episode", "round" or "epoch".
+      headline: name of the metric that tells at a glance how well it goes, or a function of the
+        record; by default the first one of federations.
+      sampled: `config -> str or None`, why a derivative through the simulation is wrong.
+      draws: properties that only decide what is drawn.
+      adapt: `environment -> environment`, what the record is made with.
+      first_exchange: `config -> time` or None, as in `Algorithm`.
+      smallest_share: as in `Algorithm`.
+      memory: as in `Algorithm`.
+      operations: as in `Algorithm`.
+    """
+
+    name: str
+    record: type
+    learner: Callable
+    environments: tuple[str, ...]
+    metrics: Any
+    unit: str
+    headline: Any
+    sampled: Callable
+    draws: tuple[str, ...]
+    adapt: Callable
+    first_exchange: Callable | None
+    smallest_share: int
+    memory: Callable | None
+    operations: Callable | None
+
+    def build(self, config: Federated) -> Algorithm:
+        """The algorithm of a configuration."""
+
+        def of_config(value):
+            return value(config) if callable(value) else value
+
+        return driven(
+            Algorithm(
+                name=self.name,
+                config=config,
+                build=self.build,
+                parameters=self.traced,
+                functions=self.functions,
+                static=self.static,
+                metrics=of_config(self.metrics),
+                describe=describe,
+                unit=self.unit,
+                headline=of_config(self.headline),
+                first_exchange=self.first_exchange,
+                smallest_share=self.smallest_share,
+                memory=self.memory,
+                operations=self.operations,
+                sampled=self.sampled,
+                draws=self.draws,
+            )
+        )
+
+    def static(self, config: Federated) -> tuple:
+        """Equal for configurations that one compilation serves."""
+        config = config.resolved()
+        return (*parameters.shape_key(config), *config.static(), config.transmits().static)
+
+    def traced(self, config: Federated, num_agents: int) -> Params:
+        """What is traced, for one federation of N agents."""
+        config = config.resolved()
+        own, more = parameters.parameters_of(config, num_agents), config.derived(num_agents)
+        params = Params(
+            {**own.agent, **more.agent},
+            {**own.federation, **more.federation},
+            {**own.shared, **more.shared},
+        )
+        uplink = config.transmits(num_agents)
+        if uplink.send is not None:
+            numbers = self.message_size(config, params)
+            params.federation["uplink"] = uplink.resolve(num_agents, numbers)
+        if isinstance(config, Averaged) and (config.clock is not None or self.unit != "step"):
+            period = fields.evaluated(
+                "sync_period", config.sync_period, fields.whole(1, traced=True), num_agents
+            )
+            xp = np if fields.is_concrete(period) else jnp
+            params.federation["sync_period"] = xp.asarray(period, xp.uint32)
+        return params
+
+    def message_size(self, config: Federated, params: Params) -> int:
+        """Numbers of a message that an uplink may compress, from its shape alone.
+
+        Args:
+          config: resolved.
+          params: of one federation.
+        """
+        own = {n: jax.tree.map(lambda x: x[0], leaf) for n, leaf in params.agent.items()}
+        own = {**params.shared, **params.federation, **own}
+        own |= dict.fromkeys(parameters.schedules_of(config), 0.0)
+        shapes = {name: jax.tree.map(_shape, value) for name, value in own.items()}
+        leaves, structure = jax.tree.flatten(shapes)
+        key = (self.learner, self.static(config), structure, tuple(map(str, leaves)))
+        if key not in _SIZES:
+            _SIZES[key] = self._message_size(config, shapes)
+        return _SIZES[key]
+
+    def _message_size(self, config: Federated, shapes: dict) -> int:
+        learner = self.learner(config)
+        link = [part for part in learner.round if isinstance(part, Exchange)][-1]
+
+        def numbers(key, params):
+            agent = learner.agent(key, params)
+            model = learner.share(agent) if learner.model is None else learner.model(key, params)
+            return link.spec.numbers(link.message(agent, link.broadcast(model), params))
+
+        return tree_floats(jax.eval_shape(numbers, jax.random.key(0), shapes))
+
+    def functions(self, config: Federated) -> Functions:
+        """The engine's functions of a configuration, reading static properties only."""
+        config = config.resolved()
+        return assemble(config, self.learner(config))
+
+
+def algorithm(
+    kind: type,
+    *,
+    environments: tuple[str, ...] = EVERYWHERE,
+    metrics: Any,
+    unit: str = "step",
+    headline: Any = None,
+    sampled: Callable = lambda config: "actions may be drawn from what is learned",
+    draws: tuple[str, ...] = (),
+    adapt: Callable = lambda environment: environment,
+    first_exchange: Callable | None = None,
+    smallest_share: int = 256,
+    memory: Callable | None = None,
+    operations: Callable | None = None,
+    name: str | None = None,
+) -> Callable:
+    """Decorates `config -> Learner`; gives the public function that makes the algorithm.
+
+    Args:
+      kind: class of the properties, a `Federated` record with an `environment`.
+      environments: as in `Definition`.
+      metrics: as in `Definition`.
+      unit: as in `Definition`.
+      headline: as in `Definition`.
+      sampled: as in `Definition`.
+      draws: as in `Definition`.
+      adapt: as in `Definition`.
+      first_exchange: as in `Definition`.
+      smallest_share: as in `Definition`.
+      memory: as in `Definition`.
+      operations: as in `Definition`.
+      name: by default that of the function, with dashes.
+
+    Returns:
+      `(environment, **properties) -> Algorithm` with the signature of the record; its attribute
+      `definition` is a `Definition`.
+    """
+
+    def wrap(learner: Callable) -> Callable:
+        known = name or learner.__name__.replace("_", "-")
+        definition = Definition(
+            known,
+            kind,
+            learner,
+            environments,
+            metrics,
+            unit,
+            headline,
+            sampled,
+            draws,
+            adapt,
+            first_exchange,
+            smallest_share,
+            memory,
+            operations,
+        )
+        return _factory(definition, learner.__name__, learner.__module__, learner.__doc__ or "")
+
+    return wrap
+
+
+def variant(of: Callable, name: str, text: str, **defaults) -> Callable:
+    """Another algorithm of the same learner and properties, some of which default otherwise.
+
+    Args:
+      of: the public function of an algorithm.
+      name: of the variant, as a Python name.
+      text: its documentation, one line.
+      **defaults: of its properties.
+
+    Returns:
+      A public function as `algorithm` gives.
+    """
+    definition = of.definition._replace(name=name.replace("_", "-"))
+    return _factory(definition, name, of.__module__, text, **defaults)
+
+
+def _factory(definition: Definition, name: str, module: str, text: str, **defaults) -> Callable:
+    """The public function of an algorithm."""
+    kind = definition.record
+    environment = records.environment_of(kind)
+    # Given to the form rather than to the record, which knows nothing of dots.
+    nothing = object()
+
+    def factory(*args, **values) -> Algorithm:
+        records.check_names(kind, values, definition.name)
+        if len(args) > 1 or (args and environment in values):
+            raise TypeError(f"{name} takes one environment; properties are given by name")
+        place = args[0] if args else values.pop(environment, nothing)
+        if place is nothing:
+            raise TypeError(f"{name} is given no {environment}")
+        values = {**defaults, **values}
+        whole = {n: value for n, value in values.items() if "." not in n}
+        config = kind(**{environment: definition.adapt(place)}, **whole)
+        inner = {n: value for n, value in values.items() if "." in n}
+        return definition.build(config.replace(**inner) if inner else config)
+
+    factory.__name__ = factory.__qualname__ = name
+    factory.__module__ = module
+    factory.__signature__ = records.signature_of(kind, Algorithm, **defaults)
+    factory.__doc__ = _help(text, kind)
+    factory.definition = definition
+    return factory
+
+
+def _help(text: str, kind: type) -> str:
+    """What `help` shows of an algorithm: every property with what is said of it."""
+    texts = records.documentation(kind)
+    lines = [text.strip() or "An algorithm.", "", "Args:"]
+    for field in records.in_order(kind):
+        lines.append(f"  {field.name}: {texts.get(field.name, '')}")
+        inner = field.metadata.get("record")
+        if inner is not None:
+            own = records.documentation(inner)
+            lines += [
+                f"    {field.name}.{part.name}: {own.get(part.name, '')}"
+                for part in dataclasses.fields(inner)
+            ]
+    lines += ["", "Raises:", "  ValueError: naming the property, its value and what is allowed."]
+    return "\n".join(lines)
+
+
+def describe(config: Record) -> dict:
+    """A configuration as plain JSON values, enough to make it again."""
+    return describe_config(config.resolved())
+
+
+# From a learner to the engine ---------------------------------------------------------------------
+
+# Under this name in the registry of streams: what steps of `Steps` draw.
+STEP_STREAM = 16
+
+
+def at_time(population, params: Params, schedules: dict, time) -> Params:
+    """The properties with those filled in that follow time.
+
+    Args:
+      population: who belongs to whom.
+      params: its properties.
+      schedules: from `record.schedules_of`.
+      time: scalar for all, or [A] where each federation is one agent with a time of its own.
+    """
+    steps = jnp.asarray(time).astype(jnp.int32)
+    own = {"agent": dict(params.agent), "federation": dict(params.federation)}
+    sizes = {"agent": population.num_agents, "federation": population.num_federations}
+    for name, (by, function) in schedules.items():
+        value = jax.vmap(function)(steps) if steps.ndim else function(steps)
+        own[by][name] = jnp.broadcast_to(jnp.asarray(value, float), (sizes[by],))
+    return Params(own["agent"], own["federation"], params.shared)
+
+
+def assemble(config: Federated, learner: Learner) -> Functions:
+    """The engine's functions of a learner.
+
+    Args:
+      config: resolved.
+      learner: of it.
+    """
+    schedules = parameters.schedules_of(config)
+
+    def now(population, params, time):
+        return at_time(population, params, schedules, time)
+
+    parts = _equipped(config, learner.round, now if schedules else None)
+    links = tuple(part for part in parts if isinstance(part, Exchange))
+    inner = parts[0]
+    stepwise = isinstance(inner, Local | Steps)
+    if stepwise:
+        local = inner.learn if isinstance(inner, Local) else _one_by_one(inner.step, schedules)
+        period = config.sync_period
+        known = isinstance(period, int | np.integer)
+        drive = periodic(local, links[0], int(period) if known else None)
+    else:
+        drive = rounds(*parts, after=learner.after)
+
+    def init(population, params, keys):
+        params = now(population, params, jnp.uint32(0))
+        agents = per_agent(learner.agent, population, params, keys)
+        if learner.model is None:
+            model = population.first(jax.vmap(learner.share)(agents))
+        else:
+            model = per_federation(learner.model, params, first_keys(population, keys))
+        link = links[0] if len(links) == 1 else links
+        state = first_state(population, link, params, keys, agents, model, detailed=not stepwise)
+        return state if learner.begin is None else learner.begin(population, params, state)
+
+    def measure(population, params, state):
+        return learner.measure(population, now(population, params, state.time), state)
+
+    return Functions(init, drive.round, drive.advance, measure, drive.parts, learner.act)
+
+
+def _equipped(config: Federated, parts: tuple, now: Callable | None) -> tuple:
+    """The parts of a round with the wire, the uplink and the schedules of a configuration."""
+    last = max(place for place, part in enumerate(parts) if isinstance(part, Exchange))
+    wire = getattr(config, "wire", None)
+
+    def equipped(place, part):
+        if not isinstance(part, Exchange):
+            return part if now is None or isinstance(part, Local | Steps) else timed(part)
+        part = part if wire is None else part._replace(wire=wire)
+        part = part if now is None else part._replace(at_time=now)
+        return part._replace(uplink=config.transmits()) if place == last else part
+
+    def timed(work):
+        def wrapped(population, params, state, differentiable):
+            return work(population, now(population, params, state.time), state, differentiable)
+
+        return wrapped
+
+    return tuple(equipped(place, part) for place, part in enumerate(parts))
+
+
+def _one_by_one(step: Callable, schedules: dict) -> Callable:
+    """Local steps in a loop, each with a key of its own and the properties of its time."""
+
+    def learn(key, agent, params, time, num_steps):
+        # A stream of its own: what the algorithm folds into a step's key meets nobody else's.
+        stream = jax.random.fold_in(key, STEP_STREAM)
+
+        def one(i, agent):
+            when = time + jnp.uint32(i)
+            own = {n: jnp.asarray(f(when.astype(jnp.int32)), float) for n, (_, f) in due}
+            return step(jax.random.fold_in(stream, when), agent, {**params, **own})
+
+        due = schedules.items()
+        first = 0 if isinstance(num_steps, int) else jnp.uint32(0)
+        return jax.lax.fori_loop(first, num_steps, one, agent)
+
+    return learn
+
+
+def per_federation(function: Callable, params: Params, *batched):
+    """Applies an unbatched `function(*batched, params)` to every federation.
+
+    Args:
+      function: works on one federation; its `params` is a flat dict of its properties.
+      params: the properties.
+      *batched: pytrees of [F, ...].
+    """
+    return jax.vmap(lambda own, *each: function(*each, {**params.shared, **own}))(
+        params.federation, *batched
+    )
+
+
+def first_keys(population, keys):
+    """The key of every federation's first member, for what its server draws: [A] -> [F]."""
+    data = population.first(jax.random.key_data(keys))
+    return jax.random.wrap_key_data(data, impl=streams.IMPLEMENTATION)
+
+
+def average(
+    config: Federated,
+    share: Callable = lambda agent: agent,
+    adopt: Callable = lambda agent, model, params: model,
+    **more,
+) -> Exchange:
+    """The exchange of averaging: agents send what they share, and adopt the mean.
+
+    Over an uplink that acts on changes the changes since the last broadcast are sent, and on a
+    clock the server moves the part of the way to the mean that those who arrived are of all.
+
+    Args:
+      config: the configuration.
+      share: `agent -> message`.
+      adopt: `(agent, model, params) -> agent`.
+      **more: further fields of the `Exchange`, such as weights or a server step.
+    """
+    changes = config.transmits().on_changes
+    server = servers.towards(SHARE) if config.clock is not None else servers.replace()
+
+    def message(agent, model, params):
+        del params
+        return jax.tree.map(jnp.subtract, share(agent), model) if changes else share(agent)
+
+    def decode(message, model):
+        return jax.tree.map(jnp.add, model, message) if changes else message
+
+    return Exchange(
+        **{"message": message, "receive": adopt, "decode": decode, "server": server, **more}
+    )
+
+
+# Sizes of messages by what they follow from: sweeps ask for each federation.
+_SIZES: dict = {}
+
+
+def _shape(x) -> jax.ShapeDtypeStruct:
+    """The shape of a leaf, floats in the precision of the run."""
+    dtype = jax.dtypes.canonicalize_dtype(x.dtype if hasattr(x, "dtype") else np.result_type(x))
+    return jax.ShapeDtypeStruct(np.shape(x), dtype)
