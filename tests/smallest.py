@@ -2,8 +2,11 @@
 
 import functools
 
+import numpy as np
+
 import fedjax_rl as frl
 from fedjax_rl.algorithms import ALGORITHMS
+from fedjax_rl.federation.ledger import COLUMNS
 
 # What makes an algorithm small; nothing that changes what it is.
 SMALL = {
@@ -11,6 +14,7 @@ SMALL = {
     "fedppo": {"num_envs": 2, "rollout_steps": 8, "minibatches": 2, "hidden": (4,)},
 }
 NOVELTY = ("ns-es", "nsr-es", "nsra-es")
+RUN = {"num_agents": 3, "seeds": 5, "num_steps": 4, "record_every": 2, "workers": 1}
 
 
 @functools.cache
@@ -35,3 +39,21 @@ def smallest(name, **properties):
     return ALGORITHMS[name].make(
         environment(kind_of(name)), **{**SMALL.get(name, {}), **properties}
     )
+
+
+def short_run(name):
+    """Everything that an algorithm records in a short run."""
+    algorithm = smallest(name)
+    return frl.sweep(algorithm, metrics=tuple(algorithm.metrics), **RUN)
+
+
+def last(result):
+    """What stands at the end of a run: metrics, and totals of the ledger."""
+    end = result.isel(time=-1)
+    totals = {name: int(end[name]) for name in COLUMNS}
+    metrics = {
+        name: np.asarray(end[name], np.float64).tolist()
+        for name in end.data_vars
+        if name not in (*COLUMNS, "diverged", "phase")
+    }
+    return {"metrics": metrics, "ledger": totals}
