@@ -12,6 +12,7 @@ import inspect
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
 
 import fedjax_rl as frl
@@ -168,6 +169,13 @@ ENVIRONMENTS = {
     **_each("mapping?", "grid_world.wind grid_world.rewards"),
     "terminal": "anything",
     "starts": "object?",
+    "environment": "object",
+    **_each("anything", "params encode"),
+    "as_task.action": "count?",
+    **_each("count?", "as_task.max_steps"),
+    "as_task.discount": "probability?",
+    "as_task.name": "text?",
+    "varies": "words?",
     "initial_state": "whole",
     "initial_distribution": "array?",
     "perturbed_mdps.kernel": "probability*~",
@@ -372,6 +380,16 @@ def of_clocks() -> Iterator[Target]:
                 yield Target(name, field.name, CLOCK[field.name], used)
 
 
+class _Mine:
+    """An environment as somebody might write it."""
+
+    def reset(self, key, params):
+        return jnp.zeros(2), jnp.float32(0)
+
+    def step(self, key, state, action, params):
+        return jnp.zeros(2), state + params["x"], state, state > 2, False, {}
+
+
 def of_environments() -> Iterator[Target]:
     """Every argument of every function of `envs`, of the registry, games and networks."""
     from fedjax_rl import networks
@@ -404,6 +422,7 @@ def of_environments() -> Iterator[Target]:
         "stack_mdps": {"mdps": [mdp, mdp]},
         "perturbed_mdps": {"reward": 0.1},
         "brax_task": {"name": "ant"},
+        "as_task": {"environment": _Mine(), "params": {"x": 1.0}, "action": 2, "max_steps": 3},
     }
     functions = {
         name: getattr(frl.envs, name)

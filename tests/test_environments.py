@@ -576,6 +576,10 @@ def test_unknown_names():
         registry.make("windy-grid", winds=0.1)
     with pytest.raises(ValueError, match="no environment"):
         registry.kind("other/ant")
+    mdp = envs.paper_mdp()
+    assert envs.make(mdp) is mdp
+    with pytest.raises(ValueError, match="max_steps is set of an environment that is made already"):
+        envs.make(mdp, max_steps=3)
 
 
 def test_every_environment_says_what_it_is():

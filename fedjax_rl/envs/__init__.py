@@ -15,7 +15,9 @@ from fedjax_rl.envs.grids import frozen_lake, grid_world, simple_grid, windy_gri
 from fedjax_rl.envs.gymnax import gymnax_task
 from fedjax_rl.envs.heterogeneity import members, parts
 from fedjax_rl.envs.objective import direct_value, truncated_value, value
+from fedjax_rl.envs.own import as_task
 from fedjax_rl.envs.procgen import procgen_task
+from fedjax_rl.envs.registry import make
 from fedjax_rl.envs.solvers import (
     LinearTheory,
     average_reward,
@@ -47,6 +49,7 @@ __all__ = [
     "TabularEnv",
     "TabularMDP",
     "Task",
+    "as_task",
     "average_mdp",
     "average_reward",
     "brax_task",
@@ -61,6 +64,7 @@ __all__ = [
     "grid_world",
     "gymnax_task",
     "linear_theory",
+    "make",
     "members",
     "opposed_mdps",
     "optimal_q",

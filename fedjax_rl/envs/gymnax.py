@@ -1,19 +1,23 @@
 """Environments of gymnax by name, as tasks."""
 
 import dataclasses
-import math
 from typing import Any
 
 import chex
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from fedjax_rl import fields
+from fedjax_rl.envs.adapting import (
+    actions_of,
+    common_dtypes,
+    encoding_of,
+    mean_and_share,
+)
 from fedjax_rl.envs.cartpole import CartPoleEnv, CartPoleParams
 from fedjax_rl.envs.gymnax_env import GymnaxEnv
 from fedjax_rl.envs.tabular import DISCOUNT
-from fedjax_rl.envs.task import Continuous, Discrete, Task, foreign
+from fedjax_rl.envs.task import Task, foreign
 from fedjax_rl.names import check_known
 
 
@@ -42,7 +46,6 @@ def gymnax_task(
     """
     try:
         import gymnax
-        from gymnax.environments import spaces
     except ImportError as error:
         raise ImportError(f"{name} needs gymnax: pip install 'gymnax>=1.0'") from error
 
@@ -61,37 +64,18 @@ def gymnax_task(
         action_space = env.action_space(params)
         key = jax.random.key(0)
         observation, first = jax.eval_shape(env.reset_env, key, params)
-        # What a reset gives as an integer, a step may give as a fraction.
         action = jnp.zeros(action_space.shape, action_space.dtype)
         _, second, *_ = jax.eval_shape(env.step_env, key, first, action, params)
-        dtypes = jax.tree.map(lambda a, b: jnp.result_type(a.dtype, b.dtype), first, second)
+        dtypes = common_dtypes(first, second)
 
-    low = high = None
-    if isinstance(action_space, spaces.Discrete):
-        action = Discrete(int(action_space.n))
-    else:
-        action, low, high = _box(name, action_space)
-
-    if not isinstance(observation, jax.ShapeDtypeStruct):
-        raise ValueError(f"name is {name!r}; allowed: environments that observe one array")
-    size, encode = math.prod(observation.shape), _vector
-    if observation.shape == ():
-        with foreign():
-            categories = getattr(env.observation_space(params), "n", None)
-        if categories:
-            size = int(categories)
-            encode = lambda obs: jax.nn.one_hot(obs, size, dtype=jnp.float32)
+    action, low, high = actions_of(name, action_space)
+    size, encode = encoding_of(name, observation, env, params)
 
     if name == "CartPole-v1":
         trace, watch, longest = _cartpole_trace, False, own
         params = CartPoleParams(**dataclasses.asdict(params))
     else:
         trace, watch, longest = (lambda state: state.seen), True, max_steps
-
-    def summarise(last: chex.Array, mean: chex.Array, steps: chex.Array) -> chex.Array:
-        del last
-        share = jnp.asarray(steps, jnp.float32) / longest
-        return jnp.append(mean, share)
 
     return Task(
         name=name if name == "CartPole-v1" else f"gymnax/{name}",
@@ -103,32 +87,11 @@ def gymnax_task(
         discount=discount,
         encode=encode,
         trace=trace,
-        summarise=summarise,
+        summarise=mean_and_share(longest),
         behaviour_size=3,
         options=(("discount", discount), ("max_steps", max_steps)),
     )
 
 
-def _vector(obs: chex.Array) -> chex.Array:
-    """A float32 vector is itself; anything else is flattened and cast."""
-    if obs.ndim == 1 and obs.dtype == jnp.float32:
-        return obs
-    return jnp.ravel(obs).astype(jnp.float32)
-
-
 def _cartpole_trace(state: Any) -> chex.Array:
     return jnp.stack([state.x, state.theta])
-
-
-def _box(name: str, space: Any) -> tuple[Continuous, np.ndarray, np.ndarray]:
-    """Returns the actions of a box and its two ends, both float32 of the box's shape."""
-    shape = getattr(space, "shape", None)
-    if shape is None or len(shape) != 1 or not hasattr(space, "low"):
-        raise ValueError(
-            f"name is {name!r} with the actions {space}; allowed: environments with discrete "
-            "actions or a vector of them"
-        )
-    low, high = (np.broadcast_to(np.asarray(e, np.float32), shape) for e in (space.low, space.high))
-    if not (np.isfinite(low).all() and np.isfinite(high).all()):
-        raise ValueError(f"name is {name!r} with unbounded actions; allowed: bounded actions")
-    return Continuous(shape[0]), low, high

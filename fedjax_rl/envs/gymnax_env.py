@@ -1,10 +1,12 @@
-"""Environments of gymnax (Lange 2022, https://github.com/RobertTLange/gymnax) behind our protocol.
+"""Environments that others wrote, behind our protocol: gymnax's, and a user's own.
 
-Their bare functions are called, without the reset that gymnax puts behind every end of an episode
-and without its compilation, so that a step inside a roll-out is nothing but its arithmetic.
+Of gymnax (Lange 2022, https://github.com/RobertTLange/gymnax) the bare functions are called,
+without the reset that it puts behind every end of an episode and without its compilation, so that a
+step inside a roll-out is nothing but its arithmetic.
 """
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import chex
@@ -18,7 +20,7 @@ class Watched(NamedTuple):
     """A state with what the behaviour needs of its observation.
 
     Attributes:
-      state: of gymnax.
+      state: of the environment.
       seen: [2] float32, the first two entries of the observation.
     """
 
@@ -27,15 +29,15 @@ class Watched(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class GymnaxEnv:
-    """An environment of gymnax behind the environment protocol; ``params`` are its own.
+class AdaptedEnv:
+    """An environment behind the environment protocol; ``params`` are its own.
 
     Attributes:
-      env: of gymnax.
+      env: the environment.
       dtypes: of a state's leaves, the same after a reset and after a step.
-      low: [M] lower end of every action, None where actions are discrete.
+      low: [M] lower end of every action, None where actions are taken as they are.
       high: [M] upper end.
-      watch: whether a state is a `Watched` one or the bare one of gymnax.
+      watch: whether a state is a `Watched` one or the environment's bare one.
     """
 
     env: Any
@@ -47,7 +49,7 @@ class GymnaxEnv:
     def reset(self, key: chex.PRNGKey, params: Any) -> tuple[chex.Array, Any]:
         """Returns ``(obs, state)`` of a new episode."""
         with foreign():
-            obs, state = self.env.reset_env(key, params)
+            obs, state = self._begin(key, params)
         return obs, self._watched(obs, cast(state, self.dtypes))
 
     def step(
@@ -59,7 +61,7 @@ class GymnaxEnv:
           key: consumed.
           state: of `reset` or a step.
           action: [] integer, or [M] in [-1, 1], which is stretched to the environment's range.
-          params: of gymnax.
+          params: of the environment.
 
         Returns:
           ``(obs, state, reward, terminated, truncated, info)``: the reward [] float32, two bools
@@ -69,8 +71,7 @@ class GymnaxEnv:
         if self.low is not None:
             action = self.low + (action + 1) * ((self.high - self.low) / 2)
         with foreign():
-            obs, new, reward, terminated, _ = self.env.step_env(key, old, action, params)
-            truncated = self.env.is_truncated(new, params)
+            obs, new, reward, terminated, truncated = self._move(key, old, action, params)
         return (
             obs,
             self._watched(obs, cast(new, self.dtypes)),
@@ -80,12 +81,78 @@ class GymnaxEnv:
             {},
         )
 
-    def limit(self, params: Any, max_steps: int) -> Any:
-        """Returns parameters whose clock stops after ``max_steps`` steps."""
-        return params.replace(max_steps_in_episode=max_steps)
+    def _begin(self, key, params) -> tuple:
+        raise NotImplementedError
+
+    def _move(self, key, state, action, params) -> tuple:
+        raise NotImplementedError
 
     def _watched(self, obs: chex.Array, state: Any) -> Any:
         if not self.watch:
             return state
         seen = jnp.ravel(obs)[:2].astype(jnp.float32)
         return Watched(state, jnp.pad(seen, (0, 2 - seen.size)))
+
+
+class GymnaxEnv(AdaptedEnv):
+    """An environment of gymnax behind the environment protocol; ``params`` are its own."""
+
+    def _begin(self, key, params) -> tuple:
+        return self.env.reset_env(key, params)
+
+    def _move(self, key, state, action, params) -> tuple:
+        obs, new, reward, terminated, _ = self.env.step_env(key, state, action, params)
+        return obs, new, reward, terminated, self.env.is_truncated(new, params)
+
+    def limit(self, params: Any, max_steps: int) -> Any:
+        """Returns parameters whose clock stops after ``max_steps`` steps."""
+        return params.replace(max_steps_in_episode=max_steps)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class OwnEnv(AdaptedEnv):
+    """A user's environment behind the environment protocol; ``params`` are its own.
+
+    Attributes:
+      varies: names of the parameters that may differ between agents, by a factor.
+    """
+
+    varies: tuple[str, ...] = ()
+
+    def _begin(self, key, params) -> tuple:
+        return self.env.reset(key, params)
+
+    def _move(self, key, state, action, params) -> tuple:
+        obs, new, reward, terminated, *rest = self.env.step(key, state, action, params)
+        # Four values and information, or five: an older protocol tells one end of an episode.
+        return obs, new, reward, terminated, rest[0] if len(rest) > 1 else jnp.zeros((), bool)
+
+    def parts(self, params: Any) -> tuple[str, ...]:
+        """What can differ between agents, as `envs.members` names it."""
+        del params
+        return self.varies
+
+    def vary(self, params: Any, changes: Mapping[str, np.ndarray]) -> Any:
+        """Returns parameters of N agents, on the host.
+
+        Args:
+          params: leaves [N, ...].
+          changes: by name, factors [N].
+        """
+        new = {}
+        for name, factor in changes.items():
+            old = np.asarray(read(params, name))
+            own = old * factor.reshape(-1, *(1,) * (old.ndim - 1))
+            new[name] = own.astype(np.result_type(old.dtype, np.float32))
+        if isinstance(params, Mapping):
+            return type(params)({**params, **new})
+        if isinstance(params, tuple):
+            return params._replace(**new)
+        return dataclasses.replace(params, **new)
+
+
+def read(params: Any, name: str) -> Any:
+    """A parameter by name, of a mapping or a record; None where there is none."""
+    if isinstance(params, Mapping):
+        return params.get(name)
+    return getattr(params, name, None)

@@ -147,14 +147,37 @@ def options(name: str) -> dict[str, Any]:
     return {option: parameter.default for option, parameter in parameters.items()}
 
 
-def make(name: str, **chosen):
-    """The environment of that name, ready for an algorithm.
+def make(name: Any, **chosen: Any) -> Task | TabularMDP:
+    """The environment of a name, or what somebody hands in instead of one.
+
+    Args:
+      name: one of `ENVIRONMENTS` or `ALIASES`, or PACKAGE/NAME; or a `Task` or a `TabularMDP`,
+        which is returned as it is.
+      **chosen: options by name, of which `options` has the defaults.
+
+    Returns:
+      What an algorithm takes, a `Task` or a `TabularMDP`.
 
     Raises:
       ImportError: the package that the environment comes from is not installed.
       ValueError: an unknown name or option, with the nearest known ones, or a value that is not
         allowed.
+
+    Example:
+      >>> import fedjax_rl as frl
+      >>> frl.envs.make("windy-grid", wind=0.1) == frl.envs.windy_grid(wind=0.1)
+      True
+      >>> frl.envs.make("windi-grid")  # doctest: +ELLIPSIS
+      Traceback (most recent call last):
+      ValueError: 'windi-grid' is no environment; did you mean windy-grid ...
     """
+    if isinstance(name, Task | TabularMDP):
+        for option in chosen:
+            raise ValueError(
+                f"{option} is set of an environment that is made already; allowed: none, or "
+                "envs.as_task, which changes max_steps and discount"
+            )
+        return name
     known = options(name)
     for option in chosen:
         check_known(option, known, f"option of {name}")
