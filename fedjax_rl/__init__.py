@@ -38,9 +38,9 @@ if TYPE_CHECKING:
     from fedjax_rl.federation.clock import Clock, timetable
     from fedjax_rl.fields import by_agents, schedule
     from fedjax_rl.saving.results import load, save
-    from fedjax_rl.sweeps.grid import each
+    from fedjax_rl.sweeps.cells import Cell, each
     from fedjax_rl.sweeps.simulate import Trajectory, simulate
-    from fedjax_rl.sweeps.sweep import Cell, run_cells, sweep
+    from fedjax_rl.sweeps.sweep import run_cells, sweep
 
 __all__ = [
     "Cell",
@@ -92,11 +92,11 @@ __all__ = [
 # Found on first use: the command line has to answer `--help` before jax is imported, and to set
 # jax's environment before it starts. What has no other home is an algorithm.
 _HOMES = {
-    "Cell": "sweeps.jobs",
+    "Cell": "sweeps.cells",
     "Clock": "federation.clock",
     "Trajectory": "sweeps.simulate",
     "by_agents": "fields",
-    "each": "sweeps.grid",
+    "each": "sweeps.cells",
     "load": "saving.results",
     "run_cells": "sweeps.sweep",
     "save": "saving.results",

@@ -2,7 +2,10 @@
 
 import numpy as np
 
-from fedjax_rl.sweeps.jobs import Cell, jobs_of, recording_of
+from fedjax_rl.saving.checkpoints import Machine
+from fedjax_rl.sweeps.arguments import Run
+from fedjax_rl.sweeps.cells import Cell, Federation
+from fedjax_rl.sweeps.jobs import jobs_of
 from fedjax_rl.sweeps.programs import PROGRAMS
 from fedjax_rl.sweeps.run import execute
 
@@ -12,9 +15,9 @@ CHUNK = 4
 
 def end_of(algorithm, num_agents, num_steps, *, every=None, seed=0):
     """All metrics, [t] or [t, N], and the state at the end."""
-    recording = recording_of(num_steps, every or num_steps, None)
-    cells, names = [Cell(num_agents, seed, {})], tuple(algorithm.metrics)
-    (job,), _ = jobs_of([algorithm], cells, recording, names, 1, CHUNK, None)
+    run = Run(num_steps=num_steps, record_every=every or num_steps, chunk=CHUNK)
+    one = Federation(Cell(num_agents, seed, {}), algorithm)
+    (job,), _ = jobs_of([one], tuple(algorithm.metrics), run, Machine(1, None))
     out = execute(job, PROGRAMS)
     sides = {name: side for name, (side, _) in algorithm.metrics.items()}
     metrics = {n: np.asarray(x) for n, x in out.metrics.items()}

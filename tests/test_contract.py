@@ -21,7 +21,7 @@ from fedjax_rl.federation.population import population
 from fedjax_rl.saving.checkpoints import Checkpoints
 
 # The package has a function of that name.
-sweeping = importlib.import_module("fedjax_rl.sweeps.sweep")
+batches = importlib.import_module("fedjax_rl.sweeps.batches")
 
 everybody = pytest.mark.parametrize("name", ALGORITHMS)
 
@@ -203,7 +203,7 @@ class StopError(Exception):
 @everybody
 def test_killed_and_resumed_is_uninterrupted(name, tmp_path, monkeypatch):
     algorithm = smallest(name)
-    monkeypatch.setattr(sweeping, "Checkpoints", functools.partial(Checkpoints, seconds=0.0))
+    monkeypatch.setattr(batches, "Checkpoints", functools.partial(Checkpoints, seconds=0.0))
 
     def go(progress=None):
         metrics = tuple(algorithm.metrics)

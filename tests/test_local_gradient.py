@@ -10,7 +10,8 @@ from federations import end_of
 
 import fedjax_rl as frl
 from fedjax_rl.envs import objective
-from fedjax_rl.sweeps.sweep import Cell, run_cells
+from fedjax_rl.sweeps.cells import Cell
+from fedjax_rl.sweeps.sweep import run_cells
 
 ALL = {
     "fedpg": frl.fedpg,

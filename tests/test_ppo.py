@@ -27,7 +27,8 @@ from fedjax_rl.federation.population import population
 from fedjax_rl.learners import crews, ppo
 from fedjax_rl.learners.actor_critic import Normal, Softmax, actor_critic_for
 from fedjax_rl.networks import heads, pictures
-from fedjax_rl.sweeps.sweep import Cell, run_cells
+from fedjax_rl.sweeps.cells import Cell
+from fedjax_rl.sweeps.sweep import run_cells
 
 # The package has a function of that name.
 module = importlib.import_module("fedjax_rl.algorithms.fedppo")

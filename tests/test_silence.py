@@ -35,7 +35,8 @@ from fedjax_rl.federation.uplinks import (
     scaled_sign,
     top_k,
 )
-from fedjax_rl.sweeps.sweep import Cell, run_cells
+from fedjax_rl.sweeps.cells import Cell
+from fedjax_rl.sweeps.sweep import run_cells
 
 # The package has a function of that name.
 exchanges = importlib.import_module("fedjax_rl.federation.exchange")

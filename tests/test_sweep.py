@@ -14,10 +14,12 @@ import optax
 import pytest
 
 import fedjax_rl as frl
+from fedjax_rl.saving.checkpoints import Machine
 from fedjax_rl.sweeps import jobs
+from fedjax_rl.sweeps.arguments import Run
 
 running = importlib.import_module("fedjax_rl.sweeps.programs")
-grids = importlib.import_module("fedjax_rl.sweeps.grid")
+grids = importlib.import_module("fedjax_rl.sweeps.cells")
 
 
 @pytest.fixture(scope="module")
@@ -240,7 +242,7 @@ def test_bad_arguments_are_refused_before_anything_compiles(
         ({"workers": float("nan")}, "workers is nan; allowed: whole numbers"),
         ({"chunk": 1.5}, "chunk is 1.5"),
         ({"stop": 1}, "stop is 1; allowed: a function of"),
-        ({"progress": True}, "progress is True; allowed: a function of"),
+        ({"progress": 1}, "progress is 1; allowed: True for a bar, or a function of"),
         ({"watch": "all"}, "watch is 'all'; allowed: a function of"),
         ({"checkpoints": True}, "checkpoints is True; allowed: a directory"),
         ({"seeds": -1}, "seeds is -1; allowed: whole numbers from 0 to 4294967295"),
@@ -356,11 +358,11 @@ def test_a_tuple_is_one_value_of_what_holds_tuples(algorithm):
     one = frl.sweep(learner, hidden=(4, 2), **options)
     assert one["reward"].dims == ("time",)
     np.testing.assert_array_equal(one["reward"], swept["reward"][0])
-    assert grids.axis(learner, "hidden", frl.each(shapes)) == shapes
+    assert grids.axis([learner], "hidden", frl.each(shapes)) == shapes
     with pytest.raises(ValueError, match=r"hidden is \[4, 2\].*allowed: a tuple for one value"):
         frl.sweep(learner, hidden=[4, 2], **options)
     # A record of named fields, such as an optimiser, is one value as well.
-    assert grids.axis(algorithm, "server_optimizer", optax.adam(0.1)) is None
+    assert grids.axis([algorithm], "server_optimizer", optax.adam(0.1)) is None
     for bad in ("ab", {1: 2}, 3, []):
         with pytest.raises(ValueError, match="each is given"):
             frl.each(bad)
@@ -421,13 +423,13 @@ def test_every_federation_is_simulated_once(algorithm, kind, devices, monkeypatc
         "episodes": frl.es(frl.envs.simple_grid(max_steps=4)),
         "updates": algorithm.replace(clock=frl.Clock()),
     }[kind]
-    recording = jobs.recording_of(8, 4, None)
+    run = Run(num_steps=8, record_every=4, devices=devices)
     for sizes, limit, cores in itertools.product(SIZES, (1, 4, 9, 8192), (1, 2, 7)):
         monkeypatch.setitem(jobs.AGENTS_PER_JOB, "cpu", limit)
         periods = [{"sync_period": 2 + s % 3} if kind != "episodes" else {} for s in range(3)]
         cells = [frl.Cell(n, place, periods[place % 3]) for place, n in enumerate(sizes)]
-        variants = jobs.variants_of(one, cells, 8)
-        made, places = jobs.jobs_of(variants, cells, recording, (), devices, None, None, cores)
+        several = grids.federations({None: one}, cells, 8)
+        made, places = jobs.jobs_of(several, (), run, Machine(cores, None))
         assert sum(len(job.seeds) for job in made) == sum(sizes)
         assert len(set(places)) == len(cells)
         for cell, (job, place) in zip(cells, places, strict=True):
@@ -447,13 +449,13 @@ def test_federations_that_fill_the_memory_run_alone(monkeypatch):
         frl.envs.simple_grid(max_steps=4), num_envs=2, rollout_steps=8, hidden=(4,)
     )
     needed = algorithm.memory(algorithm.config, 4)["total"]
-    recording = jobs.recording_of(8, 4, None)
+    run = Run(num_steps=8, record_every=4)
     cells = [frl.Cell(4, seed, {"sync_period": 2}) for seed in range(3)]
-    variants = jobs.variants_of(algorithm, cells, 8)
+    several = grids.federations({None: algorithm}, cells, 8)
     for free, at_once in ((1.2, 1), (2.2, 2), (9.0, 4)):
         there = int(free * needed)
         monkeypatch.setattr("fedjax_rl.memory.available", lambda devices=None, x=there: x)
-        made, _ = jobs.jobs_of(variants, cells, recording, (), 1, None, None, 4)
+        made, _ = jobs.jobs_of(several, (), run, Machine(4, None))
         assert sum(len(job.seeds) for job in made) == 12
         populations = [(job.algorithm, job.layout.population.sizes) for job in made]
         assert jobs.at_once(populations, 4) == at_once

@@ -127,35 +127,38 @@ def of_configuration(config: dict) -> Needs:
     """
     import jax
 
-    from fedjax_rl.sweeps import arguments, grid
-    from fedjax_rl.sweeps.jobs import Cell, at_once, plan, recording_of, variants_of
+    from fedjax_rl.saving.checkpoints import Machine
+    from fedjax_rl.sweeps import arguments
+    from fedjax_rl.sweeps.cells import Cell, federations
+    from fedjax_rl.sweeps.jobs import at_once, plan, recording_of
 
     rate, lists = config["learning_rate_per_agent"], lists_of(config)
     counts, seeds = (
         value if isinstance(value, list) else [value]
         for value in (config["num_agents"], config["seeds"])
     )
-    recording = recording_of(config["num_steps"], config["record_every"], None)
+    recording = recording_of(
+        arguments.Run(num_steps=config["num_steps"], record_every=config["record_every"])
+    )
     cells = []
     for n, *values in itertools.product(map(arguments.num_agents, counts), *lists.values()):
         own = dict(zip(lists, values, strict=True))
         own |= {} if rate is None else {"learning_rate": rate * n}
         cells += [Cell(n, seed, own) for seed in seeds]
     length = int(recording.times[-1])
-    variants = variants_of(algorithm_of(config), cells, length)
-    grid.same_unit(variants, [cell.properties for cell in cells])
+    several = federations({None: algorithm_of(config)}, cells, length)
     needs = Needs()
-    each = list(zip(cells, variants, strict=True))[:: len(seeds)]
-    for cell, one in sorted(each, key=lambda pair: -pair[0].num_agents):
+    for cell, one in sorted(several[:: len(seeds)], key=lambda own: -own.cell.num_agents):
         sides = [cell.num_agents if side == "agent" else 1 for side, _ in one.metrics.values()]
         kept = sum(sides) if config.get("metrics") else len([n for n in sides if n == 1])
         needs.add(one, cell.num_agents, len(seeds), config["num_steps"], recording.count * kept)
     devices = config["devices"]
     alone = jax.default_backend() == "cpu" and devices == 1
     cores = (os.cpu_count() or 1) if alone else 1
-    parts, _ = plan(variants, cells, length, (), devices, cores)
+    parts, _ = plan(several, length, (), devices, Machine(cores, None))
     populations = [
-        [(variants[run.cell], cells[run.cell].num_agents) for run in part.runs] for part in parts
+        [(several[own.first].algorithm, several[own.first].cell.num_agents) for own in part.members]
+        for part in parts
     ]
     of_each = [(own[0][0], [n for _, n in own]) for own in populations]
     needs.together(populations, at_once(of_each, min(len(parts), cores)), devices)
@@ -164,16 +167,17 @@ def of_configuration(config: dict) -> Needs:
 
 def _bytes(algorithm, num_agents: int) -> int:
     """Bytes that a federation's program takes while it runs, as its compiler says."""
-    from fedjax_rl.sweeps.arguments import LIMIT
-    from fedjax_rl.sweeps.jobs import Cell, jobs_of
-    from fedjax_rl.sweeps.programs import Recording, bytes_of
+    from fedjax_rl.saving.checkpoints import Machine
+    from fedjax_rl.sweeps.arguments import LIMIT, Run
+    from fedjax_rl.sweeps.cells import Cell, Federation
+    from fedjax_rl.sweeps.jobs import jobs_of
+    from fedjax_rl.sweeps.programs import bytes_of
 
     # A run as long as can be, so that no period is longer.
-    recording = Recording(LIMIT, 1, 1)
+    run = Run(num_steps=LIMIT, record_every=LIMIT, chunk=1)
     names = tuple(n for n, (side, _) in algorithm.metrics.items() if side == "federation")
-    (job,), _ = jobs_of(
-        [algorithm], [Cell(num_agents, 0, {})], recording, names, devices=1, chunk=1, stop=None
-    )
+    one = Federation(Cell(num_agents, 0, {}), algorithm)
+    (job,), _ = jobs_of([one], names, run, Machine(1, None))
     return bytes_of(job)
 
 

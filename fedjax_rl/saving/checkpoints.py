@@ -89,14 +89,6 @@ class Machine(NamedTuple):
     free: int | None
 
 
-def begun_on(root, machine: Machine) -> Machine:
-    """The machine that the run in a directory was split for; `machine` where there is none."""
-    for label in labels(root).values():
-        with contextlib.suppress(TypeError):
-            return Machine(**label["machine"])
-    return machine
-
-
 class Checkpoints:
     """The last few checkpoints of one job, written atomically by Orbax.
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -18,8 +18,9 @@ from fedjax_rl.identity import digest, parts, shown
 
 if TYPE_CHECKING:
     from fedjax_rl.federation.algorithm import Algorithm
-    from fedjax_rl.sweeps.programs import Job, Recording
-    from fedjax_rl.sweeps.sweep import Cell
+    from fedjax_rl.sweeps.arguments import Run
+    from fedjax_rl.sweeps.cells import Cell
+    from fedjax_rl.sweeps.programs import Job
 
 # What of JAX's configuration changes numbers.
 _FLAGS = (
@@ -38,10 +39,8 @@ _LISTED = 6
 def fingerprint(
     algorithm: Algorithm,
     cells: Sequence[Cell],
-    recording: Recording,
     metrics: Sequence[str],
-    devices: int,
-    stop: Callable | None,
+    run: Run,
     jobs: Sequence[Job],
 ) -> dict[str, list[str]]:
     """What decides the numbers of these jobs, except for how many records are made.
@@ -49,10 +48,8 @@ def fingerprint(
     Args:
       algorithm: with the properties that no cell changes.
       cells: in their order.
-      recording: when they are measured.
       metrics: names of what is kept.
-      devices: over which the agents are spread.
-      stop: the caller's rule.
+      run: how they are run.
       jobs: how the cells are split.
 
     Raises:
@@ -65,15 +62,15 @@ def fingerprint(
     out |= _of_cells("num_agents", [cell.num_agents for cell in cells])
     out |= _of_cells("seeds", [cell.seed for cell in cells])
     for name, value in {
-        "first_record": recording.first,
-        "record_every": recording.every,
+        "first_record": jobs[0].recording.first,
+        "record_every": jobs[0].recording.every,
         "metrics": list(metrics),
-        "devices": devices,
+        "devices": run.devices,
         "platform": jax.default_backend(),
         "precision": str(jnp.result_type(float)),
-        "stop": stop,
+        "stop": run.stop,
         # Where a rule is asked depends on it; otherwise it changes no number.
-        "chunk": jobs[0].chunk if stop is not None else None,
+        "chunk": jobs[0].chunk if run.stop is not None else None,
         **{flag: getattr(jax.config, flag, None) for flag in _FLAGS},
         "XLA_FLAGS": " ".join(sorted(_COMPILER.findall(os.environ.get("XLA_FLAGS", "")))),
     }.items():

@@ -26,7 +26,8 @@ from fedjax_rl.learners.actor_critic import actor_critic_for
 from fedjax_rl.studies import stages
 from fedjax_rl.studies.stages import Stage
 from fedjax_rl.studies.study import Meter
-from fedjax_rl.sweeps.sweep import Cell, run_cells
+from fedjax_rl.sweeps.cells import Cell
+from fedjax_rl.sweeps.sweep import run_cells
 
 AGENTS = (1, 2, 4, 8)
 PERIODS = (1, 10, 100)

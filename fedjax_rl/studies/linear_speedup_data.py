@@ -18,7 +18,8 @@ from fedjax_rl import analysis
 from fedjax_rl.algorithms import fedq
 from fedjax_rl.envs import TabularMDP, paper_mdp
 from fedjax_rl.studies.study import Meter
-from fedjax_rl.sweeps.sweep import Cell, run_cells
+from fedjax_rl.sweeps.cells import Cell
+from fedjax_rl.sweeps.sweep import run_cells
 
 EPISODE = 101  # steps: a limit of 100 with an inclusive loop
 RECORD = 10 * EPISODE  # steps between the author's measurements

@@ -22,8 +22,9 @@ from fedjax_rl.identity import parts
 from fedjax_rl.saving import results
 from fedjax_rl.saving.fingerprint import differences
 from fedjax_rl.studies.study import Meter, Study, conclude
+from fedjax_rl.sweeps.cells import Cell
 from fedjax_rl.sweeps.programs import threads
-from fedjax_rl.sweeps.sweep import Cell, run_cells
+from fedjax_rl.sweeps.sweep import run_cells
 
 SECONDS = "seconds.json"
 PRESETS = ("paper", "reduced")

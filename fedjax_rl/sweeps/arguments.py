@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+import inspect
 import itertools
 import math
 import os
 import pathlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -14,7 +16,7 @@ import numpy as np
 
 from fedjax_rl import fields, memory
 from fedjax_rl.federation.algorithm import Algorithm
-from fedjax_rl.fields import FUNCTION, Allowed, check, instance, whole
+from fedjax_rl.fields import FUNCTION, NAME, Allowed, check, declared, instance, whole
 from fedjax_rl.names import brief, check_known
 
 # Time, agents and records are counted in int32 on the device.
@@ -96,19 +98,49 @@ def _listed(name: str, values: Iterable) -> list:
     return out
 
 
-def check_axes(axes: Mapping[str, Sequence]) -> None:
-    """Refuses more combinations than a host can list."""
-    size = math.prod(len(values) for values in axes.values())
-    if size > MOST_FEDERATIONS:
-        sizes = ", ".join(f"{name} {len(values)}" for name, values in axes.items())
+def check_size(sizes: Mapping[str, int]) -> None:
+    """Refuses more combinations, told by the values of each name, than a host can list."""
+    if (size := math.prod(sizes.values())) > MOST_FEDERATIONS:
+        text = ", ".join(f"{name} {count}" for name, count in sizes.items())
         raise ValueError(
-            f"the sweep has {size} federations ({sizes}); allowed: at most {MOST_FEDERATIONS}"
+            f"the sweep has {size} federations ({text}); allowed: at most {MOST_FEDERATIONS}"
         )
+
+
+_ALGORITHM = instance(Algorithm, text="an algorithm, such as frl.fedq(mdp)")
 
 
 def check_algorithm(value) -> None:
     """Refuses what is no algorithm."""
-    check("algorithm", value, instance(Algorithm, text="an algorithm, such as frl.fedq(mdp)"))
+    check("algorithm", value, _ALGORITHM)
+
+
+def algorithms(value) -> dict[str | None, Algorithm]:
+    """One algorithm or several to compare, by label; the label of one by itself is None.
+
+    Raises:
+      ValueError: naming what is wrong and what is allowed.
+    """
+    if isinstance(value, Mapping):
+        labels, own = list(value), list(value.values())
+        for label in labels:
+            check("a label of algorithm", label, NAME)
+    elif isinstance(value, list | tuple) and not isinstance(value, Algorithm):
+        own = list(value)
+        labels = [getattr(one, "name", None) for one in own]
+    else:
+        check_algorithm(value)
+        return {None: value}
+    if not own:
+        raise ValueError(f"algorithm is {brief(value)}; allowed: at least one algorithm")
+    for one in own:
+        check_algorithm(one)
+    if twice := sorted({label for label in labels if labels.count(label) > 1}):
+        raise ValueError(
+            f"algorithm has {', '.join(twice)} twice; allowed: {{label: algorithm}} with a label "
+            "for each"
+        )
+    return dict(zip(labels, own, strict=True))
 
 
 def num_agents(value) -> int:
@@ -153,54 +185,78 @@ def metrics(names, known: Mapping[str, Any], of: str) -> tuple[str, ...]:
     return names
 
 
-def function(name: str, value, of: str) -> None:
-    """Refuses what cannot be called, None aside.
-
-    Args:
-      name: of the argument.
-      value: anything at all.
-      of: what it is called with.
-
-    Raises:
-      ValueError: naming the argument, its value and what is allowed.
-    """
-    check(name, value, Allowed(f"a function of {of}", callable, optional=True))
-
-
-def run(
-    *, devices, workers, chunk, stop, checkpoints, progress, watch
-) -> tuple[int, int | None, int | None]:
-    """Checks how a run is to be made, whatever is run.
-
-    Returns:
-      devices, workers and chunk as Python's integers.
-
-    Raises:
-      ValueError: naming the argument, its value and what is allowed.
-    """
-    devices = count("devices", devices, high=jax.device_count())
-    workers = None if workers is None else count("workers", workers)
-    chunk = None if chunk is None else count("chunk", chunk)
-    function("stop", stop, "(times, records, cells)")
-    function("progress", progress, "(done, total)")
-    function("watch", watch, "the last values by name")
-    if checkpoints is not None and not FUNCTION.fine(checkpoints):
-        check(
-            "checkpoints",
-            checkpoints,
-            Allowed(
-                "a directory, or a function that returns one",
-                _is_path,
-            ),
-        )
-    return devices, workers, chunk
-
-
 def _is_path(value) -> bool:
     """Whether a value can be the name of a file: none that a file system refuses."""
     if not isinstance(value, str | os.PathLike) or str(value) == "" or "\0" in str(value):
         return False
     return all(len(part.encode()) <= 255 for part in pathlib.PurePath(value).parts)
+
+
+def _called_with(of: str, text: str = "a function of ") -> Allowed:
+    return Allowed(f"{text}{of}", callable, optional=True)
+
+
+_PROGRESS = _called_with("(done, total)", "True for a bar, or a function of ")._replace(
+    fine=lambda value: callable(value) or isinstance(value, bool)
+)
+_CHECKPOINTS = Allowed(
+    "a directory, or a function that returns one",
+    lambda value: FUNCTION.fine(value) or _is_path(value),
+    optional=True,
+)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Run:
+    """How long, how often and where something is run: the one list of these arguments.
+
+    `sweep` explains each of them, and takes them by these names.
+    """
+
+    num_steps: int = declared(allowed=between(1, LIMIT))
+    record_every: int | None = declared(None, between(1, LIMIT).or_none())
+    first_record: int | None = declared(None, between(1, LIMIT).or_none())
+    metrics: Sequence[str] | None = None
+    devices: int = declared(1, between(1, LIMIT))
+    workers: int | None = declared(None, between(1, LIMIT).or_none())
+    chunk: int | None = declared(None, between(1, LIMIT).or_none())
+    stop: Callable | None = declared(None, _called_with("(times, records, cells)"))
+    checkpoints: str | os.PathLike | Callable | None = declared(None, _CHECKPOINTS)
+    progress: bool | Callable[[int, int], None] | None = declared(None, _PROGRESS)
+    watch: Callable[[dict[str, float]], None] | None = declared(
+        None, _called_with("the last values by name")
+    )
+
+    @classmethod
+    def taken(cls, options: dict[str, Any]) -> Run:
+        """Takes the arguments of a run out of others, checked.
+
+        Args:
+          options: by name; what belongs to a run is removed.
+
+        Raises:
+          TypeError: without `num_steps`.
+          ValueError: naming the argument, its value and what is allowed.
+        """
+        if "num_steps" not in options:
+            raise TypeError("num_steps is missing; allowed: whole numbers of steps from 1")
+        names = [field.name for field in dataclasses.fields(cls) if field.name in options]
+        run = fields.check_config(cls(**{name: options.pop(name) for name in names}))
+        check("devices", run.devices, between(1, jax.device_count()))
+        for name in ("record_every", "first_record"):
+            within = between(1, run.num_steps, "num_steps ").or_none()
+            check(name, getattr(run, name), within)
+        return run
+
+
+def taking_run(function: Callable) -> Callable:
+    """Shows the arguments of `Run`, which a function takes by name, in its signature."""
+    own = inspect.signature(function)
+    *named, rest = own.parameters.values()
+    run = inspect.signature(Run).parameters.values()
+    rest = [rest] if rest.name == "properties" else []
+    function.__signature__ = own.replace(parameters=[*named, *run, *rest])
+    return function
 
 
 def directory(checkpoints) -> Any:
@@ -223,8 +279,12 @@ def directory(checkpoints) -> Any:
     return checkpoints
 
 
-def cells(values: Iterable) -> list[tuple[int, int, dict]]:
-    """A list of federations, each with `num_agents`, `seed` and `properties`, as plain values.
+def cells(values: Iterable, algorithms: Mapping[str | None, Algorithm]) -> list[tuple]:
+    """A list of federations, with what `frl.Cell` has, as plain values.
+
+    Args:
+      values: anything at all.
+      algorithms: by label.
 
     Raises:
       ValueError: naming what is wrong and what is allowed.
@@ -243,12 +303,15 @@ def cells(values: Iterable) -> list[tuple[int, int, dict]]:
             own_seed = seed("seed", cell.seed)
         except ValueError as error:
             raise ValueError(f"{name}.{error}") from None
-        own = cell.properties
+        own, label = cell.properties, getattr(cell, "algorithm", None)
         if not isinstance(own, Mapping) or not all(isinstance(key, str) for key in own):
             raise ValueError(
                 f"{name}.properties is {brief(own)}; allowed: a dictionary of properties"
             )
-        out.append((n, own_seed, dict(own)))
+        if label not in algorithms:
+            known = ", ".join("None" if one is None else one for one in algorithms)
+            raise ValueError(f"{name}.algorithm is {brief(label)}; allowed: {known}")
+        out.append((n, own_seed, dict(own), label))
     if not out:
         raise ValueError("cells is empty; allowed: at least one federation")
     return out

@@ -3,29 +3,39 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 
 import numpy as np
 import xarray as xr
 
 from fedjax_rl.federation.ledger import COLUMNS
 from fedjax_rl.saving import results
-from fedjax_rl.sweeps import grid
-from fedjax_rl.sweeps.programs import NEVER, Job
+from fedjax_rl.sweeps.cells import Federation, Grid, labels, metrics_of
+from fedjax_rl.sweeps.jobs import Place
+from fedjax_rl.sweeps.programs import NEVER, Job, Recording
 from fedjax_rl.sweeps.run import Outcome, by_member
 
 
-def collected(variants, cells, recording, metrics, jobs, places, outcomes) -> xr.Dataset:
+def collected(
+    federations: Sequence[Federation],
+    recording: Recording,
+    metrics: Sequence[str],
+    jobs: Sequence[Job],
+    places: Sequence[Place],
+    outcomes: Sequence[Outcome],
+) -> xr.Dataset:
     """The outcomes as one Dataset in the caller's order of cells."""
+    cells, count = [cell for cell, _ in federations], len(federations)
+    first = federations[0].algorithm
     records = max(outcome.count for outcome in outcomes)
     most = max(cell.num_agents for cell in cells)
-    known, first, data = grid.metrics_of(variants), variants[0], {}
+    known, data = metrics_of(federations), {}
     for name in metrics:
-        side = known[name][0]
-        shape = (len(cells), records) if side == "federation" else (len(cells), most, records)
+        shape = (count, records) if known[name][0] == "federation" else (count, most, records)
         kinds = (o.metrics[name].dtype for o in outcomes if name in o.metrics)
         data[name] = np.full(shape, np.nan, np.result_type(np.float32, *kinds))
-    ledger = {name: np.zeros(len(cells), np.int64) for name in COLUMNS}
-    diverged = np.zeros(len(cells), bool)
+    ledger = {name: np.zeros(count, np.int64) for name in COLUMNS}
+    diverged = np.zeros(count, bool)
     views = [_view(job, outcome) for job, outcome in zip(jobs, outcomes, strict=True)]
     for c, (job, f) in enumerate(places):
         per, totals, finite = views[job]
@@ -46,35 +56,48 @@ def collected(variants, cells, recording, metrics, jobs, places, outcomes) -> xr
     variables |= {name: ("cell", ledger[name]) for name in COLUMNS}
     variables["diverged"] = ("cell", diverged)
     times = recording.times[:records]
-    if first.periodic:  # as all others are, whose time has the same unit
-        periods = [
-            int(NEVER) if cell.num_agents == 1 else int(own.config.sync_period)
-            for cell, own in zip(cells, variants, strict=True)
-        ]
-        variables["phase"] = (
-            ("cell", "time"),
-            times[None] % np.asarray(periods, np.int64)[:, None],
-            {"long_name": "steps since the last exchange"},
-        )
+    if any(own.periodic for _, own in federations):
+        phase = _phase(federations, times), {"long_name": "steps since the last exchange"}
+        variables["phase"] = (("cell", "time"), *phase)
     whose = "the server" if first.on_clock else "one agent"
-    coordinates = {
-        "time": ("time", times, {"long_name": f"{first.unit}s of {whose}"}),
-        "num_agents": ("cell", [cell.num_agents for cell in cells]),
-        "seed": ("cell", [cell.seed for cell in cells]),
-    }
-    for name in sorted({n for cell in cells for n in cell.properties}):
-        values = [
-            cell.properties[name] if name in cell.properties else getattr(own.config, name)
-            for cell, own in zip(cells, variants, strict=True)
-        ]
-        coordinates[name] = ("cell", grid.labels(values))
+    time = ("time", times, {"long_name": f"{first.unit}s of {whose}"})
+    names = dict.fromkeys(own.name for _, own in federations)
     attributes = {
-        "algorithm": first.name,
+        "algorithm": ", ".join(names),
         "versions": json.dumps(results.versions()),
         "device": results.device(),
         "fedjax_rl": results.versions().get("fedjax_rl", "source"),
     }
-    return xr.Dataset(variables, coordinates, attributes)
+    return xr.Dataset(variables, {"time": time, **_coordinates(federations)}, attributes)
+
+
+def _phase(federations: Sequence[Federation], times: np.ndarray) -> np.ndarray:
+    """Steps since the last exchange, int64 [cell, time]; NaN where a round has no period."""
+    periods = [
+        0 if not own.periodic else NEVER if cell.num_agents == 1 else own.config.sync_period
+        for cell, own in federations
+    ]
+    periods = np.asarray([int(period) for period in periods], np.int64)[:, None]
+    phase = times[None] % np.maximum(periods, 1)
+    return phase if periods.all() else np.where(periods, phase, np.nan)
+
+
+def _coordinates(federations: Sequence[Federation]) -> dict:
+    """What tells the cells apart, along `cell`."""
+    cells = [cell for cell, _ in federations]
+    out = {
+        "num_agents": ("cell", [cell.num_agents for cell in cells]),
+        "seed": ("cell", [cell.seed for cell in cells]),
+    }
+    if cells[0].algorithm is not None:
+        out["algorithm"] = ("cell", [cell.algorithm for cell in cells])
+    for name in sorted({name for cell in cells for name in cell.properties}):
+        values = [
+            cell.properties[name] if name in cell.properties else getattr(own.config, name, None)
+            for cell, own in federations
+        ]
+        out[name] = ("cell", labels(values))
+    return out
 
 
 def _view(job: Job, outcome: Outcome):
@@ -92,19 +115,19 @@ def _view(job: Job, outcome: Outcome):
     return per, totals, outcome.finite[where]
 
 
-def unstacked(flat: xr.Dataset, axes: dict, followed: dict) -> xr.Dataset:
+def unstacked(flat: xr.Dataset, grid: Grid) -> xr.Dataset:
     """From one dimension of cells to a dimension per swept name."""
-    sizes = {name: len(values) for name, values in axes.items()}
-    coordinates = {name: grid.labels(values) for name, values in axes.items()}
+    sizes = {name: len(values) for name, values in grid.axes.items()}
+    coordinates = {name: labels(values) for name, values in grid.axes.items()}
     out = {}
     for name, variable in flat.data_vars.items():
         shape = (*sizes.values(), *variable.shape[1:])
         out[name] = ((*sizes, *variable.dims[1:]), variable.values.reshape(shape), variable.attrs)
     coordinates["time"] = flat["time"].variable
-    for name, own in followed.items():
-        values = grid.labels(list(own.values()))
-        coordinates[name] = ("num_agents", values) if "num_agents" in axes else values[0]
+    for name, own in grid.followed.items():
+        values = labels(list(own.values()))
+        coordinates[name] = ("num_agents", values) if "num_agents" in sizes else values[0]
     for name in ("num_agents", "seed"):
-        if name not in axes:
+        if name not in sizes:
             coordinates[name] = flat[name].values[0]
     return xr.Dataset(out, coordinates, flat.attrs)

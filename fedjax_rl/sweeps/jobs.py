@@ -10,10 +10,14 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from fedjax_rl import fields, memory
+from fedjax_rl import memory
 from fedjax_rl.federation.algorithm import Algorithm
 from fedjax_rl.federation.mesh import layout
-from fedjax_rl.sweeps import arguments, grid, packing
+from fedjax_rl.federation.state import Params
+from fedjax_rl.saving.checkpoints import Machine
+from fedjax_rl.sweeps import packing
+from fedjax_rl.sweeps.arguments import Run
+from fedjax_rl.sweeps.cells import Federation, identity
 from fedjax_rl.sweeps.programs import NEVER, Job, Recording
 from fedjax_rl.sweeps.run import by_member
 
@@ -21,71 +25,56 @@ from fedjax_rl.sweeps.run import by_member
 AGENTS_PER_JOB = {"cpu": 8192}
 
 
-class Cell(NamedTuple):
-    """One federation of a grid.
-
-    Attributes:
-      num_agents: N.
-      seed: of its agents.
-      properties: what it changes in the algorithm.
-    """
-
-    num_agents: int
-    seed: int
-    properties: dict
-
-
-def recording_of(num_steps, record_every, first_record) -> Recording:
-    """When a run is measured, about a hundred times unless somebody says how often.
-
-    Raises:
-      ValueError: naming the argument, its value and what is allowed.
-    """
-    num_steps = arguments.count("num_steps", num_steps, high=arguments.LIMIT)
-    every = max(1, num_steps // 100) if record_every is None else record_every
-    every = arguments.count("record_every", every, high=num_steps, of="num_steps ")
-    first = every if first_record is None else first_record
-    first = arguments.count("first_record", first, high=num_steps, of="num_steps ")
-    return Recording(first, every, (num_steps - first) // every + 1)
-
-
-def variants_of(algorithm: Algorithm, cells: Sequence[Cell], length: int) -> list[Algorithm]:
-    """The configuration of each federation, for so many units of time; equal ones are one."""
-    made: dict = {}
-
-    def variant(cell: Cell) -> Algorithm:
-        key = tuple((n, grid.identity(v)) for n, v in cell.properties.items())
-        if key not in made:
-            made[key] = algorithm.replace(**cell.properties) if key else algorithm
-            fields.check_schedules(made[key].config, length)
-        at = (cell.num_agents, *key)
-        if at not in made:
-            made[at] = made[key].at(cell.num_agents)
-        return made[at]
-
-    return [variant(cell) for cell in cells]
-
-
-class _Run(NamedTuple):
+class Simulated(NamedTuple):
     """A federation that is simulated, for the sake of one cell or of several.
 
     Attributes:
-      cell: the first of its cells.
+      first: the place of the first of its cells.
       period: of exchanges in steps; 1 where a round has one unit of time.
     """
 
-    cell: int
+    first: int
     period: int
 
 
-def _runs(variants, cells, length: int) -> tuple[list[_Run], list[int]]:
-    """The different federations of some cells, and which one each cell is.
+class Part(NamedTuple):
+    """Federations that are one population.
+
+    Attributes:
+      members: the federations.
+      period: of all of them; None where they have several.
+      metrics: what is measured of them.
+      devices: over which it goes.
+    """
+
+    members: list[Simulated]
+    period: int | None
+    metrics: tuple[str, ...]
+    devices: int
+
+
+class Place(NamedTuple):
+    """Where the numbers of a cell are: which job, and which federation of it."""
+
+    job: int
+    federation: int
+
+
+def recording_of(run: Run) -> Recording:
+    """When a run is measured, about a hundred times unless somebody says how often."""
+    every = max(1, run.num_steps // 100) if run.record_every is None else run.record_every
+    first = every if run.first_record is None else run.first_record
+    return Recording(first, every, (run.num_steps - first) // every + 1)
+
+
+def _simulated(federations: Sequence[Federation], length: int) -> tuple[list[Simulated], list[int]]:
+    """The different ones of some federations, and which of these each one is.
 
     Raises:
       ValueError: agents who would never exchange, where that is a mistake.
     """
-    runs, unique, index, late = [], {}, [], set()
-    for i, (cell, own) in enumerate(zip(cells, variants, strict=True)):
+    out, unique, index, late = [], {}, [], set()
+    for i, (cell, own) in enumerate(federations):
         period, alone = 1, cell.num_agents == 1
         if own.periodic:
             first = period = int(own.config.sync_period)
@@ -102,83 +91,71 @@ def _runs(variants, cells, length: int) -> tuple[list[_Run], list[int]]:
             late.add(int(own.config.sync_period))
         apart = own.periodic or (alone and own.first_exchange is not None)
         rest = tuple(
-            (n, grid.identity(v))
+            (n, identity(v))
             for n, v in cell.properties.items()
             if not (apart and n == "sync_period")
         )
-        index.append(unique.setdefault((cell.num_agents, cell.seed, period, rest), len(unique)))
-        if index[-1] == len(runs):
-            runs.append(_Run(i, period))
+        key = cell.algorithm, cell.num_agents, cell.seed, period, rest
+        index.append(unique.setdefault(key, len(unique)))
+        if index[-1] == len(out):
+            out.append(Simulated(i, period))
     if late:
         warnings.warn(
             f"sync_period is {', '.join(map(str, sorted(late)))}, longer than the run of {length} "
-            f"{variants[0].unit}s: these federations never synchronise",
+            f"{federations[0].algorithm.unit}s: these federations never synchronise",
             stacklevel=7,
         )
-    return runs, index
+    return out, index
 
 
-class Part(NamedTuple):
-    """Federations that are one population.
-
-    Attributes:
-      runs: the federations.
-      period: of all of them; None where they have several.
-      metrics: what is measured of them.
-      devices: over which it goes.
-    """
-
-    runs: list[_Run]
-    period: int | None
-    metrics: tuple[str, ...]
-    devices: int
-
-
-def plan(variants, cells, length, metrics, devices, cores=1, free=None):
-    """Splits cells into populations that share static properties, and a period where that pays.
+def plan(
+    federations: Sequence[Federation],
+    length: int,
+    metrics: Sequence[str],
+    devices: int,
+    machine: Machine,
+) -> tuple[list[Part], list[Place]]:
+    """Splits federations into populations that share static properties, and a period if that pays.
 
     Args:
-      variants: the configuration of each cell.
-      cells: the federations.
+      federations: with their configurations.
       length: units of time of the run.
       metrics: names to record, of those configurations that have them.
       devices: to spread the agents over, at most.
-      cores: populations at a time.
-      free: bytes of a device; those that are free now by default.
+      machine: how many populations at a time, and the bytes of a device; those that are free now
+        where it does not say.
 
     Returns:
-      The populations, and for each cell its population and its place among the runs of that.
+      The populations, and for each federation its population and its place there.
     """
-    runs, index = _runs(variants, cells, length)
+    simulated, index = _simulated(federations, length)
     # Static properties split first, and what can be measured.
     groups: dict = {}
-    for u, (i, period) in enumerate(runs):
-        own = variants[i]
-        key = own.static(own.config), tuple(name for name in metrics if name in own.metrics)
-        groups.setdefault(key, {}).setdefault(period, []).append(u)
-    parts, places = [], {}
-    limit = most_in_population() * devices
-    for (_, measured), by_period in groups.items():
-        sizes = {p: sum(cells[runs[u].cell].num_agents for u in us) for p, us in by_period.items()}
-        for periods in packing.join_periods(sizes):
+    for which, (i, period) in enumerate(simulated):
+        own = federations[i].algorithm
+        measured = tuple(name for name in metrics if name in own.metrics)
+        key = federations[i].cell.algorithm, own.static(own.config), measured
+        groups.setdefault(key, {}).setdefault(period, []).append(which)
+    parts: list[Part] = []
+    places: dict[int, Place] = {}
+    for (*_, measured), by_period in groups.items():
+        sizes = {
+            period: sum(federations[simulated[u].first].cell.num_agents for u in of_period)
+            for period, of_period in by_period.items()
+        }
+        for periods in packing.join_periods(sizes) if len(sizes) > 1 else [list(sizes)]:
             members = [u for period in periods for u in by_period[period]]
-            first, most, held = variants[runs[members[0]].cell], None, limit
-            if first.memory is not None:
-                room = memory.most_agents(first, free) * devices // max(cores, 1)
-                held = max(1, min(limit, room))
-            if not first.periodic:
-                # Nothing waits within a round but the exchange: a share for every idle core.
-                share = sum(sizes[p] for p in periods) * len(groups) / max(cores, 1)
-                most = min(held, max(math.ceil(share), first.smallest_share))
-            counts = [cells[runs[u].cell].num_agents for u in members]
-            for pack in packing.split(counts, held, most):
+            counts = [federations[simulated[u].first].cell.num_agents for u in members]
+            first = federations[simulated[members[0]].first].algorithm
+            limit, most = _bounds(first, sum(counts) * len(groups), devices, machine)
+            for pack in packing.split(counts, limit, most):
                 of_pack = [counts[place] for place in pack]
                 spread = not first.on_clock
                 for within, used in packing.over_devices(of_pack, devices, spread):
                     own = [members[pack[place]] for place in within]
-                    places |= {u: (len(parts), f) for f, u in enumerate(own)}
+                    places |= {u: Place(len(parts), f) for f, u in enumerate(own)}
                     period = periods[0] if len(periods) == 1 else None
-                    parts.append(Part([runs[u] for u in own], period, measured, used))
+                    parts.append(Part([simulated[u] for u in own], period, measured, used))
     return parts, [places[u] for u in index]
 
 
@@ -187,28 +164,54 @@ def most_in_population() -> int:
     return AGENTS_PER_JOB.get(jax.default_backend(), 2**20)
 
 
-def jobs_of(variants, cells, recording, metrics, devices, chunk, stop, cores=1, free=None):
-    """The jobs of a plan, with everything bound; arguments as of `plan` and `run_cells`.
+def _bounds(
+    algorithm: Algorithm, agents: int, devices: int, machine: Machine
+) -> tuple[int, int | None]:
+    """Most agents of a population, and those that repay one of their own if there are several."""
+    cores = max(machine.cores, 1)
+    limit = held = most_in_population() * devices
+    if algorithm.memory is not None:
+        room = memory.most_agents(algorithm, machine.free) * devices // cores
+        held = max(1, min(limit, room))
+    if algorithm.periodic:
+        return held, None
+    # Nothing waits within a round but the exchange: a share for every idle core.
+    return held, min(held, max(math.ceil(agents / cores), algorithm.smallest_share))
+
+
+def jobs_of(
+    federations: Sequence[Federation],
+    metrics: Sequence[str],
+    run: Run,
+    machine: Machine,
+) -> tuple[list[Job], list[Place]]:
+    """The jobs of a plan, with everything bound.
+
+    Args:
+      federations: with their configurations.
+      metrics: names to record.
+      run: for how long, and how.
+      machine: what they are split for.
 
     Returns:
-      The jobs, and for each cell its job and its place among the federations of that.
+      The jobs, and for each federation its job and its place there.
     """
-    length = int(recording.times[-1])
-    parts, places = plan(variants, cells, length, metrics, devices, cores, free)
-    return [_job(part, variants, cells, recording, chunk, stop) for part in parts], places
+    recording = recording_of(run)
+    parts, places = plan(federations, int(recording.times[-1]), metrics, run.devices, machine)
+    return [_job(part, federations, recording, run) for part in parts], places
 
 
-def _job(part: Part, variants, cells, recording, chunk, stop) -> Job:
+def _job(part: Part, federations: Sequence[Federation], recording: Recording, run: Run) -> Job:
     """One population with its parameters."""
-    own, first = [cells[run.cell] for run in part.runs], variants[part.runs[0].cell]
-    where = layout([cell.num_agents for cell in own], part.devices, spread=not first.on_clock)
+    own = [federations[one.first] for one in part.members]
+    cells, first = [cell for cell, _ in own], own[0].algorithm
+    where = layout([cell.num_agents for cell in cells], part.devices, spread=not first.on_clock)
     bound = []
-    for run, cell in zip(part.runs, own, strict=True):
-        variant = variants[run.cell]
-        params = variant.parameters(variant.config, cell.num_agents)
+    for one, (cell, algorithm) in zip(part.members, own, strict=True):
+        params = algorithm.parameters(algorithm.config, cell.num_agents)
         if part.period is None:
-            federation = {**params.federation, "sync_period": np.uint32(run.period)}
-            params = params.__class__(params.agent, federation, params.shared)
+            federation = {**params.federation, "sync_period": np.uint32(one.period)}
+            params = Params(params.agent, federation, params.shared)
         bound.append(params)
     params = where.bind(bound)
     if part.period is not None and first.periodic:
@@ -218,12 +221,12 @@ def _job(part: Part, variants, cells, recording, chunk, stop) -> Job:
         first,
         where,
         params,
-        np.asarray([cell.seed for cell in own], np.uint32)[federation],
+        np.asarray([cell.seed for cell in cells], np.uint32)[federation],
         member,
         recording,
         part.metrics,
-        chunk or int(np.clip(recording.count // 50, 1, 256)),
-        _stopper(stop, where, own, first) if stop else None,
+        run.chunk or int(np.clip(recording.count // 50, 1, 256)),
+        _stopper(run.stop, where, cells, first) if run.stop else None,
     )
 
 
@@ -244,18 +247,18 @@ def at_once(populations: Sequence[tuple[Algorithm, Sequence[int]]], workers: int
     return max(workers, 1)
 
 
-def _stopper(stop, plan, own, algorithm):
+def _stopper(stop, where, cells, algorithm):
     """The caller's stop rule in the caller's order of federations."""
-    where = plan.first_places(len(own))
-    federation, member = plan.agents()
+    first = where.first_places(len(cells))
+    federation, member = where.agents()
 
     def rule(times, records):
         view = {
-            n: x[:, where]
+            n: x[:, first]
             if algorithm.metrics[n][0] == "federation"
-            else by_member(x, federation, member, len(own))
+            else by_member(x, federation, member, len(cells))
             for n, x in records.items()
         }
-        return stop(times, view, own)
+        return stop(times, view, cells)
 
     return rule

@@ -67,6 +67,8 @@ def split(sizes: Sequence[int], limit: int, most: int | None = None) -> list[lis
     ranked = sorted(rest, key=lambda place: -sizes[place])
     runs = [list(run) for _, run in itertools.groupby(ranked, key=lambda place: sizes[place])]
     total = sum(sizes[place] for place in rest)
+    if most is None and total <= limit:
+        return [rest, *giants]
 
     def largest(packs: int) -> int:
         return max(_deal([(sizes[run[0]], len(run)) for run in runs], packs)[0])

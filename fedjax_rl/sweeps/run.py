@@ -16,7 +16,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from fedjax_rl.federation.state import State
-from fedjax_rl.sweeps import arguments
 from fedjax_rl.sweeps.programs import PROGRAMS, Job, Programs, job_keys, threads
 
 
@@ -50,12 +49,13 @@ def execute(
     job: Job,
     programs: Programs,
     *,
+    begun: Outcome | None = None,
     checkpoints=None,
     progress: Callable[[int], None] = lambda steps: None,
     watch: Callable[[dict[str, float]], None] | None = None,
     cancelled: threading.Event | None = None,
 ) -> Outcome:
-    """Runs a job to its end, from its last checkpoint if it has one.
+    """Runs a job to its end, from where it was if there is something of it.
 
     Chunks are cut at records, where the simulation is cut anyway, so a run that was interrupted
     and one that was not go through the same numbers.
@@ -63,49 +63,24 @@ def execute(
     Args:
       job: what to run.
       programs: the cache of compiled programs.
+      begun: None, or what came of the same job with fewer records.
       checkpoints: None, or a `fedjax_rl.saving.checkpoints.Checkpoints`.
       progress: called with the agent-steps of each chunk, see `Job.side_by_side`.
       watch: called after a chunk with the means of the last records, and with the ledger's totals.
       cancelled: stops between chunks when set: saves, and raises KeyboardInterrupt.
     """
     compiled = programs.prepare([job])
-    began = clock.perf_counter()
+    timer = clock.perf_counter()
     _, again, (specs, state_specs, gap_spec) = programs.get(job)
     params = job.layout.place(job.params, specs)
-    state = start(job, programs)
-    gaps, times = job.recording.gaps, job.recording.times
-    agents = job.side_by_side
-    done, told, kept = 0, 0, {n: [] for n in job.metrics}
-    if checkpoints is not None and (saved := checkpoints.load(state, job.metrics)) is not None:
-        done, state, records = saved
-        state = job.layout.place(state, state_specs)
-        kept = {n: [x] for n, x in records.items()}
-        progress(int(gaps[:done].sum()) * agents)
-
-    def records() -> dict[str, np.ndarray]:
-        return {n: np.concatenate(x) if x else np.empty((0, 0)) for n, x in kept.items()}
-
-    def ends() -> bool:
-        """Asks the rule about every chunk that it has not heard of, also after a resume."""
-        nonlocal told
-        while job.stop is not None and told < done:
-            end = min(told + job.chunk, done)
-            if end % job.chunk and end < job.recording.count:
-                return False
-            started, told = told, end
-            if np.all(job.stop(times[started:end], {n: x[started:end] for n, x in all_().items()})):
-                return True
-        return False
-
-    def all_() -> dict[str, np.ndarray]:
-        for n, x in kept.items():
-            kept[n] = [np.concatenate(x)]
-        return {n: x[0] for n, x in kept.items()}
-
-    while not ends() and done < job.recording.count:
+    gaps, agents = job.recording.gaps, job.side_by_side
+    done, state, records = _begin(job, programs, begun, checkpoints, state_specs)
+    ended = _rule(job)
+    progress(int(gaps[:done].sum()) * agents)
+    while not ended(done, records) and done < job.recording.count:
         if cancelled is not None and cancelled.is_set():
             if checkpoints is not None and done:
-                checkpoints.save(done, state, records)
+                checkpoints.save(done, state, records.joined)
             raise KeyboardInterrupt
         # Chunks end at multiples of their length, wherever a shorter run before has ended.
         part = gaps[done : (done // job.chunk + 1) * job.chunk]
@@ -114,21 +89,72 @@ def execute(
         padded[: len(part)] = part
         padded = job.layout.place(jnp.asarray(padded), gap_spec)
         state, measured = again(params, state, padded)
-        for n in job.metrics:
-            kept[n].append(np.asarray(measured[n])[: len(part)])
+        records.add(measured, len(part))
         done += len(part)
         progress(int(part.sum()) * agents)
         if watch is not None:
-            spent = state.ledger.totals()
-            last = {n: x[-1][-1] for n, x in kept.items()} | spent
-            watch({n: float(np.mean(x)) for n, x in last.items()})
+            watch({n: float(np.mean(x)) for n, x in (records.last | state.ledger.totals()).items()})
         if checkpoints is not None:
-            checkpoints.maybe_save(done, state, records)
+            checkpoints.maybe_save(done, state, records.joined)
     if checkpoints is not None:  # what has been learned, for whoever wants to see it at work
-        checkpoints.save(done, state, records)
+        checkpoints.save(done, state, records.joined)
     jax.block_until_ready(state)
-    finite = _finite(job, state)
-    return Outcome(records(), done, state, finite, compiled, clock.perf_counter() - began)
+    seconds = clock.perf_counter() - timer
+    return Outcome(records.joined(), done, state, _finite(job, state), compiled, seconds)
+
+
+class _Records:
+    """What has been measured so far, chunk by chunk: {name: [[t, ...], ...]}."""
+
+    def __init__(self, names: Sequence[str], begun: dict | None = None) -> None:
+        self._chunks = {n: [begun[n]] if begun else [] for n in names}
+
+    def add(self, measured: dict, count: int) -> None:
+        """Adds the first records of a chunk."""
+        for n, chunks in self._chunks.items():
+            chunks.append(np.asarray(measured[n])[:count])
+
+    def joined(self) -> dict[str, np.ndarray]:
+        """All records, [t, ...] of each name."""
+        for n, chunks in self._chunks.items():
+            self._chunks[n] = [np.concatenate(chunks) if chunks else np.empty((0, 0))]
+        return {n: chunks[0] for n, chunks in self._chunks.items()}
+
+    @property
+    def last(self) -> dict[str, np.ndarray]:
+        """The last record of each name."""
+        return {n: chunks[-1][-1] for n, chunks in self._chunks.items()}
+
+
+def _begin(job: Job, programs: Programs, begun: Outcome | None, checkpoints, specs):
+    """The records that there are, the state after them, and how many: all of the furthest one."""
+    if begun is not None:
+        state = job.layout.place(jax.device_put(begun.state), specs)
+        return begun.count, state, _Records(job.metrics, begun.metrics)
+    state = start(job, programs)
+    if checkpoints is not None and (saved := checkpoints.load(state, job.metrics)) is not None:
+        done, state, records = saved
+        return done, job.layout.place(state, specs), _Records(job.metrics, records)
+    return 0, state, _Records(job.metrics)
+
+
+def _rule(job: Job) -> Callable[[int, _Records], bool]:
+    """Whether the caller's rule ends a job; it hears of every chunk, also after a resume."""
+    asked, times = 0, job.recording.times
+
+    def ended(done: int, records: _Records) -> bool:
+        nonlocal asked
+        while job.stop is not None and asked < done:
+            end = min(asked + job.chunk, done)
+            if end % job.chunk and end < job.recording.count:
+                return False
+            began, asked = asked, end
+            chunk = {n: x[began:end] for n, x in records.joined().items()}
+            if np.all(job.stop(times[began:end], chunk)):
+                return True
+        return False
+
+    return ended
 
 
 def _finite(job: Job, state: State) -> np.ndarray:
@@ -156,8 +182,10 @@ def execute_all(
     jobs: Sequence[Job],
     *,
     workers: int = 1,
+    begun: Sequence[Outcome | None] | None = None,
     checkpoints: Sequence | None = None,
     progress: Callable[[int], None] = lambda steps: None,
+    finished: Callable[[int], None] = lambda place: None,
     watch: Callable[[dict[str, float]], None] | None = None,
 ) -> tuple[list[Outcome], float, float]:
     """Runs several jobs, a few at a time.
@@ -168,33 +196,46 @@ def execute_all(
     Args:
       jobs: independent of each other.
       workers: jobs at a time, each from a thread of its own.
+      begun: what came of each with fewer records, or None.
       checkpoints: one per job, or None.
       progress: as in `execute`.
+      finished: called with the place of a job that has come to its end.
       watch: as in `execute`.
 
     Returns:
       The outcomes, and the seconds spent compiling and running, as wall time.
     """
-    workers = arguments.count("workers", workers)
-    compiled = PROGRAMS.prepare(jobs, workers)
-    began = clock.perf_counter()
-    checkpoints = [None] * len(jobs) if checkpoints is None else checkpoints
+    nothing = [None] * len(jobs)
+    begun, checkpoints = begun or nothing, checkpoints or nothing
+
+    def is_made(place: int) -> bool:
+        own = begun[place]
+        return own is not None and own.count == jobs[place].recording.count
+
+    left = [job for place, job in enumerate(jobs) if not is_made(place)]
+    compiled = PROGRAMS.prepare(left, workers)
+    timer = clock.perf_counter()
     cancelled = threading.Event()
 
-    def one(job, saved):
-        return execute(
-            job,
-            PROGRAMS,
-            checkpoints=saved,
-            progress=progress,
-            watch=watch,
-            cancelled=cancelled,
-        )
+    def one(place: int) -> Outcome:
+        outcome = begun[place]
+        if not is_made(place):
+            outcome = execute(
+                jobs[place],
+                PROGRAMS,
+                begun=outcome,
+                checkpoints=checkpoints[place],
+                progress=progress,
+                watch=watch,
+                cancelled=cancelled,
+            )
+        finished(place)
+        return outcome
 
     # In threads even one at a time: a signal is then nobody's but this thread's, which waits until
     # the others have come to the end of a chunk and saved it.
     with threads(workers) as pool:
-        started = [pool.submit(one, *pair) for pair in zip(jobs, checkpoints, strict=True)]
+        started = [pool.submit(one, place) for place in range(len(jobs))]
         try:
             outcomes = [future.result() for future in started]
         except BaseException:
@@ -202,7 +243,7 @@ def execute_all(
             for future in started:
                 future.cancel()
             raise
-    return outcomes, compiled, clock.perf_counter() - began
+    return outcomes, compiled, clock.perf_counter() - timer
 
 
 def by_member(x, federation, member, count) -> np.ndarray:

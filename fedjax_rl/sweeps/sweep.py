@@ -2,46 +2,37 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
-import itertools
+import inspect
 import json
 import os
-import threading
-import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import jax
 import xarray as xr
 
-from fedjax_rl import fields, memory
+from fedjax_rl import memory
 from fedjax_rl.federation.algorithm import Algorithm
 from fedjax_rl.names import check_known
-from fedjax_rl.saving import results, signals
-from fedjax_rl.saving.checkpoints import Checkpoints, Machine, begun_on, check
-from fedjax_rl.saving.directory import held, place
+from fedjax_rl.saving.checkpoints import Machine
 from fedjax_rl.saving.fingerprint import fingerprint
-from fedjax_rl.sweeps import arguments, grid
+from fedjax_rl.sweeps import arguments
+from fedjax_rl.sweeps.arguments import Run, taking_run
+from fedjax_rl.sweeps.batches import Batch, Begun, batches_of, opened, save_in
+from fedjax_rl.sweeps.cells import Cell, Federation, check_different, federations, grid, metrics_of
 from fedjax_rl.sweeps.collect import collected, unstacked
-from fedjax_rl.sweeps.jobs import Cell, at_once, jobs_of, recording_of, variants_of
+from fedjax_rl.sweeps.jobs import Place, at_once, recording_of
+from fedjax_rl.sweeps.progress import counted
 from fedjax_rl.sweeps.run import execute_all
 
 
+@taking_run
 def sweep(
-    algorithm: Algorithm,
+    algorithm: Algorithm | Sequence[Algorithm] | Mapping[str, Algorithm],
     *,
-    num_steps: int,
     num_agents: int | Sequence[int] = 1,
     seeds: int | Iterable[int] = 0,
-    record_every: int | None = None,
-    first_record: int | None = None,
-    metrics: Sequence[str] | None = None,
-    devices: int = 1,
-    workers: int | None = None,
-    chunk: int | None = None,
-    stop: Callable | None = None,
-    checkpoints: str | os.PathLike | Callable | None = None,
-    progress: Callable[[int, int], None] | None = None,
-    watch: Callable[[dict[str, float]], None] | None = None,
     **properties,
 ) -> xr.Dataset:
     """Every combination of the given values, as one array program.
@@ -90,69 +81,22 @@ def sweep(
     Raises:
       ValueError: naming the argument, its value and what is allowed, before anything compiles.
     """
-    arguments.check_algorithm(algorithm)
-    counts = grid.axis(algorithm, "num_agents", num_agents)
-    axes = {} if counts is None else {"num_agents": [arguments.num_agents(n) for n in counts]}
-    follow, fixed = {}, {}
-    for name, value in properties.items():
-        check_known(name, algorithm.properties, f"property of {algorithm.name}")
-        values = grid.axis(algorithm, name, value)
-        if values is not None:
-            axes[name] = values
-        elif isinstance(value, fields.ByAgents):
-            follow[name] = value
-        else:
-            fixed[name] = value
-    seeds = arguments.seeds(seeds)
-    if isinstance(seeds, list):
-        axes["seed"] = seeds
-    arguments.check_axes(axes)
-    counts = axes["num_agents"] if "num_agents" in axes else [arguments.num_agents(num_agents)]
-    followed = {
-        name: {n: algorithm.evaluated(name, value, n) for n in counts}
-        for name, value in follow.items()
-    }
-    cells = []
-    for values in itertools.product(*axes.values()):
-        at = dict(zip(axes, values, strict=True))
-        n = at.pop("num_agents", counts[0])
-        seed = at.pop("seed", seeds)
-        cells.append(Cell(n, seed, {**at, **{name: own[n] for name, own in followed.items()}}))
-    # All at once, with values that are swept: some are only allowed beside others.
-    algorithm = algorithm.replace(**fixed, **cells[0].properties)
-    flat = run_cells(
-        algorithm,
-        cells,
-        num_steps=num_steps,
-        record_every=record_every,
-        first_record=first_record,
-        metrics=metrics,
-        devices=devices,
-        workers=workers,
-        chunk=chunk,
-        stop=stop,
-        checkpoints=checkpoints,
-        progress=progress,
-        watch=watch,
-    )
-    return unstacked(flat, axes, followed)
+    algorithms = arguments.algorithms(algorithm)
+    for name in properties:
+        for one in algorithms.values():
+            known = (*one.properties, *_RUN, "num_agents", "seeds")
+            check_known(name, known, f"argument of sweep or property of {one.name}")
+    run = Run.taken(properties)
+    made = grid(algorithms, num_agents, seeds, properties)
+    flat, _ = carry_out(made.algorithms, made.cells, run)
+    return unstacked(flat, made)
 
 
+@taking_run
 def run_cells(
-    algorithm: Algorithm,
+    algorithm: Algorithm | Sequence[Algorithm] | Mapping[str, Algorithm],
     cells: Sequence[Cell],
-    *,
-    num_steps: int,
-    record_every: int | None = None,
-    first_record: int | None = None,
-    metrics: Sequence[str] | None = None,
-    devices: int = 1,
-    workers: int | None = None,
-    chunk: int | None = None,
-    stop: Callable | None = None,
-    checkpoints: str | os.PathLike | Callable | None = None,
-    progress: Callable[[int, int], None] | None = None,
-    watch: Callable[[dict[str, float]], None] | None = None,
+    **options,
 ) -> xr.Dataset:
     """Any list of federations, not necessarily a product; see `sweep` for the arguments.
 
@@ -160,107 +104,97 @@ def run_cells(
       A Dataset with the dimension `cell` in the order given, and every property that differs as a
       coordinate along it.
     """
-    arguments.check_algorithm(algorithm)
-    cells = [Cell(*own) for own in arguments.cells(cells)]
-    grid.check_different(cells)
-    devices, workers, chunk = arguments.run(
-        devices=devices,
-        workers=workers,
-        chunk=chunk,
-        stop=stop,
-        checkpoints=checkpoints,
-        progress=progress,
-        watch=watch,
-    )
-    recording = recording_of(num_steps, record_every, first_record)
-    variants = variants_of(algorithm, cells, int(recording.times[-1]))
-    grid.same_unit(variants, [cell.properties for cell in cells])
-    known = grid.metrics_of(variants)
-    if metrics is None:
-        metrics = tuple(name for name, (side, _) in known.items() if side == "federation")
-    else:
-        metrics = arguments.metrics(metrics, known, algorithm.name)
-    on_cpu = jax.default_backend() == "cpu" and devices == 1
-    cores = (workers or os.cpu_count() or 1) if on_cpu else 1
-    machine = Machine(cores, memory.available(devices=1))
-
-    def split(machine: Machine):
-        rest = (recording, tuple(metrics), devices, chunk, stop)
-        return jobs_of(variants, cells, *rest, machine.cores, machine.free)
-
-    def describe(jobs) -> dict:
-        return fingerprint(algorithm, cells, recording, metrics, devices, stop, jobs)
-
-    jobs, places = split(machine)
-    with contextlib.ExitStack() as stack:
-        saved = None
-        if checkpoints is not None:
-            jobs, places, saved = _resumed(
-                stack, checkpoints, machine, (jobs, places), split, describe, recording.count
-            )
-        total = sum(recording.times[-1] * job.side_by_side for job in jobs)
-        report, lock, done = progress, threading.Lock(), [0]
-
-        def advanced(steps: int) -> None:
-            with lock:
-                done[0] += steps
-                if report is not None:
-                    report(done[0], int(total))
-
-        held_by = [(job.algorithm, job.layout.population.sizes) for job in jobs]
-        workers = at_once(held_by, min(len(jobs), cores) if workers is None else workers)
-        outcomes, compiling, running = execute_all(
-            jobs, workers=workers, checkpoints=saved, progress=advanced, watch=watch
-        )
-    dataset = collected(variants, cells, recording, metrics, jobs, places, outcomes)
-    dataset.attrs["configuration"] = json.dumps(algorithm.describe(algorithm.config))
-    dataset.attrs["seconds"] = json.dumps({"compile": compiling, "run": running})
-    return dataset
+    algorithms = arguments.algorithms(algorithm)
+    cells = [Cell(*own) for own in arguments.cells(cells, algorithms)]
+    check_different(cells)
+    for name in options:
+        check_known(name, _RUN, "argument of run_cells")
+    return carry_out(algorithms, cells, Run.taken(options))[0]
 
 
-def _resumed(stack, checkpoints, machine, made, split, describe, count):
-    """The jobs of a run as it was begun in a directory, which is ours until `stack` closes.
+_RUN = inspect.signature(Run).parameters
+
+
+def carry_out(
+    algorithms: Mapping[str | None, Algorithm],
+    cells: Sequence[Cell],
+    run: Run,
+    begun: Sequence[Begun] = (),
+) -> tuple[xr.Dataset, list[Begun]]:
+    """Simulates cells, what there is not yet of them.
 
     Args:
-      stack: gets what is to be closed.
-      checkpoints: the directory, or a function that returns it.
-      machine: this one.
-      made: the jobs as this machine would split them, and the places of the cells.
-      split: `Machine -> (jobs, places)`.
-      describe: `jobs -> fingerprint`.
-      count: records that are made.
+      algorithms: by label.
+      cells: that differ.
+      run: for how long, and how.
+      begun: batches in memory that there is something of; without checkpoints alone.
 
     Returns:
-      The jobs, the places and one `Checkpoints` per job.
+      A Dataset as of `run_cells`, and the batches that have been run, to be gone on with.
     """
-    jobs, places = made
-    try:
-        described = describe(jobs)
-    except ValueError as error:
-        raise ValueError(f"{error}; without checkpoints it may be anything") from error
-    root = place(arguments.directory(checkpoints))
-    if root.exists() and not root.is_dir():
-        raise ValueError(f"checkpoints is {root}, which is a file; allowed: a directory")
-    root.mkdir(parents=True, exist_ok=True)
-    stack.enter_context(signals.saving(root))
-    stack.enter_context(held(root))
-    if (begun := begun_on(root, machine)) != machine:
-        machine, (jobs, places) = begun, split(begun)
-        described = describe(jobs)
-    # Not how many cores: the split into jobs is kept.
-    made_with = {**results.versions(), "device": results.device().partition(", ")[0]}
-    if changed := check(root, described, count, made_with):
-        warnings.warn(
-            f"checkpoints in {root} were begun with others: {'; '.join(changed)}: the last digits "
-            "may differ",
-            stacklevel=4,
+    recording = recording_of(run)
+    several = federations(algorithms, cells, int(recording.times[-1]))
+    metrics = _metrics(run.metrics, algorithms, several)
+    on_cpu = jax.default_backend() == "cpu" and run.devices == 1
+    cores = (run.workers or os.cpu_count() or 1) if on_cpu else 1
+    machine = Machine(cores, memory.available(devices=1))
+
+    def describe(batch: Batch) -> dict:
+        own = [cells[place] for place in batch.cells]
+        return fingerprint(algorithms[own[0].algorithm], own, metrics, run, batch.jobs)
+
+    with contextlib.ExitStack() as stack:
+        root = None
+        if run.checkpoints is not None:
+            root, begun = opened(stack, run.checkpoints)
+        batches = batches_of(several, metrics, run, machine, begun)
+        if root is not None:
+            save_in(stack, root, begun, batches, cells, describe)
+        jobs = [job for batch in batches for job in batch.jobs]
+        places = _places(batches, len(cells))
+        counter = stack.enter_context(counted(run.progress, jobs, len(cells)))
+        of_job = collections.Counter(place.job for place in places)
+        held_by = [(job.algorithm, job.layout.population.sizes) for job in jobs]
+        outcomes, compiling, running = execute_all(
+            jobs,
+            workers=at_once(held_by, run.workers or min(len(jobs), cores)),
+            begun=[own for batch in batches for own in batch.begun],
+            checkpoints=[own for batch in batches for own in batch.checkpoints],
+            progress=lambda steps: counter.add(steps),
+            finished=lambda place: counter.add(cells=of_job[place]),
+            watch=run.watch,
         )
-    saved = [Checkpoints(root / f"job-{i:04d}") for i in range(len(jobs))]
-    for own in saved:
-        stack.callback(own.close)
-        own.label = {
-            "fingerprint": described,
-            "machine": machine._asdict(),
-            "made_with": made_with,
-        }
-    return jobs, places, saved
+    dataset = collected(several, recording, metrics, jobs, places, outcomes)
+    described = {label: one.describe(one.config) for label, one in algorithms.items()}
+    dataset.attrs["configuration"] = json.dumps(described.get(None, described))
+    dataset.attrs["seconds"] = json.dumps({"compile": compiling, "run": running})
+    return dataset, _begun(batches, cells, outcomes)
+
+
+def _metrics(names, algorithms: Mapping, several: Sequence[Federation]) -> tuple[str, ...]:
+    """Names of what is recorded: those per federation unless somebody says which."""
+    known = metrics_of(several)
+    if names is None:
+        return tuple(name for name, (side, _) in known.items() if side == "federation")
+    of = " and ".join(dict.fromkeys(one.name for one in algorithms.values()))
+    return arguments.metrics(names, known, of)
+
+
+def _places(batches: Sequence[Batch], count: int) -> list[Place]:
+    """Where the numbers of each cell are, among the jobs of all batches."""
+    places, jobs = [None] * count, 0
+    for batch in batches:
+        for cell, place in zip(batch.cells, batch.places, strict=True):
+            places[cell] = Place(jobs + place.job, place.federation)
+        jobs += len(batch.jobs)
+    return places
+
+
+def _begun(batches: Sequence[Batch], cells: Sequence[Cell], outcomes: Sequence) -> list[Begun]:
+    """The batches with what has come of their jobs."""
+    out, left = [], iter(outcomes)
+    for batch in batches:
+        seeds = tuple(dict.fromkeys(cells[i].seed for i in batch.cells))
+        own = [next(left) for _ in batch.jobs]
+        out.append(Begun(cells[batch.cells[0]].algorithm, seeds, batch.machine, own))
+    return out

@@ -1,4 +1,4 @@
-"""From values to axes: what is one value, what are several, and what they are called."""
+"""From values to cells: what is one value, what are several, and what they are called."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import itertools
 import numbers
 import typing
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence, Set
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -15,8 +16,131 @@ import numpy as np
 from fedjax_rl.federation.algorithm import Algorithm
 from fedjax_rl.federation.clock import Clock
 from fedjax_rl.federation.uplinks import Uplink
-from fedjax_rl.fields import ByAgents, Schedule
+from fedjax_rl.fields import ByAgents, Schedule, check_schedules
 from fedjax_rl.names import brief
+from fedjax_rl.sweeps import arguments
+
+
+class Cell(NamedTuple):
+    """One federation of a sweep.
+
+    Attributes:
+      num_agents: N.
+      seed: of its agents.
+      properties: what it changes in the algorithm.
+      algorithm: which one, by its label; None where there is one.
+    """
+
+    num_agents: int
+    seed: int
+    properties: dict
+    algorithm: str | None = None
+
+
+class Federation(NamedTuple):
+    """A cell with its configuration, in which functions of N are evaluated."""
+
+    cell: Cell
+    algorithm: Algorithm
+
+
+class Grid(NamedTuple):
+    """A product of values.
+
+    Attributes:
+      algorithms: by label, with the values that are not swept; the label is None where one
+        algorithm is given by itself.
+      axes: the values of each name that is swept, in the order of dimensions.
+      followed: what follows N: name -> {N: value}.
+      num_agents: N where it is not swept.
+      seed: where it is not swept.
+    """
+
+    algorithms: dict[str | None, Algorithm]
+    axes: dict[str, list]
+    followed: dict[str, dict[int, Any]]
+    num_agents: int | None
+    seed: int | None
+
+    @property
+    def cells(self) -> list[Cell]:
+        """Every combination, in the order of the axes."""
+        out = []
+        for values in itertools.product(*self.axes.values()):
+            at = dict(zip(self.axes, values, strict=True))
+            label, n = at.pop("algorithm", None), at.pop("num_agents", self.num_agents)
+            seed = at.pop("seed", self.seed)
+            followed = {name: own[n] for name, own in self.followed.items()}
+            out.append(Cell(n, seed, {**at, **followed}, label))
+        return out
+
+
+def grid(algorithms: dict, num_agents, seeds, properties: dict) -> Grid:
+    """The product of what somebody gave.
+
+    Args:
+      algorithms: as `arguments.algorithms` gives them.
+      num_agents: N, one or several.
+      seeds: one or several.
+      properties: of all of the algorithms; lists are swept.
+
+    Raises:
+      ValueError: naming the argument, its value and what is allowed.
+    """
+    several = list(algorithms.values())
+    axes: dict = {} if None in algorithms else {"algorithm": list(algorithms)}
+    counts, one_count, one_seed = axis(several, "num_agents", num_agents), None, None
+    if counts is None:
+        one_count = arguments.num_agents(num_agents)
+    else:
+        axes["num_agents"] = [arguments.num_agents(n) for n in counts]
+    follow, fixed = {}, {}
+    for name, value in properties.items():
+        values = axis(several, name, value)
+        if values is not None:
+            axes[name] = values
+        elif isinstance(value, ByAgents):
+            follow[name] = value
+        else:
+            fixed[name] = value
+    seeds = arguments.seeds(seeds)
+    if isinstance(seeds, list):
+        axes["seed"] = seeds
+    else:
+        one_seed = seeds
+    arguments.check_size({name: len(values) for name, values in axes.items()})
+    counts = axes.get("num_agents", [one_count])
+    followed = {
+        name: {n: [one.evaluated(name, value, n) for one in several].pop() for n in counts}
+        for name, value in follow.items()
+    }
+    made = Grid(algorithms, axes, followed, one_count, one_seed)
+    # All at once, with values that are swept: some are only allowed beside others.
+    own = made.cells[0].properties
+    replaced = {label: one.replace(**fixed, **own) for label, one in algorithms.items()}
+    return made._replace(algorithms=replaced)
+
+
+def federations(algorithms: dict, cells: Sequence[Cell], length: int) -> list[Federation]:
+    """The cells with their configurations, for so many units of time; equal ones are one.
+
+    Raises:
+      ValueError: naming a property, its value and what is allowed, or units of time that differ.
+    """
+    made: dict = {}
+    out = []
+    for cell in cells:
+        key = cell.algorithm, *((n, identity(v)) for n, v in cell.properties.items())
+        if key not in made:
+            one = algorithms[cell.algorithm]
+            made[key] = one.replace(**cell.properties) if cell.properties else one
+            check_schedules(made[key].config, length)
+        at = (cell.num_agents, *key)
+        if at not in made:
+            made[at] = made[key].at(cell.num_agents)
+        out.append(Federation(cell, made[at]))
+    same_unit(out)
+    return out
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,11 +177,11 @@ def each(values: Iterable) -> Each:
     return Each(values)
 
 
-def axis(algorithm: Algorithm, name: str, value) -> list | None:
+def axis(algorithms: Sequence[Algorithm], name: str, value) -> list | None:
     """The values of a property that is to be swept; None where one value is given.
 
     Args:
-      algorithm: whose property it is.
+      algorithms: whose property it is.
       name: of the property.
       value: as somebody gave it.
 
@@ -66,7 +190,7 @@ def axis(algorithm: Algorithm, name: str, value) -> list | None:
     """
     if isinstance(value, Each):
         values = list(value.values)
-    elif _holds_tuples(algorithm, name):
+    elif any(_holds_tuples(one, name) for one in algorithms):
         if not isinstance(value, list | range | np.ndarray):
             return None
         if not all(isinstance(x, tuple | list | None) for x in value):
@@ -164,35 +288,32 @@ def _word(value) -> str | None:
     return name if isinstance(name, str) and not callable(value) else None
 
 
-def check_different(cells: Sequence) -> None:
+def check_different(cells: Sequence[Cell]) -> None:
     """Refuses equal federations, which would count one run as two.
-
-    Args:
-      cells: with `num_agents`, `seed` and `properties`.
 
     Raises:
       ValueError: naming two that are equal.
     """
     first: dict = {}
-    for place, (num_agents, seed, properties) in enumerate(cells):
-        own = frozenset((name, identity(value)) for name, value in properties.items())
-        other = first.setdefault((num_agents, seed, own), place)
+    for place, cell in enumerate(cells):
+        own = frozenset((name, identity(value)) for name, value in cell.properties.items())
+        other = first.setdefault((cell.num_agents, cell.seed, cell.algorithm, own), place)
         if other != place:
             raise ValueError(
-                f"cells[{place}] is cells[{other}] once more: num_agents {num_agents}, seed {seed} "
-                "and the same properties; allowed: federations that differ"
+                f"cells[{place}] is cells[{other}] once more: num_agents {cell.num_agents}, seed "
+                f"{cell.seed} and the same properties; allowed: federations that differ"
             )
 
 
-def metrics_of(variants: Sequence[Algorithm]) -> dict:
-    """What can be measured of some of these configurations, as `Algorithm.metrics` has it.
+def metrics_of(federations: Sequence[Federation]) -> dict:
+    """What can be measured of some of these federations, as `Algorithm.metrics` has it.
 
     Raises:
       ValueError: what is measured of agents here and of federations there.
     """
     found: dict = {}
-    for variant in {id(variant): variant for variant in variants}.values():
-        for name, (side, text) in variant.metrics.items():
+    for one in {id(own.algorithm): own.algorithm for own in federations}.values():
+        for name, (side, text) in one.metrics.items():
             if found.setdefault(name, (side, text))[0] != side:
                 raise ValueError(
                     f"metrics has {name}, of agents in one configuration and of federations in "
@@ -201,30 +322,23 @@ def metrics_of(variants: Sequence[Algorithm]) -> dict:
     return found
 
 
-def same_unit(variants: Sequence[Algorithm], properties: Sequence[Mapping]) -> str:
-    """The unit of time of several configurations.
-
-    Args:
-      variants: one configuration for each federation.
-      properties: what each of them changes.
-
-    Raises:
-      ValueError: they count time in different units, which have no axis in common.
-    """
-    units = list(dict.fromkeys(variant.unit for variant in variants))
-    if len(units) == 1:
-        return units[0]
+def same_unit(federations: Sequence[Federation]) -> None:
+    """Refuses federations that count time in different units, which have no axis in common."""
+    if len({own.algorithm.unit for own in federations}) == 1:
+        return
+    properties = [{"algorithm": cell.algorithm, **cell.properties} for cell, _ in federations]
     names = list(dict.fromkeys(itertools.chain(*properties)))
+    units = [own.algorithm.unit for own in federations]
 
     def decides(name: str) -> bool:
         found: dict = {}
-        for variant, own in zip(variants, properties, strict=True):
-            found.setdefault(identity(own.get(name)), set()).add(variant.unit)
+        for unit, own in zip(units, properties, strict=True):
+            found.setdefault(identity(own.get(name)), set()).add(unit)
         return all(len(of_value) == 1 for of_value in found.values())
 
     name = next(filter(decides, names), " and ".join(names))
     of_unit: dict = {}
-    for variant, own in zip(variants, properties, strict=True):
-        of_unit.setdefault(variant.unit, own.get(name))
+    for unit, own in zip(units, properties, strict=True):
+        of_unit.setdefault(unit, own.get(name))
     parts = (f"{brief(value)}, which counts time in {unit}s" for unit, value in of_unit.items())
     raise ValueError(f"{name} is {', and '.join(parts)}; allowed: one unit of time in a sweep")

@@ -1,0 +1,133 @@
+"""How far a run is, told to a function or shown as a bar in a terminal or a notebook."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import threading
+import time as clock
+from collections.abc import Callable, Iterator, Sequence
+
+from fedjax_rl.sweeps.programs import Job
+
+# Seconds between two looks of a notebook's bar.
+_LOOK = 0.2
+
+
+class Counter:
+    """What is done, counted by several threads."""
+
+    def __init__(self, report: Callable[[int, int, int], None] | None, total: int) -> None:
+        """Starts at nothing.
+
+        Args:
+          report: called with agent-steps done, agent-steps in all, and cells done.
+          total: agent-steps in all.
+        """
+        self._report, self._total, self._lock = report, total, threading.Lock()
+        self._steps = self._cells = 0
+
+    def add(self, steps: int = 0, cells: int = 0) -> None:
+        """Counts agent-steps that are done, and cells that are finished."""
+        with self._lock:
+            self._steps += steps
+            self._cells += cells
+            if self._report is not None and (steps or cells):
+                self._report(self._steps, self._total, self._cells)
+
+
+@contextlib.contextmanager
+def counted(progress, jobs: Sequence[Job], cells: int) -> Iterator[Counter]:
+    """A counter that tells what it counts.
+
+    Args:
+      progress: a function of (done, total) agent-steps, True for a bar, or None or False.
+      jobs: that are run.
+      cells: federations in all.
+    """
+    total = int(sum(job.recording.times[-1] * job.side_by_side for job in jobs))
+    if progress is True:
+        first = jobs[0].algorithm
+        unit = "server-updates" if first.on_clock else f"agent-{first.unit}s"
+        what = " and ".join(dict.fromkeys(job.algorithm.name for job in jobs))
+        with bar(cells, what, unit) as report:
+            yield Counter(report, total)
+    elif progress:
+        told = [0]
+
+        def report(done: int, total: int, cells: int) -> None:
+            if done != told[0]:  # a cell that is finished is no step more
+                told[0] = done
+                progress(done, total)
+
+        yield Counter(report, total)
+    else:
+        yield Counter(None, total)
+
+
+@contextlib.contextmanager
+def bar(cells: int, what: str, unit: str) -> Iterator[Callable[[int, int, int], None]]:
+    """A bar with the cells that are finished, the percentage, the speed and the time left.
+
+    Args:
+      cells: federations in all.
+      what: is run, beside the bar.
+      unit: that the speed counts.
+
+    Yields:
+      What is to be called with agent-steps done, agent-steps in all and cells done.
+    """
+    from rich import progress
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    columns = (
+        progress.TextColumn("{task.description}"),
+        progress.BarColumn(bar_width=30),
+        progress.TaskProgressColumn(),
+        progress.TextColumn("{task.fields[speed]}"),
+        progress.TimeRemainingColumn(),
+        progress.TextColumn("left"),
+    )
+    shown = progress.Progress(*columns, console=console, disable=console.is_jupyter)
+    task = shown.add_task(f"{what}: compiling", total=None, speed="")
+    look = _notebook(shown) if console.is_jupyter else lambda last: None
+
+    def report(done: int, total: int, finished: int) -> None:
+        rate = shown.tasks[0].speed or shown.tasks[0].finished_speed
+        shown.update(
+            task,
+            description=f"{what}: {finished} of {cells} cells",
+            completed=done,
+            total=total,
+            speed=f"{rate:,.3g} {unit}/s" if rate else "",
+        )
+        look(done >= total and finished == cells)
+
+    with shown:
+        yield report
+
+
+def _notebook(shown) -> Callable[[bool], None]:
+    """Draws a bar as the output of a notebook's cell, which a widget needs another package for."""
+    from rich.console import Console
+
+    # Where there is a notebook there is IPython, which is nothing that anything else needs.
+    display = importlib.import_module("IPython.display").display
+    drawn, last = [], [0.0]
+
+    def look(end: bool) -> None:
+        now = clock.monotonic()
+        if not end and now - last[0] < _LOOK:
+            return
+        last[0] = now
+        console = Console(width=100, force_jupyter=False, force_terminal=False)
+        with console.capture() as text:
+            console.print(shown.get_renderable())
+        line = {"text/plain": text.get().strip()}
+        if drawn:
+            drawn[0].update(line, raw=True)
+        else:
+            drawn.append(display(line, raw=True, display_id=True))
+
+    return look
