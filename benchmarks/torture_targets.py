@@ -128,7 +128,8 @@ ENVIRONMENTS = {
     "seeds": "seeds",
     **_each(
         "count",
-        "num_states num_actions num_agents max_steps horizon num_steps copies quota",
+        "num_states num_actions num_agents num_members after max_steps horizon num_steps "
+        "copies quota",
     ),
     **_each("whole", "horizon num_steps start start_level num_levels"),
     "pool": "count",
@@ -411,6 +412,8 @@ def of_environments() -> Iterator[Target]:
         "seeds": [0, 1],
         "task": task,
         "num_agents": 2,
+        "num_members": 2,
+        "after": 2,
         "levels": {"rewards": 0.1},
         "num_steps": 4,
         "horizon": 4,

@@ -713,3 +713,49 @@ def test_the_mean_of_physical_factors_can_be_one():
     assert plain.mean() == pytest.approx(np.sinh(level) / level, abs=0.02)
     assert np.median(plain) == pytest.approx(1, abs=0.02)
     assert (centred / task.params.gravity).mean() == pytest.approx(1, abs=0.02)
+
+
+# Held out -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("task", "levels"),
+    [
+        (envs.tabular_task(envs.dirichlet_mdps(8)), {"kernels": 0.3}),
+        (envs.tabular_task(envs.paper_mdp()), {"rewards": 0.5, "kernels": 0.1}),
+        (cartpole(), {"gravity": 0.7, "reset": 0.01}),
+    ],
+)
+def test_environments_that_are_held_out(task, levels):
+    """They are nobody's, of the same family, and the same whoever learns."""
+    every = envs.members(task, 8, levels, seed=2)
+    unseen = envs.held_out(task, 3, levels, 2, after=5)
+    assert_same(unseen, jax.tree.map(lambda leaf: leaf[5:8], every))
+    with pytest.raises(ValueError, match="after is 0; allowed: a whole number of at least 1"):
+        envs.held_out(task, 3, levels, after=0)
+
+
+def test_no_more_are_held_out_than_a_family_has():
+    with pytest.raises(ValueError, match="num_agents is 9 for a family of 8 MDPs"):
+        envs.held_out(envs.tabular_task(envs.dirichlet_mdps(8)), 4, {}, after=5)
+
+
+@pytest.mark.parametrize("entropy", [0.0, 0.2])
+def test_the_mean_value_of_a_family(entropy):
+    """By iterating each member's Bellman equation."""
+    mdps = envs.held_out(envs.tabular_task(envs.dirichlet_mdps(5, kernels=0.4)), 2, {}, after=3)
+    logits = np.random.default_rng(1).normal(size=(5, 3))
+    policy = envs.softmax_policy(logits)
+    each = []
+    for i in range(2):
+        mdp = member(mdps, i)
+        reward = np.sum(mdp.transition * mdp.reward, axis=-1) - entropy * np.log(policy)
+        values = np.zeros(5)
+        for _ in range(300):
+            values = np.sum(policy * (reward + mdp.discount * mdp.transition @ values), axis=-1)
+        each.append(mdp.initial_distribution @ values)
+    with jax.enable_x64(True):
+        found = envs.mean_value(mdps, jnp.asarray(logits), entropy)
+    assert float(found) == pytest.approx(np.mean(each), rel=1e-12)
+    with pytest.raises(ValueError, match=r"mdps is .*; allowed: a family"):
+        envs.mean_value(envs.paper_mdp(), jnp.zeros((4, 3)))

@@ -13,8 +13,8 @@ from fedjax_rl.envs.generators import paper_mdp, random_mdp, random_mdps
 from fedjax_rl.envs.grid_tables import GridEnv, GridWorld
 from fedjax_rl.envs.grids import frozen_lake, grid_world, simple_grid, windy_grid
 from fedjax_rl.envs.gymnax import gymnax_task
-from fedjax_rl.envs.heterogeneity import members, parts
-from fedjax_rl.envs.objective import direct_value, truncated_value, value
+from fedjax_rl.envs.heterogeneity import held_out, members, parts
+from fedjax_rl.envs.objective import direct_value, mean_value, truncated_value, value
 from fedjax_rl.envs.own import as_task
 from fedjax_rl.envs.procgen import procgen_task
 from fedjax_rl.envs.registry import make
@@ -63,8 +63,10 @@ __all__ = [
     "greedy_policy",
     "grid_world",
     "gymnax_task",
+    "held_out",
     "linear_theory",
     "make",
+    "mean_value",
     "members",
     "opposed_mdps",
     "optimal_q",

@@ -128,6 +128,12 @@ def members(
         differ; if a level is negative or not finite, that of kernels above 1, that of a reset
         above its width, or a physical one above 5; if ``num_agents`` is less than 1 or exceeds
         the task's family.
+
+    Example:
+      >>> import fedjax_rl as frl
+      >>> task = frl.envs.gymnax_task("CartPole-v1")
+      >>> frl.envs.members(task, 3, {"gravity": 0.5}).gravity.shape
+      (3,)
     """
     known = parts(task)
     for part, level in levels.items():
@@ -164,6 +170,48 @@ def members(
             )
         return base
     return task.env.vary(base, changes)
+
+
+@fields.checked(num_members=fields.COUNT, after=fields.COUNT)
+def held_out(
+    task: Task,
+    num_members: int,
+    levels: Mapping[str, float],
+    seed: int = 0,
+    centred: bool = False,
+    *,
+    after: int,
+) -> Any:
+    """Returns environments of the same kind as the agents', in which none of them learns.
+
+    They are the next `members` of the same family: those of agents that a larger federation would
+    have. A model that is measured in them is measured on what the family has in common.
+
+    Args:
+      task: as of `members`.
+      num_members: M, how many.
+      levels: as of `members`, and the same as those of the agents.
+      seed: likewise.
+      centred: likewise.
+      after: N, the agents that learn; the largest number where several are compared, so that all
+        are measured in the same environments.
+
+    Returns:
+      A pytree on the host as that of `members`; leaves [M, ...].
+
+    Raises:
+      ValueError: As `members` does for N + M agents.
+
+    Example:
+      >>> import numpy as np, fedjax_rl as frl
+      >>> task = frl.envs.tabular_task(frl.envs.paper_mdp())
+      >>> unseen = frl.envs.held_out(task, 2, {"kernels": 0.5}, after=4)
+      >>> every = frl.envs.members(task, 6, {"kernels": 0.5})
+      >>> np.array_equal(unseen.transition, every.transition[4:])
+      True
+    """
+    every = members(task, after + num_members, levels, seed, centred)
+    return jax.tree.map(lambda leaf: leaf[after:], every)
 
 
 def _disagree(params: Any, members: Any) -> bool:

@@ -23,6 +23,11 @@ from fedjax_rl.envs.tabular import TabularMDP
 _ONE = fields.instance(
     TabularMDP, text="a TabularMDP", where=lambda mdp: np.ndim(mdp.transition) == 3
 )
+_FAMILY = fields.instance(
+    TabularMDP,
+    text="a family of TabularMDPs with one leading axis",
+    where=lambda mdps: np.ndim(mdps.transition) == 4,
+)
 _TABLE = fields.anything(
     "an array [S, U] of finite floating-point numbers",
     lambda value: (
@@ -56,6 +61,33 @@ def value(mdp: TabularMDP, logits: chex.Array, entropy: chex.Array | float = 0.0
     """
     policy, reward = _regularised(mdp, logits, entropy)
     return discounted(mdp, policy, reward)
+
+
+@fields.checked(mdps=_FAMILY, logits=_TABLE, entropy=_ENTROPY)
+def mean_value(
+    mdps: TabularMDP, logits: chex.Array, entropy: chex.Array | float = 0.0
+) -> chex.Array:
+    r"""Returns the mean of J over a family [], of one softmax policy in every member.
+
+    .. math:: J(\theta) = \frac{1}{N} \sum_i J_i(\theta)
+
+    Of the agents' family it is what a federation maximises, see `optimum`; of one that is
+    `held_out` it says how much of that carries over.
+
+    Args:
+      mdps: a family with one leading axis [N].
+      logits: [S, U], of the dtype that everything is calculated in.
+      entropy: tau >= 0 [].
+
+    Raises:
+      ValueError: If ``mdps`` is no family, or the shape of ``logits`` is not that of its tables.
+
+    Example:
+      >>> import jax.numpy as jnp, fedjax_rl as frl
+      >>> round(float(frl.envs.mean_value(frl.envs.dirichlet_mdps(4), jnp.zeros((5, 3)))), 3)
+      2.331
+    """
+    return jnp.mean(jax.vmap(lambda mdp: value(mdp, logits, entropy))(mdps))
 
 
 @fields.checked(mdp=_ONE, logits=_TABLE, horizon=fields.whole(0), entropy=_ENTROPY)
