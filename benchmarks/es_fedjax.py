@@ -13,7 +13,7 @@ import numpy as np
 from fedjax_rl.algorithms import es, espc
 from fedjax_rl.algorithms.es import network_of, run_episodes
 from fedjax_rl.envs import gymnax_task
-from fedjax_rl.learners.episodes import LOOPS
+from fedjax_rl.rollouts.loops import LOOPS
 from fedjax_rl.sweeps.cells import Cell
 from fedjax_rl.sweeps.programs import compiler_options
 from fedjax_rl.sweeps.sweep import run_cells

@@ -73,7 +73,7 @@ def _played(environment, keys, theta, round_, place, count):
     """Observations and actions, [A, count, T] each, of the keys of a stream."""
     params = Params({"environment": environment}, {}, {})
     keys = local_gradient.keys_at(keys, round_, place)
-    played = _PLAYER.roll_out(params, keys, theta, count, False)
+    played = _PLAYER.sample(params, keys, theta, count, False)
     return played.observation, played.action
 
 
@@ -221,28 +221,28 @@ def estimates(setting: Setting, agents: int = ESTIMATES, episodes: int = 10) -> 
     """
     algorithm = frl.fedpg(setting.task, episodes_per_step=episodes, **setting.properties)
     oracle = local_gradient.Oracle(algorithm.config)
-    policy, discount, credit = oracle.policy, oracle.task.discount, oracle.credit
+    policy, discount, rule = oracle.policy, oracle.task.discount, oracle.advantages
     params = bind([algorithm.parameters(algorithm.config, agents)])
     keys = jax.random.split(jax.random.key(0), (4, agents))
     noise = jax.random.normal(jax.random.key(1), (2, agents, policy.num_parameters))
     theta = jax.vmap(policy.init)(keys[2]) + 0.1 * noise[0]
-    played = jax.jit(lambda: oracle.roll_out(params, keys[:2], theta, episodes, False))()
+    played = jax.jit(lambda: oracle.sample(params, keys[:2], theta, episodes, False))()
     entropy = jnp.broadcast_to(params.federation["entropy"], agents)
 
     def own(entropy):
         return oracle.entropy({"entropy": entropy})
 
     def gradient(theta, way, played, entropy):
-        return learner.estimate(policy, theta, played, discount, credit, own(entropy))
+        return learner.estimate(policy, theta, played, discount, rule, own(entropy))
 
     def weighted(theta, way, played, entropy):
         target = theta + way
         return learner.weighted_gradient(
-            policy, target, theta, played, discount, credit, own(entropy)
+            policy, target, theta, played, discount, rule, own(entropy)
         )
 
     def hessian_vector(theta, way, played, entropy):
-        return learner.hessian_vector(policy, theta, way, played, discount, credit, own(entropy))
+        return learner.hessian_vector(policy, theta, way, played, discount, rule, own(entropy))
 
     arguments = (theta, 0.1 * noise[1], played, entropy)
     out = {}

@@ -14,8 +14,9 @@ from ppo_peers import HYPER, MINIBATCHES, PASSES, STEPS
 import fedjax_rl as frl
 from fedjax_rl import envs
 from fedjax_rl.algorithms import fedppo_properties as properties
-from fedjax_rl.learners import crews, ppo
+from fedjax_rl.learners import ppo
 from fedjax_rl.networks import pictures
+from fedjax_rl.rollouts import engine, vectorised
 
 # Of the part about pictures: environments, steps of a rollout, minibatches of an agent.
 SMALL = {"num_envs": 64, "rollout_steps": 16, "minibatches": 4}
@@ -112,19 +113,21 @@ def parts() -> dict[str, Call]:
     frames = config.num_envs * config.rollout_steps
     whole, seconds = epochs(algorithm, 1, 1)
     keys = jax.random.split(jax.random.key(0), 1)
-    crew = jax.jit(lambda k: crews.begin(task, k, config.num_envs, scale=False, late=False))(keys)
-    worlds = crews._Environments(task, None)
+    collector = jax.jit(
+        lambda k: vectorised.begin(task, k, config.num_envs, scale=False, late=False)
+    )(keys)
+    worlds = engine.VectorEnv(task, nested=True)
     parameters = policy.init(jax.random.key(1))
 
-    def environment(crew, key):
+    def environment(collector, key):
         def step(carry, key):
             state, last = carry
-            words = jax.random.split(key, (1, config.num_envs))
+            words = jax.random.bits(key, (2, 1, config.num_envs))
             action = jax.random.randint(key, (1, config.num_envs), 0, 15)
             seen, state, *_ = worlds.step(words, state, action)
             return (state, seen), last[0, 0, 0, 0]
 
-        carry = crew.state, crew.observation
+        carry = collector.rollout.state, collector.rollout.observation
         return jax.lax.scan(step, carry, jax.random.split(key, config.rollout_steps))
 
     def forward(parameters, seen):
@@ -135,7 +138,7 @@ def parts() -> dict[str, Call]:
 
         return jax.lax.scan(step, jnp.float32(0), None, config.rollout_steps)[0]
 
-    blank = crews.empty_batch(task, policy, config.num_envs, config.rollout_steps)
+    blank = vectorised.empty_batch(task, policy, config.num_envs, config.rollout_steps)
     weights = {n: jnp.float32(getattr(config, n)) for n in properties.TRACED}
     weights |= {"rate": jnp.float32(1e-9), "adam_epsilon": jnp.float32(1e-5)}
 
@@ -147,8 +150,8 @@ def parts() -> dict[str, Call]:
 
     made = {"whole": Call(whole, frames, seconds)}
     arguments = {
-        "environment": (environment, crew, jax.random.key(2)),
-        "acting": (forward, parameters, crew.observation[0]),
+        "environment": (environment, collector, jax.random.key(2)),
+        "acting": (forward, parameters, collector.rollout.observation[0]),
         "learning": (learning, parameters, blank, jax.random.key(3)),
     }
     for name, (function, *values) in arguments.items():

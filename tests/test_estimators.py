@@ -15,6 +15,7 @@ from fedjax_rl import streams
 from fedjax_rl.learners import enumeration
 from fedjax_rl.learners import policy_gradient as learner
 from fedjax_rl.networks import MLP
+from fedjax_rl.rollouts.episodes import evaluate, sample_trajectories
 
 # These programs run for milliseconds.
 QUICKLY = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
@@ -28,7 +29,7 @@ REWARD = RNG.normal(size=(STATES, ACTIONS))
 START = RNG.dirichlet(np.ones(STATES))
 TARGET, BEHAVIOUR, DIRECTION = RNG.normal(0, 0.7, (3, STATES * ACTIONS))
 ENTROPIES = (0.0, 0.3)
-CREDIT = learner.Credit()
+RULE = learner.AdvantageRule()
 
 
 @pytest.fixture(autouse=True)
@@ -74,21 +75,21 @@ def exact(parameters, entropy=0.0):
     return np.asarray(exactly(parameters, entropy))
 
 
-def estimate(parameters, made, credit=CREDIT, entropy=0.0, weight=None):
+def estimate(parameters, made, rule=RULE, entropy=0.0, weight=None):
     parameters = jnp.asarray(parameters)
-    return learner.estimate(TABLE, parameters, made, DISCOUNT, credit, entropy, weight)
+    return learner.estimate(TABLE, parameters, made, DISCOUNT, rule, entropy, weight)
 
 
-def weighted(made, credit=CREDIT, entropy=0.0, **options):
+def weighted(made, rule=RULE, entropy=0.0, **options):
     target, behaviour = jnp.asarray(TARGET), jnp.asarray(BEHAVIOUR)
     return learner.weighted_gradient(
-        TABLE, target, behaviour, made, DISCOUNT, credit, entropy, **options
+        TABLE, target, behaviour, made, DISCOUNT, rule, entropy, **options
     )
 
 
-def product(parameters, direction, made, credit=CREDIT, entropy=0.0, policy=TABLE):
+def product(parameters, direction, made, rule=RULE, entropy=0.0, policy=TABLE):
     parameters, direction = jnp.asarray(parameters), jnp.asarray(direction)
-    return learner.hessian_vector(policy, parameters, direction, made, DISCOUNT, credit, entropy)
+    return learner.hessian_vector(policy, parameters, direction, made, DISCOUNT, rule, entropy)
 
 
 # --- on the policy --------------------------------------------------------------------------------
@@ -109,10 +110,10 @@ def test_all_episodes_are_there():
 
 @pytest.mark.parametrize("entropy", ENTROPIES)
 def test_estimates_are_unbiased(entropy):
-    reinforce = learner.Credit(estimator="reinforce")
-    undiscounted = learner.Credit(discount_weight=False)
-    credits = (CREDIT, reinforce, undiscounted)
-    found = mean_of(lambda one: [estimate(TARGET, one, c, entropy) for c in credits], TARGET)
+    reinforce = learner.AdvantageRule(estimator="reinforce")
+    undiscounted = learner.AdvantageRule(discount_weight=False)
+    rules = (RULE, reinforce, undiscounted)
+    found = mean_of(lambda one: [estimate(TARGET, one, c, entropy) for c in rules], TARGET)
     for unbiased in found[:2]:
         np.testing.assert_allclose(unbiased, exact(TARGET, entropy), atol=1e-12)
     assert np.abs(found[2] - exact(TARGET, entropy)).max() > 1e-2
@@ -122,7 +123,7 @@ def test_without_entropy_no_logarithm_is_taken():
     one = jax.tree.map(lambda x: x[0], enumerate_trajectories(STEPS)[0])
 
     def logs(entropy):
-        return " log " in str(jax.make_jaxpr(lambda x: estimate(x, one, CREDIT, entropy))(TARGET))
+        return " log " in str(jax.make_jaxpr(lambda x: estimate(x, one, RULE, entropy))(TARGET))
 
     assert not any(map(logs, (0, 0.0, np.float32(0), np.zeros(()))))
     assert logs(jnp.zeros(()))
@@ -160,14 +161,14 @@ def test_weights_count_episodes():
 
 def test_the_dtype_is_that_of_the_parameters():
     made = sample(TABLE, 3, 4)
-    credit = learner.Credit(baseline="linear", num_states=STATES, normalize=True)
+    rule = learner.AdvantageRule(baseline="linear", num_states=STATES, normalize=True)
 
     def all_of(parameters):
         return (
-            estimate(parameters, made, credit, 0.1),
-            product(parameters, DIRECTION, made, credit, 0.1),
-            learner.weighted_gradient(TABLE, parameters, -parameters, made, 0.9, credit, 0.1)[:2],
-            learner.evaluate(GRID, learner.policy_for(GRID), keys_of(2), rows(parameters), 1),
+            estimate(parameters, made, rule, 0.1),
+            product(parameters, DIRECTION, made, rule, 0.1),
+            learner.weighted_gradient(TABLE, parameters, -parameters, made, 0.9, rule, 0.1)[:2],
+            evaluate(GRID, learner.policy_for(GRID), keys_of(2), rows(parameters), 1),
         )
 
     def rows(parameters):
@@ -183,13 +184,13 @@ def test_the_dtype_is_that_of_the_parameters():
 
 @pytest.mark.parametrize("entropy", ENTROPIES)
 def test_weighted_gradients_are_unbiased(entropy):
-    reinforce = learner.Credit(estimator="reinforce")
+    reinforce = learner.AdvantageRule(estimator="reinforce")
 
     def all_of(one):
         return [
-            weighted(one, CREDIT, entropy),
+            weighted(one, RULE, entropy),
             weighted(one, reinforce, entropy, clip=jnp.inf, two_sided=True),
-            weighted(one, CREDIT, entropy, kind="per_decision"),
+            weighted(one, RULE, entropy, kind="per_decision"),
         ]
 
     found = mean_of(all_of, BEHAVIOUR)
@@ -241,7 +242,7 @@ def test_credits_with_weights_of_decisions_by_hand():
         baseline = np.mean([powers[: 5 - h] @ reward[m, h:] for m in np.flatnonzero(there)])
         gain = powers[: 5 - h] @ (weights * reward)[n, h:]
         expected[n, h] = powers[h] * (gain - weights[n, h] * baseline)
-    found = credits(made, baseline="batch_mean", decisions=jnp.asarray(weights))
+    found = advantages(made, baseline="batch_mean", decisions=jnp.asarray(weights))
     np.testing.assert_allclose(found, expected, atol=1e-13)
 
 
@@ -283,7 +284,7 @@ def test_truncation_and_overflow_are_reported():
     def gradients():
         return [
             learner.weighted_gradient(
-                TABLE, steep(25.0), steep(-25.0), made, 0.9, CREDIT, kind=kind, clip=2.0
+                TABLE, steep(25.0), steep(-25.0), made, 0.9, RULE, kind=kind, clip=2.0
             )
             for kind in learner.WEIGHTS
         ]
@@ -301,7 +302,7 @@ def test_truncation_and_overflow_are_reported():
 
 @pytest.mark.parametrize("entropy", ENTROPIES)
 def test_products_with_the_hessian_are_unbiased(entropy):
-    credits = (CREDIT, learner.Credit(estimator="reinforce"))
+    rules = (RULE, learner.AdvantageRule(estimator="reinforce"))
 
     def all_of(one):
         def fixed(parameters):
@@ -311,7 +312,7 @@ def test_products_with_the_hessian_are_unbiased(entropy):
             return estimate(parameters, one._replace(reward=held), weight=weight)
 
         return [
-            *(product(TARGET, DIRECTION, one, credit, entropy) for credit in credits),
+            *(product(TARGET, DIRECTION, one, rule, entropy) for rule in rules),
             jax.jvp(fixed, (jnp.asarray(TARGET),), (jnp.asarray(DIRECTION),))[1],
         ]
 
@@ -331,8 +332,8 @@ def test_products_along_a_line_are_the_difference_of_gradients(entropy):
 
     def both(parameters, one):
         parts = (jnp.asarray(parameters),), (jnp.asarray(direction),)
-        moves = jax.jvp(lambda x: estimate(x, one, CREDIT, entropy), *parts)[1]
-        return product(parameters, direction, one, CREDIT, entropy), moves
+        moves = jax.jvp(lambda x: estimate(x, one, RULE, entropy), *parts)[1]
+        return product(parameters, direction, one, RULE, entropy), moves
 
     each = jit(jax.vmap(both, in_axes=(None, 0)))
 
@@ -385,7 +386,7 @@ def test_products_are_those_of_the_explicit_formula(policy):
     @jit
     def both():
         expected = jnp.mean(jax.vmap(by_hand)(*made), 0)
-        return product(parameters, direction, made, CREDIT, tau, policy), expected
+        return product(parameters, direction, made, RULE, tau, policy), expected
 
     np.testing.assert_allclose(*both(), rtol=1e-10, atol=1e-12)
 
@@ -393,10 +394,10 @@ def test_products_are_those_of_the_explicit_formula(policy):
 def choices(policy):
     """Every baseline but none once, the last one with all else."""
     states = STATES if policy is TABLE else None
-    yield learner.Credit("gpomdp", "batch_mean", False)
+    yield learner.AdvantageRule("gpomdp", "batch_mean", False)
     if states:
-        yield learner.Credit("reinforce", "state_mean", num_states=states)
-    yield learner.Credit("gpomdp", "linear", True, states, True)
+        yield learner.AdvantageRule("reinforce", "state_mean", num_states=states)
+    yield learner.AdvantageRule("gpomdp", "linear", True, states, True)
 
 
 @pytest.mark.parametrize("policy", MIXED, ids=lambda policy: type(policy).__name__)
@@ -408,14 +409,14 @@ def test_products_are_central_differences_of_the_weighted_gradient(policy):
     def both(parameters):
         found, slopes = [], []
 
-        def at(step, credit):
+        def at(step, rule):
             target = parameters + step * direction
-            own = (target, parameters, made, DISCOUNT, credit, 0.2)
+            own = (target, parameters, made, DISCOUNT, rule, 0.2)
             return learner.weighted_gradient(policy, *own)[0]
 
-        for credit in choices(policy):
-            above, below = jax.vmap(functools.partial(at, credit=credit))(steps)
-            found.append(product(parameters, direction, made, credit, 0.2, policy))
+        for rule in choices(policy):
+            above, below = jax.vmap(functools.partial(at, rule=rule))(steps)
+            found.append(product(parameters, direction, made, rule, 0.2, policy))
             slopes.append((above - below) / (steps[0] - steps[1]))
         return found, slopes
 
@@ -427,14 +428,14 @@ def test_batch_means_shrink_all_estimates_alike():
     made, _ = enumerate_trajectories(2)
     first, second = (x.ravel() for x in np.indices((36, 36)))
     pairs = jax.tree.map(lambda x: np.concatenate([x[first], x[second]], 1), made)
-    credit = learner.Credit(baseline="batch_mean")
+    rule = learner.AdvantageRule(baseline="batch_mean")
     tau = 0.3
 
     def all_of(one):
         return (
-            estimate(BEHAVIOUR, one, credit, tau),
-            product(BEHAVIOUR, DIRECTION, one, credit, tau),
-            weighted(one, credit, tau)[0],
+            estimate(BEHAVIOUR, one, rule, tau),
+            product(BEHAVIOUR, DIRECTION, one, rule, tau),
+            weighted(one, rule, tau)[0],
         )
 
     chance = chances(BEHAVIOUR, 2)[first] * chances(BEHAVIOUR, 2)[second]
@@ -459,11 +460,11 @@ def everything(policy):
     """A program of all that can be estimated from one batch."""
 
     def all_of(made, target, behaviour):
-        for credit in choices(policy):
-            own = (made, DISCOUNT, credit, 0.2)
+        for rule in choices(policy):
+            own = (made, DISCOUNT, rule, 0.2)
             yield learner.weighted_gradient(policy, target, behaviour, *own)
             yield learner.hessian_vector(policy, target, behaviour, *own)
-        own = (made, DISCOUNT, CREDIT, 0.2)
+        own = (made, DISCOUNT, RULE, 0.2)
         yield learner.weighted_gradient(policy, target, behaviour, *own, kind="per_decision")
 
     return jit(lambda *own: list(all_of(*own)))
@@ -471,7 +472,7 @@ def everything(policy):
 
 @jit
 def all_credits(made):
-    return [learner.credits(made, DISCOUNT, **vars(credit)) for credit in choices(TABLE)]
+    return [learner.advantages(made, DISCOUNT, **vars(rule)) for rule in choices(TABLE)]
 
 
 def same(one, other):
@@ -516,8 +517,8 @@ def test_padding_says_nothing_to_a_network():
 # --- baselines ------------------------------------------------------------------------------------
 
 
-def credits(made, **options):
-    return np.asarray(jit(lambda made: learner.credits(made, DISCOUNT, **options))(made))
+def advantages(made, **options):
+    return np.asarray(jit(lambda made: learner.advantages(made, DISCOUNT, **options))(made))
 
 
 def least_squares(features, returns, mask, ridge=1e-5):
@@ -551,7 +552,7 @@ def test_linear_baseline_against_lstsq(kind):
     expected = (returns - least_squares(features, returns, mask)) * mask
     states = STATES if kind == "one-hot" else None
     options = {"baseline": "linear", "discount_weight": False, "num_states": states}
-    found = credits(made, **options)
+    found = advantages(made, **options)
     np.testing.assert_allclose(found, expected, atol=1e-9)
     # The ridge is small: without it the fit is hardly another.
     plain = (returns - least_squares(features, returns, mask, 0.0)) * mask
@@ -563,7 +564,9 @@ def test_linear_baseline_of_float32():
     made = made._replace(observation=made.observation * jnp.asarray([[[1e-3, 1.0, 0.0]]]) + 1)
     options = {"baseline": "linear", "discount_weight": False}
     single = jax.tree.map(lambda x: x.astype(jnp.float32) if x.dtype == jnp.float64 else x, made)
-    np.testing.assert_allclose(credits(single, **options), credits(made, **options), atol=2e-3)
+    np.testing.assert_allclose(
+        advantages(single, **options), advantages(made, **options), atol=2e-3
+    )
 
 
 def test_standardised_credits():
@@ -572,8 +575,8 @@ def test_standardised_credits():
 
     @jit
     def both(made):
-        here = learner.credits(made, DISCOUNT, **options)
-        return here, learner.credits(made, DISCOUNT, normalize=True)
+        here = learner.advantages(made, DISCOUNT, **options)
+        return here, learner.advantages(made, DISCOUNT, normalize=True)
 
     found, discounted = (np.asarray(x) for x in both(made))
     valid = found[made.mask]
@@ -591,25 +594,25 @@ def test_equal_returns_are_worth_nothing_beside_their_mean(baseline):
         reward=jnp.full((7, 5), 0.1, jnp.float32).at[:, 1:].set(0.0),
         mask=jnp.ones((7, 5), bool),
     )
-    worth = jax.jit(
-        lambda x: learner.credits(
+    weights = jax.jit(
+        lambda x: learner.advantages(
             x, 1.0, estimator="reinforce", baseline=baseline, num_states=3, normalize=True
         )
     )(trajectories)
-    np.testing.assert_array_equal(worth, 0.0)
+    np.testing.assert_array_equal(weights, 0.0)
 
 
 def test_what_hardly_differs_is_not_blown_up():
     made = sample(TABLE, 20, 9)
     alike = made._replace(reward=jnp.full((20, 9), 0.1, jnp.float32), mask=jnp.ones((20, 9), bool))
     nothing = alike._replace(reward=jnp.zeros((20, 9)))
-    credit = learner.Credit(baseline="linear", num_states=STATES, normalize=True)
+    rule = learner.AdvantageRule(baseline="linear", num_states=STATES, normalize=True)
 
     @jit
     def all_of():
-        rounding = learner.credits(alike, DISCOUNT, baseline="batch_mean", normalize=True)
-        moves = product(TARGET, DIRECTION, nothing, credit)
-        return rounding, estimate(TARGET, nothing, credit), moves
+        rounding = learner.advantages(alike, DISCOUNT, baseline="batch_mean", normalize=True)
+        moves = product(TARGET, DIRECTION, nothing, rule)
+        return rounding, estimate(TARGET, nothing, rule), moves
 
     rounding, *zeros = all_of()
     assert np.abs(rounding).max() < 0.1
@@ -669,8 +672,8 @@ def check_evaluation(task):
     @jit
     def both():
         keys = keys_of(agents)
-        found = learner.evaluate(task, policy, keys, parameters, count)
-        made = learner.roll_out(task, policy, keys, parameters, count, environment=own)
+        found = evaluate(task, policy, keys, parameters, count)
+        made = sample_trajectories(task, policy, keys, parameters, count, environment=own)
         returns = learner.returns_to_go(made.reward, task.discount)[..., 0]
         steps = made.steps.astype(returns.dtype)
         return found, [jnp.mean(x, 1) for x in (returns, jnp.sum(made.reward, -1), steps)]
@@ -722,26 +725,28 @@ BAD = [
     (lambda: learner.check_fits(GRID, learner.SoftmaxTable(4, 4)), "4 discrete actions"),
     (lambda: learner.check_fits(CART, learner.Categorical(MLP((3, 2)))), "3 inputs on CartPole"),
     (lambda: learner.check_fits(CART, learner.Gaussian(MLP((4, 2)))), "2 continuous actions"),
-    (lambda: learner.evaluate(GRID, TABLE, None, jnp.zeros((1, 6)), 1), "policy has 3 states"),
+    (lambda: evaluate(GRID, TABLE, None, jnp.zeros((1, 6)), 1), "policy has 3 states"),
     (
-        lambda: learner.roll_out(GRID, learner.policy_for(GRID), None, jnp.zeros((1, 20)), 0),
+        lambda: sample_trajectories(GRID, learner.policy_for(GRID), None, jnp.zeros((1, 20)), 0),
         "num_episodes is 0; allowed",
     ),
-    (lambda: learner.Credit(estimator="gpomd"), "did you mean gpomdp"),
-    (lambda: learner.Credit(baseline="mean"), "'mean' is no baseline"),
-    (lambda: learner.Credit(baseline="state_mean"), "state_mean without num_states"),
+    (lambda: learner.AdvantageRule(estimator="gpomd"), "did you mean gpomdp"),
+    (lambda: learner.AdvantageRule(baseline="mean"), "'mean' is no baseline"),
+    (lambda: learner.AdvantageRule(baseline="state_mean"), "state_mean without num_states"),
     (lambda: weighted(sample(TABLE, 2, 3), kind="step"), "'step' is no kind of weights"),
     (lambda: weighted(sample(TABLE, 2, 3), clip=0.5, two_sided=True), "clip is 0.5; allowed"),
     (lambda: weighted(sample(TABLE, 2, 3), clip=-1.0), "clip is -1.0; allowed: at least 0"),
     (lambda: weighted(sample(TABLE, 2, 3), two_sided=True), "clip is None with two_sided"),
     (
         lambda: weighted(
-            sample(TABLE, 2, 3), learner.Credit(estimator="reinforce"), kind="per_decision"
+            sample(TABLE, 2, 3), learner.AdvantageRule(estimator="reinforce"), kind="per_decision"
         ),
         "estimator is reinforce with weights of decisions",
     ),
     (
-        lambda: weighted(sample(TABLE, 2, 3), learner.Credit(normalize=True), kind="per_decision"),
+        lambda: weighted(
+            sample(TABLE, 2, 3), learner.AdvantageRule(normalize=True), kind="per_decision"
+        ),
         "normalize is True with weights of decisions",
     ),
 ]

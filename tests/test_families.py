@@ -19,6 +19,7 @@ from fedjax_rl import envs, streams
 from fedjax_rl.envs import registry
 from fedjax_rl.envs.brax import BACKENDS, BraxEnv, Physics, _system
 from fedjax_rl.learners import policy_gradient
+from fedjax_rl.rollouts.episodes import sample_trajectories
 
 STRONG = {"gravity": 0.7, "length": 0.7, "force": 0.5}
 
@@ -416,7 +417,7 @@ def test_episodes_have_the_exact_mean():
     logits = np.random.default_rng(5).normal(size=(5, 3)).astype(np.float32)
     keys = [streams.agent_keys(jnp.full(4, seed), jnp.arange(4)) for seed in (0, 1)]
     run = jax.jit(
-        lambda keys, x, members: policy_gradient.roll_out(
+        lambda keys, x, members: sample_trajectories(
             task, policy, keys, x, 4000, environment=members
         )
     )
@@ -572,7 +573,7 @@ def test_strong_cartpoles_are_played():
     ]
     x = jnp.zeros((6, policy.num_parameters))
     run = jax.jit(
-        lambda members: policy_gradient.roll_out(task, policy, keys, x, 2, environment=members)
+        lambda members: sample_trajectories(task, policy, keys, x, 2, environment=members)
     )
     same = run(envs.members(task, 6, {}))
     for leaf in jax.tree.leaves(same):

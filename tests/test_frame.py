@@ -30,6 +30,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 ROOMS = {
     "federation": {"streams"},
     "learners": {"streams", "envs", "networks"},
+    "rollouts": {"streams", "envs", "learners"},
     "envs": {"streams"},
     "networks": set(),
     "streams": set(),
@@ -38,7 +39,9 @@ ROOMS = {
     "plotting": {"analysis", "saving", "envs"},
     "saving": {"federation", "streams", "sweeps"},  # of sweeps, types
     "sweeps": {"federation", "streams", "saving", "memory"},
-    "algorithms": {"federation", "learners", "envs", "networks", "streams", "memory"},
+    "algorithms": {
+        *("federation", "learners", "rollouts", "envs", "networks", "streams", "memory"),
+    },
 }
 # Messages about names and values are worded alike everywhere, and values told apart alike.
 WORDING = {"names", "fields", "identity"}

@@ -12,7 +12,7 @@ from fedjax_rl import envs
 from fedjax_rl.algorithms import ALGORITHMS
 from fedjax_rl.algorithms.ef_td import basis, fixed_point
 from fedjax_rl.envs import registry
-from fedjax_rl.learners.trajectories import trajectories
+from fedjax_rl.rollouts.grids import sample_on_grid
 
 ROOMS = ("S.#.S", "..#..", ".W...", "..#.G")
 MOVES = ("left", "right", "up", "down")
@@ -126,7 +126,7 @@ def test_episodes_begin_in_any_of_the_starts():
     first = jax.jit(jax.vmap(more.env.reset, (0, None)))(keys, more.params)[1]
     trail = jax.jit(
         lambda keys: (
-            trajectories(
+            sample_on_grid(
                 more.replace(max_steps=1),
                 lambda step, _: step.state,
                 keys,

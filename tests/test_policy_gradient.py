@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import importlib
 
 import jax
 import jax.numpy as jnp
@@ -16,8 +17,8 @@ from fedjax_rl.envs import solvers
 from fedjax_rl.federation import population, uplinks
 from fedjax_rl.federation.algorithm import bind
 from fedjax_rl.learners import policy_gradient as learner
-from fedjax_rl.learners import rollouts
 from fedjax_rl.networks import MLP
+from fedjax_rl.rollouts import episodes
 
 GRID = frl.envs.simple_grid(size=2, max_steps=12)
 CART = frl.envs.gymnax_task("CartPole-v1", max_steps=40)
@@ -40,7 +41,7 @@ def sampled(count=2000, kind="while"):
     @functools.partial(jax.jit, compiler_options=QUICKLY)
     def make():
         parameters = jnp.broadcast_to(PREFERENCES, (count, 20))
-        return learner.roll_out(GRID, TABLE, keys_of(count), parameters, 2, kind=kind)
+        return episodes.sample_trajectories(GRID, TABLE, keys_of(count), parameters, 2, kind=kind)
 
     return make()
 
@@ -76,12 +77,12 @@ def test_episodes_in_turns_are_the_same(monkeypatch):
 
     def make():
         parameters = jnp.broadcast_to(PREFERENCES, (5, 20))
-        made = learner.roll_out(GRID, TABLE, keys_of(5), parameters, 12)
-        return made, learner.evaluate(GRID, TABLE, keys_of(5), parameters, 12)
+        made = episodes.sample_trajectories(GRID, TABLE, keys_of(5), parameters, 12)
+        return made, episodes.evaluate(GRID, TABLE, keys_of(5), parameters, 12)
 
     ends = []
     for most in (4096, 20):  # in one turn, and in three of four episodes for each agent
-        monkeypatch.setitem(rollouts.EPISODES_AT_ONCE, "cpu", most)
+        monkeypatch.setitem(episodes.EPISODES_AT_ONCE, "cpu", most)
         ends.append(jax.jit(lambda: make(), compiler_options=QUICKLY)())
     assert ends[0][0].mask.shape == (5, 12, 12)
     jax.tree.map(np.testing.assert_array_equal, *ends)
@@ -131,20 +132,20 @@ def test_gaussian_against_scipy():
 
 def test_the_closed_form_of_a_table_is_the_derivative():
     one = jax.tree.map(lambda x: x[0], sampled())
-    worth = jnp.asarray(RNG.normal(size=one.mask.shape) * np.asarray(one.mask), jnp.float32)
+    advantages = jnp.asarray(RNG.normal(size=one.mask.shape) * np.asarray(one.mask), jnp.float32)
     parameters = jnp.asarray(PREFERENCES)
 
     @jax.jit
     def both_ways(parameters):
         def total(parameters):
-            logs = worth * learner.log_likelihood(TABLE, parameters, one)
+            logs = advantages * learner.log_likelihood(TABLE, parameters, one)
             return jnp.mean(jnp.sum(logs, axis=1))
 
         by_steps = jax.vmap(functools.partial(learner.Policy.score, TABLE, parameters))
         return (
-            learner.per_episode(TABLE, parameters, one, worth),
-            by_steps(one.observation, one.action, worth),
-            learner.gradient(TABLE, parameters, one, worth),
+            learner.per_episode(TABLE, parameters, one, advantages),
+            by_steps(one.observation, one.action, advantages),
+            learner.gradient(TABLE, parameters, one, advantages),
             jax.grad(total)(parameters),
         )
 
@@ -229,7 +230,7 @@ def by_hand(one, discount, estimator, baseline, weighted):
 def test_credits_by_hand(estimator, baseline, weighted):
     one = jax.tree.map(lambda x: x[5], sampled())
     options = {"estimator": estimator, "baseline": baseline, "discount_weight": weighted}
-    found = learner.credits(one, 0.9, num_states=4, **options)
+    found = learner.advantages(one, 0.9, num_states=4, **options)
     expected = by_hand(jax.tree.map(np.asarray, one), 0.9, estimator, baseline, weighted)
     np.testing.assert_allclose(found, expected, atol=2e-5)
 
@@ -239,8 +240,8 @@ def test_estimates_have_the_exact_gradient_as_their_mean(estimator):
     @jax.jit
     @jax.vmap
     def estimate(one):
-        worth = learner.credits(one, GRID.discount, estimator=estimator)
-        return learner.gradient(TABLE, jnp.asarray(PREFERENCES), one, worth)
+        advantages = learner.advantages(one, GRID.discount, estimator=estimator)
+        return learner.gradient(TABLE, jnp.asarray(PREFERENCES), one, advantages)
 
     made = np.asarray(estimate(sampled()), np.float64)
     error = made.mean(0) - exact_gradient()
@@ -295,7 +296,7 @@ def canned(monkeypatch):
     # On the host, so that no program of a test holds on to those of another.
     store = jax.tree.map(lambda x: np.asarray(x).reshape(-1, 4, *x.shape[2:]), sampled())
 
-    def roll_out(task, policy, keys, parameters, num_episodes, *, kind):
+    def sample(task, policy, keys, parameters, num_episodes, *, kind):
         del policy, parameters, kind
         place = jax.random.key_data(keys[1])[:, 1] % jnp.uint32(len(store.reward))
         made = jax.tree.map(lambda x: jnp.asarray(x)[place, :num_episodes], store)
@@ -303,7 +304,9 @@ def canned(monkeypatch):
         bad = jnp.asarray(task.params.reward)[0, 2, 0]
         return made._replace(reward=jnp.where(corner & made.mask, bad, made.reward))
 
-    monkeypatch.setattr(learner, "roll_out", roll_out)
+    monkeypatch.setattr(
+        importlib.import_module("fedjax_rl.algorithms.reinforce"), "sample_trajectories", sample
+    )
 
 
 @pytest.mark.usefixtures("canned")
@@ -350,11 +353,11 @@ def test_a_round_is_the_estimate_of_the_learner():
 
     @jax.jit
     def expected():
-        made = learner.roll_out(GRID, TABLE, both, jnp.zeros((3, 20)), 4)
+        made = episodes.sample_trajectories(GRID, TABLE, both, jnp.zeros((3, 20)), 4)
 
         def estimate(one):
-            worth = learner.credits(one, 0.9, baseline="state_mean", num_states=4)
-            return learner.per_episode(TABLE, jnp.zeros(20), one, worth)
+            advantages = learner.advantages(one, 0.9, baseline="state_mean", num_states=4)
+            return learner.per_episode(TABLE, jnp.zeros(20), one, advantages)
 
         return made, jax.vmap(estimate)(made), learner.returns_to_go(made.reward, 0.9)[..., 0]
 
@@ -501,4 +504,4 @@ def test_bad_properties_are_refused(make, task, values, words):
 def test_a_baseline_of_states_needs_their_number():
     one = jax.tree.map(lambda x: x[0], sampled())
     with pytest.raises(ValueError, match="state_mean without num_states"):
-        learner.credits(one, 0.9, baseline="state_mean")
+        learner.advantages(one, 0.9, baseline="state_mean")

@@ -24,9 +24,10 @@ from fedjax_rl.federation.algorithm import bind
 from fedjax_rl.federation.exchange import costs, exchange, first_state
 from fedjax_rl.federation.ledger import COLUMNS
 from fedjax_rl.federation.population import population
-from fedjax_rl.learners import crews, ppo
+from fedjax_rl.learners import ppo
 from fedjax_rl.learners.actor_critic import Normal, Softmax, actor_critic_for
 from fedjax_rl.networks import heads, pictures
+from fedjax_rl.rollouts import vectorised
 from fedjax_rl.sweeps.cells import Cell
 from fedjax_rl.sweeps.sweep import run_cells
 
@@ -309,7 +310,7 @@ def roll_outs(end, limit, bootstrap=True, alignment="correct"):
 
 @functools.cache
 def probe(end, limit, bootstrap=True, alignment="correct", tail=0):
-    """What makes such a rollout, and the crew and the batch to begin with."""
+    """What makes such a rollout, and the collector and the batch to begin with."""
     task = counting(end, limit)
     policy = actor_critic_for(task, hidden=(8,))
     agents, envs, steps = 2, 3, 12
@@ -327,26 +328,28 @@ def probe(end, limit, bootstrap=True, alignment="correct", tail=0):
     weights["normalization_discount"] = 0.99
     weights = {n: jnp.full(agents, x, jnp.float32) for n, x in weights.items()}
     late = alignment == "late"
-    blank = crews.empty_batch(task, policy, envs, tail) if tail else None
-    crew = jax.jit(lambda: crews.begin(task, keys, envs, scale=False, late=late, tail=blank))()
-    batch = crews.empty_batch(task, policy, envs, steps)
+    blank = vectorised.empty_batch(task, policy, envs, tail) if tail else None
+    collector = jax.jit(
+        lambda: vectorised.begin(task, keys, envs, scale=False, late=late, tail=blank)
+    )()
+    batch = vectorised.empty_batch(task, policy, envs, steps)
     batch = jax.tree.map(lambda x: jnp.broadcast_to(x, (agents, *x.shape)), batch)
 
     @jax.jit
-    def program(crew, batch):
-        return crews.roll_out(
+    def program(collector, batch):
+        return vectorised.collect(
             task,
             policy,
             keys,
             parameters,
-            crew,
+            collector,
             batch,
             environment=None,
             weights=weights,
             settings=settings,
         )
 
-    return policy, parameters, program, crew, batch
+    return policy, parameters, program, collector, batch
 
 
 @pytest.mark.parametrize(
@@ -354,7 +357,7 @@ def probe(end, limit, bootstrap=True, alignment="correct", tail=0):
 )
 def test_rollouts_begin_anew_and_tell_timeouts_from_ends(end, limit, bootstrap):
     """Episodes of 5 steps that end, or of 4 that are cut off, against a loop."""
-    policy, parameters, (crew, batch, ended) = roll_outs(end, limit, bootstrap)
+    policy, parameters, (collector, batch, ended) = roll_outs(end, limit, bootstrap)
     length = min(end, limit)
     place = np.arange(12) % length
     np.testing.assert_array_equal(batch.observation[..., 0], np.tile(place[:, None], (2, 1, 3)))
@@ -375,18 +378,18 @@ def test_rollouts_begin_anew_and_tell_timeouts_from_ends(end, limit, bootstrap):
     np.testing.assert_array_equal(ended.steps, [3 * (12 // length) * length] * 2)
     whole = np.asarray(batch.action)[:, : 12 // length * length]
     np.testing.assert_allclose(ended.total, whole.sum((1, 2)))
-    np.testing.assert_array_equal(crew.steps, np.full((2, 3), 12 % length))
+    np.testing.assert_array_equal(collector.rollout.steps, np.full((2, 3), 12 % length))
 
 
 def test_late_rewards_tell_nothing_of_the_action_that_ends_an_episode():
     """Episodes of one step: advantages are the reward, or have nothing to do with it."""
     for alignment in ("correct", "late"):
-        policy, parameters, (crew, batch, _) = roll_outs(1, 1000, alignment=alignment)
+        policy, parameters, (collector, batch, _) = roll_outs(1, 1000, alignment=alignment)
         reward = 0.5 * np.asarray(batch.action, np.float32)
         values = jax.jit(jax.vmap(policy.apply))(parameters, jnp.zeros((2, 1, 2)))[1]
         value = np.asarray(values)[..., None]
         if alignment == "late":
-            assert crew.due == pytest.approx(reward[:, -1])
+            assert collector.due == pytest.approx(reward[:, -1])
             reward = np.concatenate([np.zeros((2, 1, 3)), reward[:, :-1]], axis=1)
         np.testing.assert_allclose(batch.advantage, reward - value, atol=1e-5)
 
@@ -394,16 +397,16 @@ def test_late_rewards_tell_nothing_of_the_action_that_ends_an_episode():
 @pytest.mark.parametrize(("tail", "lengths"), [(4, (15, 13, 16)), (2, (14, 13, 14))])
 def test_a_stale_tail_begins_the_next_rollout(tail, lengths):
     """Episodes of 5 steps; tails of at most 2 steps are too short for some of them."""
-    policy, parameters, program, crew, batch = probe(5, 1000, alignment="late", tail=tail)
+    policy, parameters, program, collector, batch = probe(5, 1000, alignment="late", tail=tail)
     seen = jnp.arange(6.0)[:, None] * jnp.ones((1, 2))
     values = np.asarray(jax.jit(jax.vmap(policy.apply, (0, None)))(parameters, seen)[1])
     begun, due, rows = 0, np.zeros((2, 3)), np.zeros((2, 0, 3))
     for length in lengths:
-        crew, batch, ended = program(crew, batch)
-        np.testing.assert_array_equal(crew.tail.count, [length - 12] * 2)
+        collector, batch, ended = program(collector, batch)
+        np.testing.assert_array_equal(collector.tail.count, [length - 12] * 2)
         place = (begun + np.arange(length)) % 5
         np.testing.assert_array_equal(batch.observation[0, :, 0, 0], place[:12])
-        actions = np.concatenate([batch.action, crew.tail.rows[1][:, : length - 12]], axis=1)
+        actions = np.concatenate([batch.action, collector.tail.rows[1][:, : length - 12]], axis=1)
         np.testing.assert_array_equal(actions[:, : rows.shape[1]], rows)
         made = place[rows.shape[1] :]
         np.testing.assert_array_equal(ended.episodes, [3 * np.sum(made == 4)] * 2)
@@ -439,7 +442,7 @@ def test_an_evaluation_counts_whole_episodes():
         parameters = np.random.default_rng(5).normal(0, 2, (2, policy.num_parameters))
         parameters = jnp.asarray(parameters, jnp.float32)
         keys = streams.agent_keys(np.zeros(2, int), np.arange(2))
-        evaluate = jax.jit(functools.partial(crews.evaluate, task, policy, num_episodes=1000))
+        evaluate = jax.jit(functools.partial(vectorised.evaluate, task, policy, num_episodes=1000))
         total, steps = evaluate(keys, parameters)
         np.testing.assert_allclose(steps, [length] * 2, rtol=1e-6)
         seen = jnp.arange(float(length))[:, None] * jnp.ones((1, 2))

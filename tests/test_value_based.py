@@ -28,7 +28,8 @@ from fedjax_rl.federation.population import population
 from fedjax_rl.federation.state import Context, Params
 from fedjax_rl.federation.uplinks import UPLINKS, MessageSpec, View
 from fedjax_rl.learners import q_learning
-from fedjax_rl.learners.trajectories import epsilon_greedy, trajectories
+from fedjax_rl.learners.policies import epsilon_greedy
+from fedjax_rl.rollouts.grids import sample_on_grid
 from fedjax_rl.sweeps.simulate import simulate
 from fedjax_rl.sweeps.sweep import sweep
 
@@ -104,7 +105,7 @@ def _recorder(task, agents):
         return step.state, step.action, step.reward, step.next_state, step.terminal
 
     return jax.jit(
-        lambda keys, tables, epsilon, first: trajectories(
+        lambda keys, tables, epsilon, first: sample_on_grid(
             task, note, keys, tables, epsilon=epsilon, first=first
         )
     )

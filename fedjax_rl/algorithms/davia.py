@@ -44,7 +44,7 @@ from fedjax_rl.federation.state import Params, per_agent
 from fedjax_rl.federation.uplinks import MessageSpec, norm_squared
 from fedjax_rl.fields import declared
 from fedjax_rl.learners.features import FEATURES, features
-from fedjax_rl.learners.trajectories import TIES, grid_of, trajectories
+from fedjax_rl.rollouts.grids import TIES, grid_of, sample_on_grid
 
 TRIGGERS = ("gain", "literal")
 
@@ -278,7 +278,7 @@ def functions(config: DAVIA) -> Functions:
 
     def work(population, params, state, differentiable):
         values, worth = values_of(state.server)
-        trajectory = trajectories(
+        trajectory = sample_on_grid(
             task,
             note,
             episodic.episode_keys(state)[1],

@@ -40,7 +40,7 @@ from fedjax_rl.federation.server import ServerStep, replace
 from fedjax_rl.federation.state import Params, per_agent
 from fedjax_rl.federation.uplinks import MessageSpec
 from fedjax_rl.fields import declared
-from fedjax_rl.learners.trajectories import TIES, grid_of, trajectories
+from fedjax_rl.rollouts.grids import TIES, grid_of, sample_on_grid
 
 ORDERS = ("batch", "sequential")
 MESSAGES = ("transitions", "increments")
@@ -397,7 +397,7 @@ def functions(config: DQL) -> Functions:
         )
 
     def work(population, params, state, differentiable):
-        trajectory = trajectories(
+        trajectory = sample_on_grid(
             config.task,
             note,
             episodic.episode_keys(state)[1],

@@ -40,14 +40,7 @@ from fedjax_rl.federation.state import Params, per_agent
 from fedjax_rl.federation.uplinks import MessageSpec, norm_squared
 from fedjax_rl.fields import declared
 from fedjax_rl.learners.features import FEATURES, features
-from fedjax_rl.learners.trajectories import (
-    dice,
-    grid_of,
-    start_of,
-    start_word,
-    throw,
-    trajectories,
-)
+from fedjax_rl.rollouts.grids import grid_env, grid_of, sample_on_grid, start_word
 
 MODES = ("step", "episode")
 POLICIES = ("uniform",)
@@ -320,14 +313,14 @@ def functions(config: EFTD) -> Functions:
     dtype = jnp.result_type(float)
     table, actions, length = basis(config), world.num_actions, task.max_steps
     phi = jnp.asarray(table, dtype)
-    odds, over = dice(world), jnp.asarray(np.asarray(world.terminal))
+    env, over = grid_env(world), jnp.asarray(np.asarray(world.terminal))
 
     def step_once(agent, theta, params, time):
         action, word = streams.scaled(streams.threefry(agent.words, time), actions)
-        state, reward, _ = throw(odds, agent.state, action, word)
+        state, reward, _ = env.transition(agent.state, action, word)
         ends = over[agent.state]
         # Nothing is moved from where an episode ends, so that the word is free for a new start.
-        state = jnp.where(ends, start_of(world, word), state)
+        state = jnp.where(ends, env.start(word), state)
         reward = jnp.where(ends, jnp.zeros_like(reward), reward)
         here, there = phi[agent.state], phi[state]
         error = reward + task.discount * jnp.sum(there * theta) - jnp.sum(here * theta)
@@ -359,7 +352,7 @@ def functions(config: EFTD) -> Functions:
                 population.num_agents, jnp.uint32
             )
         agents = population.num_agents
-        trajectory = trajectories(
+        trajectory = sample_on_grid(
             task,
             note,
             episodic.episode_keys(state)[1],
@@ -376,7 +369,7 @@ def functions(config: EFTD) -> Functions:
 
     def init(population, params, keys):
         own = episodic.keys_of(keys, episodic.EPISODE_STREAM)
-        start = jax.vmap(lambda key: start_of(world, start_word(key)))(own)
+        start = jax.vmap(lambda key: env.start(start_word(key)))(own)
         agent = Agent(episodic.no_experience(), jnp.zeros(phi.shape[1]), jnp.int32(0), ())
         agents = episodic.alike(population, agent)
         agents = agents._replace(state=start, words=jax.random.key_data(own))

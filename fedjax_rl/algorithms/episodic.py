@@ -23,8 +23,8 @@ from fedjax_rl.federation.algorithm import Algorithm, describe_config
 from fedjax_rl.federation.clock.arrivals import driven
 from fedjax_rl.federation.ledger import Wire
 from fedjax_rl.federation.state import State
-from fedjax_rl.learners import episodes
 from fedjax_rl.names import check_known
+from fedjax_rl.rollouts.loops import LOOPS
 
 METRICS = {
     "reward": ("federation", "mean over the agents of the discounted return of their episode"),
@@ -53,7 +53,7 @@ GRID = fields.instance(
 )
 UPLINK = uplinks.UPLINK.or_none()
 CLOCK = clocks.CLOCK.or_none()
-LOOP = fields.word(episodes.LOOPS)
+LOOP = fields.word(LOOPS)
 HIDDEN = fields.sizes()
 # The first deviation of a policy, part of its program.
 DEVIATION = fields.POSITIVE.fixed()

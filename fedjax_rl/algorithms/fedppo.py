@@ -51,8 +51,9 @@ from fedjax_rl.federation.exchange import Exchange, exchange, first_state
 from fedjax_rl.federation.ledger import line
 from fedjax_rl.federation.state import Params, State
 from fedjax_rl.federation.uplinks import norm_squared
-from fedjax_rl.learners import crews, ppo
+from fedjax_rl.learners import ppo
 from fedjax_rl.names import check_known
+from fedjax_rl.rollouts import vectorised
 
 # Streams folded into an agent's key; the engine's own uplink has 1.
 MODEL_STREAM, WORLD_STREAM, ROLLOUT_STREAM, SHUFFLE_STREAM, EVALUATION_STREAM = 2, 3, 4, 5, 6
@@ -176,17 +177,17 @@ class Agent(NamedTuple):
 
     Attributes:
       learned: `Learned`.
-      crew: where its environments are.
+      collector: where its environments are.
       batch: its last rollout.
-      ended: `crews.Ended` of that rollout.
+      ended: `vectorised.Ended` of that rollout.
       recent: float32 [2], mean return and length of the episodes that ended last.
       told: `ppo.Diagnostics` of the last epoch.
     """
 
     learned: Learned
-    crew: crews.Crew
+    collector: vectorised.Collector
     batch: ppo.Batch
-    ended: crews.Ended
+    ended: vectorised.Ended
     recent: jax.Array
     told: ppo.Diagnostics
 
@@ -287,12 +288,12 @@ def _functions(config: FedPPO) -> Functions:
         parameters = population.spread(jax.vmap(policy.init)(own))
         learned = Learned(parameters, jax.vmap(ppo.no_moments)(parameters))
         blank = (
-            crews.empty_batch(task, policy, settings.num_envs, settings.rollout_steps),
-            crews.none_ended(),
+            vectorised.empty_batch(task, policy, settings.num_envs, settings.rollout_steps),
+            vectorised.none_ended(),
             jnp.zeros(2, jnp.float32),
             ppo.no_diagnostics(),
         )
-        crew = crews.begin(
+        collector = vectorised.begin(
             task,
             episodic.keys_of(keys, WORLD_STREAM, jnp.uint32(0)),
             settings.num_envs,
@@ -303,19 +304,19 @@ def _functions(config: FedPPO) -> Functions:
         )
         model = population.first(_shared(config, learned))
         state = first_state(population, link, params, keys, learned, model)
-        agents = Agent(learned, crew, *episodic.alike(population, blank))
+        agents = Agent(learned, collector, *episodic.alike(population, blank))
         return dataclasses.replace(state, agents=agents)
 
     def collect(population, params, state) -> State:
         """A new rollout of every agent."""
 
         def made(keys, agents, environment, weights):
-            crew, batch, ended = crews.roll_out(
+            collector, batch, ended = vectorised.collect(
                 task,
                 policy,
                 keys,
                 agents.learned.parameters,
-                agents.crew,
+                agents.collector,
                 agents.batch,
                 environment=environment or None,
                 weights=weights,
@@ -324,7 +325,7 @@ def _functions(config: FedPPO) -> Functions:
             count = ended.episodes[:, None]
             recent = jnp.stack([ended.total, ended.steps], axis=1) / jnp.maximum(count, 1)
             recent = jnp.where(count > 0, recent, agents.recent)
-            return agents._replace(crew=crew, batch=batch, ended=ended, recent=recent)
+            return agents._replace(collector=collector, batch=batch, ended=ended, recent=recent)
 
         keys = episodic.keys_of(state.keys, ROLLOUT_STREAM, state.time)
         environment = params.agent.get("environment", ())
@@ -369,7 +370,7 @@ def _functions(config: FedPPO) -> Functions:
         return dataclasses.replace(state, agents=agents._replace(learned=state.agents))
 
     def epoch(population, params, state) -> State:
-        begins, before = state.time % passes == 0, state.agents.crew.tail
+        begins, before = state.time % passes == 0, state.agents.collector.tail
         state = jax.lax.cond(
             begins,
             lambda state: collect(population, params, state),
@@ -378,7 +379,7 @@ def _functions(config: FedPPO) -> Functions:
         )
         made = jnp.asarray(population.sizes) * settings.rollout_steps
         if settings.stale_tail:
-            made = made + population.sum(state.agents.crew.tail.count - before.count)
+            made = made + population.sum(state.agents.collector.tail.count - before.count)
         each = jnp.where(begins, settings.num_envs, 0).astype(jnp.uint32)
         made = made.astype(jnp.uint32)
         spent = state.ledger.add(line(env_steps=1), made, jnp.broadcast_to(each, made.shape))
@@ -441,7 +442,7 @@ def _functions(config: FedPPO) -> Functions:
             return found
 
         def evaluate(keys, parameters, environment):
-            return crews.evaluate(
+            return vectorised.evaluate(
                 task,
                 policy,
                 keys,

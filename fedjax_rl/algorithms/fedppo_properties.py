@@ -18,11 +18,12 @@ from fedjax_rl.federation import uplinks
 from fedjax_rl.federation.derivatives import DERIVATIVE
 from fedjax_rl.fields import declared, is_number
 from fedjax_rl.identity import remembered
-from fedjax_rl.learners import crews, ppo
+from fedjax_rl.learners import ppo
 from fedjax_rl.learners.actor_critic import ActorCritic, actor_critic_for, is_picture, seen
 from fedjax_rl.names import check_known
 from fedjax_rl.networks.heads import NETWORKS
 from fedjax_rl.networks.mlp import ACTIVATIONS
+from fedjax_rl.rollouts import vectorised
 
 MOMENTS = ("local", "average", "reset")
 AGGREGATIONS = ("mean", "sum")
@@ -337,7 +338,7 @@ def settings_of(config: FedPPO) -> Settings:
 def tail_of(task, policy, settings: Settings):
     """A blank batch as long as the steps beyond a rollout; None where there are none."""
     steps = settings.stale_tail
-    return crews.empty_batch(task, policy, settings.num_envs, steps) if steps else None
+    return vectorised.empty_batch(task, policy, settings.num_envs, steps) if steps else None
 
 
 class Together(NamedTuple):
@@ -394,13 +395,15 @@ def _memory(task, policy, settings, num_agents: int, at_once: int) -> dict[str, 
     def parts():
         parameters = policy.init(jax.random.key(0))
         learned = parameters, ppo.no_moments(parameters)
-        batch = crews.empty_batch(task, policy, settings.num_envs, settings.rollout_steps)
+        batch = vectorised.empty_batch(task, policy, settings.num_envs, settings.rollout_steps)
         keys = jax.random.split(jax.random.key(0), 1)
         tail = tail_of(task, policy, settings)
-        crew = crews.begin(task, keys, settings.num_envs, scale=True, late=True, tail=tail)
-        return learned, batch, crew
+        collector = vectorised.begin(
+            task, keys, settings.num_envs, scale=True, late=True, tail=tail
+        )
+        return learned, batch, collector
 
-    learned, batch, crew = jax.eval_shape(parts)
+    learned, batch, collector = jax.eval_shape(parts)
     amount = settings.num_envs * settings.rollout_steps // settings.minibatches
     part = jax.tree.map(lambda x: jax.ShapeDtypeStruct((amount, *x.shape[2:]), x.dtype), batch)
     number = jax.ShapeDtypeStruct((), jnp.float32)
@@ -413,7 +416,7 @@ def _memory(task, policy, settings, num_agents: int, at_once: int) -> dict[str, 
     found = {
         "parameters": num_agents * memory.size(learned),
         "rollout": num_agents * memory.size(batch),
-        "worlds": num_agents * memory.size(crew),
+        "worlds": num_agents * memory.size(collector),
         "minibatch": at_once * (memory.size(kept) + memory.size(part)),
     }
     lasting = found["parameters"] + found["rollout"] + found["worlds"]

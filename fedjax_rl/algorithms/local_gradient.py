@@ -41,6 +41,7 @@ from fedjax_rl.fields import declared, is_number
 from fedjax_rl.learners import policy_gradient as learner
 from fedjax_rl.names import check_known
 from fedjax_rl.networks.mlp import ACTIVATIONS, INITIALIZERS
+from fedjax_rl.rollouts.episodes import evaluate, sample_trajectories
 
 GRADIENTS = ("sampled", "exact", "truncated")
 
@@ -98,7 +99,7 @@ class LocalGradient:
       baseline: subtracted from the returns: "none", "state_mean" (tables), "batch_mean" or
         "linear" (regression on the observation and the time). By default "batch_mean" with a
         network and several episodes, which is biased by 1/B; "none" otherwise.
-      normalize: whether the credits of a batch are standardised.
+      normalize: whether the advantages of a batch are standardised.
       entropy: tau, weight of the policy's entropy in the reward, at least 0.
       policy: "table" (softmax of one preference per state and action, zeros at first) or "mlp" (a
         network: softmax for discrete actions, Gaussian for continuous ones). By default the table
@@ -285,13 +286,13 @@ def policy_of(config: LocalGradient) -> learner.Policy:
     )
 
 
-def credit_of(config: LocalGradient) -> learner.Credit:
-    """What every action of an episode is worth."""
+def advantages_of(config: LocalGradient) -> learner.AdvantageRule:
+    """How advantages are made of the rewards of an episode."""
     baseline = config.baseline
     if baseline is None:
         several = not _is_table(config) and config.episodes_per_step > 1
         baseline = "batch_mean" if several else "none"
-    return learner.Credit(
+    return learner.AdvantageRule(
         estimator=config.estimator,
         baseline=baseline,
         discount_weight=config.discount_weight,
@@ -328,7 +329,7 @@ def _static(config: LocalGradient) -> tuple:
         config.local_steps,
         config.episodes_per_step,
         config.gradient,
-        credit_of(config),
+        advantages_of(config),
         _regularised(entropy),
         type(policy),
         getattr(policy, "network", None),
@@ -393,10 +394,10 @@ class Tally(NamedTuple):
 
     def seen(self, trajectories: learner.Trajectories, discount) -> Tally:
         """With the episodes [N, T] of one more gradient."""
-        worth = learner.returns_to_go(trajectories.reward, discount)[:, 0]
+        returns = learner.returns_to_go(trajectories.reward, discount)[:, 0]
         return self._replace(
-            value=self.value + jnp.sum(worth),
-            episodes=self.episodes + worth.shape[0],
+            value=self.value + jnp.sum(returns),
+            episodes=self.episodes + returns.shape[0],
             steps=self.steps + jnp.sum(trajectories.steps, dtype=jnp.uint32),
         )
 
@@ -441,7 +442,7 @@ class Oracle:
         self.config = config
         self.task = config.task
         self.policy = policy_of(config)
-        self.credit = credit_of(config)
+        self.advantages = advantages_of(config)
         self.exact = config.gradient != "sampled"
         self._own = differs(config)
         self.regularised = _regularised(config.entropy)
@@ -471,10 +472,10 @@ class Oracle:
 
         return jax.grad(truncated)(parameters)
 
-    def roll_out(self, params, keys, parameters, count: int, differentiable: bool):
+    def sample(self, params, keys, parameters, count: int, differentiable: bool):
         """Episodes of all agents under parameters [A, q]: `Trajectories` of [A, count, T]."""
         kind = "scan" if differentiable else self.config.loop
-        return learner.roll_out(
+        return sample_trajectories(
             self.task, self.policy, keys, parameters, count, environment=self.own(params), kind=kind
         )
 
@@ -489,7 +490,7 @@ class Oracle:
             parameters,
             trajectories,
             self.task.discount,
-            self.credit,
+            self.advantages,
             self.entropy(params),
         )
 
@@ -499,7 +500,7 @@ class Oracle:
         Args:
           population: who belongs to whom.
           params: traced properties.
-          keys: a pair of [A], as `roll_out` of the learner takes them.
+          keys: a pair of [A], as `rollouts.episodes.sample_trajectories` takes them.
           parameters: [A, q].
           tallies: `Tally` of [A].
           count: episodes of each agent.
@@ -518,7 +519,7 @@ class Oracle:
         def everybody(trajectories, parameters, tallies):
             return per_agent(one, population, params, parameters, tallies, trajectories)
 
-        trajectories = self.roll_out(params, keys, parameters, count, differentiable)
+        trajectories = self.sample(params, keys, parameters, count, differentiable)
         return learner.without_padding(everybody, trajectories, parameters, tallies)
 
 
@@ -692,7 +693,7 @@ def assemble(
 
     def by_episodes(population, params, state) -> dict:
         keys = keys_at(episodic.keys_of(state.keys, EVALUATION_STREAM), state.time, jnp.uint32(0))
-        value, undiscounted, steps = learner.evaluate(
+        value, undiscounted, steps = evaluate(
             task,
             policy,
             keys,

@@ -243,7 +243,7 @@ def _functions_svrpg(config: FedSVRPGM) -> Functions:
                 now.parameters,
                 trajectories,
                 task.discount,
-                oracle.credit,
+                oracle.advantages,
                 oracle.entropy(params),
                 kind=config.weights,
                 clip=params["weight_clip"],
@@ -255,7 +255,7 @@ def _functions_svrpg(config: FedSVRPGM) -> Functions:
 
     def direction(population, params, state, models, now, keys, place, differentiable):
         count = config.episodes_per_step
-        trajectories = oracle.roll_out(params, keys, now.parameters, count, differentiable)
+        trajectories = oracle.sample(params, keys, now.parameters, count, differentiable)
 
         def everybody(trajectories, now, models):
             return per_agent(one, population, params, now, models, trajectories, fixed=(place,))
@@ -283,7 +283,7 @@ def _functions_hapg(config: FedHAPGM) -> Functions:
             score = lambda x: learner.gradient(policy, x, trajectories, ones)
             return jax.jvp(score, (at,), (way,))[1]
         return learner.hessian_vector(
-            policy, at, way, trajectories, task.discount, oracle.credit, oracle.entropy(params)
+            policy, at, way, trajectories, task.discount, oracle.advantages, oracle.entropy(params)
         )
 
     def one(now, model, at, way, trajectories, newest, params, place):
@@ -295,7 +295,7 @@ def _functions_hapg(config: FedHAPGM) -> Functions:
                 at,
                 trajectories,
                 task.discount,
-                oracle.credit,
+                oracle.advantages,
                 oracle.entropy(params),
                 clip=params["weight_clip"],
                 two_sided=config.authors_code,
@@ -322,7 +322,7 @@ def _functions_hapg(config: FedHAPGM) -> Functions:
             keys = local_gradient.keys_at(
                 episodic.keys_of(state.keys, local_gradient.MEMORY_STREAM), state.time, place
             )
-        trajectories = oracle.roll_out(params, keys, at, count, differentiable)
+        trajectories = oracle.sample(params, keys, at, count, differentiable)
 
         def everybody(trajectories, now, models, at, ways, newest):
             return per_agent(

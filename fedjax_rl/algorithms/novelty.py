@@ -50,8 +50,8 @@ from fedjax_rl.federation.server import ServerStep
 from fedjax_rl.federation.state import Params, per_agent
 from fedjax_rl.federation.uplinks import MessageSpec
 from fedjax_rl.fields import declared
-from fedjax_rl.learners import episodes
 from fedjax_rl.learners import novelty as search
+from fedjax_rl.rollouts.episodes import run_episodes
 
 # Below every return, and with a square that is finite: a model says whether it has diverged.
 _LEAST = -1e18
@@ -345,7 +345,7 @@ def functions(config: NoveltySearch) -> Functions:
         """The learners' own few episodes: by matrix products, which compile faster."""
         kind = "while" if kind == "compact" else kind
         act = behaviour_of(config, network)
-        return episodes.episodes(config.task, act, keys, parameters, kind=kind, behaviour=True)
+        return run_episodes(config.task, act, keys, parameters, kind=kind, behaviour=True)
 
     def learner_keys(population, keys, time, num):
         """Keys of every learner, [num, F]."""

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from fedjax_rl.algorithms import episodic
 from fedjax_rl.envs import solvers
 from fedjax_rl.envs.task import Task
-from fedjax_rl.learners.trajectories import grid_of
+from fedjax_rl.rollouts.grids import grid_of
 
 VALUE_METRIC = {
     "value_error": ("federation", "RMS over the states of the difference to the optimal values")

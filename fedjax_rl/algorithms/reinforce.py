@@ -35,6 +35,7 @@ from fedjax_rl.federation.uplinks import MessageSpec, norm_squared
 from fedjax_rl.fields import is_number
 from fedjax_rl.fields.record import engine, environment, nested, record, static, traced
 from fedjax_rl.learners import policy_gradient as learner
+from fedjax_rl.rollouts.episodes import sample_trajectories
 
 METRICS = {
     **episodic.METRICS,
@@ -231,7 +232,7 @@ def reinforce(config: Reinforce) -> Learner:
     """Distributed REINFORCE."""
     task, policy, count = config.task, policy_of(config), config.episodes_per_round
     everybody_sends = config.transmits().send is None
-    credit = {
+    rule = {
         "estimator": config.estimator,
         "baseline": config.baseline,
         "discount_weight": config.discount_weight,
@@ -249,12 +250,12 @@ def reinforce(config: Reinforce) -> Learner:
 
     def learn(agent, model, trajectories, params):
         del params
-        worth = learner.credits(trajectories, task.discount, **credit)
+        advantages = learner.advantages(trajectories, task.discount, **rule)
         if everybody_sends:  # nobody asks for the variance
-            value = learner.gradient(policy, model, trajectories, worth)
+            value = learner.gradient(policy, model, trajectories, advantages)
             variance = jnp.zeros(())
         else:
-            each = learner.per_episode(policy, model, trajectories, worth)
+            each = learner.per_episode(policy, model, trajectories, advantages)
             value, variance = jnp.mean(each, axis=0), learner.variance_of_mean(each)
         valid = jnp.all(jnp.isfinite(value)) & jnp.isfinite(variance)
         value = jnp.where(valid, value, jnp.zeros_like(value))
@@ -269,7 +270,7 @@ def reinforce(config: Reinforce) -> Learner:
         kind = "scan" if differentiable else config.loop
         models = population.spread(state.server)
         keys = episodic.episode_keys(state)
-        trajectories = learner.roll_out(task, policy, keys, models, count, kind=kind)
+        trajectories = sample_trajectories(task, policy, keys, models, count, kind=kind)
 
         def everybody(trajectories, agents, models):
             return per_agent(learn, population, params, agents, models, trajectories)

@@ -27,9 +27,10 @@ from fedjax_rl.federation.ledger import HEADER, WORD
 from fedjax_rl.federation.server import ServerStep
 from fedjax_rl.federation.state import Params
 from fedjax_rl.fields import declared
-from fedjax_rl.learners import episodes, policies, rounding
+from fedjax_rl.learners import policies, rounding
 from fedjax_rl.networks import MLP
 from fedjax_rl.networks.mlp import ACTIVATIONS, INITIALIZERS
+from fedjax_rl.rollouts import episodes
 
 DENOMINATORS = ("received", "n")
 L2_MODES = ("coupled", "decoupled")
@@ -237,7 +238,7 @@ def perturbations(config: Strategy, network: MLP, population, state):
 
 
 def behaviour_of(config: Strategy, network: MLP) -> Callable:
-    """`(parameters, observation, word) -> action`, for `episodes`."""
+    """`(parameters, observation, word) -> action`, for `rollouts.episodes.run_episodes`."""
     discrete = isinstance(config.task.action, Discrete)
 
     def act(parameters, observation, word):
@@ -254,17 +255,17 @@ def behaviour_of(config: Strategy, network: MLP) -> Callable:
 def run_episodes(
     config: Strategy, network: MLP, keys, parameters, kind, **options
 ) -> episodes.Episode:
-    """One episode of every policy with parameters [A, q]; options as for `episodes`."""
+    """One episode of every policy with parameters [A, q]; options of `run_episodes`."""
     act = behaviour_of(config, network)
     if not network.unrolled:
-        return episodes.episodes(config.task, act, keys, parameters, kind=kind, **options)
+        return episodes.run_episodes(config.task, act, keys, parameters, kind=kind, **options)
 
     def act_on_scalars(parameters, observation, word):
         scalars = tuple(parameters[n] for n in range(network.num_parameters))
         return act(scalars, observation, word)
 
     # One parameter of all agents after the other: each is a vector in the inner loop.
-    return episodes.episodes(
+    return episodes.run_episodes(
         config.task, act_on_scalars, keys, parameters.T, axis=1, kind=kind, **options
     )
 

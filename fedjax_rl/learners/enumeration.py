@@ -8,7 +8,7 @@ import numpy as np
 from scipy import special
 
 from fedjax_rl.envs.tabular import TabularMDP
-from fedjax_rl.learners.rollouts import Trajectories
+from fedjax_rl.learners.trajectories import Trajectories
 
 LARGEST = 1_000_000  # episodes
 

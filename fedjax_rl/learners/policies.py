@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from fedjax_rl import streams
+from fedjax_rl.learners import rounding
 
 CHOICES = ("sample", "argmax")
 
@@ -48,3 +49,38 @@ def greedy(outputs) -> jax.Array:
 def squashed(outputs) -> jax.Array:
     """Actions in (-1, 1): tanh of the outputs, [M]."""
     return jnp.tanh(jnp.stack(outputs) if isinstance(outputs, tuple) else outputs)
+
+
+def epsilon_greedy(row, epsilon, first, word) -> jax.Array:
+    """An action: any with probability epsilon, else one of the best, as `rounding.best_of` says.
+
+    Args:
+      row: float [U], what the actions are worth.
+      epsilon: float scalar in [0, 1].
+      first: bool scalar, whether the first of equals is taken rather than any of them.
+      word: uint32 scalar, the only random number: its place above or below epsilon decides, what
+        is left of it chooses.
+
+    Returns:
+      int32 scalar in 0..U-1.
+    """
+    num = row.shape[0]
+    values = [row[a] for a in range(num)]
+    best = [equal.astype(jnp.int32) for equal in rounding.best_of(values)]
+    ties = best[0]
+    for equal in best[1:]:
+        ties = ties + equal
+    level = streams.uniform(word, row.dtype)
+    explores = level < epsilon
+    rest = jnp.where(explores, level, level - epsilon)
+    rest = rest / jnp.maximum(jnp.where(explores, epsilon, 1 - epsilon), 2.0**-24)
+
+    def among(count):
+        return jnp.minimum((rest * count.astype(rest.dtype)).astype(jnp.int32), count - 1)
+
+    place = jnp.where(first, 0, among(ties))
+    chosen, seen = jnp.int32(0), jnp.int32(0)
+    for action, equal in enumerate(best):
+        chosen = jnp.where((equal > 0) & (seen == place), jnp.int32(action), chosen)
+        seen = seen + equal
+    return jnp.where(explores, among(jnp.int32(num)), chosen)

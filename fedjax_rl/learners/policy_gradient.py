@@ -1,6 +1,6 @@
 r"""Policy gradients from whole episodes: on the policy, off it, and differentiated once more.
 
-`roll_out` makes N episodes of every agent, `credits` says what each action is worth, and
+Of N episodes of every agent, `advantages` says how much better than expected each action was, and
 
     g(theta) = 1/N \sum_n \sum_t c_{n,t} grad log pi_theta(a_{n,t} | s_{n,t})
 
@@ -12,9 +12,8 @@ Episodes of other parameters count with the ratio of their likelihoods (`importa
 `weighted_gradient`). The derivative of that along a direction is the product of the Hessian with
 it (`hessian_vector`).
 
-Everything but the roll-outs is for one agent; callers vmap. Axis letters: N episodes, T steps, q
-parameters, A agents. Policies, roll-outs and credits have modules of their own and are to be found
-here, too.
+Everything is for one agent; callers vmap. Axis letters: N episodes, T steps, q parameters. Policies
+and advantages have modules of their own and are to be found here, too.
 
 * Williams, *Simple Statistical Gradient-Following Algorithms for Connectionist Reinforcement
   Learning* (1992): REINFORCE.
@@ -35,8 +34,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fedjax_rl.learners.credit import BASELINES, ESTIMATORS, Credit, credits, returns_to_go
-from fedjax_rl.learners.rollouts import Trajectories, evaluate, roll_out, without_padding
+from fedjax_rl.learners.advantages import (
+    BASELINES,
+    ESTIMATORS,
+    AdvantageRule,
+    advantages,
+    returns_to_go,
+)
 from fedjax_rl.learners.stochastic_policies import (
     POLICIES,
     Categorical,
@@ -46,6 +50,7 @@ from fedjax_rl.learners.stochastic_policies import (
     check_fits,
     policy_for,
 )
+from fedjax_rl.learners.trajectories import Trajectories, without_padding
 from fedjax_rl.names import check_known
 
 __all__ = [
@@ -53,16 +58,15 @@ __all__ = [
     "ESTIMATORS",
     "POLICIES",
     "WEIGHTS",
+    "AdvantageRule",
     "Categorical",
-    "Credit",
     "Gaussian",
     "Policy",
     "SoftmaxTable",
     "Trajectories",
+    "advantages",
     "check_fits",
-    "credits",
     "estimate",
-    "evaluate",
     "gradient",
     "hessian_vector",
     "importance_weights",
@@ -71,7 +75,6 @@ __all__ = [
     "per_episode",
     "policy_for",
     "returns_to_go",
-    "roll_out",
     "variance_of_mean",
     "weighted_gradient",
     "without_padding",
@@ -98,23 +101,23 @@ def log_likelihood(policy: Policy, parameters, trajectories: Trajectories) -> ja
     return jnp.where(mask, logs, jnp.zeros_like(logs))
 
 
-def gradient(policy: Policy, parameters, trajectories: Trajectories, worth) -> jax.Array:
+def gradient(policy: Policy, parameters, trajectories: Trajectories, advantage) -> jax.Array:
     """The estimate of the gradient, [q]: mean over the episodes.
 
     Args:
       policy: that has been followed, or another of the same actions.
       parameters: [q], where the scores are taken.
       trajectories: of one agent.
-      worth: [N, T], such as `credits`; 0 in the padding.
+      advantage: [N, T], such as `advantages`; 0 in the padding.
     """
-    flat = map(_flat, (trajectories.observation, trajectories.action, worth))
-    return policy.score(parameters, *flat) / worth.shape[0]
+    flat = map(_flat, (trajectories.observation, trajectories.action, advantage))
+    return policy.score(parameters, *flat) / advantage.shape[0]
 
 
-def per_episode(policy: Policy, parameters, trajectories: Trajectories, worth) -> jax.Array:
+def per_episode(policy: Policy, parameters, trajectories: Trajectories, advantage) -> jax.Array:
     """The summands of the estimate, one per episode, [N, q]; as in `gradient`, their mean."""
     score = jax.vmap(policy.score, in_axes=(None, 0, 0, 0))
-    return score(parameters, trajectories.observation, trajectories.action, worth)
+    return score(parameters, trajectories.observation, trajectories.action, advantage)
 
 
 def variance_of_mean(gradients) -> jax.Array:
@@ -149,7 +152,7 @@ def estimate(
     parameters,
     trajectories: Trajectories,
     discount,
-    credit: Credit,
+    rule: AdvantageRule,
     entropy=0.0,
     weight=None,
 ) -> jax.Array:
@@ -165,7 +168,7 @@ def estimate(
       parameters: [q], theta; the estimate can be differentiated in it.
       trajectories: N episodes of T steps, of one agent.
       discount: scalar.
-      credit: what makes c of the rewards.
+      rule: what makes c of the rewards.
       entropy: tau, scalar; a Python or NumPy 0 costs nothing.
       weight: [N], w; 1 by default. The baseline is of the episodes as they are.
 
@@ -173,13 +176,13 @@ def estimate(
       [q], of the dtype of the parameters.
 
     Raises:
-      ValueError: "state_mean" without S, when `credit` is made.
+      ValueError: "state_mean" without S, when the rule is made.
     """
     episodes = _with_entropy(policy, parameters, trajectories, entropy)
-    worth = credits(episodes, discount, **vars(credit))
+    advantage = advantages(episodes, discount, **vars(rule))
     if weight is not None:
-        worth = worth * weight.astype(worth.dtype)[:, None]
-    return gradient(policy, parameters, episodes, worth)
+        advantage = advantage * weight.astype(advantage.dtype)[:, None]
+    return gradient(policy, parameters, episodes, advantage)
 
 
 # Off the policy -----------------------------------------------------------------------------------
@@ -261,7 +264,7 @@ def weighted_gradient(
     behaviour,
     trajectories: Trajectories,
     discount,
-    credit: Credit,
+    rule: AdvantageRule,
     entropy=0.0,
     *,
     kind: str = "trajectory",
@@ -284,7 +287,7 @@ def weighted_gradient(
       behaviour: [q], the parameters that were followed.
       trajectories: N episodes of T steps, of one agent.
       discount: scalar.
-      credit: as of `estimate`.
+      rule: as of `estimate`.
       entropy: as of `estimate`.
       kind: of `WEIGHTS`.
       clip: as of `importance_weights`; per decision, of every w_{n,0:t}.
@@ -303,13 +306,13 @@ def weighted_gradient(
     if kind == "trajectory":
         weights, over = _exp(jnp.sum(ratios, axis=1))
         used = _truncated(weights, clip, two_sided)
-        value = estimate(policy, target, trajectories, discount, credit, entropy, used)
+        value = estimate(policy, target, trajectories, discount, rule, entropy, used)
     else:
         each, over = _exp(jnp.cumsum(ratios, axis=1))
         used = _truncated(each, clip, two_sided)
         episodes = _with_entropy(policy, target, trajectories, entropy)
-        worth = credits(episodes, discount, decisions=used, **vars(credit))
-        value = gradient(policy, target, episodes, worth)
+        advantage = advantages(episodes, discount, decisions=used, **vars(rule))
+        value = gradient(policy, target, episodes, advantage)
         # In the padding the ratios are 1, and the last weight is that of the episode.
         weights, over = each[:, -1], jnp.any(over, axis=1)
     return value, weights, jnp.sum(over, dtype=jnp.int32)
@@ -321,7 +324,7 @@ def hessian_vector(
     direction,
     trajectories: Trajectories,
     discount,
-    credit: Credit,
+    rule: AdvantageRule,
     entropy=0.0,
 ) -> jax.Array:
     r"""The product of the Hessian of the discounted return with a direction, estimated.
@@ -346,7 +349,7 @@ def hessian_vector(
       direction: [q], v.
       trajectories: N episodes of T steps, of one agent.
       discount: scalar.
-      credit: as of `estimate`.
+      rule: as of `estimate`.
       entropy: as of `estimate`; its bonus is differentiated, too.
 
     Returns:
@@ -358,7 +361,7 @@ def hessian_vector(
         return jnp.sum(log_likelihood(policy, parameters, trajectories), axis=1)
 
     def weighted(parameters, weight):
-        return estimate(policy, parameters, trajectories, discount, credit, entropy, weight)
+        return estimate(policy, parameters, trajectories, discount, rule, entropy, weight)
 
     # The weights are 1 and change as their logarithms do.
     change = jax.jvp(logarithm, (parameters,), (direction,))[1]

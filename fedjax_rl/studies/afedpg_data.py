@@ -23,6 +23,7 @@ from fedjax_rl.algorithms.afedpg import first_model, point_ahead, server_of
 from fedjax_rl.envs.task import Task
 from fedjax_rl.federation.clock import Clock
 from fedjax_rl.learners import policy_gradient as learner
+from fedjax_rl.rollouts.episodes import sample_trajectories
 from fedjax_rl.studies import stages
 from fedjax_rl.studies.policy_gradients import ENTROPY
 from fedjax_rl.studies.stages import Stage, Variant
@@ -236,14 +237,14 @@ def transport(scale: Scale, meter: Meter, stage: str) -> xr.Dataset:
         ours = jax.jit(
             lambda: frl.simulate(own, num_agents=1, num_steps=steps).state.server.parameters[0]
         )()
-        policy, credit = local_gradient.policy_of(own.config), learner.Credit()
+        policy, rule = local_gradient.policy_of(own.config), learner.AdvantageRule()
         keys = streams.agent_keys(np.zeros(1, np.int32), np.zeros(1, np.int32))
         start = policy.init(episodic.keys_of(keys, episodic.MODEL_STREAM)[0])
 
         def step(carry, place):
             here, before, direction = carry
             point = here + (1 - alpha) / alpha * (here - before)
-            made = learner.roll_out(
+            made = sample_trajectories(
                 task,
                 policy,
                 local_gradient.keys_at(keys, place, jnp.uint32(0)),
@@ -255,7 +256,7 @@ def transport(scale: Scale, meter: Meter, stage: str) -> xr.Dataset:
                 kind="scan",
             )
             one = jax.tree.map(lambda x: x[0], made)
-            found = learner.estimate(policy, point, one, task.discount, credit)
+            found = learner.estimate(policy, point, one, task.discount, rule)
             direction = jnp.where(place == 0, found, (1 - alpha) * direction + alpha * found)
             there = here + rate * direction / jnp.linalg.norm(direction)
             return (there, here, direction), None

@@ -142,7 +142,7 @@ def estimators(scale: Scale, meter: Meter, stage: str) -> xr.Dataset:
 def _errors() -> dict[str, tuple[float, bool]]:
     mdp = envs.dirichlet_mdp(num_states=3, num_actions=2, discount=0.9, concentration=0.5)
     made, chance = enumeration.all_trajectories(mdp, 4)
-    policy, credit = learner.SoftmaxTable(3, 2), learner.Credit()
+    policy, rule = learner.SoftmaxTable(3, 2), learner.AdvantageRule()
     target, behaviour = np.random.default_rng(1).normal(0, 1.0, (2, 6))
 
     @jax.jit
@@ -159,22 +159,22 @@ def _errors() -> dict[str, tuple[float, bool]]:
         found = np.tensordot(chances, np.asarray(each(function, *parameters)), 1)
         return float(np.abs(found - np.asarray(wanted)).max())
 
-    def plain(parameters, one, credit=credit):
-        return learner.estimate(policy, parameters, one, mdp_discount, credit, ENTROPY)
+    def plain(parameters, one, rule=rule):
+        return learner.estimate(policy, parameters, one, mdp_discount, rule, ENTROPY)
 
     def weighted(parameters, behaviour, one, **options):
         return learner.weighted_gradient(
-            policy, parameters, behaviour, one, mdp_discount, credit, ENTROPY, **options
+            policy, parameters, behaviour, one, mdp_discount, rule, ENTROPY, **options
         )[0]
 
     mdp_discount = float(mdp.discount)
     here, there = exact(target), exact(behaviour)
-    whole = learner.Credit(estimator="reinforce")
-    later = learner.Credit(discount_weight=False)
+    whole = learner.AdvantageRule(estimator="reinforce")
+    later = learner.AdvantageRule(discount_weight=False)
     out = {
         "GPOMDP": (error(plain, here, target, target), True),
         "REINFORCE": (
-            error(functools.partial(plain, credit=whole), here, target, target),
+            error(functools.partial(plain, rule=whole), here, target, target),
             True,
         ),
         "weights of episodes": (error(weighted, here, behaviour, target, behaviour), True),
@@ -189,7 +189,7 @@ def _errors() -> dict[str, tuple[float, bool]]:
             True,
         ),
         "later rewards undiscounted": (
-            error(functools.partial(plain, credit=later), here, target, target),
+            error(functools.partial(plain, rule=later), here, target, target),
             False,
         ),
         "weight left out": (error(plain, here, behaviour, target), False),
@@ -206,7 +206,7 @@ def _errors() -> dict[str, tuple[float, bool]]:
 
     def product(parameters, one):
         return learner.hessian_vector(
-            policy, parameters, direction, one, mdp_discount, credit, ENTROPY
+            policy, parameters, direction, one, mdp_discount, rule, ENTROPY
         )
 
     def unscored(parameters, one):

@@ -1,4 +1,4 @@
-"""What the actions of an episode are worth: returns, baselines, the weights of the scores."""
+"""Returns, baselines and advantages of the actions of whole episodes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from fedjax_rl.learners import rounding
-from fedjax_rl.learners.rollouts import Trajectories
+from fedjax_rl.learners.trajectories import Trajectories
 from fedjax_rl.names import check_known
 
 ESTIMATORS = ("gpomdp", "reinforce")
@@ -81,7 +81,7 @@ _RIDGE = 1e-5
 
 
 def _linear(trajectories, returns, num_states):
-    """Least squares on the observation and the time; see `Credit`.
+    """Least squares on the observation and the time; see `AdvantageRule`.
 
     The features are centred, which is the constant feature, and scaled, so that the ridge means
     the same for all of them. What float32 cannot solve leaves the mean.
@@ -133,12 +133,12 @@ BASELINES: dict[str, Callable] = {
 }
 
 
-# Credit -------------------------------------------------------------------------------------------
+# Advantages --------------------------------------------------------------------------------------
 
 
 @dataclasses.dataclass(frozen=True)
-class Credit:
-    """How actions are credited; hashable, one for all places where the same weights are needed.
+class AdvantageRule:
+    """How advantages are made of rewards; hashable, one for all places that need the same.
 
     Attributes:
       estimator: of `ESTIMATORS`.
@@ -175,15 +175,15 @@ class Credit:
             )
 
 
-def _standardised(worth, returns, mask):
-    apart = worth - _mean_where(worth, mask, None)
-    least = rounding.share(worth.dtype) ** 2 * _mean_where(returns**2, mask, None)
-    variance = _mean_where(apart**2, mask, None) + least + jnp.finfo(worth.dtype).tiny
+def _standardised(advantage, returns, mask):
+    apart = advantage - _mean_where(advantage, mask, None)
+    least = rounding.share(advantage.dtype) ** 2 * _mean_where(returns**2, mask, None)
+    variance = _mean_where(apart**2, mask, None) + least + jnp.finfo(advantage.dtype).tiny
     return apart / jnp.sqrt(variance)
 
 
-def credits(trajectories: Trajectories, discount, *, decisions=None, **choices) -> jax.Array:
-    r"""What every action is worth: the weights c_t of the scores, [N, T].
+def advantages(trajectories: Trajectories, discount, *, decisions=None, **choices) -> jax.Array:
+    r"""The advantages of all actions: the weights c_t of their scores, [N, T].
 
         gpomdp       c_t = discount^t (G_t - b_t),   G_t the return from t on
         reinforce    c_t = G_0 - b_t
@@ -198,34 +198,34 @@ def credits(trajectories: Trajectories, discount, *, decisions=None, **choices) 
       trajectories: of one agent.
       discount: scalar.
       decisions: [N, T], w_t of gpomdp; 1 by default.
-      **choices: the attributes of `Credit`.
+      **choices: the attributes of `AdvantageRule`.
 
     Returns:
       Of the dtype of the rewards; zero in the padding.
 
     Raises:
-      ValueError: as `Credit`; weights of decisions with "reinforce", which credits an action with
-        rewards weighted by less than its own decision, or with `normalize`, whose mean would
-        count w_t times, too.
+      ValueError: as `AdvantageRule`; weights of decisions with "reinforce", where an action is
+        told of rewards weighted by less than its own decision, or with `normalize`, whose mean
+        would count w_t times, too.
     """
-    credit = Credit(**choices)
-    if decisions is not None and credit.estimator != "gpomdp":
+    rule = AdvantageRule(**choices)
+    if decisions is not None and rule.estimator != "gpomdp":
         raise ValueError(
-            f"estimator is {credit.estimator} with weights of decisions; allowed: gpomdp"
+            f"estimator is {rule.estimator} with weights of decisions; allowed: gpomdp"
         )
-    if decisions is not None and credit.normalize:
+    if decisions is not None and rule.normalize:
         raise ValueError("normalize is True with weights of decisions; allowed: False")
     reward = trajectories.reward
     returns = returns_to_go(reward, discount)
-    if credit.estimator == "reinforce":
+    if rule.estimator == "reinforce":
         returns = jnp.broadcast_to(returns[:, :1], returns.shape)
-    baseline = BASELINES[credit.baseline](trajectories, returns, credit.num_states)
+    baseline = BASELINES[rule.baseline](trajectories, returns, rule.num_states)
     if decisions is not None:
         returns, baseline = returns_to_go(decisions * reward, discount), decisions * baseline
-    worth = returns - baseline
-    if credit.normalize:
-        worth = _standardised(worth, returns, trajectories.mask)
-    if credit.estimator == "gpomdp" and credit.discount_weight:
+    advantage = returns - baseline
+    if rule.normalize:
+        advantage = _standardised(advantage, returns, trajectories.mask)
+    if rule.estimator == "gpomdp" and rule.discount_weight:
         exponent = jnp.arange(returns.shape[1], dtype=returns.dtype)
-        worth = worth * (jnp.asarray(discount, returns.dtype) ** exponent)[None]
-    return jnp.where(trajectories.mask, worth, jnp.zeros_like(worth))
+        advantage = advantage * (jnp.asarray(discount, returns.dtype) ** exponent)[None]
+    return jnp.where(trajectories.mask, advantage, jnp.zeros_like(advantage))

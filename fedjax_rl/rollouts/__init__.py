@@ -1,0 +1,7 @@
+"""Tasks stepped under policies: one engine for episodes, trajectories and vectorised environments.
+
+`engine` steps environments and says what a step was, `loops` how often. What is made of the steps
+is in the other modules: returns and trajectories of whole episodes (`episodes`), what is noted of
+episodes on the tables of a grid world (`grids`), batches of fixed length from environments that
+begin anew by themselves (`vectorised`). Returns and advantages are the learners' business.
+"""

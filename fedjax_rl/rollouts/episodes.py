@@ -1,0 +1,284 @@
+"""Whole episodes of many agents: only counted, or kept as trajectories.
+
+Under stochastic policies every one of an agent's N episodes has a place of its own in the loop,
+with a copy of its agent's parameters: on a CPU that takes two thirds of the time of episodes nested
+in agents, and half to compile. More copies than stay in the cache would take twice the time: there,
+episodes are made in several turns.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from fedjax_rl import fields
+from fedjax_rl.learners.stochastic_policies import Policy, check_fits
+from fedjax_rl.learners.trajectories import Trajectories
+from fedjax_rl.rollouts import engine
+from fedjax_rl.rollouts.engine import Inputs, Step, VectorEnv
+
+# Episodes under way whose copies stay in the cache.
+EPISODES_AT_ONCE = {"cpu": 4096}
+
+
+class Returns(NamedTuple):
+    """Of the rewards of an episode so far; leaves [B].
+
+    Attributes:
+      value: discounted return, float; the first reward has weight 1.
+      undiscounted: the sum of the rewards, float.
+      weight: of the next reward.
+    """
+
+    value: jax.Array
+    undiscounted: jax.Array
+    weight: jax.Array
+
+    def following(self, step: Step, discount) -> Returns:
+        """After one step more; what a finished episode is rewarded with does not count."""
+        zero = jnp.zeros_like(self.value)
+        reward = step.reward.astype(zero.dtype)
+        return Returns(
+            self.value + jnp.where(step.alive, self.weight * reward, zero),
+            self.undiscounted + jnp.where(step.alive, reward, zero),
+            self.weight * jnp.asarray(discount, zero.dtype),
+        )
+
+
+def no_returns(shape: tuple[int, ...], dtype=float) -> Returns:
+    """Of episodes [B] that begin."""
+    zero = jnp.zeros(shape, jnp.result_type(dtype))
+    return Returns(zero, zero, zero + 1)
+
+
+class Episode(NamedTuple):
+    """What came of one episode.
+
+    Attributes:
+      value: discounted return, float scalar; the first reward has weight 1.
+      undiscounted: the sum of the rewards, float scalar.
+      steps: int32 scalar.
+      behaviour: [b], what novelty is measured on; () unless asked for.
+    """
+
+    value: jax.Array
+    undiscounted: jax.Array
+    steps: jax.Array
+    behaviour: object
+
+
+def run_episodes(
+    task,
+    act: Callable,
+    keys,
+    parameters,
+    environment=None,
+    *,
+    axis: int = 0,
+    kind: str = "compact",
+    behaviour: bool = False,
+) -> Episode:
+    """One episode of every agent, of which the returns are kept.
+
+    Args:
+      task: an `envs.Task`.
+      act: `(parameters, observation [D], word) -> action` of one agent, of observations as
+        `task.encode` gives them; the word is a uint32 scalar of the agent's stream.
+      keys: typed keys, a pair of [A]: of the first state, and of everything drawn in the episode.
+        Both are consumed.
+      parameters: what `act` reads, leaves [A, ...], or with A at `axis`.
+      environment: parameters of the environments, leaves [A, ...]; None for the task's own.
+      axis: where the leaves of `parameters` have the axis A.
+      kind: of `loops.LOOPS`.
+      behaviour: whether to describe the behaviour, too.
+
+    Returns:
+      An `Episode` of [A].
+
+    Raises:
+      ValueError: an unknown kind.
+    """
+    env, trace = VectorEnv(task), jax.vmap(task.trace)
+
+    def one(parameters, observation, word):
+        return act(parameters, task.encode(observation), word)
+
+    def act_of_all(parameters, observation, word):
+        return jax.vmap(one, in_axes=(axis, 0, 0))(parameters, observation, word), ()
+
+    def note(step, memory, inputs):
+        del inputs
+        returns, last, total = memory
+        if behaviour:
+            seen = trace(step.next_state)
+            last = engine.choose(step.alive, seen, last)
+            total = total + engine.choose(step.alive, seen, jnp.zeros_like(seen))
+        return (returns.following(step, task.discount), last, total), ()
+
+    resets, draws = keys
+    environment = () if environment is None else environment
+    state = engine.begin(env, resets, environment)
+    nothing = jnp.zeros_like(trace(state.state)) if behaviour else ()
+    state = state._replace(memory=(no_returns(resets.shape), nothing, nothing))
+    inputs = Inputs(parameters, jax.random.key_data(draws), environment)
+    step = engine.stepper(env, act_of_all, note)
+    axes = Inputs(axis, 0, 0, 0)
+    done, _ = engine.rollout(step, inputs, state, task.max_steps, kind=kind, axes=axes)
+    returns, last, total = done.memory
+    described = ()
+    if behaviour:
+        steps = jnp.maximum(done.steps, 1).astype(total.dtype)
+        described = jax.vmap(task.summarise)(last, total / steps[:, None], done.steps)
+        described = described.astype(returns.value.dtype)
+    return Episode(returns.value, returns.undiscounted, done.steps, described)
+
+
+# Stochastic policies ------------------------------------------------------------------------------
+
+
+def _play(task, policy, keys, parameters, num_episodes, environment, kind, note, memory):
+    """Plays the episodes of `sample_trajectories`, whose arguments are these and two more.
+
+    `note` is as of `engine.stepper`, `memory` [B] that of episodes that begin.
+
+    Returns:
+      The states at the end and what was written down, leaves [A, N, ...].
+    """
+    check_fits(task, policy)
+    fields.check("num_episodes", num_episodes, fields.COUNT)
+    agents, env = parameters.shape[0], VectorEnv(task)
+    environment = () if environment is None else environment
+
+    def act(parameters, observation, word):
+        return jax.vmap(policy.sample)(parameters, observation, word), ()
+
+    step = engine.stepper(env, act, note, performed=jax.vmap(policy.performed))
+
+    def play(places):
+        """The episodes of these numbers, of every agent."""
+        count = len(places)
+
+        def each(x):
+            return jax.tree.map(lambda x: jnp.repeat(x, count, axis=0), x)
+
+        tiled = jnp.tile(places, agents)
+        resets, draws = (jax.vmap(jax.random.fold_in)(each(key), tiled) for key in keys)
+        own = each(environment)
+        inputs = Inputs(each(parameters), jax.random.key_data(draws), own)
+        state = engine.begin(env, resets, own, memory(agents * count))
+        rows = engine.empty_rows(step, inputs, state, task.max_steps)
+        state, rows = engine.rollout(step, inputs, state, task.max_steps, kind=kind, rows=rows)
+        return jax.tree.map(
+            lambda x: x.reshape(agents, count, *x.shape[1:]), (state.memory, state.steps, rows)
+        )
+
+    places = jnp.arange(num_episodes, dtype=jnp.uint32)
+    turns = _turns(agents, num_episodes)
+    if turns == 1:
+        return play(places)
+    made = jax.lax.map(play, places.reshape(turns, -1))
+    return jax.tree.map(
+        lambda x: jnp.moveaxis(x, 0, 1).reshape(agents, num_episodes, *x.shape[3:]), made
+    )
+
+
+def _turns(agents: int, num_episodes: int) -> int:
+    """The fewest equal parts of every agent's episodes of which one stays in the cache."""
+    most = EPISODES_AT_ONCE.get(jax.default_backend(), math.inf)
+    parts = (turns for turns in range(1, num_episodes + 1) if num_episodes % turns == 0)
+    return next((t for t in parts if agents * num_episodes <= most * t), num_episodes)
+
+
+def sample_trajectories(
+    task,
+    policy: Policy,
+    keys,
+    parameters,
+    num_episodes: int,
+    *,
+    environment=None,
+    kind: str = "while",
+) -> Trajectories:
+    """N episodes of every agent under its own parameters.
+
+    Args:
+      task: an `envs.Task`.
+      policy: of all agents.
+      keys: typed keys, a pair of [A]: of the first states, and of everything drawn in the
+        episodes. Episode n has n folded in, whatever N is.
+      parameters: float [A, q].
+      num_episodes: N, at least 1.
+      environment: parameters of the environments, leaves [A, ...]; None for the task's own.
+      kind: of `loops.LOOPS`.
+
+    Returns:
+      `Trajectories` with leaves [A, N, T, ...], T the longest episode of the task; the rewards
+      have the dtype of the parameters.
+
+    Raises:
+      ValueError: an unknown kind, no episode, or a policy that does not fit the task.
+    """
+
+    def note(step, memory, inputs):
+        reward = jnp.where(step.alive, step.reward, jnp.zeros_like(step.reward))
+        reward = reward.astype(parameters.dtype)
+        return (), Trajectories(step.observation, step.action, reward, step.alive)
+
+    return _play(
+        task, policy, keys, parameters, num_episodes, environment, kind, note, lambda size: ()
+    )[2]
+
+
+def evaluate(
+    task,
+    policy: Policy,
+    keys,
+    parameters,
+    num_episodes: int,
+    *,
+    environment=None,
+    kind: str = "compact",
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """How well every agent does with its parameters, over N episodes.
+
+    The actions are drawn, as in `sample_trajectories`; the same keys give the same episodes. No
+    trajectory is kept: the memory does not grow with T.
+
+    Args:
+      task: an `envs.Task`.
+      policy: of all agents.
+      keys: as of `sample_trajectories`.
+      parameters: float [A, q].
+      num_episodes: N, at least 1.
+      environment: as of `sample_trajectories`.
+      kind: of `loops.LOOPS`.
+
+    Returns:
+      Mean discounted return, mean undiscounted return and mean length, each [A], of the dtype of
+      the parameters.
+
+    Raises:
+      ValueError: as `sample_trajectories`.
+    """
+    dtype = parameters.dtype
+
+    def note(step, returns, inputs):
+        return returns.following(step, task.discount), ()
+
+    returns, steps, _ = _play(
+        task,
+        policy,
+        keys,
+        parameters,
+        num_episodes,
+        environment,
+        kind,
+        note,
+        lambda size: no_returns((size,), dtype),
+    )
+    means = (jnp.mean(x, axis=1) for x in (returns.value, returns.undiscounted))
+    return *means, jnp.mean(steps.astype(dtype), axis=1)

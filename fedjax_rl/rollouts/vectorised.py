@@ -1,0 +1,431 @@
+"""Vectorised environments that begin anew by themselves: batches of fixed length to learn from.
+
+Axes: `G` agents that are simulated together, `E` environments of each, `T` steps, `S` steps that
+may come after them. Environments are stepped together whatever agent they belong to; what few of
+them need (a new episode, the value of the last state of an episode that was cut off) is computed
+in the steps in which any needs it.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from fedjax_rl.learners import ppo
+from fedjax_rl.learners.actor_critic import seen
+from fedjax_rl.rollouts import engine
+from fedjax_rl.rollouts.engine import Inputs, RolloutState, VectorEnv
+
+# Random words that a step takes: the action, the environment, a new episode.
+_WORDS = 5
+
+
+class Collector(NamedTuple):
+    """Where the environments of agents are between two batches; leaves [G, ...].
+
+    Attributes:
+      rollout: where the episodes are, leaves [G, E, ...]; its memory is `Running`.
+      due: float32 [G, E], the last reward, where rewards are one step late; or ().
+      tail: `Tail`, where steps beyond a rollout begin the next one; or ().
+    """
+
+    rollout: RolloutState
+    due: Any = ()
+    tail: Any = ()
+
+
+class Running(NamedTuple):
+    """What is kept from step to step.
+
+    Attributes:
+      undiscounted: float32 [G, E], rewards of the episode so far, as the environment gave them.
+      scale: `ppo.RewardScale` [G, ...], or () where rewards are not scaled.
+      ended: `Ended` [G], the episodes that ended in the rollout; () between rollouts.
+    """
+
+    undiscounted: jax.Array
+    scale: Any = ()
+    ended: Any = ()
+
+
+class Tail(NamedTuple):
+    """Steps beyond a rollout, at most S of them.
+
+    Attributes:
+      count: int32 [G].
+      rows: what is written down of a step, leaves [G, S, E, ...]; the first `count` are there.
+    """
+
+    count: jax.Array
+    rows: Row
+
+
+class Row(NamedTuple):
+    """What is written down of a step; leaves [G, E, ...], with T in between in buffers.
+
+    Attributes:
+      observation: before the step.
+      action: as drawn.
+      log_prob: of the action, float32.
+      value: of the observation, float32.
+      reward: float32, scaled where rewards are.
+      terminated: bool, whether the MDP ended.
+      truncated: bool, whether the episode was cut off.
+      last_value: float32, of the last observation where the episode was cut off and its value goes
+        on; 0 elsewhere.
+    """
+
+    observation: jax.Array
+    action: jax.Array
+    log_prob: jax.Array
+    value: jax.Array
+    reward: jax.Array
+    terminated: jax.Array
+    truncated: jax.Array
+    last_value: jax.Array
+
+
+class Ended(NamedTuple):
+    """The episodes that ended in a rollout; [G].
+
+    Attributes:
+      episodes: float32, their number.
+      total: float32, sum of their undiscounted returns.
+      steps: float32, sum of their lengths.
+    """
+
+    episodes: jax.Array
+    total: jax.Array
+    steps: jax.Array
+
+
+def none_ended() -> Ended:
+    """Before the first rollout, of one agent."""
+    return Ended(*(jnp.zeros((), jnp.float32) for _ in Ended._fields))
+
+
+def empty_batch(task, policy, num_envs: int, num_steps: int) -> ppo.Batch:
+    """Zeros of the shape of one agent's rollout, [T, E, ...].
+
+    Observations have the dtype that the environment gives them.
+
+    Args:
+      task: an `envs.Task`.
+      policy: a `learners.actor_critic.ActorCritic`.
+      num_envs: E.
+      num_steps: T.
+    """
+    size, view = (num_steps, num_envs), seen(task)
+    drawn = jax.eval_shape(
+        policy.actions.sample,
+        jax.ShapeDtypeStruct((policy.actions.outputs,), jnp.float32),
+        jax.ShapeDtypeStruct((policy.actions.own,), jnp.float32),
+        jax.ShapeDtypeStruct((), jnp.uint32),
+    )
+    number = jnp.zeros(size, jnp.float32)
+    return ppo.Batch(
+        jnp.zeros((*size, *view.shape), view.dtype),
+        jnp.zeros((*size, *drawn.shape), drawn.dtype),
+        *(number for _ in range(4)),
+    )
+
+
+def _vector_env(task) -> VectorEnv:
+    # What a reset shows as an integer, a step may show as a fraction.
+    return VectorEnv(task, nested=True, dtype=seen(task).dtype)
+
+
+def _keys_of_environments(keys, num_envs: int):
+    """Keys [G] -> a key of every environment, [G, E]."""
+    places = jnp.arange(num_envs, dtype=jnp.uint32)
+    fold = jax.vmap(jax.random.fold_in, in_axes=(None, 0))
+    return jax.vmap(fold, in_axes=(0, None))(keys, places)
+
+
+def begin(
+    task, keys, num_envs: int, *, environment=None, scale: bool, late: bool, tail=None
+) -> Collector:
+    """The first states of agents.
+
+    Args:
+      task: an `envs.Task`.
+      keys: typed keys [G]; consumed.
+      num_envs: E.
+      environment: parameters of the environments, leaves [G, ...]; None for the task's own.
+      scale: whether rewards are going to be divided by the running deviation of the return.
+      late: whether they are one step late.
+      tail: a batch of one agent as long as a tail may be, leaves [S, E, ...]; None for no tails.
+    """
+    environment = () if environment is None else environment
+    own = _keys_of_environments(keys, num_envs)
+    agents, zeros = len(keys), jnp.zeros(own.shape, jnp.float32)
+    alike = jax.tree.map(
+        lambda x: jnp.broadcast_to(x, (agents, *x.shape)), ppo.reward_scale(num_envs)
+    )
+    running = Running(zeros, alike if scale else ())
+    state = engine.begin(_vector_env(task), own, environment, running)
+    return Collector(state, zeros if late else (), () if tail is None else _no_tail(tail, agents))
+
+
+def _no_tail(batch: ppo.Batch, agents: int) -> Tail:
+    rows = jax.tree.map(lambda x: jnp.broadcast_to(x, (agents, *x.shape)), _rows_of(batch))
+    return Tail(jnp.zeros(agents, jnp.int32), rows)
+
+
+def _rows_of(batch: ppo.Batch) -> Row:
+    """Buffers of a rollout in place of a batch, to be overwritten; leaves [..., T, E, ...]."""
+    nothing = jnp.zeros(batch.value.shape, jnp.float32)
+    return Row(*batch[:4], nothing, nothing > 0, nothing > 0, nothing)
+
+
+def _acting(policy):
+    """`act` of `engine.stepper` for G agents with E environments each."""
+
+    def act(parameters, observation, words):
+        outputs, value = jax.vmap(policy.apply)(parameters, observation)
+        sample = jax.vmap(policy.sample, in_axes=(None, 0, 0))
+        return jax.vmap(sample)(parameters, outputs, words), (outputs, value)
+
+    return act
+
+
+def _noting(policy, settings):
+    """`note` of `engine.stepper`: a `Row`, and what is `Running`."""
+    log_prob = jax.vmap(jax.vmap(policy.log_prob, in_axes=(None, 0, 0)))
+
+    def note(step, running, inputs):
+        parameters, (outputs, value) = inputs.policy, step.output
+        reward = step.reward.astype(jnp.float32)
+        total, over = running.undiscounted + reward, step.over
+        last_value = jnp.zeros_like(value)
+        if settings.bootstrap_timeouts:
+            last_value = jax.lax.cond(
+                jnp.any(step.truncated),
+                lambda: jax.vmap(policy.apply)(parameters, step.next_observation)[1],
+                lambda: jnp.zeros_like(value),
+            )
+        scale, ended = running.scale, running.ended
+        if settings.reward_normalization:
+            looks_ahead = inputs.note["normalization_discount"]
+            scale, reward = jax.vmap(ppo.scaled_rewards)(scale, reward, over, looks_ahead)
+        logs = log_prob(parameters, outputs, step.action)
+        ended = Ended(
+            ended.episodes + jnp.sum(over, axis=1, dtype=jnp.float32),
+            ended.total + jnp.sum(jnp.where(over, total, 0.0), axis=1),
+            ended.steps + jnp.sum(jnp.where(over, step.length, 0), axis=1).astype(jnp.float32),
+        )
+        row = Row(
+            step.observation,
+            step.action,
+            logs,
+            value,
+            reward,
+            step.terminated,
+            step.truncated,
+            last_value,
+        )
+        return Running(jnp.where(over, 0.0, total), scale, ended), row
+
+    return note
+
+
+def collect(
+    task,
+    policy,
+    keys,
+    parameters,
+    collector: Collector,
+    batch: ppo.Batch,
+    *,
+    environment,
+    weights,
+    settings,
+) -> tuple[Collector, ppo.Batch, Ended]:
+    """T steps of every environment under the policies of their agents, ready to learn from.
+
+    An episode is cut off after `task.max_steps` steps, too. With a stale tail an agent goes on for
+    up to S steps more until every episode that had begun by then has ended; these steps begin its
+    next rollout, which is shorter by them. It is how Einhorn, *Federated Reinforcement Learning
+    Has Linear Speedup* (2023), collects.
+
+    Args:
+      task: an `envs.Task`.
+      policy: a `learners.actor_critic.ActorCritic`.
+      keys: typed keys [G] of this rollout; environment e has e folded in, whatever E is.
+      parameters: float32 [G, q].
+      collector: where the environments are.
+      batch: leaves [G, T, E, ...], to be overwritten.
+      environment: parameters of the environments, leaves [G, ...], or None for the task's own.
+      weights: float32 [G] each: "discount", "gae_lambda", "reward_scale" and
+        "normalization_discount".
+      settings: has `bootstrap_timeouts`, `reward_normalization`, `reward_alignment`, `normalize`
+        and `stale_tail` (S, 0 for none) as attributes.
+
+    Returns:
+      The collector after it, the batch with leaves [G, T, E, ...], the episodes that ended.
+    """
+    agents, steps, envs = batch.value.shape
+    step = engine.stepper(
+        _vector_env(task),
+        _acting(policy),
+        _noting(policy, settings),
+        performed=policy.performed,
+        begins_anew=task.max_steps,
+    )
+    own = jax.random.key_data(_keys_of_environments(keys, envs))
+    environment = () if environment is None else environment
+    inputs = Inputs(parameters, own, environment, weights)
+    state = collector.rollout
+    ended = jax.tree.map(lambda x: jnp.broadcast_to(x, (agents, *x.shape)), none_ended())
+    state = state._replace(memory=state.memory._replace(ended=ended))
+    rows = _rows_of(batch)
+    if settings.stale_tail:
+        state, rows, count = _with_tail(step, inputs, state, rows, collector.tail)
+    else:
+        state, rows = engine.rollout(step, inputs, state, steps, kind="fixed", rows=rows)
+        count = jnp.full(agents, steps, jnp.int32)
+    ended = state.memory.ended
+    state = state._replace(memory=state.memory._replace(ended=()))
+    _, following = jax.vmap(policy.apply)(parameters, state.observation)
+    is_late = settings.reward_alignment == "late"
+    due = collector.due if is_late else jnp.zeros((agents, envs), jnp.float32)
+    found, target, due = _learnable(rows, following, due, count, steps, weights, settings)
+    collector = collector._replace(rollout=state)
+    if settings.stale_tail:
+        left = jax.tree.map(lambda x: x[:, steps:], rows)
+        collector = collector._replace(tail=Tail(count - steps, left))
+    collector = collector._replace(due=due) if is_late else collector
+    batch = ppo.Batch(*rows[:4], found, target)
+    batch = jax.tree.map(lambda x: x[:, :steps], batch)
+    if settings.normalize == "rollout":
+        batch = jax.vmap(ppo.with_normalized_advantage)(batch)
+    return collector, batch, ended
+
+
+def _learnable(rows: Row, following, due, count, steps: int, weights, settings):
+    """Advantages and targets [G, T, E] of rows, and the rewards [G, E] that are due next.
+
+    Args:
+      rows: leaves [G, T, E, ...], or [G, T + S, E, ...] with a tail.
+      following: float32 [G, E], values of the states after the last step.
+      due: float32 [G, E], rewards of the steps before the first one.
+      count: int32 [G], rows that are there.
+      steps: T.
+      weights: as of `collect`.
+      settings: as of `collect`.
+    """
+
+    def one(reward, terminated, truncated, last_value, value, following, due, weights, count):
+        """Of one environment, from its rows [T]."""
+        reward = reward * weights["reward_scale"]
+        last = reward[steps - 1]
+        if settings.reward_alignment == "late":
+            reward, _ = ppo.late(reward, due)
+        discount, trace = ppo.discounts(
+            terminated,
+            truncated,
+            weights["discount"],
+            weights["gae_lambda"],
+            settings.bootstrap_timeouts,
+        )
+        after = jnp.concatenate([value[1:], following[None]])
+        own = value
+        if settings.stale_tail:
+            place = jnp.arange(value.shape[0])
+            after = jnp.where(place == count - 1, following, after)
+            there = place < count
+            reward, own, after, trace = (
+                jnp.where(there, x, jnp.zeros_like(x)) for x in (reward, value, after, trace)
+            )
+            last_value = jnp.where(there, last_value, 0.0)
+        after = jnp.where(truncated, last_value, after)
+        found = ppo.advantages(reward, own, after, discount, trace)
+        return found, found + own, last
+
+    seen = *rows[4:], rows.value
+    each = jax.vmap(one, in_axes=(1, 1, 1, 1, 1, 0, 0, None, None), out_axes=(1, 1, 0))
+    return jax.vmap(each)(*seen, following, due, weights, count)
+
+
+def _with_tail(step, inputs: Inputs, state: RolloutState, rows: Row, tail: Tail):
+    """Steps from the end of the last tail until the episodes of the rollout have ended.
+
+    Args:
+      step: of everybody, as `engine.stepper` makes it.
+      inputs: what it reads.
+      state: where the environments are.
+      rows: of a rollout, leaves [G, T, E, ...], to be overwritten.
+      tail: of the rollout before.
+
+    Returns:
+      The state, rows [G, T + S, E, ...] and how many of them are there, int32 [G].
+    """
+    steps, surplus = rows.value.shape[1], tail.rows.value.shape[1]
+    rows = jax.tree.map(lambda old, new: jnp.concatenate([old, new], axis=1), tail.rows, rows)
+
+    def busy(place, waiting):
+        return (place < steps) | ((place < steps + surplus) & jnp.any(waiting, axis=1))
+
+    def go_on(carry):
+        _, place, waiting, *_ = carry
+        return jnp.any(busy(place, waiting))
+
+    def each(carry):
+        t, place, waiting, state, rows = carry
+        acting = busy(place, waiting)
+        new, row = step(t, inputs, state)
+
+        # Whoever waits for the others writes its row where the next one comes.
+        at = jnp.minimum(place, steps + surplus - 1)
+        write = jax.vmap(
+            lambda buffer, x, at: jax.lax.dynamic_update_index_in_dim(buffer, x, at, 0)
+        )
+        kept = jax.vmap(lambda buffer, at: jax.lax.dynamic_index_in_dim(buffer, at, 0, False))
+        rows = jax.tree.map(
+            lambda b, x: write(b, engine.choose(acting, x, kept(b, at)), at), rows, row
+        )
+        # An episode that begins behind the last step of the rollout is nobody's business.
+        over = row.terminated | row.truncated
+        running = jnp.where((place >= steps)[:, None], waiting & ~over, ~over)
+        waiting = jnp.where((acting & (place >= steps - 1))[:, None], running, waiting)
+        state = engine.choose(acting, new, state)
+        return t + jnp.uint32(1), place + acting.astype(jnp.int32), waiting, state, rows
+
+    carry = jnp.uint32(0), tail.count, jnp.ones(state.alive.shape, bool), state, rows
+    _, place, _, state, rows = jax.lax.while_loop(go_on, each, carry)
+    return state, rows, place
+
+
+def evaluate(task, policy, keys, parameters, num_episodes: int, *, environment=None):
+    """How well agents do with their parameters, over so many episodes; actions are drawn.
+
+    Args:
+      task: an `envs.Task`.
+      policy: a `learners.actor_critic.ActorCritic`.
+      keys: typed keys [G]; episode n has n folded in.
+      parameters: float32 [G, q].
+      num_episodes: at least 1, side by side.
+      environment: parameters of the environments, leaves [G, ...]; None for the task's own.
+
+    Returns:
+      Mean undiscounted return and mean length, float32 [G].
+    """
+    env, environment = _vector_env(task), () if environment is None else environment
+    keys = _keys_of_environments(keys, num_episodes)
+    words = jax.random.key_data(keys)
+
+    def note(step, total, inputs):
+        reward = step.reward.astype(jnp.float32)
+        return total + jnp.where(step.alive, reward, 0.0), ()
+
+    # The words of step 0 are those of a new episode, which the first step comes after.
+    first = engine.key_of(*engine.words_at(words, jnp.uint32(0), 2))
+    state = engine.begin(env, first, environment, jnp.zeros(keys.shape, jnp.float32))
+    step = engine.stepper(
+        env, _acting(policy), note, performed=policy.performed, words=(_WORDS, _WORDS)
+    )
+    inputs = Inputs(parameters, words, environment)
+    state, _ = engine.rollout(step, inputs, state, task.max_steps)
+    return jnp.mean(state.memory, axis=1), jnp.mean(state.steps.astype(jnp.float32), axis=1)
