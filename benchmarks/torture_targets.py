@@ -444,7 +444,7 @@ def of_environments() -> Iterator[Target]:
             def made(value, argument=argument, function=function, own=own):
                 return function(**{**own, argument: value})
 
-            kind = "object?" if argument == "looks" else _kind(ENVIRONMENTS, name, argument)
+            kind = "object?" if argument == "drawing" else _kind(ENVIRONMENTS, name, argument)
             keep = _brief if name == "brax_task" else small
             also = ("environment", "part")
             yield Target(f"envs.{name}", argument, kind, made, also, keep=keep)

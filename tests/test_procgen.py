@@ -17,7 +17,7 @@ from fedjax_rl.envs import registry
 from fedjax_rl.envs.procgen import (
     BigFishDynamics,
     CoinRunDynamics,
-    Looks,
+    Drawing,
     bigfish,
     bigfish_picture,
     coinrun,
@@ -37,7 +37,7 @@ from fedjax_rl.envs.procgen.validate import load_reference, trace_share
 
 LEFT, STAY, UP, RIGHT, UP_RIGHT, DOWN = 1, 4, 5, 7, 8, 3
 REFERENCE = load_reference()
-FLAT = Looks(use_backgrounds=False, use_monochrome_assets=True)
+FLAT = Drawing(use_backgrounds=False, use_monochrome_assets=True)
 step_bigfish = jax.jit(BigFishDynamics().advance)
 step_coinrun = jax.jit(CoinRunDynamics().advance)
 
@@ -247,7 +247,7 @@ def test_the_vector_of_bigfish():
 
 
 def test_restricted_themes_give_all_fish_one_shape():
-    env = procgen_env("BigFish", looks=Looks(restrict_themes=True))
+    env = procgen_env("BigFish", drawing=Drawing(restrict_themes=True))
     step, state = jax.jit(env.dynamics.advance), bigfish_state()
     for _ in range(60):
         state = step(state, jnp.int32(UP), params("BigFish"))[0]
@@ -520,7 +520,7 @@ def paint(picture, left, top, width, height, colour):
 
 
 def test_the_geometry_of_bigfish():
-    env = procgen_env("BigFish", "pixels", looks=FLAT)
+    env = procgen_env("BigFish", "pixels", drawing=FLAT)
     step = jax.jit(env.step)
     state = bigfish_state()
     for t in range(90):
@@ -551,7 +551,7 @@ def test_newer_fish_are_drawn_over_older_ones_and_the_player_on_top():
 
 
 def test_fish_face_where_they_swim():
-    draw = bigfish_picture.BigFishPicture(Looks(use_backgrounds=False))
+    draw = bigfish_picture.BigFishPicture(Drawing(use_backgrounds=False))
     right, left = (
         np.asarray(see(draw, bigfish_state((10.0, 10.0, 1.9, v, 1), x=-9.0), params("BigFish")))
         for v in (0.2, -0.2)
@@ -574,7 +574,7 @@ def test_backgrounds():
     waters = bigfish_picture.backgrounds()
     assert (waters.shape, waters.dtype) == ((7, 64, 115), np.uint32)
     assert len({water.tobytes() for water in waters}) == 7
-    draw = bigfish_picture.BigFishPicture(Looks())
+    draw = bigfish_picture.BigFishPicture(Drawing())
     left, right = (
         np.asarray(see(draw, bigfish_state(x=-9.0, background=0, offset=share), params("BigFish")))
         for share in (0.0, 1.0)
@@ -595,10 +595,10 @@ def test_velocity_is_painted():
 
 
 def test_the_geometry_of_coinrun():
-    looks = Looks(use_backgrounds=False, use_monochrome_assets=True, restrict_themes=True)
+    drawing = Drawing(use_backgrounds=False, use_monochrome_assets=True, restrict_themes=True)
     own = params("CoinRun", "easy", 200, 0, "classic")
     state = coinrun_state(0, x=9.37, y=5.81)
-    picture = np.asarray(see(coinrun_picture.CoinRunPicture(looks), state, own))
+    picture = np.asarray(see(coinrun_picture.CoinRunPicture(drawing), state, own))
     centres = (np.arange(64) + 0.5) * 13 / 64 - 6.5
     columns = np.floor(9.37 + centres).astype(int) + maps.MARGIN
     rows = np.floor(5.81 - centres).astype(int) + maps.MARGIN

@@ -87,8 +87,8 @@ def show(task, act, game: str, num_steps: int, seed: int, out: pathlib.Path) -> 
     from fedjax_rl import streams
     from fedjax_rl.envs import procgen
 
-    looks = {n: v for n, v in task.options if n in procgen.Looks.__dataclass_fields__}
-    seen = procgen.procgen_env(game, "pixels", looks=procgen.Looks(**looks))
+    drawing = {n: v for n, v in task.options if n in procgen.Drawing.__dataclass_fields__}
+    seen = procgen.procgen_env(game, "pixels", drawing=procgen.Drawing(**drawing))
 
     @jax.jit
     def step(state, observation, tick, key):

@@ -8,8 +8,8 @@ formulas of our own.
 
 from fedjax_rl.envs.procgen.bigfish import BigFishDynamics, BigFishParams, BigFishState
 from fedjax_rl.envs.procgen.coinrun import CoinRunDynamics, CoinRunParams, CoinRunState
+from fedjax_rl.envs.procgen.drawing import Drawing
 from fedjax_rl.envs.procgen.env import ProcgenEnv
-from fedjax_rl.envs.procgen.looks import Looks
 from fedjax_rl.envs.procgen.play import POLICIES, play
 from fedjax_rl.envs.procgen.tasks import (
     normalised_score,
@@ -27,7 +27,7 @@ __all__ = [
     "CoinRunDynamics",
     "CoinRunParams",
     "CoinRunState",
-    "Looks",
+    "Drawing",
     "ProcgenEnv",
     "normalised_score",
     "play",

@@ -13,7 +13,7 @@ import numpy as np
 
 from fedjax_rl.envs.procgen import fish, raster
 from fedjax_rl.envs.procgen.bigfish import BigFishParams, BigFishState
-from fedjax_rl.envs.procgen.looks import Looks
+from fedjax_rl.envs.procgen.drawing import Drawing
 
 _SCALE = raster.PIXELS / fish.SIZE
 # 12.8 pixels are the most; 16 columns, because a power of two is twice as fast.
@@ -42,23 +42,25 @@ class BigFishPicture:
     """Draws a state.
 
     Attributes:
-      looks: options of drawing.
+      drawing: options of drawing.
     """
 
-    looks: Looks
+    drawing: Drawing
 
     def __call__(self, state: BigFishState, params: BigFishParams) -> chex.Array:
         """Returns the picture, uint8 [64, 64, 3], row 0 at the top."""
         del params
         state = jax.lax.optimization_barrier(state)  # else it is redone for every pixel
-        words = raster.stamp(*_sprites(state, self.looks.use_monochrome_assets), self._water(state))
-        if self.looks.paint_vel_info:
+        words = raster.stamp(
+            *_sprites(state, self.drawing.use_monochrome_assets), self._water(state)
+        )
+        if self.drawing.paint_vel_info:
             words = raster.paint_velocity(words, state.vx / 0.5, state.vy / 0.5)
         return raster.picture(words)
 
     def _water(self, state: BigFishState) -> chex.Array:
         shape = (raster.PIXELS, raster.PIXELS)
-        if not self.looks.use_backgrounds:
+        if not self.drawing.use_backgrounds:
             return jnp.zeros(shape, jnp.uint32)
         slack = jnp.asarray(np.array(_BACKGROUND_ASPECTS, np.float32) - 1)[state.background]
         shift = jnp.round(state.offset * slack * raster.PIXELS).astype(jnp.int32)

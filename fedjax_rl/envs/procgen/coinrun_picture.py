@@ -13,7 +13,7 @@ import numpy as np
 
 from fedjax_rl.envs.procgen import coinrun, maps, motion, raster
 from fedjax_rl.envs.procgen.coinrun import CoinRunParams, CoinRunState
-from fedjax_rl.envs.procgen.looks import Looks
+from fedjax_rl.envs.procgen.drawing import Drawing
 
 _VIEW = float(coinrun.VIEW)
 _SCALE = raster.PIXELS / _VIEW  # pixels per cell
@@ -90,10 +90,10 @@ class CoinRunPicture:
     """Draws a state.
 
     Attributes:
-      looks: options of drawing.
+      drawing: options of drawing.
     """
 
-    looks: Looks
+    drawing: Drawing
 
     def __call__(self, state: CoinRunState, params: CoinRunParams) -> chex.Array:
         """Returns the picture, uint8 [64, 64, 3], row 0 at the top."""
@@ -101,19 +101,19 @@ class CoinRunPicture:
         state = jax.lax.optimization_barrier(state)  # else it is redone for every pixel
         ground = table.ground[state.row]
         skin = table.player[state.row]
-        looks = table.looks[state.row]
-        if self.looks.restrict_themes:
-            ground, skin, looks = (jnp.zeros_like(x) for x in (ground, skin, looks))
+        themes = table.themes[state.row]
+        if self.drawing.restrict_themes:
+            ground, skin, themes = (jnp.zeros_like(x) for x in (ground, skin, themes))
         words = jax.lax.optimization_barrier(self._tiles(state, table, ground))
         shape = (raster.PIXELS, raster.PIXELS)
         behind = jnp.zeros(shape, jnp.uint32)
-        if self.looks.use_backgrounds:
+        if self.drawing.use_backgrounds:
             behind = _scene(state.x, state.y, table.background[state.row], table.offset[state.row])
         words = jnp.where(words == 0, behind, words & jnp.uint32(raster.COLOUR))
-        enemies = _in_view(state, table.enemies[state.row, :, 1], looks)
-        sprites = _sprites(state, enemies, skin, self.looks.use_monochrome_assets)
+        enemies = _in_view(state, table.enemies[state.row, :, 1], themes)
+        sprites = _sprites(state, enemies, skin, self.drawing.use_monochrome_assets)
         words = raster.stamp(*sprites, words)
-        if self.looks.paint_vel_info:
+        if self.drawing.paint_vel_info:
             words = raster.paint_velocity(
                 words, state.vx / coinrun.TOP_SPEED, state.vy / coinrun.TOP_FALL
             )
@@ -132,20 +132,20 @@ class CoinRunPicture:
         ].astype(jnp.int32)
         turned = (codes == maps.CODES["saw"]) & (state.clock % 2 == 1)
         codes = jnp.where(turned, _TURNED, codes)
-        if self.looks.restrict_themes:
+        if self.drawing.restrict_themes:
             crate = maps.CODES["crate"]
             codes = jnp.where((codes > crate) & (codes < _TURNED), crate, codes)
         across = ((x - column) * _TEXELS).astype(jnp.int32)
         down = _TEXELS - 1 - ((y - line) * _TEXELS).astype(jnp.int32)
         place = ((ground * (_TURNED + 1) + codes) * _TEXELS + down[:, None]) * _TEXELS
-        atlas = jnp.asarray(tiles(self.looks.use_monochrome_assets).ravel())
+        atlas = jnp.asarray(tiles(self.drawing.use_monochrome_assets).ravel())
         return atlas[place + across[None]]
 
 
-def _in_view(state: CoinRunState, heights: chex.Array, looks: chex.Array) -> chex.Array:
+def _in_view(state: CoinRunState, heights: chex.Array, themes: chex.Array) -> chex.Array:
     """The nearest enemies, float32 [12, 4]: x, y and velocity, and the look."""
     far = (state.enemy_x - state.x) ** 2 + (heights - state.y) ** 2
-    columns = (state.enemy_x, heights, state.enemy_vx, looks.astype(jnp.float32))
+    columns = (state.enemy_x, heights, state.enemy_vx, themes.astype(jnp.float32))
     return motion.nearest(far, columns, _ENEMIES)
 
 
@@ -153,7 +153,7 @@ def _sprites(
     state: CoinRunState, enemies: chex.Array, skin: chex.Array, monochrome: bool
 ) -> tuple[chex.Array, chex.Array, chex.Array]:
     """Returns the patches of enemies and player, uint32 [B, H, W], and their pixels, int32 [B]."""
-    enemy_x, heights, enemy_vx, looks = enemies.T
+    enemy_x, heights, enemy_vx, themes = enemies.T
     last = _ENEMIES
     is_player = jnp.arange(last + 1) == last
     x = jnp.append(enemy_x, state.x) - state.x + _VIEW / 2
@@ -173,7 +173,7 @@ def _sprites(
     mirrored = jnp.append(enemy_vx > 0, state.facing_left)
     u = jnp.where(mirrored[:, None] & (u < 1), 1 - u, u)
     second = (state.clock // _FLIP) % 2 == 1
-    blobs = _blob(u[:last], v[:last], looks.astype(jnp.int32), second)
+    blobs = _blob(u[:last], v[:last], themes.astype(jnp.int32), second)
     player = _runner(u[last], v[last], skin, _pose(state, second))
     words = jnp.concatenate([blobs, player[None]])
     return jnp.where(words == 0, words, order[:, None, None] | words), rows, columns
@@ -191,15 +191,15 @@ def _word(colours: np.ndarray, index: chex.Array) -> chex.Array:
     return jnp.asarray(raster.pack(colours))[index]
 
 
-def _blob(u: chex.Array, v: chex.Array, looks: chex.Array, second: chex.Array) -> chex.Array:
+def _blob(u: chex.Array, v: chex.Array, themes: chex.Array, second: chex.Array) -> chex.Array:
     """A dome with two eyes that breathes; words [E, H, W], 0 outside."""
     top = jnp.where(second, jnp.float32(0.72), jnp.float32(0.9))
     body = ((u - 0.5) / 0.5)[:, None] ** 2 + ((1 - v) / top)[:, :, None] ** 2 < 1
     body = body & (u < 1)[:, None] & (v < 1)[:, :, None]
     eye = (jnp.abs(u - 0.3) < 0.12)[:, None] & (jnp.abs(v - 0.5) < 0.13)[:, :, None]
     foot = (v > 0.82)[:, :, None]
-    colour = _word(_BLOBS, looks)[:, None, None]
-    colour = jnp.where(foot, _word(_BLOBS // 2, looks)[:, None, None], colour)
+    colour = _word(_BLOBS, themes)[:, None, None]
+    colour = jnp.where(foot, _word(_BLOBS // 2, themes)[:, None, None], colour)
     colour = jnp.where(eye, jnp.uint32(raster.pack(np.array(_WHITE))), colour)
     return jnp.where(body, colour, jnp.uint32(0))
 

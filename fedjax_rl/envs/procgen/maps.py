@@ -30,7 +30,7 @@ _LAVA, _SAWS, _ENEMIES = range(3)
 
 # Cells as a table has them; saws and crates, which never move, are cells there.
 CELLS = ("empty", "interior", "surface", "lava", "lava surface", "coin", "saw", "crate")
-CODES = {name: code for code, name in enumerate(CELLS)}  # a crate of look n is CODES["crate"] + n
+CODES = {name: code for code, name in enumerate(CELLS)}  # a crate of theme n is CODES["crate"] + n
 _CODE_OF = {
     COIN: "coin",
     INTERIOR: "interior",
@@ -43,12 +43,12 @@ _CODE_OF = {
 
 
 class Enemy(NamedTuple):
-    """An enemy where it is placed: cell, direction (-1 or 1) and look."""
+    """An enemy where it is placed: cell, direction (-1 or 1) and theme."""
 
     column: int
     row: int
     direction: int
-    look: int
+    theme: int
 
 
 class Level(NamedTuple):
@@ -59,7 +59,7 @@ class Level(NamedTuple):
       coin: its cell.
       saws: their cells.
       enemies: in order of placing.
-      crates: (column, row, look).
+      crates: (column, row, theme).
       background: 0 to 61.
       offset: of the background, in [0, 1].
       player: colour, 0 to 4.
@@ -93,7 +93,7 @@ class MapTable:
       crates: [L, C, 2], likewise.
       enemies: [L, E, 6]: centre, velocity, the two ends of the free cells of its row, and what
         these ends do to it, the sum of `BRAKES` of the left end and four times that of the right.
-      looks: [L, E] int32, of the enemies.
+      themes: [L, E] int32, of the enemies.
       background: [L] int32.
       offset: [L], of the background.
       player: [L] int32, colour.
@@ -106,7 +106,7 @@ class MapTable:
     saws: chex.Array
     crates: chex.Array
     enemies: chex.Array
-    looks: chex.Array
+    themes: chex.Array
     background: chex.Array
     offset: chex.Array
     player: chex.Array
@@ -289,12 +289,12 @@ def map_table(mode: str, source: str, num_levels: int, start_level: int, pool: i
         inner[...] = code_of[level.grid]
         for column, row in level.saws:
             inner[column, row] = CODES["saw"]
-        for column, row, look in level.crates:
-            inner[column, row] = CODES["crate"] + look
+        for column, row, theme in level.crates:
+            inner[column, row] = CODES["crate"] + theme
     saws = [[_centre(*saw) for saw in level.saws] for level in made]
     crates = [[_centre(*crate[:2]) for crate in level.crates] for level in made]
     enemies = [[_walk(level, enemy) for enemy in level.enemies] for level in made]
-    looks = [[[enemy.look] for enemy in level.enemies] for level in made]
+    themes = [[[enemy.theme] for enemy in level.enemies] for level in made]
     return MapTable(
         seeds=seeds,
         cells=cells,
@@ -302,7 +302,7 @@ def map_table(mode: str, source: str, num_levels: int, start_level: int, pool: i
         saws=_lists(saws, _MOST_SAWS, 2, NOWHERE),
         crates=_lists(crates, _MOST_CRATES, 2, NOWHERE),
         enemies=_lists(enemies, _MOST_ENEMIES, 6, NOWHERE),
-        looks=_lists(looks, _MOST_ENEMIES, 1, 0)[..., 0].astype(np.int32),
+        themes=_lists(themes, _MOST_ENEMIES, 1, 0)[..., 0].astype(np.int32),
         background=np.array([level.background for level in made], np.int32),
         offset=np.array([level.offset for level in made], np.float32),
         player=np.array([level.player for level in made], np.int32),

@@ -13,8 +13,8 @@ from fedjax_rl import fields
 from fedjax_rl.envs.procgen import bigfish, coinrun, fish, levels, maps, raster
 from fedjax_rl.envs.procgen.bigfish_picture import BigFishPicture
 from fedjax_rl.envs.procgen.coinrun_picture import CoinRunPicture
+from fedjax_rl.envs.procgen.drawing import Drawing
 from fedjax_rl.envs.procgen.env import ProcgenEnv
-from fedjax_rl.envs.procgen.looks import Looks
 from fedjax_rl.envs.task import DISCOUNT, Discrete, Task
 from fedjax_rl.names import check_known
 
@@ -37,12 +37,12 @@ _LEVELS = {
 }
 
 
-@fields.checked(looks=fields.instance(Looks).or_none())
+@fields.checked(drawing=fields.instance(Drawing).or_none())
 def procgen_env(
     game: str = "BigFish",
     observation: str = "vector",
     timeout: str = "end",
-    looks: Looks | None = None,
+    drawing: Drawing | None = None,
 ) -> ProcgenEnv:
     """A game behind the environment protocol; two of the same arguments are equal.
 
@@ -52,20 +52,20 @@ def procgen_env(
         [64, 64, 3] with row 0 at the top.
       timeout: "end", the time limit ends an episode like anything else, as users of Procgen have
         it, or "truncation".
-      looks: options of drawing; None is that of `Looks`.
+      drawing: options of drawing; None is that of `Drawing`.
 
     Raises:
       ValueError: If a word is unknown.
     """
-    looks = Looks() if looks is None else looks
+    drawing = Drawing() if drawing is None else drawing
     check_known(game, levels.GAMES, "game")
     check_known(observation, OBSERVATIONS, "observation")
     check_known(timeout, TIMEOUTS, "timeout")
     truncate, pixels = timeout == "truncation", observation == "pixels"
     if game == "BigFish":
-        dynamics = bigfish.BigFishDynamics(looks.restrict_themes, truncate)
-        return ProcgenEnv(dynamics, BigFishPicture(looks) if pixels else bigfish.features)
-    observe = CoinRunPicture(looks) if pixels else coinrun.features
+        dynamics = bigfish.BigFishDynamics(drawing.restrict_themes, truncate)
+        return ProcgenEnv(dynamics, BigFishPicture(drawing) if pixels else bigfish.features)
+    observe = CoinRunPicture(drawing) if pixels else coinrun.features
     return ProcgenEnv(coinrun.CoinRunDynamics(truncate), observe)
 
 
@@ -93,7 +93,7 @@ def procgen_params(
     own_levels=fields.switch(),
     discount=DISCOUNT,
     max_steps=fields.COUNT.or_none(),
-    **{field.name: fields.switch() for field in dataclasses.fields(Looks)},
+    **{field.name: fields.switch() for field in dataclasses.fields(Drawing)},
 )
 def procgen_task(
     game: str = "BigFish",
@@ -142,8 +142,8 @@ def procgen_task(
     """
     options = dict(locals())
     own_game = options.pop("game")
-    looks = Looks(**{field.name: options[field.name] for field in dataclasses.fields(Looks)})
-    env = procgen_env(own_game, observation, timeout, looks)
+    drawing = Drawing(**{field.name: options[field.name] for field in dataclasses.fields(Drawing)})
+    env = procgen_env(own_game, observation, timeout, drawing)
     limit = bigfish.TIME_LIMIT if own_game == "BigFish" else coinrun.TIME_LIMIT
     options["max_steps"] = max_steps = limit if max_steps is None else max_steps
     if own_levels and num_levels == 0:

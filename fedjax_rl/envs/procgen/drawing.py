@@ -1,10 +1,10 @@
-"""What a picture shows beside the rules: the options of Procgen that change its looks."""
+"""What a picture shows beside the rules: the options of Procgen that change how it is drawn."""
 
 import dataclasses
 
 
 @dataclasses.dataclass(frozen=True)
-class Looks:
+class Drawing:
     """How a game is drawn.
 
     Attributes:
