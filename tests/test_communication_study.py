@@ -1,6 +1,5 @@
 """The study `communication-efficient`: its rows, its runs at a tiny size, its directory."""
 
-import dataclasses
 import json
 
 import numpy as np
@@ -16,7 +15,7 @@ from fedjax_rl.studies import communication_efficient_targets as targets
 from fedjax_rl.studies import stages
 from fedjax_rl.studies.study import Meter
 
-TINY = data.Scale(
+TINY = data.SCALES["smoke"].replace(
     grid_trials=2,
     grid_es_trials=1,
     episodes=4,
@@ -40,7 +39,7 @@ def test_every_row_of_the_specification_is_there_once_and_belongs_to_a_figure():
 
 
 def test_bands_widen_with_fewer_trials_and_nothing_else_changes():
-    scale = dataclasses.replace(data.SCALES["paper"], grid_trials=25)
+    scale = data.SCALES["paper"].replace(grid_trials=25)
     wide = {target.id: target for target in targets.for_scale(scale)}
     same = {target.id: target for target in targets.TARGETS}
     np.testing.assert_allclose(wide["C9"].band, (-8.55, -5.55))  # -7.05 +- 2 times 0.75
@@ -148,7 +147,7 @@ def test_a_study_that_was_stopped_reads_the_stages_it_has(tmp_path, monkeypatch)
     (tmp_path / "simple" / "result.nc").write_bytes(b"junk")
     study.STUDY.run(tmp_path, ["fig3-4"], "smoke")
     assert calls == ["simple", "x", "simple"]
-    monkeypatch.setitem(data.SCALES, "smoke", dataclasses.replace(TINY, grid_trials=3))
+    monkeypatch.setitem(data.SCALES, "smoke", TINY.replace(grid_trials=3))
     with pytest.raises(ValueError, match=r"scale.grid_trials is 3, there 2; allowed"):
         study.STUDY.run(tmp_path, ["fig3-4"], "smoke")
     assert {"fig3-4.png", "fig4-7.png", "fig4-7.svg", "scoreboard.png"} <= {

@@ -1,6 +1,5 @@
 """Figures 8 to 13 of the study `linear-speedup`: how their runs are read, on made-up ones."""
 
-import dataclasses
 import types
 
 import numpy as np
@@ -14,7 +13,7 @@ from fedjax_rl.studies import federated_ppo_figures as pictures
 from fedjax_rl.studies import federated_ppo_targets as targets
 from fedjax_rl.studies.linear_speedup import FIGURES
 
-SCALE = dataclasses.replace(data.SCALES["smoke"], preset="clean", epochs=240, window=2)
+SCALE = data.SCALES["smoke"].replace(preset="clean", epochs=240, window=2)
 
 
 def made_up(scale=SCALE, exponents=(-1.0, -0.5, 0.0)):
@@ -125,9 +124,9 @@ def test_two_readings_of_the_same_rewards():
 
 
 def test_any_agent_is_enough_for_the_author():
-    author = made_up(dataclasses.replace(SCALE, preset="paper", window=10))
+    author = made_up(SCALE.replace(preset="paper", window=10))
     early, _ = targets.reached(author.grid, author.scale, 0.5)
-    late, _ = targets.reached(author.grid, dataclasses.replace(SCALE, window=10), 0.5)
+    late, _ = targets.reached(author.grid, SCALE.replace(window=10), 0.5)
     assert (early < late).all()
 
 

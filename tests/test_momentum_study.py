@@ -1,6 +1,5 @@
 """The study `momentum`: its rows, numbers from invented runs, one tiny run."""
 
-import dataclasses
 import json
 
 import jax
@@ -19,7 +18,17 @@ from fedjax_rl.studies import policy_gradients, stages
 from fedjax_rl.studies.momentum_data import label
 from fedjax_rl.studies.study import Meter
 
-TINY = data.Scale(4, 4, 2, 6, 6, 8, 3, 60, 20, whole=False)
+TINY = data.SCALES["smoke"].replace(
+    exact_rounds=4,
+    kernel_rounds=4,
+    trials=2,
+    error_rounds=6,
+    rounds=6,
+    tuned_rounds=8,
+    pole_trials=3,
+    pole_rounds=60,
+    sweep_rounds=20,
+)
 
 
 def test_every_row_is_there_once_and_belongs_to_a_figure():
@@ -147,7 +156,7 @@ def test_a_tiny_run_of_exact_gradients(tmp_path, monkeypatch):
     few = {name: methods[name] for name in ("FedPG", "QAvg")}
     monkeypatch.setattr(data, "_kernel_methods", lambda: few)
     monkeypatch.setattr(data, "KAPPAS", (0.0, 1.0))
-    monkeypatch.setitem(data.SCALES, "smoke", dataclasses.replace(TINY, kernel_rounds=20))
+    monkeypatch.setitem(data.SCALES, "smoke", TINY.replace(kernel_rounds=20))
     summary = study.STUDY.run(tmp_path, ["kernels"], "smoke")
     saved = json.loads((tmp_path / "summary.json").read_text())
     assert saved["targets"] == summary["targets"]

@@ -1,12 +1,13 @@
 """The study `linear-speedup`: its grids, its protocols and what it leaves behind."""
 
+import copy
 import json
 
 import numpy as np
 import pytest
 
 from fedjax_rl import analysis, envs
-from fedjax_rl.studies import STUDIES, measures
+from fedjax_rl.studies import STUDIES, afedpg_data, measures, stages
 from fedjax_rl.studies import linear_speedup_data as data
 from fedjax_rl.studies import linear_speedup_targets as targets
 from fedjax_rl.studies.study import Meter
@@ -89,7 +90,9 @@ def test_clean_runs_measure_the_server_for_a_fixed_length(meter):
 
 
 def test_a_figure_leaves_a_complete_directory(tmp_path, monkeypatch):
-    tiny = data.Scale(rates=(0.002, 0.02), periods=(1, 1000), trials=1, fine_seeds=2)
+    tiny = data.SCALES["quick"].replace(
+        rates=(0.002, 0.02), periods=(1, 1000), trials=1, fine_seeds=2
+    )
     monkeypatch.setitem(data.SCALES, "smoke", tiny)
     seen = []
     summary = STUDIES["linear-speedup"].run(
@@ -109,6 +112,12 @@ def test_a_figure_leaves_a_complete_directory(tmp_path, monkeypatch):
         assert (tmp_path / name).stat().st_size > 0
     assert seen == sorted(seen)
     assert seen[-1] == 1
+    # Going on reads the runs, of other MDPs too, and makes none.
+    monkeypatch.setattr(data, "run_cells", None)
+    again = STUDIES["linear-speedup"].run(tmp_path, ["fig7"], "smoke")
+    assert again["targets"] == summary["targets"]
+    assert again["seconds"] == summary["seconds"]
+    assert set(data.STAGES) == {"grid_a", "grid_b", "fine", "same", "steady", "mdps"}
 
 
 def slopes_of(count, repetitions, noise):
@@ -154,3 +163,21 @@ def test_finishing_without_stages_is_done():
     meter = Meter(lambda *done: seen.append(done), {})
     meter.finish()
     assert seen == [(1.0, 1.0)]
+
+
+def test_variants_of_a_study_on_a_clock_are_allowed(monkeypatch):
+    monkeypatch.setattr(stages, "run", lambda variants, *_, **options: variants)
+    scale = afedpg_data.SCALES["smoke"]
+    for make in (afedpg_data.heterogeneity, afedpg_data.methods):
+        for variant in make(scale, None, ""):
+            variant.algorithm.replace(**variant.properties)
+
+
+def test_a_scale_knows_its_sizes():
+    scale = data.SCALES["smoke"]
+    assert scale.replace(trials=7).trials == 7
+    assert copy.deepcopy(scale) == scale
+    with pytest.raises(AttributeError, match=r"no size of this study; known: .*trials"):
+        _ = scale.trails
+    with pytest.raises(ValueError, match=r"trails.*trials"):
+        scale.replace(trails=7)

@@ -7,7 +7,6 @@ MDP whose objective is known exactly (M3 of the project's specification), and on
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 from typing import NamedTuple
 
@@ -27,7 +26,7 @@ from fedjax_rl.rollouts.episodes import sample_trajectories
 from fedjax_rl.studies import stages
 from fedjax_rl.studies.policy_gradients import ENTROPY
 from fedjax_rl.studies.stages import Stage, Variant
-from fedjax_rl.studies.study import Meter
+from fedjax_rl.studies.study import Meter, Scale, scales
 
 METRICS = ("gap", "simulated_time", "staleness", "idle")
 AGENTS = (1, 2, 4, 8, 16)
@@ -80,30 +79,13 @@ class Control(NamedTuple):
     episodes: int
 
 
-@dataclasses.dataclass(frozen=True)
-class Scale:
-    """How much of the study is run.
-
-    Attributes:
-      trials: of the sampled experiments on tables.
-      steps: of the experiments on looking ahead.
-      sampled: whether these are run with sampled gradients, too.
-      brax: None, or what is run of it.
-    """
-
-    trials: int = 100
-    steps: int = 3000
-    sampled: bool = True
-    brax: Control | None = None
-
-
-SCALES = {
-    "smoke": Scale(trials=4, steps=600, sampled=False),
-    "quick": Scale(trials=30),
-    "paper": Scale(
-        brax=Control(("swimmer", "hopper", "walker2d", "humanoid"), (1, 2, 4, 8), 2000, 10, None, 5)
-    ),
-}
+PAPER_BRAX = Control(("swimmer", "hopper", "walker2d", "humanoid"), (1, 2, 4, 8), 2000, 10, None, 5)
+SCALES = scales(
+    trials=(4, 30, 100),  # of the sampled experiments on tables
+    steps=(600, 3000, 3000),  # of the experiments on looking ahead
+    sampled=(False, True, True),  # whether these are run with sampled gradients, too
+    brax=(None, None, PAPER_BRAX),  # None, or what is run of it
+)
 # The brax of the preset `reduced`: a size for two cores.
 REDUCED_BRAX = Control(("hopper",), (1, 2, 4, 8), 160, 6, 100, 4)
 

@@ -9,7 +9,6 @@ same first states.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -23,7 +22,7 @@ from fedjax_rl.federation import uplinks
 from fedjax_rl.federation.algorithm import Algorithm
 from fedjax_rl.studies import stages
 from fedjax_rl.studies.stages import Stage, Variant
-from fedjax_rl.studies.study import Meter
+from fedjax_rl.studies.study import Meter, Scale, scales
 
 METRICS = ("reward", "frequency", "size", "non_finite")
 
@@ -46,37 +45,6 @@ WINDOWS_K = (3, 10, 30)
 OFFSET = 500.0
 
 
-@dataclasses.dataclass(frozen=True)
-class Scale:
-    """How much of the study is run.
-
-    Attributes:
-      grid_trials: of Figs 3.4 and 3.5.
-      grid_es_trials: of evolution strategies there.
-      episodes: of the grids.
-      windy_trials: of Figs 4.2 and 4.3.
-      cartpole_trials: of Fig. 4.5, setting S.
-      setting_trials: of Figs 4.8 and 4.10, of the offset experiment and of the Pareto front.
-      setting_a_trials: of setting A, where the methods differ by less than trials do.
-      cartpole_episodes: of CartPole.
-      table: whether the control experiments of Fig. 4.5 are run, too.
-      ant: None, or what of Ant is run.
-      samples: episodes of the model of signal to noise, per point.
-    """
-
-    grid_trials: int = 100
-    grid_es_trials: int = 30
-    episodes: int = 1000
-    windy_trials: int = 5
-    cartpole_trials: int = 60
-    setting_trials: int = 40
-    setting_a_trials: int = 200
-    cartpole_episodes: int = 200
-    table: bool = True
-    ant: Ant | None = None
-    samples: int = 8000
-
-
 class Ant(NamedTuple):
     """What of Ant is run.
 
@@ -91,29 +59,19 @@ class Ant(NamedTuple):
     max_steps: int = 1000
 
 
-SCALES = {
-    "smoke": Scale(
-        grid_trials=10,
-        grid_es_trials=5,
-        episodes=200,
-        windy_trials=2,
-        cartpole_trials=6,
-        setting_trials=4,
-        setting_a_trials=4,
-        cartpole_episodes=60,
-        table=False,
-        samples=1000,
-    ),
-    "quick": Scale(
-        grid_trials=50,
-        grid_es_trials=15,
-        cartpole_trials=30,
-        setting_trials=20,
-        setting_a_trials=100,
-        samples=4000,
-    ),
-    "paper": Scale(ant=Ant()),
-}
+SCALES = scales(
+    grid_trials=(10, 50, 100),  # of Figs 3.4 and 3.5
+    grid_es_trials=(5, 15, 30),  # of evolution strategies there
+    episodes=(200, 1000, 1000),  # of the grids
+    windy_trials=(2, 5, 5),  # of Figs 4.2 and 4.3
+    cartpole_trials=(6, 30, 60),  # of Fig. 4.5, setting S
+    setting_trials=(4, 20, 40),  # of Figs 4.8 and 4.10, the offset and the Pareto front
+    setting_a_trials=(4, 100, 200),  # of setting A, where methods differ by less than trials do
+    cartpole_episodes=(60, 200, 200),
+    table=(False, True, True),  # whether the control experiments of Fig. 4.5 are run, too
+    ant=(None, None, Ant()),  # None, or what of Ant is run
+    samples=(1000, 4000, 8000),  # episodes of the model of signal to noise, per point
+)
 # The Ant of the preset `reduced`: a size for two cores.
 REDUCED_ANT = Ant(trials=(8, 2, 2), episodes=(80, 20, 20), max_steps=150)
 

@@ -7,7 +7,6 @@ project's specification; algorithms that are compared have the same.
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 from typing import NamedTuple
 
@@ -25,7 +24,7 @@ from fedjax_rl.studies import policy_gradients as common
 from fedjax_rl.studies import stages
 from fedjax_rl.studies.policy_gradients import ENTROPY, m1, m2
 from fedjax_rl.studies.stages import Stage, Variant
-from fedjax_rl.studies.study import Meter
+from fedjax_rl.studies.study import Meter, Scale, scales
 
 METHODS = {
     "FedPG": frl.fedpg,
@@ -57,31 +56,12 @@ class Control(NamedTuple):
     max_steps: int = 100
 
 
-PAPER_CARTPOLE = Control((1, 5, 20), 40, 10)
-
-
-@dataclasses.dataclass(frozen=True)
-class Scale:
-    """How much of the study is run.
-
-    Attributes:
-      trials: of the sampled experiments on tables.
-      lengths: rounds of the experiment on sample complexity.
-      cartpole: what is run of it.
-      cheetah: None, or what is run of HalfCheetah.
-    """
-
-    trials: int = 16
-    lengths: tuple[int, ...] = (200, 400, 800, 1600)
-    cartpole: Control = PAPER_CARTPOLE
-    cheetah: Control | None = None
-
-
-SCALES = {
-    "smoke": Scale(4, (200, 400), Control((10,), 10, 3)),
-    "quick": Scale(8, (200, 400, 800), cartpole=Control((1, 10), 20, 6)),
-    "paper": Scale(cheetah=Control((1, 5, 10, 20), 300, 10, 500)),
-}
+SCALES = scales(
+    trials=(4, 8, 16),  # of the sampled experiments on tables
+    lengths=((200, 400), (200, 400, 800), (200, 400, 800, 1600)),  # rounds, by sample complexity
+    cartpole=(Control((10,), 10, 3), Control((1, 10), 20, 6), Control((1, 5, 20), 40, 10)),
+    cheetah=(None, None, Control((1, 5, 10, 20), 300, 10, 500)),  # None, or what is run of it
+)
 # The HalfCheetah of the preset `reduced`: a size for two cores.
 REDUCED_CHEETAH = Control((5,), 15, 3, 50)
 

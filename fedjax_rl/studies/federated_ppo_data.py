@@ -9,7 +9,6 @@ which the trailing mean over all agents is.
 
 from __future__ import annotations
 
-import dataclasses
 from collections import Counter
 from typing import NamedTuple
 
@@ -25,7 +24,7 @@ from fedjax_rl.federation.ledger import COLUMNS
 from fedjax_rl.learners.actor_critic import actor_critic_for
 from fedjax_rl.studies import stages
 from fedjax_rl.studies.stages import Stage
-from fedjax_rl.studies.study import Meter
+from fedjax_rl.studies.study import Meter, Scale, scales
 from fedjax_rl.sweeps.cells import Cell
 from fedjax_rl.sweeps.sweep import run_cells
 
@@ -39,60 +38,20 @@ NETWORKS = ("impala", "vit-12-8-64", "vit-6-8-96", "vit-4-4-32", "vit-3-4-16")
 RANDOM_PLAY = (512, 12)  # copies, and episodes of each
 
 
-@dataclasses.dataclass(frozen=True)
-class Scale:
-    """How much of the deep half is run.
-
-    Attributes:
-      preset: the protocol, "paper" or "clean".
-      size: of the networks and rollouts, as FedPPO names them.
-      observation: "vector" or "pixels".
-      trials: of every cell.
-      epochs: of every run.
-      window: epochs that rewards are averaged over.
-      controls: trials of the controls of the single-rate explanation; 0 for none.
-      learning_rate: peak; None for that of the protocol.
-      minibatches: of a pass; None for those of the protocol.
-      entropy_coefficient: None for that of the protocol, whose entropy is most of what a small
-        network learns in few epochs.
-    """
-
-    preset: str = "paper"
-    size: str = "paper"
-    observation: str = "pixels"
-    trials: int = 3
-    epochs: int = 4000
-    window: int = 50
-    controls: int = 3
-    learning_rate: float | None = None
-    minibatches: int | None = None
-    entropy_coefficient: float | None = None
-
-    @property
-    def horizon(self) -> int:
-        """Epochs until the paper's schedule is at its lowest, a quarter of the longest run."""
-        return max(4, self.epochs // 4)
-
-    @property
-    def warmup(self) -> int:
-        """Epochs of its warm-up."""
-        return max(1, self.horizon // 100)
-
-
-SCALES = {
-    "smoke": Scale(
-        size="tiny",
-        observation="vector",
-        epochs=400,
-        window=30,
-        controls=2,
-        learning_rate=3e-3,
-        minibatches=8,
-        entropy_coefficient=1e-3,
-    ),
-    "quick": Scale(size="small", epochs=600, window=30, controls=0),
-    "paper": Scale(),
-}
+SCALES = scales(
+    preset=("paper", "paper", "paper"),  # the protocol, "paper" or "clean"
+    size=("tiny", "small", "paper"),  # of the networks and rollouts, as FedPPO names them
+    observation=("vector", "pixels", "pixels"),
+    trials=(3, 3, 3),  # of every cell
+    epochs=(400, 600, 4000),  # of every run
+    window=(30, 30, 50),  # epochs that rewards are averaged over
+    controls=(2, 0, 3),  # trials of the controls of the single-rate explanation; 0 for none
+    # None for those of the protocol, whose entropy is most of what a small network learns in few
+    # epochs. The learning rate is the peak, minibatches are those of a pass.
+    learning_rate=(3e-3, None, None),
+    minibatches=(8, None, None),
+    entropy_coefficient=(1e-3, None, None),
+)
 
 
 def task(scale: Scale):
@@ -112,7 +71,9 @@ def algorithm(scale: Scale, **values) -> Algorithm:
     """FedPPO as a protocol has it."""
     own = {"preset": scale.preset, "size": scale.size, "sync_period": 1}
     if scale.preset == "paper":
-        own |= {"warmup_epochs": scale.warmup, "horizon_epochs": scale.horizon}
+        # The schedule is at its lowest after a quarter of the longest run.
+        horizon = max(4, scale.epochs // 4)
+        own |= {"warmup_epochs": max(1, horizon // 100), "horizon_epochs": horizon}
     for name in ("learning_rate", "minibatches", "entropy_coefficient"):
         if getattr(scale, name) is not None:
             own[name] = getattr(scale, name)
@@ -262,7 +223,7 @@ def environments(scale: Scale) -> int:
 def facts(scale: Scale, meter: Meter, stage: str) -> xr.Dataset:
     """P1 and P2: parameters of the networks; BigFish under a random policy."""
     report = meter.stage(stage)
-    game = task(dataclasses.replace(scale, observation="pixels"))
+    game = task(scale.replace(observation="pixels"))
     sizes = [actor_critic_for(game, network=name).num_parameters for name in NETWORKS]
     report(1, 2)
     seen = procgen.play(game.env.dynamics, game.params, "random", *RANDOM_PLAY)

@@ -9,7 +9,6 @@ paper's, their order does. A function below returns `{id: (measured, low, high)}
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 from typing import NamedTuple
 
@@ -247,7 +246,7 @@ def control_times(runs, control: str, threshold: float, reading: str | None = No
     """Times of a control against its N, read as a protocol has it; that of the runs by default."""
     own = runs.controls.sel(control=control)
     there = np.isfinite(own["reward"].values).all(axis=-1)
-    scale = runs.scale if reading is None else dataclasses.replace(runs.scale, preset=reading)
+    scale = runs.scale if reading is None else runs.scale.replace(preset=reading)
     time, censored = reached(own, scale, threshold)
     size = own["size"].values.astype(float)
     return Times(size[there], time[there].astype(float), censored[there])

@@ -6,12 +6,7 @@ named.
 
 from __future__ import annotations
 
-import dataclasses
-import functools
-import pathlib
 from collections.abc import Callable, Sequence
-
-import xarray as xr
 
 from fedjax_rl import plotting
 from fedjax_rl.analysis import judge
@@ -41,8 +36,6 @@ FIGURES = {
 }
 PRESETS = ("paper", "clean")
 
-# Rough shares of the time each stage takes, for the estimate of what is left.
-_SHARES = {"grid_a": 30, "grid_b": 40, "fine": 15, "same": 4, "steady": 3, "mdps": 15}
 # Those of federated PPO.
 _DEEP = {
     "fig8": ("facts", "grid"),
@@ -57,43 +50,6 @@ _NEEDS = {
     "fig6": ("grid_a", "fine", "mdps"),
     "fig7": ("grid_a",),
 }
-
-
-def _grid_a(scale: data.Scale, meter: Meter, stage: str, preset: str) -> xr.Dataset:
-    """Figs 3, 4, 6, 7."""
-    if preset == "clean":
-        return data.clean_runs(data.clean_grid(scale), meter, stage)
-    return data.author_runs(data.grid_a(scale), meter, stage)
-
-
-def _grid_b(scale: data.Scale, meter: Meter, stage: str, preset: str) -> xr.Dataset:
-    """Fig. 5."""
-    make = data.drift_runs if preset == "clean" else data.author_runs
-    return make(data.grid_b(scale), meter, stage)
-
-
-class Runs(stages.Runs):
-    """The runs of the figures of tables."""
-
-    def __init__(
-        self, scale: data.Scale, preset: str, meter: Meter, directory: pathlib.Path
-    ) -> None:
-        makers = {
-            "grid_a": functools.partial(_grid_a, preset=preset),
-            "grid_b": functools.partial(_grid_b, preset=preset),
-            "fine": data.fine_times,
-            "same": data.same_rate_times,
-            "steady": data.steady_states,
-        }
-        known = {name: stages.Stage(make, _SHARES[name]) for name, make in makers.items()}
-        super().__init__(known, scale, meter, directory, preset)
-
-    @functools.cached_property
-    def mdps(self) -> tuple[xr.Dataset, xr.Dataset] | None:
-        """Other MDPs, at paper scale."""
-        if not self.scale.random_mdps:
-            return None
-        return data.other_mdps(self.scale, self._meter, "mdps")
 
 
 def run(
@@ -121,15 +77,14 @@ def run(
     """
     directory = results.place(directory)
     figures = tuple(f for f in FIGURES if f not in _DEEP) if not figures else tuple(figures)
-    size, deep_size = data.SCALES[scale], deep_data.SCALES[scale]
-    deep_size = dataclasses.replace(deep_size, preset=preset)
+    size, deep_size = (s[scale].replace(preset=preset) for s in (data.SCALES, deep_data.SCALES))
     tables = [f for f in figures if f not in _DEEP]
     needed = {n for f in tables for n in _NEEDS[f] if n != "mdps" or size.random_mdps}
     deep = {n for f in figures if f in _DEEP for n in _DEEP[f]}
-    shares = {n: s for n, s in _SHARES.items() if n in needed}
-    shares |= {n: stage.seconds for n, stage in deep_data.STAGES.items() if n in deep}
+    known = {**data.STAGES, **deep_data.STAGES}
+    shares = {n: stage.seconds for n, stage in known.items() if n in needed | deep}
     meter = Meter(progress, shares, devices)
-    runs = Runs(size, preset, meter, directory)
+    runs = stages.Runs(data.STAGES, size, meter, directory)
     of_ppo = stages.Runs(deep_data.STAGES, deep_size, meter, directory)
     measured: dict = {}
     for name in figures:
@@ -138,17 +93,18 @@ def run(
             for stem, picture in deep_pictures.PICTURES[name](of_ppo).items():
                 plotting.save(picture, directory / stem)
         else:
-            measured |= _measure(name, runs, scale, preset)
-            pictures.draw(name, runs, preset, directory)
+            measured |= _measure(name, runs, scale)
+            for stem, picture in pictures.PICTURES[name](runs).items():
+                plotting.save(picture, directory / stem)
     shown = {"".join(c for c in f if c.isdigit()) for f in figures}
     chosen = [
         *(t for t in targets.TARGETS if t.figure.split()[1][0] in shown & set("1234567")),
         *(t for t in deep_targets.TARGETS if deep_targets.FIGURE_OF[t.id] in figures),
     ]
     lines = [judge(t, *measured[t.id]) if t.id in measured else judge(t) for t in chosen]
-    for name in sorted(needed - {"mdps"}):  # made in any case, and saved
+    for name in sorted(needed):  # made in any case, and saved
         getattr(runs, name)
-    pictures.scoreboard(lines, directory)
+    plotting.save(plotting.scoreboard(lines), directory / "scoreboard")
     return conclude(
         directory,
         meter,
@@ -162,11 +118,11 @@ def run(
 
 def plan(figures: Sequence[str], scale: str, preset: str) -> dict:
     """What the figures about federated PPO run; those of tables take next to nothing."""
-    size = dataclasses.replace(deep_data.SCALES[scale], preset=preset)
+    size = deep_data.SCALES[scale].replace(preset=preset)
     return deep_data.plan(size, {n for f in figures if f in _DEEP for n in _DEEP[f]})
 
 
-def _measure(name: str, runs: Runs, scale: str, preset: str) -> dict:
+def _measure(name: str, runs: stages.Runs, scale: str) -> dict:
     """What the targets of a figure come to; empty numbers where the scale has no runs for it."""
     if name == "fig1":
         return targets.fig1()
@@ -175,7 +131,7 @@ def _measure(name: str, runs: Runs, scale: str, preset: str) -> dict:
         return out if scale == "paper" else {k: v for k, v in out.items() if k != "T8"}
     if name == "fig4":
         out = targets.fig4(runs.grid_a, runs.steady)
-        return out | (targets.other_mdps(*runs.mdps) if runs.mdps else {})
+        return out | (targets.other_mdps(runs.mdps) if runs.scale.random_mdps else {})
     if name == "fig5":
         return targets.fig5(runs.grid_b, complete=scale == "paper")
     if name == "fig6":

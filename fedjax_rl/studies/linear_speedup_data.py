@@ -8,16 +8,15 @@ often, for a length fixed in advance.
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Sequence
-
 import numpy as np
 import xarray as xr
 
 from fedjax_rl import analysis
 from fedjax_rl.algorithms import fedq
 from fedjax_rl.envs import TabularMDP, paper_mdp
-from fedjax_rl.studies.study import Meter
+from fedjax_rl.studies import stages
+from fedjax_rl.studies.stages import Stage
+from fedjax_rl.studies.study import Meter, Scale, scales
 from fedjax_rl.sweeps.cells import Cell
 from fedjax_rl.sweeps.sweep import run_cells
 
@@ -37,39 +36,20 @@ B_PERIODS = tuple(range(20, 1001, 10))
 B_AGENTS = 256
 
 
-@dataclasses.dataclass(frozen=True)
-class Scale:
-    """How much of the study is run.
-
-    Attributes:
-      agents, rates, periods: of Grid A.
-      shown_only: leaves out the cells of Grid A that no figure shows.
-      trials: repetitions of a cell of Grid A.
-      b_periods, b_trials: of Grid B.
-      fine_seeds: repetitions of the runs on a fine grid of times.
-      random_mdps: how many further MDPs (T25).
-    """
-
-    agents: Sequence[int] = AGENTS
-    rates: Sequence[float] = RATES
-    periods: Sequence[int] = PERIODS
-    shown_only: bool = False
-    trials: int = 3
-    b_periods: Sequence[int] = B_PERIODS
-    b_trials: int = 3
-    fine_seeds: int = 32
-    random_mdps: int = 0
-
-
-SCALES = {
-    # The lowest rate takes half of Grid A's time, and thinning Grid B leaves its regression
-    # without the design that its bands are for.
-    "smoke": Scale(
-        rates=RATES[1:], shown_only=True, b_periods=tuple(range(20, 1001, 70)), b_trials=1
-    ),
-    "quick": Scale(b_trials=1),
-    "paper": Scale(random_mdps=24),
-}
+SCALES = scales(
+    preset=("paper", "paper", "paper"),  # the protocol, "paper" or "clean"
+    agents=(AGENTS, AGENTS, AGENTS),  # these, rates and periods are of Grid A
+    # The lowest rate takes half of Grid A's time.
+    rates=(RATES[1:], RATES, RATES),
+    periods=(PERIODS, PERIODS, PERIODS),
+    shown_only=(True, False, False),  # leaves out the cells of Grid A that no figure shows
+    trials=(3, 3, 3),  # repetitions of a cell of Grid A
+    # Thinning Grid B leaves its regression without the design that its bands are for.
+    b_periods=(B_PERIODS[::7], B_PERIODS, B_PERIODS),
+    b_trials=(1, 1, 3),
+    fine_seeds=(32, 32, 32),  # repetitions of the runs on a fine grid of times
+    random_mdps=(0, 0, 24),  # how many further MDPs (T25)
+)
 
 
 def algorithm(mdp: TabularMDP | None = None):
@@ -379,19 +359,20 @@ def steady_states(scale: Scale, meter: Meter, stage: str) -> xr.Dataset:
     return clean_runs(_numbered(runs, 4_000_000), meter, stage)
 
 
-def other_mdps(scale: Scale, meter: Meter, stage: str) -> tuple[xr.Dataset, xr.Dataset]:
+def other_mdps(scale: Scale, meter: Meter, stage: str) -> xr.Dataset:
     """Fig. 4 and Fig. 6c on random MDPs of the paper's family (T25; specification 4.1).
 
     Returns:
-      Steady states along `cell` (rates .005, .02, .1, .4; N = 1, 4, 16) and times to the threshold
-      0.00728 D_0^2 (alpha = 0.002 N), each with the coordinate `mdp`, the generator's seed.
+      Steady states along `cell` (rates .005, .02, .1, .4; N = 1, 4, 16) with the coordinate `mdp`,
+      the generator's seed, and times to the threshold 0.00728 D_0^2 (alpha = 0.002 N) along
+      `timed`, with the coordinates `timed_mdp` and `timed_agents`.
     """
     from fedjax_rl.envs import optimal_q, random_mdp
 
     report = meter.stage(stage)
     mdps = {seed: random_mdp(seed) for seed in range(1, scale.random_mdps + 1)}
     # All MDPs lie in one population: an environment is a property like any other.
-    steady, rates = [], (0.005, 0.02, 0.1, 0.4)
+    steady, made, rates = [], [], (0.005, 0.02, 0.1, 0.4)
     for i, rate in enumerate(rates):
         cells = [
             Cell(n, 5_000_000 + 100 * seed + trial, {"mdp": mdp, "learning_rate": rate})
@@ -411,6 +392,7 @@ def other_mdps(scale: Scale, meter: Meter, stage: str) -> tuple[xr.Dataset, xr.D
                 progress=lambda done, total, i=i: report(i + done / total, len(rates) + 1),
             )
         )
+        made.append(result)
         value = analysis.settled_mean(
             result["error_server"].values, result["time"].values, burn_in=500 / rate
         )
@@ -447,11 +429,11 @@ def other_mdps(scale: Scale, meter: Meter, stage: str) -> tuple[xr.Dataset, xr.D
     level = np.asarray([0.00728 * starts[s] for s in names])
     scaled = result["error_server"].values / level[:, None]
     reached = analysis.time_to_threshold(result["time"].values, scaled, 1.0)
-    times = xr.Dataset(
-        {n: ("cell", part) for n, part in zip(THRESHOLD_TIMES, reached, strict=True)},
-        {"mdp": ("cell", names), "num_agents": ("cell", [c.num_agents for c in cells])},
-    )
-    return xr.concat(steady, "cell"), times
+    times = {n: ("timed", part) for n, part in zip(THRESHOLD_TIMES, reached, strict=True)}
+    agents = [c.num_agents for c in cells]
+    out = xr.concat(steady, "cell").assign(times)
+    out = out.assign_coords(timed_mdp=("timed", names), timed_agents=("timed", agents))
+    return out.assign_attrs(stages.spent([*made, result]))
 
 
 def clean_grid(scale: Scale) -> list[Cell]:
@@ -473,3 +455,26 @@ def clean_grid(scale: Scale) -> list[Cell]:
             for _ in range(4 * scale.trials)
         ]
     )
+
+
+def _grid_a(scale: Scale, meter: Meter, stage: str) -> xr.Dataset:
+    """Figs 3, 4, 6, 7."""
+    if scale.preset == "clean":
+        return clean_runs(clean_grid(scale), meter, stage)
+    return author_runs(grid_a(scale), meter, stage)
+
+
+def _grid_b(scale: Scale, meter: Meter, stage: str) -> xr.Dataset:
+    """Fig. 5."""
+    make = drift_runs if scale.preset == "clean" else author_runs
+    return make(grid_b(scale), meter, stage)
+
+
+STAGES = {
+    "grid_a": Stage(_grid_a, 30),
+    "grid_b": Stage(_grid_b, 40),
+    "fine": Stage(fine_times, 15),
+    "same": Stage(same_rate_times, 4),
+    "steady": Stage(steady_states, 3),
+    "mdps": Stage(other_mdps, 15),
+}

@@ -4,8 +4,6 @@
 
 from __future__ import annotations
 
-import pathlib
-
 import numpy as np
 import xarray as xr
 
@@ -21,23 +19,12 @@ _FIG5B = {
 }
 
 
-def draw(name: str, runs, preset: str, directory: pathlib.Path) -> None:
-    """Draws figure `name` from the runs and saves it as PNG and SVG."""
-    for stem, figure in _PICTURES[name](runs, preset).items():
-        plotting.save(figure, directory / stem)
-
-
-def scoreboard(lines: list[dict], directory: pathlib.Path) -> None:
-    """The verdicts as a picture."""
-    plotting.save(plotting.scoreboard(lines), directory / "scoreboard")
-
-
-def _fig1(runs, preset) -> dict:
+def _fig1(runs) -> dict:
     mdp = envs.paper_mdp()
     return {"fig1": plotting.mdp(mdp, envs.optimal_q(mdp))}
 
 
-def _fig3(runs, preset) -> dict:
+def _fig3(runs) -> dict:
     titles = {
         "a": "(a) α = .005, N = 1",
         "b": "(b) α = .005, N = 16, K = 1",
@@ -60,7 +47,7 @@ def _fig3(runs, preset) -> dict:
     return {"fig3": figure}
 
 
-def _fig4(runs, preset) -> dict:
+def _fig4(runs) -> dict:
     rows = targets.fig4_rows(runs.grid_a)
     ratio = rows["learning_rate"].values / rows["num_agents"].values
     figure = plotting.regression(
@@ -82,7 +69,7 @@ def _fig4(runs, preset) -> dict:
     return {"fig4": figure}
 
 
-def _fig5(runs, preset) -> dict:
+def _fig5(runs) -> dict:
     rows = runs.grid_b
     law = targets.drift_fit(rows).law
     scatter = plotting.drift(
@@ -117,7 +104,7 @@ def _time_panel(rows: xr.Dataset, reference: float, period: int | None = None):
     return picture
 
 
-def _fig6(runs, preset) -> dict:
+def _fig6(runs) -> dict:
     longest = max(data.PERIODS)
     flat = targets.pick(runs.grid_a, learning_rate=data.SPEEDUP_RATE, sync_period=1)
     flat = flat.isel(cell=np.flatnonzero(np.isfinite(flat["reached"].values)))
@@ -141,7 +128,7 @@ def _fig6(runs, preset) -> dict:
     }
     fine = targets.pick(runs.fine, epsilon=1.0)
     first, last = "one table, every 1010 steps", "server average, every 5 steps"
-    if preset == "clean":
+    if runs.scale.preset == "clean":
         first = "server average, every .05/α steps"
     measuring = {
         f"K = 1: {first}": panels["(c) α = .002 N, K = 1"],
@@ -152,7 +139,7 @@ def _fig6(runs, preset) -> dict:
     return {"fig6": plotting.panels(panels), "fig6-measuring": plotting.panels(measuring)}
 
 
-def _fig7(runs, preset) -> dict:
+def _fig7(runs) -> dict:
     present = set(runs.grid_a["sync_period"].values.tolist())
     panels = {
         f"K = {period:,}".replace(",", " "): _time_panel(
@@ -164,7 +151,7 @@ def _fig7(runs, preset) -> dict:
     return {"fig7": plotting.panels(panels)}
 
 
-_PICTURES = {
+PICTURES = {
     "fig1": _fig1,
     "fig3": _fig3,
     "fig4": _fig4,

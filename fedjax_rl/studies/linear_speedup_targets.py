@@ -407,17 +407,19 @@ def fig7(runs: xr.Dataset) -> dict:
     return {"T23": several(*shifts), "T24": several(costs[1], costs[1000], costs[10_000])}
 
 
-def other_mdps(steady: xr.Dataset, times: xr.Dataset) -> dict:
+def other_mdps(runs: xr.Dataset) -> dict:
     """T25."""
     slopes, speeds = [], []
-    for seed in np.unique(steady["mdp"].values):
-        own = steady.isel(cell=np.flatnonzero(steady["mdp"].values == seed))
+    for seed in np.unique(runs["mdp"].values):
+        own = runs.isel(
+            cell=np.flatnonzero(runs["mdp"].values == seed),
+            timed=np.flatnonzero(runs["timed_mdp"].values == seed),
+        )
         ratio = own["learning_rate"].values / own["num_agents"].values
         slopes.append(analysis.loglog(ratio, own["final_squared"].values)["slope"])
-        own = times.isel(cell=np.flatnonzero(times["mdp"].values == seed))
         # Ours, not the paper's: runs that did not get there count as later than their end.
         reached = analysis.ThresholdTime(*(own[name].values for name in data.THRESHOLD_TIMES))
-        speeds.append(analysis.speedup_fit(own["num_agents"].values, reached)["slope"])
+        speeds.append(analysis.speedup_fit(own["timed_agents"].values, reached)["slope"])
     middle = analysis.bootstrap_interval(np.asarray(speeds), np.median)
     return {
         "T25": several(

@@ -7,7 +7,6 @@ what differs, such as "SV beta=0.1 lambda=0.5"; `label` makes it.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -19,7 +18,7 @@ from fedjax_rl import algorithms, envs
 from fedjax_rl.studies import stages
 from fedjax_rl.studies.policy_gradients import CONTROL, ENTROPY, TABLE, cartpoles, exactly, m1, m2
 from fedjax_rl.studies.stages import Stage, Variant
-from fedjax_rl.studies.study import Meter
+from fedjax_rl.studies.study import Meter, Scale, scales
 from fedjax_rl.sweeps.simulate import simulate
 
 BETAS = (0.01, 0.05, 0.2, 0.5, 1.0)
@@ -57,42 +56,19 @@ class Cheetah(NamedTuple):
     episodes: int = 20
 
 
-@dataclasses.dataclass(frozen=True)
-class Scale:
-    """How much of the study is run.
-
-    Attributes:
-      exact_rounds: with exact gradients.
-      kernel_rounds: with exact gradients and without entropy.
-      trials: of the tables with sampled gradients.
-      error_rounds: of the law of the estimator's error; the last half counts.
-      rounds: of the speedup.
-      tuned_rounds: of the tuned comparison.
-      pole_trials: of CartPole.
-      pole_rounds: of CartPole.
-      sweep_rounds: of the sweeps there.
-      whole: whether this is long enough to be judged.
-      cheetah: None, or how much of HalfCheetah is run.
-    """
-
-    exact_rounds: int = 6000
-    kernel_rounds: int = 4000
-    trials: int = 32
-    error_rounds: int = 400
-    rounds: int = 300
-    tuned_rounds: int = 120
-    pole_trials: int = 10
-    pole_rounds: int = 60
-    sweep_rounds: int = 60
-    whole: bool = True
-    cheetah: Cheetah | None = None
-
-
-SCALES = {
-    "smoke": Scale(600, 300, 2, 40, 40, 20, 1, 6, 6, whole=False),
-    "quick": Scale(3000, 1500, 10, 240, pole_trials=3, sweep_rounds=20),
-    "paper": Scale(cheetah=Cheetah()),
-}
+SCALES = scales(
+    exact_rounds=(600, 3000, 6000),  # with exact gradients
+    kernel_rounds=(300, 1500, 4000),  # with exact gradients and without entropy
+    trials=(2, 10, 32),  # of the tables with sampled gradients
+    error_rounds=(40, 240, 400),  # of the law of the estimator's error; the last half counts
+    rounds=(40, 300, 300),  # of the speedup
+    tuned_rounds=(20, 120, 120),  # of the tuned comparison
+    pole_trials=(1, 3, 10),  # of CartPole
+    pole_rounds=(6, 60, 60),  # of CartPole
+    sweep_rounds=(6, 20, 60),  # of the sweeps there
+    whole=(False, True, True),  # whether this is long enough to be judged
+    cheetah=(None, None, Cheetah()),  # None, or how much of HalfCheetah is run
+)
 REDUCED_CHEETAH = Cheetah(2, 20, 100, 3, 5, 4)
 
 

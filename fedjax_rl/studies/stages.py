@@ -21,7 +21,7 @@ from fedjax_rl.federation.algorithm import Algorithm
 from fedjax_rl.identity import parts
 from fedjax_rl.saving import results
 from fedjax_rl.saving.fingerprint import differences
-from fedjax_rl.studies.study import Meter, Study, conclude
+from fedjax_rl.studies.study import Meter, Scale, Study, conclude
 from fedjax_rl.sweeps.cells import Cell
 from fedjax_rl.sweeps.programs import threads
 from fedjax_rl.sweeps.sweep import run_cells
@@ -198,18 +198,13 @@ class Runs:
     def __init__(
         self,
         stages: Mapping[str, Stage],
-        scale: Any,
+        scale: Scale,
         meter: Meter,
         directory: pathlib.Path,
-        preset: str | None = None,
     ) -> None:
-        """Takes the stages by name, the size of the study and where it is saved.
-
-        The preset is to be given where the stages depend on it and the scale does not tell it.
-        """
+        """Takes the stages by name, the size of the study and where it is saved."""
         self.scale, self._stages = scale, stages
         self._meter, self._directory = meter, directory
-        self._preset = preset
         self._made: dict[str, xr.Dataset] = {}
 
     def __getattr__(self, stage: str) -> xr.Dataset:
@@ -234,7 +229,9 @@ class Runs:
 
     def _of(self) -> dict[str, list[str]]:
         """What decides the runs of a stage."""
-        of = parts("scale", self.scale) | parts("preset", self._preset)
+        of: dict = {}
+        for name, size in self.scale.sizes.items():
+            of |= parts(f"scale.{name}", size)
         return {name: list(leaf) for name, leaf in of.items()}
 
     def _saved(self, stage: str) -> xr.Dataset | None:
@@ -286,8 +283,7 @@ def conduct(
     figures: Sequence[str],
     shown: Sequence[str],
     targets: Sequence[Target],
-    size: Any,
-    scale: str,
+    size: Scale,
     preset: str,
     progress: Callable[[float, float], None] | None,
     devices: int,
@@ -301,8 +297,7 @@ def conduct(
       figures: asked for; all targets of these are listed.
       shown: those of them that this scale has runs for.
       targets: with the bands for this scale.
-      size: a dataclass, what the stages take as their scale.
-      scale: its name.
+      size: what the stages take as their scale.
       preset: of the run.
       progress: called with (done, total).
       devices: over which the agents are spread.
@@ -332,10 +327,10 @@ def conduct(
         meter,
         lines,
         study=parts.name,
-        scale=scale,
+        scale=size.name,
         preset=preset,
         figures=figures,
-        size=dataclasses.asdict(size),
+        size=dict(size.sizes),
     )
 
 
@@ -344,7 +339,7 @@ def staged(
     *,
     paper: str,
     figures: Mapping[str, str],
-    scales: Mapping[str, Any],
+    scales: Mapping[str, Scale],
     costly: Mapping[str, Sequence[str]],
     reduced: Mapping[str, Any],
     targets: Callable[[Any], Sequence[Target]],
@@ -356,9 +351,9 @@ def staged(
       parts: what it consists of.
       paper: authors, title, year or arXiv id.
       figures: name of each figure -> what it shows.
-      scales: by name, dataclasses.
-      costly: field of a scale -> the figures that are shown only where it is not None.
-      reduced: field -> its value with the preset "reduced".
+      scales: by name.
+      costly: size of a scale -> the figures that are shown only where it is not None.
+      reduced: size -> its value with the preset "reduced".
       targets: of a scale.
       anywhere: whether the preset "reduced" shows costly figures at any scale, or only where the
         scale has them.
@@ -375,8 +370,8 @@ def staged(
         chosen = tuple(figures) if not chosen else tuple(chosen)
         size = scales[scale]
         if preset == "reduced":
-            fields = [n for n in reduced if anywhere or getattr(size, n) is not None]
-            size = dataclasses.replace(size, **{name: reduced[name] for name in fields})
+            there = [n for n in reduced if anywhere or getattr(size, n) is not None]
+            size = size.replace(**{name: reduced[name] for name in there})
         absent = {f for name, own in costly.items() if getattr(size, name) is None for f in own}
         return conduct(
             parts,
@@ -385,7 +380,6 @@ def staged(
             shown=[figure for figure in chosen if figure not in absent],
             targets=targets(size),
             size=size,
-            scale=scale,
             preset=preset,
             progress=progress,
             devices=devices,

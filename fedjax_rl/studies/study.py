@@ -5,13 +5,52 @@ from __future__ import annotations
 import dataclasses
 import json
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import xarray as xr
 
+from fedjax_rl.names import check_known
 from fedjax_rl.saving import results
 
 SCALES = ("smoke", "quick", "paper")
+
+
+@dataclasses.dataclass(frozen=True)
+class Scale:
+    """How much of a study is run: numbers of trials, rounds and so on, read as `scale.trials`.
+
+    Attributes:
+      name: one of `SCALES`.
+      sizes: by name.
+    """
+
+    name: str
+    sizes: Mapping[str, Any]
+
+    def __getattr__(self, name: str) -> Any:
+        """A size, such as `trials`."""
+        sizes = self.__dict__.get("sizes", {})  # of a copy under way there are none yet
+        if name not in sizes:
+            raise AttributeError(f"{name!r} is no size of this study; known: {', '.join(sizes)}")
+        return sizes[name]
+
+    def replace(self, **sizes) -> Scale:
+        """The same with other sizes.
+
+        Raises:
+          ValueError: an unknown size, naming the nearest.
+        """
+        for name in sizes:
+            check_known(name, self.sizes, "size of this study")
+        return Scale(self.name, {**self.sizes, **sizes})
+
+
+def scales(**sizes: tuple) -> dict[str, Scale]:
+    """The scales of a study from size -> its values (smoke, quick, paper)."""
+    columns = zip(*sizes.values(), strict=True)
+    names = zip(SCALES, columns, strict=True)
+    return {name: Scale(name, dict(zip(sizes, own, strict=True))) for name, own in names}
 
 
 @dataclasses.dataclass(frozen=True)
