@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from fedjax_rl.saving.results import load, save
     from fedjax_rl.sweeps.cells import Cell, each
     from fedjax_rl.sweeps.simulate import Trajectory, simulate
-    from fedjax_rl.sweeps.sweep import run_cells, sweep
+    from fedjax_rl.sweeps.sweep import extend, run_cells, sweep
 
 __all__ = [
     "Cell",
@@ -59,6 +59,7 @@ __all__ = [
     "envs",
     "es",
     "espc",
+    "extend",
     "fast_fedpg",
     "fedadam_pg",
     "fedavgm_pg",
@@ -97,6 +98,7 @@ _HOMES = {
     "Trajectory": "sweeps.simulate",
     "by_agents": "fields",
     "each": "sweeps.cells",
+    "extend": "sweeps.sweep",
     "load": "saving.results",
     "run_cells": "sweeps.sweep",
     "save": "saving.results",

@@ -526,7 +526,7 @@ def test_a_run_goes_on_in_the_precision_it_was_begun_in(tmp_path, monkeypatch):
     jax.config.update("jax_enable_x64", True)
     try:
         assert cli.main([*RUN, "--out", str(tmp_path / "whole")]) == 0
-        monkeypatch.setattr(sys.modules["fedjax_rl.sweeps.sweep"], "execute_all", interrupted)
+        monkeypatch.setattr(sys.modules["fedjax_rl.sweeps.batches"], "execute_all", interrupted)
         assert cli.main([*RUN, "--out", str(tmp_path / "stopped")]) == 130
     finally:
         jax.config.update("jax_enable_x64", False)
@@ -699,7 +699,7 @@ def test_an_interrupted_run_of_episodes_goes_on(tmp_path, capsys, monkeypatch):
     out = tmp_path / "o"
     line = "run espc CartPole-v1 --num-agents 6 --target-senders 3 --num-steps 3"
     with monkeypatch.context() as patch:
-        patch.setattr(sys.modules["fedjax_rl.sweeps.sweep"], "execute_all", interrupted)
+        patch.setattr(sys.modules["fedjax_rl.sweeps.batches"], "execute_all", interrupted)
         assert cli.main([*line.split(), "--metrics", "reward", "--out", str(out)]) == 130
     assert cli.main(["resume", str(out)]) == 0
     assert {p.name for p in out.iterdir()} == FILES

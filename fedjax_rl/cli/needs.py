@@ -137,9 +137,8 @@ def of_configuration(config: dict) -> Needs:
         value if isinstance(value, list) else [value]
         for value in (config["num_agents"], config["seeds"])
     )
-    recording = recording_of(
-        arguments.Run(num_steps=config["num_steps"], record_every=config["record_every"])
-    )
+    asked = {name: config[name] for name in ("num_steps", "record_every")}
+    recording = recording_of(arguments.Run.taken(asked))
     cells = []
     for n, *values in itertools.product(map(arguments.num_agents, counts), *lists.values()):
         own = dict(zip(lists, values, strict=True))
@@ -174,7 +173,7 @@ def _bytes(algorithm, num_agents: int) -> int:
     from fedjax_rl.sweeps.programs import bytes_of
 
     # A run as long as can be, so that no period is longer.
-    run = Run(num_steps=LIMIT, record_every=LIMIT, chunk=1)
+    run = Run(num_steps=LIMIT, record_every=LIMIT, chunk=1).settled()
     names = tuple(n for n, (side, _) in algorithm.metrics.items() if side == "federation")
     one = Federation(Cell(num_agents, 0, {}), algorithm)
     (job,), _ = jobs_of([one], names, run, Machine(1, None))

@@ -41,8 +41,17 @@ class Schedule:
 def by_agents(function: Callable) -> ByAgents:
     """A property as a function of the number of agents: `by_agents(lambda n: 0.005 * n)`.
 
+    Example:
+      >>> import fedjax_rl as frl
+      >>> rate = frl.by_agents(lambda num_agents: 0.25 * num_agents)
+      >>> frl.fedq(frl.envs.paper_mdp(), learning_rate=rate).at(2).config.learning_rate
+      0.5
+
     Args:
       function: `num_agents -> value`, a plain Python function called once for each N.
+
+    Returns:
+      What every property takes that may differ between sizes of federations.
 
     Raises:
       ValueError: what is given cannot be called.
@@ -53,9 +62,18 @@ def by_agents(function: Callable) -> ByAgents:
 def schedule(function: Callable) -> Schedule:
     """A property as a function of time: `schedule(optax.exponential_decay(0.5, 100, 0.9))`.
 
+    Example:
+      >>> import fedjax_rl as frl
+      >>> rate = frl.schedule(lambda time: 1 / (1 + time))
+      >>> frl.fedq(frl.envs.paper_mdp(), learning_rate=rate).config.learning_rate(3)
+      0.25
+
     Args:
       function: `time -> value` on traced int32 scalars, such as any optax schedule; time counts in
         the algorithm's unit from 0.
+
+    Returns:
+      What every property takes that may change with time.
 
     Raises:
       ValueError: what is given cannot be called.

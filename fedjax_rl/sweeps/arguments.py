@@ -246,7 +246,15 @@ class Run:
         for name in ("record_every", "first_record"):
             within = between(1, run.num_steps, "num_steps ").or_none()
             check(name, getattr(run, name), within)
-        return run
+        return run.settled()
+
+    def settled(self) -> Run:
+        """With numbers for when to record and to return to the host, about 100 times and 50."""
+        every = self.record_every or max(1, self.num_steps // 100)
+        first = self.first_record or every
+        count = (self.num_steps - first) // every + 1
+        chunk = self.chunk or int(np.clip(count // 50, 1, 256))
+        return dataclasses.replace(self, record_every=every, first_record=first, chunk=chunk)
 
 
 def taking_run(function: Callable) -> Callable:

@@ -8,21 +8,33 @@ split it was begun with.
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import dataclasses
+import json
+import os
 import pathlib
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
+import jax
+import xarray as xr
+
+from fedjax_rl import memory
+from fedjax_rl.federation.algorithm import Algorithm
 from fedjax_rl.saving import results, signals
 from fedjax_rl.saving.checkpoints import Checkpoints, Machine, check, labels
 from fedjax_rl.saving.directory import held, place
+from fedjax_rl.saving.fingerprint import fingerprint
 from fedjax_rl.sweeps import arguments
-from fedjax_rl.sweeps.cells import Cell, Federation
-from fedjax_rl.sweeps.jobs import Place, jobs_of
+from fedjax_rl.sweeps.arguments import Run
+from fedjax_rl.sweeps.cells import Cell, Federation, federations, metrics_of
+from fedjax_rl.sweeps.collect import collected
+from fedjax_rl.sweeps.jobs import Place, at_once, jobs_of, recording_of
 from fedjax_rl.sweeps.programs import Job
-from fedjax_rl.sweeps.run import Outcome
+from fedjax_rl.sweeps.progress import counted
+from fedjax_rl.sweeps.run import Outcome, execute_all
 
 
 class Begun(NamedTuple):
@@ -45,10 +57,11 @@ class Begun(NamedTuple):
 
 @dataclasses.dataclass
 class Batch:
-    """Cells that are split into jobs together.
+    """Cells of one algorithm that are split into jobs together.
 
     Attributes:
-      cells: their places in the caller's order.
+      order: their places among all cells.
+      cells: themselves.
       machine: that they are split for.
       jobs: their jobs.
       places: where the numbers of each cell are, among these jobs.
@@ -56,38 +69,50 @@ class Batch:
       checkpoints: of each job, or None.
     """
 
-    cells: list[int]
+    order: list[int]
+    cells: list[Cell]
     machine: Machine
     jobs: list[Job]
     places: list[Place]
     begun: Sequence[Outcome | None]
     checkpoints: Sequence[Checkpoints | None]
 
+    @property
+    def algorithm(self) -> str | None:
+        """The label of the algorithm."""
+        return self.cells[0].algorithm
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """All seeds, each once."""
+        return tuple(dict.fromkeys(cell.seed for cell in self.cells))
+
 
 def batches_of(
-    federations: Sequence[Federation],
+    several: Sequence[Federation],
     metrics: Sequence[str],
-    run: arguments.Run,
+    run: Run,
     machine: Machine,
     begun: Sequence[Begun] = (),
 ) -> list[Batch]:
     """Splits a sweep into batches and these into jobs.
 
     Args:
-      federations: in the caller's order.
+      several: federations in the caller's order.
       metrics: names to record.
       run: for how long, and how.
       machine: this one.
       begun: batches that there is something of.
     """
     out = []
-    for places, own in _assigned([cell for cell, _ in federations], begun):
+    for order, own in _assigned([cell for cell, _ in several], begun):
         split_for = machine if own is None else own.machine
-        part = [federations[place] for place in places]
-        jobs, where = jobs_of(part, metrics, run, split_for)
-        kept = None if own is None else own.outcomes
+        part = [several[i] for i in order]
+        jobs, places = jobs_of(part, metrics, run, split_for)
         nothing = [None] * len(jobs)
-        out.append(Batch(places, split_for, jobs, where, kept or nothing, nothing))
+        outcomes = nothing if own is None else own.outcomes or nothing
+        cells = [cell for cell, _ in part]
+        out.append(Batch(order, cells, split_for, jobs, places, outcomes, nothing))
     return out
 
 
@@ -98,7 +123,7 @@ def _assigned(
     left = dict.fromkeys(range(len(cells)))
     out: list = []
     for own in begun:
-        of_algorithm = [i for i in left if cells[i].algorithm == own.algorithm]
+        of_algorithm = [i for i, cell in enumerate(cells) if cell.algorithm == own.algorithm]
         if not of_algorithm:
             raise ValueError(
                 f"checkpoints in {own.root} are of another run, of algorithm {own.algorithm}; "
@@ -107,7 +132,7 @@ def _assigned(
         if not {*own.seeds} <= {cells[i].seed for i in of_algorithm}:
             # Not more of the same: its fingerprint says what differs.
             return [*out, (of_algorithm, own)]
-        places = [i for i in of_algorithm if cells[i].seed in own.seeds]
+        places = [i for i in of_algorithm if i in left and cells[i].seed in own.seeds]
         for i in places:
             del left[i]
         out.append((places, own))
@@ -147,7 +172,6 @@ def save_in(
     root: pathlib.Path,
     begun: Sequence[Begun],
     batches: Sequence[Batch],
-    cells: Sequence[Cell],
     describe: Callable[[Batch], dict],
 ) -> None:
     """Opens the checkpoints of every job, the first batch's in `root` and the others' below.
@@ -157,7 +181,6 @@ def save_in(
       root: of all.
       begun: the batches that are there already, which are the first ones of `batches`.
       batches: get their checkpoints.
-      cells: in the caller's order.
       describe: gives the fingerprint of a batch.
 
     Raises:
@@ -177,15 +200,98 @@ def save_in(
             warnings.warn(
                 f"checkpoints in {home} were begun with others: {'; '.join(changed)}: the last "
                 "digits may differ",
-                stacklevel=4,
+                stacklevel=5,
             )
         batch.checkpoints = [Checkpoints(home / f"job-{i:04d}") for i in range(len(batch.jobs))]
-        seeds = list(dict.fromkeys(cells[i].seed for i in batch.cells))
         for own in batch.checkpoints:
             stack.callback(own.close)
             own.label = {
                 "fingerprint": described,
                 "machine": batch.machine._asdict(),
                 "made_with": made_with,
-                "batch": {"algorithm": cells[batch.cells[0]].algorithm, "seeds": seeds},
+                "batch": {"algorithm": batch.algorithm, "seeds": list(batch.seeds)},
             }
+
+
+def carry_out(
+    algorithms: Mapping[str | None, Algorithm],
+    cells: Sequence[Cell],
+    run: Run,
+    begun: Sequence[Begun] = (),
+) -> tuple[xr.Dataset, list[Begun]]:
+    """Simulates cells, what there is not yet of them.
+
+    Args:
+      algorithms: by label.
+      cells: that differ.
+      run: for how long, and how.
+      begun: batches in memory that there is something of; without checkpoints alone.
+
+    Returns:
+      A Dataset as of `run_cells`, and the batches that have been run, to be gone on with.
+    """
+    recording = recording_of(run)
+    several = federations(algorithms, cells, int(recording.times[-1]))
+    metrics = _metrics(run.metrics, algorithms, several)
+    on_cpu = jax.default_backend() == "cpu" and run.devices == 1
+    cores = (run.workers or os.cpu_count() or 1) if on_cpu else 1
+    machine = Machine(cores, memory.available(devices=1))
+
+    def describe(batch: Batch) -> dict:
+        one = algorithms[batch.algorithm]
+        return fingerprint(one, batch.cells, metrics, run, batch.jobs)
+
+    with contextlib.ExitStack() as stack:
+        root = None
+        if run.checkpoints is not None:
+            root, begun = opened(stack, run.checkpoints)
+        batches = batches_of(several, metrics, run, machine, begun)
+        if root is not None:
+            save_in(stack, root, begun, batches, describe)
+        jobs = [job for batch in batches for job in batch.jobs]
+        places = _places(batches, len(cells))
+        counter = stack.enter_context(counted(run.progress, jobs, len(cells)))
+        of_job = collections.Counter(place.job for place in places)
+        held_by = [(job.algorithm, job.layout.population.sizes) for job in jobs]
+        outcomes, compiling, running = execute_all(
+            jobs,
+            workers=at_once(held_by, run.workers or min(len(jobs), cores)),
+            begun=[own for batch in batches for own in batch.begun],
+            checkpoints=[own for batch in batches for own in batch.checkpoints],
+            progress=lambda steps: counter.add(steps),
+            finished=lambda place: counter.add(cells=of_job[place]),
+            watch=run.watch,
+        )
+    dataset = collected(several, recording, metrics, jobs, places, outcomes)
+    described = {label: one.describe(one.config) for label, one in algorithms.items()}
+    dataset.attrs["configuration"] = json.dumps(described.get(None, described))
+    dataset.attrs["seconds"] = json.dumps({"compile": compiling, "run": running})
+    return dataset, _begun(batches, outcomes)
+
+
+def _metrics(names, algorithms: Mapping, several: Sequence[Federation]) -> tuple[str, ...]:
+    """Names of what is recorded: those per federation unless somebody says which."""
+    known = metrics_of(several)
+    if names is None:
+        return tuple(name for name, (side, _) in known.items() if side == "federation")
+    of = " and ".join(dict.fromkeys(one.name for one in algorithms.values()))
+    return arguments.metrics(names, known, of)
+
+
+def _places(batches: Sequence[Batch], count: int) -> list[Place]:
+    """Where the numbers of each cell are, among the jobs of all batches."""
+    places, jobs = [None] * count, 0
+    for batch in batches:
+        for cell, (job, federation) in zip(batch.order, batch.places, strict=True):
+            places[cell] = Place(jobs + job, federation)
+        jobs += len(batch.jobs)
+    return places
+
+
+def _begun(batches: Sequence[Batch], outcomes: Sequence[Outcome]) -> list[Begun]:
+    """The batches with what has come of their jobs."""
+    left = iter(outcomes)
+    return [
+        Begun(one.algorithm, one.seeds, one.machine, [next(left) for _ in one.jobs])
+        for one in batches
+    ]

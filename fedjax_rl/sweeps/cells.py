@@ -24,6 +24,11 @@ from fedjax_rl.sweeps import arguments
 class Cell(NamedTuple):
     """One federation of a sweep.
 
+    Example:
+      >>> import fedjax_rl as frl
+      >>> frl.Cell(num_agents=4, seed=0, properties={"learning_rate": 0.1})
+      Cell(num_agents=4, seed=0, properties={'learning_rate': 0.1}, algorithm=None)
+
     Attributes:
       num_agents: N.
       seed: of its agents.
@@ -61,6 +66,11 @@ class Grid(NamedTuple):
     followed: dict[str, dict[int, Any]]
     num_agents: int | None
     seed: int | None
+
+    @property
+    def seeds(self) -> list[int]:
+        """All seeds."""
+        return self.axes.get("seed", [self.seed])
 
     @property
     def cells(self) -> list[Cell]:
@@ -163,8 +173,16 @@ def each(values: Iterable) -> Each:
 
     A plain list means the same wherever a list cannot be a value itself.
 
+    Example:
+      >>> import fedjax_rl as frl
+      >>> frl.each([(8, 4), (16,)])
+      each([(8, 4), (16,)])
+
     Args:
       values: at least one, in any order, of any type.
+
+    Returns:
+      What `sweep` takes for as many values of one name.
 
     Raises:
       ValueError: nothing that has values in an order.

@@ -61,9 +61,8 @@ class Place(NamedTuple):
 
 
 def recording_of(run: Run) -> Recording:
-    """When a run is measured, about a hundred times unless somebody says how often."""
-    every = max(1, run.num_steps // 100) if run.record_every is None else run.record_every
-    first = every if run.first_record is None else run.first_record
+    """When a run is measured."""
+    first, every = run.first_record, run.record_every
     return Recording(first, every, (run.num_steps - first) // every + 1)
 
 
@@ -190,7 +189,7 @@ def jobs_of(
     Args:
       federations: with their configurations.
       metrics: names to record.
-      run: for how long, and how.
+      run: for how long, and how, settled.
       machine: what they are split for.
 
     Returns:
@@ -225,7 +224,7 @@ def _job(part: Part, federations: Sequence[Federation], recording: Recording, ru
         member,
         recording,
         part.metrics,
-        run.chunk or int(np.clip(recording.count // 50, 1, 256)),
+        run.chunk,
         _stopper(run.stop, where, cells, first) if run.stop else None,
     )
 

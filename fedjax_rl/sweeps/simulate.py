@@ -43,12 +43,25 @@ def simulate(
     weights, mixing, rewards. Reverse mode recomputes each round from its start, so memory grows
     with the number of rounds plus K, not with the number of steps.
 
+    Example:
+      >>> import jax
+      >>> import fedjax_rl as frl
+      >>> algorithm = frl.fedq(frl.envs.paper_mdp(), epsilon=1.0)
+      >>> def error(rate):
+      ...     one = algorithm.replace(learning_rate=rate)
+      ...     return frl.simulate(one, num_agents=2, num_steps=20).metrics["error_server"][-1]
+      >>> bool(jax.grad(error)(0.1) < 0)  # a larger rate would learn more in these steps
+      True
+
     Args:
       algorithm: its `sync_period` is a plain integer K here, the length of a scan.
       num_agents: N.
       num_steps: T, a multiple of `record_every`.
       seed: of the federation; may be traced.
       record_every: steps between records, a multiple of K; K by default.
+
+    Returns:
+      The metrics at each record and the state at the end.
 
     Raises:
       ValueError: a period that is traced, or lengths that are no multiples of each other.

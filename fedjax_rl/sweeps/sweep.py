@@ -2,29 +2,28 @@
 
 from __future__ import annotations
 
-import collections
-import contextlib
+import dataclasses
 import inspect
-import json
-import os
-from collections.abc import Iterable, Mapping, Sequence
+import weakref
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import xarray as xr
 
-from fedjax_rl import memory
+from fedjax_rl import fields, memory
 from fedjax_rl.federation.algorithm import Algorithm
-from fedjax_rl.names import check_known
-from fedjax_rl.saving.checkpoints import Machine
-from fedjax_rl.saving.fingerprint import fingerprint
+from fedjax_rl.names import brief, check_known
 from fedjax_rl.sweeps import arguments
 from fedjax_rl.sweeps.arguments import Run, taking_run
-from fedjax_rl.sweeps.batches import Batch, Begun, batches_of, opened, save_in
-from fedjax_rl.sweeps.cells import Cell, Federation, check_different, federations, grid, metrics_of
-from fedjax_rl.sweeps.collect import collected, unstacked
-from fedjax_rl.sweeps.jobs import Place, at_once, recording_of
-from fedjax_rl.sweeps.progress import counted
-from fedjax_rl.sweeps.run import execute_all
+from fedjax_rl.sweeps.batches import Begun, carry_out
+from fedjax_rl.sweeps.cells import Cell, Grid, check_different, grid
+from fedjax_rl.sweeps.collect import unstacked
+from fedjax_rl.sweeps.run import Outcome
+
+# Bytes of states that a result keeps, so that it can be gone on with.
+MOST_KEPT = 2**30
 
 
 @taking_run
@@ -42,8 +41,24 @@ def sweep(
     `num_agents` and becomes a coordinate along it. Values that are arrays per agent are given
     inside a list, or through `algorithm.replace`.
 
+    Example:
+      >>> import fedjax_rl as frl
+      >>> mdp = frl.envs.paper_mdp()
+      >>> result = frl.sweep(
+      ...     {"mean": frl.fedq(mdp), "noisy": frl.fedq(mdp, reward_noise=0.1)},
+      ...     num_agents=[1, 2],
+      ...     learning_rate=frl.by_agents(lambda num_agents: 0.05 * num_agents),
+      ...     seeds=range(3),
+      ...     num_steps=20,
+      ...     record_every=10,
+      ... )
+      >>> result.error_server.dims
+      ('algorithm', 'num_agents', 'seed', 'time')
+
     Args:
-      algorithm: such as `fedq(mdp)`; its own properties hold where none is given.
+      algorithm: such as `fedq(mdp)`; its own properties hold where none is given. Several, in a
+        list or as `{label: algorithm}`, are compared along the axis `algorithm`: they count time in
+        the same unit, and have every property that is given here. Each is as if it were alone.
       num_steps: T, local steps of every agent.
       num_agents: N, one or several.
       seeds: one or several, different whole numbers from 0 to 2^32 - 1; agent i of a federation
@@ -59,12 +74,14 @@ def sweep(
         before: ends a population early when true for all of its federations; the records not made
         are NaN.
       checkpoints: directory for checkpoints; a second call with the same arguments, or with more
-        `num_steps` and the same recording, goes on to the same bits, whatever the cores or the
-        free memory are by then. Arguments that change the numbers are refused by name. A function
-        that returns the directory is called once the arguments are found good. Ctrl-C, SIGTERM
-        and SIGHUP save before they end the process.
-      progress: called between chunks with what is done and what there is in all, in agent-steps
-        (in steps of servers where time counts these).
+        `num_steps` and the same recording, more `seeds` after the others or more algorithms, goes
+        on to the same bits, whatever the cores or the free memory are by then. Arguments that
+        change the numbers are refused by name. A function that returns the directory is called
+        once the arguments are found good. Ctrl-C, SIGTERM and SIGHUP save before they end the
+        process.
+      progress: True for a bar in a terminal or a notebook; or a function that is called between
+        chunks with what is done and what there is in all, in agent-steps (in steps of servers
+        where time counts these).
       watch: called between chunks with the mean over federations of each metric, as last recorded,
         and of each of the ledger's totals.
       **properties: of the algorithm, lists to sweep.
@@ -88,8 +105,7 @@ def sweep(
             check_known(name, known, f"argument of sweep or property of {one.name}")
     run = Run.taken(properties)
     made = grid(algorithms, num_agents, seeds, properties)
-    flat, _ = carry_out(made.algorithms, made.cells, run)
-    return unstacked(flat, made)
+    return _carried_out(made, run)
 
 
 @taking_run
@@ -98,11 +114,26 @@ def run_cells(
     cells: Sequence[Cell],
     **options,
 ) -> xr.Dataset:
-    """Any list of federations, not necessarily a product; see `sweep` for the arguments.
+    """Any list of federations, not necessarily a product.
+
+    Example:
+      >>> import fedjax_rl as frl
+      >>> cells = [frl.Cell(1, 0, {"learning_rate": 0.1}), frl.Cell(4, 0, {"learning_rate": 0.3})]
+      >>> algorithm = frl.fedq(frl.envs.paper_mdp(), epsilon=1.0)
+      >>> frl.run_cells(algorithm, cells, num_steps=20)["learning_rate"].values
+      array([0.1, 0.3])
+
+    Args:
+      algorithm: as of `sweep`; of several, each cell names one by its label.
+      cells: federations that differ.
+      **options: as of `sweep`.
 
     Returns:
       A Dataset with the dimension `cell` in the order given, and every property that differs as a
       coordinate along it.
+
+    Raises:
+      ValueError: naming the argument, its value and what is allowed, before anything compiles.
     """
     algorithms = arguments.algorithms(algorithm)
     cells = [Cell(*own) for own in arguments.cells(cells, algorithms)]
@@ -115,86 +146,122 @@ def run_cells(
 _RUN = inspect.signature(Run).parameters
 
 
-def carry_out(
-    algorithms: Mapping[str | None, Algorithm],
-    cells: Sequence[Cell],
-    run: Run,
-    begun: Sequence[Begun] = (),
-) -> tuple[xr.Dataset, list[Begun]]:
-    """Simulates cells, what there is not yet of them.
+def extend(
+    result: xr.Dataset,
+    *,
+    seeds: int | Iterable[int] | None = None,
+    num_steps: int | None = None,
+    progress: bool | Callable[[int, int], None] | None = None,
+    watch: Callable[[dict[str, float]], None] | None = None,
+) -> xr.Dataset:
+    """Adds seeds or steps to a result, simulating only what is not there yet.
+
+    Numbers are the same bits as those of one `sweep` with all of them, recorded as the first one
+    was. A result knows what it was made with for as long as this process keeps it; what is derived
+    from it, or loaded from a file, does not. Runs that are to outlive a process are given
+    `checkpoints`, and are extended by the same call of `sweep` with more seeds or steps.
+
+    Example:
+      >>> import fedjax_rl as frl
+      >>> algorithm = frl.fedq(frl.envs.paper_mdp(), epsilon=1.0)
+      >>> result = frl.sweep(algorithm, seeds=range(2), num_steps=20, record_every=10)
+      >>> longer = frl.extend(result, seeds=range(3), num_steps=40)
+      >>> dict(longer.sizes)
+      {'seed': 3, 'time': 4}
 
     Args:
-      algorithms: by label.
-      cells: that differ.
-      run: for how long, and how.
-      begun: batches in memory that there is something of; without checkpoints alone.
+      result: what `sweep` or `extend` returned.
+      seeds: further ones; those that are there already stay first.
+      num_steps: T, steps in all of every federation.
+      progress: as of `sweep`.
+      watch: as of `sweep`.
 
     Returns:
-      A Dataset as of `run_cells`, and the batches that have been run, to be gone on with.
+      A Dataset as of `sweep`.
+
+    Raises:
+      ValueError: a result that is not known, fewer steps than it has, another precision, or
+        nothing to add.
     """
-    recording = recording_of(run)
-    several = federations(algorithms, cells, int(recording.times[-1]))
-    metrics = _metrics(run.metrics, algorithms, several)
-    on_cpu = jax.default_backend() == "cpu" and run.devices == 1
-    cores = (run.workers or os.cpu_count() or 1) if on_cpu else 1
-    machine = Machine(cores, memory.available(devices=1))
+    made = _known(result)
+    if seeds is None and num_steps is None:
+        raise ValueError("extend is given neither seeds nor num_steps; allowed: one, or both")
+    grid, run = made.grid, made.run
+    if seeds is not None:
+        more = arguments.seeds(seeds)
+        more = more if isinstance(more, list) else [more]
+        union = list(dict.fromkeys([*grid.seeds, *more]))
+        if len(union) > len(grid.seeds):
+            grid = grid._replace(axes={**grid.axes, "seed": union}, seed=None)
+    if num_steps is not None:
+        most = arguments.count("num_steps", num_steps, low=run.num_steps)
+        if most > run.num_steps and not made.has_states:
+            raise ValueError(
+                f"num_steps is {most}, but the end of this result is not in memory, as it takes "
+                f"more than {memory.words(MOST_KEPT)}; allowed: sweep(..., checkpoints=directory)"
+            )
+        run = dataclasses.replace(run, num_steps=most)
+    run = dataclasses.replace(run, progress=progress, watch=watch)
+    fields.check_config(run)
+    return _carried_out(grid, run, made.begun)
 
-    def describe(batch: Batch) -> dict:
-        own = [cells[place] for place in batch.cells]
-        return fingerprint(algorithms[own[0].algorithm], own, metrics, run, batch.jobs)
 
-    with contextlib.ExitStack() as stack:
-        root = None
-        if run.checkpoints is not None:
-            root, begun = opened(stack, run.checkpoints)
-        batches = batches_of(several, metrics, run, machine, begun)
-        if root is not None:
-            save_in(stack, root, begun, batches, cells, describe)
-        jobs = [job for batch in batches for job in batch.jobs]
-        places = _places(batches, len(cells))
-        counter = stack.enter_context(counted(run.progress, jobs, len(cells)))
-        of_job = collections.Counter(place.job for place in places)
-        held_by = [(job.algorithm, job.layout.population.sizes) for job in jobs]
-        outcomes, compiling, running = execute_all(
-            jobs,
-            workers=at_once(held_by, run.workers or min(len(jobs), cores)),
-            begun=[own for batch in batches for own in batch.begun],
-            checkpoints=[own for batch in batches for own in batch.checkpoints],
-            progress=lambda steps: counter.add(steps),
-            finished=lambda place: counter.add(cells=of_job[place]),
-            watch=run.watch,
+class _Made(NamedTuple):
+    """What a result was made with.
+
+    Attributes:
+      grid, run: as of `carry_out`.
+      begun: what has come of it.
+      has_states: whether that has the states at the end, to go on from.
+      precision: of the simulation.
+    """
+
+    grid: Grid
+    run: Run
+    begun: list[Begun]
+    has_states: bool
+    precision: jnp.dtype
+
+
+# By the id of a result, for as long as it is there; a Dataset cannot be hashed.
+_RESULTS: dict[int, tuple[weakref.ref, _Made]] = {}
+
+
+def _carried_out(grid: Grid, run: Run, begun: Sequence[Begun] = ()) -> xr.Dataset:
+    """A grid simulated, as a Dataset that can be extended."""
+    flat, done = carry_out(grid.algorithms, grid.cells, run, begun)
+    result = unstacked(flat, grid)
+    has_states = memory.size([one.state for own in done for one in own.outcomes]) <= MOST_KEPT
+    done = [own._replace(outcomes=[_kept(one, has_states) for one in own.outcomes]) for own in done]
+    key = id(result)
+    whole = _Made(grid, run, done, has_states, jnp.result_type(float))
+    _RESULTS[key] = weakref.ref(result, lambda _: _RESULTS.pop(key, None)), whole
+    return result
+
+
+def _kept(outcome: Outcome, whole: bool) -> Outcome:
+    """An outcome on the host, with the state at the end or with its ledger alone."""
+    state = outcome.state
+    if not whole:
+        names = (field.name for field in dataclasses.fields(state) if field.name != "ledger")
+        state = dataclasses.replace(state, **dict.fromkeys(names))
+    return outcome._replace(state=jax.device_get(state))
+
+
+def _known(result) -> _Made:
+    """What a result was made with.
+
+    Raises:
+      ValueError: nobody knows, or it was in another precision.
+    """
+    found, made = _RESULTS.get(id(result), (lambda: None, None))
+    if found() is not result or result is None:
+        kind = "a Dataset" if isinstance(result, xr.Dataset) else brief(result)
+        raise ValueError(
+            f"result is {kind} that no sweep of this process has returned; allowed: what sweep or "
+            "extend returned, as it was; a run with checkpoints is extended by the same sweep with "
+            "more seeds or num_steps"
         )
-    dataset = collected(several, recording, metrics, jobs, places, outcomes)
-    described = {label: one.describe(one.config) for label, one in algorithms.items()}
-    dataset.attrs["configuration"] = json.dumps(described.get(None, described))
-    dataset.attrs["seconds"] = json.dumps({"compile": compiling, "run": running})
-    return dataset, _begun(batches, cells, outcomes)
-
-
-def _metrics(names, algorithms: Mapping, several: Sequence[Federation]) -> tuple[str, ...]:
-    """Names of what is recorded: those per federation unless somebody says which."""
-    known = metrics_of(several)
-    if names is None:
-        return tuple(name for name, (side, _) in known.items() if side == "federation")
-    of = " and ".join(dict.fromkeys(one.name for one in algorithms.values()))
-    return arguments.metrics(names, known, of)
-
-
-def _places(batches: Sequence[Batch], count: int) -> list[Place]:
-    """Where the numbers of each cell are, among the jobs of all batches."""
-    places, jobs = [None] * count, 0
-    for batch in batches:
-        for cell, place in zip(batch.cells, batch.places, strict=True):
-            places[cell] = Place(jobs + place.job, place.federation)
-        jobs += len(batch.jobs)
-    return places
-
-
-def _begun(batches: Sequence[Batch], cells: Sequence[Cell], outcomes: Sequence) -> list[Begun]:
-    """The batches with what has come of their jobs."""
-    out, left = [], iter(outcomes)
-    for batch in batches:
-        seeds = tuple(dict.fromkeys(cells[i].seed for i in batch.cells))
-        own = [next(left) for _ in batch.jobs]
-        out.append(Begun(cells[batch.cells[0]].algorithm, seeds, batch.machine, own))
-    return out
+    if (now := jnp.result_type(float)) != made.precision:
+        raise ValueError(f"result is of {made.precision}; allowed: {now}, as jax_enable_x64 says")
+    return made
