@@ -13,7 +13,6 @@ SMALL = {
     "davia": {"horizon": 4},
     "fedppo": {"num_envs": 2, "rollout_steps": 8, "minibatches": 2, "hidden": (4,)},
 }
-NOVELTY = ("ns-es", "nsr-es", "nsra-es")
 RUN = {"num_agents": 3, "seeds": 5, "num_steps": 4, "record_every": 2, "workers": 1}
 
 

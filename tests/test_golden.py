@@ -11,13 +11,13 @@ from fedjax_rl.algorithms import ALGORITHMS
 FAR = {"float64": 1e-9, "float32": 1e-6}
 # A choice for every day: short to compile, and each with a branch of its own.
 DAILY = [
-    ("fedq", "importance"),
-    ("es", "shaping"),
-    ("dql", "sequential"),
-    ("ef-td", "onehot"),
-    ("fedpg", "all"),
-    ("afedpg", "asynchronous, lazy"),
-    ("qavg", "kernels"),
+    ("fedq", "importance, top-k"),
+    ("es", "probabilistic"),
+    ("ef-td", "plain"),
+    ("scaffold-pg", "failures"),
+    ("fedpg", "first two, partial"),
+    ("afedpg", "asynchronous"),
+    ("qavg", "plain"),
 ]
 
 
