@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from fedjax_rl import envs
-from fedjax_rl.envs import brax, registry
+from fedjax_rl.envs import brax_tasks, registry
 from fedjax_rl.envs.grid_maps import MAPS
 from fedjax_rl.learners import policy_gradient as learner
 
@@ -527,7 +527,7 @@ def test_brax_is_announced_once(caplog):
     assert brax._brax_envs() is brax._brax_envs()
     (record,) = [record for record in caplog.records if record.name == "fedjax_rl"]
     assert record.levelno == logging.WARNING
-    assert f"tested with brax {brax.TESTED}" in record.getMessage()
+    assert f"tested with brax {brax_tasks.TESTED}" in record.getMessage()
     assert f"installed is {importlib.metadata.version('brax')}." in record.getMessage()
 
 

@@ -17,7 +17,7 @@ from scipy import stats
 
 from fedjax_rl import envs, streams
 from fedjax_rl.envs import registry
-from fedjax_rl.envs.brax import BACKENDS, BraxEnv, Physics, _system
+from fedjax_rl.envs.brax_tasks import BACKENDS, BraxEnv, Physics, _system
 from fedjax_rl.learners import policy_gradient
 from fedjax_rl.rollouts.episodes import sample_trajectories
 

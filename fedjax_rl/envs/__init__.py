@@ -5,40 +5,40 @@ params) -> (obs, state, reward, terminated, truncated, info)``; heterogeneity is
 leading agent axis.
 """
 
-from fedjax_rl.envs.brax import brax_task
+from fedjax_rl.envs.brax_tasks import brax_task
 from fedjax_rl.envs.dirichlet import dirichlet_mdp, dirichlet_mdps, opposed_mdps
 from fedjax_rl.envs.families import average_mdp, perturbed_mdps, stack_mdps
 from fedjax_rl.envs.family_optimum import optimum
 from fedjax_rl.envs.generators import paper_mdp, random_mdp, random_mdps
 from fedjax_rl.envs.grid_tables import GridEnv, GridWorld
 from fedjax_rl.envs.grids import frozen_lake, grid_world, simple_grid, windy_grid
-from fedjax_rl.envs.gymnax import gymnax_task
+from fedjax_rl.envs.gymnax_tasks import gymnax_task
 from fedjax_rl.envs.heterogeneity import held_out, members, parts
 from fedjax_rl.envs.objective import direct_value, mean_value, truncated_value, value
 from fedjax_rl.envs.own import as_task
+from fedjax_rl.envs.policies import greedy_policy, softmax_policy, uniform_policy
 from fedjax_rl.envs.procgen import procgen_task
 from fedjax_rl.envs.registry import make
 from fedjax_rl.envs.solvers import (
-    LinearTheory,
     average_reward,
-    drift,
     expected_return,
     expected_reward,
-    greedy_policy,
-    linear_theory,
     optimal_q,
     policy_q,
     policy_value,
-    softmax_policy,
     stationary_distribution,
-    steady_state,
-    time_to_threshold,
-    uniform_policy,
 )
 from fedjax_rl.envs.tabular import TabularMDP, tabular_mdp
 from fedjax_rl.envs.tabular_env import TabularEnv
 from fedjax_rl.envs.tabular_tasks import tabular_task
 from fedjax_rl.envs.task import Continuous, Discrete, Task
+from fedjax_rl.envs.theory import (
+    LinearTheory,
+    drift,
+    linear_theory,
+    steady_state,
+    time_to_threshold,
+)
 
 __all__ = [
     "Continuous",

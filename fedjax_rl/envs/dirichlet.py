@@ -77,6 +77,12 @@ def dirichlet_mdps(
 
     Raises:
       ValueError: If an argument is out of its range.
+
+    Example:
+      >>> import fedjax_rl as frl
+      >>> apart, alike = (frl.envs.dirichlet_mdps(4, rewards=level) for level in (2.0, 0.0))
+      >>> bool(abs(apart.reward.mean(0) - alike.reward[0]).max() < 1e-12)
+      True
     """
     check_size("num_states", num_states, num_states, num_actions, num_states)
     check_size("num_agents", num_agents, num_agents, num_states, num_actions, num_states)
@@ -144,6 +150,12 @@ def opposed_mdps(
 
     Raises:
       ValueError: If an argument is out of its range.
+
+    Example:
+      >>> import fedjax_rl as frl
+      >>> two, six = (frl.envs.opposed_mdps(num_agents=n).reward.mean(0) for n in (2, 6))
+      >>> bool(abs(two - six).max() < 1e-12)
+      True
     """
     check_size("num_states", num_states, _OPPOSED, num_states, num_actions, num_states)
     check_size("num_agents", num_agents, num_agents, num_states, num_actions, num_states)
@@ -179,8 +191,16 @@ def dirichlet_mdp(
       discount: in [0, 1).
       concentration: as of `dirichlet_mdps`.
 
+    Returns:
+      One MDP.
+
     Raises:
       ValueError: If an argument is out of its range.
+
+    Example:
+      >>> import fedjax_rl as frl
+      >>> frl.envs.dirichlet_mdp().initial_distribution
+      array([0.2, 0.2, 0.2, 0.2, 0.2])
     """
     check_size("num_states", num_states, num_states, num_actions, num_states)
     rng = np.random.default_rng(seed)

@@ -48,6 +48,13 @@ def stack_mdps(mdps: Sequence[TabularMDP]) -> TabularMDP:
 
     Raises:
       ValueError: If there is none, or their shapes differ.
+
+    Example:
+      >>> import numpy as np, fedjax_rl as frl
+      >>> mdp = frl.envs.paper_mdp()
+      >>> apart = [mdp.replace(initial_state=np.int32(state)) for state in range(4)]
+      >>> frl.envs.stack_mdps(apart).initial_state  # agents that start in different states
+      array([0, 1, 2, 3], dtype=int32)
     """
     mdps = listed("mdps", mdps, fields.instance(TabularMDP), "TabularMDPs, at least one")
     for place, mdp in enumerate(mdps):
@@ -105,6 +112,12 @@ def perturbed_mdps(
 
     Raises:
       ValueError: If an argument is out of its range or ``mdp`` is a family already.
+
+    Example:
+      >>> import fedjax_rl as frl
+      >>> family = frl.envs.perturbed_mdps(frl.envs.paper_mdp(), 8, kernel=0.2)
+      >>> family.transition.shape, bool((family.reward == frl.envs.paper_mdp().reward).all())
+      ((8, 4, 3, 4), True)
     """
     check_mdp(mdp, undiscounted=True)
     if np.ndim(mdp.transition) != 3:
@@ -171,6 +184,13 @@ def average_mdp(mdps: TabularMDP) -> TabularMDP:
 
     Raises:
       ValueError: If ``mdps`` is no family, or its discounts differ.
+
+    Example:
+      >>> import fedjax_rl as frl
+      >>> family = frl.envs.random_mdps(range(3))
+      >>> mean = frl.envs.average_mdp(family)
+      >>> bool((mean.transition == family.transition.mean(0)).all())
+      True
     """
     check_mdp(mdps, "mdps", undiscounted=True)
     if np.ndim(mdps.transition) != 4:

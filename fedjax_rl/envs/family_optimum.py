@@ -14,7 +14,8 @@ from fedjax_rl import fields
 from fedjax_rl.envs.families import average_mdp
 from fedjax_rl.envs.objective import discounted, mean_reward
 from fedjax_rl.envs.optimal import soft_optimal_values
-from fedjax_rl.envs.solvers import expected_reward, greedy_policy, optimal_q
+from fedjax_rl.envs.policies import greedy_policy
+from fedjax_rl.envs.solvers import expected_reward, optimal_q
 from fedjax_rl.envs.tabular import TabularMDP, check_mdp, initial_distribution
 from fedjax_rl.identity import remembered
 
@@ -40,6 +41,13 @@ def optimum(mdps: TabularMDP, entropy: float = 0.0) -> float:
     Raises:
       ValueError: If ``entropy`` is out of its range or ``mdps`` has several leading axes.
       RuntimeError: If the gradient does not vanish.
+
+    Example:
+      >>> import fedjax_rl as frl
+      >>> mdp = frl.envs.paper_mdp()
+      >>> best = frl.envs.optimal_q(mdp).max(-1)
+      >>> frl.envs.optimum(mdp) == float(best[mdp.initial_state])
+      True
     """
     check_mdp(mdps, "mdps")
     return _best(mdps, entropy)[0]

@@ -64,6 +64,11 @@ def random_mdp(
 
     Raises:
       ValueError: If an argument is out of its range.
+
+    Example:
+      >>> import fedjax_rl as frl
+      >>> frl.envs.random_mdp(seed=1, num_states=6).transition.shape
+      (6, 3, 6)
     """
     check_size("num_states", num_states, num_states, num_actions, num_states)
     rng = np.random.default_rng(seed)
@@ -95,6 +100,11 @@ def random_mdps(seeds: Iterable[int], **options: Any) -> TabularMDP:
 
     Raises:
       ValueError: If there is no seed, or an option is out of its range.
+
+    Example:
+      >>> import fedjax_rl as frl
+      >>> frl.envs.random_mdps(range(5), num_actions=2).transition.shape
+      (5, 4, 2, 4)
     """
     seeds = listed("seeds", seeds, fields.SEED, "whole numbers from 0 to 4294967295")
     return stack_mdps([random_mdp(seed, **options) for seed in seeds])
@@ -106,6 +116,14 @@ def paper_mdp() -> TabularMDP:
     It is ``random_mdp(seed=3701)``, shipped as data because neither NumPy's stream nor the last
     digit of a power is promised for ever. Squared Frobenius norm of its optimal action values:
     13.731440581206957.
+
+    Returns:
+      One MDP.
+
+    Example:
+      >>> import fedjax_rl as frl
+      >>> round(float((frl.envs.optimal_q(frl.envs.paper_mdp()) ** 2).sum()), 9)
+      13.731440581
     """
     text = importlib.resources.files(__package__).joinpath("data", "paper_mdp.json").read_text()
     table = json.loads(text)

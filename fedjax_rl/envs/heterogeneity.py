@@ -25,7 +25,7 @@ import jax
 import numpy as np
 
 from fedjax_rl import fields
-from fedjax_rl.envs.brax import LARGEST_SPEED
+from fedjax_rl.envs.brax_tasks import LARGEST_SPEED
 from fedjax_rl.envs.families import perturbed
 from fedjax_rl.envs.tabular import check_mdp
 from fedjax_rl.envs.tabular_tasks import repeat
@@ -44,7 +44,24 @@ _LARGEST = {"kernels": 1.0, "rewards": np.inf, "target_speed": LARGEST_SPEED}
 
 @fields.checked(task=fields.instance(Task))
 def parts(task: Task) -> tuple[str, ...]:
-    """Returns the names of what can differ between the agents of a task; () if nothing can."""
+    """Returns the names of what can differ between the agents of a task.
+
+    Args:
+      task: any.
+
+    Returns:
+      A tuple of words, of which `members` takes levels; () if nothing can differ.
+
+    Raises:
+      ValueError: If ``task`` is no task.
+
+    Example:
+      >>> import fedjax_rl as frl
+      >>> frl.envs.parts(frl.envs.gymnax_task("CartPole-v1"))
+      ('gravity', 'cart_mass', 'pole_mass', 'length', 'force', 'reset')
+      >>> frl.envs.parts(frl.envs.tabular_task(frl.envs.paper_mdp()))
+      ('rewards', 'kernels')
+    """
     if task.tabular:
         return _TABULAR
     return task.env.parts(task.params) if hasattr(task.env, "parts") else ()

@@ -52,12 +52,25 @@ def _check_shape(name: str, table: chex.Array, mdp: TabularMDP) -> None:
 
 @fields.checked(mdp=_ONE, logits=_TABLE, entropy=_ENTROPY)
 def value(mdp: TabularMDP, logits: chex.Array, entropy: chex.Array | float = 0.0) -> chex.Array:
-    """Returns J [], the discounted value of a softmax policy, by one linear solve.
+    """Returns the discounted value of a softmax policy, by one linear solve.
 
     Args:
       mdp: one MDP.
       logits: [S, U], of the dtype that everything is calculated in.
       entropy: tau >= 0 [].
+
+    Returns:
+      J [].
+
+    Raises:
+      ValueError: If ``mdp`` is a family, or the shape of ``logits`` is not that of its tables.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, fedjax_rl as frl
+      >>> mdp = frl.envs.paper_mdp()
+      >>> slope = jax.grad(frl.envs.value, argnums=1)(mdp, jnp.zeros((4, 3)))
+      >>> slope.shape, bool(abs(slope.sum(-1)).max() < 1e-6)
+      ((4, 3), True)
     """
     policy, reward = _regularised(mdp, logits, entropy)
     return discounted(mdp, policy, reward)
@@ -67,7 +80,7 @@ def value(mdp: TabularMDP, logits: chex.Array, entropy: chex.Array | float = 0.0
 def mean_value(
     mdps: TabularMDP, logits: chex.Array, entropy: chex.Array | float = 0.0
 ) -> chex.Array:
-    r"""Returns the mean of J over a family [], of one softmax policy in every member.
+    r"""Returns the mean of J over a family, of one softmax policy in every member.
 
     .. math:: J(\theta) = \frac{1}{N} \sum_i J_i(\theta)
 
@@ -78,6 +91,9 @@ def mean_value(
       mdps: a family with one leading axis [N].
       logits: [S, U], of the dtype that everything is calculated in.
       entropy: tau >= 0 [].
+
+    Returns:
+      J [].
 
     Raises:
       ValueError: If ``mdps`` is no family, or the shape of ``logits`` is not that of its tables.
@@ -94,7 +110,7 @@ def mean_value(
 def truncated_value(
     mdp: TabularMDP, logits: chex.Array, horizon: int, entropy: chex.Array | float = 0.0
 ) -> chex.Array:
-    r"""Returns J_K [], the discounted value of the first K steps.
+    r"""Returns the discounted value of the first K steps of a softmax policy.
 
     .. math:: J_K = \sum_{t < K} \gamma^t \rho^T P_\pi^t r_\pi
 
@@ -105,6 +121,19 @@ def truncated_value(
       logits: [S, U].
       horizon: K, static, at least 0.
       entropy: tau >= 0 [].
+
+    Returns:
+      J_K [].
+
+    Raises:
+      ValueError: As `value`, or if ``horizon`` is out of its range.
+
+    Example:
+      >>> import jax.numpy as jnp, fedjax_rl as frl
+      >>> mdp, logits = frl.envs.paper_mdp(), jnp.zeros((4, 3))
+      >>> short, whole = frl.envs.truncated_value(mdp, logits, 60), frl.envs.value(mdp, logits)
+      >>> bool(abs(short - whole) < 1e-5)
+      True
     """
     policy, reward = _regularised(mdp, logits, entropy)
     chain, discount, start = _chain(mdp, policy)
@@ -119,7 +148,7 @@ def truncated_value(
 
 @fields.checked(mdp=_ONE, policy=_TABLE)
 def direct_value(mdp: TabularMDP, policy: chex.Array) -> chex.Array:
-    r"""Returns J [], the discounted value of a policy that is its own parameter.
+    r"""Returns the discounted value of a policy that is its own parameter.
 
     Its gradient in the [S, U] entries, taken as free, is that of the direct parametrisation,
 
@@ -131,6 +160,18 @@ def direct_value(mdp: TabularMDP, policy: chex.Array) -> chex.Array:
     Args:
       mdp: one MDP.
       policy: [S, U], rows of probabilities; not checked.
+
+    Returns:
+      J [].
+
+    Raises:
+      ValueError: If ``mdp`` is a family, or the shape of ``policy`` is not that of its tables.
+
+    Example:
+      >>> import jax.numpy as jnp, fedjax_rl as frl
+      >>> mdp, uniform = frl.envs.paper_mdp(), jnp.full((4, 3), 1 / 3)
+      >>> bool(abs(frl.envs.direct_value(mdp, uniform) - frl.envs.value(mdp, uniform)) < 1e-6)
+      True
     """
     _check_shape("policy", policy, mdp)
     return discounted(mdp, policy, mean_reward(mdp, policy.dtype))

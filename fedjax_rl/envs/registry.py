@@ -6,11 +6,11 @@ import inspect
 from collections.abc import Callable
 from typing import Any, Literal
 
-from fedjax_rl.envs.brax import backends, brax_task, longest
+from fedjax_rl.envs.brax_tasks import backends, brax_task, longest
 from fedjax_rl.envs.dirichlet import dirichlet_mdp, dirichlet_mdps, opposed_mdps
 from fedjax_rl.envs.generators import paper_mdp, random_mdp
 from fedjax_rl.envs.grids import frozen_lake, grid_world, simple_grid, windy_grid
-from fedjax_rl.envs.gymnax import gymnax_task
+from fedjax_rl.envs.gymnax_tasks import gymnax_task
 from fedjax_rl.envs.procgen import procgen_task
 from fedjax_rl.envs.tabular import TabularMDP
 from fedjax_rl.envs.tabular_tasks import tabular_task

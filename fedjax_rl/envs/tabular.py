@@ -100,6 +100,16 @@ def tabular_mdp(
 
     Raises:
       ValueError: If a part has a wrong shape or an inadmissible value.
+
+    Example:
+      >>> import numpy as np, fedjax_rl as frl
+      >>> kernel = [[[0.9, 0.1], [0.2, 0.8]], [[0.0, 1.0], [0.5, 0.5]]]
+      >>> mdp = frl.envs.tabular_mdp(kernel, reward=[0.0, 1.0], discount=0.9)
+      >>> mdp.num_states, mdp.num_actions, mdp.reward.shape
+      (2, 2, (1, 1, 2))
+      >>> frl.envs.tabular_mdp(kernel, [0.0, 1.0], discount=1.0)
+      Traceback (most recent call last):
+      ValueError: discount is 1.0; allowed: in [0, 1)
     """
     transition = np.asarray(transition, np.float64)
     _check_kernel_shape("", transition.shape)

@@ -53,9 +53,18 @@ def tabular_task(
       name: by which tasks are told apart, together with the options; "tabular" by default.
       options: what makes the MDPs again under that name; by default a digest of their arrays.
 
+    Returns:
+      A `Task` with exact tables.
+
     Raises:
       ValueError: If ``mdps`` has several leading axes or several discounts, or ``max_steps`` is
         out of its range. From ``members``: if ``num_agents`` exceeds the family.
+
+    Example:
+      >>> import fedjax_rl as frl
+      >>> task = frl.envs.tabular_task(frl.envs.dirichlet_mdps(8), max_steps=10)
+      >>> task.observation_size, task.action, task.members(3).transition.shape
+      (5, Discrete(num=3), (3, 5, 3, 5))
     """
     check_mdp(mdps, "mdps", undiscounted=True)
     if np.ndim(mdps.transition) not in (3, 4):

@@ -137,8 +137,17 @@ def procgen_task(
       restrict_themes: whether every kind of thing has one look; then all fish have one shape.
       use_monochrome_assets: whether things are drawn as rectangles.
 
+    Returns:
+      A `Task`.
+
     Raises:
       ValueError: If a word is unknown or a number out of its range.
+
+    Example:
+      >>> import fedjax_rl as frl
+      >>> task = frl.envs.procgen_task("BigFish", num_levels=50, observation="pixels")
+      >>> task.observation_size, task.action, task.max_steps
+      (12288, Discrete(num=15), 6000)
     """
     options = dict(locals())
     own_game = options.pop("game")

@@ -39,10 +39,19 @@ def gymnax_task(
       discount: in [0, 1].
       max_steps: T, at least 1; None is the environment's own.
 
+    Returns:
+      A `Task`.
+
     Raises:
       ImportError: If gymnax is not installed.
       ValueError: If the environment is unknown, an argument is out of its range or the actions
         are neither discrete nor a bounded vector.
+
+    Example:
+      >>> import fedjax_rl as frl
+      >>> task = frl.envs.gymnax_task("Pendulum-v1")
+      >>> task.name, task.observation_size, task.action, task.max_steps
+      ('gymnax/Pendulum-v1', 3, Continuous(size=1), 200)
     """
     try:
         import gymnax

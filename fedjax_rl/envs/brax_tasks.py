@@ -227,10 +227,19 @@ def brax_task(
       target_speed: in m/s; instead of brax's reward, a step gives minus the distance of the
         forward velocity from it, less 0.1 times the squared norm of the action.
 
+    Returns:
+      A `Task`.
+
     Raises:
       ImportError: If brax is not installed.
       ValueError: If the environment is unknown, the backend is unknown or none of the
         environment's, or an argument is out of range.
+
+    Example:
+      >>> import fedjax_rl as frl
+      >>> task = frl.envs.brax_task("hopper")  # doctest: +SKIP
+      >>> task.observation_size, task.action  # doctest: +SKIP
+      (11, Continuous(size=3))
     """
     backend = backends(name)[0] if backend is None else backend
     max_steps = longest(name) if max_steps is None else max_steps
