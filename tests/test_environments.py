@@ -523,8 +523,8 @@ def test_swimmer_is_mujoco():
 def test_brax_is_announced_once(caplog):
     """At the lowest level that Python shows unasked."""
     pytest.importorskip("brax")
-    brax._brax_envs.cache_clear()
-    assert brax._brax_envs() is brax._brax_envs()
+    brax_tasks._brax_envs.cache_clear()
+    assert brax_tasks._brax_envs() is brax_tasks._brax_envs()
     (record,) = [record for record in caplog.records if record.name == "fedjax_rl"]
     assert record.levelno == logging.WARNING
     assert f"tested with brax {brax_tasks.TESTED}" in record.getMessage()
