@@ -15,7 +15,7 @@ import numpy as np
 
 import fedjax_rl as frl
 from fedjax_rl import envs, streams
-from fedjax_rl.algorithms import episodic, local_gradient
+from fedjax_rl.algorithms import local_gradient
 from fedjax_rl.federation.algorithm import bind
 from fedjax_rl.federation.population import Population
 from fedjax_rl.federation.state import Params
@@ -80,7 +80,7 @@ def _played(environment, keys, theta, round_, place, count):
 @jax.jit
 def _shares(keys, round_, place):
     own = jax.vmap(lambda key: jax.random.fold_in(key, place))(
-        episodic.keys_of(keys, episodic.LEARNER_STREAM, round_)
+        streams.keys_of(keys, streams.Episodic.LEARNER, round_)
     )
     words = jax.vmap(lambda key: jax.random.bits(key, (), "uint32"))(own)
     return streams.uniform(words, jnp.float64)
@@ -96,8 +96,8 @@ class _Replayed:
     def episodes(self, theta, count, stream, round_, place):
         keys = self._keys
         if stream != "step":
-            which = {"memory": "MEMORY_STREAM", "first": "FIRST_STREAM"}[stream]
-            keys = episodic.keys_of(keys, getattr(local_gradient, which))
+            which = {"memory": "MEMORY", "first": "FIRST"}[stream]
+            keys = streams.keys_of(keys, streams.Episodic[which])
         when = jnp.uint32(round_), jnp.uint32(place)
         played = _played(self._environment, keys, jnp.asarray(theta), *when, count)
         state, action = (np.asarray(x, np.int64) for x in played)

@@ -3,10 +3,16 @@
 Agent `i` of a federation with a given seed owns the key `fold_in(key(seed), i)`, whatever the
 size of its federation, whatever else is in the population and however it is laid over devices.
 Inner loops read that stream by counter, so that nothing of the size of the run is ever stored.
+
+Whatever else draws folds a number into that key first, and which one stands here: `Engine` for
+what every algorithm may meet, the other registers for algorithms that never meet each other. Two
+who fold in the same number draw the same words. An algorithm of one's own is given
+`own_keys(keys)`, into which it may fold what it likes.
 """
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Callable
 
 import jax
@@ -18,6 +24,76 @@ IMPLEMENTATION = "threefry2x32"
 
 _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 _PARITY = 0x1BD11BDA
+
+
+@enum.unique
+class Engine(enum.IntEnum):
+    """Streams of the engine, apart from those of every algorithm."""
+
+    UPLINK = 1
+    CLOCK = 64
+    OWN = 16
+
+
+@enum.unique
+class Episodic(enum.IntEnum):
+    """Streams of algorithms whose rounds are made of episodes."""
+
+    MODEL = 2
+    NOISE = 3
+    RESET = 4
+    EPISODE = 5
+    LEARNER = 6
+    MEMORY = 7
+    FIRST = 8
+    EVALUATION = 9
+
+
+@enum.unique
+class Epochs(enum.IntEnum):
+    """Streams of algorithms whose rounds are made of epochs of vectorised environments."""
+
+    MODEL = 2
+    ENVIRONMENTS = 3
+    ROLLOUT = 4
+    SHUFFLE = 5
+    EVALUATION = 6
+
+
+@enum.unique
+class Tabular(enum.IntEnum):
+    """Streams of tabular learners, which read their key by counter besides."""
+
+    RESET = 3
+
+
+# Each with `Engine` is a set of different numbers; `tests/test_streams.py` looks.
+REGISTERS = (Episodic, Epochs, Tabular)
+
+
+def keys_of(keys, stream: int, time=None) -> jax.Array:
+    """One stream of every agent.
+
+    Args:
+      keys: typed keys [A].
+      stream: its number in a register.
+      time: an integer, one for all or one for each agent, [A], folded in besides; None for none.
+
+    Returns:
+      Typed keys [A].
+    """
+    own = jax.vmap(lambda key: jax.random.fold_in(key, stream))(keys)
+    if time is None:
+        return own
+    return jax.vmap(jax.random.fold_in, in_axes=(0, 0 if jnp.ndim(time) else None))(own, time)
+
+
+def own_keys(keys) -> jax.Array:
+    """The keys that an algorithm of one's own is given, [A] -> [A].
+
+    Whatever it folds in, it draws none of the words that the engine draws.
+    """
+    return keys_of(keys, Engine.OWN)
 
 
 def agent_keys(seeds, members) -> jax.Array:

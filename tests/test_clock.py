@@ -116,9 +116,7 @@ def attempts(clock, num_agents, seed, count):
     timing = clocks.Timing(clock.rules, population(num_agents))
     own = {n: jnp.asarray(x, float) for n, x in clock.parameters(num_agents).items()}
     keys = streams.agent_keys(np.full(num_agents, seed), np.arange(num_agents))
-    stream = jax.random.key_data(
-        jax.vmap(lambda key: jax.random.fold_in(key, clocks.CLOCK_STREAM))(keys)
-    )
+    stream = jax.random.key_data(streams.keys_of(keys, streams.Engine.CLOCK))
 
     def one(number):
         turn = jnp.full(num_agents, number, jnp.uint32)

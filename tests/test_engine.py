@@ -40,11 +40,11 @@ def start(population, agents, server, link, seed=0):
     state = first_state(
         population, fed.Exchange(lambda *_: (), server=link.server), params(), keys, agents, server
     )
-    return dataclasses.replace(state, uplink_state=memory_of(link, agents))
+    return dataclasses.replace(state, uplink_state=(states_of(link, agents),))
 
 
-def memory_of(link, agents):
-    """The uplinks' memories where the message is the whole agent or its entry x."""
+def states_of(link, agents):
+    """The uplinks' states where the message is the whole agent or its entry x."""
     numbers = agents["x"] if isinstance(agents, dict) and "x" in agents else agents
     return jax.vmap(lambda x: link.uplink.init(x, None, link.spec))(numbers)
 
@@ -239,7 +239,7 @@ def test_fedadam_by_hand():
 
 
 def test_counters_carry_past_32_bits():
-    book = fed.ledger(2)
+    book = fed.empty_ledger(2)
     for amount in (2**32 - 1, 2**32 - 1, 3, 0):
         book = book.add(line(bytes_up=1), jnp.asarray([amount, 1], jnp.uint32))
     np.testing.assert_array_equal(book.totals()["bytes_up"], [2**33 + 1, 4])
@@ -257,7 +257,7 @@ def test_a_product_of_words_is_exact(a, b):
 def test_a_long_wait_of_a_large_federation_does_not_wrap_the_counter():
     population = fed.Population(((1, 3000),))
     link = fed.Exchange(lambda agent, broadcast, p: agent, lambda agent, model, p: model)
-    drive = fed.periodic(lambda key, agent, p, time, num_steps: agent, link)
+    drive = fed.rounds(fed.LocalSteps(lambda key, agent, p, time, num_steps: agent), link)
     state = start(population, jnp.zeros(3000), jnp.zeros(1), link)
     steps = 2_000_000_000
     never = params(shared={"sync_period": jnp.uint32(2**32 - 1)})
@@ -268,7 +268,7 @@ def test_a_long_wait_of_a_large_federation_does_not_wrap_the_counter():
 
 def test_a_large_model_in_a_large_federation_does_not_wrap_the_counter():
     messages, times = jnp.asarray([1024], jnp.uint32), jnp.asarray([10**6], jnp.uint32)
-    book = fed.ledger(1).add(line(floats_up=2**21, bytes_up=2**23), times, messages)
+    book = fed.empty_ledger(1).add(line(floats_up=2**21, bytes_up=2**23), times, messages)
     assert book.totals()["floats_up"][0] == 1024 * 10**6 * 2**21
     assert book.totals()["bytes_up"][0] == 1024 * 10**6 * 2**23
 
@@ -293,7 +293,7 @@ def test_a_federation_that_is_not_due_keeps_its_state_bit_for_bit():
     rng = np.random.default_rng(0)
     agents = {"x": rng.standard_normal((5, 2)).astype(np.float32), "own": np.arange(5.0, dtype="f")}
     state = start(population, agents, jnp.ones((2, 2)), link)
-    state = dataclasses.replace(state, uplink_state=())
+    state = dataclasses.replace(state, uplink_state=((),))
     own = params(federation={"uplink": {"probability": jnp.asarray([1.0, 1.0])}})
     after = fed.exchange(population, link, own, state, jnp.asarray([False, True]))
     before, now = (
@@ -339,7 +339,7 @@ def test_fedavg_of_a_linear_model_with_adam_as_the_local_step():
     server = jax.tree.map(lambda leaf: jnp.stack([leaf] * 2), model)
     state = start(population, agents, server, link)
     own = params({"x": inputs, "y": labels}, shared={"sync_period": jnp.uint32(period)})
-    drive = fed.periodic(local, link)
+    drive = fed.rounds(fed.LocalSteps(local), link)
     round_ = jax.jit(lambda s: drive.round(population, own, s, period))
     for _ in range(rounds):
         state = round_(state)
@@ -387,8 +387,11 @@ def test_an_event_triggered_uplink_with_memory():
         aggregate=lambda population, message, *_: fed.mean(population, message),
     )
     own = params({"drift": drift}, shared={"sync_period": jnp.uint32(1)})
-    drive = fed.periodic(
-        lambda key, agent, p, time, num_steps: {**agent, "x": agent["x"] + p["drift"]}, link
+    drive = fed.rounds(
+        fed.LocalSteps(
+            lambda key, agent, p, time, num_steps: {**agent, "x": agent["x"] + p["drift"]}
+        ),
+        link,
     )
     agents = {"x": np.zeros(4, np.float32), "heard": np.zeros(4, np.float32)}
     state = start(population, agents, jnp.zeros(2), link)
@@ -537,7 +540,7 @@ def test_a_round_and_an_advance_of_one_period_are_the_same():
 
         return jax.lax.fori_loop(jnp.uint32(0), jnp.uint32(num_steps), step, agent)
 
-    drive = fed.periodic(local, link)
+    drive = fed.rounds(fed.LocalSteps(local), link)
     rate = {"rate": jnp.asarray([0.1, 0.2, 0.3, 0.4, 0.5])}
 
     def run(period, gaps):
@@ -570,9 +573,9 @@ def test_participation_of_a_federation_follows_its_probability():
         lambda agent, broadcast, p: agent, lambda agent, model, p: model, uplink=fed.partial()
     )
     own = params(federation={"uplink": {"probability": jnp.asarray([0.0, 0.3, 1.0])}})
-    drive = fed.periodic(lambda key, agent, p, time, num_steps: agent + 1.0, link)
+    drive = fed.rounds(fed.LocalSteps(lambda key, agent, p, time, num_steps: agent + 1.0), link)
     state = start(population, jnp.arange(600.0), jnp.asarray([5.0, 6.0, 7.0]), link)
-    state = dataclasses.replace(state, uplink_state=())
+    state = dataclasses.replace(state, uplink_state=((),))
     round_ = jax.jit(lambda s: drive.round(population, own, s, 1))
     for _ in range(50):
         state = round_(state)

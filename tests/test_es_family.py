@@ -465,8 +465,8 @@ def test_reuse_costs_nothing_and_stops():
         exchanges(f(SMOOTH, **words), 2)[0] for f in (es, functools.partial(iw_es, reuse=0))
     )
     same((plain[-1].server, plain[-1].ledger), (none[-1].server, none[-1].ledger))
-    assert none[-1].server_state.effective == 4
-    assert none[-1].server_state.reused == 0
+    assert none[-1].server_state[0].effective == 4
+    assert none[-1].server_state[0].reused == 0
     _, expected, _ = run(es(SMOOTH, **words))
     # Steps of no length lose nothing; long ones leave nothing to reuse, unless nothing is asked.
     rules = ((0.0, 0.5), (5.0, 1.0), (5.0, 0.0))

@@ -21,8 +21,8 @@ from fedjax_rl.algorithms.fedppo_properties import PRESETS, SIZES, memory_of, pr
 from fedjax_rl.envs.registry import make
 from fedjax_rl.envs.task import Continuous, Discrete, Task
 from fedjax_rl.federation.algorithm import bind
-from fedjax_rl.federation.exchange import costs, exchange, first_state
-from fedjax_rl.federation.ledger import COLUMNS
+from fedjax_rl.federation.exchange import exchange, first_state
+from fedjax_rl.federation.ledger import message_costs
 from fedjax_rl.federation.population import population
 from fedjax_rl.learners import ppo
 from fedjax_rl.learners.actor_critic import Normal, Softmax, actor_critic_for
@@ -608,7 +608,7 @@ def test_pictures_are_kept_as_bytes_and_networks_sent_as_floats():
     assert (batch.action.dtype, batch.action.shape) == (jnp.int32, (2, 16, 4))
     link = module._link(resolved(algorithm.config))
     learned = dataclasses.replace(state, agents=state.agents.learned)
-    spent = dict(zip(COLUMNS, costs(one, link, params, learned), strict=True))
+    spent = message_costs(one, link, params, learned)
     assert spent["bytes_up"] == spent["bytes_down"] == 4 * 626_256
     assert spent["floats_up"] == 626_256
 

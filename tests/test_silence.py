@@ -24,6 +24,7 @@ from fedjax_rl.algorithms.strategy import of_now
 from fedjax_rl.envs import solvers
 from fedjax_rl.federation.algorithm import bind
 from fedjax_rl.federation.clock import timetable
+from fedjax_rl.federation.ledger import _wide_sum
 from fedjax_rl.federation.server import towards
 from fedjax_rl.federation.state import Context
 from fedjax_rl.federation.uplinks import (
@@ -211,7 +212,7 @@ def taking_part(probability, time, num_agents=AGENTS):
     """Who sends through the uplink `partial` at a time, bool [N]."""
 
     def one(key):
-        key = jax.random.fold_in(jax.random.fold_in(key, exchanges.UPLINK_STREAM), time)
+        key = jax.random.fold_in(jax.random.fold_in(key, streams.Engine.UPLINK), time)
         return jax.random.bernoulli(key, probability)
 
     return np.asarray(jax.vmap(one)(keys_of(num_agents)))
@@ -606,7 +607,7 @@ def test_averages_of_moments_are_those_of_who_was_heard(kind):
 
     server = shared(state.agents)[0].astype(np.float64)
     for _ in range(6):
-        memory = () if kind != "partial" else state.uplink_state
+        memory = ((),) if kind != "partial" else state.uplink_state
         own = shared(alone(dataclasses.replace(state, uplink_state=memory), none).agents)
         state = step(state, params)
         messages = own if kind == "partial" else own - server
@@ -821,10 +822,10 @@ def test_a_step_of_fewer_than_were_waited_for_moves_the_server_less():
 def test_sums_of_sizes_beyond_32_bits_come_in_two_parts():
     everybody = fed.population([3, 3])
     amounts = jnp.asarray([2**31, 2**31 - 1, 5000, 1, 2, 4095], jnp.uint32)
-    parts = exchanges._wide_sum(everybody, amounts, 2**31)
+    parts = _wide_sum(everybody, amounts, 2**31)
     totals = sum(np.asarray(n, np.int64) * np.asarray(unit, np.int64) for n, unit in parts)
     np.testing.assert_array_equal(totals, [2**32 - 1 + 5000, 4098])
-    assert len(exchanges._wide_sum(everybody, amounts, 5000)) == 1
+    assert len(_wide_sum(everybody, amounts, 5000)) == 1
 
 
 def test_samples_of_several_rounds_are_not_mixed():

@@ -1,5 +1,8 @@
 """The random words behind every simulation: exact where they can be, uniform where they must."""
 
+import ast
+import pathlib
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -137,3 +140,36 @@ def test_both_generators_give_the_same_steady_state():
         assert abs(found[name] - 0.00944) < 4 * errors[name]
     apart = found["hash"] - found["threefry"]
     assert abs(apart) < 4 * np.hypot(*errors.values())
+
+
+# Who reads which stream
+
+
+def test_nobody_folds_another_ones_number_into_an_agents_key():
+    engine = [int(stream) for stream in streams.Engine]
+    for register in streams.REGISTERS:
+        numbers = [*engine, *(int(stream) for stream in register)]
+        assert len(set(numbers)) == len(numbers)
+
+
+def test_streams_are_registered():
+    """No module folds in a number of its own, or keeps one under a name like a stream's."""
+    wrong, package = [], pathlib.Path(frl.__file__).parent
+    for path in package.rglob("*.py"):
+        if path == package / "streams.py":
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            folds = isinstance(node, ast.Call) and ast.unparse(node.func).endswith("fold_in")
+            literal = folds and any(isinstance(x, ast.Constant) for x in node.args)
+            named = isinstance(node, ast.Name) and node.id.endswith("_STREAM")
+            if literal or named:
+                wrong.append(f"{path.relative_to(package)}:{node.lineno}")
+    assert not wrong
+
+
+def test_what_an_own_algorithm_folds_in_draws_nothing_that_the_engine_draws():
+    keys = streams.agent_keys(np.zeros(3, int), np.arange(3))
+    drawn = [streams.keys_of(keys, stream) for stream in streams.Engine]
+    drawn += [streams.keys_of(streams.own_keys(keys), number) for number in range(100)]
+    data = np.concatenate([np.asarray(jax.random.key_data(own)) for own in drawn])
+    assert len(np.unique(data, axis=0)) == len(data)

@@ -355,7 +355,7 @@ def test_ebcdql_is_the_plain_loop():
                 used_to[i] += 0.25 * (d - used_to[i])
         want = learn_by_hand(old[0], episodes, 0.5, 5, 0.9, kept=kept)
         np.testing.assert_allclose(after.server[0], want, atol=2e-6)
-        np.testing.assert_allclose(after.uplink_state, used_to, atol=1e-5)
+        np.testing.assert_allclose(after.uplink_state[0], used_to, atol=1e-5)
         assert after.sent.messages.tolist() == [any(own) for own in kept]
         for own in kept:
             some |= set(own)
@@ -535,7 +535,7 @@ def test_what_was_sent_and_what_is_left_are_all_there_was(name):
         all_there_was += np.asarray(after.agents.direction[0])
         assert SIMPLE.grid.mdp.transition[here, :, there].any() or (here, there) == (24, 0)
     sent = np.asarray(bench.state.server[0]) / 0.2
-    left = 0 if COMPRESSORS[name] is None else np.asarray(bench.state.uplink_state[0])
+    left = 0 if COMPRESSORS[name] is None else np.asarray(bench.state.uplink_state[0][0])
     np.testing.assert_allclose(sent + left, all_there_was, atol=1e-4)
     words = {"top-1": 8, "sign": 4 + 2, "identity": 48}[name]
     assert bench.spent["bytes_up"] == 60 * words

@@ -34,7 +34,7 @@ from fedjax_rl.federation.clock.arrivals import driven
 from fedjax_rl.federation.derivatives import DERIVATIVE
 from fedjax_rl.federation.exchange import SHARE, Exchange, first_state
 from fedjax_rl.federation.ledger import tree_floats
-from fedjax_rl.federation.rounds import periodic, rounds
+from fedjax_rl.federation.rounds import LocalSteps, rounds
 from fedjax_rl.federation.state import Params, per_agent
 from fedjax_rl.fields import record as records
 from fedjax_rl.fields.record import Record, engine, host, record
@@ -397,9 +397,6 @@ def describe(config: Record) -> dict:
 
 # From a learner to the engine ---------------------------------------------------------------------
 
-# Under this name in the registry of streams: what steps of `Steps` draw.
-STEP_STREAM = 16
-
 
 def at_time(population, params: Params, schedules: dict, time) -> Params:
     """The properties with those filled in that follow time.
@@ -439,7 +436,7 @@ def assemble(config: Federated, learner: Learner) -> Functions:
         local = inner.learn if isinstance(inner, Local) else _one_by_one(inner.step, schedules)
         period = config.sync_period
         known = isinstance(period, int | np.integer)
-        drive = periodic(local, links[0], int(period) if known else None)
+        drive = rounds(LocalSteps(local, int(period) if known else None), links[0])
     else:
         drive = rounds(*parts, after=learner.after)
 
@@ -450,8 +447,7 @@ def assemble(config: Federated, learner: Learner) -> Functions:
             model = population.first(jax.vmap(learner.share)(agents))
         else:
             model = per_federation(learner.model, params, first_keys(population, keys))
-        link = links[0] if len(links) == 1 else links
-        state = first_state(population, link, params, keys, agents, model, detailed=not stepwise)
+        state = first_state(population, links, params, keys, agents, model, detailed=not stepwise)
         return state if learner.begin is None else learner.begin(population, params, state)
 
     def measure(population, params, state):
@@ -486,7 +482,7 @@ def _one_by_one(step: Callable, schedules: dict) -> Callable:
 
     def learn(key, agent, params, time, num_steps):
         # A stream of its own: what the algorithm folds into a step's key meets nobody else's.
-        stream = jax.random.fold_in(key, STEP_STREAM)
+        stream = jax.random.fold_in(key, streams.Engine.OWN)
 
         def one(i, agent):
             when = time + jnp.uint32(i)

@@ -368,7 +368,7 @@ def functions(config: EFTD) -> Functions:
     drive = rounds(work, link)
 
     def init(population, params, keys):
-        own = episodic.keys_of(keys, episodic.EPISODE_STREAM)
+        own = streams.keys_of(keys, streams.Episodic.EPISODE)
         start = jax.vmap(lambda key: env.start(start_word(key)))(own)
         agent = Agent(episodic.no_experience(), jnp.zeros(phi.shape[1]), jnp.int32(0), ())
         agents = episodic.alike(population, agent)

@@ -58,9 +58,6 @@ HIDDEN = fields.sizes()
 # The first deviation of a policy, part of its program.
 DEVIATION = fields.POSITIVE.fixed()
 
-# Streams folded into an agent's key; the engine's own uplink has 1.
-MODEL_STREAM, NOISE_STREAM, RESET_STREAM, EPISODE_STREAM, LEARNER_STREAM = 2, 3, 4, 5, 6
-
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
@@ -107,14 +104,6 @@ def alike(population, agent):
     return jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (agents, *leaf.shape)), agent)
 
 
-def keys_of(keys, stream: int, time=None):
-    """One stream of every agent, [A]; at a time, of all or of each [A], if given."""
-    own = jax.vmap(lambda key: jax.random.fold_in(key, stream))(keys)
-    if time is None:
-        return own
-    return jax.vmap(jax.random.fold_in, in_axes=(0, 0 if jnp.ndim(time) else None))(own, time)
-
-
 def first_key(population, keys):
     """The key of every federation's first member, for what its learner draws: [A] -> [F]."""
     data = population.first(jax.random.key_data(keys))
@@ -124,8 +113,8 @@ def first_key(population, keys):
 def episode_keys(state: State) -> tuple:
     """Keys of this round's first states, and of what is drawn in its episodes."""
     return (
-        keys_of(state.keys, RESET_STREAM, state.time),
-        keys_of(state.keys, EPISODE_STREAM, state.time),
+        streams.keys_of(state.keys, streams.Episodic.RESET, state.time),
+        streams.keys_of(state.keys, streams.Episodic.EPISODE, state.time),
     )
 
 

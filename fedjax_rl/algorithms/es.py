@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fedjax_rl import fields
+from fedjax_rl import fields, streams
 from fedjax_rl.algorithms import episodic
 from fedjax_rl.algorithms.episodic import Experience
 from fedjax_rl.algorithms.properties import codes
@@ -360,7 +360,7 @@ def functions(
     drive = rounds(work, link)
 
     def init(population, params, keys):
-        root = episodic.keys_of(episodic.first_key(population, keys), episodic.MODEL_STREAM)
+        root = streams.keys_of(episodic.first_key(population, keys), streams.Episodic.MODEL)
         model = jax.vmap(lambda key: network.init(key, config.initializer))(root)
         server = Model(model, jnp.zeros(population.num_federations))
         noise, past = jnp.zeros(network.num_parameters), jnp.zeros(BASELINE_WINDOW + 1)

@@ -20,7 +20,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from fedjax_rl import fields
+from fedjax_rl import fields, streams
 from fedjax_rl.algorithms import episodic, local_gradient
 from fedjax_rl.algorithms.local_gradient import LocalGradient, Oracle, mean_direction
 from fedjax_rl.envs.task import Task
@@ -104,7 +104,7 @@ def _functions(config: FastFedPG) -> Functions:
         """Every agent's gradient at the server's model."""
         keys = state.keys
         if not config.reuse_first:
-            keys = episodic.keys_of(keys, local_gradient.MEMORY_STREAM)
+            keys = streams.keys_of(keys, streams.Episodic.MEMORY)
         before = state.agents.tally
         gradients, tally = oracle.gradients(
             population,

@@ -23,7 +23,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fedjax_rl import fields
+from fedjax_rl import fields, streams
 from fedjax_rl.algorithms import episodic
 from fedjax_rl.algorithms.fedppo_properties import (
     TRACED,
@@ -56,7 +56,6 @@ from fedjax_rl.names import check_known
 from fedjax_rl.rollouts import vectorised
 
 # Streams folded into an agent's key; the engine's own uplink has 1.
-MODEL_STREAM, WORLD_STREAM, ROLLOUT_STREAM, SHUFFLE_STREAM, EVALUATION_STREAM = 2, 3, 4, 5, 6
 
 METRICS = {
     "episode_return": (
@@ -284,7 +283,7 @@ def _functions(config: FedPPO) -> Functions:
 
     def init(population, params, keys) -> State:
         firsts = episodic.first_key(population, keys)
-        own = episodic.keys_of(firsts, MODEL_STREAM)
+        own = streams.keys_of(firsts, streams.Epochs.MODEL)
         parameters = population.spread(jax.vmap(policy.init)(own))
         learned = Learned(parameters, jax.vmap(ppo.no_moments)(parameters))
         blank = (
@@ -295,7 +294,7 @@ def _functions(config: FedPPO) -> Functions:
         )
         collector = vectorised.begin(
             task,
-            episodic.keys_of(keys, WORLD_STREAM, jnp.uint32(0)),
+            streams.keys_of(keys, streams.Epochs.ENVIRONMENTS, jnp.uint32(0)),
             settings.num_envs,
             environment=params.agent.get("environment"),
             scale=settings.reward_normalization,
@@ -327,7 +326,7 @@ def _functions(config: FedPPO) -> Functions:
             recent = jnp.where(count > 0, recent, agents.recent)
             return agents._replace(collector=collector, batch=batch, ended=ended, recent=recent)
 
-        keys = episodic.keys_of(state.keys, ROLLOUT_STREAM, state.time)
+        keys = streams.keys_of(state.keys, streams.Epochs.ROLLOUT, state.time)
         environment = params.agent.get("environment", ())
         weights = _own(population, params)
         agents = _grouped(made, together.rollouts, keys, state.agents, environment, weights)
@@ -349,7 +348,7 @@ def _functions(config: FedPPO) -> Functions:
             return Learned(parameters, moments), told
 
         agents = state.agents
-        keys = episodic.keys_of(state.keys, SHUFFLE_STREAM, state.time)
+        keys = streams.keys_of(state.keys, streams.Epochs.SHUFFLE, state.time)
         weights = _own(population, params)
         learned, told = _each(one, together.passes, keys, agents.learned, agents.batch, weights)
         return dataclasses.replace(state, agents=agents._replace(learned=learned, told=told))
@@ -451,7 +450,7 @@ def _functions(config: FedPPO) -> Functions:
                 environment=environment or None,
             )[0]
 
-        keys = episodic.keys_of(state.keys, EVALUATION_STREAM, state.time)
+        keys = streams.keys_of(state.keys, streams.Epochs.EVALUATION, state.time)
         environment = params.agent.get("environment", ())
         value = _grouped(evaluate, together.rollouts, keys, population.spread(average), environment)
         return {"return": mean(value), "return_of_agent": value, **found}

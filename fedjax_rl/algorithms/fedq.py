@@ -34,9 +34,6 @@ from fedjax_rl.identity import remembered
 from fedjax_rl.learners import q_learning, tables
 from fedjax_rl.names import brief
 
-# Folded into an agent's key where its first state is drawn.
-RESET_STREAM = 3
-
 BEHAVIOURS = {
     "uniform": q_learning.uniform_behaviour,
     "softmax": q_learning.softmax_behaviour,
@@ -452,7 +449,7 @@ def fedq(config: FedQ) -> Learner:
     def first_state(key, params):
         if "start" not in params:
             return params["initial_state"]
-        own = jax.random.key_data(jax.random.fold_in(key, RESET_STREAM))
+        own = jax.random.key_data(jax.random.fold_in(key, streams.Tabular.RESET))
         return q_learning.outcome_of_row(streams.threefry(own, jnp.uint32(0)), params["start"])
 
     def adopt(agent, model, params):

@@ -210,7 +210,7 @@ def functions(config: IWES) -> Functions:
     base = functions_of_es(config, *learner_of(config))
 
     def measure(population, params, state) -> dict:
-        memory = state.server_state
+        (memory,) = state.server_state
         return {
             **base.measure(population, params, state),
             "effective_sample_size": memory.effective,

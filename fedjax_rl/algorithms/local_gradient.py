@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fedjax_rl import fields
+from fedjax_rl import fields, streams
 from fedjax_rl.algorithms import episodic
 from fedjax_rl.algorithms.properties import per_federation
 from fedjax_rl.envs import objective
@@ -44,9 +44,6 @@ from fedjax_rl.networks.mlp import ACTIVATIONS, INITIALIZERS
 from fedjax_rl.rollouts.episodes import evaluate, sample_trajectories
 
 GRADIENTS = ("sampled", "exact", "truncated")
-
-# Streams folded into an agent's key, besides those of `episodic`.
-MEMORY_STREAM, FIRST_STREAM, EVALUATION_STREAM = 7, 8, 9
 
 METRICS = {
     "training_reward": (
@@ -533,10 +530,10 @@ def keys_at(keys, time, place) -> tuple:
     """
 
     def at(stream):
-        own = episodic.keys_of(keys, stream, time)
+        own = streams.keys_of(keys, stream, time)
         return jax.vmap(jax.random.fold_in, in_axes=(0, None))(own, place)
 
-    return at(episodic.RESET_STREAM), at(episodic.EPISODE_STREAM)
+    return at(streams.Episodic.RESET), at(streams.Episodic.EPISODE)
 
 
 def local_steps(oracle: Oracle, direction: Callable, propose: Callable | None = None) -> Callable:
@@ -649,7 +646,7 @@ def assemble(
     drive = rounds(begin, *parts)
 
     def init(population, params, keys):
-        own = episodic.keys_of(episodic.first_key(population, keys), episodic.MODEL_STREAM)
+        own = streams.keys_of(episodic.first_key(population, keys), streams.Episodic.MODEL)
         parameters = jax.vmap(policy.init)(own).astype(jnp.result_type(float))
         server = first_model(parameters)
         agents = episodic.alike(population, first_agent(parameters[0]))
@@ -692,7 +689,9 @@ def assemble(
         }
 
     def by_episodes(population, params, state) -> dict:
-        keys = keys_at(episodic.keys_of(state.keys, EVALUATION_STREAM), state.time, jnp.uint32(0))
+        keys = keys_at(
+            streams.keys_of(state.keys, streams.Episodic.EVALUATION), state.time, jnp.uint32(0)
+        )
         value, undiscounted, steps = evaluate(
             task,
             policy,

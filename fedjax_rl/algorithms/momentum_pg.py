@@ -160,7 +160,7 @@ def _assemble(config: MomentumPG, oracle: Oracle, direction) -> Functions:
     first = config.first_episodes
 
     def directions(population, params, keys, parameters):
-        own = episodic.keys_of(keys, local_gradient.FIRST_STREAM)
+        own = streams.keys_of(keys, streams.Episodic.FIRST)
         nothing = jax.tree.map(
             lambda x: jnp.broadcast_to(x, (population.num_agents,)), local_gradient.no_tally()
         )
@@ -307,7 +307,7 @@ def _functions_hapg(config: FedHAPGM) -> Functions:
         return move, now._replace(direction=move, tally=tally)
 
     def direction(population, params, state, models, now, keys, place, differentiable):
-        own = episodic.keys_of(state.keys, episodic.LEARNER_STREAM, state.time)
+        own = streams.keys_of(state.keys, streams.Episodic.LEARNER, state.time)
         words = jax.vmap(lambda key: jax.random.bits(jax.random.fold_in(key, place), (), "uint32"))(
             own
         )
@@ -320,7 +320,7 @@ def _functions_hapg(config: FedHAPGM) -> Functions:
             )
             now = now._replace(tally=tally)
             keys = local_gradient.keys_at(
-                episodic.keys_of(state.keys, local_gradient.MEMORY_STREAM), state.time, place
+                streams.keys_of(state.keys, streams.Episodic.MEMORY), state.time, place
             )
         trajectories = oracle.sample(params, keys, at, count, differentiable)
 

@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from fedjax_rl import fields
+from fedjax_rl import fields, streams
 from fedjax_rl.algorithms import episodic
 from fedjax_rl.algorithms.episodic import Experience
 from fedjax_rl.algorithms.properties import per_federation
@@ -350,7 +350,7 @@ def functions(config: NoveltySearch) -> Functions:
     def learner_keys(population, keys, time, num):
         """Keys of every learner, [num, F]."""
         own = episodic.first_key(population, keys)
-        own = episodic.keys_of(own, episodic.LEARNER_STREAM, time)
+        own = streams.keys_of(own, streams.Episodic.LEARNER, time)
         return jax.vmap(lambda key: jax.random.split(key, num), out_axes=1)(own)
 
     def work(population, params, state, differentiable):
@@ -387,7 +387,7 @@ def functions(config: NoveltySearch) -> Functions:
 
     def init(population, params, keys):
         federations = population.num_federations
-        root = episodic.keys_of(episodic.first_key(population, keys), episodic.MODEL_STREAM)
+        root = streams.keys_of(episodic.first_key(population, keys), streams.Episodic.MODEL)
         own = jax.vmap(
             lambda key: jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, jnp.arange(many + 1))
         )(root)

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from fedjax_rl import fields
+from fedjax_rl import fields, streams
 from fedjax_rl.algorithms import episodic
 from fedjax_rl.algorithms.define import Federated, Learner, algorithm
 from fedjax_rl.algorithms.episodic import Experience
@@ -246,7 +246,7 @@ def reinforce(config: Reinforce) -> Learner:
 
     def model(key, params):
         del params
-        return policy.init(jax.random.fold_in(key, episodic.MODEL_STREAM))
+        return policy.init(jax.random.fold_in(key, streams.Episodic.MODEL))
 
     def learn(agent, model, trajectories, params):
         del params

@@ -223,7 +223,7 @@ def perturbations(config: Strategy, network: MLP, population, state):
             raise ValueError("devices is more than 1 with antithetic perturbations; allowed: 1")
         partner = np.arange(population.num_agents) - population.member_of % 2
         keys = keys[partner]
-    keys = episodic.keys_of(keys, episodic.NOISE_STREAM, state.time)
+    keys = streams.keys_of(keys, streams.Episodic.NOISE, state.time)
     counters = jnp.arange(network.num_parameters, dtype=jnp.uint32)
 
     def draw(key):

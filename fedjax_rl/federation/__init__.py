@@ -3,10 +3,10 @@
 from fedjax_rl.federation.aggregators import mean, softmax_weights
 from fedjax_rl.federation.algorithm import Algorithm, Functions
 from fedjax_rl.federation.exchange import Exchange, exchange
-from fedjax_rl.federation.ledger import Ledger, Wire, communication_time, ledger
+from fedjax_rl.federation.ledger import Ledger, Wire, communication_time, empty_ledger
 from fedjax_rl.federation.mesh import Layout, layout
 from fedjax_rl.federation.population import Population, population
-from fedjax_rl.federation.rounds import Periodic, periodic, rounds
+from fedjax_rl.federation.rounds import LocalSteps, Rounds, rounds
 from fedjax_rl.federation.server import of_changes, optimizer_step, replace
 from fedjax_rl.federation.state import Context, Params, Sent, State
 from fedjax_rl.federation.uplinks import MessageSpec, Uplink, View, full, partial
@@ -18,25 +18,25 @@ __all__ = [
     "Functions",
     "Layout",
     "Ledger",
+    "LocalSteps",
     "MessageSpec",
     "Params",
-    "Periodic",
     "Population",
+    "Rounds",
     "Sent",
     "State",
     "Uplink",
     "View",
     "Wire",
     "communication_time",
+    "empty_ledger",
     "exchange",
     "full",
     "layout",
-    "ledger",
     "mean",
     "of_changes",
     "optimizer_step",
     "partial",
-    "periodic",
     "population",
     "replace",
     "rounds",

@@ -25,7 +25,7 @@ class Functions(NamedTuple):
         number of local steps; differentiable.
       advance: `(population, params, state, num_steps) -> State`, traced steps and periods.
       measure: `(population, params, state) -> {name: [F] or [A]}`.
-      parts: what a round consists of, see `rounds.Periodic`; empty where no clock can drive it.
+      parts: what a round consists of, see `rounds.Rounds`; empty where no clock can drive it.
       act: `(model, observation, word) -> action`, what the model of a server does with a uint32
         word; None where there is no such thing.
     """

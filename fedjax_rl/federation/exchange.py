@@ -27,18 +27,19 @@ algorithm decided their types:
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from fedjax_rl.federation import aggregators
-from fedjax_rl.federation.ledger import COLUMNS, Wire, ledger, line, tree_bytes, tree_floats
+from fedjax_rl.federation.ledger import Wire, empty_ledger, price
 from fedjax_rl.federation.population import Population, select
 from fedjax_rl.federation.server import ServerStep, replace
 from fedjax_rl.federation.state import Context, Params, Sent, State, nothing_sent, per_agent
 from fedjax_rl.federation.uplinks import MessageSpec, Uplink, View, full
+from fedjax_rl.streams import Engine, keys_of
 
 
 class Exchange(NamedTuple):
@@ -81,64 +82,64 @@ class Exchange(NamedTuple):
     at_time: Callable | None = None
 
 
-# The inner loop reads the words of an agent's key itself; what else is random has a key folded in.
-UPLINK_STREAM = 1
-
-
 # Under this name a federation on a clock knows which part of it those are who are waited for, and
 # its server's step which part has come. Where members count differently each has its own share.
 SHARE = "arriving_share"
 
-
 # Under these names a server's step knows how many messages its total is of, and on a clock what a
 # member who has come counts on average, as a multiple of what all members count on average.
 MESSAGES = "messages_of_total"
-
-
 EMPHASIS = "arriving_emphasis"
 
 
 def first_state(
-    population: Population, links, params: Params, keys, agents, server, *, detailed=False
+    population: Population,
+    links: Exchange | Sequence[Exchange],
+    params: Params,
+    keys,
+    agents,
+    server,
+    *,
+    detailed: bool = False,
 ) -> State:
     """The state before anything has happened.
 
     Args:
       population: who belongs to whom.
-      links: the exchange whose uplink and server have states, or a tuple of those of a round.
+      links: the exchange of a round, or all of them in turn.
       params: traced properties.
       keys: typed keys [A].
       agents: leaves [A, ...].
       server: leaves [F, ...].
       detailed: whether the state tells what each agent sent last.
+
+    Returns:
+      The `State` at time 0.
     """
 
-    def states(link):
-        def first_of_server(model, own):
+    def of_server(link):
+        def first(model, own):
             return link.server.init(link.server.shown(model, {**params.shared, **own}))
 
+        return jax.vmap(first)(server, params.federation)
+
+    def of_uplink(link):
+        def first(agent, model, params):
+            return link.uplink.init(link.message(agent, model, params), model, link.spec)
+
         model = population.spread(jax.vmap(link.broadcast)(server))
+        return per_agent(first, population, params, agents, model)
 
-        def first_of_uplink(agent, model, params):
-            message = link.message(agent, model, params)
-            return link.uplink.init(message, model, link.spec)
-
-        of_uplinks = per_agent(first_of_uplink, population, params, agents, model)
-        return jax.vmap(first_of_server)(server, params.federation), of_uplinks
-
-    if isinstance(links, Exchange):
-        server_state, uplink_state = states(links)
-    else:
-        server_state, uplink_state = zip(*map(states, links), strict=True)
+    links = (links,) if isinstance(links, Exchange) else tuple(links)
     return State(
         time=jnp.uint32(0),
         keys=keys,
         agents=agents,
         server=server,
-        server_state=server_state,
-        uplink_state=uplink_state,
-        ledger=ledger(population.num_federations),
-        sent=nothing_sent(population.num_agents) if detailed else (),
+        server_state=tuple(of_server(link) for link in links),
+        uplink_state=tuple(of_uplink(link) for link in links),
+        ledger=empty_ledger(population.num_federations),
+        sent=nothing_sent(population.num_agents) if detailed else None,
     )
 
 
@@ -149,7 +150,8 @@ def exchange(
     state: State,
     due=None,
     present=None,
-    handed=None,
+    held=None,
+    place: int = 0,
 ) -> State:
     """One exchange: messages up, servers' step, models down, costs in the ledger.
 
@@ -162,103 +164,131 @@ def exchange(
         that is not due keeps its state bit for bit.
       present: bool [A], the agents that there are at all; None for all of them. Who is not there
         neither sends nor receives.
-      handed: leaves [A, ...], the servers' models that agents were handed last, where these are
-        not those of now.
+      held: leaves [A, ...], the servers' models that agents work from, where these are not those
+        of now.
+      place: which exchange of a round it is, from 0.
 
     Returns:
       The state after. A federation of one has nobody to talk to: it exchanges with itself,
       which the ledger does not count.
     """
-    params = params if link.at_time is None else link.at_time(population, params, state.time)
-    happened = _happens(population, link, due)
-    if link.uplink.send is None and not link.dedicated_server and present is None:
-        each = _line(population, link, params, state)
-        state, _ = _trip(population, link, params, state, due)
-        messages = jnp.where(happened, jnp.asarray(population.sizes), 0).astype(jnp.uint32)
-        return _charge(state, each, happened.astype(jnp.uint32), messages)
-    state, sent = _trip(population, link, params, state, due, present, handed)
-    sent = jax.tree.map(lambda x: jnp.where(population.spread(happened), x, 0), sent)
-    state = _bill(population, link, params, state, sent, happened.astype(jnp.uint32), present)
-    return dataclasses.replace(state, sent=() if isinstance(state.sent, tuple) else sent)
+    times = exchanging(population, link, due).astype(jnp.uint32)
+    before = state
+    state, sent = trip(population, link, params, state, due, present, held, place)
+    if sends_everything(link) and present is None:
+        return dataclasses.replace(state, ledger=price(population, link, params, before, times))
+    sent = jax.tree.map(lambda x: jnp.where(population.spread(times > 0), x, 0), sent)
+    spent = price(population, link, params, before, times, sent, present)
+    told = None if before.sent is None else sent
+    return dataclasses.replace(state, ledger=spent, sent=told)
 
 
-def _happens(population, link, due):
-    """The federations [F] that exchange anything: all that are due and have a partner."""
-    happened = jnp.asarray((population.sizes > 1) | link.dedicated_server)
-    return happened if due is None else happened & due
+def sends_everything(link: Exchange) -> bool:
+    """Whether every agent sends all of its message, whatever is in it: it always costs the same."""
+    return link.uplink.send is None and not link.dedicated_server
 
 
-def _charge(state: State, each, happened, *messages) -> State:
-    """The ledger after so many exchanges [F] with so many messages (a product of [F])."""
-    spent = state.ledger.add(line(communications=1), happened).add(each, *messages)
-    return dataclasses.replace(state, ledger=spent)
+def exchanging(population: Population, link: Exchange, due=None) -> jax.Array:
+    """The federations, bool [F], that exchange anything: all that are due and have a partner."""
+    happens = jnp.asarray((population.sizes > 1) | link.dedicated_server)
+    return happens if due is None else happens & due
 
 
-def _bill(population, link, params, state: State, sent: Sent, happened, present=None) -> State:
-    """The ledger after an exchange in which agents sent different amounts."""
-    messages = population.sum(sent.messages)
-    everyone = link.dedicated_server or link.uplink.silent != "absent"
-    listeners = jnp.asarray(population.sizes).astype(jnp.uint32)
-    if present is not None:
-        listeners = population.sum(present.astype(jnp.uint32))
-    header, word = link.wire.header_bytes, link.wire.word_bytes
-    spent = state.ledger.add(line(communications=1), happened)
-    spent = spent.add(line(messages_up=1, bytes_up=header), messages)
-    largest = _LARGEST * costs(population, link, params, state)[_FLOATS_UP]
-    each = line(floats_up=1, bytes_up=word)
-    for amount, unit in _wide_sum(population, sent.floats, largest):
-        spent = spent.add(each, amount, unit)
-    octets = (sent.bits + jnp.uint32(7)) // jnp.uint32(8)
-    for amount, unit in _wide_sum(population, octets, largest):
-        spent = spent.add(line(bytes_up=1), amount, unit)
-    down = listeners * happened if everyone else messages
-    spent = spent.add(answer_line(link, state), down)
-    return dataclasses.replace(state, ledger=spent)
+def trip(
+    population: Population,
+    link: Exchange,
+    params: Params,
+    state: State,
+    due=None,
+    present=None,
+    held=None,
+    place: int = 0,
+) -> tuple[State, Sent]:
+    """An exchange that is not yet in the ledger.
 
+    The arguments are those of `exchange`.
 
-# An uplink sends at most so many floats for each number of a message.
-_LARGEST, _FLOATS_UP = 4, COLUMNS.index("floats_up")
-
-
-def _wide_sum(population, amounts, largest: int):
-    """Sums per federation of uint32 [A], each at most `largest`, as pairs (sum, unit) of [F].
-
-    A sum that may pass 2^32 comes in two parts.
+    Returns:
+      The state after, and what each agent sent, a `Sent` of [A].
     """
-    one = jnp.ones(population.num_federations, jnp.uint32)
-    if int(population.sizes.max()) * largest < 2**32:
-        return [(population.sum(amounts), one)]
-    bits = jnp.uint32(12)
-    low, high = amounts & ((jnp.uint32(1) << bits) - jnp.uint32(1)), amounts >> bits
-    return [(population.sum(low), one), (population.sum(high), one << bits)]
-
-
-def answer_line(link: Exchange, state: State) -> jax.Array:
-    """What the model costs that goes down to one agent, a line of the ledger."""
-    down = jax.eval_shape(
-        lambda s: jax.tree.map(lambda x: x[0], jax.vmap(link.broadcast)(s.server)), state
+    if link.at_time is not None:
+        params = link.at_time(population, params, state.time)
+    model = state.server if held is None else held
+    model = jax.vmap(link.broadcast)(model)
+    model = population.spread(model) if held is None else model
+    message, sent, uplink_state, (floats, bits) = _outgoing(
+        population, link, params, state, model, place
     )
-    floats, wire = tree_floats(down), link.wire
-    size = floats * wire.word_bytes + wire.header_bytes
-    return line(messages_down=1, floats_down=floats, bytes_down=size)
+    sent = _both(present, sent)
+    # Whose message of now counts: an uplink that remembers lets the last one count for who is
+    # silent, which the agent itself must not take for having been heard.
+    counted = present if link.uplink.silent == "remembered" else sent
+    share = params.federation.get(SHARE)
+    context = Context(state.server, params, state.time, state.server_state[place], sent, share)
+    decoded = jax.vmap(link.decode)(message, model)
+    weight = link.weight(population, state.agents, params)
+    total = link.aggregate(population, decoded, counted, weight, context)
+    server, server_state, came = _step(
+        population, link, params, state, total, present, counted, place
+    )
+    kept = _both(due, came)
+    if kept is not None:
+        server, server_state = select(
+            kept, (server, server_state), (state.server, state.server_state[place])
+        )
+    due = None if due is None else population.spread(due)
+    broadcast = jax.vmap(link.broadcast)(server)
+    agents = per_agent(link.receive, population, params, state.agents, population.spread(broadcast))
+    listens = sent if link.uplink.silent == "absent" else present
+    listens, heard = (_both(_both(due, present), who) for who in (listens, sent))
+    if (acts := _both(due, present)) is not None:
+        uplink_state = select(acts, uplink_state, state.uplink_state[place])
+    if listens is not None:
+        agents = select(listens, agents, state.agents)
+    if link.acknowledge is not None:
+        # Where no uplink has touched it, a message is what the agent itself has made.
+        arrived = None if link.uplink.send is None else message
+        after = per_agent(link.acknowledge, population, params, agents, arrived)
+        agents = after if heard is None else select(heard, after, agents)
+    state = dataclasses.replace(
+        state,
+        agents=agents,
+        server=server,
+        server_state=_put(state.server_state, place, server_state),
+        uplink_state=_put(state.uplink_state, place, uplink_state),
+    )
+    flag = jnp.ones_like(floats) if sent is None else sent.astype(jnp.uint32)
+    return state, Sent(flag, floats * flag, bits * flag)
 
 
-def _outgoing(population, link, params, state, model):
+def _both(one, other):
+    """Where both are true, None standing for true everywhere."""
+    if one is None or other is None:
+        return other if one is None else one
+    return one & other
+
+
+def _put(states: tuple, place: int, state) -> tuple:
+    """The states of a round's exchanges with that of one place replaced."""
+    return (*states[:place], state, *states[place + 1 :])
+
+
+def _outgoing(population, link, params, state, model, place):
     """What the uplink makes of the messages.
 
     Returns:
       Messages [A, ...]; whether each was sent, bool [A] or None for all; the uplinks' states; the
-      size of each message as floats and bits [A], or None where all have the size of their shape.
+      size of each message as floats and bits [A].
     """
     message = per_agent(link.message, population, params, state.agents, model)
-    sent, uplink_state = None, state.uplink_state
+    sent, before = None, state.uplink_state[place]
+    uplink_state = before
 
     def size(message, params):
         return link.spec.size(message), jnp.uint32(0)
 
     if link.uplink.send is not None:
-        streams = jax.vmap(lambda key: jax.random.fold_in(key, UPLINK_STREAM))(state.keys)
-        keys = jax.vmap(jax.random.fold_in, in_axes=(0, None))(streams, state.time)
+        keys = keys_of(state.keys, Engine.UPLINK, state.time)
 
         def send(key, message, uplink_state, model, params, time):
             view = View(link.spec, model, time, params)
@@ -267,14 +297,14 @@ def _outgoing(population, link, params, state, model):
         message, sent, uplink_state = _to_others(
             population,
             link,
-            (message, jnp.ones(population.num_agents, bool), state.uplink_state),
+            (message, jnp.ones(population.num_agents, bool), before),
             per_agent(
                 send,
                 population,
                 params,
                 keys,
                 message,
-                state.uplink_state,
+                before,
                 model,
                 fixed=(state.time,),
             ),
@@ -292,7 +322,7 @@ def _outgoing(population, link, params, state, model):
 
         # Who has nothing to say does not speak, whatever the uplink.
         something = per_agent(there, population, params, message)
-        sent = something if sent is None else sent & something
+        sent = _both(sent, something)
     sizes = per_agent(size, population, params, message)
     return message, sent, uplink_state, sizes
 
@@ -309,78 +339,28 @@ def _to_others(population, link, whole, sent):
     return select(population.spread(jnp.asarray(alone)), whole, sent)
 
 
-def _trip(population, link, params, state, due, here=None, handed=None):
-    """An exchange not yet in the ledger: the state after, and what each agent sent."""
-    params = params if link.at_time is None else link.at_time(population, params, state.time)
-    if handed is None:
-        model = population.spread(jax.vmap(link.broadcast)(state.server))
-    else:
-        model = jax.vmap(link.broadcast)(handed)
-    message, sent, uplink_state, (floats, bits) = _outgoing(population, link, params, state, model)
-    if here is not None:
-        sent = here if sent is None else sent & here
-    arrived = None if link.uplink.send is None else message
-    message = jax.vmap(link.decode)(message, model)
-    weight = link.weight(population, state.agents, params)
-    share = params.federation.get(SHARE)
-    context = Context(state.server, params, state.time, state.server_state, sent, share)
-    counted = here if link.uplink.silent == "remembered" else sent
-    total = link.aggregate(population, message, counted, weight, context)
-    server, server_state, present = _step(population, link, params, state, total, here, counted)
-    kept = present if due is None else due if present is None else due & present
-    if kept is not None:
-        server, server_state = select(
-            kept, (server, server_state), (state.server, state.server_state)
-        )
-    broadcast = jax.vmap(link.broadcast)(server)
-    agents = per_agent(link.receive, population, params, state.agents, population.spread(broadcast))
-    takes_part = sent if link.uplink.silent == "absent" else here
-    heard = sent
-    if due is not None:
-        due_here = population.spread(due)
-        here = due_here if here is None else here & due_here
-        takes_part = here if takes_part is None else takes_part & here
-        heard = here if heard is None else heard & here
-    if here is not None:
-        uplink_state = select(here, uplink_state, state.uplink_state)
-    if takes_part is not None:
-        agents = select(takes_part, agents, state.agents)
-    if link.acknowledge is not None:
-        after = per_agent(link.acknowledge, population, params, agents, arrived)
-        agents = after if heard is None else select(heard, after, agents)
-    state = dataclasses.replace(
-        state,
-        agents=agents,
-        server=server,
-        server_state=server_state,
-        uplink_state=uplink_state,
-    )
-    flag = jnp.ones_like(floats) if sent is None else sent.astype(jnp.uint32)
-    return state, Sent(flag, floats * flag, bits * flag)
-
-
-def _step(population, link, params, state, total, here, counted):
+def _step(population, link, params, state, total, present, counted, place):
     """The servers' steps: their models, their states, and whether anything came in, [F]."""
-    total, present = total
-    by_entry = present is not None and not _one_each(present)
+    total, came = total
+    by_entry = came is not None and not _one_each(came)
     if by_entry:
         # An entry about which nobody said anything has not changed, and does not become 0.
         nothing = jax.vmap(link.server.nothing)(state.server)
-        total = jax.tree.map(jnp.where, present, total, nothing)
+        total = jax.tree.map(jnp.where, came, total, nothing)
     federation = {**params.federation, MESSAGES: _number(population, counted)}
     if SHARE in federation:
-        federation |= _arrived(population, params, here)
+        federation |= _arrived(population, params, present)
     server, server_state = jax.vmap(
         lambda model, server_state, total, own: link.server.step(
             model, server_state, total, {**params.shared, **own}
         )
-    )(state.server, state.server_state, total, federation)
+    )(state.server, state.server_state[place], total, federation)
     if by_entry:
-        if jax.tree.structure(server) == jax.tree.structure(present):
-            server = jax.tree.map(jnp.where, present, server, state.server)
-        each = [jnp.any(x.reshape(x.shape[0], -1), axis=1) for x in jax.tree.leaves(present)]
-        present = jnp.any(jnp.stack(each), axis=0)
-    return server, server_state, present
+        if jax.tree.structure(server) == jax.tree.structure(came):
+            server = jax.tree.map(jnp.where, came, server, state.server)
+        each = [jnp.any(x.reshape(x.shape[0], -1), axis=1) for x in jax.tree.leaves(came)]
+        came = jnp.any(jnp.stack(each), axis=0)
+    return server, server_state, came
 
 
 def _number(population, who):
@@ -390,52 +370,23 @@ def _number(population, who):
     return population.sum(who.astype(jnp.int32))
 
 
-def _arrived(population, params, here) -> dict:
+def _arrived(population, params, present) -> dict:
     """Which part of all has arrived, and how much more than others it counts."""
     share = params.federation[SHARE]
-    if here is not None:
+    if present is not None:
         # Fewer may have arrived than were waited for.
-        part = _number(population, here) / jnp.asarray(population.sizes)
+        part = _number(population, present) / jnp.asarray(population.sizes)
         share = share * part.astype(share.dtype)
     if SHARE not in params.agent:
         return {SHARE: share}
     own = params.agent[SHARE]
-    if here is not None:
-        own = jnp.where(here, own, 0)
+    if present is not None:
+        own = jnp.where(present, own, 0)
     # All of it to the last bit where everybody is there.
     counts = jnp.where(share == 1, 1, population.sum(own))
     return {SHARE: counts, EMPHASIS: counts / jnp.where(share > 0, share, 1)}
 
 
-def _one_each(present) -> bool:
+def _one_each(came) -> bool:
     """Whether presence is said per federation, [F], and not for every entry."""
-    return isinstance(present, jax.Array) and present.ndim == 1
-
-
-def _line(population, link, params, state) -> jax.Array:
-    """What one message up and its answer down cost, a line of the ledger."""
-    amounts = costs(population, link, params, state)
-    return jnp.asarray(amounts, jnp.uint32)
-
-
-def costs(population, link, params, state) -> tuple[int, ...]:
-    """What one message up, of the size of its shape, and its answer down cost, by `COLUMNS`."""
-
-    def one(tree):
-        return jax.tree.map(lambda x: x[0], tree)
-
-    def messages(state):
-        model = population.spread(jax.vmap(link.broadcast)(state.server))
-        return one(per_agent(link.message, population, params, state.agents, model))
-
-    up = jax.eval_shape(messages, state)
-    down = jax.eval_shape(lambda s: one(jax.vmap(link.broadcast)(s.server)), state)
-    amounts = {
-        "messages_up": 1,
-        "messages_down": 1,
-        "floats_up": tree_floats(up),
-        "floats_down": tree_floats(down),
-        "bytes_up": tree_bytes(up),
-        "bytes_down": tree_bytes(down),
-    }
-    return tuple(amounts.get(name, 0) for name in COLUMNS)
+    return isinstance(came, jax.Array) and came.ndim == 1

@@ -1,13 +1,14 @@
 """What a federation spends: communications, messages, floats, bytes and environment steps.
 
 Costs are counted where they are spent, in the state of the simulation, so that they are saved,
-resumed, swept and sharded like everything else.
+resumed, swept and sharded like everything else. Whoever exchanges asks `price` what it costs.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +16,13 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from fedjax_rl import fields
+from fedjax_rl.federation.state import per_agent
 from fedjax_rl.fields.record import Record, record, static
+
+if TYPE_CHECKING:
+    from fedjax_rl.federation.exchange import Exchange
+    from fedjax_rl.federation.population import Population
+    from fedjax_rl.federation.state import Params, Sent, State
 
 COLUMNS = (
     "communications",
@@ -99,8 +106,8 @@ def wide_product(a: jax.Array, b: jax.Array) -> tuple[jax.Array, jax.Array]:
     return (low & mask) | (middle << half), high
 
 
-def ledger(num_federations: int) -> Ledger:
-    """An empty ledger for `num_federations` federations."""
+def empty_ledger(num_federations: int) -> Ledger:
+    """A ledger in which nothing has been spent, for `num_federations` federations."""
     zeros = jnp.zeros((num_federations, len(COLUMNS)), jnp.uint32)
     return Ledger(zeros, zeros)
 
@@ -118,6 +125,116 @@ def tree_floats(tree) -> int:
 def tree_bytes(tree) -> int:
     """Bytes of one message with the shape of `tree`, sent as it lies in memory."""
     return sum(math.prod(jnp.shape(x)) * jnp.result_type(x).itemsize for x in jax.tree.leaves(tree))
+
+
+def message_costs(population: Population, link: Exchange, params: Params, state: State) -> dict:
+    """What one whole message up and its answer down cost, as they lie in memory.
+
+    Args:
+      population: who belongs to whom.
+      link: the kind of exchange.
+      params: traced properties.
+      state: of a run; only shapes are looked at.
+
+    Returns:
+      Whole numbers by `COLUMNS`.
+    """
+
+    def message(state):
+        own = params
+        if link.at_time is not None:
+            own = link.at_time(population, params, state.time)
+        model = population.spread(jax.vmap(link.broadcast)(state.server))
+        return jax.tree.map(
+            lambda x: x[0], per_agent(link.message, population, own, state.agents, model)
+        )
+
+    up, down = jax.eval_shape(message, state), _answer(link, state)
+    amounts = {
+        "messages_up": 1,
+        "messages_down": 1,
+        "floats_up": tree_floats(up),
+        "floats_down": tree_floats(down),
+        "bytes_up": tree_bytes(up),
+        "bytes_down": tree_bytes(down),
+    }
+    return {name: amounts.get(name, 0) for name in COLUMNS}
+
+
+def answer_costs(link: Exchange, state: State) -> dict:
+    """What the model costs that goes down to one agent, in the format of the wire, by `COLUMNS`."""
+    floats, wire = tree_floats(_answer(link, state)), link.wire
+    size = floats * wire.word_bytes + wire.header_bytes
+    return {"messages_down": 1, "floats_down": floats, "bytes_down": size}
+
+
+def _answer(link, state):
+    """Shapes of what goes down to one agent."""
+    return jax.eval_shape(
+        lambda server: jax.tree.map(lambda x: x[0], jax.vmap(link.broadcast)(server)), state.server
+    )
+
+
+def price(
+    population: Population,
+    link: Exchange,
+    params: Params,
+    state: State,
+    times: jax.Array,
+    sent: Sent | None = None,
+    present: jax.Array | None = None,
+) -> Ledger:
+    """The ledger after exchanges: the one price list.
+
+    Args:
+      population: who belongs to whom.
+      link: the kind of exchange.
+      params: traced properties.
+      state: before it, with the ledger so far.
+      times: uint32 [F], exchanges of every federation; with `sent` 0 or 1.
+      sent: what each agent sent, a `Sent` of [A]; None where everybody sends all of its message,
+        which costs the same every time and is priced as it lies in memory.
+      present: bool [A], the agents that there are at all; None for all of them.
+
+    Returns:
+      The ledger.
+    """
+    spent = state.ledger.add(line(communications=1), times)
+    members = jnp.asarray(population.sizes).astype(jnp.uint32)
+    whole = message_costs(population, link, params, state)
+    if sent is None:
+        return spent.add(line(**whole), times, members)
+    messages, wire = population.sum(sent.messages), link.wire
+    spent = spent.add(line(messages_up=1, bytes_up=wire.header_bytes), messages)
+    largest = _LARGEST * whole["floats_up"]
+    each = line(floats_up=1, bytes_up=wire.word_bytes)
+    for amount, unit in _wide_sum(population, sent.floats, largest):
+        spent = spent.add(each, amount, unit)
+    octets = (sent.bits + jnp.uint32(7)) // jnp.uint32(8)
+    for amount, unit in _wide_sum(population, octets, largest):
+        spent = spent.add(line(bytes_up=1), amount, unit)
+    # Who is absent hears nothing, all others do where the server speaks at all.
+    if link.dedicated_server or link.uplink.silent != "absent":
+        present = members if present is None else population.sum(present.astype(jnp.uint32))
+        return spent.add(line(**answer_costs(link, state)), present * times)
+    return spent.add(line(**answer_costs(link, state)), messages)
+
+
+# An uplink sends at most so many floats for each number of a message.
+_LARGEST = 4
+
+
+def _wide_sum(population, amounts, largest: int):
+    """Sums per federation of uint32 [A], each at most `largest`, as pairs (sum, unit) of [F].
+
+    A sum that may pass 2^32 comes in two parts.
+    """
+    one = jnp.ones(population.num_federations, jnp.uint32)
+    if int(population.sizes.max()) * largest < 2**32:
+        return [(population.sum(amounts), one)]
+    bits = jnp.uint32(12)
+    low, high = amounts & ((jnp.uint32(1) << bits) - jnp.uint32(1)), amounts >> bits
+    return [(population.sum(low), one), (population.sum(high), one << bits)]
 
 
 def communication_time(

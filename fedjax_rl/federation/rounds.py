@@ -1,4 +1,4 @@
-"""The drivers: rounds of work and exchanges, and an exchange after every K local steps."""
+"""The driver of rounds: what agents do by themselves, and the exchanges in between."""
 
 from __future__ import annotations
 
@@ -10,22 +10,43 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from fedjax_rl.federation.exchange import Exchange, _charge, _line, _trip, exchange
-from fedjax_rl.federation.ledger import line
+from fedjax_rl.federation.exchange import (
+    Exchange,
+    exchange,
+    exchanging,
+    sends_everything,
+    trip,
+)
+from fedjax_rl.federation.ledger import line, price
 from fedjax_rl.federation.state import State, nothing_sent, per_agent
 
 
-class Periodic(NamedTuple):
-    """Local steps with an exchange after every K of them.
+class LocalSteps(NamedTuple):
+    """Work of K local steps; the time of an algorithm with this part counts them.
 
     Attributes:
-      round: `(population, params, state, period) -> state`, one communication round: `period`
-        (static) local steps, then the exchange. Differentiable in both modes.
-      advance: `(population, params, state, num_steps) -> state`, so many steps with the
-        exchanges that fall due in them; the period is the traced `params` entry `sync_period`,
-        one number for all or one per federation. One compilation serves every period.
-      parts: what a round consists of, in turn: work as of `rounds`, and exchanges; empty where
-        no clock can drive them.
+      local: `(key, agent, params, time, num_steps) -> agent`, unbatched: so many local steps from
+        `time` on. `num_steps` is an int in `Rounds.round` and traced in `Rounds.advance`.
+      length: K where it is known. A clock's rounds are then loops of that length, which can be
+        differentiated in reverse; of agents whose `sync_period` is another they are NaN.
+    """
+
+    local: Callable
+    length: int | None = None
+
+
+class Rounds(NamedTuple):
+    """An algorithm as it is driven.
+
+    Attributes:
+      round: `(population, params, state, period) -> state`, one communication round, with `period`
+        (static) local steps where time counts these. Differentiable in both modes.
+      advance: `(population, params, state, num_steps) -> state`, so many units of time. Where
+        these are local steps, with the exchanges that fall due in them; the period is the traced
+        `params` entry `sync_period`, one number for all or one per federation, and one compilation
+        serves every period.
+      parts: what a round consists of, in turn: work, and exchanges; empty where no clock can
+        drive them.
     """
 
     round: Callable
@@ -33,42 +54,53 @@ class Periodic(NamedTuple):
     parts: tuple = ()
 
 
-def rounds(*parts: Callable | Exchange, after: Callable | None = None) -> Periodic:
-    """An algorithm whose unit of time is the round: what agents do by themselves, and exchanges.
+def rounds(*parts: Callable | LocalSteps | Exchange, after: Callable | None = None) -> Rounds:
+    """The driver of an algorithm that consists of these parts.
 
     Args:
       *parts: in turn. An `Exchange`, or work,
         `(population, params, state, differentiable) -> (state, steps)`: what the agents do with
         what the server sent down last, and the environment steps of each, uint32 [A].
-        `differentiable` asks for loops of static length.
-      after: `(population, params, state, differentiable) -> (state, steps)`, what the learner
-        does by itself at the end of a round, and its environment steps, uint32 [F].
+        `differentiable` asks for loops of static length. Time then counts rounds. With `LocalSteps`
+        in place of work it counts local steps; there is then one exchange, after them.
+      after: `(population, params, state, differentiable) -> (state, steps)`, what the server does
+        by itself at the end of a round, and its environment steps, uint32 [F].
 
     Returns:
-      `round` and `advance` as in `Periodic`, time counted in rounds; the period is 1. In the state
-      after a round `sent` is the sum over its exchanges.
+      The `Rounds`. In the state after a round `sent` is the sum over its exchanges.
+
+    Raises:
+      ValueError: `LocalSteps` with anything but one exchange after them.
     """
-    links = [part for part in parts if isinstance(part, Exchange)]
+    if not any(isinstance(part, LocalSteps) for part in parts):
+        return _of_rounds(parts, after)
+    if len(parts) != 2 or not isinstance(parts[1], Exchange) or after is not None:
+        kinds = ", ".join(type(part).__name__ for part in parts)
+        raise ValueError(
+            f"parts is {kinds}; allowed: LocalSteps and one Exchange, or no LocalSteps"
+        )
+    return _of_steps(*parts)
+
+
+def _of_rounds(parts, after) -> Rounds:
+    """Time counts rounds."""
 
     def one(population, params, state, differentiable):
-        sent = nothing_sent(population.num_agents)
-        place = 0
+        total, place = nothing_sent(population.num_agents), 0
         for part in parts:
             if isinstance(part, Exchange):
-                state = _exchange_of(population, part, params, state, place, len(links))
+                state = exchange(population, part, params, state, place=place)
                 place += 1
-                if not isinstance(state.sent, tuple):
-                    sent = jax.tree.map(jnp.add, sent, state.sent)
+                if state.sent is not None:
+                    total = jax.tree.map(jnp.add, total, state.sent)
             else:
                 state, steps = part(population, params, state, differentiable)
-                spent = state.ledger.add(line(env_steps=1), population.sum(steps))
-                state = dataclasses.replace(state, ledger=spent)
-        if not isinstance(state.sent, tuple):
-            state = dataclasses.replace(state, sent=sent)
+                state = _stepped(state, population.sum(steps))
+        if state.sent is not None:
+            state = dataclasses.replace(state, sent=total)
         if after is not None:
             state, steps = after(population, params, state, differentiable)
-            spent = state.ledger.add(line(env_steps=1), steps)
-            state = dataclasses.replace(state, ledger=spent)
+            state = _stepped(state, steps)
         return dataclasses.replace(state, time=state.time + jnp.uint32(1))
 
     def round_(population, params, state, period):
@@ -85,37 +117,17 @@ def rounds(*parts: Callable | Exchange, after: Callable | None = None) -> Period
 
         return jax.lax.while_loop(go_on, body, (jnp.uint32(0), state))[1]
 
-    return Periodic(round_, advance, parts if after is None else ())
+    return Rounds(round_, advance, parts if after is None else ())
 
 
-def _exchange_of(population, link, params, state, place: int, count: int) -> State:
-    """The exchange at a place among so many of a round, with the states of that place."""
-    if count == 1:
-        return exchange(population, link, params, state)
-    servers, uplinks = state.server_state, state.uplink_state
-    own = dataclasses.replace(state, server_state=servers[place], uplink_state=uplinks[place])
-    new = exchange(population, link, params, own)
-
-    def among(states, state):
-        return (*states[:place], state, *states[place + 1 :])
-
-    return dataclasses.replace(
-        new,
-        server_state=among(servers, new.server_state),
-        uplink_state=among(uplinks, new.uplink_state),
-    )
+def _stepped(state: State, *steps) -> State:
+    """The state with environment steps in the ledger: a product of uint32 [F]."""
+    return dataclasses.replace(state, ledger=state.ledger.add(line(env_steps=1), *steps))
 
 
-def periodic(local: Callable, link: Exchange, length: int | None = None) -> Periodic:
-    """An algorithm that works alone for K local steps and then exchanges.
-
-    Args:
-      local: `(key, agent, params, time, num_steps) -> agent`, unbatched: so many local steps
-        from `time` on. `num_steps` is an int in `round` and traced in `advance`.
-      link: the exchange.
-      length: K where it is known. A clock's rounds are then loops of that length, which can be
-        differentiated in reverse; of agents whose `sync_period` is another they are NaN.
-    """
+def _of_steps(steps: LocalSteps, link: Exchange) -> Rounds:
+    """Time counts local steps, K of which make a round."""
+    local, length = steps
 
     def work(population, params, state, num_steps):
         if isinstance(num_steps, int):  # a static trip count must not pass through vmap
@@ -128,9 +140,7 @@ def periodic(local: Callable, link: Exchange, length: int | None = None) -> Peri
     def spent(population, state, num_steps):
         """The state with the environment steps of every agent in the ledger."""
         sizes = jnp.asarray(population.sizes).astype(jnp.uint32)
-        steps = jnp.broadcast_to(jnp.uint32(num_steps), sizes.shape)
-        spent = state.ledger.add(line(env_steps=1), sizes, steps)
-        return dataclasses.replace(state, ledger=spent)
+        return _stepped(state, sizes, jnp.broadcast_to(jnp.uint32(num_steps), sizes.shape))
 
     def round_(population, params, state, period):
         state = spent(population, work(population, params, state, period), period)
@@ -141,7 +151,7 @@ def periodic(local: Callable, link: Exchange, length: int | None = None) -> Peri
         start, end = state.time, state.time + jnp.uint32(num_steps)
 
         def left(time):
-            """Steps until the next exchange of each federation; counts down to 1, never 0."""
+            """LocalSteps until the next exchange of each federation; counts down to 1, never 0."""
             return period - time % period
 
         def go_on(state):
@@ -150,29 +160,25 @@ def periodic(local: Callable, link: Exchange, length: int | None = None) -> Peri
         def body(state):
             state = work(population, params, state, jnp.min(left(state.time)))
             due = None if period.ndim == 0 else state.time % period == 0
-            if link.uplink.send is None:
-                return _trip(population, link, params, state, due)[0]
+            if sends_everything(link):
+                return trip(population, link, params, state, due)[0]
             return exchange(population, link, params, state, due)
 
         # Where everybody sends, an exchange always costs the same. It is then charged once at
         # the end rather than in the loop, which matters where an exchange follows every step.
         after = jax.lax.while_loop(go_on, body, state)
         after = spent(population, work(population, params, after, end - after.time), num_steps)
-        if link.uplink.send is None:
-            sizes = jnp.asarray(population.sizes).astype(jnp.uint32)
-            times = jnp.broadcast_to(end // period - start // period, sizes.shape)
-            times = jnp.where(sizes > 1, times, 0)
-            if link.at_time is not None:
-                params = link.at_time(population, params, state.time)
-            each = _line(population, link, params, state)
-            after = _charge(after, each, times, times, sizes)
+        if sends_everything(link):
+            happens = exchanging(population, link)
+            times = jnp.where(happens, end // period - start // period, 0)
+            after = dataclasses.replace(after, ledger=price(population, link, params, after, times))
         return after
 
     def alone(population, params, state, differentiable):
         """K steps of agents each of which has made as many rounds as its entry of the time says."""
         known = differentiable and length is not None
 
-        def steps(key, agent, turn, params):
+        def one(key, agent, turn, params):
             period = params["sync_period"]
             start = turn * period
             if not known:
@@ -181,10 +187,10 @@ def periodic(local: Callable, link: Exchange, length: int | None = None) -> Peri
             fits = period == length
             return jax.tree.map(lambda x: jnp.where(fits, x, _not_a_number(x)), agent), period
 
-        agents, made = per_agent(steps, population, params, state.keys, state.agents, state.time)
+        agents, made = per_agent(one, population, params, state.keys, state.agents, state.time)
         return dataclasses.replace(state, agents=agents), made
 
-    return Periodic(round_, advance, (alone, link))
+    return Rounds(round_, advance, (alone, link))
 
 
 def _not_a_number(x):

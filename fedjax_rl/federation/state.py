@@ -41,26 +41,26 @@ class State:
       keys: typed keys [A]; constant, streams are read by counter or by `fold_in` of the time.
       agents: the algorithm's agents, leaves [A, ...].
       server: the servers' models, leaves [F, ...].
-      server_state: what the server step keeps, leaves [F, ...]; where a round has several
-        exchanges, a tuple with an entry for each.
-      uplink_state: what the uplink keeps, leaves [A, ...]; a tuple likewise.
+      server_state: what the server's steps keep, an entry for each exchange of a round, leaves
+        [F, ...].
+      uplink_state: what the uplinks keep, an entry for each exchange, leaves [A, ...].
       ledger: what has been spent so far.
       sent: what each agent sent in the last round, a `Sent` of [A], on a clock in the last step,
-        nothing if it did not arrive; () where nobody asks.
-      underway: what each agent is at, leaves [A, ...]; () without a clock, see `arrivals`.
-      elapsed: what has passed in each federation, leaves [F, ...]; () likewise.
+        nothing if it did not arrive; None where nobody asks.
+      underway: what each agent is at, leaves [A, ...]; None without a clock, see `arrivals`.
+      elapsed: what has passed in each federation, leaves [F, ...]; None likewise.
     """
 
     time: jax.Array
     keys: jax.Array
     agents: object
     server: object
-    server_state: object
-    uplink_state: object
+    server_state: tuple
+    uplink_state: tuple
     ledger: Ledger
-    sent: object = ()
-    underway: object = ()
-    elapsed: object = ()
+    sent: Sent | None = None
+    underway: object = None
+    elapsed: object = None
 
 
 @jax.tree_util.register_dataclass
@@ -94,7 +94,7 @@ class Context:
       model: the servers' models, leaves [F, ...].
       params: the traced properties of the population.
       time: uint32 scalar.
-      server_state: what the servers' steps keep, leaves [F, ...].
+      server_state: what the servers' steps of this exchange keep, leaves [F, ...].
       heard: bool [A], whose message of now it has; None for all. Not the same as who counts, where
         the last message of who is silent is remembered.
       share: [F], the part of their federations that these agents are; None for the whole.

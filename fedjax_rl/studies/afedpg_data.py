@@ -17,7 +17,7 @@ import xarray as xr
 
 import fedjax_rl as frl
 from fedjax_rl import envs, streams
-from fedjax_rl.algorithms import episodic, local_gradient
+from fedjax_rl.algorithms import local_gradient
 from fedjax_rl.algorithms.afedpg import first_model, point_ahead, server_of
 from fedjax_rl.envs.task import Task
 from fedjax_rl.federation.clock import Clock
@@ -221,7 +221,7 @@ def transport(scale: Scale, meter: Meter, stage: str) -> xr.Dataset:
         )()
         policy, rule = local_gradient.policy_of(own.config), learner.AdvantageRule()
         keys = streams.agent_keys(np.zeros(1, np.int32), np.zeros(1, np.int32))
-        start = policy.init(episodic.keys_of(keys, episodic.MODEL_STREAM)[0])
+        start = policy.init(streams.keys_of(keys, streams.Episodic.MODEL)[0])
 
         def step(carry, place):
             here, before, direction = carry

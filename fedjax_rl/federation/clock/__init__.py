@@ -36,14 +36,13 @@ from fedjax_rl.federation.clock.config import (
     Rules,
     tree_latency,
 )
-from fedjax_rl.federation.clock.order import CLOCK_STREAM, Timing
+from fedjax_rl.federation.clock.order import Timing
 from fedjax_rl.federation.clock.preview import Timetable, timetable
 from fedjax_rl.federation.clock.statistics import AGES, METRICS
 
 __all__ = [
     "AGES",
     "CLOCK",
-    "CLOCK_STREAM",
     "DISTRIBUTIONS",
     "METRICS",
     "SCHEDULERS",

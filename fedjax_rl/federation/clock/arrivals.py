@@ -22,8 +22,8 @@ import numpy as np
 
 from fedjax_rl.federation import clock as clocks
 from fedjax_rl.federation.algorithm import Algorithm, Functions
-from fedjax_rl.federation.exchange import SHARE, Exchange, answer_line, costs, exchange
-from fedjax_rl.federation.ledger import COLUMNS, ledger, line
+from fedjax_rl.federation.exchange import SHARE, Exchange, exchange
+from fedjax_rl.federation.ledger import answer_costs, empty_ledger, line, message_costs
 from fedjax_rl.federation.population import Population, select
 from fedjax_rl.federation.state import Params, State, per_agent
 
@@ -99,7 +99,7 @@ def _functions(own: Functions, parts: _Parts, rules: clocks.Rules) -> Functions:
             )
         transfer = 0
         if rules.limited:
-            each = dict(zip(COLUMNS, costs(population, link, params, state), strict=True))
+            each = message_costs(population, link, params, state)
             transfer = each["bytes_up"] + each["bytes_down"]
         return clocks.Timing(rules, population, int(transfer))
 
@@ -129,7 +129,8 @@ def _functions(own: Functions, parts: _Parts, rules: clocks.Rules) -> Functions:
 
         def paid(spent, who):
             """The ledger with the models that were handed over."""
-            return spent.add(answer_line(link, state), population.sum(who.astype(jnp.uint32)))
+            each = line(**answer_costs(link, state))
+            return spent.add(each, population.sum(who.astype(jnp.uint32)))
 
         if rules.fails:
             agents, held = hand_over(entry.early > 0, agents, held)
@@ -156,7 +157,7 @@ def _functions(own: Functions, parts: _Parts, rules: clocks.Rules) -> Functions:
             server=take(held),
             server_state=(),
             uplink_state=(),
-            ledger=ledger(workers.num_agents),
+            ledger=empty_ledger(workers.num_agents),
         )
         of_one = jax.tree.map(lambda x: x[home], params.federation)
         steps = jnp.zeros(workers.num_agents, jnp.uint32)
@@ -173,8 +174,8 @@ def _functions(own: Functions, parts: _Parts, rules: clocks.Rules) -> Functions:
             agents=done,
             uplink_state=take(memory),
             sent=take(state.sent),
-            underway=(),
-            elapsed=(),
+            underway=None,
+            elapsed=None,
         )
         together = exchange(
             workers,
@@ -183,7 +184,7 @@ def _functions(own: Functions, parts: _Parts, rules: clocks.Rules) -> Functions:
             together,
             present=entry.present if rules.fails else None,
             # The server's model has moved since, which nobody who arrives can know.
-            handed=there.server,
+            held=there.server,
         )
         model = jax.tree.map(lambda x: x[home], together.server)
         if rules.fails:

@@ -14,9 +14,8 @@ from fedjax_rl.federation.clock.config import Rules
 from fedjax_rl.federation.clock.statistics import AGES, Elapsed, sum_of_all, wide
 from fedjax_rl.federation.population import Population
 
-# The stream of an agent's times; those of algorithms begin at 2, see `algorithms.episodic`.
-CLOCK_STREAM = 64
-# Words of it for one attempt: how long it takes, when it would fail, when the agent would return.
+# Words of an agent's stream for one attempt: how long it takes, when it would fail, when the agent
+# would return.
 _WORDS = 3
 
 # From this many agents on the next arrival is looked for in blocks of them.
@@ -126,9 +125,7 @@ class Timing(NamedTuple):
         nothing = jnp.zeros(agents, jnp.uint32)
         stream = ()
         if self.random:
-            stream = jax.random.key_data(
-                jax.vmap(lambda key: jax.random.fold_in(key, CLOCK_STREAM))(keys)
-            )
+            stream = jax.random.key_data(streams.keys_of(keys, streams.Engine.CLOCK))
         end, failing, ready = self._begin(own, stream, nothing, jnp.zeros(agents))
         fails = self.rules.fails
         none = jnp.zeros(federations, jnp.uint32)

@@ -4,7 +4,23 @@ An uplink is a part that fits any algorithm. It is written for one agent; the en
 `init(message, model, spec) -> state` and
 `send(key, message, state, view) -> (message, sent, state)`.
 What it has to know of an algorithm's messages (which numbers are in them, what makes one worth
-sending, how large it is) the algorithm says once, in a `MessageSpec`.
+sending, how large it is) the algorithm says once, in a `MessageSpec`. One of your own, that sends
+what is at least `factor` times as large as what was sent last:
+
+    @frl.uplinks.uplink(factor=fields.NOT_NEGATIVE)
+    def growing(factor=1.0):
+        def init(message, model, spec):
+            return jnp.zeros(())
+
+        def send(key, message, state, view):
+            size = jnp.sqrt(frl.uplinks.norm_squared(view.spec.numbers(message)))
+            grown = size >= view.own["factor"] * state
+            return message, grown, jnp.where(grown, size, state)
+
+        return frl.uplinks.Uplink("growing", init, send, {"factor": factor})
+
+`frl.fedq(mdp, uplink=growing(2.0))` then runs it, as every algorithm with an uplink does, and
+`frl.sweep(..., uplink=[growing(1.0), growing(2.0)])` does both in one program.
 """
 
 from __future__ import annotations

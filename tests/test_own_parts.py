@@ -1,0 +1,88 @@
+"""Parts that a script brings along, without touching the package: an uplink, an aggregator."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import fedjax_rl as frl
+from fedjax_rl import federation as fed
+from fedjax_rl import fields, streams
+from fedjax_rl.federation.aggregators import Aggregate
+from fedjax_rl.federation.exchange import exchange, first_state
+
+
+# The example of `federation/uplinks/protocol.py`.
+@frl.uplinks.uplink(factor=fields.NOT_NEGATIVE)
+def growing(factor=1.0):
+    """Sends what is at least `factor` times as large as what was sent last."""
+
+    def init(message, model, spec):
+        return jnp.zeros(())
+
+    def send(key, message, state, view):
+        size = jnp.sqrt(frl.uplinks.norm_squared(view.spec.numbers(message)))
+        grown = size >= view.own["factor"] * state
+        return message, grown, jnp.where(grown, size, state)
+
+    return frl.uplinks.Uplink("growing", init, send, {"factor": factor})
+
+
+def test_an_own_uplink_does_what_it_says():
+    uplink = growing(2.0)
+    own = uplink.resolve(1, 2)
+    state, sent = uplink.init(jnp.zeros(2), None, fed.MessageSpec()), []
+    for message in ([3.0, 4.0], [6.0, 7.9], [6.0, 8.0], [0.0, 0.0]):
+        view = fed.View(fed.MessageSpec(), None, jnp.uint32(0), {"uplink": own})
+        _, now, state = uplink.send(None, jnp.asarray(message), state, view)
+        sent.append(bool(now))
+    assert sent == [True, False, True, False]
+    assert str(growing(2.0)) == "growing(factor=2)"
+    with pytest.raises(ValueError, match=r"factor is -1; allowed: finite and at least 0"):
+        growing(-1)
+
+
+@pytest.mark.parametrize(
+    "algorithm",
+    [
+        lambda **own: frl.fedq(frl.envs.paper_mdp(), epsilon=1.0, learning_rate=0.1, **own),
+        lambda **own: frl.es(frl.envs.simple_grid(max_steps=8), **own),
+    ],
+    ids=["fedq", "es"],
+)
+def test_an_own_uplink_goes_with_every_algorithm_and_is_swept(algorithm):
+    out = frl.sweep(
+        algorithm(uplink=growing()),
+        uplink=[growing(0.0), growing(1e9), frl.uplinks.partial(1.0, absent=False)],
+        num_agents=3,
+        num_steps=6,
+    )
+    always, once, reference = (out.isel(uplink=place) for place in range(3))
+    # Nothing is smaller than 0 times the last; nothing follows a first message that is not 0.
+    assert int(always.messages_up[-1]) == int(reference.messages_up[-1]) == 18
+    assert 0 < int(once.messages_up[-1]) <= 3
+    name = "error_server" if "error_server" in out else "reward"
+    np.testing.assert_array_equal(always[name], reference[name])
+
+
+def median(population, message, sent, weight, context):
+    """The median of every entry over a federation's members."""
+    del sent, weight, context
+    shape = population.num_federations, -1
+    value = jax.tree.map(lambda x: jnp.median(x.reshape(*shape, *x.shape[1:]), axis=1), message)
+    return Aggregate(value, None)
+
+
+def test_an_own_aggregator_is_an_argument_of_the_exchange():
+    link = fed.Exchange(
+        message=lambda agent, broadcast, params: agent,
+        receive=lambda agent, broadcast, params: broadcast,
+        aggregate=median,
+    )
+    population, params = fed.population([3, 3]), fed.Params({}, {}, {})
+    agents = jnp.asarray([1.0, 2.0, 900.0, -5.0, 7.0, 8.0])
+    keys = streams.agent_keys(np.zeros(6, int), population.member_of)
+    state = first_state(population, link, params, keys, agents, jnp.zeros(2))
+    after = jax.jit(lambda state: exchange(population, link, params, state))(state)
+    np.testing.assert_array_equal(after.server, [2.0, 7.0])
+    np.testing.assert_array_equal(after.agents, [2.0, 2.0, 2.0, 7.0, 7.0, 7.0])
