@@ -13,6 +13,7 @@ from fedjax_rl import envs
 from fedjax_rl.algorithms.afedpg import Model, first_model, point_ahead, server_of
 from fedjax_rl.federation.clock import METRICS
 from fedjax_rl.studies import afedpg_data as data
+from fedjax_rl.studies import afedpg_measures as measures
 from fedjax_rl.studies import afedpg_targets as targets
 from fedjax_rl.studies.study import Meter
 
@@ -254,7 +255,7 @@ def test_one_agent_is_implicit_gradient_transport():
 
 def test_the_verdicts_of_what_is_exact():
     runs = type("Runs", (), {name: exact(name) for name in ("lookahead", "transport", "schedule")})
-    measured = targets.measure("lookahead", runs) | targets.measure("clock", runs)
+    measured = measures.measure("lookahead", runs) | measures.measure("clock", runs)
     for target in targets.TARGETS:
         if target.id in measured:
             line = frl.analysis.judge(target, *measured[target.id])
@@ -308,7 +309,7 @@ def test_it_learns_and_more_agents_are_faster():
     algorithm = frl.afedpg(m3(), episodes_per_step=8)
     runs = run(algorithm, num_agents=[1, 8], seeds=range(6), num_steps=200, record_every=20)
     gaps = runs.gap.mean("seed")
-    start = targets.first_gap()
+    start = measures.first_gap()
     assert start == pytest.approx(1.1234792, abs=1e-6)
     assert float(gaps.sel(num_agents=8)[-1]) < 0.25 * start
     # At the same simulated time eight agents have sent eight times as many messages.

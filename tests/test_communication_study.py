@@ -11,6 +11,7 @@ from fedjax_rl.envs import simple_grid
 from fedjax_rl.saving import results
 from fedjax_rl.studies import communication_efficient as study
 from fedjax_rl.studies import communication_efficient_data as data
+from fedjax_rl.studies import communication_efficient_measures as measures
 from fedjax_rl.studies import communication_efficient_targets as targets
 from fedjax_rl.studies import stages
 from fedjax_rl.studies.study import Meter
@@ -34,7 +35,7 @@ def test_every_row_of_the_specification_is_there_once_and_belongs_to_a_figure():
     assert len(set(ids)) == len(ids)
     assert [i for i in ids if i.startswith("C")] == [f"C{n}" for n in range(1, 38)]
     assert set(targets.FIGURE_OF.values()) <= set(study.FIGURES)
-    assert set(targets.MEASURE) == set(study.FIGURES) == set(study._NEEDS)
+    assert set(measures.MEASURE) == set(study.FIGURES) == set(study._NEEDS)
     assert {stage for needs in study._NEEDS.values() for stage in needs} == set(data.STAGES)
 
 
@@ -53,9 +54,9 @@ def test_bands_widen_with_fewer_trials_and_nothing_else_changes():
 def test_reference_numbers_of_the_rows_agree_with_each_other():
     """The first episode is the row of one sample; the rates tend to m / n."""
     assert targets.FIRST_EPISODE[25] == 0.5
-    assert set(targets.SIGNAL_TO_NOISE) == set(data.METHODS)
-    assert all(len(row) == len(data.RATIOS) for row in targets.SIGNAL_TO_NOISE.values())
-    for m, rate in targets.WINDOW_RATES[30].items():
+    assert set(measures.SIGNAL_TO_NOISE) == set(data.METHODS)
+    assert all(len(row) == len(data.RATIOS) for row in measures.SIGNAL_TO_NOISE.values())
+    for m, rate in measures.WINDOW_RATES[30].items():
         assert abs(rate - m / 50) < 0.006
 
 
@@ -113,7 +114,7 @@ def curves(labels, episodes=4, trials=2):
 def test_runs_that_are_too_short_are_not_judged(tmp_path):
     made = stages.Runs(data.STAGES, TINY, Meter(None, {"simple": 1}), tmp_path)
     made._made["simple"] = curves(["DQL", "EBCDQL", "DAVIA", "ES", "ES centred"])
-    assert set(targets.measure("fig3-4", made)) == {"C12", "C17"}
+    assert set(measures.measure("fig3-4", made)) == {"C12", "C17"}
 
 
 @pytest.mark.thorough

@@ -9,8 +9,9 @@ import xarray as xr
 from fedjax_rl.studies import fast_fedpg as study
 from fedjax_rl.studies import fast_fedpg_data as data
 from fedjax_rl.studies import fast_fedpg_figures as figures
+from fedjax_rl.studies import fast_fedpg_measures as measures
 from fedjax_rl.studies import fast_fedpg_targets as targets
-from fedjax_rl.studies import measures, stages
+from fedjax_rl.studies import intervals, stages
 from fedjax_rl.studies.study import Meter
 
 
@@ -19,7 +20,7 @@ def test_every_row_belongs_to_a_figure_that_measures_and_draws_it():
     assert len(set(ids)) == len(ids)
     for name in (*(f"A{n}" for n in range(1, 9)), "B1", "B2", "B3"):
         assert name in ids
-    assert set(study.FIGURES) == set(targets._MEASURE) == set(figures.PICTURES)
+    assert set(study.FIGURES) == set(measures._MEASURE) == set(figures.PICTURES)
     assert set(study.FIGURES) == set(study._NEEDS) == set(targets.FIGURE_OF.values())
     assert {stage for needs in study._NEEDS.values() for stage in needs} == set(data.STAGES)
 
@@ -54,7 +55,7 @@ def test_exponents_are_those_of_the_points(tmp_path):
     labels = {f"Fast-FedPG N={n}": 0.7 / n for n in data.AGENTS}
     runs = stages.Runs(data.STAGES, data.SCALES["smoke"], Meter(None, {}), tmp_path)
     runs._made["speedup"] = invented(labels)
-    value, low, high = targets.measure("speedup", runs)["B1"]
+    value, low, high = measures.measure("speedup", runs)["B1"]
     assert low < value < high
     assert value == pytest.approx(-1, abs=0.01)
 
@@ -62,5 +63,5 @@ def test_exponents_are_those_of_the_points(tmp_path):
 def test_slopes_keep_seeds_together():
     """A factor common to all points of a seed widens nothing."""
     factor = np.array([0.1, 1.0, 10.0])
-    value, low, high = measures.slope({n: factor / n for n in (1, 2, 4)})
+    value, low, high = intervals.slope({n: factor / n for n in (1, 2, 4)})
     assert (value, low, high) == pytest.approx((-1, -1, -1))

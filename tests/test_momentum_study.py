@@ -13,6 +13,7 @@ from fedjax_rl.envs import family_optimum, objective
 from fedjax_rl.studies import momentum as study
 from fedjax_rl.studies import momentum_data as data
 from fedjax_rl.studies import momentum_figures as figures
+from fedjax_rl.studies import momentum_measures as measures
 from fedjax_rl.studies import momentum_targets as targets
 from fedjax_rl.studies import policy_gradients, stages
 from fedjax_rl.studies.momentum_data import label
@@ -35,7 +36,7 @@ def test_every_row_is_there_once_and_belongs_to_a_figure():
     ids = [target.id for target in targets.TARGETS]
     assert len(set(ids)) == len(ids)
     assert {"A11", "A12", "A13", "B4", "B5", "B6", "B9"} <= set(ids)
-    assert set(targets.FIGURE_OF.values()) == set(study.FIGURES) == set(targets.MEASURE)
+    assert set(targets.FIGURE_OF.values()) == set(study.FIGURES) == set(measures.MEASURE)
     assert set(study._NEEDS) == set(figures.PICTURES) == set(study.FIGURES)
     assert {stage for needs in study._NEEDS.values() for stage in needs} == set(data.STAGES)
 
@@ -78,12 +79,12 @@ SHOWN = [figure for figure in study.FIGURES if figure != "halfcheetah"]
 @pytest.mark.parametrize("figure", SHOWN)
 def test_every_figure_has_the_lines_that_it_measures_and_shows(runs, figure):
     bands = {t.id: len(t.bands) for t in targets.TARGETS if t.figure == figure}
-    found = targets.MEASURE[figure](runs)
+    found = measures.MEASURE[figure](runs)
     assert set(found) == set(bands)
     for name, (measured, _, _) in found.items():
         assert np.size(measured) == bands[name]
         assert np.all(np.isfinite(measured))
-    assert set(targets.measure(figure, runs)) == ({"A12", "A13"} if figure == "bias" else set())
+    assert set(measures.measure(figure, runs)) == ({"A12", "A13"} if figure == "bias" else set())
     assert list(figures.PICTURES[figure](runs)) == [figure]
 
 
@@ -100,7 +101,7 @@ def number(name, letter):
 
 def test_speedup_is_the_exponent_of_the_gap_in_the_number_of_agents(runs):
     fill(runs, "speedup", "gap", lambda name: 2 / number(name, "N"))
-    assert targets.MEASURE["speedup"](runs)["claim 2"][0] == pytest.approx([-1, -1])
+    assert measures.MEASURE["speedup"](runs)["claim 2"][0] == pytest.approx([-1, -1])
 
 
 def test_error_is_compared_with_the_law(runs):
@@ -111,15 +112,15 @@ def test_error_is_compared_with_the_law(runs):
         return 1 / number(name, "N" if "N=" in name else "H")
 
     fill(runs, "error", "estimator_error", law)
-    measured = targets.MEASURE["estimator-error"](runs)["B4"][0]
+    measured = measures.MEASURE["estimator-error"](runs)["B4"][0]
     assert measured == pytest.approx([1, 1, 1, -1, -1])
 
 
 def test_runs_are_lost_that_end_worse_than_untrained(runs):
     fill(runs, "tuned", "gap", lambda name: 0.5 if name == "HA lambda=1" else 0.01)
-    found = targets.MEASURE["tuned"](runs)
+    found = measures.MEASURE["tuned"](runs)
     assert found["B6b"][0] == pytest.approx([0, 0, 0.25])
-    assert targets.lost(runs.tuned, "HA lambda=1").all()
+    assert measures.lost(runs.tuned, "HA lambda=1").all()
 
 
 def test_longer_steps_alone_are_no_advantage_at_equal_steps(runs):
@@ -134,7 +135,7 @@ def test_longer_steps_alone_are_no_advantage_at_equal_steps(runs):
 
     fill(runs, "sweeps", "direction_norm", norm)
     fill(runs, "sweeps", "return", lambda name: 50 + 10 * np.log(length(name)))
-    found = targets.MEASURE["clipping"](runs)
+    found = measures.MEASURE["clipping"](runs)
     at_lambda, at_steps = found["claim 4"][0]
     assert at_lambda == pytest.approx(10 * np.log(2))
     # Between the lambdas that were run it is interpolated.

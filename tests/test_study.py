@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from fedjax_rl import analysis, envs
-from fedjax_rl.studies import STUDIES, afedpg_data, measures, stages
+from fedjax_rl.studies import STUDIES, afedpg_data, intervals, stages
 from fedjax_rl.studies import linear_speedup_data as data
+from fedjax_rl.studies import linear_speedup_measures as measures
 from fedjax_rl.studies import linear_speedup_targets as targets
 from fedjax_rl.studies.study import Meter
 
@@ -37,14 +38,14 @@ def test_targets_are_those_of_the_specification():
 
 
 def test_the_mdp_alone_reproduces_its_targets():
-    measured = targets.fig1()
+    measured = measures.fig1()
     for target in targets.TARGETS[:3]:
         assert analysis.judge(target, *measured[target.id])["verdict"] == "reproduced"
 
 
 def test_rollouts_follow_the_policy_and_the_kernel():
     mdp = envs.tabular_mdp(np.array([[[0.0, 1.0]], [[1.0, 0.0]]]), np.array([2.0, 3.0]), 0.5)
-    total = targets.rollouts(mdp, np.ones((2, 1)), np.full((5, 2, 3), 0.5))
+    total = measures.rollouts(mdp, np.ones((2, 1)), np.full((5, 2, 3), 0.5))
     np.testing.assert_array_equal(total, [3 + 2 + 3 + 2 + 3] * 3)
 
 
@@ -76,8 +77,8 @@ def test_author_runs_end_by_the_authors_rule(author):
 
 
 def test_a_single_agent_belongs_to_every_period(author):
-    assert targets.pick(author, sync_period=1000).sizes["cell"] == 1
-    assert targets.pick(author, sync_period=10).sizes["cell"] == 2
+    assert measures.pick(author, sync_period=1000).sizes["cell"] == 1
+    assert measures.pick(author, sync_period=10).sizes["cell"] == 2
 
 
 def test_clean_runs_measure_the_server_for_a_fixed_length(meter):
@@ -123,7 +124,7 @@ def test_a_figure_leaves_a_complete_directory(tmp_path, monkeypatch):
 def slopes_of(count, repetitions, noise):
     x, rng = np.array([1.0, 2, 4, 8]), np.random.default_rng(0)
     trials = np.exp(noise * rng.normal(size=(repetitions, 4, count))) / x[:, None]
-    found = [measures.slope(dict(zip(x, own, strict=True))) for own in trials]
+    found = [intervals.slope(dict(zip(x, own, strict=True))) for own in trials]
     each = np.polyfit(np.log(x), np.log(trials).transpose(1, 0, 2).reshape(4, -1), 1)[0]
     return np.array(found, float).T, each.reshape(repetitions, count)
 
@@ -146,7 +147,7 @@ def test_intervals_of_numbers_over_seeds_cover(count):
 
 def test_times_that_are_infinite_stay_so_in_intervals():
     def ratio(a, b):
-        return measures.seeds_apart(lambda x, y: float(x / y), a, b, centre=np.median)
+        return intervals.seeds_apart(lambda x, y: float(x / y), a, b, centre=np.median)
 
     never, times = np.full(6, np.inf), np.arange(1.0, 7)
     assert ratio(never, times) == (np.inf, np.inf, np.inf)
@@ -155,7 +156,7 @@ def test_times_that_are_infinite_stay_so_in_intervals():
     assert ratio(some, 2 * some) == (0.5, None, None)
     points = {n: np.array([1.0, 2.0, 1.5]) / n for n in (1, 2, 4)}
     points[4] = np.array([1.0, -0.6, 0.2])
-    assert measures.slope(points)[1:] == (None, None)
+    assert intervals.slope(points)[1:] == (None, None)
 
 
 def test_finishing_without_stages_is_done():

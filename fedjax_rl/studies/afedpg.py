@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fedjax_rl.studies import afedpg_data as data
 from fedjax_rl.studies import afedpg_figures as pictures
+from fedjax_rl.studies import afedpg_measures as measures
 from fedjax_rl.studies import afedpg_targets as targets
 from fedjax_rl.studies.stages import Parts, staged
 
@@ -28,7 +29,7 @@ PARTS = Parts(
         "ablation": ("ablation", "delay", "harm"),
         "brax": ("brax",),
     },
-    targets.measure,
+    measures.measure,
     pictures.PICTURES,
     targets.FIGURE_OF,
 )

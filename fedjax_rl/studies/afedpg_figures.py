@@ -18,8 +18,11 @@ from fedjax_rl.plotting.page import describe, errors, page, shaded
 from fedjax_rl.plotting.regressions import ticks
 from fedjax_rl.plotting.style import GREY, MARKERS, OKABE_ITO, PAGE, Picture
 from fedjax_rl.studies import afedpg_data as data
+from fedjax_rl.studies import afedpg_measures as measures
 from fedjax_rl.studies import afedpg_targets as targets
 from fedjax_rl.studies import stages
+from fedjax_rl.studies.intervals import mean
+from fedjax_rl.studies.policy_gradients import late
 
 STYLES = {name: place for place, name in enumerate(data.METHODS)}
 TIMES = np.array([10, 20, 50, 100, 200, 500, 1000])  # ticks
@@ -140,13 +143,13 @@ def _curve(axis: Axes, runs: xr.Dataset, label: str, colour, words: str, dashes:
 
 def _times(runs: xr.Dataset, labels) -> dict:
     """Times to the target of labels by x, [L] each; what never comes there is left out."""
-    return {x: targets.reached(runs, label)[1] for x, label in labels.items()}
+    return {x: measures.reached(runs, label)[1] for x, label in labels.items()}
 
 
 def _medians(axis: Axes, lines, styles) -> None:
     """Medians with intervals over seeds."""
     for name, own in lines.items():
-        found = np.array([targets.median(values) for values in own.values()], float)
+        found = np.array([measures.median(values) for values in own.values()], float)
         errors(axis, list(own), found, styles[name], label=name, ms=5, lw=1)
     axis.set_xscale("log", base=2)
     axis.set_yscale("log")
@@ -159,7 +162,7 @@ def _speedup(runs) -> dict:
         figure, ((left, right),) = page(1, 2, height=3.4)
         for place, n in enumerate(data.AGENTS):
             _curve(left, own, f"asynchronous N={n}", OKABE_ITO[place], f"N = {n}")
-        left.axhline(targets.SHARE * targets.first_gap(), color=GREY, ls="--", lw=1)
+        left.axhline(targets.SHARE * measures.first_gap(), color=GREY, ls="--", lw=1)
         left.set_xscale("log")
         left.set_yscale("log")
         left.set_ylim(1e-2, 1.5)
@@ -167,7 +170,7 @@ def _speedup(runs) -> dict:
         describe(left, "AFedPG: mean, 95 % interval; dashed: target", "simulated time", "J* − J")
         lines, styles = {}, {"asynchronous": 0, "synchronous": 1}
         for name in styles:
-            text = f"{name}: {formats.interval(targets.time_exponent(own, name))}"
+            text = f"{name}: {formats.interval(measures.time_exponent(own, name))}"
             lines[text] = _times(own, {n: f"{name} N={n}" for n in data.AGENTS})
             styles = styles | {text: styles[name]}
         _medians(right, lines, styles)
@@ -195,7 +198,7 @@ def _heterogeneity(runs) -> dict:
         describe(left, "half of eight agents slower", "times slower", "median time to the target")
         medians = {n: np.array([np.median(x) for x in v.values()]) for n, v in lines.items()}
         ratio = medians["synchronous"] / medians["asynchronous"]
-        expected = np.array([targets.prediction(r) for r in data.RATIOS])
+        expected = np.array([measures.prediction(r) for r in data.RATIOS])
         right.loglog(expected, ratio, "o-", color=OKABE_ITO[2], ms=5, label="measured")
         right.loglog(expected, expected, ":", color=GREY, label="predicted")
         factor = (ratio / expected).mean()
@@ -219,16 +222,16 @@ def _methods(runs) -> dict:
     with plotting.style():
         figure, ((left, right),) = page(1, 2, height=3.9)
         for name, place in STYLES.items():
-            rate, _ = targets.best(own, name)
+            rate, _ = measures.best(own, name)
             dashes = "--" if name == "FedPG, H = 5" else "-"
             _curve(left, own, f"{name} {rate:g}", OKABE_ITO[place], f"{name}, η = {rate:g}", dashes)
             rates = data.RATES.get(name, data.USUAL)
             found = np.array(
-                [targets.median(targets.reached(own, f"{name} {r:g}")[1]) for r in rates]
+                [measures.median(measures.reached(own, f"{name} {r:g}")[1]) for r in rates]
             )
             found = np.where(np.isfinite(found.astype(float)), found.astype(float), np.nan)
             errors(right, rates, found, place, ls=dashes, ms=5, lw=1)
-        left.axhline(targets.SHARE * targets.first_gap(), color=GREY, ls=":", lw=1)
+        left.axhline(targets.SHARE * measures.first_gap(), color=GREY, ls=":", lw=1)
         left.set_xscale("log")
         left.set_yscale("log")
         left.set_ylim(1e-2, 1.5)
@@ -266,9 +269,7 @@ def _ablation(runs) -> dict:
         if sampled:
             x = np.arange(len(data.SETTINGS))
             for place, (name, words) in enumerate((("with", "with"), ("without", "without"))):
-                found = np.array(
-                    [targets.mean(v) for v in targets.ends(own, "sampled", name)], float
-                )
+                found = np.array([mean(v) for v in measures.ends(own, "sampled", name)], float)
                 aside = x + 0.1 * (place - 0.5)
                 errors(axes[1], aside, found, place, linestyle="none", ms=5, label=words)
             axes[1].set_xticks(x, [f"{a:g}, {b:g}" for a, b in data.SETTINGS], fontsize="x-small")
@@ -277,7 +278,7 @@ def _ablation(runs) -> dict:
             axes[1].legend()
         describe(axes[1], "64 episodes, N = 8", "η, α", "late J* − J")
         for place, name in enumerate(("with", "without", "compensated")):
-            values = [targets.late(delay, f"{name} N={n}", part=0.2).mean() for n in data.COMPANY]
+            values = [late(delay, f"{name} N={n}", part=0.2).mean() for n in data.COMPANY]
             axes[2].loglog(
                 data.COMPANY,
                 np.maximum(values, 1e-6),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fedjax_rl.studies import communication_efficient_data as data
 from fedjax_rl.studies import communication_efficient_figures as pictures
+from fedjax_rl.studies import communication_efficient_measures as measures
 from fedjax_rl.studies import communication_efficient_targets as targets
 from fedjax_rl.studies.stages import Parts, staged
 
@@ -51,7 +52,7 @@ PARTS = Parts(
     "communication-efficient",
     data.STAGES,
     _NEEDS,
-    targets.measure,
+    measures.measure,
     pictures.PICTURES,
     targets.FIGURE_OF,
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fedjax_rl.studies import fast_fedpg_data as data
 from fedjax_rl.studies import fast_fedpg_figures as pictures
+from fedjax_rl.studies import fast_fedpg_measures as measures
 from fedjax_rl.studies import fast_fedpg_targets as targets
 from fedjax_rl.studies.stages import Parts, staged
 
@@ -32,7 +33,7 @@ _NEEDS = {
 }
 
 PARTS = Parts(
-    "fast-fedpg", data.STAGES, _NEEDS, targets.measure, pictures.PICTURES, targets.FIGURE_OF
+    "fast-fedpg", data.STAGES, _NEEDS, measures.measure, pictures.PICTURES, targets.FIGURE_OF
 )
 
 

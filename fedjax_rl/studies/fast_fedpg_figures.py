@@ -18,9 +18,10 @@ from fedjax_rl.plotting.page import describe, legend_below, page, shaded
 from fedjax_rl.plotting.regressions import ticks
 from fedjax_rl.plotting.style import GREY, MARKERS, OKABE_ITO, PAGE
 from fedjax_rl.studies import fast_fedpg_data as data
+from fedjax_rl.studies import fast_fedpg_measures as measures
 from fedjax_rl.studies import fast_fedpg_targets as targets
 from fedjax_rl.studies import stages
-from fedjax_rl.studies.measures import slope
+from fedjax_rl.studies.intervals import slope
 
 LEAST = 1e-16  # of a bar
 ROUNDING = 1e-13  # of a gap
@@ -100,13 +101,13 @@ def _exact(runs) -> dict:
         rounds = own["time"].values
         for axis, shown in zip(axes, lines.values(), strict=True):
             for name, (label, dashes, colour) in shown.items():
-                gaps = targets.curve(own, label)
+                gaps = measures.curve(own, label)
                 gaps = np.where(gaps > ROUNDING, gaps, np.nan)
                 axis.semilogy(rounds, gaps, dashes, color=colour, label=name, lw=1.4)
             axis.set_ylim(ROUNDING, 1)
             axis.set_xlim(0, rounds[-1])
-        fast = targets.curve(own, "Fast-FedPG H=10")
-        part = targets.linear_part(fast)
+        fast = measures.curve(own, "Fast-FedPG H=10")
+        part = measures.linear_part(fast)
         fit = analysis.ols(np.log(fast[part]), rounds=rounds[part])
         rate = np.exp(fit["rounds"])
         axes[0].semilogy(
@@ -125,8 +126,8 @@ def _exact(runs) -> dict:
 
 def _bias(runs) -> dict:
     own, formula = runs.bias, runs.formula
-    where = targets.small(own)
-    reach, norms, gaps = targets.reach(own), own["gradient_norm"].values, own["gap"].values
+    where = measures.small(own)
+    reach, norms, gaps = measures.reach(own), own["gradient_norm"].values, own["gap"].values
     with plotting.style():
         figure, (axes,) = page(1, 3, height=2.9)
         for values, colour, marker, name in (
@@ -174,7 +175,8 @@ def _bias(runs) -> dict:
 
 def _speedup(runs) -> dict:
     lines = {
-        name: targets.by_agents(runs.speedup, name, data.AGENTS) for name in ("Fast-FedPG", "FedPG")
+        name: measures.by_agents(runs.speedup, name, data.AGENTS)
+        for name in ("Fast-FedPG", "FedPG")
     }
     with plotting.style():
         figure, (axes,) = page(1, 2, height=3.3)
@@ -198,7 +200,7 @@ def _floor(runs) -> dict:
     styles = {"FedPG": 1, "SCAFFOLD-PG": 2, few: 4, many: 0}
     with plotting.style():
         figure, ((axis,),) = page(width=PAGE * 0.72, height=3.6)
-        lines = {name: targets.by_agents(runs.floor, name, data.FEW) for name in styles}
+        lines = {name: measures.by_agents(runs.floor, name, data.FEW) for name in styles}
         _powers(axis, lines, styles, "late J* − J")
         low, high = axis.get_ylim()
         axis.set_ylim(low / 12, high)
@@ -207,12 +209,12 @@ def _floor(runs) -> dict:
 
 
 def _samples(runs) -> dict:
-    own, effort = runs.samples, targets.efforts(runs.samples)
+    own, effort = runs.samples, measures.efforts(runs.samples)
     kinds = (
         ("gap", effort / np.log(effort), "NHT / log NHT", "last J* − J", "entropy: domination"),
         ("stationary", effort, "NHT", "mean of ‖∇J‖²", "no entropy: no domination"),
     )
-    measured = targets.measure("samples", runs)
+    measured = measures.measure("samples", runs)
     with plotting.style():
         figure, (axes,) = page(1, 2, height=3.3)
         for axis, (name, x, words, value, title), found in zip(
@@ -236,7 +238,7 @@ def _truncation(runs) -> dict:
         figure, ((axis,),) = page(width=PAGE * 0.62, height=3.2)
         kinds = (("gradient_norm", "‖∇J‖", 1, "γ^K"), ("gap", "J* − J", 2, "γ^2K"))
         for place, (name, words, power, law) in enumerate(kinds):
-            ends = [targets.curve(runs.truncation, f"{k}", name)[-1] for k in lengths]
+            ends = [measures.curve(runs.truncation, f"{k}", name)[-1] for k in lengths]
             colour = OKABE_ITO[place]
             axis.semilogy(lengths, ends, MARKERS[place], color=colour, ms=5, label=words)
             rate = targets.GAMMA**power

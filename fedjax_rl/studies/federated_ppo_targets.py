@@ -20,7 +20,7 @@ from fedjax_rl.algorithms.fedppo_properties import SIZES
 from fedjax_rl.analysis import Target
 from fedjax_rl.federation import communication_time
 from fedjax_rl.studies import federated_ppo_data as data
-from fedjax_rl.studies.measures import bare, mean, several
+from fedjax_rl.studies.intervals import bare, mean, several
 
 COSTS = (0.1, 1.0, 10.0)
 PARAMETERS = (626_256, 620_624, 702_256, 61_232, 15_056)

@@ -16,6 +16,7 @@ from fedjax_rl.studies import federated_ppo_figures as deep_pictures
 from fedjax_rl.studies import federated_ppo_targets as deep_targets
 from fedjax_rl.studies import linear_speedup_data as data
 from fedjax_rl.studies import linear_speedup_figures as pictures
+from fedjax_rl.studies import linear_speedup_measures as measures
 from fedjax_rl.studies import linear_speedup_targets as targets
 from fedjax_rl.studies import stages
 from fedjax_rl.studies.study import Meter, Study, conclude
@@ -125,18 +126,18 @@ def plan(figures: Sequence[str], scale: str, preset: str) -> dict:
 def _measure(name: str, runs: stages.Runs, scale: str) -> dict:
     """What the targets of a figure come to; empty numbers where the scale has no runs for it."""
     if name == "fig1":
-        return targets.fig1()
+        return measures.fig1()
     if name == "fig3":
-        out = targets.fig3(runs.grid_a, runs.same)
+        out = measures.fig3(runs.grid_a, runs.same)
         return out if scale == "paper" else {k: v for k, v in out.items() if k != "T8"}
     if name == "fig4":
-        out = targets.fig4(runs.grid_a, runs.steady)
-        return out | (targets.other_mdps(runs.mdps) if runs.scale.random_mdps else {})
+        out = measures.fig4(runs.grid_a, runs.steady)
+        return out | (measures.other_mdps(runs.mdps) if runs.scale.random_mdps else {})
     if name == "fig5":
-        return targets.fig5(runs.grid_b, complete=scale == "paper")
+        return measures.fig5(runs.grid_b, complete=scale == "paper")
     if name == "fig6":
-        return targets.fig6(runs.grid_a, runs.fine)
-    return targets.fig7(runs.grid_a)
+        return measures.fig6(runs.grid_a, runs.fine)
+    return measures.fig7(runs.grid_a)
 
 
 STUDY = Study(

@@ -10,7 +10,7 @@ import xarray as xr
 from fedjax_rl import envs, plotting
 from fedjax_rl.federation import communication_time
 from fedjax_rl.studies import linear_speedup_data as data
-from fedjax_rl.studies import linear_speedup_targets as targets
+from fedjax_rl.studies import linear_speedup_measures as measures
 
 # Published rows of Fig. 5b: window -> coefficients.
 _FIG5B = {
@@ -32,8 +32,8 @@ def _fig3(runs) -> dict:
         "d": "(d) α = .08, N = 16, K = 1",
     }
     panels = {}
-    for letter, where in targets.PANELS.items():
-        rows = targets.pick(runs.grid_a, **where)
+    for letter, where in measures.PANELS.items():
+        rows = measures.pick(runs.grid_a, **where)
         if rows.sizes["cell"] == 0:
             continue
         if "series_time" in rows:  # one rate, hence one grid of times, in a panel
@@ -48,7 +48,7 @@ def _fig3(runs) -> dict:
 
 
 def _fig4(runs) -> dict:
-    rows = targets.fig4_rows(runs.grid_a)
+    rows = measures.fig4_rows(runs.grid_a)
     ratio = rows["learning_rate"].values / rows["num_agents"].values
     figure = plotting.regression(
         ratio,
@@ -71,18 +71,18 @@ def _fig4(runs) -> dict:
 
 def _fig5(runs) -> dict:
     rows = runs.grid_b
-    law = targets.drift_fit(rows).law
+    law = measures.drift_fit(rows).law
     scatter = plotting.drift(
         rows["final"].values ** 2,
         rows["sync_period"].values,
         rows["learning_rate"].values,
         rows["num_agents"].values,
         law,
-        phases=targets.phases(rows),
+        phases=measures.phases(rows),
     )
     out = {"fig5a": scatter}
     if len(np.unique(rows["sync_period"].values)) >= len(data.B_PERIODS):
-        out["fig5b"] = plotting.coefficients(targets.fig5_windows(rows), published=_FIG5B)
+        out["fig5b"] = plotting.coefficients(measures.fig5_windows(rows), published=_FIG5B)
     return out
 
 
@@ -106,9 +106,9 @@ def _time_panel(rows: xr.Dataset, reference: float, period: int | None = None):
 
 def _fig6(runs) -> dict:
     longest = max(data.PERIODS)
-    flat = targets.pick(runs.grid_a, learning_rate=data.SPEEDUP_RATE, sync_period=1)
+    flat = measures.pick(runs.grid_a, learning_rate=data.SPEEDUP_RATE, sync_period=1)
     flat = flat.isel(cell=np.flatnonzero(np.isfinite(flat["reached"].values)))
-    steady = targets.pick(runs.grid_a, learning_rate=0.01, sync_period=1)
+    steady = measures.pick(runs.grid_a, learning_rate=0.01, sync_period=1)
 
     def error(axes):
         plotting.regression(
@@ -123,18 +123,18 @@ def _fig6(runs) -> dict:
     panels = {
         "(a) α = .002, K = 1": _time_panel(flat, 0),
         "(b) α = .01, K = 1": error,
-        "(c) α = .002 N, K = 1": _time_panel(targets.speedup_rows(runs.grid_a, 1), -1),
-        "(d) α = .002 N, K = 10⁴": _time_panel(targets.speedup_rows(runs.grid_a, longest), -1),
+        "(c) α = .002 N, K = 1": _time_panel(measures.speedup_rows(runs.grid_a, 1), -1),
+        "(d) α = .002 N, K = 10⁴": _time_panel(measures.speedup_rows(runs.grid_a, longest), -1),
     }
-    fine = targets.pick(runs.fine, epsilon=1.0)
+    fine = measures.pick(runs.fine, epsilon=1.0)
     first, last = "one table, every 1010 steps", "server average, every 5 steps"
     if runs.scale.preset == "clean":
         first = "server average, every .05/α steps"
     measuring = {
         f"K = 1: {first}": panels["(c) α = .002 N, K = 1"],
-        f"K = 1: {last}": _time_panel(targets.speedup_rows(fine, 1), -1),
+        f"K = 1: {last}": _time_panel(measures.speedup_rows(fine, 1), -1),
         f"K = 10⁴: {first}": panels["(d) α = .002 N, K = 10⁴"],
-        f"K = 10⁴: {last}": _time_panel(targets.speedup_rows(fine, longest), -1),
+        f"K = 10⁴: {last}": _time_panel(measures.speedup_rows(fine, longest), -1),
     }
     return {"fig6": plotting.panels(panels), "fig6-measuring": plotting.panels(measuring)}
 
@@ -143,7 +143,7 @@ def _fig7(runs) -> dict:
     present = set(runs.grid_a["sync_period"].values.tolist())
     panels = {
         f"K = {period:,}".replace(",", " "): _time_panel(
-            targets.speedup_rows(runs.grid_a, period), -1, period
+            measures.speedup_rows(runs.grid_a, period), -1, period
         )
         for period in data.PERIODS
         if period in present and period != 100

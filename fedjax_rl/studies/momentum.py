@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fedjax_rl.studies import momentum_data as data
 from fedjax_rl.studies import momentum_figures as pictures
+from fedjax_rl.studies import momentum_measures as measures
 from fedjax_rl.studies import momentum_targets as targets
 from fedjax_rl.studies.stages import Parts, staged
 
@@ -34,7 +35,7 @@ _NEEDS = {
 }
 
 PARTS = Parts(
-    "momentum", data.STAGES, _NEEDS, targets.measure, pictures.PICTURES, targets.FIGURE_OF
+    "momentum", data.STAGES, _NEEDS, measures.measure, pictures.PICTURES, targets.FIGURE_OF
 )
 
 

@@ -7,6 +7,7 @@ import numpy as np
 from fedjax_rl import plotting
 from fedjax_rl.plotting.page import FEWEST, legend_below
 from fedjax_rl.studies import momentum_data as data
+from fedjax_rl.studies import momentum_measures as measures
 from fedjax_rl.studies import momentum_targets as targets
 from fedjax_rl.studies import stages
 from fedjax_rl.studies.momentum_data import label
@@ -46,12 +47,13 @@ def clipping(runs) -> dict:
             axis.set_title(f"λ = {step:g}")
         number = targets.EARLY
         ends_ = {
-            NAMES[m]: {x: targets.at(own, at_step(m, x), number) for x in steps}
+            NAMES[m]: {x: measures.at(own, at_step(m, x), number) for x in steps}
             for m, steps in methods.items()
         }
         paths = {
             NAMES[m]: {
-                float(targets.path(own, at_step(m, x), x).mean()): ends_[NAMES[m]][x] for x in steps
+                float(measures.path(own, at_step(m, x), x).mean()): ends_[NAMES[m]][x]
+                for x in steps
             }
             for m, steps in methods.items()
         }

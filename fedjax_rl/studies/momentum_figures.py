@@ -15,9 +15,10 @@ from fedjax_rl.plotting.page import HAIR, legend_below, power_law
 from fedjax_rl.plotting.style import GREY, OKABE_ITO
 from fedjax_rl.studies import momentum_control_figures as control
 from fedjax_rl.studies import momentum_data as data
+from fedjax_rl.studies import momentum_measures as measures
 from fedjax_rl.studies import momentum_targets as targets
 from fedjax_rl.studies import stages
-from fedjax_rl.studies.measures import slope
+from fedjax_rl.studies.intervals import slope
 from fedjax_rl.studies.momentum_data import label
 from fedjax_rl.studies.momentum_panels import (
     HA,
@@ -144,9 +145,9 @@ def _error(runs) -> dict:
         first, second, third = row
         lines = {}
         for name, words in (("SV", SV), ("HA", HA)):
-            plain = targets.errors(own, label(name, beta=1.0)).mean()
+            plain = measures.errors(own, label(name, beta=1.0)).mean()
             lines[words] = {
-                b: targets.errors(own, label(name, beta=b)) / plain for b in data.ERROR_BETAS
+                b: measures.errors(own, label(name, beta=b)) / plain for b in data.ERROR_BETAS
             }
         plotting.points(
             lines, x_label="β", y_label="squared error of u, 1 at β = 1", dodge=0.06, axes=first
@@ -159,7 +160,7 @@ def _error(runs) -> dict:
             (second, "N", data.AGENTS, "agents N"),
             (third, "H", data.STEPS, "local steps H"),
         ):
-            points = {v: targets.errors(own, label("SV", **{letter: v})) for v in values}
+            points = {v: measures.errors(own, label("SV", **{letter: v})) for v in values}
             plotting.points(
                 {SV: points}, x_label=words, y_label=WORDS["estimator_error"], axes=axis
             )
@@ -179,7 +180,7 @@ def _speedup(runs) -> dict:
     own = runs.speedup
     kinds = {("SV", 0.3): f"{SV}, β = 0.3", ("HA", 0.3): f"{HA}, β = 0.3", ("SV", 1.0): PLAIN}
     styles = dict(zip(kinds.values(), (0, 1, 6), strict=True))
-    gaps = {words: targets.speedup_of(own, *key, data.AGENTS) for key, words in kinds.items()}
+    gaps = {words: measures.speedup_of(own, *key, data.AGENTS) for key, words in kinds.items()}
     norms = {
         words: {n: late(own, label(m, beta=b, N=n), "gradient_norm") for n in data.AGENTS}
         for (m, b), words in kinds.items()
@@ -229,7 +230,7 @@ def _tuned(runs) -> dict:
         NAMES[method]: {
             x: int(count)
             for x in data.LAMBDAS
-            if (count := targets.lost(own, at_step(method, x)).sum())
+            if (count := measures.lost(own, at_step(method, x)).sum())
         }
         for method in NAMES
     }
@@ -242,7 +243,7 @@ def _tuned(runs) -> dict:
         figure, (row,) = page(title, 1, 3, 2.7)
         for place, (axis, text) in enumerate(zip(row, words, strict=True)):
             lines = {
-                NAMES[method]: {x: targets.tuned_of(own, method, x)[place] for x in data.LAMBDAS}
+                NAMES[method]: {x: measures.tuned_of(own, method, x)[place] for x in data.LAMBDAS}
                 for method in NAMES
             }
             plotting.points(
