@@ -221,14 +221,11 @@ def _gradients(whole: bool = True) -> dict:
             {},
             "mdp",
         ),
-        "network": {
-            "policy": "mlp",
-            "activation": "relu",
-            "loop": "scan",
-            "entropy": 0.1,
-            "word_bytes": 2,
-            "header_bytes": 3,
-        },
+        "network": (
+            {"policy": "mlp", "activation": "relu", "loop": "scan", "header_bytes": 3},
+            {},
+            "grid",
+        ),
         "grid": ({"baseline": "linear", "episodes_per_step": 3}, {}, "grid"),
         "pendulum": (
             {"deviation": 0.3, "initializer": "orthogonal", "baseline": "linear"},
