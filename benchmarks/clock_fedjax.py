@@ -119,7 +119,7 @@ def physics(name: str, copies: int, max_steps: int, steps: int) -> dict[str, Cal
     """
     task = envs.brax_task(name, max_steps=max_steps)
     algorithm = frl.afedpg(
-        task, episodes_per_step=copies, hidden=(64, 64), baseline="linear", evaluation_episodes=1
+        task, episodes_per_step=copies, network=(64, 64), baseline="linear", evaluation_episodes=1
     )
     one, functions, params, state = harness.started(algorithm, 1)
     run, first = compiled(

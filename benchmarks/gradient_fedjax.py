@@ -15,7 +15,7 @@ import numpy as np
 
 import fedjax_rl as frl
 from fedjax_rl import envs, streams
-from fedjax_rl.algorithms import local_gradient
+from fedjax_rl.algorithms.oracle import Oracle, keys_at
 from fedjax_rl.federation.algorithm import bind
 from fedjax_rl.federation.population import Population
 from fedjax_rl.federation.state import Params
@@ -65,14 +65,14 @@ def sweep(algorithm, workload: peers.Workload) -> tuple[dict, float]:
 # --- agreement -----------------------------------------------------------------------------------
 
 
-_PLAYER = local_gradient.Oracle(ALGORITHMS["fedpg"].config)
+_PLAYER = Oracle(ALGORITHMS["fedpg"].config)
 
 
 @functools.partial(jax.jit, static_argnames="count")
 def _played(environment, keys, theta, round_, place, count):
     """Observations and actions, [A, count, T] each, of the keys of a stream."""
     params = Params({"environment": environment}, {}, {})
-    keys = local_gradient.keys_at(keys, round_, place)
+    keys = keys_at(keys, round_, place)
     played = _PLAYER.sample(params, keys, theta, count, False)
     return played.observation, played.action
 
@@ -220,7 +220,7 @@ def estimates(setting: Setting, agents: int = ESTIMATES, episodes: int = 10) -> 
       episodes: of each agent.
     """
     algorithm = frl.fedpg(setting.task, episodes_per_step=episodes, **setting.properties)
-    oracle = local_gradient.Oracle(algorithm.config)
+    oracle = Oracle(algorithm.config)
     policy, discount, rule = oracle.policy, oracle.task.discount, oracle.advantages
     params = bind([algorithm.parameters(algorithm.config, agents)])
     keys = jax.random.split(jax.random.key(0), (4, agents))

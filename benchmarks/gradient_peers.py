@@ -256,9 +256,9 @@ def _fedpg(config, tables, server, source, round_):
         server.memory = change / steps - control
         server.correction = server.correction + tables.mean(server.memory - memory)
     move = tables.mean(change)
-    if config.optimizer == "momentum":
-        move = server.speed = config.server_momentum * server.speed + move
-    if config.optimizer == "adam":
+    if config.optimizer.name == "momentum":
+        move = server.speed = config.optimizer.momentum * server.speed + move
+    if config.optimizer.name == "adam":
         server.speed = 0.9 * server.speed + 0.1 * move
         server.square = 0.999 * server.square + 0.001 * move**2
         centre = np.sqrt(server.square / (1 - 0.999 ** (round_ + 1)))

@@ -197,7 +197,7 @@ def test_a_step_is_that_of_the_paper():
     config = frl.afedpg(m3()).config
     server, own = server_of(config), params()
     here = np.array([1.0, -2.0, 0.5], np.float32)
-    model = jax.tree.map(lambda x: x[0], first_model(jnp.asarray(here)[None]))
+    model = first_model(jnp.asarray(here))
     gradients = np.array([[0.3, 0.4, 0.0], [-1.0, 2.0, 2.0]], np.float32)
     model, _ = server.step(model, (), (jnp.float32(0.1) * gradients[0], jnp.float32(0.1)), own)
     np.testing.assert_allclose(model.direction, gradients[0], rtol=1e-6)  # the first: d = g
@@ -223,7 +223,7 @@ def test_lookahead_cancels_the_age_of_the_momentum():
         rng = np.random.default_rng(0)
         half = rng.normal(size=(4, 4))
         hessian = -jnp.asarray(half @ half.T)
-        model = jax.tree.map(lambda x: x[0], first_model(jnp.asarray(rng.normal(size=(1, 4)))))
+        model = first_model(jnp.asarray(rng.normal(size=4)))
         for _ in range(20):
             point, alpha = point_ahead(config, model, own)
             before = model.parameters
@@ -264,7 +264,7 @@ def test_the_verdicts_of_what_is_exact():
 
 def test_a_direction_of_no_length_does_not_move():
     config, own = frl.afedpg(m3()).config, params()
-    model = jax.tree.map(lambda x: x[0], first_model(jnp.ones((1, 3))))
+    model = first_model(jnp.ones(3))
     model, _ = server_of(config).step(model, (), (jnp.zeros(3), jnp.float32(0.1)), own)
     np.testing.assert_array_equal(model.parameters, np.ones(3))
 

@@ -147,7 +147,7 @@ def test_level_zero_is_the_homogeneous_case():
     """Bit for bit; that of CartPole and brax is tested where families are made."""
     task = frl.envs.tabular_task(frl.envs.random_mdp(0), max_steps=10)
     algorithm = frl.fedpg(task, local_steps=2)
-    same = algorithm.replace(heterogeneity=0.0, heterogeneity_seed=5)
+    same = algorithm.replace(heterogeneity={"level": 0.0, "seed": 5})
     other = algorithm.replace(heterogeneity=0.5)
     plain, zero, half = (
         records(one, 3, {}, num_agents=3)["objective"] for one in (algorithm, same, other)
@@ -288,7 +288,7 @@ BAD = [
     (frl.fedpg, {"baseline": "batch_mean"}, "baseline"),
     (frl.fedpg, {"correction": "scafold"}, "correction"),
     (frl.fedpg, {"heterogeneity": -1.0}, "heterogeneity"),
-    (frl.fedpg, {"heterogeneity_of": ("gravity",)}, "heterogeneity_of"),
+    (frl.fedpg, {"heterogeneity.of": ("gravity",)}, "heterogeneity.of"),
     (frl.fedsvrpg_m, {"momentum": 0.0}, "momentum"),
     (frl.fedsvrpg_m, {"momentum": 1.5}, "momentum"),
     (frl.fedsvrpg_m, {"weight_clip": 0.0}, "weight_clip"),

@@ -40,16 +40,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from fedjax_rl import fields
-from fedjax_rl.algorithms import episodic, local_gradient
-from fedjax_rl.algorithms.local_gradient import LocalGradient, Oracle, Tally, no_tally
-from fedjax_rl.envs.task import Task
-from fedjax_rl.federation.algorithm import Algorithm, Functions
-from fedjax_rl.federation.clock import Clock
+from fedjax_rl.algorithms.define import Learner, variant
+from fedjax_rl.algorithms.local_gradient import LocalGradient, learner_of, policy_gradient
+from fedjax_rl.algorithms.oracle import Oracle, RoundStatistics, keys_at, no_statistics
+from fedjax_rl.federation.clock import CLOCK, Clock
 from fedjax_rl.federation.exchange import MESSAGES, Exchange
 from fedjax_rl.federation.server import ServerStep
-from fedjax_rl.federation.state import per_agent
+from fedjax_rl.federation.state import Params, per_agent
 from fedjax_rl.federation.uplinks import MessageSpec, norm_squared
-from fedjax_rl.fields import declared
+from fedjax_rl.fields.record import engine, host, record, static, traced
 
 # Directions shorter than this do not move the server.
 SHORTEST = 1e-12
@@ -59,7 +58,7 @@ _ONE = fields.anything(
 )
 
 
-@dataclasses.dataclass(frozen=True)
+@record
 class AFedPG(LocalGradient):
     """Properties of AFedPG; see also `LocalGradient`.
 
@@ -83,47 +82,25 @@ class AFedPG(LocalGradient):
       decay_start: k0, steps of the server, above 0.
     """
 
-    learning_rate: Any = declared(0.05, fields.POSITIVE)
-    local_steps: int = declared(1, _ONE, cli=False)
-    clock: Clock | None = declared(Clock("asynchronous"), episodic.CLOCK)
-    momentum: Any = declared(0.1, fields.number(0, 1, above=True))
-    lookahead: bool = declared(True, fields.switch())
-    normalize_step: bool = declared(True, fields.switch())
-    scale_with_arrivals: bool = declared(True, fields.switch())
-    delay_compensation: Any = declared(0.0, fields.NOT_NEGATIVE)
-    momentum_decay: Any = declared(0.0, fields.NOT_NEGATIVE)
-    learning_rate_decay: Any = declared(0.0, fields.NOT_NEGATIVE)
-    decay_start: Any = declared(50.0, fields.POSITIVE)
+    learning_rate: Any = traced(0.05, fields.POSITIVE)
+    local_steps: int = static(1, _ONE, cli=False)
+    clock: Clock | None = engine(Clock("asynchronous"), CLOCK.or_none())
+    momentum: Any = traced(0.1, fields.number(0, 1, above=True))
+    lookahead: bool = static(True, fields.switch())
+    normalize_step: bool = static(True, fields.switch())
+    scale_with_arrivals: bool = host(True, fields.switch())
+    delay_compensation: Any = traced(0.0, fields.NOT_NEGATIVE)
+    momentum_decay: Any = traced(0.0, fields.NOT_NEGATIVE)
+    learning_rate_decay: Any = traced(0.0, fields.NOT_NEGATIVE)
+    decay_start: Any = traced(50.0, fields.POSITIVE)
 
-
-_TRACED = (
-    "momentum",
-    "delay_compensation",
-    "momentum_decay",
-    "learning_rate_decay",
-    "decay_start",
-)
-
-
-def afedpg(task: Task, **values) -> Algorithm:
-    """AFedPG; see `AFedPG` for the properties.
-
-    Raises:
-      ValueError: naming the property, its value and what is allowed.
-    """
-    return local_gradient.build("afedpg", AFedPG, afedpg, task, values, _PIECES)
-
-
-def a3c_pg(task: Task, **values) -> Algorithm:
-    """Asynchronous gradients as they come: no momentum, no normalisation, nothing ahead.
-
-    With a network, `baseline="linear"` stands for A3C's critic.
-
-    Raises:
-      ValueError: naming the property, its value and what is allowed.
-    """
-    plain = {"momentum": 1.0, "lookahead": False, "normalize_step": False}
-    return local_gradient.build("a3c-pg", AFedPG, a3c_pg, task, {**plain, **values}, _PIECES)
+    def derived(self, num_agents: int) -> Params:
+        """Besides the environments how many messages of a step count as one step each."""
+        own, count = super().derived(num_agents), 1
+        if self.scale_with_arrivals:
+            everybody = self.clock is None
+            count = num_agents if everybody else self.clock.rules.arrivals(num_agents)
+        return Params(own.agent, {**own.federation, "messages": np.float64(count)}, {})
 
 
 class Model(NamedTuple):
@@ -148,12 +125,12 @@ class Agent(NamedTuple):
     Attributes:
       gradient: [q], its last one.
       momentum: alpha that came with the point where it was taken.
-      tally: of the episodes for it.
+      statistics: of the episodes for it.
     """
 
     gradient: jax.Array
     momentum: jax.Array
-    tally: Tally
+    statistics: RoundStatistics
 
 
 def decayed(value, power, start, steps):
@@ -221,7 +198,19 @@ SPEC = MessageSpec(
 )
 
 
-def _functions(config: AFedPG) -> Functions:
+def first_model(parameters) -> Model:
+    """The model of a server that begins with parameters [q]."""
+    return Model(parameters, parameters, jnp.zeros_like(parameters), jnp.uint32(0))
+
+
+def _first_agent(parameters) -> Agent:
+    nothing = jnp.zeros((), parameters.dtype)
+    return Agent(jnp.zeros_like(parameters), nothing, no_statistics())
+
+
+@policy_gradient(AFedPG)
+def afedpg(config: AFedPG) -> Learner:
+    """AFedPG: asynchronous policy gradients from points ahead of the model."""
     oracle = Oracle(config)
 
     def work(population, params, state, differentiable):
@@ -230,13 +219,13 @@ def _functions(config: AFedPG) -> Functions:
 
         models = population.spread(state.server)
         points, momentum = per_agent(start, population, params, models)
-        keys = local_gradient.keys_at(state.keys, state.time, jnp.uint32(0))
-        before = state.agents.tally
-        gradients, tally = oracle.gradients(
+        keys = keys_at(state.keys, state.time, jnp.uint32(0))
+        before = state.agents.statistics
+        gradients, statistics = oracle.gradients(
             population, params, keys, points, before, config.episodes_per_step, differentiable
         )
-        state = dataclasses.replace(state, agents=Agent(gradients, momentum, tally))
-        return state, tally.steps - before.steps
+        state = dataclasses.replace(state, agents=Agent(gradients, momentum, statistics))
+        return state, statistics.steps - before.steps
 
     link = Exchange(
         # On the wire the gradient and alpha.
@@ -244,42 +233,21 @@ def _functions(config: AFedPG) -> Functions:
             agent.momentum * agent.gradient,
             agent.momentum,
         ),
-        uplink=episodic.uplink_of(config),
         spec=SPEC,
         server=server_of(config),
         # Its size is that of the point ahead and alpha.
         broadcast=lambda model: (model.parameters, model.parameters[0]),
-        wire=episodic.wire_of(config),
         dedicated_server=True,
     )
-    return local_gradient.assemble(oracle, work, link, first_model=first_model, first_agent=_agent)
+    return learner_of(oracle, work, link, first_model=first_model, first_agent=_first_agent)
 
 
-def first_model(parameters) -> Model:
-    """The models of servers that begin with parameters [F, q]."""
-    return Model(
-        parameters,
-        parameters,
-        jnp.zeros_like(parameters),
-        jnp.zeros(parameters.shape[0], jnp.uint32),
-    )
-
-
-def _agent(parameters):
-    return Agent(jnp.zeros_like(parameters), jnp.zeros((), parameters.dtype), no_tally())
-
-
-def _messages(config: AFedPG, num_agents: int) -> dict:
-    """Of a step: how many count as one step each."""
-    if not config.scale_with_arrivals:
-        return {"messages": np.float64(1)}
-    arrivals = num_agents if config.clock is None else config.clock.rules.arrivals(num_agents)
-    return {"messages": np.float64(arrivals)}
-
-
-_PIECES = local_gradient.Pieces(
-    names=_TRACED,
-    static=lambda config: (config.lookahead, config.normalize_step),
-    functions=_functions,
-    traced=_messages,
+a3c_pg = variant(
+    afedpg,
+    "a3c_pg",
+    "Asynchronous gradients as they come: no momentum, no normalisation, nothing ahead. With a "
+    'network, `baseline="linear"` stands for A3C\'s critic.',
+    momentum=1.0,
+    lookahead=False,
+    normalize_step=False,
 )

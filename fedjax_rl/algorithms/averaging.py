@@ -19,26 +19,23 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
-from fedjax_rl import fields
-from fedjax_rl.algorithms import episodic
-from fedjax_rl.algorithms.properties import per_federation
+from fedjax_rl import fields, streams
+from fedjax_rl.algorithms.define import Learner, algorithm
+from fedjax_rl.algorithms.records import Varied
 from fedjax_rl.envs import objective
 from fedjax_rl.envs.family_optimum import optimum_of
-from fedjax_rl.envs.heterogeneity import LEVEL, PARTS, check_heterogeneity, environments_of
 from fedjax_rl.envs.tabular_tasks import task_of
 from fedjax_rl.envs.task import Task
-from fedjax_rl.federation import uplinks
-from fedjax_rl.federation.algorithm import Algorithm, Functions
-from fedjax_rl.federation.derivatives import DERIVATIVE
-from fedjax_rl.federation.exchange import Exchange, first_state
-from fedjax_rl.federation.ledger import HEADER, WORD
-from fedjax_rl.federation.rounds import rounds
+from fedjax_rl.federation.exchange import Exchange
+from fedjax_rl.federation.ledger import Wire
 from fedjax_rl.federation.server import ServerStep
 from fedjax_rl.federation.state import Params, per_agent
-from fedjax_rl.fields import declared
+from fedjax_rl.fields.record import environment, host, nested, record, static, traced
 from fedjax_rl.learners import rounding
+from fedjax_rl.names import brief
 
 METRICS = {
     "gap": ("federation", "J* - J of the server's policy, exact"),
@@ -54,102 +51,85 @@ TABULAR = fields.instance(
 )
 
 
-@dataclasses.dataclass(frozen=True)
-class Averaging:
+def _is_table(value) -> bool:
+    """Whether a value is "random" or an array [S, U] of real numbers."""
+    if isinstance(value, str):
+        return value == "random"
+    array = fields.real_array(value)
+    return array.ndim == 2 and bool(np.isfinite(array).all())
+
+
+@record
+class Averaging(Varied):
     """Properties of QAvg and PAvg.
 
     Attributes:
       task: tabular; a family gives each agent its own.
       learning_rate: eta, above 0; of QAvg at most 1.
       local_steps: H, at least 1.
-      heterogeneity: level of the difference between the agents' environments, at least 0.
-      heterogeneity_of: what differs, "rewards" or "kernels"; by default both.
-      heterogeneity_seed: of the differences.
-      uplink: who sends, or what, see `federation.uplinks`; by default everybody everything. Where
-        it compresses policies, or goes on with old ones, the server takes the nearest policy.
-      word_bytes: bytes of a number on the wire, 2, 4 or 8.
-      header_bytes: bytes of every message besides.
-      derivative: None, or "pathwise" to allow derivatives that leave out how
-        an uplink chooses what it sends; see `federation.derivatives`.
+      initial: where the server's table begins, [S, U]; "random" draws action values from N(0, 1)
+        and policies uniformly from the simplex; by default values are 0 and policies uniform.
+      wire: the format of messages.
     """
 
-    task: Task = declared(allowed=TABULAR)
-    learning_rate: Any = declared(0.1, fields.POSITIVE)
-    local_steps: int = declared(10, fields.whole(1, follows=True))
-    heterogeneity: Any = declared(0.0, LEVEL)
-    heterogeneity_of: tuple[str, ...] | None = declared(None, PARTS)
-    heterogeneity_seed: int = declared(0, fields.SEED)
-    uplink: uplinks.Uplink | None = declared(None, episodic.UPLINK)
-    word_bytes: int = declared(4, WORD)
-    header_bytes: int = declared(0, HEADER)
-    derivative: str | None = declared(None, DERIVATIVE, cli=False)
+    task: Task = environment(TABULAR, by="host")
+    learning_rate: Any = traced(0.1, fields.POSITIVE)
+    local_steps: int = static(10, fields.whole(1, follows=True))
+    initial: Any = host(
+        None, fields.anything("'random' or real numbers [S, U]", _is_table, optional=True)
+    )
+    wire: Wire = nested(Wire)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """S and U."""
+        return self.task.num_states, self.task.num_actions
+
+    def check(self) -> None:
+        """Refuses tables of another shape."""
+        super().check()
+        table = not isinstance(self.initial, str | None)
+        if table and np.shape(self.initial) != self.shape:
+            raise ValueError(
+                f"initial is an array {list(np.shape(self.initial))} with {self.shape[0]} states "
+                f"and {self.shape[1]} actions; allowed: {list(self.shape)}"
+            )
+
+    def static(self) -> tuple:
+        """Besides the task where tables begin."""
+        kind = self.initial if isinstance(self.initial, str | None) else "given"
+        return *super().static(), kind
+
+    def derived(self, num_agents: int) -> Params:
+        """The agents' environments, J* and the first table if it is given."""
+        own = super().derived(num_agents)
+        federation = {"optimum": optimum_of(own.agent["environment"])}
+        if not isinstance(self.initial, str | None):
+            federation["initial"] = np.asarray(self.initial, np.float64)
+        return Params(own.agent, federation, {})
 
 
-@dataclasses.dataclass(frozen=True)
+@record
 class QAvg(Averaging):
     """Properties of QAvg; see `Averaging`."""
 
-    learning_rate: Any = declared(0.1, fields.number(0, 1, above=True))
+    learning_rate: Any = traced(0.1, fields.number(0, 1, above=True))
 
 
-@dataclasses.dataclass(frozen=True)
+@record
 class PAvg(Averaging):
     """Properties of PAvg; see `Averaging`."""
 
-
-def qavg(task: Task, **values) -> Algorithm:
-    """Federated averaging of action values; see `Averaging` for the properties.
-
-    Raises:
-      ValueError: naming the property, its value and what is allowed.
-    """
-    return _build("qavg", QAvg, qavg, task, values)
-
-
-def pavg(task: Task, **values) -> Algorithm:
-    """Federated averaging of policies; see `Averaging` for the properties.
-
-    Raises:
-      ValueError: naming the property, its value and what is allowed.
-    """
-    return _build("pavg", PAvg, pavg, task, values)
-
-
-def _build(name, kind, factory, task, values) -> Algorithm:
-    task = task_of(task)
-    return episodic.build(
-        name,
-        kind,
-        factory,
-        task,
-        values,
-        check=_check,
-        parameters=_parameters,
-        functions=_functions,
-        static=_static,
-        metrics=METRICS,
-        unit="round",
-        headline="gap",
-        sampled=lambda config: None,
-    )
-
-
-def _check(config: Averaging) -> None:
-    check_heterogeneity(config)
-
-
-def _parameters(config: Averaging, num_agents: int) -> Params:
-    federation = per_federation(config, ("learning_rate",), num_agents)
-    numbers = config.task.num_states * config.task.num_actions
-    federation |= episodic.uplink_parameters(episodic.uplink_of(config), num_agents, numbers)
-    mdps = environments_of(config, num_agents)
-    federation["optimum"] = optimum_of(mdps)
-    return Params({"environment": mdps}, federation, {})
-
-
-def _static(config: Averaging) -> tuple:
-    uplink = episodic.uplink_of(config).static
-    return config.task.static, config.local_steps, uplink, episodic.wire_of(config)
+    def check(self) -> None:
+        """Refuses a first policy that is none."""
+        super().check()
+        if isinstance(self.initial, str | None):
+            return
+        rows = np.asarray(self.initial, np.float64)
+        if (rows < 0).any() or not np.allclose(rows.sum(-1), 1, atol=1e-6):
+            raise ValueError(
+                f"initial is {brief(self.initial)}; allowed: a policy, rows of which sum to one"
+            )
 
 
 class Model(NamedTuple):
@@ -202,26 +182,19 @@ def greedy(table) -> jax.Array:
     return jax.nn.one_hot(best, table.shape[-1], dtype=table.dtype)
 
 
-def _functions(config: Averaging) -> Functions:
+def _learner(config: Averaging) -> Learner:
+    """What both have in common besides the step."""
     of_values = isinstance(config, QAvg)
     step, policy = (bellman, greedy) if of_values else (ascent, lambda table: table)
-    uplink = episodic.uplink_of(config)
+    uplink = config.transmits()
 
-    def move(model, memory, total, params):
+    def move(model, state, total, params):
+        del params
         table = model.table + total
         if uplink.alters and not of_values:
             # A mean of policies is one; with changes that are compressed or old it need not be.
             table = onto_simplex(table)
-        return Model(table, table - model.table if uplink.alters else total), memory
-
-    link = Exchange(
-        message=lambda agent, broadcast, params: agent,
-        uplink=uplink,
-        server=ServerStep(lambda model: (), move),
-        broadcast=lambda model: model.table,
-        wire=episodic.wire_of(config),
-        dedicated_server=True,
-    )
+        return Model(table, table - model.table if uplink.alters else total), state
 
     def learn(table, params):
         def one(table, _):
@@ -235,17 +208,18 @@ def _functions(config: Averaging) -> Functions:
         nothing = jnp.zeros(population.num_agents, jnp.uint32)
         return dataclasses.replace(state, agents=changes), nothing
 
-    drive = rounds(work, link)
-
-    def init(population, params, keys):
-        shape = (config.task.num_states, config.task.num_actions)
-        table = jnp.zeros(shape) if of_values else jnp.full(shape, 1 / shape[1])
-        server = Model(table, jnp.zeros(shape))
-        server = jax.tree.map(
-            lambda x: jnp.broadcast_to(x, (population.num_federations, *shape)), server
-        )
-        agents = jnp.zeros((population.num_agents, *shape))
-        return first_state(population, link, params, keys, agents, server, detailed=True)
+    def first_model(key, params):
+        states, actions = config.shape
+        table = jnp.zeros(config.shape) if of_values else jnp.full(config.shape, 1 / actions)
+        if isinstance(config.initial, str):
+            own = jax.random.fold_in(key, streams.Episodic.MODEL)
+            if of_values:
+                table = jax.random.normal(own, config.shape)
+            else:
+                table = jax.random.dirichlet(own, jnp.ones(actions), (states,))
+        elif config.initial is not None:
+            table = params["initial"]
+        return Model(table, jnp.zeros(config.shape))
 
     def measure(population, params, state) -> dict:
         def value(table, params):
@@ -264,4 +238,34 @@ def _functions(config: Averaging) -> Functions:
             "objective_of_agent": values,
         }
 
-    return Functions(init, drive.round, drive.advance, measure)
+    link = Exchange(
+        message=lambda agent, broadcast, params: agent,
+        server=ServerStep(lambda model: (), move),
+        broadcast=lambda model: model.table,
+        dedicated_server=True,
+    )
+    return Learner(
+        lambda key, params: jnp.zeros(config.shape), (work, link), measure, model=first_model
+    )
+
+
+_OF_BOTH = {
+    "environments": ("tabular", "mdp"),
+    "metrics": METRICS,
+    "unit": "round",
+    "headline": "gap",
+    "sampled": lambda config: None,
+    "adapt": task_of,
+}
+
+
+@algorithm(QAvg, **_OF_BOTH)
+def qavg(config: QAvg) -> Learner:
+    """Federated averaging of action values."""
+    return _learner(config)
+
+
+@algorithm(PAvg, **_OF_BOTH)
+def pavg(config: PAvg) -> Learner:
+    """Federated averaging of policies."""
+    return _learner(config)

@@ -215,7 +215,7 @@ class Definition(NamedTuple):
 
     def traced(self, config: Federated, num_agents: int) -> Params:
         """What is traced, for one federation of N agents."""
-        config = config.resolved()
+        config = config.at(num_agents).resolved()
         own, more = parameters.parameters_of(config, num_agents), config.derived(num_agents)
         params = Params(
             {**own.agent, **more.agent},
@@ -227,9 +227,7 @@ class Definition(NamedTuple):
             numbers = self.message_size(config, params)
             params.federation["uplink"] = uplink.resolve(num_agents, numbers)
         if isinstance(config, Averaged) and (config.clock is not None or self.unit != "step"):
-            period = fields.evaluated(
-                "sync_period", config.sync_period, fields.whole(1, traced=True), num_agents
-            )
+            period = config.sync_period
             xp = np if fields.is_concrete(period) else jnp
             params.federation["sync_period"] = xp.asarray(period, xp.uint32)
         return params

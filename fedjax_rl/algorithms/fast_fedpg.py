@@ -21,17 +21,22 @@ import jax
 import jax.numpy as jnp
 
 from fedjax_rl import fields, streams
-from fedjax_rl.algorithms import episodic, local_gradient
-from fedjax_rl.algorithms.local_gradient import LocalGradient, Oracle, mean_direction
-from fedjax_rl.envs.task import Task
-from fedjax_rl.federation.algorithm import Algorithm, Functions
+from fedjax_rl.algorithms.define import Learner
+from fedjax_rl.algorithms.local_gradient import (
+    LocalGradient,
+    learner_of,
+    local_steps,
+    mean_direction,
+    policy_gradient,
+)
+from fedjax_rl.algorithms.oracle import Oracle, keys_at
 from fedjax_rl.federation.exchange import Exchange
 from fedjax_rl.federation.server import ServerStep
 from fedjax_rl.federation.state import per_agent
-from fedjax_rl.fields import declared
+from fedjax_rl.fields.record import record, static, traced
 
 
-@dataclasses.dataclass(frozen=True)
+@record
 class FastFedPG(LocalGradient):
     """Properties of Fast-FedPG; see also `LocalGradient`.
 
@@ -44,35 +49,29 @@ class FastFedPG(LocalGradient):
         comes from episodes_per_step episodes.
     """
 
-    server_learning_rate: Any = declared(1.0, fields.POSITIVE)
-    memory_episodes: int | None = declared(None, fields.COUNT.or_none())
-    reuse_first: bool = declared(False, fields.switch())
+    server_learning_rate: Any = traced(1.0, fields.POSITIVE)
+    memory_episodes: int | None = static(None, fields.COUNT.or_none())
+    reuse_first: bool = static(False, fields.switch())
 
+    def check(self) -> None:
+        """Refuses properties that do not fit together."""
+        super().check()
+        if self.reuse_first and self.memory_episodes not in (None, self.episodes_per_step):
+            raise ValueError(
+                f"memory_episodes is {self.memory_episodes} with reuse_first; allowed: none, the "
+                "gradient that is used again is one of episodes_per_step "
+                f"{self.episodes_per_step}"
+            )
 
-def fast_fedpg(task: Task, **values) -> Algorithm:
-    """Fast-FedPG; see `FastFedPG` for the properties.
-
-    Raises:
-      ValueError: naming the property, its value and what is allowed.
-    """
-    return local_gradient.build("fast-fedpg", FastFedPG, fast_fedpg, task, values, _PIECES)
-
-
-def _check(config: FastFedPG) -> None:
-    if config.reuse_first and config.memory_episodes not in (None, config.episodes_per_step):
-        raise ValueError(
-            f"memory_episodes is {config.memory_episodes} with reuse_first; allowed: none, the "
-            f"gradient that is used again is one of episodes_per_step {config.episodes_per_step}"
-        )
-
-
-def memory_episodes(config: FastFedPG) -> int:
-    """B_mem."""
-    if config.reuse_first:
-        return config.episodes_per_step
-    if config.memory_episodes is None:
-        return config.local_steps * config.episodes_per_step
-    return config.memory_episodes
+    def resolved(self):
+        """With B_mem that fits."""
+        own = super().resolved()
+        if own.reuse_first:
+            return dataclasses.replace(own, memory_episodes=own.episodes_per_step)
+        if own.memory_episodes is None:
+            count = own.local_steps * own.episodes_per_step
+            return dataclasses.replace(own, memory_episodes=count)
+        return own
 
 
 def _remember() -> ServerStep:
@@ -97,70 +96,62 @@ def _move(config: FastFedPG) -> ServerStep:
     return ServerStep(lambda model: (), step)
 
 
-def _functions(config: FastFedPG) -> Functions:
-    oracle, wire = Oracle(config), episodic.wire_of(config)
+@policy_gradient(FastFedPG)
+def fast_fedpg(config: FastFedPG) -> Learner:
+    """Fast-FedPG."""
+    oracle = Oracle(config)
 
     def remember(population, params, state, differentiable):
         """Every agent's gradient at the server's model."""
         keys = state.keys
         if not config.reuse_first:
             keys = streams.keys_of(keys, streams.Episodic.MEMORY)
-        before = state.agents.tally
-        gradients, tally = oracle.gradients(
+        before = state.agents.statistics
+        gradients, statistics = oracle.gradients(
             population,
             params,
-            local_gradient.keys_at(keys, state.time, jnp.uint32(0)),
+            keys_at(keys, state.time, jnp.uint32(0)),
             population.spread(state.server.parameters),
             before,
-            memory_episodes(config),
+            config.memory_episodes,
             differentiable,
         )
-        agents = state.agents._replace(memory=gradients, proposal=gradients, tally=tally)
-        return dataclasses.replace(state, agents=agents), tally.steps - before.steps
+        agents = state.agents._replace(memory=gradients, proposal=gradients, statistics=statistics)
+        return dataclasses.replace(state, agents=agents), statistics.steps - before.steps
 
     def direction(population, params, state, models, now, keys, place, differentiable):
-        gradients, tally = oracle.gradients(
+        gradients, statistics = oracle.gradients(
             population,
             params,
             keys,
             now.parameters,
-            now.tally,
+            now.statistics,
             config.episodes_per_step,
             differentiable,
         )
         if config.reuse_first:
             first = place == 0
             gradients = jnp.where(first, state.agents.memory, gradients)
-            tally = jax.tree.map(lambda new, old: jnp.where(first, old, new), tally, now.tally)
+            statistics = jax.tree.map(
+                lambda new, old: jnp.where(first, old, new), statistics, now.statistics
+            )
 
         def corrected(gradient, agent, model, params):
             return gradient + model.correction - agent.memory
 
         moves = per_agent(corrected, population, params, gradients, state.agents, models)
-        return moves, now._replace(tally=tally)
+        return moves, now._replace(statistics=statistics)
 
     tell = Exchange(
         message=lambda agent, broadcast, params: agent.memory,
         server=_remember(),
         broadcast=lambda model: model.correction,
-        wire=wire,
         dedicated_server=True,
     )
     average = Exchange(
         message=lambda agent, broadcast, params: agent.change,
-        uplink=episodic.uplink_of(config),
         server=_move(config),
         broadcast=lambda model: model.parameters,
-        wire=wire,
         dedicated_server=True,
     )
-    work = local_gradient.local_steps(oracle, direction)
-    return local_gradient.assemble(oracle, remember, tell, work, average)
-
-
-_PIECES = local_gradient.Pieces(
-    check=_check,
-    names=("server_learning_rate",),
-    static=lambda config: (memory_episodes(config), config.reuse_first),
-    functions=_functions,
-)
+    return learner_of(oracle, remember, tell, local_steps(oracle, direction), average)

@@ -21,28 +21,32 @@ is biased where environments differ and H > 1: there, to first order in eta H,
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 
 from fedjax_rl import fields
-from fedjax_rl.algorithms import episodic, local_gradient
-from fedjax_rl.algorithms.local_gradient import LocalGradient, Oracle, mean_direction
-from fedjax_rl.envs.task import Task
+from fedjax_rl.algorithms.define import Learner, variant
+from fedjax_rl.algorithms.local_gradient import (
+    LocalGradient,
+    learner_of,
+    local_steps,
+    mean_direction,
+    policy_gradient,
+)
+from fedjax_rl.algorithms.oracle import Oracle
+from fedjax_rl.algorithms.records import Optimizer
 from fedjax_rl.federation.aggregators import Aggregate, mean, part_of_all
-from fedjax_rl.federation.algorithm import Algorithm, Functions
 from fedjax_rl.federation.exchange import Exchange
 from fedjax_rl.federation.server import ServerStep
 from fedjax_rl.federation.state import per_agent
 from fedjax_rl.federation.uplinks import MessageSpec
-from fedjax_rl.fields import declared
+from fedjax_rl.fields.record import nested, record, static, traced
 
 CORRECTIONS = ("none", "scaffold")
 
 
-@dataclasses.dataclass(frozen=True)
+@record
 class FedPG(LocalGradient):
     """Properties of FedPG; see also `LocalGradient`.
 
@@ -50,61 +54,14 @@ class FedPG(LocalGradient):
       correction: of the local gradients: "none" or "scaffold" (control variates).
       proximal: mu of FedProx, at least 0.
       optimizer: of the server: "sgd" (the mean change, times the server's learning rate),
-        "momentum" (FedAvgM) or "adam" (FedAdam: 0.9, 0.999, 1e-8).
+        "momentum" (FedAvgM) or "adam" (FedAdam).
       server_learning_rate: alpha, above 0.
-      server_momentum: of the optimiser "momentum", in [0, 1].
     """
 
-    correction: str = declared("none", fields.word(CORRECTIONS))
-    proximal: Any = declared(0.0, fields.NOT_NEGATIVE)
-    optimizer: str = declared("sgd", fields.word(episodic.OPTIMIZERS))
-    server_learning_rate: Any = declared(1.0, fields.POSITIVE)
-    server_momentum: Any = declared(0.9, fields.PROBABILITY)
-
-
-def fedpg(task: Task, **values) -> Algorithm:
-    """FedPG; see `FedPG` for the properties.
-
-    Raises:
-      ValueError: naming the property, its value and what is allowed.
-    """
-    return local_gradient.build("fedpg", FedPG, fedpg, task, values, _PIECES)
-
-
-def scaffold_pg(task: Task, **values) -> Algorithm:
-    """FedPG with control variates.
-
-    Raises:
-      ValueError: naming the property, its value and what is allowed.
-    """
-    return fedpg(task, **{"correction": "scaffold", **values})
-
-
-def fedprox_pg(task: Task, **values) -> Algorithm:
-    """FedPG that holds the agents near the server's model.
-
-    Raises:
-      ValueError: naming the property, its value and what is allowed.
-    """
-    return fedpg(task, **{"proximal": 0.1, **values})
-
-
-def fedavgm_pg(task: Task, **values) -> Algorithm:
-    """FedPG with momentum at the server.
-
-    Raises:
-      ValueError: naming the property, its value and what is allowed.
-    """
-    return fedpg(task, **{"optimizer": "momentum", **values})
-
-
-def fedadam_pg(task: Task, **values) -> Algorithm:
-    """FedPG with Adam at the server.
-
-    Raises:
-      ValueError: naming the property, its value and what is allowed.
-    """
-    return fedpg(task, **{"optimizer": "adam", "server_learning_rate": 0.01, **values})
+    correction: str = static("none", fields.word(CORRECTIONS))
+    proximal: Any = traced(0.0, fields.NOT_NEGATIVE)
+    optimizer: Optimizer = nested(Optimizer)
+    server_learning_rate: Any = traced(1.0, fields.POSITIVE)
 
 
 def controlled(population, message, sent, weight, context) -> Aggregate:
@@ -116,45 +73,39 @@ def controlled(population, message, sent, weight, context) -> Aggregate:
 
 def server_of(config: FedPG) -> ServerStep:
     """Moves along the mean change, and the control variate with the mean of the agents'."""
-    optimizer = episodic.optimizer_of(config)
 
-    def init(model):
-        return optimizer.init(model.parameters), jnp.zeros_like(model.parameters)
-
-    def step(model, memory, total, params):
-        memory, speed = memory
+    def step(model, state, total, params):
         change, control = total if config.correction == "scaffold" else (total, 0)
-        with jax.numpy_dtype_promotion("standard"):  # optax mixes integer counts with floats
-            move, memory = optimizer.update(change, memory, model.parameters)
-        if config.optimizer == "momentum":
-            speed = params["server_momentum"] * speed + move
-            move = speed
+        momentum = params["optimizer.momentum"]
+        move, state = config.optimizer.direction(change, state, model.parameters, momentum)
         model = model._replace(
             parameters=model.parameters + params["server_learning_rate"] * move,
             previous=model.parameters,
             direction=mean_direction(config, change, params),
             correction=model.correction + control,
         )
-        return model, (memory, speed)
+        return model, state
 
-    return ServerStep(init, step)
+    return ServerStep(lambda model: config.optimizer.init(model.parameters), step)
 
 
 # The difference to what the server knows of an agent's control variate is told anew every time.
 SPEC = MessageSpec(owed=lambda numbers: (numbers[0], jnp.zeros_like(numbers[1])))
 
 
-def _functions(config: FedPG) -> Functions:
+@policy_gradient(FedPG)
+def fedpg(config: FedPG) -> Learner:
+    """FedPG: local policy gradient steps, and averaging."""
     oracle = Oracle(config)
     corrects = config.correction == "scaffold"
 
     def direction(population, params, state, models, now, keys, place, differentiable):
-        gradients, tally = oracle.gradients(
+        gradients, statistics = oracle.gradients(
             population,
             params,
             keys,
             now.parameters,
-            now.tally,
+            now.statistics,
             config.episodes_per_step,
             differentiable,
         )
@@ -166,7 +117,7 @@ def _functions(config: FedPG) -> Functions:
         moves = per_agent(
             corrected, population, params, gradients, now.parameters, state.agents, models
         )
-        return moves, now._replace(tally=tally)
+        return moves, now._replace(statistics=statistics)
 
     def propose(agent, model, params):
         return agent.memory - model.correction + mean_direction(config, agent.change, params)
@@ -182,23 +133,29 @@ def _functions(config: FedPG) -> Functions:
     link = Exchange(
         message=message if corrects else lambda agent, broadcast, params: agent.change,
         acknowledge=acknowledge if corrects else None,
-        uplink=episodic.uplink_of(config),
         aggregate=controlled if corrects else mean,
         server=server_of(config),
         broadcast=lambda model: (
             (model.parameters, model.correction) if corrects else model.parameters
         ),
         spec=SPEC if corrects else MessageSpec(),
-        wire=episodic.wire_of(config),
         dedicated_server=True,
     )
-    work = local_gradient.local_steps(oracle, direction, propose if corrects else None)
-    return local_gradient.assemble(oracle, work, link)
+    work = local_steps(oracle, direction, propose if corrects else None)
+    return learner_of(oracle, work, link)
 
 
-_PIECES = local_gradient.Pieces(
-    names=("proximal", "server_learning_rate", "server_momentum"),
-    static=lambda config: (config.correction, config.optimizer),
-    functions=_functions,
-    vectors=lambda config: 2 if config.correction == "scaffold" else 1,
+scaffold_pg = variant(fedpg, "scaffold_pg", "FedPG with control variates.", correction="scaffold")
+fedprox_pg = variant(
+    fedpg, "fedprox_pg", "FedPG that holds the agents near the server's model.", proximal=0.1
+)
+fedavgm_pg = variant(
+    fedpg, "fedavgm_pg", "FedPG with momentum at the server.", optimizer="momentum"
+)
+fedadam_pg = variant(
+    fedpg,
+    "fedadam_pg",
+    "FedPG with Adam at the server.",
+    optimizer="adam",
+    server_learning_rate=0.01,
 )

@@ -22,31 +22,34 @@ small without slowing the server down.
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from fedjax_rl import fields, streams
-from fedjax_rl.algorithms import episodic, local_gradient
-from fedjax_rl.algorithms.local_gradient import LocalGradient, Oracle, mean_direction
-from fedjax_rl.envs.task import Task
-from fedjax_rl.federation.algorithm import Algorithm, Functions
+from fedjax_rl.algorithms.define import Learner
+from fedjax_rl.algorithms.local_gradient import (
+    LocalGradient,
+    learner_of,
+    local_steps,
+    mean_direction,
+    policy_gradient,
+)
+from fedjax_rl.algorithms.oracle import Oracle, keys_at, no_statistics
 from fedjax_rl.federation.exchange import Exchange
 from fedjax_rl.federation.server import ServerStep
 from fedjax_rl.federation.state import per_agent
 from fedjax_rl.federation.uplinks import MessageSpec
-from fedjax_rl.fields import declared
+from fedjax_rl.fields.record import record, static, traced
 from fedjax_rl.learners import policy_gradient as learner
 
 ANCHORS = ("previous", "current")
 WEIGHTS = ("trajectory", "per_decision")
 
-_TRACED = ("momentum", "server_learning_rate", "weight_clip")
 
-
-@dataclasses.dataclass(frozen=True)
+@record
 class MomentumPG(LocalGradient):
     """Properties of both algorithms; see also `LocalGradient`.
 
@@ -64,15 +67,21 @@ class MomentumPG(LocalGradient):
         gradients seen; here they stay.
     """
 
-    learning_rate: Any = declared(None, fields.POSITIVE.or_none(), by_policy=(0.005, 0.0003))
-    momentum: Any = declared(0.2, fields.number(0, 1, above=True))
-    server_learning_rate: Any = declared(None, fields.POSITIVE.or_none(), by_policy=(0.5, 0.003))
-    first_episodes: int = declared(20, fields.whole(0))
-    weight_clip: Any = declared(None, fields.POSITIVE.or_none())
-    authors_code: bool = declared(False, fields.switch())
+    learning_rate: Any = traced(None, fields.POSITIVE.or_none(), by_policy=(0.005, 0.0003))
+    momentum: Any = traced(0.2, fields.number(0, 1, above=True))
+    server_learning_rate: Any = traced(None, fields.POSITIVE.or_none(), by_policy=(0.5, 0.003))
+    first_episodes: int = static(20, fields.whole(0))
+    weight_clip: Any = traced(None, fields.POSITIVE.or_none(), absent=np.inf)
+    authors_code: bool = static(False, fields.switch())
+
+    def check(self) -> None:
+        """Refuses properties that do not fit together."""
+        super().check()
+        if self.authors_code and self.gradient != "sampled":
+            raise ValueError(f"gradient is {self.gradient} with authors_code; allowed: sampled")
 
 
-@dataclasses.dataclass(frozen=True)
+@record
 class FedSVRPGM(MomentumPG):
     """Properties of FedSVRPG-M; see also `MomentumPG`.
 
@@ -84,12 +93,12 @@ class FedSVRPGM(MomentumPG):
       weights: of a whole "trajectory", or "per_decision", which varies less.
     """
 
-    variance_reduction: bool = declared(True, fields.switch())
-    anchor: str = declared("previous", fields.word(ANCHORS))
-    weights: str = declared("trajectory", fields.word(WEIGHTS))
+    variance_reduction: bool = static(True, fields.switch())
+    anchor: str = static("previous", fields.word(ANCHORS))
+    weights: str = static("trajectory", fields.word(WEIGHTS))
 
 
-@dataclasses.dataclass(frozen=True)
+@record
 class FedHAPGM(MomentumPG):
     """Properties of FedHAPG-M; see also `MomentumPG`.
 
@@ -98,36 +107,7 @@ class FedHAPGM(MomentumPG):
         1: twice the episodes, and more stable.
     """
 
-    two_trajectories: bool = declared(False, fields.switch())
-
-
-def fedsvrpg_m(task: Task, **values) -> Algorithm:
-    """FedSVRPG-M; see `FedSVRPGM` for the properties.
-
-    Raises:
-      ValueError: naming the property, its value and what is allowed.
-    """
-    return local_gradient.build("fedsvrpg-m", FedSVRPGM, fedsvrpg_m, task, values, _SVRPG)
-
-
-def fedhapg_m(task: Task, **values) -> Algorithm:
-    """FedHAPG-M; see `FedHAPGM` for the properties.
-
-    Raises:
-      ValueError: naming the property, its value and what is allowed.
-    """
-    return local_gradient.build("fedhapg-m", FedHAPGM, fedhapg_m, task, values, _HAPG)
-
-
-def _check(config: MomentumPG) -> None:
-    if config.authors_code and config.gradient != "sampled":
-        raise ValueError(f"gradient is {config.gradient} with authors_code; allowed: sampled")
-
-
-def _static(config: MomentumPG) -> tuple:
-    base = {field.name for field in dataclasses.fields(LocalGradient)}
-    names = [f.name for f in dataclasses.fields(config) if f.name not in {*base, *_TRACED}]
-    return tuple(getattr(config, name) for name in names)
+    two_trajectories: bool = static(False, fields.switch())
 
 
 def _server(config: MomentumPG) -> ServerStep:
@@ -155,33 +135,33 @@ def _spec(config: MomentumPG) -> MessageSpec:
     return MessageSpec(step=step, moving=lambda broadcast: broadcast[0])
 
 
-def _assemble(config: MomentumPG, oracle: Oracle, direction) -> Functions:
+def _assemble(config: MomentumPG, oracle: Oracle, direction) -> Learner:
     """What both have in common besides the direction of a local step."""
     first = config.first_episodes
 
     def directions(population, params, keys, parameters):
         own = streams.keys_of(keys, streams.Episodic.FIRST)
         nothing = jax.tree.map(
-            lambda x: jnp.broadcast_to(x, (population.num_agents,)), local_gradient.no_tally()
+            lambda x: jnp.broadcast_to(x, (population.num_agents,)), no_statistics()
         )
-        place = local_gradient.keys_at(own, jnp.uint32(0), jnp.uint32(0))
-        each, tally = oracle.gradients(population, params, place, parameters, nothing, first, False)
-        return each, tally.steps
+        place = keys_at(own, jnp.uint32(0), jnp.uint32(0))
+        each, statistics = oracle.gradients(
+            population, params, place, parameters, nothing, first, False
+        )
+        return each, statistics.steps
 
     link = Exchange(
         message=lambda agent, broadcast, params: agent.change,
-        uplink=episodic.uplink_of(config),
         server=_server(config),
         broadcast=lambda model: (
             model.parameters if config.authors_code else (model.parameters, model.direction)
         ),
         spec=_spec(config),
-        wire=episodic.wire_of(config),
         dedicated_server=True,
     )
-    work = local_gradient.local_steps(oracle, direction)
+    work = local_steps(oracle, direction)
     begins = directions if first > 0 and not config.authors_code else None
-    return local_gradient.assemble(oracle, work, link, directions=begins)
+    return learner_of(oracle, work, link, directions=begins)
 
 
 def _per_step(config: MomentumPG, gradient, trajectories):
@@ -226,14 +206,16 @@ def _anchor(config: MomentumPG, model, now):
     return model.parameters if current else model.previous
 
 
-def _functions_svrpg(config: FedSVRPGM) -> Functions:
+@policy_gradient(FedSVRPGM)
+def fedsvrpg_m(config: FedSVRPGM) -> Learner:
+    """FedSVRPG-M: momentum with variance reduction."""
     oracle = Oracle(config)
     task, policy = oracle.task, oracle.policy
 
     def one(now, model, trajectories, params, place):
         newest = oracle.estimate(now.parameters, trajectories, params)
         newest = _per_step(config, newest, trajectories)
-        tally = now.tally.seen(trajectories, task.discount)
+        statistics = now.statistics.seen(trajectories, task.discount)
         change = jnp.zeros_like(newest)
         if config.variance_reduction:
             anchor = _anchor(config, model, now)
@@ -249,9 +231,9 @@ def _functions_svrpg(config: FedSVRPGM) -> Functions:
                 clip=params["weight_clip"],
             )
             change = newest - _per_step(config, old, trajectories)
-            tally = tally.weighed(weights, overflows)
+            statistics = statistics.weighed(weights, overflows)
         move = _recursion(config, newest, change, model, now, place, params)
-        return move, now._replace(direction=move, tally=tally)
+        return move, now._replace(direction=move, statistics=statistics)
 
     def direction(population, params, state, models, now, keys, place, differentiable):
         count = config.episodes_per_step
@@ -265,7 +247,9 @@ def _functions_svrpg(config: FedSVRPGM) -> Functions:
     return _assemble(config, oracle, _exactly(config, oracle) if oracle.exact else direction)
 
 
-def _functions_hapg(config: FedHAPGM) -> Functions:
+@policy_gradient(FedHAPGM)
+def fedhapg_m(config: FedHAPGM) -> Learner:
+    """FedHAPG-M: momentum with Hessian-vector products."""
     oracle = Oracle(config)
     task, policy, count = oracle.task, oracle.policy, config.episodes_per_step
 
@@ -287,7 +271,7 @@ def _functions_hapg(config: FedHAPGM) -> Functions:
         )
 
     def one(now, model, at, way, trajectories, newest, params, place):
-        tally = now.tally.seen(trajectories, task.discount)
+        statistics = now.statistics.seen(trajectories, task.discount)
         if newest is None:
             newest, weights, overflows = learner.weighted_gradient(
                 policy,
@@ -301,10 +285,10 @@ def _functions_hapg(config: FedHAPGM) -> Functions:
                 two_sided=config.authors_code,
             )
             newest = _per_step(config, newest, trajectories)
-            tally = tally.weighed(weights, overflows)
+            statistics = statistics.weighed(weights, overflows)
         change = along(at, way, trajectories, params)
         move = _recursion(config, newest, change, model, now, place, params)
-        return move, now._replace(direction=move, tally=tally)
+        return move, now._replace(direction=move, statistics=statistics)
 
     def direction(population, params, state, models, now, keys, place, differentiable):
         own = streams.keys_of(state.keys, streams.Episodic.LEARNER, state.time)
@@ -315,13 +299,11 @@ def _functions_hapg(config: FedHAPGM) -> Functions:
         at, ways = per_agent(between, population, params, now, models, shares)
         newest = None
         if config.two_trajectories:
-            newest, tally = oracle.gradients(
-                population, params, keys, now.parameters, now.tally, count, differentiable
+            newest, statistics = oracle.gradients(
+                population, params, keys, now.parameters, now.statistics, count, differentiable
             )
-            now = now._replace(tally=tally)
-            keys = local_gradient.keys_at(
-                streams.keys_of(state.keys, streams.Episodic.MEMORY), state.time, place
-            )
+            now = now._replace(statistics=statistics)
+            keys = keys_at(streams.keys_of(state.keys, streams.Episodic.MEMORY), state.time, place)
         trajectories = oracle.sample(params, keys, at, count, differentiable)
 
         def everybody(trajectories, now, models, at, ways, newest):
@@ -341,7 +323,3 @@ def _functions_hapg(config: FedHAPGM) -> Functions:
         return learner.without_padding(everybody, trajectories, now, models, at, ways, newest)
 
     return _assemble(config, oracle, _exactly(config, oracle) if oracle.exact else direction)
-
-
-_SVRPG = local_gradient.Pieces(_TRACED, _static, _functions_svrpg, check=_check)
-_HAPG = local_gradient.Pieces(_TRACED, _static, _functions_hapg, check=_check)

@@ -9,7 +9,14 @@ import jax.numpy as jnp
 import optax
 
 from fedjax_rl import fields
-from fedjax_rl.fields.record import Record, host, record, static, traced
+from fedjax_rl.algorithms.define import Federated
+from fedjax_rl.algorithms.episodic import check_task
+from fedjax_rl.envs import heterogeneity
+from fedjax_rl.envs.tabular import check_mdp
+from fedjax_rl.envs.tabular_tasks import TASK
+from fedjax_rl.envs.task import Task
+from fedjax_rl.federation.state import Params
+from fedjax_rl.fields.record import Record, environment, host, nested, record, static, traced
 from fedjax_rl.networks.mlp import ACTIVATIONS, INITIALIZERS
 
 
@@ -84,3 +91,83 @@ class Heterogeneity(Record):
     level: float = host(0.0, fields.NOT_NEGATIVE._replace(traced=False))
     of: tuple[str, ...] | None = host(None, fields.words().or_none())
     seed: int = host(0, fields.SEED)
+
+    @property
+    def some(self) -> bool:
+        """Whether the level is, or may be, above 0."""
+        return not (fields.is_number(self.level) and self.level == 0)
+
+    def members(self, task: Task, num_agents: int):
+        """Parameters of the agents' environments, leaves [N, ...].
+
+        Args:
+          task: of all agents, or a family of tasks.
+          num_agents: N.
+
+        Raises:
+          ValueError: a family with fewer members, or a level that a part cannot have.
+        """
+        varied = self.of or heterogeneity.comparable(task)
+        for part in varied:
+            heterogeneity.check_part("heterogeneity", task, part, self.level)
+        levels = dict.fromkeys(varied, self.level)
+        own = heterogeneity.members(task, num_agents, levels, self.seed)
+        if task.tabular:
+            check_mdp(own, "task.members")
+        return own
+
+    def check_of(self, task: Task) -> None:
+        """Refuses differences that a task cannot have.
+
+        Raises:
+          ValueError: an unknown part, a level out of range, or anything but 0 where nothing can
+            differ.
+        """
+        known = heterogeneity.parts(task)
+        if self.of is not None:
+            fields.check("heterogeneity.of", self.of, fields.words(known))
+        if not known and self.some:
+            raise ValueError(
+                f"heterogeneity is {self.level} on {task.name}, of which nothing can be varied; "
+                "allowed: 0"
+            )
+        if known and fields.is_number(self.level):
+            try:
+                self.members(task, 1)
+            except ValueError as error:
+                raise ValueError(
+                    f"heterogeneity is {self.level} on {task.name}: {error}"
+                ) from error
+
+
+@record
+class Varied(Federated):
+    """Properties of algorithms whose agents may live in different environments.
+
+    Attributes:
+      task: of every agent; a family gives each its own.
+      heterogeneity: of the agents' environments.
+    """
+
+    task: Task = environment(TASK, by="host")
+    heterogeneity: Heterogeneity = nested(Heterogeneity)
+
+    @property
+    def differs(self) -> bool:
+        """Whether agents are handed environments of their own."""
+        return self.heterogeneity.some or self.task.members is not None or self.task.tabular
+
+    def check(self) -> None:
+        """Refuses environments that cannot be, or cannot differ in that way."""
+        check_task(self.task)
+        self.heterogeneity.check_of(self.task)
+
+    def static(self) -> tuple:
+        """The task, or what of it is the same for all agents."""
+        return (self.task.static if self.differs else self.task), self.differs
+
+    def derived(self, num_agents: int) -> Params:
+        """The agents' environments, if they have their own."""
+        if not self.differs:
+            return Params({}, {}, {})
+        return Params({"environment": self.heterogeneity.members(self.task, num_agents)}, {}, {})

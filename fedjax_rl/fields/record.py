@@ -32,7 +32,12 @@ PLACES = (*TRACED, "static", "host", "engine")
 
 
 def traced(
-    default=dataclasses.MISSING, allowed=None, by: str = "federation", absent=None, **more
+    default=dataclasses.MISSING,
+    allowed=None,
+    by: str = "federation",
+    absent=None,
+    scheduled: bool = True,
+    **more,
 ) -> Any:
     """A property that can be swept within one compilation, and follow a schedule if a number.
 
@@ -43,9 +48,11 @@ def traced(
         words, which the program sees as its place among them), "switch" (a bool) or "shared"
         (arrays that are the same for all).
       absent: what the program sees for None; without, it sees no such property.
+      scheduled: whether a number may follow a schedule.
       **more: further metadata of the field, such as `cli=False`.
     """
-    if allowed is not None and by in ("agent", "federation") and allowed.scheduled is None:
+    numbers = scheduled and by in ("agent", "federation")
+    if allowed is not None and numbers and allowed.scheduled is None:
         allowed = allowed._replace(scheduled=allowed.closed)
     return _field(default, allowed, by=by, absent=absent, **more)
 

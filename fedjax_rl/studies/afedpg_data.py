@@ -17,8 +17,8 @@ import xarray as xr
 
 import fedjax_rl as frl
 from fedjax_rl import envs, streams
-from fedjax_rl.algorithms import local_gradient
 from fedjax_rl.algorithms.afedpg import first_model, point_ahead, server_of
+from fedjax_rl.algorithms.oracle import keys_at
 from fedjax_rl.envs.task import Task
 from fedjax_rl.federation.clock import Clock
 from fedjax_rl.learners import policy_gradient as learner
@@ -174,7 +174,7 @@ def _delayed(config, curvature, delay: int, compensation: float) -> float:
         return (new, points), new.direction - hessian @ model.parameters
 
     start = jnp.asarray([60.0, 0.5, -0.3])
-    model = jax.tree.map(lambda x: x[0], first_model(start[None]))
+    model = first_model(start)
     first = jax.tree.map(lambda x: jnp.repeat(x[None], delay + 1, axis=0), handed(model))
     (model, _), errors = jax.jit(lambda: jax.lax.scan(step, (model, first), length=600))()
     move = hessian @ (model.parameters - model.previous)
@@ -219,7 +219,7 @@ def transport(scale: Scale, meter: Meter, stage: str) -> xr.Dataset:
         ours = jax.jit(
             lambda: frl.simulate(own, num_agents=1, num_steps=steps).state.server.parameters[0]
         )()
-        policy, rule = local_gradient.policy_of(own.config), learner.AdvantageRule()
+        policy, rule = own.config.make_policy(), learner.AdvantageRule()
         keys = streams.agent_keys(np.zeros(1, np.int32), np.zeros(1, np.int32))
         start = policy.init(streams.keys_of(keys, streams.Episodic.MODEL)[0])
 
@@ -229,7 +229,7 @@ def transport(scale: Scale, meter: Meter, stage: str) -> xr.Dataset:
             made = sample_trajectories(
                 task,
                 policy,
-                local_gradient.keys_at(keys, place, jnp.uint32(0)),
+                keys_at(keys, place, jnp.uint32(0)),
                 point[None],
                 8,
                 environment=jax.tree.map(jnp.asarray, own.parameters(own.config, 1).agent)[
@@ -393,8 +393,7 @@ def _brax(size: Control, name: str, meter: Meter, stage: str) -> xr.Dataset:
             task,
             episodes_per_step=size.episodes,
             clock=two_speeds(4, scheduler),
-            hidden=(64, 64),
-            initializer="orthogonal",
+            network={"hidden": (64, 64), "initializer": "orthogonal"},
             baseline="linear",
             normalize=True,
             discount_weight=False,

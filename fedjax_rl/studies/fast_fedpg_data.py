@@ -452,12 +452,11 @@ def cheetah(scale: Scale, meter: Meter, stage: str) -> xr.Dataset:
         stage,
         8,
         episodes_per_step=3,
-        hidden=(64, 64),
+        network=(64, 64),
         baseline="linear",
         normalize=True,
         discount_weight=False,
-        heterogeneity=1.25,
-        heterogeneity_of=("target_speed",),
+        heterogeneity={"level": 1.25, "of": ("target_speed",)},
         evaluation_episodes=3,
     )
 

@@ -284,7 +284,7 @@ def cartpole(scale: Scale, meter: Meter, stage: str) -> xr.Dataset:
         "SCAFFOLD": (algorithms.scaffold_pg, {}),
         "Fast-FedPG": (algorithms.fast_fedpg, {}),
         # In the end its step is that of FedPG.
-        "FedAvgM": (algorithms.fedavgm_pg, {"server_momentum": 0.9, "server_learning_rate": 0.1}),
+        "FedAvgM": (algorithms.fedavgm_pg, {"server_learning_rate": 0.1}),
         "FedAdam": (algorithms.fedadam_pg, {}),
     }
     made += [
@@ -354,11 +354,10 @@ def halfcheetah(scale: Scale, meter: Meter, stage: str) -> xr.Dataset:
     own = {
         "local_steps": size.local_steps,
         "episodes_per_step": size.episodes,
-        "hidden": (64, 64),
+        "network": (64, 64),
         "baseline": "batch_mean",
         "normalize": True,
-        "heterogeneity": 0.01,
-        "heterogeneity_of": ("reset",),
+        "heterogeneity": {"level": 0.01, "of": ("reset",)},
         "evaluation_episodes": 4,
         "learning_rate": CHEETAH_STEP / size.local_steps,
     }
@@ -366,7 +365,7 @@ def halfcheetah(scale: Scale, meter: Meter, stage: str) -> xr.Dataset:
     made = {
         "FedPG": (algorithms.fedpg, {}),
         "SCAFFOLD": (algorithms.scaffold_pg, {}),
-        "FedAvgM": (algorithms.fedavgm_pg, {"server_momentum": 0.9, "server_learning_rate": 0.1}),
+        "FedAvgM": (algorithms.fedavgm_pg, {"server_learning_rate": 0.1}),
         "FedAdam": (algorithms.fedadam_pg, {"server_learning_rate": 0.003}),
         "Fast-FedPG": (algorithms.fast_fedpg, {}),
         "SV clip": (algorithms.fedsvrpg_m, {**momentum, "momentum": 0.2, "weight_clip": CLIP}),

@@ -1,0 +1,130 @@
+"""What is measured of policy gradients with local steps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from fedjax_rl import streams
+from fedjax_rl.algorithms.oracle import Oracle, keys_at
+from fedjax_rl.federation.state import per_agent
+from fedjax_rl.federation.uplinks import norm_squared
+from fedjax_rl.rollouts.episodes import evaluate
+
+METRICS = {
+    "training_reward": (
+        "federation",
+        "mean discounted return of the round's episodes; those of different parameters, so that "
+        "it is no measure of the model",
+    ),
+    "direction_norm": ("federation", "norm of the mean change per local step and learning rate"),
+    "weight_mean": ("federation", "mean importance weight of the round; 1 where there is none"),
+    "weight_max": ("federation", "largest importance weight of the round, before any truncation"),
+    "overflows": ("federation", "importance weights so far beyond exp(+-20), or not a number"),
+    "frequency": ("federation", "messages per agent and round"),
+    "size": ("federation", "bytes sent per agent and round"),
+}
+OF_TABLES = {
+    "gap": ("federation", "J* - J of the server's model, exact, both with the entropy bonus"),
+    "objective": ("federation", "J of the server's model, exact, with the entropy bonus"),
+    "plain_gap": ("federation", "J* - J of the server's model, exact, both without entropy bonus"),
+    "plain_objective": ("federation", "J of the server's model, exact, without entropy bonus"),
+    "gradient_norm": ("federation", "norm of the gradient of J there, exact"),
+    "estimator_error": (
+        "federation",
+        "squared distance of the direction moved last from the gradient of J before that move",
+    ),
+    "objective_of_agent": ("agent", "J_i of the server's model, exact, with the entropy bonus"),
+}
+OF_EPISODES = {
+    "return": ("federation", "mean over the agents of undiscounted returns of the server's model"),
+    "reward": ("federation", "mean over the agents of discounted returns of the server's model"),
+    "episode_steps": ("federation", "mean over the agents of the steps of these episodes"),
+    "return_of_agent": ("agent", "mean undiscounted return of the server's model"),
+}
+
+
+def metrics_of(config) -> dict:
+    """The metrics on a task: exact where it is a table, else from episodes."""
+    return {**(OF_TABLES if config.task.tabular else OF_EPISODES), **METRICS}
+
+
+def headline_of(config) -> str:
+    """The gap on tables, else the return."""
+    return next(iter(metrics_of(config)))
+
+
+def measure_of(oracle: Oracle) -> Callable:
+    """`(population, params, state) -> metrics` of the algorithms with an oracle."""
+    config, task, policy = oracle.config, oracle.task, oracle.policy
+
+    def exactly(population, params, state) -> dict:
+        models = population.spread(state.server)
+
+        def at(parameters, params):
+            return jax.value_and_grad(oracle.value)(parameters, params)
+
+        values, gradients = per_agent(at, population, params, models.parameters)
+        before = per_agent(jax.grad(oracle.value), population, params, models.previous)
+        error = state.server.direction - population.mean(before)
+        plain, best = values, params.federation["optimum"]
+        if oracle.regularised:
+            plain = per_agent(oracle.plain_value, population, params, models.parameters)
+            best = params.federation["plain_optimum"]
+        return {
+            "gap": params.federation["optimum"] - population.mean(values),
+            "objective": population.mean(values),
+            "plain_gap": best - population.mean(plain),
+            "plain_objective": population.mean(plain),
+            "gradient_norm": jnp.sqrt(jax.vmap(norm_squared)(population.mean(gradients))),
+            "estimator_error": jax.vmap(norm_squared)(error),
+            "objective_of_agent": values,
+        }
+
+    def by_episodes(population, params, state) -> dict:
+        keys = keys_at(
+            streams.keys_of(state.keys, streams.Episodic.EVALUATION), state.time, jnp.uint32(0)
+        )
+        value, undiscounted, steps = evaluate(
+            task,
+            policy,
+            keys,
+            population.spread(state.server.parameters),
+            config.evaluation_episodes,
+            environment=oracle.own(params),
+        )
+        return {
+            "return": population.mean(undiscounted),
+            "reward": population.mean(value),
+            "episode_steps": population.mean(steps),
+            "return_of_agent": undiscounted,
+        }
+
+    def measure(population, params, state) -> dict:
+        statistics = state.agents.statistics
+        totals = population.sum(
+            (
+                statistics.value,
+                statistics.episodes,
+                statistics.weight,
+                statistics.weights,
+                statistics.overflows,
+            )
+        )
+        value, count, weight, weights, overflows = totals
+        largest = population.max(statistics.largest)
+        own = exactly if task.tabular else by_episodes
+        return {
+            **own(population, params, state),
+            "training_reward": value / jnp.maximum(count, 1),
+            "direction_norm": jnp.sqrt(jax.vmap(norm_squared)(state.server.direction)),
+            "weight_mean": jnp.where(weights > 0, weight / jnp.maximum(weights, 1), 1.0),
+            "weight_max": jnp.where(weights > 0, largest, 1.0),
+            "overflows": overflows.astype(jnp.float32),
+            "frequency": population.mean(state.sent.messages.astype(jnp.float32)),
+            "size": population.mean(state.sent.bytes(config.wire).astype(jnp.float32)),
+        }
+
+    return measure
