@@ -203,6 +203,7 @@ def test_a_grid_is_what_is_in_it():
     assert registry.make("grid-world") == envs.grid_world()
 
 
+@pytest.mark.thorough
 def test_two_grids_are_two_programs():
     """In one process, in either order: the rewards of one are not those of the other."""
     for goal in (1.0, 7.0, 1.0):
@@ -248,7 +249,7 @@ def test_bad_grids(options, message):
         envs.grid_world(**{"map": ROOMS, **options})
 
 
-@pytest.mark.thorough(reason="one compilation for each algorithm; the tables are tested above")
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", [n for n, e in ALGORITHMS.items() if "grid" in e.environments])
 def test_every_algorithm_of_grids_takes_it(name):
     task = envs.grid_world(ROOMS, slip=0.1, wind={"up": 0.2}, max_steps=8)

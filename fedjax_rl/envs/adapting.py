@@ -76,7 +76,14 @@ def _vector(obs: chex.Array) -> chex.Array:
 def common_dtypes(first: Any, second: Any) -> Any:
     """Dtypes that the leaves of a state have after a reset and after a step.
 
-    What a reset gives as an integer, a step may give as a fraction.
+    What a reset gives as an integer, a step may give as a fraction; a loop can only carry one.
+
+    Args:
+      first: state after a reset, as ``jax.eval_shape`` has it.
+      second: state after a step.
+
+    Returns:
+      A pytree of dtypes, of the structure of a state.
     """
     return jax.tree.map(lambda a, b: jnp.result_type(a.dtype, b.dtype), first, second)
 
@@ -86,6 +93,9 @@ def mean_and_share(longest: int) -> Callable:
 
     Args:
       longest: T.
+
+    Returns:
+      ``summarise`` of a `Task`.
     """
 
     def summarise(last: chex.Array, mean: chex.Array, steps: chex.Array) -> chex.Array:

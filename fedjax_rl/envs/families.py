@@ -24,7 +24,20 @@ from fedjax_rl.names import brief
 
 
 def listed(name: str, values: Any, each: fields.Allowed, text: str) -> list:
-    """The values of a sequence, at least one, all of them checked."""
+    """Reads a sequence of at least one value, and checks all of them.
+
+    Args:
+      name: of the argument, for messages.
+      values: what somebody handed in.
+      each: what every value may be.
+      text: the same in words, for a sequence of them.
+
+    Returns:
+      The values.
+
+    Raises:
+      ValueError: no sequence, an empty one, or a value that is not allowed, by its place.
+    """
     try:
         listed = [] if isinstance(values, str | bytes | dict) else list(values)
     except Exception:  # no sequence, or one that fails

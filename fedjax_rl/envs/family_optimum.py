@@ -86,7 +86,15 @@ def _envelope(primals, tangents):
 
 
 def optimum_of(mdps: TabularMDP, entropy=0.0):
-    """J*, the best mean objective of a family [N, ...]."""
+    """Returns J*, the best mean objective of a family, also of one that is traced.
+
+    Args:
+      mdps: a family with one leading axis [N].
+      entropy: tau >= 0 [].
+
+    Returns:
+      [] float64 on the host, or a tracer.
+    """
     if not fields.is_concrete((mdps, entropy)):
         return traced_optimum(mdps, entropy)
     return np.asarray(optimum(mdps, float(entropy)))

@@ -26,6 +26,9 @@ def world_of(letters: np.ndarray, rules: Mapping[str, Any], discount: float) -> 
         needed, what else is left out has its default.
       discount: in [0, 1].
 
+    Returns:
+      A `GridWorld`.
+
     Raises:
       ValueError: If the tables are too large, or there is no cell to begin in.
     """

@@ -23,7 +23,22 @@ def grid_task(
     max_steps: int,
     own: dict[str, Any],
 ) -> Task:
-    """The task of a grid world; its behaviour is the last cell, as row and column in [0, 1]."""
+    """Makes the task of a grid world; its behaviour is the last cell, (row, column) in [0, 1].
+
+    Args:
+      name: of the factory in the registry.
+      world: the tables.
+      encoding: one of `ENCODINGS`.
+      discount: in [0, 1], that of the tables.
+      max_steps: T, at least 1.
+      own: further arguments of the factory by name, as JSON could have them.
+
+    Returns:
+      A `Task` whose ``params`` and ``grid`` are the tables.
+
+    Raises:
+      ValueError: an unknown encoding, with the nearest known ones.
+    """
     size, encode = _encoder(encoding, world.rows, world.columns)
     options = {**own, "encoding": encoding, "discount": discount, "max_steps": max_steps}
     return Task(
@@ -35,6 +50,7 @@ def grid_task(
         max_steps=max_steps,
         discount=discount,
         encode=encode,
+        # The place itself, whatever a policy sees of it.
         trace=_encoder("rc", world.rows, world.columns)[1],
         summarise=lambda last, mean, steps: last,
         behaviour_size=2,

@@ -152,7 +152,15 @@ class OwnEnv(AdaptedEnv):
 
 
 def read(params: Any, name: str) -> Any:
-    """A parameter by name, of a mapping or a record; None where there is none."""
+    """Reads a parameter by name.
+
+    Args:
+      params: of an environment, a mapping or a record.
+      name: of the parameter.
+
+    Returns:
+      Its value; None where there is none.
+    """
     if isinstance(params, Mapping):
         return params.get(name)
     return getattr(params, name, None)

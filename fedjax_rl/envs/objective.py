@@ -186,7 +186,15 @@ def _regularised(mdp: TabularMDP, logits: chex.Array, entropy) -> tuple[chex.Arr
 
 
 def mean_reward(mdp: TabularMDP, dtype) -> chex.Array:
-    """Returns [S, U], the mean reward of a state and an action."""
+    """Returns the mean reward of a state and an action.
+
+    Args:
+      mdp: one MDP.
+      dtype: to calculate in.
+
+    Returns:
+      [S, U].
+    """
     # A reward of few extents is broadcast by the product.
     mean = jnp.asarray(mdp.transition, dtype) * jnp.asarray(mdp.reward, dtype)
     return jnp.sum(mean, axis=-1)
@@ -204,7 +212,16 @@ def _chain(mdp: TabularMDP, policy: chex.Array) -> tuple[chex.Array, chex.Array,
 
 
 def discounted(mdp: TabularMDP, policy: chex.Array, reward: chex.Array) -> chex.Array:
-    """Returns J [] of a policy and the reward of a state and an action, both [S, U]."""
+    """Solves for the discounted value of a policy from the start of an MDP.
+
+    Args:
+      mdp: one MDP, whose own reward is not looked at.
+      policy: [S, U].
+      reward: [S, U], of a state and an action.
+
+    Returns:
+      J [].
+    """
     chain, discount, start = _chain(mdp, policy)
     total = jnp.sum(policy * reward, axis=-1)
     system = jnp.eye(mdp.num_states, dtype=policy.dtype) - discount * chain

@@ -240,7 +240,18 @@ def tables_of(mdp: TabularMDP, undiscounted: bool = True) -> tuple[np.ndarray, n
 
 
 def chain_of(mdp: TabularMDP, policy: np.ndarray) -> np.ndarray:
-    """Returns [S, S'], the Markov chain of states under a policy, after checking the policy."""
+    """Returns the Markov chain of states under a policy, after checking both.
+
+    Args:
+      mdp: one MDP.
+      policy: [S, U], rows of probabilities.
+
+    Returns:
+      [S, S'].
+
+    Raises:
+      ValueError: As `policy_value`.
+    """
     transition, _ = tables_of(mdp)
     fields.check("policy", policy, fields.reals("[S, U]"))
     policy = np.asarray(policy, np.float64)

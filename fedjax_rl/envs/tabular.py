@@ -258,7 +258,19 @@ def _full_reward(reward: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def broadcast(name: str, value: np.ndarray, batch: Sequence[int]) -> np.ndarray:
-    """Repeats a scalar over the leading axes; a value per member is left as it is."""
+    """Repeats a scalar over the leading axes; a value per member is left as it is.
+
+    Args:
+      name: of the part, for messages.
+      value: [] or [...].
+      batch: the leading axes [...].
+
+    Returns:
+      A copy, [...].
+
+    Raises:
+      ValueError: another shape.
+    """
     if value.shape not in ((), tuple(batch)):
         raise ValueError(
             f"{name} has shape {value.shape}; allowed: a number or {tuple(batch)}, the leading axes"
@@ -267,7 +279,17 @@ def broadcast(name: str, value: np.ndarray, batch: Sequence[int]) -> np.ndarray:
 
 
 def check_entries(valid: chex.ArrayNumpy | bool, name: str, value: Any, allowed: str) -> None:
-    """Refuses a value, quoting the first entry that is not valid."""
+    """Refuses a value, quoting the first entry that is not valid.
+
+    Args:
+      valid: of the shape of the value, or [].
+      name: of the value.
+      value: an array or a number.
+      allowed: in words.
+
+    Raises:
+      ValueError: with the place of the entry.
+    """
     bad = np.argwhere(~np.asarray(valid))
     if len(bad):
         index = tuple(bad[0].tolist())

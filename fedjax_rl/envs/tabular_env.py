@@ -65,6 +65,9 @@ def first_state(key: chex.PRNGKey, mdp: TabularMDP) -> chex.Array:
     Args:
       key: consumed where there is an initial distribution, and not needed elsewhere.
       mdp: one MDP.
+
+    Returns:
+      [] int32 in [0, S).
     """
     if mdp.initial_distribution is None:
         return jnp.asarray(mdp.initial_state, jnp.int32)
@@ -81,6 +84,9 @@ def draw(key: chex.PRNGKey, table: chex.Array, row: chex.Array | int) -> chex.Ar
       key: consumed, one uniform variate.
       table: whose rows are distributions, or are so but for rounding.
       row: [] integer, counted in C order.
+
+    Returns:
+      [] int32 in [0, S).
     """
     size = table.shape[-1]
     if size > _UNROLLED:

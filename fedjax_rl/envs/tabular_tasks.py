@@ -135,7 +135,15 @@ def task_of(environment):
 
 
 def repeat(params: Any, num_agents: int) -> Any:
-    """Returns parameters of one environment for N agents, leaves [N, ...], all the same."""
+    """Gives N agents the parameters of one environment.
+
+    Args:
+      params: pytree; may be traced.
+      num_agents: N.
+
+    Returns:
+      The pytree with leaves [N, ...], those on the host as views without memory of their own.
+    """
     return jax.tree.map(
         lambda leaf: (
             jnp.broadcast_to(leaf, (num_agents, *leaf.shape))
