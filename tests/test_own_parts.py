@@ -65,6 +65,36 @@ def test_an_own_uplink_goes_with_every_algorithm_and_is_swept(algorithm):
     np.testing.assert_array_equal(always[name], reference[name])
 
 
+def test_own_uplinks_of_one_name_do_not_share_a_program():
+    """Such as one that was written anew in a notebook."""
+
+    def named(sends):
+        return frl.uplinks.Uplink(
+            "mine", lambda *_: (), lambda key, message, state, view: (message, sends > 0, state)
+        )
+
+    assert named(1).static == named(1).static
+    both = frl.sweep(
+        frl.es(frl.envs.simple_grid(max_steps=8)),
+        uplink=[named(1), named(0)],
+        num_agents=3,
+        num_steps=2,
+    )
+    np.testing.assert_array_equal(both.messages_up, [6, 0])
+
+
+def test_uplinks_of_other_values_share_a_program():
+    for make, one, other in (
+        (frl.uplinks.partial, 0.1, 0.2),
+        (frl.uplinks.event_triggered, 0.1, 0.2),
+        (frl.uplinks.top_k, 1, 2),
+        (frl.uplinks.probabilistic, 1, 2),
+        (lambda step: frl.uplinks.lazy(step=step), 0.1, 0.2),
+        (growing, 1.0, 2.0),
+    ):
+        assert make(one).static == make(other).static
+
+
 def median(population, message, sent, weight, context):
     """The median of every entry over a federation's members."""
     del sent, weight, context

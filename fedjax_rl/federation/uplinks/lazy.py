@@ -34,6 +34,8 @@ def lazy(weight=0.1, depth: int = 10, variance=2.0, step: float | None = None) -
       variance: factor of v, at least 0.
       step: what the server multiplies a message with; the algorithm's learning rate by default.
     """
+    # Only whether there is one may stand in the functions, which tell programs apart.
+    given = step is not None
 
     def init(message, model, spec):
         nothing = jax.tree.map(jnp.zeros_like, message)
@@ -49,7 +51,7 @@ def lazy(weight=0.1, depth: int = 10, variance=2.0, step: float | None = None) -
         # The whole message is remembered, with what the learner knows of it besides its numbers.
         numbers = view.spec.numbers
         delta = jax.tree.map(jnp.subtract, numbers(message), numbers(last))
-        rate = view.spec.step(view.params) if step is None else own["step"]
+        rate = own["step"] if given else view.spec.step(view.params)
         bound = own["weight"] / rate**2 * jnp.sum(history)
         bound = bound + own["variance"] * view.spec.variance(message)
         sent = (norm_squared(delta) >= bound) | ~sent_before
@@ -62,7 +64,7 @@ def lazy(weight=0.1, depth: int = 10, variance=2.0, step: float | None = None) -
         "lazy",
         init,
         send,
-        values if step is None else {**values, "step": real(step)},
+        {**values, "step": real(step)} if given else values,
         (("depth", depth),),
         "remembered",
     )

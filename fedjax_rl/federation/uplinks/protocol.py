@@ -34,7 +34,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from fedjax_rl import fields
+from fedjax_rl import fields, identity
 from fedjax_rl.federation.ledger import tree_floats
 
 
@@ -179,10 +179,14 @@ class Uplink:
         """Whether what counts may be another message than any agent has now: compressed, or old."""
         return self.size is not None or self.silent == "remembered"
 
-    @property
+    @functools.cached_property
     def static(self) -> tuple:
-        """Equal for uplinks that share a program."""
-        return (self.name, self.shape, self.silent)
+        """Equal for uplinks that share a program.
+
+        A name says little: one's own uplink keeps it when its functions are written anew.
+        """
+        does = identity.content(self.init, self.send, self.size)
+        return (self.name, self.shape, self.silent, does)
 
     @property
     def config(self) -> dict:
