@@ -25,7 +25,7 @@ from fedjax_rl.envs import solvers
 from fedjax_rl.federation.algorithm import bind
 from fedjax_rl.federation.clock import timetable
 from fedjax_rl.federation.ledger import _wide_sum
-from fedjax_rl.federation.server import towards
+from fedjax_rl.federation.server import SHARE, towards
 from fedjax_rl.federation.state import Context
 from fedjax_rl.federation.uplinks import (
     View,
@@ -805,10 +805,10 @@ def test_a_step_of_fewer_than_were_waited_for_moves_the_server_less():
     everybody = fed.population(4)
     link = fed.Exchange(
         message=lambda agent, broadcast, params: agent,
-        server=towards(exchanges.SHARE),
+        server=towards(SHARE),
         dedicated_server=True,
     )
-    params = fed.Params({}, {exchanges.SHARE: jnp.ones(1)}, {})
+    params = fed.Params({}, {SHARE: jnp.ones(1)}, {})
     keys = streams.agent_keys(jnp.zeros(4, jnp.int32), everybody.member_of)
     tables = jnp.asarray([1.0, 2.0, 6.0, 100.0])
     state = exchanges.first_state(everybody, link, params, keys, tables, jnp.zeros(1))

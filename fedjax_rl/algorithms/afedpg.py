@@ -44,8 +44,8 @@ from fedjax_rl.algorithms.define import Learner, variant
 from fedjax_rl.algorithms.local_gradient import LocalGradient, learner_of, policy_gradient
 from fedjax_rl.algorithms.oracle import Oracle, RoundStatistics, keys_at, no_statistics
 from fedjax_rl.federation.clock import CLOCK, Clock
-from fedjax_rl.federation.exchange import MESSAGES, Exchange
-from fedjax_rl.federation.server import ServerStep
+from fedjax_rl.federation.exchange import Exchange
+from fedjax_rl.federation.server import MESSAGES, ServerStep
 from fedjax_rl.federation.state import Params, per_agent
 from fedjax_rl.federation.uplinks import MessageSpec, norm_squared
 from fedjax_rl.fields.record import engine, host, record, static, traced

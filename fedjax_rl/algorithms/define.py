@@ -32,9 +32,10 @@ from fedjax_rl.federation.algorithm import Algorithm, Functions, describe_config
 from fedjax_rl.federation.clock import CLOCK, Clock
 from fedjax_rl.federation.clock.arrivals import driven
 from fedjax_rl.federation.derivatives import DERIVATIVE
-from fedjax_rl.federation.exchange import SHARE, Exchange, first_state
+from fedjax_rl.federation.exchange import Exchange, first_state
 from fedjax_rl.federation.ledger import tree_floats
 from fedjax_rl.federation.rounds import LocalSteps, rounds
+from fedjax_rl.federation.server import SHARE
 from fedjax_rl.federation.state import Params, per_agent
 from fedjax_rl.fields import record as records
 from fedjax_rl.fields.record import Record, engine, host, record

@@ -26,7 +26,7 @@ from fedjax_rl.envs.tabular import TabularMDP, check_mdp
 from fedjax_rl.federation import aggregators, uplinks
 from fedjax_rl.federation import server as servers
 from fedjax_rl.federation.clock import Clock
-from fedjax_rl.federation.exchange import EMPHASIS, SHARE
+from fedjax_rl.federation.server import EMPHASIS, SHARE
 from fedjax_rl.federation.state import Params, per_agent
 from fedjax_rl.fields import is_concrete, is_number
 from fedjax_rl.fields.record import engine, environment, host, record, static, traced

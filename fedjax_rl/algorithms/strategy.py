@@ -22,9 +22,8 @@ from fedjax_rl.envs.task import Discrete, Task
 from fedjax_rl.federation import uplinks
 from fedjax_rl.federation.aggregators import Aggregate
 from fedjax_rl.federation.derivatives import DERIVATIVE
-from fedjax_rl.federation.exchange import SHARE
 from fedjax_rl.federation.ledger import HEADER, WORD
-from fedjax_rl.federation.server import ServerStep
+from fedjax_rl.federation.server import SHARE, ServerStep
 from fedjax_rl.federation.state import Params
 from fedjax_rl.fields import declared
 from fedjax_rl.learners import policies, rounding

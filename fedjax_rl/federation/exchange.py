@@ -36,7 +36,7 @@ import jax.numpy as jnp
 from fedjax_rl.federation import aggregators
 from fedjax_rl.federation.ledger import Wire, empty_ledger, price
 from fedjax_rl.federation.population import Population, select
-from fedjax_rl.federation.server import ServerStep, replace
+from fedjax_rl.federation.server import SHARE, ServerStep, next_models, replace
 from fedjax_rl.federation.state import Context, Params, Sent, State, nothing_sent, per_agent
 from fedjax_rl.federation.uplinks import MessageSpec, Uplink, View, full
 from fedjax_rl.streams import Engine, keys_of
@@ -57,7 +57,7 @@ class Exchange(NamedTuple):
       weight: `(population, agents, params) -> weights` as of `aggregate`.
       uplink: what crosses the wire.
       aggregate: `(population, message, sent, weight, context) -> Aggregate`.
-      server: how the total becomes the next model.
+      server: how what is aggregated becomes the next model.
       broadcast: `model -> broadcast`, what of the server's model goes down; all of it by default.
       spec: how an uplink reads a message.
       wire: bytes of a word and of a header.
@@ -80,16 +80,6 @@ class Exchange(NamedTuple):
     wire: Wire = Wire()
     dedicated_server: bool = False
     at_time: Callable | None = None
-
-
-# Under this name a federation on a clock knows which part of it those are who are waited for, and
-# its server's step which part has come. Where members count differently each has its own share.
-SHARE = "arriving_share"
-
-# Under these names a server's step knows how many messages its total is of, and on a clock what a
-# member who has come counts on average, as a multiple of what all members count on average.
-MESSAGES = "messages_of_total"
-EMPHASIS = "arriving_emphasis"
 
 
 def first_state(
@@ -228,14 +218,13 @@ def trip(
     decoded = jax.vmap(link.decode)(message, model)
     weight = link.weight(population, state.agents, params)
     total = link.aggregate(population, decoded, counted, weight, context)
-    server, server_state, came = _step(
-        population, link, params, state, total, present, counted, place
+    before = state.server, state.server_state[place]
+    server, server_state, came = next_models(
+        population, link.server, params, before, total, present, counted
     )
     kept = _both(due, came)
     if kept is not None:
-        server, server_state = select(
-            kept, (server, server_state), (state.server, state.server_state[place])
-        )
+        server, server_state = select(kept, (server, server_state), before)
     due = None if due is None else population.spread(due)
     broadcast = jax.vmap(link.broadcast)(server)
     agents = per_agent(link.receive, population, params, state.agents, population.spread(broadcast))
@@ -337,56 +326,3 @@ def _to_others(population, link, whole, sent):
     if link.dedicated_server or not alone.any():
         return sent
     return select(population.spread(jnp.asarray(alone)), whole, sent)
-
-
-def _step(population, link, params, state, total, present, counted, place):
-    """The servers' steps: their models, their states, and whether anything came in, [F]."""
-    total, came = total
-    by_entry = came is not None and not _one_each(came)
-    if by_entry:
-        # An entry about which nobody said anything has not changed, and does not become 0.
-        nothing = jax.vmap(link.server.nothing)(state.server)
-        total = jax.tree.map(jnp.where, came, total, nothing)
-    federation = {**params.federation, MESSAGES: _number(population, counted)}
-    if SHARE in federation:
-        federation |= _arrived(population, params, present)
-    server, server_state = jax.vmap(
-        lambda model, server_state, total, own: link.server.step(
-            model, server_state, total, {**params.shared, **own}
-        )
-    )(state.server, state.server_state[place], total, federation)
-    if by_entry:
-        if jax.tree.structure(server) == jax.tree.structure(came):
-            server = jax.tree.map(jnp.where, came, server, state.server)
-        each = [jnp.any(x.reshape(x.shape[0], -1), axis=1) for x in jax.tree.leaves(came)]
-        came = jnp.any(jnp.stack(each), axis=0)
-    return server, server_state, came
-
-
-def _number(population, who):
-    """How many of every federation, int32 [F]; all where `who` is None."""
-    if who is None:
-        return jnp.asarray(population.sizes, jnp.int32)
-    return population.sum(who.astype(jnp.int32))
-
-
-def _arrived(population, params, present) -> dict:
-    """Which part of all has arrived, and how much more than others it counts."""
-    share = params.federation[SHARE]
-    if present is not None:
-        # Fewer may have arrived than were waited for.
-        part = _number(population, present) / jnp.asarray(population.sizes)
-        share = share * part.astype(share.dtype)
-    if SHARE not in params.agent:
-        return {SHARE: share}
-    own = params.agent[SHARE]
-    if present is not None:
-        own = jnp.where(present, own, 0)
-    # All of it to the last bit where everybody is there.
-    counts = jnp.where(share == 1, 1, population.sum(own))
-    return {SHARE: counts, EMPHASIS: counts / jnp.where(share > 0, share, 1)}
-
-
-def _one_each(came) -> bool:
-    """Whether presence is said per federation, [F], and not for every entry."""
-    return isinstance(came, jax.Array) and came.ndim == 1

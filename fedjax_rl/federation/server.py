@@ -9,6 +9,18 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from fedjax_rl.federation.population import Population
+from fedjax_rl.federation.state import Params
+
+# Under this name a federation on a clock knows which part of it those are who are waited for, and
+# its server's step which part has come. Where members count differently each has its own share.
+SHARE = "arriving_share"
+
+# Under these names a server's step knows how many messages its total is of, and on a clock what a
+# member who has come counts on average, as a multiple of what all members count on average.
+MESSAGES = "messages_of_total"
+EMPHASIS = "arriving_emphasis"
+
 
 def _itself(model):
     return model
@@ -116,3 +128,70 @@ def optimizer_step(
         return optax.apply_updates(model, write(updates)), state
 
     return ServerStep(optimizer.init, step, _itself, shown)
+
+
+def next_models(
+    population: Population, server: ServerStep, params: Params, before, total, present, counted
+):
+    """The steps of all servers.
+
+    Args:
+      population: who belongs to whom.
+      server: what each of them does.
+      params: the traced properties of the population.
+      before: the servers' models and what their steps keep, leaves [F, ...].
+      total: an `Aggregate`, what reached them.
+      present: bool [A], the agents that there are at all; None for all of them.
+      counted: bool [A], whose message counts; None for all of them.
+
+    Returns:
+      The models and what the steps keep after it, leaves [F, ...]; bool [F], whether anything came
+      in, or None where that is certain.
+    """
+    models, states = before
+    value, came = total
+    by_entry = came is not None and not _one_each(came)
+    if by_entry:
+        # An entry about which nobody said anything has not changed, and does not become 0.
+        value = jax.tree.map(jnp.where, came, value, jax.vmap(server.nothing)(models))
+    federation = {**params.federation, MESSAGES: _number(population, counted)}
+    if SHARE in federation:
+        federation |= _arrived(population, params, present)
+    after, states = jax.vmap(
+        lambda model, state, value, own: server.step(model, state, value, {**params.shared, **own})
+    )(models, states, value, federation)
+    if by_entry:
+        if jax.tree.structure(after) == jax.tree.structure(came):
+            after = jax.tree.map(jnp.where, came, after, models)
+        each = [jnp.any(x.reshape(x.shape[0], -1), axis=1) for x in jax.tree.leaves(came)]
+        came = jnp.any(jnp.stack(each), axis=0)
+    return after, states, came
+
+
+def _number(population, who):
+    """How many of every federation, int32 [F]; all where `who` is None."""
+    if who is None:
+        return jnp.asarray(population.sizes, jnp.int32)
+    return population.sum(who.astype(jnp.int32))
+
+
+def _arrived(population, params, present) -> dict:
+    """Which part of all has arrived, and how much more than others it counts."""
+    share = params.federation[SHARE]
+    if present is not None:
+        # Fewer may have arrived than were waited for.
+        part = _number(population, present) / jnp.asarray(population.sizes)
+        share = share * part.astype(share.dtype)
+    if SHARE not in params.agent:
+        return {SHARE: share}
+    own = params.agent[SHARE]
+    if present is not None:
+        own = jnp.where(present, own, 0)
+    # All of it to the last bit where everybody is there.
+    counts = jnp.where(share == 1, 1, population.sum(own))
+    return {SHARE: counts, EMPHASIS: counts / jnp.where(share > 0, share, 1)}
+
+
+def _one_each(came) -> bool:
+    """Whether presence is said per federation, [F], and not for every entry."""
+    return isinstance(came, jax.Array) and came.ndim == 1

@@ -22,9 +22,10 @@ import numpy as np
 
 from fedjax_rl.federation import clock as clocks
 from fedjax_rl.federation.algorithm import Algorithm, Functions
-from fedjax_rl.federation.exchange import SHARE, Exchange, exchange
+from fedjax_rl.federation.exchange import Exchange, exchange
 from fedjax_rl.federation.ledger import answer_costs, empty_ledger, line, message_costs
 from fedjax_rl.federation.population import Population, select
+from fedjax_rl.federation.server import SHARE
 from fedjax_rl.federation.state import Params, State, per_agent
 
 # What the clock knows of an agent under this name: its times.
