@@ -38,7 +38,42 @@ from fedjax_rl.federation.rounds import LocalSteps, rounds
 from fedjax_rl.federation.server import SHARE
 from fedjax_rl.federation.state import Params, per_agent
 from fedjax_rl.fields import record as records
-from fedjax_rl.fields.record import Record, engine, host, record
+from fedjax_rl.fields.record import (
+    Record,
+    engine,
+    environment,
+    host,
+    nested,
+    record,
+    static,
+    traced,
+)
+
+__all__ = [
+    "EVERYWHERE",
+    "Averaged",
+    "Definition",
+    "Exchange",
+    "Federated",
+    "Learner",
+    "Local",
+    "Params",
+    "Record",
+    "Steps",
+    "algorithm",
+    "average",
+    "engine",
+    "environment",
+    "fields",
+    "host",
+    "nested",
+    "per_agent",
+    "per_federation",
+    "record",
+    "static",
+    "traced",
+    "variant",
+]
 
 # Environments by kind, as `envs.registry.kind` names them: a `TabularMDP`; a `Task` around one, or
 # around a family of them; a `Task` with exact tables; a `Task` without.

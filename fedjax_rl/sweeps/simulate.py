@@ -5,15 +5,12 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 
-from fedjax_rl import streams
-from fedjax_rl.federation.algorithm import Algorithm, bind
-from fedjax_rl.federation.population import population
+from fedjax_rl.federation.algorithm import Algorithm
 from fedjax_rl.federation.state import State
 from fedjax_rl.fields import check_schedules
 from fedjax_rl.sweeps import arguments
+from fedjax_rl.sweeps.stepping import init, stepper
 
 
 class Trajectory(NamedTuple):
@@ -69,15 +66,11 @@ def simulate(
     arguments.check_algorithm(algorithm)
     num_agents = arguments.num_agents(num_agents)
     algorithm = algorithm.at(num_agents)
-    period = algorithm.config.sync_period if algorithm.periodic else 1
-    if not isinstance(period, int | np.integer):
-        raise ValueError(f"sync_period is {period!r}; simulate takes a plain integer")
-    period = int(period)
+    steps = stepper(algorithm, num_agents)
+    period = steps.period
     num_steps = arguments.count("num_steps", num_steps, high=arguments.LIMIT)
     record_every = period if record_every is None else record_every
     record_every = arguments.count("record_every", record_every)
-    if not isinstance(seed, jax.core.Tracer):
-        seed = np.uint32(arguments.seed("seed", seed))
     if record_every % period:
         raise ValueError(
             f"record_every is {record_every}; allowed: multiples of sync_period {period}"
@@ -87,22 +80,16 @@ def simulate(
             f"num_steps is {num_steps}; allowed: multiples of record_every {record_every}"
         )
     check_schedules(algorithm.config, num_steps)
-    one = population(num_agents)
-    functions = algorithm.functions(algorithm.config)
-    params = bind([algorithm.parameters(algorithm.config, num_agents)])
-    keys = streams.agent_keys(jnp.full(num_agents, seed), one.member_of)
+    first = init(algorithm, num_agents, seed)
+    params = first.params
 
     @jax.checkpoint
     def round_(state, _):
-        return functions.round(one, params, state, period), None
+        return steps.round(params, state), None
 
     def record(state, _):
         state, _ = jax.lax.scan(round_, state, length=record_every // period)
-        return state, functions.measure(one, params, state)
+        return state, steps.measure(params, state)
 
-    state = functions.init(one, params, keys)
-    state, metrics = jax.lax.scan(record, state, length=num_steps // record_every)
-    sides = algorithm.metrics
-    return Trajectory(
-        {n: x[:, 0] if sides[n][0] == "federation" else x for n, x in metrics.items()}, state
-    )
+    state, metrics = jax.lax.scan(record, first.state, length=num_steps // record_every)
+    return Trajectory(metrics, state)

@@ -1,0 +1,143 @@
+"""A federation stepped by hand: what `simulate` and `sweep` are loops over."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fedjax_rl import streams
+from fedjax_rl.federation.algorithm import Algorithm, Functions, bind
+from fedjax_rl.federation.population import Population, population
+from fedjax_rl.federation.state import Params, State
+from fedjax_rl.sweeps import arguments
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class FederationState:
+    """One federation between two rounds, a pytree.
+
+    Attributes:
+      params: the traced properties, as arrays; replace an entry to change it on the way.
+      state: agents, server, uplinks, keys, time and ledger, a population of one federation.
+    """
+
+    params: Params
+    state: State
+
+    @property
+    def costs(self) -> dict[str, int]:
+        """What has been spent so far, by the ledger's columns; on the host."""
+        return {name: int(total[0]) for name, total in self.state.ledger.totals().items()}
+
+
+class Stepper(NamedTuple):
+    """An algorithm on one federation of N agents.
+
+    Attributes:
+      population: of that federation.
+      functions: of the algorithm.
+      period: units of time in a round.
+      sides: metric -> "federation" or "agent".
+    """
+
+    population: Population
+    functions: Functions
+    period: int
+    sides: dict[str, str]
+
+    def round(self, params: Params, state: State) -> State:
+        """The state one communication round later."""
+        return self.functions.round(self.population, params, state, self.period)
+
+    def measure(self, params: Params, state: State) -> dict:
+        """Every metric, a scalar of the federation or [N] of its agents."""
+        found = self.functions.measure(self.population, params, state)
+        return {n: x[0] if self.sides[n] == "federation" else x for n, x in found.items()}
+
+
+def stepper(algorithm: Algorithm, num_agents: int) -> Stepper:
+    """What steps an algorithm on one federation.
+
+    Args:
+      algorithm: with its functions of N evaluated.
+      num_agents: N.
+
+    Raises:
+      ValueError: a period that is traced, where it is the length of a loop.
+    """
+    period = algorithm.config.sync_period if algorithm.periodic else 1
+    if not isinstance(period, int | np.integer):
+        raise ValueError(
+            f"sync_period is {period!r}, traced; allowed: a plain integer, as it is the length of "
+            "a loop"
+        )
+    sides = {name: side for name, (side, _) in algorithm.metrics.items()}
+    functions = algorithm.functions(algorithm.config)
+    return Stepper(population(num_agents), functions, int(period), sides)
+
+
+def init(algorithm: Algorithm, num_agents: int, seed=0) -> FederationState:
+    """A federation before its first round.
+
+    Traceable like `simulate`.
+
+    Example:
+      >>> import fedjax_rl as frl
+      >>> algorithm = frl.fedq(frl.envs.paper_mdp(), sync_period=10)
+      >>> state = frl.init(algorithm, num_agents=4, seed=0)
+      >>> state, metrics = frl.round(algorithm, state)
+      >>> state.costs["messages_up"], state.costs["env_steps"]
+      (4, 40)
+
+    Args:
+      algorithm: such as `frl.fedq(mdp)`.
+      num_agents: N.
+      seed: of the federation; may be traced.
+
+    Raises:
+      ValueError: naming the argument, its value and what is allowed.
+    """
+    arguments.check_algorithm(algorithm)
+    num_agents = arguments.num_agents(num_agents)
+    if not isinstance(seed, jax.core.Tracer):
+        seed = np.uint32(arguments.seed("seed", seed))
+    algorithm = algorithm.at(num_agents)
+    steps = stepper(algorithm, num_agents)
+    params = jax.tree.map(jnp.asarray, bind([algorithm.parameters(algorithm.config, num_agents)]))
+    keys = streams.agent_keys(jnp.full(num_agents, seed), steps.population.member_of)
+    return FederationState(params, steps.functions.init(steps.population, params, keys))
+
+
+def round(algorithm: Algorithm, state: FederationState) -> tuple[FederationState, dict]:
+    """One communication round: agents work, messages go up, servers step, models come down.
+
+    Pure and traceable; called from Python it is compiled once for an algorithm and N.
+
+    Args:
+      algorithm: as given to `init`. Its traced properties are read from `state.params`.
+      state: from `init` or an earlier round.
+
+    Returns:
+      The state after, and every metric of the algorithm: a scalar of the federation, or [N].
+
+    Raises:
+      ValueError: a period that is traced.
+    """
+    arguments.check_algorithm(algorithm)
+    num_agents = state.state.keys.shape[0]
+    # Kept with the algorithm itself: comparing contents would cost more than many a round.
+    programs = vars(algorithm).setdefault("_rounds", {})
+    if num_agents not in programs:
+        steps = stepper(algorithm.at(num_agents), num_agents)
+
+        def one(state: FederationState):
+            after = steps.round(state.params, state.state)
+            return FederationState(state.params, after), steps.measure(state.params, after)
+
+        programs[num_agents] = jax.jit(one)
+    return programs[num_agents](state)
