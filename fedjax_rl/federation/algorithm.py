@@ -159,6 +159,14 @@ class Algorithm:
     def evaluated(self, name: str, value, num_agents: int):
         """A value of a property at N, which may be a function of N.
 
+        Args:
+          name: of the property.
+          value: as the user gave it.
+          num_agents: N.
+
+        Returns:
+          The value, with a function of N called.
+
         Raises:
           ValueError: naming the property, its value at this N and what is allowed.
         """
@@ -181,6 +189,9 @@ def bind(each: list[Params], same: set[str] | None = None) -> Params:
       each: one `Params` per federation, as `Algorithm.parameters` gives them.
       same: the entries that stay shared, those of `common(each)` unless given; the others of
         `shared` get a federation axis.
+
+    Returns:
+      The `Params` of the population, in the order of `each`.
     """
     first = each[0]
     same = common(each) if same is None else same

@@ -167,6 +167,7 @@ def exchange(
     state, sent = trip(population, link, params, state, due, present, held, place)
     if sends_everything(link) and present is None:
         return dataclasses.replace(state, ledger=price(population, link, params, before, times))
+    # Who is alone, or not due, has gone through all of it as well: nothing is skipped under vmap.
     sent = jax.tree.map(lambda x: jnp.where(population.spread(times > 0), x, 0), sent)
     spent = price(population, link, params, before, times, sent, present)
     told = None if before.sent is None else sent
@@ -179,7 +180,16 @@ def sends_everything(link: Exchange) -> bool:
 
 
 def exchanging(population: Population, link: Exchange, due=None) -> jax.Array:
-    """The federations, bool [F], that exchange anything: all that are due and have a partner."""
+    """The federations, bool [F], that exchange anything: all that are due and have a partner.
+
+    Args:
+      population: who belongs to whom.
+      link: the kind of exchange.
+      due: bool [F], whose exchange it is; None for all of them.
+
+    Returns:
+      bool [F].
+    """
     happens = jnp.asarray((population.sizes > 1) | link.dedicated_server)
     return happens if due is None else happens & due
 
@@ -196,7 +206,15 @@ def trip(
 ) -> tuple[State, Sent]:
     """An exchange that is not yet in the ledger.
 
-    The arguments are those of `exchange`.
+    Args:
+      population: this and all others as in `exchange`.
+      link: the kind of exchange.
+      params: traced properties.
+      state: the state before.
+      due: bool [F] or None.
+      present: bool [A] or None.
+      held: leaves [A, ...] or None.
+      place: which exchange of a round it is.
 
     Returns:
       The state after, and what each agent sent, a `Sent` of [A].
@@ -215,6 +233,7 @@ def trip(
     counted = present if link.uplink.silent == "remembered" else sent
     share = params.federation.get(SHARE)
     context = Context(state.server, params, state.time, state.server_state[place], sent, share)
+    # Before it is weighed and summed: the server knows what it had sent down to each.
     decoded = jax.vmap(link.decode)(message, model)
     weight = link.weight(population, state.agents, params)
     total = link.aggregate(population, decoded, counted, weight, context)
@@ -277,6 +296,7 @@ def _outgoing(population, link, params, state, model, place):
         return link.spec.size(message), jnp.uint32(0)
 
     if link.uplink.send is not None:
+        # By time, not by the number of draws so far: silence moves nobody's later words.
         keys = keys_of(state.keys, Engine.UPLINK, state.time)
 
         def send(key, message, uplink_state, model, params, time):

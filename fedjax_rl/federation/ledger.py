@@ -96,7 +96,15 @@ class Ledger:
 
 
 def wide_product(a: jax.Array, b: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Low and high words of the 64-bit product of two uint32 arrays that broadcast."""
+    """Low and high words of the 64-bit product of two uint32 arrays that broadcast.
+
+    Args:
+      a: uint32.
+      b: uint32.
+
+    Returns:
+      Two uint32 arrays of the shape that both have together.
+    """
     half, mask = jnp.uint32(16), jnp.uint32(0xFFFF)
     a, b = jnp.broadcast_arrays(a, b)
     a0, a1, b0, b1 = a & mask, a >> half, b & mask, b >> half
@@ -149,6 +157,7 @@ def message_costs(population: Population, link: Exchange, params: Params, state:
             lambda x: x[0], per_agent(link.message, population, own, state.agents, model)
         )
 
+    # Shapes alone: nothing of it is left in the program.
     up, down = jax.eval_shape(message, state), _answer(link, state)
     amounts = {
         "messages_up": 1,
@@ -162,7 +171,15 @@ def message_costs(population: Population, link: Exchange, params: Params, state:
 
 
 def answer_costs(link: Exchange, state: State) -> dict:
-    """What the model costs that goes down to one agent, in the format of the wire, by `COLUMNS`."""
+    """What the model costs that goes down to one agent, in the format of the wire.
+
+    Args:
+      link: the kind of exchange.
+      state: of a run; only shapes are looked at.
+
+    Returns:
+      Whole numbers by name, of those `COLUMNS` that are not 0.
+    """
     floats, wire = tree_floats(_answer(link, state)), link.wire
     size = floats * wire.word_bytes + wire.header_bytes
     return {"messages_down": 1, "floats_down": floats, "bytes_down": size}
@@ -204,6 +221,7 @@ def price(
     whole = message_costs(population, link, params, state)
     if sent is None:
         return spent.add(line(**whole), times, members)
+    # Line by line, as messages, floats and bits of different senders do not go together.
     messages, wire = population.sum(sent.messages), link.wire
     spent = spent.add(line(messages_up=1, bytes_up=wire.header_bytes), messages)
     largest = _LARGEST * whole["floats_up"]
@@ -257,6 +275,9 @@ def communication_time(
 
     Returns:
         float64, arguments broadcast against each other, in the unit of `num_steps`.
+
+    Raises:
+        ValueError: a period or a number of agents below 1.
     """
     steps = np.asarray(num_steps, dtype=np.float64)
     period = np.asarray(np.inf if sync_period is None else sync_period, dtype=np.float64)

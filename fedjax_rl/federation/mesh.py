@@ -72,7 +72,16 @@ class Layout:
         return places
 
     def specification(self, tree, axis: str | None, leading: int = 0):
-        """Partition specs for leaves whose axis `leading` is agents, federations or neither."""
+        """How the leaves of a tree are spread.
+
+        Args:
+          tree: of arrays that have all the axis in the same place.
+          axis: "agent", "federation", or None for leaves that every device holds.
+          leading: where that axis is, as many axes come before it.
+
+        Returns:
+          A partition spec for each leaf.
+        """
         name = {"agent": AXES, "federation": AXES[0], None: None}[axis]
         spec = PartitionSpec(*(None,) * leading, name) if name else PartitionSpec()
         return jax.tree.map(lambda _: spec, tree)
@@ -102,7 +111,16 @@ class Layout:
         return State(**{n: self.specification(getattr(state, n), a) for n, a in axes.items()})
 
     def shard(self, function, in_specs, out_specs):
-        """Makes a function of one device's population one of the whole; as it is without mesh."""
+        """Makes a function of one device's population one of the whole; as it is without mesh.
+
+        Args:
+          function: of arrays as one device holds them.
+          in_specs: partition specs of its arguments.
+          out_specs: of what it returns.
+
+        Returns:
+          A function of global arrays.
+        """
         if self.mesh is None:
             return function
         return jax.shard_map(
@@ -110,7 +128,15 @@ class Layout:
         )
 
     def place(self, tree, specs):
-        """Puts the leaves of `tree` on the devices as `specs` say."""
+        """Puts the leaves of a tree on the devices.
+
+        Args:
+          tree: of global arrays.
+          specs: a partition spec for each.
+
+        Returns:
+          The same tree, laid over the mesh; as it is without one.
+        """
         if self.mesh is None:
             return tree
         return jax.tree.map(
@@ -137,6 +163,9 @@ def layout(sizes, num_devices: int = 1, spread: bool = True) -> Layout:
 
     Raises:
       ValueError: more devices than there are, or fewer than one.
+
+    Returns:
+      The `Layout`.
     """
     available = jax.device_count()
     if not 1 <= num_devices <= available:

@@ -197,5 +197,13 @@ def select(condition, new, old):
     """Chooses whole agents or whole federations: `condition` [B], leaves [B, ...].
 
     A choice, not a product: a non-finite value on the side not taken cannot leak.
+
+    Args:
+      condition: bool [B].
+      new: pytree of [B, ...], taken where it is true.
+      old: the same of what is taken where it is false.
+
+    Returns:
+      A pytree like both.
     """
     return jax.tree.map(lambda n, o: jnp.where(_column(condition, n), n, o), new, old)

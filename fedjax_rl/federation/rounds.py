@@ -89,6 +89,7 @@ def _of_rounds(parts, after) -> Rounds:
         total, place = nothing_sent(population.num_agents), 0
         for part in parts:
             if isinstance(part, Exchange):
+                # Each exchange has an uplink and a server, which keep states of their own.
                 state = exchange(population, part, params, state, place=place)
                 place += 1
                 if state.sent is not None:
@@ -158,6 +159,7 @@ def _of_steps(steps: LocalSteps, link: Exchange) -> Rounds:
             return jnp.min(left(state.time)) <= end - state.time
 
         def body(state):
+            # Federations of many periods lie side by side: all work up to the next exchange of any.
             state = work(population, params, state, jnp.min(left(state.time)))
             due = None if period.ndim == 0 else state.time % period == 0
             if sends_everything(link):
@@ -183,6 +185,7 @@ def _of_steps(steps: LocalSteps, link: Exchange) -> Rounds:
             start = turn * period
             if not known:
                 return local(key, agent, params, start, period), period
+            # Reverse mode needs a loop of static length, and a wrong one must not go unnoticed.
             agent = local(key, agent, params, start, length)
             fits = period == length
             return jax.tree.map(lambda x: jnp.where(fits, x, _not_a_number(x)), agent), period

@@ -55,11 +55,15 @@ def towards(share: str) -> ServerStep:
 
     Xie, Koyejo and Gupta, *Asynchronous Federated Optimization*, arXiv 1903.03934: with a model of
     one agent at a time, FedAsync.
+
+    Args:
+      share: name of the property, in [0, 1].
     """
 
     def step(model, state, total, params):
         def leaf(old, new):
             part = params[share].astype(old.dtype)
+            # A choice: old + 1 (new - old) is not `new` to the last bit.
             return jnp.where(part == 1, new, old + part * (new - old))
 
         return jax.tree.map(leaf, model, total), state
@@ -72,11 +76,19 @@ def emphasised(server: ServerStep, factor: str) -> ServerStep:
 
     For optimisers of the server that are to see more of who counts more, where the weights of a
     mean are only relative to those of the others in it.
+
+    Args:
+      server: whose optimiser it is.
+      factor: name of the property.
+
+    Returns:
+      The `ServerStep`.
     """
 
     def step(model, state, total, params):
         def leaf(old, new):
             times = params[factor].astype(old.dtype)
+            # A choice for the same reason.
             return jnp.where(times == 1, new, old + times * (new - old))
 
         return server.step(model, state, jax.tree.map(leaf, model, total), params)
@@ -85,7 +97,11 @@ def emphasised(server: ServerStep, factor: str) -> ServerStep:
 
 
 def of_changes(server: ServerStep) -> ServerStep:
-    """The same server where the total is a change of its model instead of a model."""
+    """The same server where the total is a change of its model instead of a model.
+
+    Args:
+      server: a step whose total is a model.
+    """
 
     def step(model, state, total, params):
         return server.step(model, state, jax.tree.map(jnp.add, model, total), params)
@@ -115,6 +131,9 @@ def optimizer_step(
       read: `model -> parameters`, the model in the layout that the transformation is to see;
         linear.
       write: its inverse.
+
+    Returns:
+      The `ServerStep`; what it keeps is the state of the transformation.
     """
 
     def shown(model, params):
@@ -154,6 +173,7 @@ def next_models(
     if by_entry:
         # An entry about which nobody said anything has not changed, and does not become 0.
         value = jax.tree.map(jnp.where, came, value, jax.vmap(server.nothing)(models))
+    # What a step may want to know of who is in its total has no place in its signature: few do.
     federation = {**params.federation, MESSAGES: _number(population, counted)}
     if SHARE in federation:
         federation |= _arrived(population, params, present)

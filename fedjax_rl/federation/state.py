@@ -123,6 +123,9 @@ def per_agent(function: Callable, population: Population, params: Params, *batch
       params: the properties.
       *batched: pytrees of [A, ...].
       fixed: further arguments, the same for all.
+
+    Returns:
+      What the function returns, leaves [A, ...].
     """
     own = {**population.spread(params.federation), **params.agent}
 

@@ -99,6 +99,9 @@ def number(
       scheduled: whether a schedule is allowed, whose values then may reach the bounds.
       arrays: most axes of an array that has none of agents.
       single: whether programs compute with it, in single precision; not so on the host.
+
+    Returns:
+      The `Allowed`.
     """
     axes = max(int(per_agent), arrays)
 
@@ -146,14 +149,8 @@ def _range_text(low, high, above, below, infinite) -> str:
 
 
 PROBABILITY = number(0, 1)
-
-
 POSITIVE = number(0, above=True)
-
-
 NOT_NEGATIVE = number(0)
-
-
 FINITE = number()
 
 
@@ -165,7 +162,18 @@ def whole(
     traced: bool = False,
     text: str | None = None,
 ) -> Allowed:
-    """A whole number of an integer type, Python's, NumPy's or JAX's; 5.0 is none, True neither."""
+    """A whole number of an integer type, Python's, NumPy's or JAX's; 5.0 is none, True neither.
+
+    Args:
+      low: smallest value.
+      high: largest value.
+      follows: as in `Allowed`.
+      traced: as in `Allowed`.
+      text: what the range is in words, where its ends say little.
+
+    Returns:
+      The `Allowed`.
+    """
 
     def fine(value) -> bool:
         return is_whole(value) and low <= int(value) <= high
@@ -175,8 +183,6 @@ def whole(
 
 
 COUNT = whole(1)
-
-
 # NumPy's generators and the keys of agents take any of these, and different ones differ.
 SEED = whole(0, 2**32 - 1)
 
@@ -218,7 +224,17 @@ MOST_UNITS = 2**16
 def sizes(
     low: int = 1, high: int = MOST_UNITS, empty: bool = True, length: int | None = None
 ) -> Allowed:
-    """A tuple of whole numbers, such as the units of each hidden layer."""
+    """A tuple of whole numbers, such as the units of each hidden layer.
+
+    Args:
+      low: smallest entry.
+      high: largest entry.
+      empty: whether there may be none.
+      length: how many there are; None for any number.
+
+    Returns:
+      The `Allowed`.
+    """
 
     def fine(value) -> bool:
         listed = isinstance(value, tuple | list) and (empty or len(value) > 0)
@@ -230,7 +246,16 @@ def sizes(
 
 
 def instance(*kinds: type, text: str | None = None, where: Callable | None = None) -> Allowed:
-    """An object of one of these types, for which `where` is true if given; traced leaves are."""
+    """An object of one of these types, for which `where` is true if given; traced leaves are.
+
+    Args:
+      *kinds: the types.
+      text: what they are in words; their names by default.
+      where: `value -> bool`.
+
+    Returns:
+      The `Allowed`.
+    """
     what = text or " or ".join(f"a {kind.__name__}" for kind in kinds)
     return Allowed(
         what,
@@ -250,13 +275,20 @@ def reals(shape: str) -> Allowed:
 
 
 def anything(text: str, fine: Callable[[Any], bool], **options) -> Allowed:
-    """What a predicate says; for arrays of several axes, functions and the like."""
+    """What a predicate says; for arrays of several axes, functions and the like.
+
+    Args:
+      text: in words.
+      fine: `value -> bool`.
+      **options: further fields of `Allowed`.
+
+    Returns:
+      The `Allowed`.
+    """
     return Allowed(text, fine, **options)
 
 
 ANYTHING = Allowed("anything", lambda value: True, optional=True, follows=True, traced=True)
-
-
 FUNCTION = Allowed(
     "a function",
     lambda value: callable(value) and not isinstance(value, type | ByAgents | Schedule),

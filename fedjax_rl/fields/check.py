@@ -54,7 +54,15 @@ def _axes(value) -> float:
 
 
 def holds(allowed: Allowed, value) -> bool:
-    """Whether the predicate is true of a value."""
+    """Whether the predicate is true of a value; what raises is not allowed.
+
+    Args:
+      allowed: with the predicate.
+      value: anything at all.
+
+    Returns:
+      True or False.
+    """
     try:
         return bool(allowed.fine(value))
     except Exception:  # a predicate need not know every type there is

@@ -45,6 +45,9 @@ def checked(**allowed: Allowed) -> Callable:
     Args:
       **allowed: what each argument may be; the attribute `allowed` of the result. A function
         without `**kwargs` answers an unknown name with the nearest known ones.
+
+    Raises:
+      TypeError: a name that is no argument of the function.
     """
 
     def wrap(function: Callable) -> Callable:

@@ -15,6 +15,9 @@ def declared(default=dataclasses.MISSING, allowed: Allowed | None = None, **meta
       default: its value unless set.
       allowed: what it may be; None declares that another check looks at it.
       **metadata: further entries of the field's metadata, such as `cli=False`.
+
+    Returns:
+      What `dataclasses.field` returns.
     """
     return dataclasses.field(default=default, metadata={"allowed": allowed, **metadata})
 

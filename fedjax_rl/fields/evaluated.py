@@ -70,6 +70,9 @@ def at(config, num_agents: int) -> dict:
       config: a dataclass.
       num_agents: N.
 
+    Returns:
+      Values by name, of those properties alone that are functions of N.
+
     Raises:
       ValueError: as in `evaluated`.
     """
@@ -94,12 +97,24 @@ def looked_at(length: int = WHOLE_LIMIT) -> np.ndarray:
 
 
 def schedule_values(given: Schedule, times: np.ndarray):
-    """What a schedule gives at times [n], as [n, ...] from one call; traced if it is."""
+    """What a schedule gives at many times, from one call.
+
+    Args:
+      given: the schedule.
+      times: int32 [n].
+
+    Returns:
+      float [n, ...], traced if what the schedule gives is.
+    """
     return jax.vmap(lambda time: jax.numpy.asarray(given(time), float))(jax.numpy.asarray(times))
 
 
 def check_schedules(config, length: int = WHOLE_LIMIT) -> None:
     """Checks what the schedules of a configuration give below a length, where that is known.
+
+    Args:
+      config: a dataclass.
+      length: of a run, in the algorithm's unit of time.
 
     Raises:
       ValueError: naming the property, its value at the first time at which that is not allowed,

@@ -12,8 +12,6 @@ from fedjax_rl.fields.functions import ByAgents, Schedule
 # Programs compute in float32: beyond, a finite number becomes infinite, and below, where numbers
 # lose their digits first, a positive one becomes zero.
 LARGEST, SMALLEST = float(np.finfo(np.float32).max), float(np.finfo(np.float32).tiny)
-
-
 # Counters of agents and steps are int32 on the device.
 WHOLE_LIMIT = 2**31 - 1
 

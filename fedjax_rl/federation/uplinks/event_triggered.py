@@ -45,6 +45,9 @@ def event_triggered(
       ratio: in (0, 1].
       horizon: rounds of the run, where `ratio` is below 1.
       below: sends what is *at most* the threshold instead, to show what that does.
+
+    Returns:
+      The `Uplink`.
     """
 
     def send(key, message, state, view):
@@ -64,6 +67,7 @@ def event_triggered(
             return jnp.where(there, following, used_to), there & passes
 
         state = jnp.zeros_like(state) if reset else state
+        # A loop of one step still costs what it takes to start it.
         if magnitude.shape[0] == 1:
             state, kept = test(state, (magnitude[0], valid[0]))
             kept = kept[None]

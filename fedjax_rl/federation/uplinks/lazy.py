@@ -33,6 +33,9 @@ def lazy(weight=0.1, depth: int = 10, variance=2.0, step: float | None = None) -
       depth: D, models remembered, at least 1.
       variance: factor of v, at least 0.
       step: what the server multiplies a message with; the algorithm's learning rate by default.
+
+    Returns:
+      The `Uplink`.
     """
     # Only whether there is one may stand in the functions, which tell programs apart.
     given = step is not None
@@ -56,6 +59,7 @@ def lazy(weight=0.1, depth: int = 10, variance=2.0, step: float | None = None) -
         bound = bound + own["variance"] * view.spec.variance(message)
         sent = (norm_squared(delta) >= bound) | ~sent_before
         sent = sent & jnp.any(view.spec.items(message)[1])
+        # The server goes on with it, so that the last message is what counts for who is silent.
         last = jax.tree.map(lambda new, old: jnp.where(sent, new, old), message, last)
         return last, sent, (last, sent_before | sent, now, history)
 

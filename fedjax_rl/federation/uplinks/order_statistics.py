@@ -10,6 +10,13 @@ def window_moments(window, count) -> tuple[jax.Array, jax.Array]:
     """Mean and standard deviation of the first `count` entries of a window [C].
 
     The population's deviation; 1 where all entries are equal, up to rounding.
+
+    Args:
+      window: float [C].
+      count: whole number, at most C.
+
+    Returns:
+      Two scalars.
     """
     weight = (jnp.arange(window.shape[0], dtype=jnp.int32) < count).astype(window.dtype)
     weight = weight / jnp.maximum(count, 1).astype(window.dtype)
@@ -20,13 +27,32 @@ def window_moments(window, count) -> tuple[jax.Array, jax.Array]:
 
 
 def gaussian_rank(window, count, utility) -> jax.Array:
-    r"""`\Phi((u - mean) / deviation)`: where the utility stands among Gaussians like the window."""
+    r"""`\Phi((u - mean) / deviation)`: where the utility stands among Gaussians like the window.
+
+    Args:
+      window: float [C], earlier utilities.
+      count: how many of them there are yet.
+      utility: u, scalar.
+
+    Returns:
+      A scalar in [0, 1], the probability to beat somebody like these.
+    """
     mean, deviation = window_moments(window, count)
     return jax.scipy.stats.norm.cdf((utility - mean) / deviation)
 
 
 def empirical_rank(window, count, utility) -> jax.Array:
-    """Mid-rank of the utility in the window, (smaller + equal / 2) / count."""
+    """Mid-rank of the utility in the window, (smaller + equal / 2) / count.
+
+    Args:
+      window: float [C], earlier utilities.
+      count: how many of them there are yet.
+      utility: scalar.
+
+    Returns:
+      A scalar in [0, 1]. It makes no difference which of two equal ones came first.
+    """
+    # Whole numbers until the last step, so that ties come out exact.
     there = jnp.arange(window.shape[0], dtype=jnp.int32) < count
     smaller = jnp.sum(there & (window < utility))
     equal = jnp.sum(there & (window == utility))
@@ -48,9 +74,14 @@ def communication_probability(p, target, members) -> jax.Array:
       p: in [0, 1], any shape.
       target: m, a number in 0..n.
       members: n, a number of at least 1.
+
+    Returns:
+      A probability, of the shape and type of `p`.
     """
     p = jnp.asarray(p)
     m, n = (jnp.asarray(x).astype(p.dtype) for x in (target, members))
+    # betainc is not defined at the ends; what it is given there is not used, and not NaN, which
+    # would spoil the derivative of what is.
     inside = (m > 0) & (m < n)
     tail = jax.scipy.special.betainc(
         jnp.where(inside, n - m, 1), jnp.where(inside, m, 1), jnp.clip(p, 0, 1)

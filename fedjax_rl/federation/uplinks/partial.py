@@ -16,6 +16,9 @@ def partial(probability=0.5, absent: bool = True) -> Uplink:
       probability: in [0, 1].
       absent: whether who does not send also receives nothing, and goes on from its own model.
         Agents that have no model of their own, and act on what is broadcast, always hear it.
+
+    Returns:
+      The `Uplink`.
     """
 
     def send(key, message, state, view):

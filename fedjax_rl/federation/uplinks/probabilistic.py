@@ -51,6 +51,9 @@ def probabilistic(
       window: k, at least 1.
       utility: `message -> scalar`; the algorithm's own measure by default.
       utility_model: "gaussian", "empirical" or `(window [C], count, utility) -> p`.
+
+    Returns:
+      The `Uplink`.
     """
     rank = utility_model if callable(utility_model) else UTILITY_MODELS[utility_model]
     longest = _WINDOW_CAPACITY
@@ -72,6 +75,7 @@ def probabilistic(
         p = rank(newer, seen, value)
         chance = communication_probability(p, own["target"], own["members"])
         sent = there & (jax.random.uniform(key) < chance)
+        # What was not there is no sample of what messages are worth.
         past, count = jax.tree.map(
             lambda new, old: jnp.where(there, new, old), (newer, count + 1), state
         )

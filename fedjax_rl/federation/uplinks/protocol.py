@@ -201,6 +201,9 @@ class Uplink:
           num_agents: N.
           numbers: floats in one message.
 
+        Returns:
+          Values by name, functions of N called, and "members", N.
+
         Raises:
           ValueError: values that do not fit.
         """

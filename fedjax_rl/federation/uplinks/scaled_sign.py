@@ -22,6 +22,9 @@ def scaled_sign(feedback: bool = True) -> Uplink:
 
     Args:
       feedback: whether what is left is added to the next message.
+
+    Returns:
+      The `Uplink`.
     """
 
     def size(numbers, params):

@@ -11,7 +11,15 @@ from fedjax_rl.federation.uplinks.protocol import Uplink, uplink
 
 
 def largest(x, k) -> jax.Array:
-    """The vector with all but its k entries of largest magnitude set to zero; ties by place."""
+    """The vector with all but its k entries of largest magnitude set to zero.
+
+    Args:
+      x: float [q].
+      k: whole number; may be traced, which is why the entries are ranked and not cut off.
+
+    Returns:
+      float [q]. Of equal magnitudes the earlier entry stays.
+    """
     order = jnp.argsort(-jnp.abs(x), stable=True)
     rank = jnp.zeros_like(order).at[order].set(jnp.arange(x.shape[0], dtype=order.dtype))
     return jnp.where(rank < k, x, jnp.zeros_like(x))
@@ -25,6 +33,9 @@ def top_k(k: int, feedback: bool = True) -> Uplink:
       k: from 1 to the numbers in a message.
       feedback: whether what is left is added to the next message (error feedback; Mitra, Pappas
         and Hassani, arXiv 2301.00944).
+
+    Returns:
+      The `Uplink`.
     """
 
     def check(values, num_agents, numbers):
