@@ -15,7 +15,7 @@ CHUNK = 4
 
 def end_of(algorithm, num_agents, num_steps, *, every=None, seed=0):
     """All metrics, [t] or [t, N], and the state at the end."""
-    run = Run(num_steps=num_steps, record_every=every or num_steps, chunk=CHUNK).settled()
+    run = Run.taken({"num_steps": num_steps, "record_every": every or num_steps, "chunk": CHUNK})
     one = Federation(Cell(num_agents, seed, {}), algorithm)
     (job,), _ = jobs_of([one], tuple(algorithm.metrics), run, Machine(1, None))
     out = execute(job, PROGRAMS)

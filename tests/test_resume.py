@@ -106,7 +106,7 @@ def test_the_last_few_checkpoints_are_kept(tmp_path):
 
 
 def test_nothing_is_saved_more_often_than_asked_but_the_end(tmp_path, monkeypatch):
-    monkeypatch.setattr(batches, "Checkpoints", lambda path: Checkpoints(path, seconds=1e9))
+    monkeypatch.setattr(batches, "Checkpoints", lambda *at: Checkpoints(*at, seconds=1e9))
     run(checkpoints=tmp_path)
     assert saved(tmp_path) == [10]
 

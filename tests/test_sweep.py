@@ -423,7 +423,7 @@ def test_every_federation_is_simulated_once(algorithm, kind, devices, monkeypatc
         "episodes": frl.es(frl.envs.simple_grid(max_steps=4)),
         "updates": algorithm.replace(clock=frl.Clock()),
     }[kind]
-    run = Run(num_steps=8, record_every=4, devices=devices).settled()
+    run = Run.taken({"num_steps": 8, "record_every": 4, "devices": devices})
     for sizes, limit, cores in itertools.product(SIZES, (1, 4, 9, 8192), (1, 2, 7)):
         monkeypatch.setitem(jobs.AGENTS_PER_JOB, "cpu", limit)
         periods = [{"sync_period": 2 + s % 3} if kind != "episodes" else {} for s in range(3)]
@@ -449,7 +449,7 @@ def test_federations_that_fill_the_memory_run_alone(monkeypatch):
         frl.envs.simple_grid(max_steps=4), num_envs=2, rollout_steps=8, hidden=(4,)
     )
     needed = algorithm.memory(algorithm.config, 4)["total"]
-    run = Run(num_steps=8, record_every=4).settled()
+    run = Run.taken({"num_steps": 8, "record_every": 4})
     cells = [frl.Cell(4, seed, {"sync_period": 2}) for seed in range(3)]
     several = grids.federations({None: algorithm}, cells, 8)
     for free, at_once in ((1.2, 1), (2.2, 2), (9.0, 4)):

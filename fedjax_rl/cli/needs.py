@@ -173,7 +173,7 @@ def _bytes(algorithm, num_agents: int) -> int:
     from fedjax_rl.sweeps.programs import bytes_of
 
     # A run as long as can be, so that no period is longer.
-    run = Run(num_steps=LIMIT, record_every=LIMIT, chunk=1).settled()
+    run = Run.taken({"num_steps": LIMIT, "record_every": LIMIT, "chunk": 1})
     names = tuple(n for n, (side, _) in algorithm.metrics.items() if side == "federation")
     one = Federation(Cell(num_agents, 0, {}), algorithm)
     (job,), _ = jobs_of([one], names, run, Machine(1, None))

@@ -95,16 +95,17 @@ class Checkpoints:
     A checkpoint holds the whole state (keys and ledger included) and the records made so far. A
     process killed while it writes leaves the ones before untouched.
 
-    Attributes:
-      label: what every checkpoint says beside what it holds: "fingerprint", "machine" and
-        whatever else there is to know.
     """
 
-    def __init__(self, directory, keep: int = 3, seconds: float = 2.0) -> None:
+    def __init__(
+        self, directory, label: dict | None = None, keep: int = 3, seconds: float = 2.0
+    ) -> None:
         """Opens the checkpoints in `directory`, made if needed.
 
         Args:
           directory: of this job alone.
+          label: what every checkpoint says beside what it holds: "fingerprint" and whatever else
+            there is to know; None where checkpoints are only read.
           keep: how many to keep.
           seconds: least time between two, stretched so that saving takes at most a twentieth.
 
@@ -115,7 +116,7 @@ class Checkpoints:
         if self._directory.exists() and not self._directory.is_dir():
             raise ValueError(f"{self._directory} is a file; allowed: a directory of checkpoints")
         self._directory.mkdir(parents=True, exist_ok=True)
-        self.label: dict = {"fingerprint": {}, "machine": None}
+        self._label = {"fingerprint": {}} if label is None else label
         self._keep, self._manager = keep, None
         self._seconds = seconds
         self._last = clock.monotonic()
@@ -163,7 +164,7 @@ class Checkpoints:
     def _describe(self, done: int) -> None:
         """Writes last of all what makes a checkpoint count."""
         step = self._directory / str(done)
-        label = {"made_by": MARK, **self.label, "job": self._directory.name, "done": done}
+        label = {"made_by": MARK, **self._label, "job": self._directory.name, "done": done}
         label["files"] = {str(path.relative_to(step)): _digest(path) for path in _files(step)}
         write_sealed(step / _MANIFEST, label)
 
@@ -173,7 +174,7 @@ class Checkpoints:
         return (
             label is not None
             and (label["job"], str(label["done"])) == (self._directory.name, step.name)
-            and (not self.label["fingerprint"] or label["fingerprint"] == self.label["fingerprint"])
+            and label["fingerprint"] == (self._label["fingerprint"] or label["fingerprint"])
             and label["files"] == {str(p.relative_to(step)): _digest(p) for p in _files(step)}
         )
 

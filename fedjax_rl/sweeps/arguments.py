@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import itertools
-import math
 import os
 import pathlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -32,6 +31,9 @@ SEED = fields.SEED._replace(text="whole numbers from 0 to 4294967295")
 def between(low: int, high: int, of: str = "") -> Allowed:
     """Whole numbers of an integer type from `low` to `high`, of which `of` says what it is."""
     return whole(low, high)._replace(text=f"whole numbers from {low} to {of}{high}")
+
+
+COUNT = between(1, LIMIT)
 
 
 def count(name: str, value, low: int = 1, high: int = LIMIT, of: str = "") -> int:
@@ -72,8 +74,12 @@ def seeds(value, name: str = "seeds") -> int | list[int]:
         # The data of a key are two words, which would pass for two seeds.
         raise ValueError(f"{name} is a jax array of {value.dtype}; allowed: {text}")
     if not isinstance(value, Iterable) or _is_words(value) or getattr(value, "ndim", 1) == 0:
-        return seed(name, value)
-    out = [seed(name, one) for one in _listed(name, value)]
+        check(name, value, SEED)
+        return int(value)
+    out = _listed(name, value)
+    for one in out:
+        check(name, one, SEED)
+    out = [int(one) for one in out]
     if not out:
         raise ValueError(f"{name} is an empty list; allowed: {text}")
     if len(set(out)) < len(out):
@@ -98,15 +104,6 @@ def _listed(name: str, values: Iterable) -> list:
     return out
 
 
-def check_size(sizes: Mapping[str, int]) -> None:
-    """Refuses more combinations, told by the values of each name, than a host can list."""
-    if (size := math.prod(sizes.values())) > MOST_FEDERATIONS:
-        text = ", ".join(f"{name} {count}" for name, count in sizes.items())
-        raise ValueError(
-            f"the sweep has {size} federations ({text}); allowed: at most {MOST_FEDERATIONS}"
-        )
-
-
 _ALGORITHM = instance(Algorithm, text="an algorithm, such as frl.fedq(mdp)")
 
 
@@ -129,7 +126,7 @@ def algorithms(value) -> dict[str | None, Algorithm]:
         own = list(value)
         labels = [getattr(one, "name", None) for one in own]
     else:
-        check_algorithm(value)
+        check("algorithm", value, _ALGORITHM)
         return {None: value}
     if not own:
         raise ValueError(f"algorithm is {brief(value)}; allowed: at least one algorithm")
@@ -149,8 +146,8 @@ def num_agents(value) -> int:
     Raises:
       ValueError: naming the argument, its value and what is allowed.
     """
-    n = count("num_agents", value)
-    there = memory.available()
+    check("num_agents", value, COUNT)
+    n, there = int(value), memory.available()
     if there is not None and n * LEAST_BYTES > there:
         raise ValueError(
             f"num_agents is {n}, which needs at least {memory.words(n * LEAST_BYTES)}; allowed: "
@@ -159,17 +156,19 @@ def num_agents(value) -> int:
     return n
 
 
-def metrics(names, known: Mapping[str, Any], of: str) -> tuple[str, ...]:
+def metrics(names, known: Mapping[str, tuple], of: str) -> tuple[str, ...]:
     """The metrics to record.
 
     Args:
-      names: what somebody asks for.
-      known: what there is.
+      names: what somebody asks for; those per federation where it is None.
+      known: what there is, as in `Algorithm.metrics`.
       of: the name of the algorithm, for the message.
 
     Raises:
       ValueError: naming the argument, its value and what is allowed.
     """
+    if names is None:
+        return tuple(name for name, (side, *_) in known.items() if side == "federation")
     if not isinstance(names, list | tuple):
         raise ValueError(
             f"metrics is {brief(names)}; allowed: a list of names, of {', '.join(sorted(known))}"
@@ -213,13 +212,13 @@ class Run:
     `sweep` explains each of them, and takes them by these names.
     """
 
-    num_steps: int = declared(allowed=between(1, LIMIT))
-    record_every: int | None = declared(None, between(1, LIMIT).or_none())
-    first_record: int | None = declared(None, between(1, LIMIT).or_none())
+    num_steps: int = declared(allowed=COUNT)
+    record_every: int | None = declared(None, COUNT.or_none())
+    first_record: int | None = declared(None, COUNT.or_none())
     metrics: Sequence[str] | None = None
-    devices: int = declared(1, between(1, LIMIT))
-    workers: int | None = declared(None, between(1, LIMIT).or_none())
-    chunk: int | None = declared(None, between(1, LIMIT).or_none())
+    devices: int = declared(1, COUNT)
+    workers: int | None = declared(None, COUNT.or_none())
+    chunk: int | None = declared(None, COUNT.or_none())
     stop: Callable | None = declared(None, _called_with("(times, records, cells)"))
     checkpoints: str | os.PathLike | Callable | None = declared(None, _CHECKPOINTS)
     progress: bool | Callable[[int, int], None] | None = declared(None, _PROGRESS)
@@ -246,15 +245,11 @@ class Run:
         for name in ("record_every", "first_record"):
             within = between(1, run.num_steps, "num_steps ").or_none()
             check(name, getattr(run, name), within)
-        return run.settled()
-
-    def settled(self) -> Run:
-        """With numbers for when to record and to return to the host, about 100 times and 50."""
-        every = self.record_every or max(1, self.num_steps // 100)
-        first = self.first_record or every
-        count = (self.num_steps - first) // every + 1
-        chunk = self.chunk or int(np.clip(count // 50, 1, 256))
-        return dataclasses.replace(self, record_every=every, first_record=first, chunk=chunk)
+        # About 100 records, and 50 returns to the host.
+        every = run.record_every or max(1, run.num_steps // 100)
+        first = run.first_record or every
+        chunk = run.chunk or int(np.clip(((run.num_steps - first) // every + 1) // 50, 1, 256))
+        return dataclasses.replace(run, record_every=every, first_record=first, chunk=chunk)
 
 
 def taking_run(function: Callable) -> Callable:

@@ -8,9 +8,9 @@ split it was begun with.
 
 from __future__ import annotations
 
-import collections
 import contextlib
 import dataclasses
+import itertools
 import json
 import os
 import pathlib
@@ -38,13 +38,13 @@ from fedjax_rl.sweeps.run import Outcome, execute_all
 
 
 class Begun(NamedTuple):
-    """A batch that there is something of already.
+    """What a batch is, and what there is of it.
 
     Attributes:
       algorithm: its label.
       seeds: of its cells.
-      machine: that it was split for.
-      outcomes: of its jobs, where these are in memory.
+      machine: that it is split for.
+      outcomes: what has come of its jobs so far, where that is in memory.
       root: the directory of its checkpoints, where it has one.
     """
 
@@ -60,32 +60,18 @@ class Batch:
     """Cells of one algorithm that are split into jobs together.
 
     Attributes:
-      order: their places among all cells.
+      begun: what there is of it.
       cells: themselves.
-      machine: that they are split for.
-      jobs: their jobs.
-      places: where the numbers of each cell are, among these jobs.
-      begun: what has come of each job so far, or None.
+      jobs: of these.
+      places: where the numbers of each cell are, by its place in the caller's order.
       checkpoints: of each job, or None.
     """
 
-    order: list[int]
+    begun: Begun
     cells: list[Cell]
-    machine: Machine
     jobs: list[Job]
-    places: list[Place]
-    begun: Sequence[Outcome | None]
+    places: dict[int, Place]
     checkpoints: Sequence[Checkpoints | None]
-
-    @property
-    def algorithm(self) -> str | None:
-        """The label of the algorithm."""
-        return self.cells[0].algorithm
-
-    @property
-    def seeds(self) -> tuple[int, ...]:
-        """All seeds, each once."""
-        return tuple(dict.fromkeys(cell.seed for cell in self.cells))
 
 
 def batches_of(
@@ -104,21 +90,22 @@ def batches_of(
       machine: this one.
       begun: batches that there is something of.
     """
-    out = []
-    for order, own in _assigned([cell for cell, _ in several], begun):
-        split_for = machine if own is None else own.machine
+    out, count = [], 0
+    for order, own in _assigned([cell for cell, _ in several], begun, machine):
         part = [several[i] for i in order]
-        jobs, places = jobs_of(part, metrics, run, split_for)
-        nothing = [None] * len(jobs)
-        outcomes = nothing if own is None else own.outcomes or nothing
-        cells = [cell for cell, _ in part]
-        out.append(Batch(order, cells, split_for, jobs, places, outcomes, nothing))
+        jobs, places = jobs_of(part, metrics, run, own.machine)
+        where = {
+            i: Place(count + job, federation)
+            for i, (job, federation) in zip(order, places, strict=True)
+        }
+        out.append(Batch(own, [cell for cell, _ in part], jobs, where, [None] * len(jobs)))
+        count += len(jobs)
     return out
 
 
 def _assigned(
-    cells: Sequence[Cell], begun: Sequence[Begun]
-) -> list[tuple[list[int], Begun | None]]:
+    cells: Sequence[Cell], begun: Sequence[Begun], machine: Machine
+) -> list[tuple[list[int], Begun]]:
     """Places of the cells of each batch: those that there is something of, then the others."""
     left = dict.fromkeys(range(len(cells)))
     out: list = []
@@ -137,7 +124,9 @@ def _assigned(
             del left[i]
         out.append((places, own))
     for label in dict.fromkeys(cells[i].algorithm for i in left):
-        out.append(([i for i in left if cells[i].algorithm == label], None))
+        places = [i for i in left if cells[i].algorithm == label]
+        seeds = tuple(dict.fromkeys(cells[i].seed for i in places))
+        out.append((places, Begun(label, seeds, machine)))
     return out
 
 
@@ -170,7 +159,6 @@ def opened(stack: contextlib.ExitStack, checkpoints) -> tuple[pathlib.Path, list
 def save_in(
     stack: contextlib.ExitStack,
     root: pathlib.Path,
-    begun: Sequence[Begun],
     batches: Sequence[Batch],
     describe: Callable[[Batch], dict],
 ) -> None:
@@ -179,7 +167,6 @@ def save_in(
     Args:
       stack: gets what is to be closed.
       root: of all.
-      begun: the batches that are there already, which are the first ones of `batches`.
       batches: get their checkpoints.
       describe: gives the fingerprint of a batch.
 
@@ -188,10 +175,10 @@ def save_in(
     """
     # Not how many cores: the split into jobs is kept.
     made_with = {**results.versions(), "device": results.device().partition(", ")[0]}
-    homes = [own.root for own in begun]
-    free = (root / f"batch-{i:04d}" if i else root for i in range(len(begun) + len(batches)))
-    homes += [home for home in free if home not in homes]
-    for batch, home in zip(batches, homes, strict=False):
+    taken = [batch.begun.root for batch in batches]
+    free = (root / f"batch-{i:04d}" if i else root for i in itertools.count())
+    for batch in batches:
+        home = batch.begun.root or next(path for path in free if path not in taken)
         try:
             described = describe(batch)
         except ValueError as error:
@@ -202,15 +189,17 @@ def save_in(
                 "digits may differ",
                 stacklevel=5,
             )
-        batch.checkpoints = [Checkpoints(home / f"job-{i:04d}") for i in range(len(batch.jobs))]
+        label = {
+            "fingerprint": described,
+            "machine": batch.begun.machine._asdict(),
+            "made_with": made_with,
+            "batch": {"algorithm": batch.begun.algorithm, "seeds": list(batch.begun.seeds)},
+        }
+        batch.checkpoints = [
+            Checkpoints(home / f"job-{i:04d}", label) for i in range(len(batch.jobs))
+        ]
         for own in batch.checkpoints:
             stack.callback(own.close)
-            own.label = {
-                "fingerprint": described,
-                "machine": batch.machine._asdict(),
-                "made_with": made_with,
-                "batch": {"algorithm": batch.algorithm, "seeds": list(batch.seeds)},
-            }
 
 
 def carry_out(
@@ -232,13 +221,14 @@ def carry_out(
     """
     recording = recording_of(run)
     several = federations(algorithms, cells, int(recording.times[-1]))
-    metrics = _metrics(run.metrics, algorithms, several)
+    names = " and ".join(dict.fromkeys(one.name for one in algorithms.values()))
+    metrics = arguments.metrics(run.metrics, metrics_of(several), names)
     on_cpu = jax.default_backend() == "cpu" and run.devices == 1
     cores = (run.workers or os.cpu_count() or 1) if on_cpu else 1
     machine = Machine(cores, memory.available(devices=1))
 
     def describe(batch: Batch) -> dict:
-        one = algorithms[batch.algorithm]
+        one = algorithms[batch.begun.algorithm]
         return fingerprint(one, batch.cells, metrics, run, batch.jobs)
 
     with contextlib.ExitStack() as stack:
@@ -247,51 +237,25 @@ def carry_out(
             root, begun = opened(stack, run.checkpoints)
         batches = batches_of(several, metrics, run, machine, begun)
         if root is not None:
-            save_in(stack, root, begun, batches, describe)
+            save_in(stack, root, batches, describe)
         jobs = [job for batch in batches for job in batch.jobs]
-        places = _places(batches, len(cells))
-        counter = stack.enter_context(counted(run.progress, jobs, len(cells)))
-        of_job = collections.Counter(place.job for place in places)
+        where = {i: place for batch in batches for i, place in batch.places.items()}
+        places = [where[i] for i in range(len(cells))]
+        counter = stack.enter_context(counted(run.progress, jobs, places))
         held_by = [(job.algorithm, job.layout.population.sizes) for job in jobs]
         outcomes, compiling, running = execute_all(
             jobs,
             workers=at_once(held_by, run.workers or min(len(jobs), cores)),
-            begun=[own for batch in batches for own in batch.begun],
+            begun=[own for one in batches for own in one.begun.outcomes or [None] * len(one.jobs)],
             checkpoints=[own for batch in batches for own in batch.checkpoints],
-            progress=lambda steps: counter.add(steps),
-            finished=lambda place: counter.add(cells=of_job[place]),
+            progress=counter.advance,
+            finished=counter.finish,
             watch=run.watch,
         )
     dataset = collected(several, recording, metrics, jobs, places, outcomes)
     described = {label: one.describe(one.config) for label, one in algorithms.items()}
     dataset.attrs["configuration"] = json.dumps(described.get(None, described))
     dataset.attrs["seconds"] = json.dumps({"compile": compiling, "run": running})
-    return dataset, _begun(batches, outcomes)
-
-
-def _metrics(names, algorithms: Mapping, several: Sequence[Federation]) -> tuple[str, ...]:
-    """Names of what is recorded: those per federation unless somebody says which."""
-    known = metrics_of(several)
-    if names is None:
-        return tuple(name for name, (side, _) in known.items() if side == "federation")
-    of = " and ".join(dict.fromkeys(one.name for one in algorithms.values()))
-    return arguments.metrics(names, known, of)
-
-
-def _places(batches: Sequence[Batch], count: int) -> list[Place]:
-    """Where the numbers of each cell are, among the jobs of all batches."""
-    places, jobs = [None] * count, 0
-    for batch in batches:
-        for cell, (job, federation) in zip(batch.order, batch.places, strict=True):
-            places[cell] = Place(jobs + job, federation)
-        jobs += len(batch.jobs)
-    return places
-
-
-def _begun(batches: Sequence[Batch], outcomes: Sequence[Outcome]) -> list[Begun]:
-    """The batches with what has come of their jobs."""
     left = iter(outcomes)
-    return [
-        Begun(one.algorithm, one.seeds, one.machine, [next(left) for _ in one.jobs])
-        for one in batches
-    ]
+    made = [one.begun._replace(outcomes=[next(left) for _ in one.jobs]) for one in batches]
+    return dataset, made

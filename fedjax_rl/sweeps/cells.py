@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import itertools
+import math
 import numbers
 import typing
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence, Set
@@ -118,7 +119,12 @@ def grid(algorithms: dict, num_agents, seeds, properties: dict) -> Grid:
         axes["seed"] = seeds
     else:
         one_seed = seeds
-    arguments.check_size({name: len(values) for name, values in axes.items()})
+    if (size := math.prod(map(len, axes.values()))) > arguments.MOST_FEDERATIONS:
+        text = ", ".join(f"{name} {len(values)}" for name, values in axes.items())
+        raise ValueError(
+            f"the sweep has {size} federations ({text}); allowed: at most "
+            f"{arguments.MOST_FEDERATIONS}"
+        )
     counts = axes.get("num_agents", [one_count])
     followed = {
         name: {n: [one.evaluated(name, value, n) for one in several].pop() for n in counts}
@@ -149,7 +155,8 @@ def federations(algorithms: dict, cells: Sequence[Cell], length: int) -> list[Fe
         if at not in made:
             made[at] = made[key].at(cell.num_agents)
         out.append(Federation(cell, made[at]))
-    same_unit(out)
+    if len({own.algorithm.unit for own in out}) > 1:
+        raise ValueError(_units_differ(out))
     return out
 
 
@@ -208,7 +215,10 @@ def axis(algorithms: Sequence[Algorithm], name: str, value) -> list | None:
     """
     if isinstance(value, Each):
         values = list(value.values)
-    elif any(_holds_tuples(one, name) for one in algorithms):
+    elif any(
+        type(getattr(one.config, name, None)) is tuple or name in _tuples(type(one.config))
+        for one in algorithms
+    ):
         if not isinstance(value, list | range | np.ndarray):
             return None
         if not all(isinstance(x, tuple | list | None) for x in value):
@@ -236,17 +246,14 @@ def axis(algorithms: Sequence[Algorithm], name: str, value) -> list | None:
     return values
 
 
-def _holds_tuples(algorithm: Algorithm, name: str) -> bool:
-    """Whether one value of a property is a tuple."""
-    if type(getattr(algorithm.config, name, None)) is tuple:
-        return True
-    hint = _hints(type(algorithm.config)).get(name)
-    return any(typing.get_origin(part) is tuple for part in (hint, *typing.get_args(hint)))
-
-
 @functools.cache
-def _hints(kind: type) -> dict:
-    return typing.get_type_hints(kind)
+def _tuples(kind: type) -> set[str]:
+    """Names of the properties of which one value is a tuple."""
+    return {
+        name
+        for name, hint in typing.get_type_hints(kind).items()
+        if any(typing.get_origin(part) is tuple for part in (hint, *typing.get_args(hint)))
+    }
 
 
 def identity(value) -> Hashable:
@@ -340,10 +347,8 @@ def metrics_of(federations: Sequence[Federation]) -> dict:
     return found
 
 
-def same_unit(federations: Sequence[Federation]) -> None:
-    """Refuses federations that count time in different units, which have no axis in common."""
-    if len({own.algorithm.unit for own in federations}) == 1:
-        return
+def _units_differ(federations: Sequence[Federation]) -> str:
+    """Which value counts time in which unit, where units differ, which have no axis in common."""
     properties = [{"algorithm": cell.algorithm, **cell.properties} for cell, _ in federations]
     names = list(dict.fromkeys(itertools.chain(*properties)))
     units = [own.algorithm.unit for own in federations]
@@ -359,4 +364,4 @@ def same_unit(federations: Sequence[Federation]) -> None:
     for unit, own in zip(units, properties, strict=True):
         of_unit.setdefault(unit, own.get(name))
     parts = (f"{brief(value)}, which counts time in {unit}s" for unit, value in of_unit.items())
-    raise ValueError(f"{name} is {', and '.join(parts)}; allowed: one unit of time in a sweep")
+    return f"{name} is {', and '.join(parts)}; allowed: one unit of time in a sweep"

@@ -148,9 +148,11 @@ def plan(
             first = federations[simulated[members[0]].first].algorithm
             limit, most = _bounds(first, sum(counts) * len(groups), devices, machine)
             for pack in packing.split(counts, limit, most):
-                of_pack = [counts[place] for place in pack]
-                spread = not first.on_clock
-                for within, used in packing.over_devices(of_pack, devices, spread):
+                spread, meshes = not first.on_clock, [(range(len(pack)), 1)]
+                if devices > 1:
+                    of_pack = [counts[place] for place in pack]
+                    meshes = packing.over_devices(of_pack, devices, spread)
+                for within, used in meshes:
                     own = [members[pack[place]] for place in within]
                     places |= {u: Place(len(parts), f) for f, u in enumerate(own)}
                     period = periods[0] if len(periods) == 1 else None

@@ -64,11 +64,11 @@ def split(sizes: Sequence[int], limit: int, most: int | None = None) -> list[lis
     rest = [place for place, n in enumerate(sizes) if n <= limit]
     if not rest:
         return giants
-    ranked = sorted(rest, key=lambda place: -sizes[place])
-    runs = [list(run) for _, run in itertools.groupby(ranked, key=lambda place: sizes[place])]
     total = sum(sizes[place] for place in rest)
     if most is None and total <= limit:
         return [rest, *giants]
+    ranked = sorted(rest, key=lambda place: -sizes[place])
+    runs = [list(run) for _, run in itertools.groupby(ranked, key=lambda place: sizes[place])]
 
     def largest(packs: int) -> int:
         return max(_deal([(sizes[run[0]], len(run)) for run in runs], packs)[0])
@@ -116,8 +116,6 @@ def over_devices(sizes: Sequence[int], devices: int, spread: bool) -> list[tuple
     Returns:
       Places of the federations of each part, and the devices of its mesh.
     """
-    if devices == 1:
-        return [(list(range(len(sizes))), 1)]
     parts: dict = {}
 
     def place(members: list[int], n: int, most: int) -> None:

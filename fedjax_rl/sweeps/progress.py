@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import importlib
 import threading
 import time as clock
 from collections.abc import Callable, Iterator, Sequence
 
+from fedjax_rl.sweeps.jobs import Place
 from fedjax_rl.sweeps.programs import Job
 
 # Seconds between two looks of a notebook's bar.
@@ -17,41 +19,47 @@ _LOOK = 0.2
 class Counter:
     """What is done, counted by several threads."""
 
-    def __init__(self, report: Callable[[int, int, int], None] | None, total: int) -> None:
+    def __init__(self, report: Callable | None, total: int, places: Sequence[Place]) -> None:
         """Starts at nothing.
 
         Args:
           report: called with agent-steps done, agent-steps in all, and cells done.
           total: agent-steps in all.
+          places: where the numbers of each cell are.
         """
         self._report, self._total, self._lock = report, total, threading.Lock()
+        self._of_job = collections.Counter(place.job for place in places)
         self._steps = self._cells = 0
 
-    def add(self, steps: int = 0, cells: int = 0) -> None:
-        """Counts agent-steps that are done, and cells that are finished."""
+    def advance(self, steps: int, cells: int = 0) -> None:
+        """Counts agent-steps that are done."""
         with self._lock:
             self._steps += steps
             self._cells += cells
             if self._report is not None and (steps or cells):
                 self._report(self._steps, self._total, self._cells)
 
+    def finish(self, job: int) -> None:
+        """Counts the cells of a job."""
+        self.advance(0, self._of_job[job])
+
 
 @contextlib.contextmanager
-def counted(progress, jobs: Sequence[Job], cells: int) -> Iterator[Counter]:
+def counted(progress, jobs: Sequence[Job], places: Sequence[Place]) -> Iterator[Counter]:
     """A counter that tells what it counts.
 
     Args:
       progress: a function of (done, total) agent-steps, True for a bar, or None or False.
       jobs: that are run.
-      cells: federations in all.
+      places: where the numbers of each cell are.
     """
     total = int(sum(job.recording.times[-1] * job.side_by_side for job in jobs))
     if progress is True:
         first = jobs[0].algorithm
         unit = "server-updates" if first.on_clock else f"agent-{first.unit}s"
         what = " and ".join(dict.fromkeys(job.algorithm.name for job in jobs))
-        with bar(cells, what, unit) as report:
-            yield Counter(report, total)
+        with bar(len(places), what, unit) as report:
+            yield Counter(report, total, places)
     elif progress:
         told = [0]
 
@@ -60,9 +68,9 @@ def counted(progress, jobs: Sequence[Job], cells: int) -> Iterator[Counter]:
                 told[0] = done
                 progress(done, total)
 
-        yield Counter(report, total)
+        yield Counter(report, total, places)
     else:
-        yield Counter(None, total)
+        yield Counter(None, total, places)
 
 
 @contextlib.contextmanager

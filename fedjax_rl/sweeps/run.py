@@ -6,6 +6,7 @@ early stops on the host between them, never inside.
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time as clock
 from collections.abc import Callable, Sequence
@@ -38,13 +39,6 @@ class Outcome(NamedTuple):
     run_seconds: float
 
 
-def start(job: Job, programs: Programs) -> State:
-    """The initial state of a job."""
-    first, _, (specs, _, _) = programs.get(job)
-    keys = job.layout.place(job_keys(job), job.layout.specification(0, "agent"))
-    return first(job.layout.place(job.params, specs), keys)
-
-
 def execute(
     job: Job,
     programs: Programs,
@@ -74,13 +68,14 @@ def execute(
     _, again, (specs, state_specs, gap_spec) = programs.get(job)
     params = job.layout.place(job.params, specs)
     gaps, agents = job.recording.gaps, job.side_by_side
-    done, state, records = _begin(job, programs, begun, checkpoints, state_specs)
-    ended = _rule(job)
+    done, state, records = _begin(job, programs, begun, checkpoints)
+    state = job.layout.place(state, state_specs)
     progress(int(gaps[:done].sum()) * agents)
-    while not ended(done, records) and done < job.recording.count:
+    ended = None if job.stop is None else _rule(job)
+    while not (ended and ended(done, records)) and done < job.recording.count:
         if cancelled is not None and cancelled.is_set():
             if checkpoints is not None and done:
-                checkpoints.save(done, state, records.joined)
+                checkpoints.save(done, state, lambda: _joined(records))
             raise KeyboardInterrupt
         # Chunks end at multiples of their length, wherever a shorter run before has ended.
         part = gaps[done : (done // job.chunk + 1) * job.chunk]
@@ -89,67 +84,57 @@ def execute(
         padded[: len(part)] = part
         padded = job.layout.place(jnp.asarray(padded), gap_spec)
         state, measured = again(params, state, padded)
-        records.add(measured, len(part))
+        for name, chunks in records.items():
+            chunks.append(np.asarray(measured[name])[: len(part)])
         done += len(part)
         progress(int(part.sum()) * agents)
         if watch is not None:
-            watch({n: float(np.mean(x)) for n, x in (records.last | state.ledger.totals()).items()})
+            last = {name: chunks[-1][-1] for name, chunks in records.items()}
+            watch({n: float(np.mean(x)) for n, x in (last | state.ledger.totals()).items()})
         if checkpoints is not None:
-            checkpoints.maybe_save(done, state, records.joined)
+            checkpoints.maybe_save(done, state, lambda: _joined(records))
     if checkpoints is not None:  # what has been learned, for whoever wants to see it at work
-        checkpoints.save(done, state, records.joined)
+        checkpoints.save(done, state, lambda: _joined(records))
     jax.block_until_ready(state)
     seconds = clock.perf_counter() - timer
-    return Outcome(records.joined(), done, state, _finite(job, state), compiled, seconds)
+    return Outcome(_joined(records), done, state, _finite(job, state), compiled, seconds)
 
 
-class _Records:
-    """What has been measured so far, chunk by chunk: {name: [[t, ...], ...]}."""
-
-    def __init__(self, names: Sequence[str], begun: dict | None = None) -> None:
-        self._chunks = {n: [begun[n]] if begun else [] for n in names}
-
-    def add(self, measured: dict, count: int) -> None:
-        """Adds the first records of a chunk."""
-        for n, chunks in self._chunks.items():
-            chunks.append(np.asarray(measured[n])[:count])
-
-    def joined(self) -> dict[str, np.ndarray]:
-        """All records, [t, ...] of each name."""
-        for n, chunks in self._chunks.items():
-            self._chunks[n] = [np.concatenate(chunks) if chunks else np.empty((0, 0))]
-        return {n: chunks[0] for n, chunks in self._chunks.items()}
-
-    @property
-    def last(self) -> dict[str, np.ndarray]:
-        """The last record of each name."""
-        return {n: chunks[-1][-1] for n, chunks in self._chunks.items()}
+def _joined(records: dict[str, list]) -> dict[str, np.ndarray]:
+    """All records, [t, ...] of each name, of which the chunks become one."""
+    for chunks in records.values():
+        chunks[:] = [np.concatenate(chunks) if chunks else np.empty((0, 0))]
+    return {name: chunks[0] for name, chunks in records.items()}
 
 
-def _begin(job: Job, programs: Programs, begun: Outcome | None, checkpoints, specs):
-    """The records that there are, the state after them, and how many: all of the furthest one."""
+def _begin(
+    job: Job, programs: Programs, begun: Outcome | None, checkpoints
+) -> tuple[int, State, dict[str, list]]:
+    """How many records there are, the state after them, and the records: {name: [chunks]}."""
     if begun is not None:
-        state = job.layout.place(jax.device_put(begun.state), specs)
-        return begun.count, state, _Records(job.metrics, begun.metrics)
-    state = start(job, programs)
+        kept = {name: [begun.metrics[name]] for name in job.metrics}
+        return begun.count, jax.device_put(begun.state), kept
+    first, _, (specs, _, _) = programs.get(job)
+    keys = job.layout.place(job_keys(job), job.layout.specification(0, "agent"))
+    state = first(job.layout.place(job.params, specs), keys)
     if checkpoints is not None and (saved := checkpoints.load(state, job.metrics)) is not None:
         done, state, records = saved
-        return done, job.layout.place(state, specs), _Records(job.metrics, records)
-    return 0, state, _Records(job.metrics)
+        return done, state, {name: [x] for name, x in records.items()}
+    return 0, state, {name: [] for name in job.metrics}
 
 
-def _rule(job: Job) -> Callable[[int, _Records], bool]:
+def _rule(job: Job) -> Callable[[int, dict], bool]:
     """Whether the caller's rule ends a job; it hears of every chunk, also after a resume."""
     asked, times = 0, job.recording.times
 
-    def ended(done: int, records: _Records) -> bool:
+    def ended(done: int, records: dict[str, list]) -> bool:
         nonlocal asked
-        while job.stop is not None and asked < done:
+        while asked < done:
             end = min(asked + job.chunk, done)
             if end % job.chunk and end < job.recording.count:
                 return False
             began, asked = asked, end
-            chunk = {n: x[began:end] for n, x in records.joined().items()}
+            chunk = {name: x[began:end] for name, x in _joined(records).items()}
             if np.all(job.stop(times[began:end], chunk)):
                 return True
         return False
@@ -208,18 +193,16 @@ def execute_all(
     nothing = [None] * len(jobs)
     begun, checkpoints = begun or nothing, checkpoints or nothing
 
-    def is_made(place: int) -> bool:
-        own = begun[place]
-        return own is not None and own.count == jobs[place].recording.count
-
-    left = [job for place, job in enumerate(jobs) if not is_made(place)]
-    compiled = PROGRAMS.prepare(left, workers)
+    left = [
+        own is None or own.count < job.recording.count for job, own in zip(jobs, begun, strict=True)
+    ]
+    compiled = PROGRAMS.prepare(list(itertools.compress(jobs, left)), workers)
     timer = clock.perf_counter()
     cancelled = threading.Event()
 
     def one(place: int) -> Outcome:
         outcome = begun[place]
-        if not is_made(place):
+        if left[place]:
             outcome = execute(
                 jobs[place],
                 PROGRAMS,
