@@ -278,6 +278,11 @@ def communication_time(
 
     Raises:
         ValueError: a period or a number of agents below 1.
+
+    Examples:
+        >>> from fedjax_rl.federation import communication_time
+        >>> float(communication_time(1000, 10, 4))  # 100 exchanges of two steps each
+        1200.0
     """
     steps = np.asarray(num_steps, dtype=np.float64)
     period = np.asarray(np.inf if sync_period is None else sync_period, dtype=np.float64)

@@ -180,6 +180,16 @@ def population(num_agents: int | Sequence[int]) -> Population:
 
     Raises:
       ValueError: a federation without agents, or no federation.
+
+    Returns:
+      The `Population`.
+
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> from fedjax_rl.federation import population
+      >>> two = population([2, 3])
+      >>> two.mean(jnp.arange(5.0)).tolist(), two.spread(jnp.asarray([1, 2])).tolist()
+      ([0.5, 3.0], [1, 1, 2, 2, 2])
     """
     sizes = [num_agents] if isinstance(num_agents, int | np.integer) else list(num_agents)
     for n in sizes:

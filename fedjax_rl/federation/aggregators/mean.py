@@ -42,6 +42,13 @@ def mean(population: Population, message, sent=None, weight=None, context=None) 
 
     Returns:
       The `Aggregate` per federation, its presence by entry where weights are.
+
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> from fedjax_rl.federation import mean, population
+      >>> sent = jnp.asarray([True, False, True])
+      >>> mean(population(3), jnp.asarray([1.0, 2.0, 5.0]), sent).value.tolist()
+      [3.0]
     """
     del context
     if sent is None and weight is None:

@@ -48,6 +48,12 @@ def event_triggered(
 
     Returns:
       The `Uplink`.
+
+    Examples:
+      >>> import fedjax_rl as frl
+      >>> surprised = frl.uplinks.event_triggered(factor=0.9, decay=0.2)
+      >>> str(frl.fedq(frl.envs.paper_mdp(), uplink=surprised).config.uplink)
+      'event-triggered(factor=0.9, decay=0.2)'
     """
 
     def send(key, message, state, view):

@@ -36,6 +36,12 @@ def lazy(weight=0.1, depth: int = 10, variance=2.0, step: float | None = None) -
 
     Returns:
       The `Uplink`.
+
+    Examples:
+      >>> import fedjax_rl as frl
+      >>> algorithm = frl.fedq(frl.envs.paper_mdp(), uplink=frl.uplinks.lazy(weight=0.5))
+      >>> str(algorithm.config.uplink)
+      'lazy(weight=0.5)'
     """
     # Only whether there is one may stand in the functions, which tell programs apart.
     given = step is not None

@@ -77,6 +77,11 @@ def communication_probability(p, target, members) -> jax.Array:
 
     Returns:
       A probability, of the shape and type of `p`.
+
+    Examples:
+      >>> from fedjax_rl.federation.uplinks import communication_probability
+      >>> communication_probability([0.0, 0.5, 1.0], 1, 3).round(3).tolist()  # of both others
+      [0.0, 0.25, 1.0]
     """
     p = jnp.asarray(p)
     m, n = (jnp.asarray(x).astype(p.dtype) for x in (target, members))

@@ -19,6 +19,12 @@ def partial(probability=0.5, absent: bool = True) -> Uplink:
 
     Returns:
       The `Uplink`.
+
+    Examples:
+      >>> import fedjax_rl as frl
+      >>> algorithm = frl.fedq(frl.envs.paper_mdp(), uplink=frl.uplinks.partial(0.3))
+      >>> str(algorithm.config.uplink)
+      'partial(probability=0.3)'
     """
 
     def send(key, message, state, view):

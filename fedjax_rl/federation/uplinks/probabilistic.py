@@ -54,6 +54,12 @@ def probabilistic(
 
     Returns:
       The `Uplink`.
+
+    Examples:
+      >>> import fedjax_rl as frl
+      >>> algorithm = frl.fedq(frl.envs.paper_mdp(), uplink=frl.uplinks.probabilistic(2, window=8))
+      >>> str(algorithm.config.uplink)
+      'probabilistic(target=2, window=8)'
     """
     rank = utility_model if callable(utility_model) else UTILITY_MODELS[utility_model]
     longest = _WINDOW_CAPACITY

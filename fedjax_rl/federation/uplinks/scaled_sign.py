@@ -25,6 +25,12 @@ def scaled_sign(feedback: bool = True) -> Uplink:
 
     Returns:
       The `Uplink`.
+
+    Examples:
+      >>> import fedjax_rl as frl
+      >>> algorithm = frl.fedq(frl.envs.paper_mdp(), uplink=frl.uplinks.scaled_sign(feedback=False))
+      >>> str(algorithm.config.uplink)
+      'scaled-sign(feedback=False)'
     """
 
     def size(numbers, params):

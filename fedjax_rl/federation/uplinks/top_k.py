@@ -36,6 +36,12 @@ def top_k(k: int, feedback: bool = True) -> Uplink:
 
     Returns:
       The `Uplink`.
+
+    Examples:
+      >>> import fedjax_rl as frl
+      >>> algorithm = frl.fedq(frl.envs.paper_mdp(), uplink=frl.uplinks.top_k(3))
+      >>> str(algorithm.config.uplink)
+      'top-k(k=3)'
     """
 
     def check(values, num_agents, numbers):
