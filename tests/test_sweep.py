@@ -361,6 +361,13 @@ def test_a_tuple_is_one_value_of_what_holds_tuples(algorithm):
     assert grids.axis([learner], "hidden", frl.each(shapes)) == shapes
     with pytest.raises(ValueError, match=r"hidden is \[4, 2\].*allowed: a tuple for one value"):
         frl.sweep(learner, hidden=[4, 2], **options)
+    # An array of rates could be those of the agents as well as several rates for all of them.
+    rates = np.asarray([0.1, 0.2])
+    with pytest.raises(ValueError, match=r"learning_rate is an array of shape \(2,\); allowed: \["):
+        grids.axis([algorithm], "learning_rate", rates)
+    assert len(grids.axis([algorithm], "learning_rate", [rates])) == 1
+    assert grids.axis([algorithm], "learning_rate", frl.each(rates)) == [0.1, 0.2]
+    assert grids.axis([algorithm], "sync_period", np.asarray([1, 2])) == [1, 2]
     # A record of named fields, such as an optimiser, is one value as well.
     assert grids.axis([algorithm], "server_optimizer", optax.adam(0.1)) is None
     for bad in ("ab", {1: 2}, 3, []):

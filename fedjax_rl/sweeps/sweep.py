@@ -38,8 +38,8 @@ def sweep(
 
     A list sweeps; anything else is one value, such as a tuple where values are tuples
     (`hidden=(8, 4)`). `frl.each([...])` sweeps whatever is in it. `frl.by_agents(f)` follows
-    `num_agents` and becomes a coordinate along it. Values that are arrays per agent are given
-    inside a list, or through `algorithm.replace`.
+    `num_agents` and becomes a coordinate along it. An array of what may differ between agents is
+    refused, as it could mean both: `[array]` is one value, `frl.each(array)` one for each entry.
 
     Example:
       >>> import fedjax_rl as frl
