@@ -15,22 +15,24 @@ from fedjax_rl.analysis.bootstrap import FitInterval, Interval, bootstrap_fit, b
 from fedjax_rl.analysis.bounds import BoundTerms, einhorn_bound, khodadadian_bound
 from fedjax_rl.analysis.censored import CensoredFit, interval_regression, speedup_fit, tobit
 from fedjax_rl.analysis.communication import (
-    SignalToNoise,
-    best_fraction,
     communication_probability,
     communication_variance,
     expected_communication,
-    ideal_signal_to_noise,
     normal_window_rate,
     sampled_communication,
-    selection_intensity,
-    selection_threshold,
-    signal_to_noise,
     window_rate,
 )
 from fedjax_rl.analysis.drift import DriftFit, DriftLaw, fit_drift_law, sync_phases
 from fedjax_rl.analysis.pareto import pareto_front
 from fedjax_rl.analysis.regression import Fit, factored, loglog, ols, two_variable, windowed
+from fedjax_rl.analysis.signal_to_noise import (
+    SignalToNoise,
+    best_fraction,
+    ideal_signal_to_noise,
+    selection_intensity,
+    selection_threshold,
+    signal_to_noise,
+)
 from fedjax_rl.analysis.steady_state import (
     AuthorStop,
     author_final,

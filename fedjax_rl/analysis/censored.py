@@ -7,20 +7,26 @@ is a page, and lifelines checks it in the tests.
 """
 
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import interpolate, optimize, special, stats
+from scipy import interpolate, stats
 
 from fedjax_rl.analysis.bootstrap import check_level
+from fedjax_rl.analysis.likelihood import (
+    known_middle,
+    maximise,
+    middle_line,
+    observed_covariance,
+    profile_limits,
+    residual,
+)
 from fedjax_rl.analysis.regression import INTERCEPT, Fit, design_matrix, log_of, rank
 from fedjax_rl.analysis.threshold import ThresholdTime
 
 INTERVALS = ("student", "profile", "wald")
 KNOTS = 9  # places between which a band is interpolated
 NARROW = 1e-7  # an interval narrower than this part of the spread is a point
-_LOG_ROOT_2PI = 0.5 * np.log(2 * np.pi)
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +69,7 @@ class CensoredFit(Fit):
         error = float(np.sqrt(place @ self.covariance @ place))
         size = place @ self.params, error, self.residual_sd
         # It is drawn: a thousandth of a standard error does.
-        return _profile_limits(low, high, design, 0, *size, *self.fall, precision=1e-3)
+        return profile_limits(low, high, design, 0, *size, *self.fall, precision=1e-3)
 
 
 def interval_regression(
@@ -114,7 +120,7 @@ def interval_regression(
         raise ValueError(f"low has shape {low.shape}, high has {high.shape}")
     if not np.all((low <= high) & (np.isfinite(low) | np.isfinite(high))):
         raise ValueError("every interval needs low <= high and an end that is finite")
-    known, design = design_matrix(_known(low, high), columns)
+    known, design = design_matrix(known_middle(low, high), columns)
     names, count = (INTERCEPT, *columns), len(known)
     seen = np.isfinite(low) & np.isfinite(high)
     num_seen, p = int(seen.sum()), len(names)
@@ -124,10 +130,10 @@ def interval_regression(
             f"coefficients {names} and a spread"
         )
     # The difference of two nearly equal probabilities would lose its digits.
-    narrow = seen & (high - low <= NARROW * _residual(known[seen], design[seen]).std())
+    narrow = seen & (high - low <= NARROW * residual(known[seen], design[seen]).std())
     low, high = np.where(narrow, known, low), np.where(narrow, known, high)
 
-    middle = _middle_line(low, high, design)
+    middle = middle_line(low, high, design)
     if middle is not None and np.any(low == high):
         raise ValueError("the uncensored observations lie exactly on a line: no spread to estimate")
     df, scale = num_seen - p, 1.0
@@ -140,9 +146,9 @@ def interval_regression(
         drop = num_seen / 2 * np.log1p(quantile**2 / df)
 
     if middle is None:
-        best = _maximise(low, high, design)
+        best = maximise(low, high, design)
         params, top, sd = best.params, best.value, scale * best.sd
-        covariance = scale**2 * _covariance(low, high, design, best)
+        covariance = scale**2 * observed_covariance(low, high, design, best)
     else:
         params, top, sd = middle, 0.0, 0.0
         covariance = np.full((p, p), np.nan)
@@ -150,9 +156,7 @@ def interval_regression(
     intervals = np.column_stack([params - quantile * errors, params + quantile * errors])
     if np.isfinite(drop):
         for i in range(p):
-            intervals[i] = _profile_limits(
-                low, high, design, i, params[i], errors[i], sd, top, drop
-            )
+            intervals[i] = profile_limits(low, high, design, i, params[i], errors[i], sd, top, drop)
     if interval == "student" or middle is not None:
         errors = np.ptp(intervals, axis=1) / (2 * quantile)
     return CensoredFit(
@@ -172,14 +176,7 @@ def interval_regression(
     )
 
 
-def tobit(
-    y: ArrayLike,
-    censored: ArrayLike,
-    *,
-    interval: str = "profile",
-    confidence: float = 0.95,
-    **columns: ArrayLike,
-) -> Fit:
+def tobit(y: ArrayLike, censored: ArrayLike, **options) -> Fit:
     r"""Gaussian linear regression in which some responses are only known to exceed a limit.
 
     Maximises :math:`\sum_{reached} \log\phi(z_i) - \log s + \sum_{censored} \log(1 - \Phi(z_i))`
@@ -188,9 +185,8 @@ def tobit(
     Args:
         y: [n] response where reached, the limit where censored (e.g. log2 of epochs).
         censored: bool [n], True where the response is only known to exceed `y`.
-        interval: "profile", "student" or "wald", as in `interval_regression`.
-        confidence: level of the intervals.
-        **columns: [n] regressors; their names become the names of the coefficients.
+        **options: of `interval_regression`, the regressors [n] among them; `interval` is "profile"
+            by default.
 
     Returns:
         The fit, as of `interval_regression`.
@@ -198,13 +194,20 @@ def tobit(
     Raises:
         ValueError: if the reached runs alone cannot identify the line or its spread; the
             likelihood may then have no maximum.
+
+    Example:
+        >>> epochs, late = np.array([64.0, 30, 17, 8]), [False, False, False, True]
+        >>> fit = tobit(np.log2(epochs), late, interval="wald", agents=np.log2([1, 2, 4, 8]))
+        >>> f"{fit['agents']:.2f}, {fit.num_censored} censored"
+        '-0.95, 1 censored'
     """
-    y, _ = design_matrix(y, columns)
+    options = {"interval": "profile", **options}
+    regressors = {n: x for n, x in options.items() if n not in ("interval", "confidence")}
+    y, _ = design_matrix(y, regressors)
     censored = np.asarray(censored, dtype=bool)
     if censored.shape != y.shape:
         raise ValueError(f"censored has shape {censored.shape}, y has {y.shape}")
-    high = np.where(censored, np.inf, y)
-    return interval_regression(y, high, interval=interval, confidence=confidence, **columns)
+    return interval_regression(y, np.where(censored, np.inf, y), **options)
 
 
 def speedup_fit(
@@ -236,170 +239,3 @@ def speedup_fit(
         low, high = (np.log(end) / np.log(base) for end in (reached.lower, reached.upper))
     slope = log_of("num_agents", num_agents, base)
     return interval_regression(low, high, confidence=confidence, slope=slope)
-
-
-def _known(low, high):
-    """The middle of intervals with two ends, the only end of the others."""
-    with np.errstate(invalid="ignore"):
-        return np.where(np.isfinite(low), np.where(np.isfinite(high), (low + high) / 2, low), high)
-
-
-def _residual(y, design):
-    return y - design @ np.linalg.lstsq(design, y, rcond=None)[0]
-
-
-def _middle_line(low, high, design):
-    """Coefficients of the line through all intervals that is furthest from their ends, or None."""
-    known, point, count = _known(low, high), low == high, design.shape[1]
-    unit = np.ptp(known) or 1.0
-    rounding = 1e-10 * unit + 8 * np.finfo(np.float64).eps * np.abs(known).max()
-    if point.any() and _residual(known[point], design[point]).std() > rounding:
-        return None
-    # Orthonormal regressors and responses of unit spread about 0, for the tolerances of the solver.
-    q, r = np.linalg.qr(design)
-    q, r = q * np.sqrt(len(low)), r / np.sqrt(len(low))
-    centre = known.mean()
-    below, above = ((end - side * rounding - centre) / unit for end, side in ((low, 1), (high, -1)))
-    width = np.where(point | ~np.isfinite(high - low), 0.0, high - low) / unit
-    bound = np.column_stack([np.vstack([q, -q]), np.tile(width, 2)])
-    ends = np.concatenate([above, -below])
-    kept = np.isfinite(ends)
-    found = optimize.linprog(
-        np.append(np.zeros(count), -1.0),
-        bound[kept],
-        ends[kept],
-        bounds=[(None, None)] * count + [(0.0, 0.5)],
-    )
-    if not found.success or (width.any() and found.x[-1] <= 1e-6):
-        return None
-    params = np.linalg.solve(r, found.x[:-1] * unit)
-    params[0] += centre
-    return params
-
-
-def _likelihood(theta, low, high, design):
-    """Log-likelihood, gradient and Hessian in (b / s, 1 / s), in which it is concave (Olsen 1978).
-
-    Args:
-        theta: float64 [p + 1], the last one positive.
-        low: [n] lower ends, -inf where open.
-        high: [n] upper ends, equal to the lower ones at points.
-        design: [n, p].
-    """
-    mean, inverse, point = design @ theta[:-1], theta[-1], low == high
-    a, b = inverse * low - mean, inverse * high - mean
-    # The difference of two probabilities, taken in the tail where both are small.
-    flip = a + b > 0
-    less, more = special.log_ndtr(np.where(flip, (-b, -a), (a, b)))
-    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        log_p = more + np.log1p(-np.exp(less - more))
-        # phi / P at both ends, from logarithms: both vanish far out.
-        at_low, at_high = (np.exp(-0.5 * z**2 - _LOG_ROOT_2PI - log_p) for z in (a, b))
-    at_low[point] = at_high[point] = 0.0
-    value = np.where(point, -0.5 * b**2 - _LOG_ROOT_2PI + np.log(inverse), log_p)
-    if not np.isfinite(value + at_low + at_high).all():  # far off: no probability left somewhere
-        return -np.inf, *(np.zeros(shape) for shape in (len(theta), (len(theta),) * 2))
-    a, b, low, high = (np.where(np.isfinite(end), end, 0.0) for end in (a, b, low, high))
-    rows = np.column_stack([-design, low]), np.column_stack([-design, high])  # dz / d theta
-    # d value / dz at both ends; a point has the upper one alone.
-    gradient = -at_low @ rows[0] + np.where(point, -b, at_high) @ rows[1]
-    mixed = rows[0].T @ ((at_low * at_high)[:, None] * rows[1])
-    hessian = mixed + mixed.T
-    hessian += rows[0].T @ (((a - at_low) * at_low)[:, None] * rows[0])
-    hessian += rows[1].T @ (np.where(point, -1.0, -(b + at_high) * at_high)[:, None] * rows[1])
-    gradient[-1] += point.sum() / inverse
-    hessian[-1, -1] -= point.sum() / inverse**2
-    return value.sum(), gradient, hessian
-
-
-class _Maximum(NamedTuple):
-    params: np.ndarray  # [p]
-    sd: float
-    value: float  # of the log-likelihood
-
-
-def _maximise(low, high, design, near: _Maximum | None = None) -> _Maximum:
-    """Newton's method with halved steps.
-
-    There may be no regressor left when an intercept is profiled out, and the spread may vanish,
-    which ends the search.
-    """
-    # Orthonormal regressors, and responses of unit spread about the line of least squares: one
-    # tolerance fits all directions, and offsets take no digits.
-    q, r = np.linalg.qr(design)
-    q, r = q * np.sqrt(len(low)), r / np.sqrt(len(low))
-    known, points = _known(low, high), int(np.sum(low == high))
-    centre = q.T @ known / len(known)
-    line = q @ centre
-    unit = (known - line).std() or np.ptp(known) or 1.0
-    low, high = (low - line) / unit, (high - line) / unit
-    theta = np.append(np.zeros(len(centre)), 1.0)
-    value, gradient, hessian = _likelihood(theta, low, high, q)
-    if near is not None:  # the maximum of a neighbouring problem, unless that is far off
-        other = np.append((r @ near.params - centre) / near.sd, unit / near.sd)
-        found = _likelihood(other, low, high, q)
-        if found[0] > value:
-            theta, (value, gradient, hessian) = other, found
-    for _ in range(200):
-        step = np.linalg.lstsq(-hessian, gradient, rcond=None)[0]
-        gain = gradient @ step
-        if gain < 1e-12 * len(low) or (points == 0 and value > -1e-12):
-            break
-        size = 1.0
-        while size > 1e-10:
-            trial = theta + size * step
-            if trial[-1] > 0:
-                found = _likelihood(trial, low, high, q)
-                if found[0] >= value + 1e-4 * size * gain:
-                    break
-            size /= 2
-        else:  # only rounding is left
-            break
-        theta, (value, gradient, hessian) = trial, found
-    params = np.linalg.solve(r, centre + theta[:-1] / theta[-1] * unit)
-    # Change of unit of the density of points.
-    return _Maximum(params, unit / theta[-1], value - points * np.log(unit))
-
-
-def _covariance(low, high, design, best: _Maximum):
-    """Covariance [p, p] of the coefficients from the curvature at the maximum."""
-    q, r = np.linalg.qr(design)
-    line, unit = design @ best.params, best.sd
-    # About the fitted line and in units of its spread b / s is 0 and 1 / s is 1.
-    theta = np.append(np.zeros(len(best.params)), 1.0)
-    _, _, hessian = _likelihood(theta, (low - line) / unit, (high - line) / unit, q)
-    inner = np.linalg.pinv(-hessian)[:-1, :-1]
-    back = np.linalg.solve(r, np.eye(len(best.params))) * unit
-    return back @ inner @ back.T
-
-
-def _profile_limits(
-    low, high, design, index, estimate, error, sd, top, drop, precision=1e-6
-) -> tuple[float, float]:
-    """Where the likelihood maximised over everything but one coefficient falls by `drop`."""
-    others, column = np.delete(design, index, axis=1), design[:, index]
-    # Where the spread all but vanishes the curvature says nothing, the widths of intervals do.
-    widths = (high - low)[np.isfinite(high - low)]
-    alone = _residual(column, others) if others.shape[1] else column  # whatever their offset
-    scale = 10 * max(np.median(widths), sd) / np.abs(alone).max()
-    error = min(error, scale) if error > 0 else scale
-
-    near = None
-
-    def excess(value):
-        # A fixed coefficient is an offset of the response: the same problem, one column fewer.
-        nonlocal near
-        offset = value * column
-        near = _maximise(low - offset, high - offset, others, near)
-        # The root of the fall is nearly straight, and found in a few steps.
-        return np.sqrt(max(top - near.value, 0.0)) - np.sqrt(drop)
-
-    # The likelihood falls without end, since the runs with two ends identify every coefficient.
-    def limit(step):
-        nonlocal near
-        near, inner, outer = None, estimate, estimate + 2 * step
-        while excess(outer) <= 0:
-            inner, outer = outer, outer + 2 * (outer - estimate)
-        return optimize.brentq(excess, inner, outer, xtol=precision * abs(step))
-
-    return limit(-error), limit(error)
