@@ -14,15 +14,11 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
-import gymnasium
 import gymnax
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from evosax.algorithms import Open_ES
-from evosax.problems.networks import MLP
-from evosax.problems.rl.gymnax import GymnaxProblem
 
 ENVIRONMENT = "CartPole-v1"
 AGENTS = 50  # n
@@ -151,6 +147,8 @@ def gymnasium_numpy(
         the scalar one.
       trials_per_env: trials that share one environment, by default what is fastest in each mode.
     """
+    import gymnasium
+
     start = time.perf_counter()
     together = min(workload.trials, trials_per_env or TRIALS_PER_ENV[mode])
     parts = [
@@ -284,6 +282,10 @@ def evosax_open_es(workload: Workload, common: bool = True) -> Program:
         problem does by itself: 50 times fewer numbers to draw, and returns that, centred, learn
         more than `KNOWN`. Otherwise each agent is evaluated with a key of its own.
     """
+    from evosax.algorithms import Open_ES
+    from evosax.problems.networks import MLP
+    from evosax.problems.rl.gymnax import GymnaxProblem
+
     policy = MLP(
         layer_sizes=LAYERS[1:],
         kernel_init=jax.nn.initializers.variance_scaling(1.0, "fan_in", "normal"),

@@ -10,7 +10,7 @@ import resource
 import statistics
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 import jax
@@ -79,12 +79,12 @@ class Call(NamedTuple):
 
     Attributes:
       run: makes the work.
-      units: of one call.
+      units: of one call, or a function that says how many after it.
       compile_seconds: of wall time.
     """
 
     run: Callable
-    units: int
+    units: int | Callable[[], int]
     compile_seconds: float
 
 
@@ -108,7 +108,7 @@ def started(algorithm, num_agents: int, federations: int = 1):
 
 def measure(
     alternatives: Mapping[str, Callable[[], object]],
-    units: Mapping[str, int],
+    units: Mapping[str, int | Callable[[], int]],
     repeats: int,
 ) -> dict[str, Timing]:
     """Times alternatives in turn, `repeats` times around.
@@ -119,7 +119,7 @@ def measure(
     Args:
       alternatives: name -> a call that returns what it computed, JAX arrays or anything else.
         Each is called once before, unmeasured.
-      units: name -> units of work in one call.
+      units: name -> units of work in one call, or what says how many after it.
       repeats: turns, at least 1.
     """
     memory, peaks = PeakMemory(), {}
@@ -134,8 +134,9 @@ def measure(
             jax.block_until_ready(alternatives[name]())
             cpu_seconds = time.process_time() - cpu_start
             wall_seconds = time.perf_counter() - wall_start
-            cpu[name].append(units[name] / max(cpu_seconds, 1e-9))
-            wall[name].append(units[name] / max(wall_seconds, 1e-9))
+            count = units[name]() if callable(units[name]) else units[name]
+            cpu[name].append(count / max(cpu_seconds, 1e-9))
+            wall[name].append(count / max(wall_seconds, 1e-9))
     return {name: Timing(tuple(cpu[name]), tuple(wall[name]), peaks[name]) for name in cpu}
 
 
@@ -143,6 +144,47 @@ def measure_calls(calls: Mapping[str, Call], repeats: int) -> dict[str, Timing]:
     """The same for calls that know their units."""
     runs = {name: call.run for name, call in calls.items()}
     return measure(runs, {name: call.units for name, call in calls.items()}, repeats)
+
+
+def clock() -> str:
+    """The clock of rates: CPU time, or on an accelerator, where it says nothing, wall time."""
+    return "cpu" if jax.default_backend() == "cpu" else "wall"
+
+
+def table(
+    cases: Iterable[tuple[str, Mapping[str, Call]]],
+    units: str,
+    arguments,
+    *,
+    repeats: int | None = None,
+    at_least: int = 1,
+    measure: Callable = measure_calls,
+) -> list[dict]:
+    """Rows, one per alternative, of cases that are made one after the other.
+
+    Args:
+      cases: name of a case and its alternatives. What a generator does after a pair is done when
+        that is timed.
+      units: what rates count.
+      arguments: of the line, with `repeats` and `wanted`.
+      repeats: turns; those of the line by default.
+      at_least: turns, whatever the line says.
+      measure: `(calls, repeats) -> {row: Timing}`.
+    """
+    timings, compiled = {}, {}
+    for case, calls in cases:
+        calls = arguments.wanted(calls)
+        compiled[case] = {row: call.compile_seconds for row, call in calls.items()}
+        timings[case] = measure(calls, max(at_least, repeats or arguments.repeats))
+        print(f"{case}: timed", file=sys.stderr, flush=True)
+    second = "core-second" if clock() == "cpu" else "second"
+    return rows(timings, compiled, f"{units} per {second}", clock())
+
+
+def target(name: str, measured: float, limit: float, *, most: bool = False) -> dict:
+    """What a number should come to, at least or at most."""
+    met = measured <= limit if most else measured >= limit
+    return {"id": name, "measured": measured, "limit": limit, "met": bool(met)}
 
 
 def rows(
@@ -265,8 +307,3 @@ def _cell(numbers: dict, lead: dict, row: dict, case: str | None) -> str:
         return text
     ratio = (lead if case is None else lead["cases"][case])["ratio"][row["name"]]
     return f"{text} ({ratio:.2f})"
-
-
-def save(path, content: dict) -> None:
-    """Writes the JSON file whole or not at all."""
-    results.write_json(path, content)

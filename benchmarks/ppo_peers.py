@@ -5,9 +5,7 @@ from __future__ import annotations
 import gymnax
 import jax
 import numpy as np
-import rejax
 from harness import Call, compiled
-from rejax.evaluate import evaluate
 
 # Alike everywhere: environments of all agents, steps of a rollout, passes, minibatches.
 ENVS, STEPS, PASSES, MINIBATCHES = 256, 128, 4, 8
@@ -39,6 +37,9 @@ def rejax_ppo(environment: str, envs: int, rollouts: int) -> tuple[Call, object]
     Returns:
       The call, and `seed -> mean return` of what it learned, over 64 episodes.
     """
+    import rejax
+    from rejax.evaluate import evaluate
+
     env, params = gymnax.make(environment)
     algorithm = rejax.PPO.create(
         env=_joined(type(env)),

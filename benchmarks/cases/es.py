@@ -1,0 +1,107 @@
+"""Evolution strategies on CartPole, environment steps per second, against other packages."""
+
+from __future__ import annotations
+
+import functools
+import sys
+
+from cases import Case
+
+# (id, row, other row, at least); rates of environment steps of episodes under way.
+LIMITS = (
+    ("Gymnasium, one vector environment per federation", "fedjax_rl", "gymnasium", 100.0),
+    ("evosax, per environment step", "fedjax_rl", "evosax", 1.0),
+)
+
+
+def _rows(arguments) -> dict:
+    import es_fedjax
+    import es_peers as peers
+    import harness
+
+    makers = arguments.wanted(
+        {
+            "fedjax_rl": es_fedjax.fedjax_rl,
+            "gymnasium": functools.partial(peers.gymnasium_numpy, trials_per_env=1),
+            "gymnasium_joined": peers.gymnasium_numpy,
+            **{n: m for n, m in peers.ROWS.items() if n != "gymnasium_numpy"},
+        }
+    )
+    checks, counts = [], {}
+
+    def calls():
+        for shaping in arguments.shapings:
+            workloads = {
+                row: peers.Workload(
+                    trials=max(2, round(arguments.scale * es_fedjax.TRIALS.get(row, 60))),
+                    shaping=shaping,
+                )
+                for row in makers
+            }
+            programs = {row: make(workloads[row]) for row, make in makers.items()}
+            outcomes: dict = {}
+
+            def call(row, programs=programs, outcomes=outcomes):
+                outcomes[row] = programs[row].run(0)
+                print(f"{row}: {outcomes[row].seconds:.1f} s", file=sys.stderr, flush=True)
+                return outcomes[row].returns
+
+            # The same seed does the same steps every time; how many is known after the first call.
+            yield (
+                shaping,
+                {
+                    row: harness.Call(
+                        functools.partial(call, row),
+                        lambda row=row, outcomes=outcomes: outcomes[row].env_steps,
+                        program.compile_seconds,
+                    )
+                    for row, program in programs.items()
+                },
+            )
+            for row, outcome in outcomes.items():
+                work = workloads[row]
+                learned = peers.agreement(work, outcome)
+                checks.append(
+                    {"case": shaping, "row": row, **learned._asdict(), "holds": bool(learned.holds)}
+                )
+                counts.setdefault(shaping, {})[row] = {
+                    "trials": work.trials,
+                    "episodes": work.trials * work.agents * work.episodes,
+                    "env_steps": int(outcome.env_steps),
+                    "scanned_steps": int(outcome.scanned_steps),
+                }
+
+    rows = harness.table(calls(), CASE.units, arguments)
+    variants = (
+        {}
+        if arguments.only
+        else _all_variants(es_fedjax, peers, 60 if arguments.scale >= 0.5 else 2)
+    )
+    return {"rows": rows, "counts": counts, "learned": checks, "all_variants": variants}
+
+
+def _all_variants(es_fedjax, peers, trials: int) -> dict:
+    """Every variant of Fig. 4.5 in one call, in seconds of wall time on all cores."""
+    workload = peers.Workload(trials=trials)
+    program = es_fedjax.all_variants(workload)
+    outcome = program.run(0)
+    agents = sum(n for n, _ in es_fedjax.VARIANTS.values())
+    episodes = agents * workload.trials * workload.episodes
+    return {
+        "variants": list(es_fedjax.VARIANTS),
+        "trials": trials,
+        "compile_seconds": program.compile_seconds,
+        "run_seconds": outcome.seconds,
+        "episodes_per_second": float(episodes / outcome.seconds),
+        "env_steps_per_second": float(outcome.env_steps / outcome.seconds),
+    }
+
+
+def _limits(content) -> list[dict]:
+    from harness import target
+
+    found = {row["name"]: row for row in content["rows"]}
+    return [target(name, found[row]["ratio"][other], limit) for name, row, other, limit in LIMITS]
+
+
+CASE = Case(_rows, "environment steps", _limits, 2, "fedjax_rl")
