@@ -349,7 +349,8 @@ def test_tabular_tasks():
 
     single = envs.tabular_task(envs.paper_mdp())
     assert_same(single.params, envs.paper_mdp())
-    assert single.members(3).transition.shape == (3, 4, 3, 4)
+    assert single.members is None
+    assert envs.members(single, 3, {}).transition.shape == (3, 4, 3, 4)
     grid = envs.simple_grid()
     assert (grid.tabular, grid.num_states, grid.num_actions) == (False, 25, 5)
     mixed = envs.stack_mdps([envs.paper_mdp(), envs.paper_mdp()]).replace(
@@ -739,6 +740,8 @@ def test_environments_that_are_held_out(task, levels):
 def test_no_more_are_held_out_than_a_family_has():
     with pytest.raises(ValueError, match="num_agents is 9 for a family of 8 MDPs"):
         envs.held_out(envs.tabular_task(envs.dirichlet_mdps(8)), 4, {}, after=5)
+    with pytest.raises(ValueError, match=r"levels is {}, at which all environments of tab"):
+        envs.held_out(envs.tabular_task(envs.paper_mdp()), 4, {}, after=5)
 
 
 @pytest.mark.parametrize("entropy", [0.0, 0.2])

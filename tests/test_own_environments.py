@@ -111,6 +111,15 @@ def test_an_environment_of_gymnax_by_hand():
     assert first[1] == float(reward)
 
 
+@pytest.mark.parametrize("make", [frl.es, frl.reinforce])
+def test_who_lives_in_one_environment_is_not_given_several(make):
+    """Rather than all agents the first one's."""
+    family = envs.tabular_task(envs.dirichlet_mdps(3))
+    with pytest.raises(ValueError, match="task is tabular; allowed: an episodic task, one envir"):
+        make(family)
+    assert make(envs.tabular_task(envs.paper_mdp())).config.task.tabular
+
+
 class Broken(Mine):
     def step(self, key, state, action, params):
         return state[5]

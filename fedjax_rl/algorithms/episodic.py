@@ -44,12 +44,14 @@ OPTIMIZERS = ("adam", "momentum", "sgd")
 # What properties of the same name may be in every algorithm.
 TASK = fields.instance(
     Task,
-    text="an episodic task, such as envs.gymnax_task('CartPole-v1') or envs.simple_grid()",
+    text="an episodic task, one environment for all agents, such as envs.simple_grid() or "
+    "envs.gymnax_task('CartPole-v1')",
+    where=lambda task: task.members is None,
 )
 GRID = fields.instance(
     Task,
-    text="a grid world, such as envs.simple_grid() or envs.frozen_lake()",
-    where=lambda task: task.grid is not None,
+    text="a grid world, one for all agents, such as envs.simple_grid() or envs.frozen_lake()",
+    where=lambda task: task.grid is not None and task.members is None,
 )
 UPLINK = uplinks.UPLINK.or_none()
 CLOCK = clocks.CLOCK.or_none()

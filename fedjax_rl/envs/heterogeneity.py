@@ -217,7 +217,7 @@ def held_out(
       A pytree on the host as that of `members`; leaves [M, ...].
 
     Raises:
-      ValueError: As `members` does for N + M agents.
+      ValueError: As `members` does for N + M agents, or if nothing differs between them.
 
     Example:
       >>> import numpy as np, fedjax_rl as frl
@@ -228,6 +228,11 @@ def held_out(
       True
     """
     every = members(task, after + num_members, levels, seed, centred)
+    if all(np.array_equal(leaf[1:], leaf[:-1]) for leaf in jax.tree.leaves(every)):
+        raise ValueError(
+            f"levels is {brief(levels)}, at which all environments of {task.name} are the one in "
+            "which agents learn; allowed: a level above 0, or a family"
+        )
     return jax.tree.map(lambda leaf: leaf[after:], every)
 
 

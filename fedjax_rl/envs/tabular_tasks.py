@@ -45,7 +45,7 @@ def tabular_task(
     The environment goes on for ever; episodes are truncated after ``max_steps`` steps. Policies
     see the state as a one-hot vector [S]. The behaviour is the share of the steps that end in each
     state, [S]. The task's ``params`` are the MDP, of a family the first member; ``members`` are
-    the first N of a family, which has to be large enough, or N times the one MDP.
+    the first N of a family, which has to be large enough; one MDP is that of all agents.
 
     Args:
       mdps: one MDP or a family with one leading axis, of one discount.
@@ -82,8 +82,6 @@ def tabular_task(
         options = {"digest": digest(mdps)}
 
     def members(num_agents: int) -> TabularMDP:
-        if not family:
-            return repeat(mdps, num_agents)
         size = len(mdps.transition)
         if num_agents > size:
             raise ValueError(
@@ -107,7 +105,7 @@ def tabular_task(
         summarise=lambda last, mean, steps: mean,
         behaviour_size=num_states,
         options=tuple(sorted({**options, "discount": discount, "max_steps": max_steps}.items())),
-        members=members,
+        members=members if family else None,
         shape=(
             "tabular",
             num_states,
