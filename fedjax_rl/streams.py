@@ -67,6 +67,13 @@ class Tabular(enum.IntEnum):
     RESET = 3
 
 
+@enum.unique
+class OfEpisode(enum.IntEnum):
+    """Streams of the key of one episode, which its steps read by counter."""
+
+    START = 3
+
+
 # Each with `Engine` is a set of different numbers; `tests/test_streams.py` looks.
 REGISTERS = (Episodic, Epochs, Tabular)
 

@@ -10,8 +10,6 @@ import pytest
 import fedjax_rl as frl
 from fedjax_rl import federation as fed
 from fedjax_rl import fields, streams
-from fedjax_rl.federation.aggregators import Aggregate
-from fedjax_rl.federation.exchange import exchange, first_state
 
 
 # The example of `federation/uplinks/protocol.py`.
@@ -102,7 +100,7 @@ def median(population, message, sent, weight, context):
     del sent, weight, context
     shape = population.num_federations, -1
     value = jax.tree.map(lambda x: jnp.median(x.reshape(*shape, *x.shape[1:]), axis=1), message)
-    return Aggregate(value, None)
+    return fed.Aggregate(value, None)
 
 
 def test_an_own_aggregator_is_an_argument_of_the_exchange():
@@ -114,8 +112,8 @@ def test_an_own_aggregator_is_an_argument_of_the_exchange():
     population, params = fed.population([3, 3]), fed.Params({}, {}, {})
     agents = jnp.asarray([1.0, 2.0, 900.0, -5.0, 7.0, 8.0])
     keys = streams.agent_keys(np.zeros(6, int), population.member_of)
-    state = first_state(population, link, params, keys, agents, jnp.zeros(2))
-    after = jax.jit(lambda state: exchange(population, link, params, state))(state)
+    state = fed.first_state(population, link, params, keys, agents, jnp.zeros(2))
+    after = jax.jit(lambda state: fed.exchange(population, link, params, state))(state)
     np.testing.assert_array_equal(after.server, [2.0, 7.0])
     np.testing.assert_array_equal(after.agents, [2.0, 2.0, 2.0, 7.0, 7.0, 7.0])
 

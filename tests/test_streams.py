@@ -152,18 +152,32 @@ def test_nobody_folds_another_ones_number_into_an_agents_key():
         assert len(set(numbers)) == len(numbers)
 
 
+def folds(function):
+    return function.endswith(("fold_in", "keys_of"))
+
+
 def test_streams_are_registered():
-    """No module folds in a number of its own, or keeps one under a name like a stream's."""
+    """No module folds in a number of its own, as a literal or under a name."""
     wrong, package = [], pathlib.Path(frl.__file__).parent
     for path in package.rglob("*.py"):
         if path == package / "streams.py":
             continue
-        for node in ast.walk(ast.parse(path.read_text())):
-            folds = isinstance(node, ast.Call) and ast.unparse(node.func).endswith("fold_in")
-            literal = folds and any(isinstance(x, ast.Constant) for x in node.args)
-            named = isinstance(node, ast.Name) and node.id.endswith("_STREAM")
-            if literal or named:
-                wrong.append(f"{path.relative_to(package)}:{node.lineno}")
+        tree = ast.parse(path.read_text())
+        constants = {
+            name.id
+            for node in tree.body
+            if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant | ast.Tuple)
+            for target in node.targets
+            for name in ast.walk(target)
+            if isinstance(name, ast.Name)
+        }
+        for node in ast.walk(tree):
+            if not isinstance(node, ast.Call) or not folds(ast.unparse(node.func)):
+                continue
+            for given in node.args:
+                named = isinstance(given, ast.Name) and given.id in constants
+                if named or isinstance(given, ast.Constant):
+                    wrong.append(f"{path.relative_to(package)}:{node.lineno}")
     assert not wrong
 
 

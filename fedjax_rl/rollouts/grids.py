@@ -26,8 +26,6 @@ from fedjax_rl.rollouts.engine import Inputs
 from fedjax_rl.rollouts.episodes import no_returns
 
 TIES = ("random", "first")
-# Folded into the key of an episode where its first state is drawn.
-_START = 3
 
 
 class Transition(NamedTuple):
@@ -170,7 +168,9 @@ def grid_env(world: GridWorld) -> GridEnv:
 
 def start_word(key) -> jax.Array:
     """The random word that a first state is drawn with, uint32 scalar; it belongs to no step."""
-    return streams.threefry(jax.random.key_data(jax.random.fold_in(key, _START)), jnp.uint32(0))
+    return streams.threefry(
+        jax.random.key_data(jax.random.fold_in(key, streams.OfEpisode.START)), jnp.uint32(0)
+    )
 
 
 def sample_on_grid(
