@@ -26,8 +26,8 @@ import numpy as np
 
 from fedjax_rl import fields, streams
 from fedjax_rl.algorithms import parameters
+from fedjax_rl.federation import aggregators, uplinks
 from fedjax_rl.federation import server as servers
-from fedjax_rl.federation import uplinks
 from fedjax_rl.federation.algorithm import Algorithm, Functions, describe_config
 from fedjax_rl.federation.clock import CLOCK, Clock
 from fedjax_rl.federation.clock.arrivals import driven
@@ -67,6 +67,7 @@ __all__ = [
     "fields",
     "host",
     "nested",
+    "of_servers",
     "per_agent",
     "per_federation",
     "record",
@@ -140,7 +141,8 @@ class Learner(NamedTuple):
         whose period is `sync_period`; or any number of exchanges, and work between them,
         `(population, params, state, differentiable) -> (state, steps)` as `rounds` takes it. The
         last exchange goes over the uplink of the configuration.
-      measure: `(population, params, state) -> {metric: [F] or [A]}`.
+      measure: `(population, params, state) -> {metric: [F] or [A]}`. Of local steps without a clock
+        `state.server` is the mean of what agents would share now.
       model: `(key, params) -> model`, what a server holds at first, with the key of its
         federation's first member; by default what `share` makes of that agent.
       share: `agent -> model`.
@@ -200,6 +202,7 @@ class Definition(NamedTuple):
       smallest_share: as in `Algorithm`.
       memory: as in `Algorithm`.
       operations: as in `Algorithm`.
+      home: "module:name" of the public function.
     """
 
     name: str
@@ -216,6 +219,7 @@ class Definition(NamedTuple):
     smallest_share: int
     memory: Callable | None
     operations: Callable | None
+    home: str = ""
 
     def build(self, config: Federated) -> Algorithm:
         """The algorithm of a configuration."""
@@ -241,6 +245,7 @@ class Definition(NamedTuple):
                 operations=self.operations,
                 sampled=self.sampled,
                 draws=self.draws,
+                home=self.home,
             )
         )
 
@@ -381,7 +386,7 @@ def variant(of: Callable, name: str, text: str, **defaults) -> Callable:
 
 def _factory(definition: Definition, name: str, module: str, text: str, **defaults) -> Callable:
     """The public function of an algorithm."""
-    kind = definition.record
+    kind, definition = definition.record, definition._replace(home=f"{module}:{name}")
     environment = records.environment_of(kind)
     # Given to the form rather than to the record, which knows nothing of dots.
     nothing = object()
@@ -485,7 +490,15 @@ def assemble(config: Federated, learner: Learner) -> Functions:
         return state if learner.begin is None else learner.begin(population, params, state)
 
     def measure(population, params, state):
-        return learner.measure(population, now(population, params, state.time), state)
+        params = now(population, params, state.time)
+        if stepwise and config.clock is None:
+            # Between exchanges, and where one agent has nobody to exchange with, what counts is
+            # the mean of what agents have learned by now.
+            shared = jax.vmap(learner.share)(state.agents)
+            weights = links[0].weight(population, state.agents, params)
+            average = aggregators.mean(population, shared, None, weights).value
+            state = dataclasses.replace(state, server=average)
+        return learner.measure(population, params, state)
 
     return Functions(init, drive.round, drive.advance, measure, drive.parts, learner.act)
 
@@ -541,6 +554,20 @@ def per_federation(function: Callable, params: Params, *batched):
     return jax.vmap(lambda own, *each: function(*each, {**params.shared, **own}))(
         params.federation, *batched
     )
+
+
+def of_servers(**functions: Callable) -> Callable:
+    """Metrics of the servers' models, as `Learner.measure` takes them.
+
+    Args:
+      **functions: name -> `(model, params) -> scalar`, unbatched.
+    """
+
+    def measure(population, params, state) -> dict:
+        del population
+        return {n: per_federation(f, params, state.server) for n, f in functions.items()}
+
+    return measure
 
 
 def first_keys(population, keys):

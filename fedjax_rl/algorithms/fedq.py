@@ -475,11 +475,7 @@ def fedq(config: FedQ) -> Learner:
 
     def measure(population, params, state) -> dict:
         local_error, local_sup = per_agent(errors, population, params, state.agents.table)
-        model = state.server
-        if config.clock is None:
-            weights = weight(population, state.agents, params)
-            model, _ = aggregators.mean(population, state.agents.table, None, weights)
-        server_error, server_sup = per_federation(errors, params, model)
+        server_error, server_sup = per_federation(errors, params, state.server)
         return {
             "error_server": server_error,
             "error_local_mean": population.mean(local_error),

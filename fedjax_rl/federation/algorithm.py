@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -69,6 +70,7 @@ class Algorithm:
         nothing of itself is refused, see `derivatives`.
       draws: properties that do nothing but decide what is drawn, and that have no derivative even
         where the rest has.
+      home: "module:name" of the public function that makes it, under which it is pickled.
     """
 
     name: str
@@ -88,6 +90,7 @@ class Algorithm:
     operations: Callable | None = None
     sampled: Callable = lambda config: "actions may be drawn from what is learned"
     draws: tuple[str, ...] = ()
+    home: str = ""
 
     def __post_init__(self) -> None:
         """Fills in the headline, and sees to it that derivatives are right or refused."""
@@ -109,6 +112,10 @@ class Algorithm:
         """Equal if name and configuration are."""
         same = isinstance(other, Algorithm) and other.name == self.name
         return same and other.config == self.config
+
+    def __reduce__(self) -> tuple:
+        """By where it is found and its configuration, as its functions are closures."""
+        return _found, (self.home, self.config)
 
     def __hash__(self) -> int:
         """Of name and configuration."""
@@ -174,6 +181,12 @@ class Algorithm:
             return fields.evaluated(name, value, self.config.allowed(name), num_agents)
         allowed = fields.declarations(type(self.config)).get(name, fields.ANYTHING)
         return fields.evaluated(name, value, allowed, num_agents)
+
+
+def _found(home: str, config) -> Algorithm:
+    """The algorithm of a configuration whose public function is `module:name`."""
+    module, _, name = home.partition(":")
+    return getattr(importlib.import_module(module), name).definition.build(config)
 
 
 def common(each: list[Params]) -> set[str]:
