@@ -996,3 +996,27 @@ def test_defaults_are_those_of_the_policy_whatever_was_set_first():
         ):
             assert one.describe(one.config)[name] == value
             assert float(one.parameters(one.config, 2).federation[name]) == value
+
+
+def test_a_run_gets_more_steps_and_seeds(tmp_path, capsys):
+    out = tmp_path / "o"
+    line = "run fedq paper-mdp --num-agents 2 --sync-period 5 --num-steps 100 --seed 3"
+    assert cli.main([*line.split(), "--out", str(out)]) == 0
+    for bad, said in (
+        (["--num-steps", "50"], "num-steps is 50; allowed: whole numbers from 100"),
+        (["--seeds", "4", "4"], "seeds is [4, 4], which repeats some"),
+        (["--seeds", "-1"], "seeds is -1; allowed"),
+    ):
+        assert cli.main(["resume", str(out), *bad]) == 2
+        assert said in capsys.readouterr().err
+        assert frl.load(out).sizes["time"] == 100
+    assert cli.main(["resume", str(out), "--num-steps", "150", "--seeds", "5", "3", "4"]) == 0
+    one = frl.fedq(frl.envs.paper_mdp(), sync_period=5)
+    options = {"num_agents": 2, "num_steps": 150, "record_every": 1}
+    whole = frl.sweep(one, seeds=[3, 5, 4], **options)
+    np.testing.assert_array_equal(frl.load(out)["error_server"], whole["error_server"])
+    np.testing.assert_array_equal(frl.load(out)["seed"], [3, 5, 4])
+    assert {p.name for p in out.iterdir()} == FILES
+    # It is finished, and says so with the same words as before.
+    assert cli.main(["resume", str(out)]) == 0
+    assert "is finished" in capsys.readouterr().out

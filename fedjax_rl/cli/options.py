@@ -44,7 +44,12 @@ def of_command(command: str, argv: list[str]) -> list[tuple]:
     if command == "list":
         return []
     if command == "resume":
-        return [_positional("directory", "As printed by the command that was stopped.")]
+        more = "Of a run or sweep that is to have more {}; as many as it was begun with by default."
+        return [
+            _positional("directory", "As printed by the command that was stopped."),
+            _option("num_steps", int | None, None, more.format("steps")),
+            _option("seeds", tuple[int, ...] | None, None, more.format("seeds"), "INT ..."),
+        ]
     if command == "completion":
         import tyro
 

@@ -17,7 +17,7 @@ _WORDS = {
     "run": "Simulate one federation; save the result and a picture.",
     "sweep": "Simulate a grid: any property may take several values.",
     "reproduce": "Reproduce a published figure and compare it with the published values.",
-    "resume": "Go on where a stopped run, sweep or study was.",
+    "resume": "Go on where a stopped run, sweep or study was, or with more steps or seeds.",
     "validate": "Hold a game against the reference numbers of the original.",
     "play": "Play a game, and save it as an animated GIF.",
     "doctor": "Versions, devices, what would run where, memory and time that something needs.",
@@ -39,7 +39,10 @@ _EXAMPLES = {
         "fedq paper-mdp --sync-period 10 --uplink full top-k --uplink.k 1 3 --seeds 0 1 2",
     ],
     "reproduce": ["linear-speedup", "linear-speedup:fig4,fig5 --scale quick --out runs/speedup"],
-    "resume": ["runs/fedq-paper-mdp-1"],
+    "resume": [
+        "runs/fedq-paper-mdp-1",
+        "runs/fedq-paper-mdp-1 --num-steps 200000 --seeds 0 1 2 3",
+    ],
     "validate": ["bigfish", "coinrun --scale paper"],
     "play": ["BigFish --policy circle", "BigFish --policy runs/fedppo-BigFish-1 --out fish.gif"],
     "doctor": [

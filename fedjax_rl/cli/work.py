@@ -148,6 +148,12 @@ def resume(arguments) -> int:
         prepare(config["devices"])
         with _precision(config):
             check_names(config)
+        if arguments.num_steps is not None or arguments.seeds is not None:
+            config = _with_more(config, arguments)
+            # Results last: a directory without them is one that is gone on with.
+            results.replace_config(out, config)
+            for name in ("result.nc", "summary.json"):
+                (out / name).unlink(missing_ok=True)
         finished = _is_made(out) and _is_pictured(out)
         if config["command"] == "reproduce":
             finished = results.read_sealed(out / "summary.json") is not None
@@ -166,6 +172,30 @@ def resume(arguments) -> int:
             else:
                 _work(config, out, lambda: out / "checkpoints")
     return 0
+
+
+def _with_more(config: dict, arguments) -> dict:
+    """A configuration with the steps and seeds that are asked for, recorded as it was.
+
+    Raises:
+      ValueError: a study, fewer steps than there are, or seeds that are none.
+    """
+    from fedjax_rl.sweeps.arguments import count, seeds
+
+    if config["command"] == "reproduce":
+        given = {name: value for name, value in vars(arguments).items() if value is not None}
+        name = next(name for name in ("num_steps", "seeds") if name in given)
+        raise ValueError(f"{name} is {given[name]}; allowed: none for a study, whose scale says it")
+    every = config["record_every"] or max(1, config["num_steps"] // 100)
+    config = {**config, "record_every": every}
+    if arguments.num_steps is not None:
+        config["num_steps"] = count("num_steps", arguments.num_steps, low=config["num_steps"])
+    if arguments.seeds is not None:
+        there = config["seeds"] if isinstance(config["seeds"], list) else [config["seeds"]]
+        union = list(dict.fromkeys([*there, *seeds(list(arguments.seeds))]))
+        if len(union) > len(there):
+            config |= {"seeds": union, "command": "sweep"}
+    return config
 
 
 @contextlib.contextmanager

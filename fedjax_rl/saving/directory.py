@@ -218,6 +218,19 @@ def _spare(path: pathlib.Path) -> dict | None:
     return config if config is not None and config.get("made_by") == MARK else None
 
 
+def replace_config(directory, config: dict) -> None:
+    """Writes what is run in a directory of ours from now on.
+
+    Raises:
+      OSError: the disk is full or refuses; what was there is unchanged.
+    """
+    path = place(directory)
+    # Whoever is stopped in between leaves one that is whole, never two that differ.
+    (path / SPARE).unlink(missing_ok=True)
+    write_sealed(path / "config.json", config)
+    _write_spare(path, config)
+
+
 def recover_config(directory) -> dict | None:
     """The configuration of a directory to be resumed, mended from its copy where it is damaged.
 

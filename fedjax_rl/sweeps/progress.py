@@ -57,7 +57,8 @@ def counted(progress, jobs: Sequence[Job], places: Sequence[Place]) -> Iterator[
     if progress is True:
         first = jobs[0].algorithm
         unit = "server-updates" if first.on_clock else f"agent-{first.unit}s"
-        what = " and ".join(dict.fromkeys(job.algorithm.name for job in jobs))
+        names = list(dict.fromkeys(job.algorithm.name for job in jobs))
+        what = names[0] if len(names) == 1 else f"{len(names)} algorithms"
         with bar(len(places), what, unit) as report:
             yield Counter(report, total, places)
     elif progress:
@@ -91,10 +92,10 @@ def bar(cells: int, what: str, unit: str) -> Iterator[Callable[[int, int, int], 
     console = Console(stderr=True)
     columns = (
         progress.TextColumn("{task.description}"),
-        progress.BarColumn(bar_width=30),
+        progress.BarColumn(bar_width=20),
         progress.TaskProgressColumn(),
         progress.TextColumn("{task.fields[speed]}"),
-        progress.TimeRemainingColumn(),
+        progress.TimeRemainingColumn(compact=True),
         progress.TextColumn("left"),
     )
     shown = progress.Progress(*columns, console=console, disable=console.is_jupyter)
