@@ -30,7 +30,8 @@ def main(argv: list[str] | None = None) -> int:
     """
     argv = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in argv or bool(os.environ.get("FEDJAX_RL_DEBUG"))
-    argv = [a for a in argv if a != "--debug"] or ["--help"]
+    if argv[:1] not in (["run"], ["sweep"]):  # which have an option of that name
+        argv = [a for a in argv if a != "--debug"] or ["--help"]
     arguments = None
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # a terminal without the symbols shows others
@@ -58,6 +59,9 @@ def main(argv: list[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of a pipe has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 0
+    except FloatingPointError as error:
+        say(f"error: {error}")
+        return 1
     except (ValueError, OSError) as error:
         if debug:
             raise

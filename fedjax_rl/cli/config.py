@@ -19,13 +19,11 @@ from fedjax_rl.cli.parts import (
     finite,
     plain,
     prefixed,
-    record_config,
-    records_of,
     uplink,
     uplink_config,
 )
 from fedjax_rl.cli.process import MOST_DEVICES
-from fedjax_rl.cli.settings import records, settings, takes_clocks, takes_uplinks
+from fedjax_rl.cli.settings import settings, takes_clocks, takes_uplinks
 
 
 def config_of(arguments) -> dict:
@@ -42,10 +40,6 @@ def config_of(arguments) -> dict:
     known = environment_options(arguments.environment)
     # What was not given is the algorithm's to say, as it may depend on the environment.
     properties = changed(settings(one), given)
-    for record in records(one):
-        if own := record_config(record, given):
-            records_of(record, own)
-            properties[record.name] = own
     per_agent = given.get("learning_rate_per_agent")
     if per_agent is not None:
         if "learning_rate" in properties:
@@ -168,12 +162,9 @@ def lists_of(config: dict) -> dict[str, list]:
 def _values(config: dict, one) -> dict[str, list]:
     """Every property that a configuration sets, with its one value or its several."""
     tuples = [own.name for own in settings(one) if own.is_tuple]
-    inner = {own.name: own for own in records(one)}
     found = {}
     for name, value in config["properties"].items():
-        if name in inner and isinstance(value, dict):
-            found[name] = records_of(inner[name], value)
-        elif name in tuples and isinstance(value, list):
+        if name in tuples and isinstance(value, list):
             found[name] = [tuple(value)]
         else:
             found[name] = value if isinstance(value, list) else [value]

@@ -12,7 +12,7 @@ from fedjax_rl.cli.config import check_devices, config_of, nested_errors
 from fedjax_rl.cli.named import fitting
 from fedjax_rl.cli.needs import Needs, of_configuration
 from fedjax_rl.cli.options import PACKAGES, SCALES
-from fedjax_rl.cli.process import prepare
+from fedjax_rl.cli.process import keeping, prepare
 from fedjax_rl.cli.settings import clock_options, uplink_options
 from fedjax_rl.cli.study import studies, study_of
 
@@ -94,7 +94,7 @@ def doctor(arguments) -> int:
     config = config_of(arguments)
     prepare(arguments.devices)
     _machine(arguments.devices)
-    with nested_errors(config):
+    with nested_errors(config), keeping(arguments.cache):
         return 0 if of_configuration(config).show() else UNFIT
 
 
@@ -103,6 +103,7 @@ def _machine(devices: int) -> None:
     import jax
 
     from fedjax_rl.saving import results
+    from fedjax_rl.sweeps.cache import directory
     from fedjax_rl.sweeps.jobs import most_in_population
 
     print("Versions")
@@ -118,6 +119,7 @@ def _machine(devices: int) -> None:
     for device in jax.devices():
         print(f"  {device.id}: {device.platform}, {device.device_kind}")
     print(f"  {results.device()}")
+    print(f"  compiled programs are kept in {jax.config.jax_compilation_cache_dir or directory()}")
     for name in ("JAX_PLATFORMS", "XLA_FLAGS"):
         print(f"  {name}={os.environ.get(name, '')}")
     print("What would run where")

@@ -15,7 +15,35 @@ def algorithm(name: str, place: str | None = None):
     Args:
       name: of ours, or `module:name`.
       place: the environment that was named with it. Ours have the same properties in all of them
-        and are made in the first one that they accept; a user's algorithm is made in this one.
+        and are made in the first one that they accept; so is a user's that says which it accepts.
+
+    Raises:
+      ValueError: an unknown name, with the nearest known ones.
+    """
+    if (kinds := accepted(name)) is not None:
+        return made_in(name, environment(_OF_KIND[kinds[0]]))
+    if place is not None:
+        return made_in(name, environment(place))
+    refused = None
+    for one in _OF_KIND.values():
+        try:
+            return made_in(name, environment(one))
+        except ValueError as error:
+            refused = refused or error
+    raise refused
+
+
+# An environment of each kind, cheap to make.
+_OF_KIND = {
+    "mdp": "paper-mdp",
+    "grid": "simple-grid",
+    "tabular": "dirichlet-mdp",
+    "task": "CartPole-v1",
+}
+
+
+def accepted(name: str) -> tuple[str, ...] | None:
+    """The kinds of environments that an algorithm accepts; None where only it can tell.
 
     Raises:
       ValueError: an unknown name, with the nearest known ones.
@@ -23,23 +51,11 @@ def algorithm(name: str, place: str | None = None):
     from fedjax_rl.algorithms import ALGORITHMS
     from fedjax_rl.names import check_known
 
-    if not outside.is_outside(name):
-        check_known(name, ALGORITHMS, "algorithm")
-        return ALGORITHMS[name].make(environment(fitting(name)[0]))
-    if place is not None:
-        return outside.algorithm(name, environment(place))
-    outside.algorithm_factory(name)
-    refused = None
-    for one in _OF_EACH_KIND:
-        try:
-            return outside.algorithm(name, environment(one))
-        except ValueError as error:
-            refused = refused or error
-    raise refused
-
-
-# An environment of each kind, cheap to make.
-_OF_EACH_KIND = ("paper-mdp", "simple-grid", "dirichlet-mdp", "CartPole-v1")
+    if outside.is_outside(name):
+        definition = getattr(outside.algorithm_factory(name), "definition", None)
+        return getattr(definition, "environments", None)
+    check_known(name, ALGORITHMS, "algorithm")
+    return ALGORITHMS[name].environments
 
 
 def made_in(name: str, place):
@@ -53,12 +69,10 @@ def made_in(name: str, place):
 
 def fitting(name: str) -> list[str]:
     """The environments of ours that an algorithm accepts; all where only it can tell."""
-    from fedjax_rl.algorithms import ALGORITHMS
     from fedjax_rl.envs.registry import ENVIRONMENTS, kind
 
-    if outside.is_outside(name):
-        return list(ENVIRONMENTS)
-    return [place for place in ENVIRONMENTS if kind(place) in ALGORITHMS[name].environments]
+    kinds = accepted(name)
+    return [place for place in ENVIRONMENTS if kinds is None or kind(place) in kinds]
 
 
 def check_fits(name: str, place: str) -> None:
@@ -67,17 +81,12 @@ def check_fits(name: str, place: str) -> None:
     Raises:
       ValueError: an unknown name, or what does not fit, with what does.
     """
-    from fedjax_rl.algorithms import ALGORITHMS
     from fedjax_rl.envs.registry import kind
-    from fedjax_rl.names import check_known
 
-    if not outside.is_outside(name):
-        check_known(name, ALGORITHMS, "algorithm")
+    kinds = accepted(name)
     if outside.is_outside(place):
         outside.environment_factory(place)
-    elif kind(place) not in (
-        ALGORITHMS[name].environments if name in ALGORITHMS else ("mdp", "tabular", "grid", "task")
-    ):
+    elif kind(place) not in (kinds or (kind(place),)):
         raise ValueError(f"environment is {place}; allowed with {name}: {', '.join(fitting(name))}")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 import re
 import types
@@ -14,11 +15,9 @@ from fedjax_rl.cli.named import algorithm, environment_options, factory_of, fitt
 from fedjax_rl.cli.outside import is_outside
 from fedjax_rl.cli.process import MOST_DEVICES, prepare
 from fedjax_rl.cli.settings import (
-    Record,
     clock_options,
     parameters,
     parts,
-    records,
     settings,
     takes_clocks,
     takes_uplinks,
@@ -49,6 +48,7 @@ def of_command(command: str, argv: list[str]) -> list[tuple]:
             _positional("directory", "As printed by the command that was stopped."),
             _option("num_steps", int | None, None, more.format("steps")),
             _option("seeds", tuple[int, ...] | None, None, more.format("seeds"), "INT ..."),
+            _cache(),
         ]
     if command == "completion":
         import tyro
@@ -56,9 +56,9 @@ def of_command(command: str, argv: list[str]) -> list[tuple]:
         kind = Annotated[Literal[SHELLS], tyro.conf.arg(help="The shell.", metavar="SHELL")]
         return [("shell", tyro.conf.Positional[kind])]
     if command == "reproduce":
-        return [*_of_study(), _out(), _devices()]
+        return [*_of_study(), _out(), _devices(), _cache()]
     if command == "doctor" and _study_in(argv):
-        return [*_of_study(), _devices()]
+        return [*_of_study(), _devices(), _cache()]
     if command == "validate":
         text = "Path of other reference numbers; those of the package by default."
         return [
@@ -133,33 +133,40 @@ def _of_simulation(command: str, argv: list[str]) -> list[tuple]:
     if command != "doctor":
         text = f"What to record: {', '.join(one.metrics)}. By default those per federation."
         fields += [_option("metrics", tuple[str, ...] | None, None, text, "NAME ..."), _out()]
-    fields += [_devices(), *_of_environments([place] if place else places)]
+        text = "Compile nothing, one agent after the other; name the first value that breaks."
+        fields.append(_option("debug", bool, False, text))
+    fields += [_devices(), _cache(), *_of_environments([place] if place else places)]
     fields += _of_clocks(one, several) if on_clock else []
     return fields + (_of_uplinks(_uplinks_in(argv), several) if takes_uplinks(one) else [])
 
 
 def _of_algorithm(one, several: bool) -> list[tuple]:
     """A field per property that a word or a number can set; texts are its docstring's."""
-    fields = []
+    fields, inner = [], {}
     for own in settings(one):
         text = own.text
         if several and own.is_tuple:
             text = f"{text} One value for the whole grid."
-        fields.append(_values(several and not own.is_tuple, *own[:3], text))
-    fields += [_of_record(own, several) for own in records(one)]
+        *records, name = own.name.split(".")
+        place = functools.reduce(lambda at, word: at.setdefault(word, {}), records, inner)
+        field = _values(several and not own.is_tuple, name, *own[1:3], text)
+        if records:
+            place[name] = field
+        else:
+            fields.append(field)
+    fields += [_of_record(name, own) for name, own in inner.items()]
     if several and "learning_rate" in one.properties:
         text = "Instead of learning-rate: this value times num-agents."
         fields.append(_option("learning_rate_per_agent", float | None, None, text))
     return fields
 
 
-def _of_record(record: Record, several: bool) -> tuple:
-    """A field with the values of a record as options of their own, `--network.hidden 64 64`."""
-    inner = [_values(several and not own.is_tuple, *own[:4]) for own in record.settings]
-    inner += [_of_record(own, several) for own in record.records]
-    kind = dataclasses.make_dataclass(type(record.default).__name__, inner)
-    kind.__doc__ = (type(record.default).__doc__ or "").partition("\n")[0]
-    return record.name, kind, dataclasses.field(default_factory=kind)
+def _of_record(name: str, inner: dict) -> tuple:
+    """A field with the properties of a record as its own, so that they are `--network.hidden`."""
+    fields = [own if isinstance(own, tuple) else _of_record(n, own) for n, own in inner.items()]
+    kind = dataclasses.make_dataclass(name.title().replace("_", ""), fields)
+    kind.__doc__ = f"Of {name.replace('_', '-')}."
+    return name, kind, dataclasses.field(default_factory=kind)
 
 
 def _of_environments(names: list[str]) -> list[tuple]:
@@ -267,6 +274,11 @@ def _positional(name, text, default=dataclasses.MISSING) -> tuple:
 
 def _out() -> tuple:
     return _option("out", str | None, None, "Directory for everything; a new one in runs/.", "DIR")
+
+
+def _cache() -> tuple:
+    text = "Keep compiled programs in the user's cache directory, and use those that are there."
+    return _option("cache", bool, True, text)
 
 
 def _devices() -> tuple:

@@ -30,6 +30,7 @@ _EXAMPLES = {
         "fedq paper-mdp --num-agents 16 --sync-period 10 --learning-rate 0.05 --seed 7",
         "fedq random-mdp --env.num-states 20 --env.seed 3 --epsilon 1 --out runs/twenty",
         "fedq paper-mdp --sync-period 10 --uplink top-k --uplink.k 3",
+        "mymodule:my_algorithm mymodule:my_environment --num-steps 20 --debug",
         "espc CartPole-v1 --num-agents 50 --target-senders 25",
         "afedpg dirichlet-mdp --num-agents 8 --clock.distribution two_class",
     ],
@@ -60,7 +61,8 @@ _EXAMPLES = {
 _ABOUT = """Federated reinforcement learning as one array program.
 
 `fedjax-rl COMMAND --help` explains a command, with examples. `--version` prints the version,
-`--debug` (or FEDJAX_RL_DEBUG=1) shows the traceback of an error."""
+`--debug` (or FEDJAX_RL_DEBUG=1) shows the traceback of an error; with run and sweep it also runs
+one agent after the other, so that prints in an algorithm of your own show numbers."""
 
 
 def read(argv: list[str]) -> tuple[int, Any]:

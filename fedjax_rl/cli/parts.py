@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import itertools
 import math
 import re
 from collections.abc import Iterator, Sequence
 
 from fedjax_rl.cli import named
-from fedjax_rl.cli.settings import Record, Setting, clock_options, uplink_options
-from fedjax_rl.names import check_known
+from fedjax_rl.cli.settings import Setting, clock_options, uplink_options
 
 
 def plain(value, is_tuple: bool = False):
@@ -22,41 +22,20 @@ def plain(value, is_tuple: bool = False):
 
 
 def changed(settings: Sequence[Setting], given: dict) -> dict:
-    """What was given of these settings and is not what holds anyway, as JSON has it."""
-    return {
-        own.name: value
-        for own in settings
-        if own.name in given
-        and (value := plain(given[own.name], own.is_tuple)) != plain(own.default, own.is_tuple)
-    }
+    """What was given of these settings and is not what holds anyway, as JSON has it.
 
-
-def record_config(record: Record, given: dict) -> dict:
-    """What was given of a record, as JSON has it; nothing where that holds anyway."""
-    values = vars(given[record.name]) if record.name in given else {}
-    inner = {own.name: record_config(own, values) for own in record.records}
-    return changed(record.settings, values) | {n: own for n, own in inner.items() if own}
-
-
-def records_of(record: Record, config: dict) -> list:
-    """The records that a configuration says, every combination of its values."""
-    inner = {own.name: own for own in record.records}
-    known = {own.name: own for own in record.settings}
-    for name in config:
-        check_known(name, [*known, *inner], f"property of {record.name}")
-    each = []
-    for name, value in config.items():
-        if name in inner:
-            each.append(records_of(inner[name], value))
-        elif known[name].is_tuple:
-            each.append([tuple(value) if isinstance(value, list) else value])
-        else:
-            each.append(value if isinstance(value, list) else [value])
-    with prefixed(record.name, config):
-        return [
-            dataclasses.replace(record.default, **dict(zip(config, values, strict=True)))
-            for values in itertools.product(*each)
-        ]
+    Args:
+      settings: names with a dot are looked for in what is nested.
+      given: arguments by name, what is nested as objects.
+    """
+    found = {}
+    for own in settings:
+        first, *rest = own.name.split(".")
+        if first in given:
+            value = functools.reduce(getattr, rest, given[first])
+            if plain(value, own.is_tuple) != plain(own.default, own.is_tuple):
+                found[own.name] = plain(value, own.is_tuple)
+    return found
 
 
 def uplink_config(given: dict) -> dict | list[dict] | None:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 
 from fedjax_rl.saving.directory import held
 
-__all__ = ["Stopped", "free", "held", "interruptible", "prepare", "quiet"]
+__all__ = ["Stopped", "free", "held", "interruptible", "keeping", "prepare", "quiet"]
 
 
 # A CPU can pretend to have so many; far more and the process dies when JAX starts.
@@ -52,6 +52,30 @@ def prepare(devices: int = 1) -> None:
     given = os.environ.get("XLA_FLAGS", "")
     missing = [f"{flag}={value}" for flag, value in wanted.items() if flag not in given]
     os.environ["XLA_FLAGS"] = " ".join([*given.split(), *missing])
+
+
+@contextlib.contextmanager
+def keeping(programs: bool) -> Iterator[None]:
+    """While it runs, compiled programs are kept on disk, or none at all.
+
+    Args:
+      programs: whether to.
+    """
+    import jax
+
+    from fedjax_rl.sweeps.cache import keep_programs
+
+    before = jax.config.jax_enable_compilation_cache
+    jax.config.update("jax_enable_compilation_cache", before and programs)
+    keep_programs(_LEAST_SECONDS)
+    try:
+        yield
+    finally:
+        jax.config.update("jax_enable_compilation_cache", before)
+
+
+# What compiles faster is not worth a file.
+_LEAST_SECONDS = 0.1
 
 
 def _on_cpu() -> bool:

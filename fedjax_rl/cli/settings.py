@@ -13,7 +13,6 @@ import typing
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
-from fedjax_rl import fields
 from fedjax_rl.cli import outside
 
 
@@ -40,33 +39,15 @@ class Setting(NamedTuple):
         return any(typing.get_origin(part) is tuple for part in parts(self.kind))
 
 
-class Record(NamedTuple):
-    """A property that is a record of values of its own, such as `network`.
-
-    Attributes:
-      name: of the property.
-      default: a record of the values that hold unless set.
-      settings: what can be set of it.
-      records: those within it.
-    """
-
-    name: str
-    default: Any
-    settings: list[Setting]
-    records: list[Record]
-
-
 def settings(one) -> list[Setting]:
-    """The properties of an algorithm that the command line can set, without its uplink."""
+    """The properties of an algorithm that the command line can set, without its uplink.
+
+    Those of records within its configuration have dots in their names, as in `network.hidden`.
+    """
     return _settings(one.config)
 
 
-def records(one) -> list[Record]:
-    """The properties of an algorithm that are records, without its uplink and its clock."""
-    return [own for own in _records(one.config) if own.name not in ("uplink", "clock")]
-
-
-def _settings(config) -> list[Setting]:
+def _settings(config, prefix: str = "") -> list[Setting]:
     texts: dict = {}
     for kind in reversed(type(config).__mro__):
         texts |= _documented(kind.__doc__ or "", "Attributes")
@@ -74,34 +55,14 @@ def _settings(config) -> list[Setting]:
     found = []
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
+        if field.metadata.get("record") is not None:
+            found += _settings(value, f"{prefix}{field.name}.")
+            continue
         kind = _kind(hints.get(field.name, Any), value)
         if kind is not None and field.metadata.get("cli", True):
             text = re.sub(r"`(\w+)`", lambda m: m[1].replace("_", "-"), texts.get(field.name, ""))
-            found.append(Setting(field.name, kind, value, text))
+            found.append(Setting(f"{prefix}{field.name}", kind, value, text))
     return found
-
-
-def _records(config) -> list[Record]:
-    hints, found = _hints(type(config)), []
-    for field in dataclasses.fields(config):
-        value = getattr(config, field.name)
-        kinds = [type(value)] if value is not None else parts(hints.get(field.name, Any))
-        kinds = [kind for kind in kinds if _is_record(kind)]
-        if len(kinds) != 1 or not field.metadata.get("cli", True):
-            continue
-        if value is None:
-            try:
-                value = kinds[0]()
-            except (TypeError, ValueError):  # there is no such thing without a value
-                continue
-        found.append(Record(field.name, value, _settings(value), _records(value)))
-    return found
-
-
-def _is_record(kind) -> bool:
-    """Whether a type is a dataclass whose fields say what they may be."""
-    made = isinstance(kind, type) and dataclasses.is_dataclass(kind)
-    return made and bool(fields.declarations(kind))
 
 
 def _hints(annotated) -> dict:

@@ -7,7 +7,7 @@ import pathlib
 from typing import Any
 
 from fedjax_rl.cli.config import check_devices, check_out
-from fedjax_rl.cli.process import free, held, interruptible, prepare, quiet
+from fedjax_rl.cli.process import free, held, interruptible, keeping, prepare, quiet
 from fedjax_rl.cli.report import live, number, print_table
 
 
@@ -38,7 +38,7 @@ def reproduce(arguments) -> int:
     _check_devices(study, arguments.devices)
     stem = f"{arguments.study.replace(':', '-').replace(',', '-')}-{arguments.scale}"
     out = results.claim(arguments.out or free(stem), config)
-    with held(out), interruptible(lambda: out):
+    with held(out), interruptible(lambda: out), keeping(arguments.cache):
         carry_out(config, out)
     return 0
 

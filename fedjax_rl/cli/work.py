@@ -18,7 +18,7 @@ from fedjax_rl.cli.config import (
     resolved,
 )
 from fedjax_rl.cli.picture import picture
-from fedjax_rl.cli.process import free, held, interruptible, prepare, quiet
+from fedjax_rl.cli.process import free, held, interruptible, keeping, prepare, quiet
 from fedjax_rl.cli.report import WATCHED, live, report, say, summarise
 from fedjax_rl.cli.written import check, check_names
 
@@ -32,6 +32,7 @@ def run(arguments) -> int:
     stem = re.sub("[/:.]", "-", f"{config['algorithm']}-{config['environment']}")
     out = results.place(arguments.out or free(stem))
     with contextlib.ExitStack() as stack:
+        stack.enter_context(keeping(arguments.cache))
         claimed = []
 
         def accept() -> pathlib.Path:
@@ -40,11 +41,11 @@ def run(arguments) -> int:
             return out / "checkpoints"
 
         with interruptible(lambda: claimed[0] if claimed else None):
-            _work(config, out, accept)
+            _work(config, out, accept, arguments.debug)
     return 0
 
 
-def _work(config: dict, out: pathlib.Path, accept) -> None:
+def _work(config: dict, out: pathlib.Path, accept, debug: bool = False) -> None:
     """Simulates what `config` says, from its last checkpoint, and writes what comes of it.
 
     `result.nc` is written after `summary.json`, which alone knows the seconds, and before the
@@ -79,6 +80,7 @@ def _work(config: dict, out: pathlib.Path, accept) -> None:
             checkpoints=accept,
             progress=progress,
             watch=watch if shown else None,
+            debug=debug,
             **lists_of(config),
             **follow,
         )
@@ -164,7 +166,7 @@ def resume(arguments) -> int:
         if config["command"] == "reproduce" and config["versions"] != results.versions():
             say("warning: begun with other versions; the last digits may differ")
         results.tidy(out)
-        with _precision(config):
+        with _precision(config), keeping(arguments.cache):
             if config["command"] == "reproduce":
                 study.carry_out(config, out)
             elif _is_made(out):

@@ -17,7 +17,7 @@ def _each(good: Callable) -> Callable:
     return lambda x: all(map(good, x)) and x != [] if isinstance(x, list) else good(x)
 
 
-def _is_part(value, kinds=bool | int | float | str | list | dict) -> bool:
+def _is_part(value, kinds=bool | int | float | str | list) -> bool:
     return isinstance(value, dict) and all(
         x is None or isinstance(x, kinds) for x in value.values()
     )

@@ -66,6 +66,8 @@ class BraxEnv:
     # Its physics has loops of a length that is not known beforehand.
     reversible: ClassVar[bool] = False
 
+    # Physics takes long to trace. What has been traced for training serves evaluation, too.
+    @functools.partial(jax.jit, static_argnums=0)
     def reset(self, key: chex.PRNGKey, params: Physics) -> tuple[chex.Array, Any]:
         """Returns ``(obs, state)`` of a new episode."""
         with foreign():
@@ -73,6 +75,7 @@ class BraxEnv:
             state = cast(state, jax.tree.map(jnp.result_type, state))
         return state.obs, state
 
+    @functools.partial(jax.jit, static_argnums=0)
     def step(
         self, key: chex.PRNGKey, state: Any, action: chex.Array, params: Physics
     ) -> tuple[chex.Array, Any, chex.Array, chex.Array, chex.Array, dict[str, Any]]:

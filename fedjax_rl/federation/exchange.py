@@ -34,6 +34,7 @@ import jax
 import jax.numpy as jnp
 
 from fedjax_rl.federation import aggregators
+from fedjax_rl.federation.debugging import per_one
 from fedjax_rl.federation.ledger import Wire, empty_ledger, price
 from fedjax_rl.federation.population import Population, select
 from fedjax_rl.federation.server import SHARE, ServerStep, next_models, replace
@@ -234,7 +235,7 @@ def trip(
     share = params.federation.get(SHARE)
     context = Context(state.server, params, state.time, state.server_state[place], sent, share)
     # Before it is weighed and summed: the server knows what it had sent down to each.
-    decoded = jax.vmap(link.decode)(message, model)
+    decoded = per_one(link.decode)(message, model)
     weight = link.weight(population, state.agents, params)
     total = link.aggregate(population, decoded, counted, weight, context)
     before = state.server, state.server_state[place]

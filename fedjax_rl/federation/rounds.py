@@ -10,6 +10,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from fedjax_rl.federation.debugging import look
 from fedjax_rl.federation.exchange import (
     Exchange,
     exchange,
@@ -87,22 +88,25 @@ def _of_rounds(parts, after) -> Rounds:
 
     def one(population, params, state, differentiable):
         total, place = nothing_sent(population.num_agents), 0
+        time = state.time + jnp.uint32(1)
         for part in parts:
             if isinstance(part, Exchange):
                 # Each exchange has an uplink and a server, which keep states of their own.
                 state = exchange(population, part, params, state, place=place)
                 place += 1
+                look(population, state, "an exchange", time)
                 if state.sent is not None:
                     total = jax.tree.map(jnp.add, total, state.sent)
             else:
                 state, steps = part(population, params, state, differentiable)
                 state = _stepped(state, population.sum(steps))
+                look(population, state, "local work", time)
         if state.sent is not None:
             state = dataclasses.replace(state, sent=total)
         if after is not None:
             state, steps = after(population, params, state, differentiable)
             state = _stepped(state, steps)
-        return dataclasses.replace(state, time=state.time + jnp.uint32(1))
+        return dataclasses.replace(state, time=time)
 
     def round_(population, params, state, period):
         del period
@@ -136,7 +140,9 @@ def _of_steps(steps: LocalSteps, link: Exchange) -> Rounds:
         else:
             function, fixed = local, (state.time, num_steps)
         agents = per_agent(function, population, params, state.keys, state.agents, fixed=fixed)
-        return dataclasses.replace(state, agents=agents, time=state.time + jnp.uint32(num_steps))
+        state = dataclasses.replace(state, agents=agents, time=state.time + jnp.uint32(num_steps))
+        look(population, state, "local work")
+        return state
 
     def spent(population, state, num_steps):
         """The state with the environment steps of every agent in the ledger."""
@@ -145,7 +151,9 @@ def _of_steps(steps: LocalSteps, link: Exchange) -> Rounds:
 
     def round_(population, params, state, period):
         state = spent(population, work(population, params, state, period), period)
-        return exchange(population, link, params, state)
+        state = exchange(population, link, params, state)
+        look(population, state, "an exchange")
+        return state
 
     def advance(population, params, state, num_steps):
         period = {**params.shared, **params.federation}["sync_period"]
@@ -163,8 +171,11 @@ def _of_steps(steps: LocalSteps, link: Exchange) -> Rounds:
             state = work(population, params, state, jnp.min(left(state.time)))
             due = None if period.ndim == 0 else state.time % period == 0
             if sends_everything(link):
-                return trip(population, link, params, state, due)[0]
-            return exchange(population, link, params, state, due)
+                state = trip(population, link, params, state, due)[0]
+            else:
+                state = exchange(population, link, params, state, due)
+            look(population, state, "an exchange")
+            return state
 
         # Where everybody sends, an exchange always costs the same. It is then charged once at
         # the end rather than in the loop, which matters where an exchange follows every step.

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from fedjax_rl.federation.debugging import per_one
 from fedjax_rl.federation.population import Population
 from fedjax_rl.federation.state import Params
 
@@ -177,7 +178,7 @@ def next_models(
     federation = {**params.federation, MESSAGES: _number(population, counted)}
     if SHARE in federation:
         federation |= _arrived(population, params, present)
-    after, states = jax.vmap(
+    after, states = per_one(
         lambda model, state, value, own: server.step(model, state, value, {**params.shared, **own})
     )(models, states, value, federation)
     if by_entry:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import jax
 import jax.numpy as jnp
 
+from fedjax_rl.federation.debugging import per_one
 from fedjax_rl.federation.population import Population
 
 if TYPE_CHECKING:
@@ -132,4 +133,4 @@ def per_agent(function: Callable, population: Population, params: Params, *batch
     def one(batched, own, *fixed):
         return function(*batched, {**params.shared, **own}, *fixed)
 
-    return jax.vmap(one, in_axes=(0, 0, *(None,) * len(fixed)))(batched, own, *fixed)
+    return per_one(one, (0, 0, *(None,) * len(fixed)))(batched, own, *fixed)

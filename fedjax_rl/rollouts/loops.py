@@ -55,7 +55,7 @@ def loop(
     """
     check_known(kind, (*LOOPS, "fixed"), "loop")
     if kind == "fixed":
-        each = lambda t, carry: step(t.astype(jnp.uint32), fixed, carry)
+        each = lambda t, carry: step(jnp.uint32(t), fixed, carry)
         return jax.lax.fori_loop(0, max_steps, each, carry)
     if kind == "scan":
         times = jnp.arange(max_steps, dtype=jnp.uint32)

@@ -5,9 +5,12 @@ A fingerprint is `{name: [what it looks like, digest of its content]}`, plain va
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import inspect
 import os
 import re
+import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -55,7 +58,7 @@ def fingerprint(
     Raises:
       ValueError: naming a property that cannot be told apart by its content.
     """
-    out = parts("algorithm", algorithm.name)
+    out = {"algorithm": (algorithm.name, digest(algorithm.name, _equations(algorithm)))}
     for name in algorithm.properties:
         own = functools.reduce(getattr, name.split("."), algorithm.config)
         out |= _of_cells(name, [cell.properties.get(name, own) for cell in cells])
@@ -86,6 +89,21 @@ def fingerprint(
     sizes = f"{len(jobs)} of {', '.join(str(len(job.seeds)) for job in jobs[:_LISTED])} agents"
     out[_DERIVED[1]] = sizes, digest(split, where)
     return {name: list(leaf) for name, leaf in out.items()}
+
+
+def _equations(algorithm: Algorithm) -> str:
+    """What an algorithm does, by content: ours by name, a user's own by its code.
+
+    Comments and names of files do not count. What encloses something that cannot be compared, such
+    as a lock, goes by the text of the module that it is written in.
+    """
+    try:
+        return digest(algorithm.functions)
+    except ValueError:
+        config = sys.modules.get(type(algorithm.config).__module__)
+        with contextlib.suppress(OSError, TypeError):
+            return digest(inspect.getsource(config))
+        return ""
 
 
 def _of_cells(name: str, values: list) -> dict[str, tuple[str, str]]:

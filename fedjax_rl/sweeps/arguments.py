@@ -225,6 +225,8 @@ class Run:
     watch: Callable[[dict[str, float]], None] | None = declared(
         None, _called_with("the last values by name")
     )
+    cache: bool = declared(True, fields.switch())
+    debug: bool = declared(False, fields.switch())
 
     @classmethod
     def taken(cls, options: dict[str, Any]) -> Run:

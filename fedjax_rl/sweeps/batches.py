@@ -23,12 +23,14 @@ import xarray as xr
 
 from fedjax_rl import memory
 from fedjax_rl.federation.algorithm import Algorithm
+from fedjax_rl.federation.debugging import debugging
 from fedjax_rl.saving import results, signals
 from fedjax_rl.saving.checkpoints import Checkpoints, Machine, check, labels
 from fedjax_rl.saving.directory import held, place
 from fedjax_rl.saving.fingerprint import fingerprint
 from fedjax_rl.sweeps import arguments
 from fedjax_rl.sweeps.arguments import Run
+from fedjax_rl.sweeps.cache import keep_programs
 from fedjax_rl.sweeps.cells import Cell, Federation, federations, metrics_of
 from fedjax_rl.sweeps.collect import collected
 from fedjax_rl.sweeps.jobs import Place, at_once, jobs_of, recording_of
@@ -219,6 +221,8 @@ def carry_out(
     Returns:
       A Dataset as of `run_cells`, and the batches that have been run, to be gone on with.
     """
+    if run.debug:
+        run = dataclasses.replace(run, workers=1, chunk=run.chunk or 1)
     recording = recording_of(run)
     several = federations(algorithms, cells, int(recording.times[-1]))
     names = " and ".join(dict.fromkeys(one.name for one in algorithms.values()))
@@ -232,6 +236,10 @@ def carry_out(
         return fingerprint(one, batch.cells, metrics, run, batch.jobs)
 
     with contextlib.ExitStack() as stack:
+        if run.debug:
+            stack.enter_context(debugging(several[0].algorithm.unit))
+        elif run.cache:
+            keep_programs()
         root = None
         if run.checkpoints is not None:
             root, begun = opened(stack, run.checkpoints)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import collections
+import contextvars
 import dataclasses
 import functools
+import math
 import threading
 import time as clock
 from collections.abc import Callable, Hashable, Sequence
@@ -104,12 +106,23 @@ def compiler_options() -> dict:
     }
 
 
+class _Alike(futures.ThreadPoolExecutor):
+    """Threads whose work is done as in the thread that hands it in."""
+
+    def submit(self, function, /, *args, **values) -> futures.Future:
+        double, by_hand = _in_double_precision(), jax.config.jax_disable_jit
+        context = contextvars.copy_context()
+
+        def alike():
+            with jax.enable_x64(double), jax.disable_jit(by_hand):
+                return context.run(function, *args, **values)
+
+        return super().submit(alike)
+
+
 def threads(workers: int) -> futures.ThreadPoolExecutor:
-    """Threads that compute in the precision of this one, which JAX keeps per thread."""
-    double = _in_double_precision()
-    return futures.ThreadPoolExecutor(
-        workers, initializer=lambda: jax.enable_x64(double).__enter__()
-    )
+    """Threads that compute as this one does, in what JAX and the engine keep per thread."""
+    return _Alike(workers)
 
 
 def _in_double_precision() -> bool:
@@ -162,6 +175,7 @@ class Programs:
             jax.config.jax_default_matmul_precision,
             jax.config.jax_threefry_partitionable,
             jax.config.jax_default_device,
+            jax.config.jax_disable_jit,
         )
 
 
@@ -178,7 +192,8 @@ def bytes_of(job: Job) -> int:
 
     What goes into the program, what comes out, both there at a time, and what it needs between.
     """
-    _, again, _ = PROGRAMS.get(job)
+    with jax.disable_jit(False):
+        _, again, _ = PROGRAMS.get(job)
     found = again.memory_analysis()
     inside = found.argument_size_in_bytes + found.output_size_in_bytes + found.temp_size_in_bytes
     return inside - found.alias_size_in_bytes + _STARTING * len(job.seeds)
@@ -206,35 +221,41 @@ def _compile(job: Job):
 
         return jax.lax.scan(record, state, gaps)
 
-    keys = job_keys(job)
-    # Shapes of the whole from shapes of one device's share: specs only need the structure.
-    shape = jax.eval_shape(
-        lambda p, k: functions.init(dataclasses.replace(local, axis_name=None), p, k), *_shard(job)
-    )
-    state_specs = layout.state_specification(shape)
-    metric_specs = {n: layout.specification(0, sides[n][0], leading=1) for n in job.metrics}
-    gap_spec = layout.specification(0, None)
-    starts = jax.jit(layout.shard(init, (specs, layout.specification(0, "agent")), state_specs))
-    chunks = jax.jit(
-        layout.shard(chunk, (specs, state_specs, gap_spec), (state_specs, metric_specs))
-    )
+    if jax.config.jax_disable_jit:
+        if layout.mesh is not None:
+            count = math.prod(layout.blocks)
+            raise ValueError(f"devices is {count}; allowed: 1 where nothing is compiled")
+        return init, chunk, (specs, None, None)
+    keys = layout.place(job_keys(job), layout.specification(0, "agent"))
     params = layout.place(job.params, specs)
-    keys = layout.place(keys, layout.specification(0, "agent"))
-    options = compiler_options()
-    first = starts.lower(params, keys).compile(compiler_options=options)
-    state = jax.eval_shape(starts, params, keys)
-    if layout.mesh is not None:
+    gap_spec = layout.specification(0, None)
+    if layout.mesh is None:  # which nothing is laid over, so that one trace tells everything
+        begun = jax.jit(init).trace(params, keys)
+        state = begun.out_info
+        state_specs = layout.state_specification(state)
+    else:
+        # Shapes of the whole from shapes of one device's share: specs only need the structure.
+        alone = dataclasses.replace(local, axis_name=None)
+        shape = jax.eval_shape(lambda p, k: functions.init(alone, p, k), *_shard(job))
+        state_specs = layout.state_specification(shape)
+        parts = specs, layout.specification(0, "agent")
+        begun = jax.jit(layout.shard(init, parts, state_specs)).trace(params, keys)
         state = jax.tree.map(
             lambda x, spec: jax.ShapeDtypeStruct(
                 x.shape, x.dtype, sharding=jax.sharding.NamedSharding(layout.mesh, spec)
             ),
-            state,
+            begun.out_info,
             state_specs,
         )
-    gaps = jnp.zeros(job.chunk, jnp.uint32)
-    gaps = layout.place(gaps, gap_spec)
-    again = chunks.lower(params, state, gaps).compile(compiler_options=options)
-    return first, again, (specs, state_specs, gap_spec)
+    metric_specs = {n: layout.specification(0, sides[n][0], leading=1) for n in job.metrics}
+    chunks = layout.shard(chunk, (specs, state_specs, gap_spec), (state_specs, metric_specs))
+    gaps = layout.place(jnp.zeros(job.chunk, jnp.uint32), gap_spec)
+    options = compiler_options()
+    # One program is traced while the other one compiles, for which Python has nothing to do.
+    with threads(1) as pool:
+        first = pool.submit(begun.lower().compile, compiler_options=options)
+        again = jax.jit(chunks).lower(params, state, gaps).compile(compiler_options=options)
+    return first.result(), again, (specs, state_specs, gap_spec)
 
 
 def _shard(job: Job):

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import NamedTuple
 
 import jax
 
+from fedjax_rl import fields
 from fedjax_rl.federation.algorithm import Algorithm
+from fedjax_rl.federation.debugging import debugging
 from fedjax_rl.federation.state import State
 from fedjax_rl.fields import check_schedules
 from fedjax_rl.sweeps import arguments
@@ -32,6 +35,7 @@ def simulate(
     num_steps: int,
     seed=0,
     record_every: int | None = None,
+    debug: bool = False,
 ) -> Trajectory:
     """One federation from start to end, as one pure function.
 
@@ -56,14 +60,18 @@ def simulate(
       num_steps: T, a multiple of `record_every`.
       seed: of the federation; may be traced.
       record_every: steps between records, a multiple of K; K by default.
+      debug: runs without compiling anything, one agent after the other, so that prints and
+        breakpoints in an algorithm's own functions show numbers; see `sweep`.
 
     Returns:
       The metrics at each record and the state at the end.
 
     Raises:
+      FloatingPointError: with `debug`, at the first value that is no longer finite.
       ValueError: a period that is traced, or lengths that are no multiples of each other.
     """
     arguments.check_algorithm(algorithm)
+    fields.check("debug", debug, fields.switch())
     num_agents = arguments.num_agents(num_agents)
     algorithm = algorithm.at(num_agents)
     steps = stepper(algorithm, num_agents)
@@ -80,16 +88,17 @@ def simulate(
             f"num_steps is {num_steps}; allowed: multiples of record_every {record_every}"
         )
     check_schedules(algorithm.config, num_steps)
-    first = init(algorithm, num_agents, seed)
-    params = first.params
 
-    @jax.checkpoint
     def round_(state, _):
-        return steps.round(params, state), None
+        return steps.round(first.params, state), None
 
     def record(state, _):
-        state, _ = jax.lax.scan(round_, state, length=record_every // period)
-        return state, steps.measure(params, state)
+        state, _ = jax.lax.scan(again, state, length=record_every // period)
+        return state, steps.measure(first.params, state)
 
-    state, metrics = jax.lax.scan(record, first.state, length=num_steps // record_every)
+    with debugging(algorithm.unit) if debug else contextlib.nullcontext():
+        first = init(algorithm, num_agents, seed)
+        # What is to be made once more on the way back is traced, even where nothing is compiled.
+        again = round_ if jax.config.jax_disable_jit else jax.checkpoint(round_)
+        state, metrics = jax.lax.scan(record, first.state, length=num_steps // record_every)
     return Trajectory(metrics, state)

@@ -84,6 +84,12 @@ def sweep(
         where time counts these).
       watch: called between chunks with the mean over federations of each metric, as last recorded,
         and of each of the ledger's totals.
+      cache: whether programs are kept on disk once they are compiled, in the user's cache
+        directory, for other processes too, unless JAX is told another place; see
+        `fedjax_rl.sweeps.cache`.
+      debug: runs without compiling anything, one agent after the other, so that prints and
+        breakpoints in an algorithm's own functions show numbers. The first value that is no
+        longer finite ends the run with a FloatingPointError that names its time, agent and place.
       **properties: of the algorithm, lists to sweep.
 
     Returns:

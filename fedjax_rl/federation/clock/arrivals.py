@@ -22,6 +22,7 @@ import numpy as np
 
 from fedjax_rl.federation import clock as clocks
 from fedjax_rl.federation.algorithm import Algorithm, Functions
+from fedjax_rl.federation.debugging import look
 from fedjax_rl.federation.exchange import Exchange, exchange
 from fedjax_rl.federation.ledger import answer_costs, empty_ledger, line, message_costs
 from fedjax_rl.federation.population import Population, select
@@ -207,6 +208,7 @@ def _functions(own: Functions, parts: _Parts, rules: clocks.Rules) -> Functions:
             agents, held = hand_over(entry.late, state.agents, held)
             spent = paid(paid(state.ledger, entry.early), entry.late)
             state = dataclasses.replace(state, agents=agents, ledger=spent)
+        look(population, state, "an arrival")
         return dataclasses.replace(state, underway=(underway, held))
 
     def block(population, params, state, count, length: int, differentiable):
