@@ -242,6 +242,7 @@ def carry_out(
             keep_programs()
         root = None
         if run.checkpoints is not None:
+            batches_of(several, metrics, run, machine)  # refuses before anything is written
             root, begun = opened(stack, run.checkpoints)
         batches = batches_of(several, metrics, run, machine, begun)
         if root is not None:
