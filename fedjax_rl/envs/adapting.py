@@ -25,6 +25,7 @@ def actions_of(name: str, space: Any) -> tuple[Discrete | Continuous, Any, Any]:
     Raises:
       ValueError: If actions are neither discrete nor a bounded vector.
     """
+    # By structure: spaces of gymnax, and of anybody who writes alike.
     if hasattr(space, "n"):
         return Discrete(int(space.n)), None, None
     shape = getattr(space, "shape", None)

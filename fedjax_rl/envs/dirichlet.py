@@ -93,7 +93,7 @@ def dirichlet_mdps(
     own = _dirichlet(rng, alpha, (num_agents, *pairs))
     base = rng.random(pairs)
     apart = rng.random((num_agents, *pairs))
-    apart -= apart.mean(0)
+    apart -= apart.mean(0)  # which is why members depend on how many there are
     return tabular_mdp(
         (1 - kernels) * shared + kernels * own,
         (base + rewards * apart)[..., None],

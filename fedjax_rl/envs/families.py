@@ -172,7 +172,7 @@ def perturbed(
     # Two streams, each with the agent as its slowest axis: more agents only lengthen them.
     kernel_rng, reward_rng = np.random.default_rng(seed).spawn(2)
     other = kernel_rng.standard_exponential((num_agents, *table))
-    other /= other.sum(-1, keepdims=True)
+    other /= other.sum(-1, keepdims=True)  # rows of exponentials over their sums are flat Dirichlet
     noise = reward_rng.standard_normal(mdps.reward.shape)
     kernel, reward = kernel[:, None, None, None], reward[:, None, None, None]
     return tabular_mdp(

@@ -167,6 +167,7 @@ def _climbed(mdps: TabularMDP, entropy: float) -> tuple[float, np.ndarray]:
         ahead = mean.transition @ soft_optimal_values(mean, entropy)
         guess = (expected_reward(mean) + float(mean.discount) * ahead) / entropy
     rng = np.random.default_rng(0)
+    # The mean MDP's best policy is near where members are alike, and misleads where they are not.
     starts = [np.zeros(shape), guess, *rng.standard_normal((2, *shape))]
     options = {"maxiter": 2000, "ftol": 1e-15, "gtol": 1e-11, "maxcor": 30}
     found = []
@@ -177,6 +178,7 @@ def _climbed(mdps: TabularMDP, entropy: float) -> tuple[float, np.ndarray]:
         found.append((-climb.fun, climb.x.reshape(shape)))
     best, logits = max(found, key=lambda pair: pair[0])
     if entropy == 0:
+        # Without a bonus the maximum lies at infinite logits, where the climb cannot arrive.
         rounded = np.eye(shape[1])[logits.argmax(-1)]
         ends = ((best, _softmax(logits)), (model.value(rounded), rounded))
         best, policy = max(ends, key=lambda end: end[0])

@@ -72,6 +72,7 @@ def random_mdp(
     """
     check_size("num_states", num_states, num_states, num_actions, num_states)
     rng = np.random.default_rng(seed)
+    # The order of the draws is part of what a seed means, and so is C order.
     z = rng.standard_normal((num_states, num_actions, num_states))
     with np.errstate(over="ignore", invalid="ignore"):  # refused below
         logits = np.abs(z) ** power

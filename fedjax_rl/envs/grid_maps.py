@@ -59,6 +59,7 @@ def letters_of(map: str | Sequence[str], known: str | None = None) -> np.ndarray
     if len(lengths) != 1 or 0 in lengths:
         raise ValueError(f"map has rows of lengths {sorted(lengths)}; allowed: one length above 0")
     letters = np.array([list(row) for row in rows])
+    # Blanks and the like are slips: two maps that differ in one look the same on a page.
     own = sorted(set(letters.ravel().tolist()))
     odd = [x for x in own if x not in known] if known else [x for x in own if not _plain(x)]
     if odd:

@@ -38,6 +38,7 @@ def world_of(letters: np.ndarray, rules: Mapping[str, Any], discount: float) -> 
     if not starts:
         raise ValueError("map has 0 cells S, the start; allowed: at least one, or starts")
     rewards = _REWARDS | dict(rules.get("rewards", {}))
+    # A start is a place like any other once an episode has begun.
     plain = np.where(np.isin(letters, ("S", "F")), ".", letters)
     reward = np.vectorize(lambda letter: float(rewards.get(letter, rewards["."])))(plain)
     wind = {d: _by_cell(d, s, letters.shape) for d, s in rules.get("wind", {}).items()}

@@ -136,9 +136,11 @@ def tabulated(
         np.add.at(
             transition, (states, actions, cells[..., 0] * columns + cells[..., 1]), probability
         )
+    # Absorbing with reward 0, so that solvers of MDPs that go on for ever apply as they are.
     transition[terminal] = np.eye(num_states)[terminal][:, None]
     entering = np.where(terminal[:, None], 0.0, reward)[:, None]
     where = np.bincount(starts, minlength=num_states)
+    # One start is no distribution: programs then draw nothing.
     several = None if np.count_nonzero(where) == 1 else where / where.sum()
     mdp = tabular_mdp(transition, entering, 0.0, starts[0], several)
 

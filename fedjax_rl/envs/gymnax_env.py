@@ -70,6 +70,7 @@ class AdaptedEnv:
         old = state.state if self.watch else state
         if self.low is not None:
             action = self.low + (action + 1) * ((self.high - self.low) / 2)
+        # Others' code was written for JAX's default promotion, and the caller may be stricter.
         with foreign():
             obs, new, reward, terminated, truncated = self._move(key, old, action, params)
         return (

@@ -69,6 +69,7 @@ def gymnax_task(
             ) from error
         own = int(params.max_steps_in_episode)
         max_steps = own if max_steps is None else max_steps
+        # Its own clock is set as well: it would truncate a longer episode.
         params = params.replace(max_steps_in_episode=max_steps)
         action_space = env.action_space(params)
         key = jax.random.key(0)
@@ -81,6 +82,7 @@ def gymnax_task(
     size, encode = encoding_of(name, observation, env, params)
 
     if name == "CartPole-v1":
+        # Shares of 500 steps, whatever the length is, so that behaviours of studies compare.
         trace, watch, longest = _cartpole_trace, False, own
         params = CartPoleParams(**dataclasses.asdict(params))
     else:

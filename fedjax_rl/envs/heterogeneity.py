@@ -172,6 +172,7 @@ def members(
         return perturbed(base, seed, kernel, reward) if kernel or reward else base
     if not known:
         return base
+    # A stream for each part: a level that is 0 moves nobody else's draws.
     changes = {}
     for part, rng in zip(known, np.random.default_rng(seed).spawn(len(known)), strict=True):
         if levels.get(part):

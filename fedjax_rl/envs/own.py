@@ -101,6 +101,7 @@ def as_task(
         return task.replace(**episode) if episode else task
 
     name = type(environment).__name__ if name is None else name
+    # The bare functions go first: gymnax's `step` begins a new episode behind the end of one.
     bare = all(callable(getattr(environment, f, None)) for f in ("reset_env", "step_env"))
     if not bare and not all(callable(getattr(environment, f, None)) for f in ("reset", "step")):
         raise ValueError(
@@ -176,6 +177,7 @@ def _tried(name: str, env: Any, bare: bool, params: Any, action: Any) -> tuple[A
     kind = isinstance(action, Discrete)
     act = jnp.int32(0) if kind else jnp.zeros(action.size, jnp.float32)
     key = jax.random.key(0)
+    # Shapes alone: somebody's reset may take seconds, or a device.
     made = _called(name, "reset", _RESET, (2,), reset, key, params)
     moved = _called(name, "step", _STEP, (5, 6), step, key, made[1], act, params)
     if jax.tree.structure(made[1]) != jax.tree.structure(moved[1]):

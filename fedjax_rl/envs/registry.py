@@ -190,6 +190,7 @@ def _factory(name: str) -> Callable:
     name = ALIASES.get(name, name)
     package, slash, rest = name.partition("/")
     if name not in ENVIRONMENTS and slash and package in _PACKAGES:
+        # Without the package nobody knows its names, and importing it takes seconds.
         return _PACKAGES[package](rest)  # which checks the rest once the package is imported
     check_known(name, [*ENVIRONMENTS, *ALIASES], "environment")
     return ENVIRONMENTS[name]

@@ -59,6 +59,7 @@ def optimal_q(mdp: TabularMDP) -> np.ndarray:
              [2., 2.]])
     """
     tables_of(mdp, undiscounted=False)
+    # The gain apart: near discount 1 it dwarfs the differences that policies are chosen by.
     split = optimal.optimal_split(mdp)
     return split.gain / (1 - float(mdp.discount)) + split.apart
 
@@ -140,6 +141,8 @@ def stationary_distribution(mdp: TabularMDP, policy: np.ndarray) -> np.ndarray:
       array([0.75, 0.25])
     """
     chain = chain_of(mdp, policy)
+    # A class that no transition leaves is recurrent, however small the others' probabilities are:
+    # eigenvectors could not tell one of 1e-26 from 0.
     _, label = scipy.sparse.csgraph.connected_components(chain > 0, connection="strong")
     leaves = np.any((chain > 0) & (label[:, None] != label), axis=1)
     classes = [np.flatnonzero(label == c) for c in np.unique(label) if not leaves[label == c].any()]
@@ -213,6 +216,7 @@ def expected_return(mdp: TabularMDP, policy: np.ndarray, num_steps: int) -> floa
     reward = np.sum(policy * expected_reward(mdp), axis=-1)
     occupation = initial_distribution(mdp)
     visits = np.zeros(mdp.num_states)
+    # Rewards are weighted once, by all visits: a step costs a product and no more.
     for _ in range(num_steps):
         visits += occupation
         occupation = occupation @ chain

@@ -39,6 +39,12 @@ class TabularMDP:
     Build one with `tabular_mdp`, which validates. The record itself neither checks nor converts:
     its leaves may be tracers or anything else that ``jax.tree`` puts there.
 
+      >>> import jax, fedjax_rl as frl
+      >>> family = frl.envs.dirichlet_mdps(4)
+      >>> second = jax.tree.map(lambda leaf: leaf[1], family)
+      >>> family.transition.shape, second.transition.shape, second.num_states
+      ((4, 5, 3, 5), (5, 3, 5), 5)
+
     Attributes:
       transition: [..., S, U, S'] probability of the next state; float64 on the host.
       reward: [..., S or 1, U or 1, S' or 1]; an extent of 1 says that the reward does not depend

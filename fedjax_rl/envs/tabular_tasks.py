@@ -79,6 +79,7 @@ def tabular_task(
     family = np.ndim(mdps.transition) == 4
     num_states, num_actions = mdps.num_states, mdps.num_actions
     if options is None:
+        # The discount stands in the options by itself, so that `replace` can change it.
         options = {"digest": digest(mdps)}
 
     def members(num_agents: int) -> TabularMDP:
@@ -106,6 +107,7 @@ def tabular_task(
         behaviour_size=num_states,
         options=tuple(sorted({**options, "discount": discount, "max_steps": max_steps}.items())),
         members=members if family else None,
+        # Members are always arguments of a program, which then depends on their shapes alone.
         shape=(
             "tabular",
             num_states,

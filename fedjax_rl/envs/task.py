@@ -34,6 +34,12 @@ class Continuous(NamedTuple):
 class Task:
     """An episodic task as the learners see it; everything is for one agent, callers vmap.
 
+      >>> import jax, fedjax_rl as frl
+      >>> task = frl.envs.frozen_lake("4x4")
+      >>> observation, state = task.env.reset(jax.random.key(0), task.params)
+      >>> task.encode(observation).shape, task.action, task.config["map"]
+      ((2,), Discrete(num=4), '4x4')
+
     The environment has the protocol ``reset(key, params) -> (obs, state)`` and
     ``step(key, state, action, params) -> (obs, state, reward, terminated, truncated, info)`` and
     never starts a new episode by itself. ``terminated`` says that the MDP ended, ``truncated``
@@ -98,6 +104,7 @@ class Task:
 
         Looked at each time where arrays can be written to, once where they cannot.
         """
+        # Not a cached property: what is kept stands beside the fields of a frozen record.
         settled = self.__dict__.get("_settled")
         if settled is None:
             settled = self._made, content(self.params, self.grid)
@@ -169,6 +176,7 @@ class Task:
         Raises:
           ValueError: If a value is out of its range, or the copy would be mistaken for this task.
         """
+        # Results and saved configurations know a task by its name and options alone.
         unnamed = changes.keys() - {"params", "members", "max_steps", "discount"}
         if unnamed and not unnamed & {"name", "options"}:
             raise ValueError(
@@ -185,6 +193,7 @@ class Task:
         if "discount" in episode and self.grid is not None and "grid" not in changes:
             changes["grid"] = self.grid.with_discount(episode["discount"])
             if self.params is self.grid:
+                # One object for both: a program then holds the tables once.
                 changes.setdefault("params", changes["grid"])
         if "discount" in episode and self.tabular:
             self._adapt(changes, lambda mdp: _with_discount(mdp, episode["discount"]))
