@@ -99,7 +99,7 @@ def by_hand(count, far):
     ]
 
 
-@pytest.mark.parametrize("kind", LOOPS)
+@pytest.mark.parametrize("kind", [*LOOPS, "blocks"])
 def test_episodes_are_those_of_a_loop(kind):
     """130 agents, so that "compact" moves some aside; each has an end of its own."""
     count, far = 130, (6, 9, 3)

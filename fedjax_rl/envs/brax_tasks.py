@@ -65,6 +65,8 @@ class BraxEnv:
     env: Any
     # Its physics has loops of a length that is not known beforehand.
     reversible: ClassVar[bool] = False
+    # A step is thousands of operations: 4 to 8 s of a CPU core for every copy in a program.
+    compiles_slowly: ClassVar[bool] = True
 
     # Physics takes long to trace. What has been traced for training serves evaluation, too.
     @functools.partial(jax.jit, static_argnums=0)

@@ -20,6 +20,7 @@ from fedjax_rl.learners.stochastic_policies import Policy, check_fits
 from fedjax_rl.learners.trajectories import Trajectories
 from fedjax_rl.rollouts import engine
 from fedjax_rl.rollouts.engine import Inputs, Step, VectorEnv
+from fedjax_rl.rollouts.loops import fitting
 
 # Episodes under way whose copies stay in the cache.
 EPISODES_AT_ONCE = {"cpu": 4096}
@@ -126,7 +127,7 @@ def run_episodes(
     state = state._replace(memory=(no_returns(resets.shape), nothing, nothing))
     inputs = Inputs(parameters, jax.random.key_data(draws), environment)
     step = engine.stepper(env, act_of_all, note)
-    axes = Inputs(axis, 0, 0, 0)
+    axes, kind = Inputs(axis, 0, 0, 0), fitting(kind, task.env)
     done, _ = engine.rollout(step, inputs, state, task.max_steps, kind=kind, axes=axes)
     returns, last, total = done.memory
     described = ()
@@ -140,17 +141,18 @@ def run_episodes(
 # Stochastic policies ------------------------------------------------------------------------------
 
 
-def _play(task, policy, keys, parameters, num_episodes, environment, kind, note, memory):
+def _play(task, policy, keys, parameters, num_episodes, environment, kind, note, memory=None):
     """Plays the episodes of `sample_trajectories`, whose arguments are these and two more.
 
-    `note` is as of `engine.stepper`, `memory` [B] that of episodes that begin.
+    `note` is as of `engine.stepper`. `memory` makes that of so many episodes that begin; without,
+    steps are written down instead.
 
     Returns:
       The states at the end and what was written down, leaves [A, N, ...].
     """
     check_fits(task, policy)
     fields.check("num_episodes", num_episodes, fields.COUNT)
-    agents, env = parameters.shape[0], VectorEnv(task)
+    agents, env, written = parameters.shape[0], VectorEnv(task), memory is None
     environment = () if environment is None else environment
 
     def act(parameters, observation, word):
@@ -169,9 +171,11 @@ def _play(task, policy, keys, parameters, num_episodes, environment, kind, note,
         resets, draws = (jax.vmap(jax.random.fold_in)(each(key), tiled) for key in keys)
         own = each(environment)
         inputs = Inputs(each(parameters), jax.random.key_data(draws), own)
-        state = engine.begin(env, resets, own, memory(agents * count))
-        rows = engine.empty_rows(step, inputs, state, task.max_steps)
-        state, rows = engine.rollout(step, inputs, state, task.max_steps, kind=kind, rows=rows)
+        nothing = () if written else memory(agents * count)
+        state = engine.begin(env, resets, own, nothing)
+        rows = engine.empty_rows(step, inputs, state, task.max_steps) if written else ()
+        loop = fitting(kind, task.env, written)
+        state, rows = engine.rollout(step, inputs, state, task.max_steps, kind=loop, rows=rows)
         return jax.tree.map(
             lambda x: x.reshape(agents, count, *x.shape[1:]), (state.memory, state.steps, rows)
         )
@@ -228,9 +232,7 @@ def sample_trajectories(
         reward = reward.astype(parameters.dtype)
         return (), Trajectories(step.observation, step.action, reward, step.alive)
 
-    return _play(
-        task, policy, keys, parameters, num_episodes, environment, kind, note, lambda size: ()
-    )[2]
+    return _play(task, policy, keys, parameters, num_episodes, environment, kind, note)[2]
 
 
 def evaluate(

@@ -8,7 +8,10 @@ Episodes end at different times. Three loops give the same numbers:
   width, and so on. Measured in `benchmarks/` (case `episodes`): on CartPole a fraction of the
   others' time, because a few long episodes do not make all wait.
 
-A fourth, "fixed", makes a given number of steps of environments that begin anew by themselves.
+"compact" has a copy of the step for every width. Where a step takes seconds to compile, as in brax,
+"blocks" is in its place: episodes are stepped in blocks of one width, of which fewer are left the
+fewer episodes are, and there is one copy, however many episodes. "fixed" makes a given number of
+steps of environments that begin anew by themselves.
 """
 
 from __future__ import annotations
@@ -24,6 +27,25 @@ LOOPS = ("scan", "while", "compact")
 
 # Below this width a step is dominated by what it costs to start its kernels.
 _NARROWEST = 64
+# Lanes of a 512-bit vector. What is left over is computed by other code, which may round otherwise.
+_LANES = 16
+
+
+def fitting(kind: str, env, rows: bool = False) -> str:
+    """The loop that does for an environment what "compact" does for one that compiles fast.
+
+    Args:
+      kind: of `LOOPS`.
+      env: of a task; `compiles_slowly` says that a copy of its step is to be avoided.
+      rows: whether steps are written down, which would have to be moved with the episodes.
+
+    Returns:
+      Of `LOOPS`, or "blocks".
+    """
+    if kind != "compact" or not getattr(env, "compiles_slowly", False):
+        return kind
+    # An accelerator is as fast with all of them as with a block.
+    return "while" if rows or jax.default_backend() != "cpu" else "blocks"
 
 
 def loop(
@@ -44,8 +66,9 @@ def loop(
       fixed: pytree of what a step reads and does not change.
       carry: pytree of what it changes, leaves [B, ...].
       max_steps: T, a Python int.
-      kind: of `LOOPS`, or "fixed".
-      axes: "compact" alone: where `fixed` has the axis B, a prefix of its tree as for `vmap`.
+      kind: of `LOOPS`, "blocks" or "fixed".
+      axes: "compact" and "blocks" alone: where `fixed` has the axis B, a prefix of its tree as for
+        `vmap`.
 
     Returns:
       The carry at the end.
@@ -53,7 +76,7 @@ def loop(
     Raises:
       ValueError: an unknown kind.
     """
-    check_known(kind, (*LOOPS, "fixed"), "loop")
+    check_known(kind, (*LOOPS, "blocks", "fixed"), "loop")
     if kind == "fixed":
         each = lambda t, carry: step(jnp.uint32(t), fixed, carry)
         return jax.lax.fori_loop(0, max_steps, each, carry)
@@ -75,21 +98,83 @@ def loop(
 
         return jax.lax.while_loop(go_on, body, (t, carry))
 
+    width = jax.tree.leaves(carry)[0].shape[0]
+    if kind == "blocks" and width > _NARROWEST:
+        return _in_blocks(step, alive, fixed, carry, max_steps, axes)
+
     def descend(t, fixed, carry, width):
         half = (width + 1) // 2
-        if kind == "while" or half < _NARROWEST:
+        if kind != "compact" or half < _NARROWEST:
             return run(t, fixed, carry, 0)[1]
         t, carry = run(t, fixed, carry, half)
         # The finished behind the others; equal keys keep their order, so that places are definite.
         order = jnp.argsort(~alive(carry), stable=True)[:half]
-        here = jax.tree.map(
-            lambda axis, part: jax.tree.map(lambda x: jnp.take(x, order, axis=axis), part),
-            axes,
-            fixed,
-        )
         inner = jax.tree.map(lambda x: x[order], carry)
-        finished = descend(t, here, inner, half)
+        finished = descend(t, _taken(fixed, order, axes), inner, half)
         return jax.tree.map(lambda x, part: x.at[order].set(part), carry, finished)
 
-    width = jax.tree.leaves(carry)[0].shape[0]
     return descend(jnp.uint32(0), fixed, carry, width)
+
+
+def _taken(fixed, order, axes):
+    """What the episodes of these places read."""
+
+    def take(axis, part):
+        return jax.tree.map(lambda x: jnp.take(x, order, axis=axis), part)
+
+    return jax.tree.map(take, axes, fixed)
+
+
+def _in_blocks(step, alive, fixed, carry, max_steps: int, axes):
+    """As `loop`: steps blocks of one width, sorted anew whenever half of the episodes are over."""
+    count = jax.tree.leaves(carry)[0].shape[0]
+    blocks = -(-count // _NARROWEST)
+    width = -(-count // (_LANES * blocks)) * _LANES
+    # What fills the last block is episodes that are there twice, of which the first are kept.
+    places = jnp.arange(blocks * width, dtype=jnp.int32)
+    filled = places % count
+    fixed, carry = _taken(fixed, filled, axes), jax.tree.map(lambda x: x[filled], carry)
+
+    def left(carry):
+        return jnp.sum(alive(carry).astype(jnp.int32))
+
+    def sort(now):
+        t, places, fixed, carry = now
+        order = jnp.argsort(~alive(carry), stable=True)
+        places, fixed = places[order], _taken(fixed, order, axes)
+        carry = jax.tree.map(lambda x: x[order], carry)
+        many = left(carry)
+        busy = (many + width - 1) // width
+        fewest = jnp.where(busy > 1, many // 2, 0)
+
+        def block(t, place, carry):
+            def cut(axis, part):
+                return jax.tree.map(
+                    lambda x: jax.lax.dynamic_slice_in_dim(x, place * width, width, axis), part
+                )
+
+            new = step(t, jax.tree.map(cut, axes, fixed), cut(0, carry))
+            return jax.tree.map(
+                lambda x, part: jax.lax.dynamic_update_slice_in_dim(x, part, place * width, 0),
+                carry,
+                new,
+            )
+
+        def body(now):
+            t, carry = now
+            each = lambda place, carry: block(t, place, carry)
+            return t + jnp.uint32(1), jax.lax.fori_loop(0, busy, each, carry)
+
+        def go_on(now):
+            return (now[0] < max_steps) & (left(now[1]) > fewest)
+
+        t, carry = jax.lax.while_loop(go_on, body, (t, carry))
+        return t, places, fixed, carry
+
+    def go_on(now):
+        return (now[0] < max_steps) & (left(now[3]) > 0)
+
+    now = jnp.uint32(0), places, fixed, carry
+    _, places, _, carry = jax.lax.while_loop(go_on, sort, now)
+    back = jnp.argsort(places)[:count]
+    return jax.tree.map(lambda x: x[back], carry)
