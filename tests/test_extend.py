@@ -210,7 +210,7 @@ def test_a_notebook_draws_one_output_again_and_again(monkeypatch):
 
     monkeypatch.setitem(sys.modules, "IPython.display", Display)
     monkeypatch.setattr(console, "_is_jupyter", lambda: True)
-    monkeypatch.setattr(bars, "_LOOK", 0.0)
+    monkeypatch.setattr(bars, "_PAUSE", 0.0)
     monkeypatch.setattr("sys.stderr", io.StringIO())
     with bars.bar(3, "es", "agent-episodes") as report:
         report(50, 100, 1)

@@ -29,7 +29,7 @@ class Clock:
 
 
 def hurry(monkeypatch):
-    monkeypatch.setattr(checkpoints, "clock", Clock())
+    monkeypatch.setattr(checkpoints, "time", Clock())
     # A save takes ten seconds by that clock and would be spaced twentyfold.
     monkeypatch.setattr(checkpoints, "max", lambda *values: 0.0, raising=False)
 

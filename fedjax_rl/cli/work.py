@@ -165,7 +165,7 @@ def resume(arguments) -> int:
         # Checkpoints say so themselves.
         if config["command"] == "reproduce" and config["versions"] != results.versions():
             say("warning: begun with other versions; the last digits may differ")
-        results.tidy(out)
+        results.remove_temporary(out)
         with _precision(config), keeping(arguments.cache):
             if config["command"] == "reproduce":
                 study.carry_out(config, out)

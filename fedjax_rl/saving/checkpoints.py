@@ -14,7 +14,7 @@ import hashlib
 import os
 import pathlib
 import shutil
-import time as clock
+import time
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -119,7 +119,7 @@ class Checkpoints:
         self._label = {"fingerprint": {}} if label is None else label
         self._keep, self._manager = keep, None
         self._seconds = seconds
-        self._last = clock.monotonic()
+        self._last = time.monotonic()
 
     def maybe_save(self, done: int, state: State, records: Callable[[], dict]) -> None:
         """Saves if the last checkpoint is old enough; `done` counts the records made.
@@ -127,7 +127,7 @@ class Checkpoints:
         Raises:
           OSError: the disk is full; the checkpoints before are untouched.
         """
-        if clock.monotonic() - self._last >= self._seconds:
+        if time.monotonic() - self._last >= self._seconds:
             self.save(done, state, records)
 
     def save(self, done: int, state: State, records: Callable[[], dict]) -> None:
@@ -138,7 +138,7 @@ class Checkpoints:
         """
         if self._is_sound(self._directory / str(done)):
             return
-        began = clock.monotonic()
+        began = time.monotonic()
         tree = jax.device_get({"state": _plain(state), "records": records()})
         size = sum(x.nbytes for x in jax.tree.leaves(tree))
         try:
@@ -158,7 +158,7 @@ class Checkpoints:
                 f"cannot write a checkpoint in {self._directory}: {reason}; those before are "
                 "unchanged",
             ) from error
-        self._last = clock.monotonic()
+        self._last = time.monotonic()
         self._seconds = max(self._seconds, 20 * (self._last - began))
 
     def _describe(self, done: int) -> None:

@@ -187,7 +187,7 @@ def _claim(path: pathlib.Path, config: dict, resume: bool) -> None:
         whole = {"made_by": MARK, **config}
         write_sealed(path / "config.json", whole)
         _write_spare(path, whole)
-        tidy(path)
+        remove_temporary(path)
 
 
 def _write_spare(path: pathlib.Path, config: dict) -> None:
@@ -197,7 +197,7 @@ def _write_spare(path: pathlib.Path, config: dict) -> None:
         write_sealed(path / SPARE, config)
 
 
-def tidy(directory) -> None:
+def remove_temporary(directory) -> None:
     """Removes the half-made files that a killed process left in a directory of ours."""
     for path in place(directory).iterdir():
         if _TEMPORARY.fullmatch(path.name):

@@ -113,13 +113,13 @@ def _of_cells(name: str, values: list) -> dict[str, tuple[str, str]]:
         if id(value) not in known:
             leaves = parts(name, value)
             known[id(value)] = digest(sorted(leaves.items())), leaves
-    words = [known[id(value)][0] for value in values]
-    if len({*words}) == 1:
+    digests = [known[id(value)][0] for value in values]
+    if len({*digests}) == 1:
         return known[id(values[0])][1]
-    each = dict(zip(words, values, strict=True))
-    looks = [shown(value) for value in each.values()]
-    more = ", ..." if len(looks) > _LISTED else ""
-    return {name: (f"[{', '.join(looks[:_LISTED])}{more}]", digest(words))}
+    each = dict(zip(digests, values, strict=True))
+    text = [shown(value) for value in each.values()]
+    more = ", ..." if len(text) > _LISTED else ""
+    return {name: (f"[{', '.join(text[:_LISTED])}{more}]", digest(digests))}
 
 
 def differences(own: dict[str, Any], there: dict[str, Any]) -> list[str]:
@@ -128,14 +128,12 @@ def differences(own: dict[str, Any], there: dict[str, Any]) -> list[str]:
     out = []
     for name in [*own, *(n for n in there if n not in own)]:
         mine, other = own.get(name), there.get(name)
-        told = any(name.startswith((f"{n}.", f"{n} ")) for n in named)
-        if mine == other or told:
+        # A part of what has been named already says nothing more.
+        if mine == other or any(name.startswith((f"{n}.", f"{n} ")) for n in named):
             continue
         named.append(name)
-        looks = [leaf[0] if leaf else "absent" for leaf in (mine, other)]
-        same = looks[0] == looks[1]
-        out.append(
-            f"{name} is another {looks[0]}" if same else f"{name} is {looks[0]}, there {looks[1]}"
-        )
+        here, other_one = (leaf[0] if leaf else "absent" for leaf in (mine, other))
+        same = here == other_one
+        out.append(f"{name} is another {here}" if same else f"{name} is {here}, there {other_one}")
     # Nobody has set what follows from everything else.
     return [line for line in out if not any(word in line for word in _DERIVED)] or out

@@ -227,6 +227,7 @@ def carry_out(
     several = federations(algorithms, cells, int(recording.times[-1]))
     names = " and ".join(dict.fromkeys(one.name for one in algorithms.values()))
     metrics = arguments.metrics(run.metrics, metrics_of(several), names)
+    # An accelerator runs one program after the other, a mesh of CPU devices one on all cores.
     on_cpu = jax.default_backend() == "cpu" and run.devices == 1
     cores = (run.workers or os.cpu_count() or 1) if on_cpu else 1
     machine = Machine(cores, memory.available(devices=1))
@@ -248,6 +249,7 @@ def carry_out(
         if root is not None:
             save_in(stack, root, batches, describe)
         jobs = [job for batch in batches for job in batch.jobs]
+        # Cells of one batch need not lie beside each other, as seeds are the last axis.
         where = {i: place for batch in batches for i, place in batch.places.items()}
         places = [where[i] for i in range(len(cells))]
         counter = stack.enter_context(counted(run.progress, jobs, places))

@@ -132,7 +132,8 @@ def grid(algorithms: dict, num_agents, seeds, properties: dict) -> Grid:
     }
     made = Grid(algorithms, axes, followed, one_count, one_seed)
     # All at once, with values that are swept: some are only allowed beside others.
-    own = made.cells[0].properties
+    own = {name: values[0] for name, values in axes.items() if name in properties}
+    own |= {name: values[counts[0]] for name, values in followed.items()}
     replaced = {label: one.replace(**fixed, **own) for label, one in algorithms.items()}
     return made._replace(algorithms=replaced)
 

@@ -36,6 +36,7 @@ def collected(
         data[name] = np.full(shape, np.nan, np.result_type(np.float32, *kinds))
     ledger = {name: np.zeros(count, np.int64) for name in COLUMNS}
     diverged = np.zeros(count, bool)
+    # One view of each job, as several cells may share a place in it.
     views = [_view(job, outcome) for job, outcome in zip(jobs, outcomes, strict=True)]
     for c, (job, f) in enumerate(places):
         per, totals, finite = views[job]

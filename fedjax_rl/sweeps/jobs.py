@@ -132,6 +132,7 @@ def plan(
     groups: dict = {}
     for which, (i, period) in enumerate(simulated):
         own = federations[i].algorithm
+        # What is not recorded is not computed: XLA drops it, so that names shape a program.
         measured = tuple(name for name in metrics if name in own.metrics)
         key = federations[i].cell.algorithm, own.static(own.config), measured
         groups.setdefault(key, {}).setdefault(period, []).append(which)

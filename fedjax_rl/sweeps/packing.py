@@ -1,6 +1,6 @@
 """Which federations run together: none more than once, and none without need beside another.
 
-Federations are told by their sizes here, and by their places in the caller's list.
+Federations are given by their sizes here, and by their places in the caller's list.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How far a run is, told to a function or shown as a bar in a terminal or a notebook."""
+"""How far a run is: for a function, or as a bar in a terminal or a notebook."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import collections
 import contextlib
 import importlib
 import threading
-import time as clock
+import time
 from collections.abc import Callable, Iterator, Sequence
 
 from fedjax_rl.sweeps.jobs import Place
 from fedjax_rl.sweeps.programs import Job
 
-# Seconds between two looks of a notebook's bar.
-_LOOK = 0.2
+# Seconds between two pictures of a notebook's bar.
+_PAUSE = 0.2
 
 
 class Counter:
@@ -62,11 +62,11 @@ def counted(progress, jobs: Sequence[Job], places: Sequence[Place]) -> Iterator[
         with bar(len(places), what, unit) as report:
             yield Counter(report, total, places)
     elif progress:
-        told = [0]
+        last = [0]
 
         def report(done: int, total: int, cells: int) -> None:
-            if done != told[0]:  # a cell that is finished is no step more
-                told[0] = done
+            if done != last[0]:  # a cell that is finished is no step more
+                last[0] = done
                 progress(done, total)
 
         yield Counter(report, total, places)
@@ -100,7 +100,7 @@ def bar(cells: int, what: str, unit: str) -> Iterator[Callable[[int, int, int], 
     )
     shown = progress.Progress(*columns, console=console, disable=console.is_jupyter)
     task = shown.add_task(f"{what}: compiling", total=None, speed="")
-    look = _notebook(shown) if console.is_jupyter else lambda last: None
+    draw = _notebook(shown) if console.is_jupyter else lambda last: None
 
     def report(done: int, total: int, finished: int) -> None:
         rate = shown.tasks[0].speed or shown.tasks[0].finished_speed
@@ -111,7 +111,7 @@ def bar(cells: int, what: str, unit: str) -> Iterator[Callable[[int, int, int], 
             total=total,
             speed=f"{rate:,.3g} {unit}/s" if rate else "",
         )
-        look(done >= total and finished == cells)
+        draw(done >= total and finished == cells)
 
     with shown:
         yield report
@@ -125,9 +125,9 @@ def _notebook(shown) -> Callable[[bool], None]:
     display = importlib.import_module("IPython.display").display
     drawn, last = [], [0.0]
 
-    def look(end: bool) -> None:
-        now = clock.monotonic()
-        if not end and now - last[0] < _LOOK:
+    def draw(end: bool) -> None:
+        now = time.monotonic()
+        if not end and now - last[0] < _PAUSE:
             return
         last[0] = now
         console = Console(width=100, force_jupyter=False, force_terminal=False)
@@ -139,4 +139,4 @@ def _notebook(shown) -> Callable[[bool], None]:
         else:
             drawn.append(display(line, raw=True, display_id=True))
 
-    return look
+    return draw

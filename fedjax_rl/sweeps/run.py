@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import threading
-import time as clock
+import time
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -64,7 +64,7 @@ def execute(
       cancelled: stops between chunks when set: saves, and raises KeyboardInterrupt.
     """
     compiled = programs.prepare([job])
-    timer = clock.perf_counter()
+    timer = time.perf_counter()
     _, again, (specs, state_specs, gap_spec) = programs.get(job)
     params = job.layout.place(job.params, specs)
     gaps, agents = job.recording.gaps, job.side_by_side
@@ -96,7 +96,7 @@ def execute(
     if checkpoints is not None:  # what has been learned, for whoever wants to see it at work
         checkpoints.save(done, state, lambda: _joined(records))
     jax.block_until_ready(state)
-    seconds = clock.perf_counter() - timer
+    seconds = time.perf_counter() - timer
     return Outcome(_joined(records), done, state, _finite(job, state), compiled, seconds)
 
 
@@ -197,7 +197,7 @@ def execute_all(
         own is None or own.count < job.recording.count for job, own in zip(jobs, begun, strict=True)
     ]
     compiled = PROGRAMS.prepare(list(itertools.compress(jobs, left)), workers)
-    timer = clock.perf_counter()
+    timer = time.perf_counter()
     cancelled = threading.Event()
 
     def one(place: int) -> Outcome:
@@ -226,7 +226,7 @@ def execute_all(
             for future in started:
                 future.cancel()
             raise
-    return outcomes, compiled, clock.perf_counter() - timer
+    return outcomes, compiled, time.perf_counter() - timer
 
 
 def by_member(x, federation, member, count) -> np.ndarray:

@@ -237,6 +237,7 @@ def _carried_out(grid: Grid, run: Run, begun: Sequence[Begun] = ()) -> xr.Datase
     """A grid simulated, as a Dataset that can be extended."""
     flat, done = carry_out(grid.algorithms, grid.cells, run, begun)
     result = unstacked(flat, grid)
+    # On the host: what somebody keeps to look at must not fill the memory of a device.
     has_states = memory.size([one.state for own in done for one in own.outcomes]) <= MOST_KEPT
     done = [own._replace(outcomes=[_kept(one, has_states) for one in own.outcomes]) for own in done]
     key = id(result)
