@@ -33,25 +33,25 @@ def arrivals(num_agents: int, federations: int, scale: float) -> dict[str, Call]
     keys = streams.agent_keys(
         np.repeat(np.arange(federations), num_agents), timing.population.member_of
     )
-    underway, elapsed = jax.jit(timing.start)(own, keys)
+    in_flight, elapsed = jax.jit(timing.start)(own, keys)
     steps = max(FEWEST, int(scale * ARRIVALS) // federations)
     length = timing.block
 
-    def go(own, underway, elapsed):
+    def go(own, in_flight, elapsed):
         def body(carry):
-            done, underway, elapsed = carry
+            done, in_flight, elapsed = carry
             count = jnp.minimum(jnp.uint32(steps) - done, jnp.uint32(length))
-            entries, underway, elapsed = timing.plan(own, underway, elapsed, done, count, length)
+            planned, in_flight, elapsed = timing.plan(own, in_flight, elapsed, done, count, length)
             # What is planned has to be kept: the learner reads it.
-            kept = jax.tree.map(lambda x: jax.lax.optimization_barrier(x), entries)
+            kept = jax.tree.map(lambda x: jax.lax.optimization_barrier(x), planned)
             del kept
-            return done + count, underway, elapsed
+            return done + count, in_flight, elapsed
 
-        first = (jnp.uint32(0), underway, elapsed)
+        first = (jnp.uint32(0), in_flight, elapsed)
         return jax.lax.while_loop(lambda carry: carry[0] < steps, body, first)
 
-    program, seconds = compiled(go, own, underway, elapsed)
-    start = np.asarray(underway.end).reshape(federations, num_agents)
+    program, seconds = compiled(go, own, in_flight, elapsed)
+    start = np.asarray(in_flight.end).reshape(federations, num_agents)
 
     def by_heap():
         rng = np.random.default_rng(0)
@@ -70,7 +70,7 @@ def arrivals(num_agents: int, federations: int, scale: float) -> dict[str, Call]
 
     units = steps * federations
     return {
-        "fedjax_rl": Call(lambda: program(own, underway, elapsed), units, seconds),
+        "fedjax_rl": Call(lambda: program(own, in_flight, elapsed), units, seconds),
         "heapq": Call(by_heap, units, 0.0),
     }
 
@@ -78,7 +78,7 @@ def arrivals(num_agents: int, federations: int, scale: float) -> dict[str, Call]
 def mean_age(call: Call, num_agents: int) -> float:
     """Mean age of the messages of a call, over N - 1, where it should be after many of them."""
     _, _, elapsed = call.run()
-    ages = np.asarray(elapsed.total).sum() / np.asarray(elapsed.ages).sum()
+    ages = np.asarray(elapsed.total).sum() / np.asarray(elapsed.histogram).sum()
     return float(ages / (num_agents - 1))
 
 
@@ -92,23 +92,23 @@ def learner(num_agents: int, federations: int, steps: int) -> dict[str, Call]:
     )
     timing = clocks.Timing(CLOCK.rules, everybody)
 
-    def plan(own, underway, elapsed):
+    def plan(own, in_flight, elapsed):
         def body(carry):
-            done, underway, elapsed = carry
-            _, underway, elapsed = timing.plan(
-                own, underway, elapsed, done, jnp.uint32(timing.block), timing.block
+            done, in_flight, elapsed = carry
+            _, in_flight, elapsed = timing.plan(
+                own, in_flight, elapsed, done, jnp.uint32(timing.block), timing.block
             )
-            return done + jnp.uint32(timing.block), underway, elapsed
+            return done + jnp.uint32(timing.block), in_flight, elapsed
 
-        start = (jnp.uint32(0), underway, elapsed)
+        start = (jnp.uint32(0), in_flight, elapsed)
         return jax.lax.while_loop(lambda carry: carry[0] < steps, body, start)
 
-    own, underway = params.agent[PARAMETERS], state.underway[0]
-    alone, second = compiled(plan, own, underway, state.elapsed)
+    own, in_flight = params.agent[PARAMETERS], state.in_flight[0]
+    alone, second = compiled(plan, own, in_flight, state.elapsed)
     units = steps * federations
     return {
         "whole": Call(lambda: whole(params, state), units, first),
-        "clock": Call(lambda: alone(own, underway, state.elapsed), units, second),
+        "clock": Call(lambda: alone(own, in_flight, state.elapsed), units, second),
     }
 
 

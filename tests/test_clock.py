@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 import fedjax_rl as frl
 from fedjax_rl import analysis, streams
 from fedjax_rl.federation import clock as clocks
+from fedjax_rl.federation.clock.times import stream_of_times, work
 from fedjax_rl.federation.ledger import communication_time
 from fedjax_rl.federation.population import population
 
@@ -75,7 +76,7 @@ def listed(table, federation=0):
     for place in range(table.time.shape[1]):
         here = table.present[federation, place]
         members = table.agent[federation, place][here].tolist()
-        ages = table.age[federation, place][here].tolist()
+        ages = table.staleness[federation, place][here].tolist()
         out.append((table.time[federation, place], sorted(zip(members, ages, strict=True))))
     return out
 
@@ -113,14 +114,13 @@ def test_the_order_of_arrivals_is_that_of_a_heap(trace, wait_for):
 
 def attempts(clock, num_agents, seed, count):
     """What the clock draws, by agent and attempt: time at work, whether it fails, time away."""
-    timing = clocks.Timing(clock.rules, population(num_agents))
     own = {n: jnp.asarray(x, float) for n, x in clock.parameters(num_agents).items()}
     keys = streams.agent_keys(np.full(num_agents, seed), np.arange(num_agents))
-    stream = jax.random.key_data(streams.keys_of(keys, streams.Engine.CLOCK))
+    stream = stream_of_times(keys)
 
     def one(number):
         turn = jnp.full(num_agents, number, jnp.uint32)
-        end, failing, ready = timing._begin(own, stream, turn, jnp.zeros(num_agents))
+        end, failing, ready = work(clock.rules, 0, own, stream, turn, jnp.zeros(num_agents))
         return end, failing, ready - end
 
     drawn = [np.asarray(x) for x in jax.vmap(one)(jnp.arange(count, dtype=jnp.uint32))]
@@ -168,12 +168,12 @@ def test_always_busy_agents_take_the_harmonic_mean(times):
     per_step = analysis.time_per_update(times, "asynchronous")
     np.testing.assert_allclose(table.time[0, -1] / 20_000, per_step, rtol=1e-3)
     np.testing.assert_allclose(per_step, 1 / np.sum(1 / np.asarray(times)))
-    assert abs(table.age.mean() - 7) < 0.007 * 7
+    assert abs(table.staleness.mean() - 7) < 0.007 * 7
     top = largest[max(times)]
     if top is not None:
-        assert table.age.max() == top
+        assert table.staleness.max() == top
     else:
-        assert table.age.max() in (18, 19)
+        assert table.staleness.max() in (18, 19)
     waits = frl.timetable(frl.Clock(compute_time=times), num_agents=8, num_steps=200)
     np.testing.assert_allclose(waits.time[0], max(times) * np.arange(1, 201), rtol=1e-5)
     np.testing.assert_allclose(waits.idle[0], 200 * (max(times) - np.asarray(times)), rtol=1e-4)
@@ -246,18 +246,18 @@ def test_ages_add_up_exactly_beyond_32_bits():
     rules = frl.Clock("asynchronous").rules
     timing = clocks.Timing(rules, population([4]))
     own = {name: jnp.ones(4) for name in ("time", "latency")}
-    underway, elapsed = timing.start(own, streams.agent_keys(np.zeros(4, int), np.arange(4)))
+    in_flight, elapsed = timing.start(own, streams.agent_keys(np.zeros(4, int), np.arange(4)))
     plan = jax.jit(timing.plan, static_argnums=5)
     total = 0
     for _ in range(2):
-        entries, underway, elapsed = plan(
-            own, underway, elapsed, jnp.uint32(3_000_000_000), jnp.uint32(4), 4
+        arrivals, in_flight, elapsed = plan(
+            own, in_flight, elapsed, jnp.uint32(3_000_000_000), jnp.uint32(4), 4
         )
-        underway = underway._replace(handed=jnp.zeros(4, jnp.uint32))
-        total += int(np.asarray(entries.age, np.int64).sum())
+        in_flight = in_flight._replace(version=jnp.zeros(4, jnp.uint32))
+        total += int(np.asarray(arrivals.staleness, np.int64).sum())
     assert total == 8 * 3_000_000_000 + 2 * (1 + 2 + 3)
     assert int(elapsed.carries[0]) * 2**32 + int(elapsed.total[0]) == total
-    np.testing.assert_allclose(timing.measure(underway, elapsed)["staleness_mean"], total / 8)
+    np.testing.assert_allclose(timing.measure(in_flight, elapsed)["staleness_mean"], total / 8)
 
 
 # Bad values

@@ -105,7 +105,7 @@ class Layout:
             "uplink_state": "agent",
             "ledger": "federation",
             "sent": "agent",
-            "underway": "agent",
+            "in_flight": "agent",
             "elapsed": "federation",
         }
         return State(**{n: self.specification(getattr(state, n), a) for n, a in axes.items()})

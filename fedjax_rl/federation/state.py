@@ -48,7 +48,8 @@ class State:
       ledger: what has been spent so far.
       sent: what each agent sent in the last round, a `Sent` of [A], on a clock in the last step,
         nothing if it did not arrive; None where nobody asks.
-      underway: what each agent is at, leaves [A, ...]; None without a clock, see `arrivals`.
+      in_flight: what each agent works on, leaves [A, ...]; None without a clock, see
+        `clock.arrivals`.
       elapsed: what has passed in each federation, leaves [F, ...]; None likewise.
     """
 
@@ -60,7 +61,7 @@ class State:
     uplink_state: tuple
     ledger: Ledger
     sent: Sent | None = None
-    underway: object = None
+    in_flight: object = None
     elapsed: object = None
 
 

@@ -196,8 +196,8 @@ def schedule(scale: Scale, meter: Meter, stage: str) -> xr.Dataset:
         rounds = frl.timetable(Clock(compute_time=times), num_agents=8, num_steps=1000)
         data["time"].append(table.time[0, -1] / 20_000)
         data["round"].append(rounds.time[0, -1] / 1000)
-        data["age"].append(table.age.mean())
-        data["largest"].append(table.age.max())
+        data["age"].append(table.staleness.mean())
+        data["largest"].append(table.staleness.max())
         report(place + 1, len(PROFILES))
     return xr.Dataset(
         {name: ("profile", values) for name, values in data.items()}, {"profile": list(PROFILES)}

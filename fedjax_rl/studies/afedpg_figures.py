@@ -121,7 +121,7 @@ def _clock(runs) -> dict:
         axis = figure.add_subplot(grid[1, 2])
         for place, name in enumerate(names):
             clock = Clock("asynchronous", compute_time=data.PROFILES[name])
-            ages = np.sort(frl.timetable(clock, num_agents=8, num_steps=4000).age.ravel())
+            ages = np.sort(frl.timetable(clock, num_agents=8, num_steps=4000).staleness.ravel())
             share = np.arange(1, len(ages) + 1) / len(ages)
             axis.step(ages, share, where="post", color=OKABE_ITO[place], lw=1.3, label=names[place])
         axis.set_xscale("symlog", linthresh=1)

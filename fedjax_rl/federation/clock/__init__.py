@@ -36,12 +36,11 @@ from fedjax_rl.federation.clock.config import (
     Rules,
     tree_latency,
 )
-from fedjax_rl.federation.clock.order import Timing
 from fedjax_rl.federation.clock.preview import Timetable, timetable
-from fedjax_rl.federation.clock.statistics import AGES, METRICS
+from fedjax_rl.federation.clock.statistics import METRICS
+from fedjax_rl.federation.clock.timing import Timing
 
 __all__ = [
-    "AGES",
     "CLOCK",
     "DISTRIBUTIONS",
     "METRICS",

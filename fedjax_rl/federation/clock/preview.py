@@ -12,7 +12,7 @@ import numpy as np
 
 from fedjax_rl import fields, streams
 from fedjax_rl.federation.clock.config import Clock
-from fedjax_rl.federation.clock.order import Timing
+from fedjax_rl.federation.clock.timing import Timing
 from fedjax_rl.federation.population import population
 
 
@@ -23,7 +23,8 @@ class Timetable(NamedTuple):
       time: [F, E], of every step.
       agent: int32 [F, E, m], members who arrive, in order.
       present: bool [F, E, m], whether there is such a member; false where too many have failed.
-      age: int64 [F, E, m], steps since the member was handed its model; -1 where none is present.
+      staleness: int64 [F, E, m], steps since the member was dispatched its model; -1 where none
+        is present.
       idle: [F, N], time that each agent has waited for others until the last step.
       uploads: int64 [F, N], messages of each agent.
       lost: int64 [F], uploads lost.
@@ -32,7 +33,7 @@ class Timetable(NamedTuple):
     time: np.ndarray
     agent: np.ndarray
     present: np.ndarray
-    age: np.ndarray
+    staleness: np.ndarray
     idle: np.ndarray
     uploads: np.ndarray
     lost: np.ndarray
@@ -78,15 +79,15 @@ def timetable(
     keys = streams.agent_keys(np.repeat(seeds, num_agents), everybody.member_of)
     length = min(max(timing.block, 1024), num_steps)
     first, more = _programs(timing, length)
-    underway, elapsed = first(own, keys)
+    in_flight, elapsed = first(own, keys)
     parts, done = [], 0
     while done < num_steps:
         count = min(length, num_steps - done)
-        entries, start, underway, elapsed = more(
-            own, underway, elapsed, jnp.uint32(done), jnp.uint32(count)
+        arrivals, start, in_flight, elapsed = more(
+            own, in_flight, elapsed, jnp.uint32(done), jnp.uint32(count)
         )
         begun = np.asarray(start, np.float64)
-        kept = jax.tree.map(lambda x, count=count: np.asarray(x)[:count], entries)
+        kept = jax.tree.map(lambda x, count=count: np.asarray(x)[:count], arrivals)
         parts.append((kept, begun + np.asarray(kept.time, np.float64)))
         done += count
     f, m = len(seeds), timing.counts[0]
@@ -97,14 +98,14 @@ def timetable(
 
     agent = joined("agent") - (np.arange(f) * num_agents)[:, None, None]
     present = joined("present") if timing.rules.fails else np.ones(agent.shape, bool)
-    measured = timing.measure(underway, elapsed)
+    measured = timing.measure(in_flight, elapsed)
     return Timetable(
         time=np.concatenate([time for _, time in parts]).T,
         agent=agent.astype(np.int32),
         present=present,
-        age=np.where(present, joined("age").astype(np.int64), -1),
+        staleness=np.where(present, joined("staleness").astype(np.int64), -1),
         idle=np.asarray(measured["idle_of_agent"]).reshape(f, num_agents),
-        uploads=np.asarray(underway.uploads, np.int64).reshape(f, num_agents),
+        uploads=np.asarray(in_flight.uploads, np.int64).reshape(f, num_agents),
         lost=np.asarray(measured["lost"]).astype(np.int64),
     )
 
@@ -114,8 +115,8 @@ def _programs(timing: Timing, length: int) -> tuple[Callable, Callable]:
     """Compiled: the start, and the next steps, with the time of the block's start."""
 
     @jax.jit
-    def more(own, underway, elapsed, version, count):
-        entries, underway, elapsed = timing.plan(own, underway, elapsed, version, count, length)
-        return entries, elapsed.before, underway, elapsed
+    def more(own, in_flight, elapsed, version, count):
+        arrivals, in_flight, elapsed = timing.plan(own, in_flight, elapsed, version, count, length)
+        return arrivals, elapsed.before, in_flight, elapsed
 
     return jax.jit(timing.start), more

@@ -1,4 +1,4 @@
-"""What is told of the arrivals: staleness, idle time, lost uploads."""
+"""Statistics of the arrivals: simulated time, staleness, idle time, lost uploads."""
 
 from __future__ import annotations
 
@@ -7,27 +7,33 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-# Smallest ages of the groups that are counted.
-AGES = (0, 1, 4, 16, 64, 256)
+from fedjax_rl.federation.clock.state import InFlight
+from fedjax_rl.federation.population import Population
+
+# Smallest staleness of each bin of the histogram.
+BINS = (0, 1, 4, 16, 64, 256)
+
+
+def _range(low: int, high: int | None) -> str:
+    if high is None:
+        return f"{low} or more"
+    return str(low) if high == low + 1 else f"{low} to {high - 1}"
+
 
 METRICS = {
     "simulated_time": ("federation", "time at the last step of the server, in units of the clock"),
     "staleness": (
         "federation",
-        "mean age of the messages of the last step: steps of the server since its sender was "
-        "handed its model",
+        "mean staleness of the messages of the last step: steps of the server since the sender was "
+        "dispatched its model",
     ),
-    "staleness_mean": ("federation", "mean age of all messages so far"),
-    "staleness_max": ("federation", "largest age of a message so far"),
+    "staleness_mean": ("federation", "mean staleness of all messages so far"),
+    "staleness_max": ("federation", "largest staleness of a message so far"),
     "idle": ("federation", "mean share of the time that an agent has waited for others"),
     "lost": ("federation", "uploads lost so far because the agent failed at work"),
     **{
-        f"age_{low}": (
-            "federation",
-            f"messages so far of an age of {low}"
-            + (f" to {high - 1}" if high and high > low + 1 else "" if high else " or more"),
-        )
-        for low, high in zip(AGES, (*AGES[1:], None), strict=True)
+        f"age_{low}": ("federation", f"messages so far of a staleness of {_range(low, high)}")
+        for low, high in zip(BINS, (*BINS[1:], None), strict=True)
     },
     "idle_of_agent": ("agent", "time that each agent has waited for others"),
     "uploads_of_agent": ("agent", "messages of each agent that have arrived"),
@@ -41,12 +47,12 @@ class Elapsed(NamedTuple):
       now: time of the server's last step since the last block's start.
       before: time of that start.
       remainder: what rounding has left out of it.
-      staleness: mean age of the messages of the last step.
-      total: uint32, sum of all ages so far, modulo 2^32.
+      staleness: mean of the messages of the last step.
+      total: uint32, sum of the staleness of all messages so far, modulo 2^32.
       carries: uint32, how often 2^32 has been passed.
-      largest: uint32, of all ages so far.
-      ages: uint32 [F, len(AGES)], messages so far by age, modulo 2^32.
-      wraps: uint32 [F, len(AGES)], how often 2^32 of them have come.
+      largest: uint32, staleness of a message so far.
+      histogram: uint32 [F, len(BINS)], messages so far by staleness, modulo 2^32.
+      wraps: uint32 [F, len(BINS)], how often 2^32 of them have come.
     """
 
     now: jax.Array
@@ -56,16 +62,98 @@ class Elapsed(NamedTuple):
     total: jax.Array
     carries: jax.Array
     largest: jax.Array
-    ages: jax.Array
+    histogram: jax.Array
     wraps: jax.Array
 
 
-def wide(low, high, dtype):
+def nothing_elapsed(num_federations: int) -> Elapsed:
+    """Before anything has happened; times of the default precision."""
+    none = jnp.zeros(num_federations, jnp.uint32)
+    zero = jnp.zeros(num_federations)
+    counts = jnp.zeros((num_federations, len(BINS)), jnp.uint32)
+    return Elapsed(zero, zero, zero, zero, none, none, none, counts, counts)
+
+
+def next_block(elapsed: Elapsed) -> Elapsed:
+    """With times that begin anew: those of long runs would lose their last digits.
+
+    What rounding leaves out of the sum goes into the next one (Kahan, 1965).
+    """
+    more = elapsed.now - elapsed.remainder
+    total = elapsed.before + more
+    remainder = (total - elapsed.before) - more
+    return elapsed._replace(now=jnp.zeros_like(elapsed.now), before=total, remainder=remainder)
+
+
+def recorded(elapsed: Elapsed, staleness, present, count) -> Elapsed:
+    """With the staleness of the messages of a block.
+
+    Args:
+      elapsed: before it, leaves [f, ...] of f federations of equal size.
+      staleness: uint32 [T, f, m].
+      present: bool [T, f, m], which messages there are; () for all of them.
+      count: uint32 scalar, the steps that are made, the first of T.
+    """
+    dtype = elapsed.now.dtype
+    made = jnp.arange(staleness.shape[0], dtype=jnp.uint32) < count
+    arrived = jnp.broadcast_to(made[:, None, None], staleness.shape)
+    if not isinstance(present, tuple):
+        arrived = arrived & present
+    staleness = jnp.where(arrived, staleness, jnp.uint32(0))
+    at_least = [
+        jnp.sum(arrived & (staleness >= low), axis=(0, 2), dtype=jnp.uint32)
+        for low in map(jnp.uint32, BINS)
+    ]
+    above = [*at_least[1:], jnp.zeros_like(at_least[0])]
+    more = jnp.stack([a - b for a, b in zip(at_least, above, strict=True)], axis=1)
+    last = (count - jnp.uint32(1)).astype(jnp.int32)
+    messages = jnp.sum(_at(arrived, last), axis=1, dtype=jnp.uint32).astype(dtype)
+    latest = jnp.sum(_at(staleness, last).astype(dtype), axis=1) / jnp.maximum(messages, 1)
+    histogram = elapsed.histogram + more
+    total, carries = _wide_sum(staleness, (0, 2))
+    total = elapsed.total + total
+    carries = elapsed.carries + carries + (total < elapsed.total).astype(jnp.uint32)
+    return elapsed._replace(
+        staleness=latest,
+        total=total,
+        carries=carries,
+        largest=jnp.maximum(elapsed.largest, jnp.max(staleness, axis=(0, 2))),
+        histogram=histogram,
+        wraps=elapsed.wraps + (histogram < more).astype(jnp.uint32),
+    )
+
+
+def measure(population: Population, in_flight: InFlight, elapsed: Elapsed) -> dict:
+    """The values of `METRICS`, [F] or [A]."""
+    time = elapsed.before + elapsed.now
+    waits = not isinstance(in_flight.idle, tuple)
+    idle = in_flight.idle if waits else jnp.zeros_like(in_flight.end)
+    share = population.mean(idle) / jnp.where(time > 0, time, 1)
+    lost = jnp.zeros_like(time)
+    if not isinstance(in_flight.lost, tuple):
+        over = in_flight.failing & (in_flight.end <= population.spread(elapsed.now))
+        lost = population.sum(in_flight.lost + over.astype(jnp.uint32)).astype(time.dtype)
+    counts = _wide(elapsed.histogram, elapsed.wraps, time.dtype)
+    messages = jnp.maximum(jnp.sum(counts, axis=1), 1)
+    return {
+        "simulated_time": time,
+        "staleness": elapsed.staleness,
+        "staleness_mean": _wide(elapsed.total, elapsed.carries, time.dtype) / messages,
+        "staleness_max": elapsed.largest.astype(time.dtype),
+        "idle": share,
+        "lost": lost,
+        **{f"age_{low}": counts[:, place] for place, low in enumerate(BINS)},
+        "idle_of_agent": idle,
+        "uploads_of_agent": in_flight.uploads.astype(time.dtype),
+    }
+
+
+def _wide(low, high, dtype):
     """The number low + 2^32 high, of uint32."""
     return high.astype(dtype) * 2.0**32 + low.astype(dtype)
 
 
-def sum_of_all(x, axes):
+def _wide_sum(x, axes):
     """Exact sums of uint32: modulo 2^32, and how often 2^32 has been passed."""
 
     def add(one, other):
@@ -74,3 +162,8 @@ def sum_of_all(x, axes):
 
     nothing = jnp.uint32(0)
     return jax.lax.reduce((x, jnp.zeros_like(x)), (nothing, nothing), add, axes)
+
+
+def _at(x, place):
+    """The entry at a place of the first axis."""
+    return jax.lax.dynamic_index_in_dim(x, place, keepdims=False)

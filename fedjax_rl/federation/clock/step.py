@@ -1,0 +1,193 @@
+"""One step of the servers on a clock: work, exchange and what is put back, of those who arrive.
+
+An agent at work is a federation of one with the model that it was dispatched. What an algorithm
+lets its agents do in a round is therefore called as it is, on the population of those who arrive,
+each alone; then comes the algorithm's own exchange, of the federations that consist of them. Only
+they are simulated: a step costs the work of its m messages, whatever N is.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from fedjax_rl.federation.clock.state import Arrivals
+from fedjax_rl.federation.clock.timing import Timing
+from fedjax_rl.federation.debugging import look
+from fedjax_rl.federation.exchange import Exchange, exchange
+from fedjax_rl.federation.ledger import answer_costs, empty_ledger, line
+from fedjax_rl.federation.population import Population, select
+from fedjax_rl.federation.state import Params, State, per_agent
+
+
+class Parts(NamedTuple):
+    """A round: what agents do, and the exchange at its end."""
+
+    works: tuple[Callable, ...]
+    link: Exchange
+
+
+class Step(NamedTuple):
+    """A step of every server: who arrives, and what a round of theirs consists of.
+
+    W workers are the m who arrive of every federation, in its order.
+
+    Attributes:
+      parts: of a round.
+      timing: the clock with the population.
+      params: traced properties of all agents.
+      arrivals: of this step, leaves [W].
+      differentiable: whether loops have to be of static length.
+    """
+
+    parts: Parts
+    timing: Timing
+    params: Params
+    arrivals: Arrivals
+    differentiable: bool
+
+    @property
+    def fails(self) -> bool:
+        """Whether anybody can fail, so that not every worker is present."""
+        return self.timing.rules.fails
+
+    @property
+    def workers(self) -> Population:
+        """The workers as a population."""
+        return self.timing.workers
+
+    @property
+    def _everybody(self) -> bool:
+        return self.workers.groups == self.timing.population.groups
+
+    def take(self, tree):
+        """What the workers have of all agents' leaves, [A, ...] -> [W, ...]."""
+        if self._everybody:
+            return tree
+        return jax.tree.map(lambda x: x[self.arrivals.agent], tree)
+
+    def put(self, tree, new):
+        """All agents' leaves [A, ...] with the workers' [W, ...]."""
+        if self._everybody:
+            return new
+        at = self.arrivals.agent
+        return jax.tree.map(
+            lambda x, y: x.at[at].set(y.astype(x.dtype), unique_indices=True), tree, new
+        )
+
+
+def make(step: Step, state: State) -> State:
+    """One step of every server."""
+    if step.fails:
+        state = _dispatched(step, state, step.arrivals.returned_before)
+    worked, env_steps = _worked(step, state)
+    exchanged, models = _exchanged(step, state, worked)
+    spent = exchanged.ledger.add(line(env_steps=1), step.workers.sum(env_steps))
+    state = _put_back(step, state, dataclasses.replace(exchanged, ledger=spent), models)
+    if step.fails:
+        state = _dispatched(step, state, step.arrivals.returned_after)
+    look(step.timing.population, state, "an arrival")
+    return state
+
+
+def _dispatched(step: Step, state: State, times) -> State:
+    """After those who returned from a failure were dispatched the servers' models.
+
+    Args:
+      step: of the servers.
+      state: before.
+      times: [A], how often each was; bool, or uint32 as each dispatch is paid for.
+    """
+    population, link = step.timing.population, step.parts.link
+    in_flight, models = state.in_flight
+    times = times.astype(jnp.uint32)
+    broadcast = population.spread(jax.vmap(link.broadcast)(state.server))
+    received = per_agent(link.receive, population, step.params, state.agents, broadcast)
+    return dataclasses.replace(
+        state,
+        agents=select(times > 0, received, state.agents),
+        in_flight=(in_flight, select(times > 0, population.spread(state.server), models)),
+        ledger=state.ledger.add(line(**answer_costs(link, state)), population.sum(times)),
+    )
+
+
+def _worked(step: Step, state: State) -> tuple[State, jax.Array]:
+    """The workers after their work, each alone with the model that it was dispatched.
+
+    Returns:
+      Their state, federations of one; and their environment steps, uint32 [W].
+    """
+    workers, arrivals = step.workers, step.arrivals
+    alone = Population(((workers.num_agents, 1),))
+    federation = jax.tree.map(lambda x: x[workers.federation_of], step.params.federation)
+    params = Params(step.take(step.params.agent), federation, step.params.shared)
+    before = step.take(state.agents)
+    worked = State(
+        time=arrivals.upload,
+        keys=step.take(state.keys),
+        agents=before,
+        server=step.take(state.in_flight[1]),
+        server_state=(),
+        uplink_state=(),
+        ledger=empty_ledger(workers.num_agents),
+    )
+    env_steps = jnp.zeros(workers.num_agents, jnp.uint32)
+    for work in step.parts.works:
+        worked, more = work(alone, params, worked, step.differentiable)
+        env_steps = env_steps + more
+    if step.fails:
+        env_steps = jnp.where(arrivals.present, env_steps, 0)
+        kept = select(arrivals.present, worked.agents, before)
+        worked = dataclasses.replace(worked, agents=kept)
+    return worked, env_steps
+
+
+def _exchanged(step: Step, state: State, worked: State):
+    """The exchange of the servers with the workers alone.
+
+    Returns:
+      The state after it, of the workers only; and the models that they work with next, [W, ...].
+    """
+    workers, arrivals = step.workers, step.arrivals
+    exchanged = exchange(
+        workers,
+        step.parts.link,
+        dataclasses.replace(step.params, agent=step.take(step.params.agent)),
+        dataclasses.replace(
+            state,
+            keys=worked.keys,
+            agents=worked.agents,
+            uplink_state=step.take(state.uplink_state),
+            sent=step.take(state.sent),
+            in_flight=None,
+            elapsed=None,
+        ),
+        present=arrivals.present if step.fails else None,
+        # The server's model has moved since, which nobody who arrives can know.
+        held=worked.server,
+    )
+    models = jax.tree.map(lambda x: x[workers.federation_of], exchanged.server)
+    if step.fails:
+        models = select(arrivals.present, models, worked.server)
+    return exchanged, models
+
+
+def _put_back(step: Step, state: State, exchanged: State, models) -> State:
+    """The state of all agents after the workers' exchange."""
+    in_flight, before = state.in_flight
+    return dataclasses.replace(
+        state,
+        time=state.time + jnp.uint32(1),
+        agents=step.put(state.agents, exchanged.agents),
+        server=exchanged.server,
+        server_state=exchanged.server_state,
+        uplink_state=step.put(state.uplink_state, exchanged.uplink_state),
+        ledger=exchanged.ledger,
+        # Who has not arrived has sent nothing.
+        sent=step.put(jax.tree.map(jnp.zeros_like, state.sent), exchanged.sent),
+        in_flight=(in_flight, step.put(before, models)),
+    )

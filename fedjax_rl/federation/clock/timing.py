@@ -1,0 +1,141 @@
+"""A clock with a population: the start, and who arrives at the next steps.
+
+Nothing of it depends on what is learned: the next steps of all servers are planned in blocks, and
+the learner then makes them.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fedjax_rl.federation.clock import statistics
+from fedjax_rl.federation.clock.config import Rules
+from fedjax_rl.federation.clock.order import Group
+from fedjax_rl.federation.clock.state import Arrivals, InFlight
+from fedjax_rl.federation.clock.statistics import Elapsed
+from fedjax_rl.federation.clock.times import stream_of_times, work
+from fedjax_rl.federation.population import Population
+
+
+class Timing(NamedTuple):
+    """A clock with a population; static.
+
+    Attributes:
+      rules: of the clock.
+      population: who belongs to whom.
+      transfer: bytes of a message up and its answer down.
+    """
+
+    rules: Rules
+    population: Population
+    transfer: int = 0
+
+    @property
+    def counts(self) -> tuple[int, ...]:
+        """m, by group of federations."""
+        return tuple(self.rules.arrivals(n) for _, n in self.population.groups)
+
+    @property
+    def workers(self) -> Population:
+        """Those who arrive at a step, as a population."""
+        groups = zip(self.population.groups, self.counts, strict=True)
+        return Population(tuple((federations, m) for (federations, _), m in groups))
+
+    @property
+    def random(self) -> bool:
+        """Whether times have to be drawn."""
+        return self.rules.fails or self.rules.distribution in ("log_normal", "exponential")
+
+    @property
+    def waits(self) -> bool:
+        """Whether anybody ever waits."""
+        return self.rules.fails or any(m > 1 for m in self.counts)
+
+    @property
+    def block(self) -> int:
+        """Steps that are planned at once."""
+        agents = self.population.num_agents
+        if self.rules.fails:  # with a mask of all agents for each of them
+            return int(np.clip(2**20 // agents, 1, 64))
+        # What a block costs every agent is spread over so many arrivals.
+        return int(np.clip(max(n for _, n in self.population.groups) // 16, 64, 4096))
+
+    def start(self, own: dict, keys) -> tuple[InFlight, Elapsed]:
+        """Everybody begins with the first model.
+
+        Args:
+          own: `Clock.parameters` of all agents, leaves [A, ...].
+          keys: typed keys [A].
+        """
+        agents, fails = self.population.num_agents, self.rules.fails
+        nothing = jnp.zeros(agents, jnp.uint32)
+        stream = stream_of_times(keys) if self.random else ()
+        start = jnp.zeros(agents)
+        end, failing, ready = work(self.rules, self.transfer, own, stream, nothing, start)
+        in_flight = InFlight(
+            end=end,
+            version=nothing,
+            uploads=nothing,
+            idle=jnp.zeros(agents) if self.waits else (),
+            stream=stream,
+            attempts=nothing + jnp.uint32(1) if fails else (),
+            failing=failing,
+            ready=ready,
+            lost=nothing if fails else (),
+        )
+        return in_flight, statistics.nothing_elapsed(self.population.num_federations)
+
+    def plan(
+        self, own: dict, in_flight: InFlight, elapsed: Elapsed, version, count, length: int
+    ) -> tuple[Arrivals, InFlight, Elapsed]:
+        """The next `count` steps of every server.
+
+        Args:
+          own: `Clock.parameters` of all agents, leaves [A, ...].
+          in_flight: the work in flight before them.
+          elapsed: what has passed.
+          version: uint32 scalar, steps that the servers have made.
+          count: uint32 scalar, steps to plan, may be traced, at most `length`.
+          length: T, steps to return; those from `count` on mean nothing.
+
+        Returns:
+          The arrivals, and the work in flight and what has passed after `count` steps.
+        """
+        shift = self.population.spread(elapsed.now)
+        in_flight = in_flight._replace(end=in_flight.end - shift)
+        if self.rules.fails:
+            in_flight = in_flight._replace(ready=in_flight.ready - shift)
+        elapsed = statistics.next_block(elapsed)
+        arrivals, agents, federations = [], [], []
+        at = place = 0
+        for (f, n), m in zip(self.population.groups, self.counts, strict=True):
+
+            def group(x, f=f, n=n, at=at):
+                return x[at : at + f * n].reshape(f, n, *x.shape[1:])
+
+            here = jax.tree.map(lambda x, f=f, p=place: x[p : p + f], elapsed)
+            one = Group(self.rules, self.transfer, f, n, m, jax.tree.map(group, own))
+            found, mine, now = one.plan(
+                jax.tree.map(group, in_flight), here.now, version, count, length
+            )
+            present = found.present if self.rules.fails else ()
+            here = here._replace(now=now)
+            federations.append(statistics.recorded(here, found.staleness, present, count))
+            arrivals.append(found.on_agent_axis(at, n))
+            agents.append(jax.tree.map(lambda x, f=f, n=n: x.reshape(f * n, *x.shape[2:]), mine))
+            at, place = at + f * n, place + f
+
+        def join(parts, axis: int):
+            if len(parts) == 1:
+                return parts[0]
+            return jax.tree.map(lambda *x: jnp.concatenate(x, axis=axis), *parts)
+
+        return join(arrivals, 1), join(agents, 0), join(federations, 0)
+
+    def measure(self, in_flight: InFlight, elapsed: Elapsed) -> dict:
+        """The values of `METRICS`."""
+        return statistics.measure(self.population, in_flight, elapsed)
