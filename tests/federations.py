@@ -6,7 +6,6 @@ from fedjax_rl.saving.checkpoints import Machine
 from fedjax_rl.sweeps.arguments import Run
 from fedjax_rl.sweeps.cells import Cell, Federation
 from fedjax_rl.sweeps.jobs import jobs_of
-from fedjax_rl.sweeps.programs import PROGRAMS
 from fedjax_rl.sweeps.run import execute
 
 # Records between two returns to the host: one number for all, so that they share programs.
@@ -18,7 +17,7 @@ def end_of(algorithm, num_agents, num_steps, *, every=None, seed=0):
     run = Run.taken({"num_steps": num_steps, "record_every": every or num_steps, "chunk": CHUNK})
     one = Federation(Cell(num_agents, seed, {}), algorithm)
     (job,), _ = jobs_of([one], tuple(algorithm.metrics), run, Machine(1, None))
-    out = execute(job, PROGRAMS)
+    out = execute(job)
     sides = {name: side for name, (side, _) in algorithm.metrics.items()}
     metrics = {n: np.asarray(x) for n, x in out.metrics.items()}
     return {n: x[:, 0] if sides[n] == "federation" else x for n, x in metrics.items()}, out.state

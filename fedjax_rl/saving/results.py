@@ -68,17 +68,12 @@ def device() -> str:
     devices = jax.devices()
     kind = devices[0].device_kind
     if devices[0].platform == "cpu":
-        kind = _processor() or platform.machine()
+        kind = platform.processor() or platform.machine()
+        with contextlib.suppress(OSError, StopIteration):
+            lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
+            kind = next(x.split(":", 1)[1].strip() for x in lines if x.startswith("model name"))
         return f"cpu: {kind}, {os.cpu_count()} cores"
     return f"{len(devices)} x {kind}"
-
-
-def _processor() -> str | None:
-    with contextlib.suppress(OSError):
-        for line in pathlib.Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.processor() or None
 
 
 def save(directory, result: xr.Dataset) -> None:

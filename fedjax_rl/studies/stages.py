@@ -23,7 +23,7 @@ from fedjax_rl.saving import results
 from fedjax_rl.saving.fingerprint import differences
 from fedjax_rl.studies.study import Meter, Scale, Study, conclude
 from fedjax_rl.sweeps.cells import Cell
-from fedjax_rl.sweeps.programs import threads
+from fedjax_rl.sweeps.programs import Threads
 from fedjax_rl.sweeps.sweep import run_cells
 
 SECONDS = "seconds.json"
@@ -114,7 +114,7 @@ def run(
     # Different programs compile side by side.
     with (
         jax.enable_x64(True) if double else contextlib.nullcontext(),
-        threads(min(len(groups), os.cpu_count() or 1)) as pool,
+        Threads(min(len(groups), os.cpu_count() or 1)) as pool,
     ):
         list(pool.map(one, groups))
     first = [parts[places[0]] for places in groups.values()]

@@ -241,12 +241,11 @@ def carry_out(
             stack.enter_context(debugging(several[0].algorithm.unit))
         elif run.cache:
             keep_programs()
-        root = None
+        batches = batches_of(several, metrics, run, machine, begun)  # or refuses before it writes
         if run.checkpoints is not None:
-            batches_of(several, metrics, run, machine)  # refuses before anything is written
             root, begun = opened(stack, run.checkpoints)
-        batches = batches_of(several, metrics, run, machine, begun)
-        if root is not None:
+            if begun:
+                batches = batches_of(several, metrics, run, machine, begun)
             save_in(stack, root, batches, describe)
         jobs = [job for batch in batches for job in batch.jobs]
         # Cells of one batch need not lie beside each other, as seeds are the last axis.

@@ -8,7 +8,7 @@ import dataclasses
 import functools
 import math
 import threading
-import time as clock
+import time
 from collections.abc import Callable, Hashable, Sequence
 from concurrent import futures
 from typing import NamedTuple
@@ -106,11 +106,12 @@ def compiler_options() -> dict:
     }
 
 
-class _Alike(futures.ThreadPoolExecutor):
-    """Threads whose work is done as in the thread that hands it in."""
+class Threads(futures.ThreadPoolExecutor):
+    """Threads that compute as the one that hands work in, in what JAX and the engine keep of it."""
 
     def submit(self, function, /, *args, **values) -> futures.Future:
-        double, by_hand = _in_double_precision(), jax.config.jax_disable_jit
+        """Calls a function in another thread, in the precision and the context of this one."""
+        double, by_hand = jax.config.jax_enable_x64, jax.config.jax_disable_jit
         context = contextvars.copy_context()
 
         def alike():
@@ -118,15 +119,6 @@ class _Alike(futures.ThreadPoolExecutor):
                 return context.run(function, *args, **values)
 
         return super().submit(alike)
-
-
-def threads(workers: int) -> futures.ThreadPoolExecutor:
-    """Threads that compute as this one does, in what JAX and the engine keep per thread."""
-    return _Alike(workers)
-
-
-def _in_double_precision() -> bool:
-    return jnp.result_type(float) == np.float64
 
 
 class Programs:
@@ -144,16 +136,16 @@ class Programs:
         Returns:
           The seconds it took, as wall time.
         """
-        began = clock.perf_counter()
+        began = time.perf_counter()
         missing = {self._key(job): job for job in jobs if self._key(job) not in self._compiled}
-        with threads(workers) as pool:
+        with Threads(workers) as pool:
             for key, programs in zip(missing, pool.map(_compile, missing.values()), strict=True):
                 with self._lock:
                     self._compiled[key] = programs
         with self._lock:
             for key in list(self._compiled)[: max(0, len(self._compiled) - self._size)]:
                 del self._compiled[key]
-        return clock.perf_counter() - began
+        return time.perf_counter() - began
 
     def get(self, job: Job):
         """The two programs of a job: `init(params, keys)` and `chunk(params, state, gaps)`."""
@@ -164,14 +156,16 @@ class Programs:
 
     @staticmethod
     def _key(job: Job):
+        leaves, structure = jax.tree.flatten(job.params)
         return (
             job.identity,
             job.layout.population,
             job.layout.blocks,
             job.chunk,
             job.metrics,
-            _signature(job.params),
-            _in_double_precision(),
+            structure,
+            tuple((x.shape, jnp.result_type(x)) for x in leaves),
+            jax.config.jax_enable_x64,
             jax.config.jax_default_matmul_precision,
             jax.config.jax_threefry_partitionable,
             jax.config.jax_default_device,
@@ -197,11 +191,6 @@ def bytes_of(job: Job) -> int:
     found = again.memory_analysis()
     inside = found.argument_size_in_bytes + found.output_size_in_bytes + found.temp_size_in_bytes
     return inside - found.alias_size_in_bytes + _STARTING * len(job.seeds)
-
-
-def _signature(tree):
-    leaves, structure = jax.tree.flatten(tree)
-    return structure, tuple((x.shape, jnp.result_type(x)) for x in leaves)
 
 
 def _compile(job: Job):
@@ -252,7 +241,7 @@ def _compile(job: Job):
     gaps = layout.place(jnp.zeros(job.chunk, jnp.uint32), gap_spec)
     options = compiler_options()
     # One program is traced while the other one compiles, for which Python has nothing to do.
-    with threads(1) as pool:
+    with Threads(1) as pool:
         first = pool.submit(begun.lower().compile, compiler_options=options)
         again = jax.jit(chunks).lower(params, state, gaps).compile(compiler_options=options)
     return first.result(), again, (specs, state_specs, gap_spec)

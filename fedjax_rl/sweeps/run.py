@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fedjax_rl.federation.state import State
-from fedjax_rl.sweeps.programs import PROGRAMS, Job, Programs, job_keys, threads
+from fedjax_rl.sweeps.programs import PROGRAMS, Job, Threads, job_keys
 
 
 class Outcome(NamedTuple):
@@ -28,20 +28,16 @@ class Outcome(NamedTuple):
       count: t.
       state: the final state.
       finite: bool [F], whether all that the servers and their agents hold has a finite square.
-      compile_seconds, run_seconds: wall time.
     """
 
     metrics: dict[str, np.ndarray]
     count: int
     state: State
     finite: np.ndarray
-    compile_seconds: float
-    run_seconds: float
 
 
 def execute(
     job: Job,
-    programs: Programs,
     *,
     begun: Outcome | None = None,
     checkpoints=None,
@@ -56,19 +52,16 @@ def execute(
 
     Args:
       job: what to run.
-      programs: the cache of compiled programs.
       begun: None, or what came of the same job with fewer records.
       checkpoints: None, or a `fedjax_rl.saving.checkpoints.Checkpoints`.
       progress: called with the agent-steps of each chunk, see `Job.side_by_side`.
       watch: called after a chunk with the means of the last records, and with the ledger's totals.
       cancelled: stops between chunks when set: saves, and raises KeyboardInterrupt.
     """
-    compiled = programs.prepare([job])
-    timer = time.perf_counter()
-    _, again, (specs, state_specs, gap_spec) = programs.get(job)
+    _, again, (specs, state_specs, gap_spec) = PROGRAMS.get(job)
     params = job.layout.place(job.params, specs)
     gaps, agents = job.recording.gaps, job.side_by_side
-    done, state, records = _begin(job, programs, begun, checkpoints)
+    done, state, records = _begin(job, begun, checkpoints)
     state = job.layout.place(state, state_specs)
     progress(int(gaps[:done].sum()) * agents)
     ended = None if job.stop is None else _rule(job)
@@ -96,8 +89,7 @@ def execute(
     if checkpoints is not None:  # what has been learned, for whoever wants to see it at work
         checkpoints.save(done, state, lambda: _joined(records))
     jax.block_until_ready(state)
-    seconds = time.perf_counter() - timer
-    return Outcome(_joined(records), done, state, _finite(job, state), compiled, seconds)
+    return Outcome(_joined(records), done, state, _finite(job, state))
 
 
 def _joined(records: dict[str, list]) -> dict[str, np.ndarray]:
@@ -107,14 +99,12 @@ def _joined(records: dict[str, list]) -> dict[str, np.ndarray]:
     return {name: chunks[0] for name, chunks in records.items()}
 
 
-def _begin(
-    job: Job, programs: Programs, begun: Outcome | None, checkpoints
-) -> tuple[int, State, dict[str, list]]:
+def _begin(job: Job, begun: Outcome | None, checkpoints) -> tuple[int, State, dict[str, list]]:
     """How many records there are, the state after them, and the records: {name: [chunks]}."""
     if begun is not None:
         kept = {name: [begun.metrics[name]] for name in job.metrics}
         return begun.count, jax.device_put(begun.state), kept
-    first, _, (specs, _, _) = programs.get(job)
+    first, _, (specs, _, _) = PROGRAMS.get(job)
     keys = job.layout.place(job_keys(job), job.layout.specification(0, "agent"))
     state = first(job.layout.place(job.params, specs), keys)
     if checkpoints is not None and (saved := checkpoints.load(state, job.metrics)) is not None:
@@ -205,7 +195,6 @@ def execute_all(
         if left[place]:
             outcome = execute(
                 jobs[place],
-                PROGRAMS,
                 begun=outcome,
                 checkpoints=checkpoints[place],
                 progress=progress,
@@ -217,7 +206,7 @@ def execute_all(
 
     # In threads even one at a time: a signal is then nobody's but this thread's, which waits until
     # the others have come to the end of a chunk and saved it.
-    with threads(workers) as pool:
+    with Threads(workers) as pool:
         started = [pool.submit(one, place) for place in range(len(jobs))]
         try:
             outcomes = [future.result() for future in started]
