@@ -13,15 +13,8 @@ import pytest
 from fedjax_rl import envs, streams
 from fedjax_rl.algorithms import ALGORITHMS, episodic
 from fedjax_rl.algorithms.davia import DAVIA, davia, error_after, gain, semi_gradient
-from fedjax_rl.algorithms.dql import Transitions, aggregate_of, dql, ebcdql, sums, td_errors
-from fedjax_rl.algorithms.ef_td import (
-    basis,
-    chain_of,
-    ef_td,
-    fixed_point,
-    pairs_in_episodes,
-    restarted,
-)
+from fedjax_rl.algorithms.dql import aggregate_of, dql, ebcdql
+from fedjax_rl.algorithms.ef_td import basis, ef_td, fixed_point
 from fedjax_rl.federation import uplinks
 from fedjax_rl.federation.algorithm import bind
 from fedjax_rl.federation.population import population
@@ -29,6 +22,8 @@ from fedjax_rl.federation.state import Context, Params
 from fedjax_rl.federation.uplinks import UPLINKS, MessageSpec, View
 from fedjax_rl.learners import q_learning
 from fedjax_rl.learners.policies import epsilon_greedy
+from fedjax_rl.learners.td_limit import chain_of, pairs_in_episodes, restarted
+from fedjax_rl.learners.transitions import Transitions, sums, td_errors
 from fedjax_rl.rollouts.grids import sample_on_grid
 from fedjax_rl.sweeps.simulate import simulate
 from fedjax_rl.sweeps.sweep import sweep
@@ -339,7 +334,7 @@ def test_ebcdql_without_threshold_is_dql_and_with_an_infinite_one_nothing():
 
 def test_ebcdql_is_the_plain_loop():
     own = {"threshold": 0.3, "factor": 0.9, "decay": 0.25}
-    wire = {"compact_trajectory": True, "word_bytes": 8, "header_bytes": 2}
+    wire = {"compact_trajectory": True, "wire": {"word_bytes": 8, "header_bytes": 2}}
     bench = Bench([ebcdql(SHORT, epsilon=0.5, **own, **wire)], [3])
     used_to, spent, some = np.zeros(3), 0, set()
     for before, after in bench.rounds(8):
@@ -719,7 +714,7 @@ def test_the_algorithms_are_known_by_name():
         (dql, {"ties": "last"}, "ties"),
         (dql, {"order": "sequentiall"}, "sequential"),
         (dql, {"message": "tables"}, "transitions"),
-        (dql, {"word_bytes": 3}, "word_bytes is 3; allowed: 2, 4, 8"),
+        (dql, {"wire": 3}, "wire.word_bytes is 3; allowed: 2, 4, 8"),
         (dql, {"lerning_rate": 1}, "learning_rate"),
         (dql, {"message": "increments", "order": "sequential"}, "order is sequential with"),
         (dql, {"message": "increments", "compact_trajectory": True}, "compact_trajectory is True"),

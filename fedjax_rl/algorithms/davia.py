@@ -28,29 +28,26 @@ import numpy as np
 
 from fedjax_rl import fields
 from fedjax_rl.algorithms import episodic, optimum
+from fedjax_rl.algorithms.define import Federated, Learner, algorithm
 from fedjax_rl.algorithms.episodic import Experience
-from fedjax_rl.algorithms.properties import codes, per_federation
 from fedjax_rl.envs import solvers
 from fedjax_rl.envs.task import Task
 from fedjax_rl.federation import uplinks
 from fedjax_rl.federation.aggregators import Aggregate, mean
-from fedjax_rl.federation.algorithm import Algorithm, Functions
-from fedjax_rl.federation.derivatives import DERIVATIVE
-from fedjax_rl.federation.exchange import Exchange, first_state
-from fedjax_rl.federation.ledger import HEADER, WORD
-from fedjax_rl.federation.rounds import rounds
+from fedjax_rl.federation.exchange import Exchange
+from fedjax_rl.federation.ledger import Wire
 from fedjax_rl.federation.server import ServerStep
 from fedjax_rl.federation.state import Params, per_agent
 from fedjax_rl.federation.uplinks import MessageSpec, norm_squared
-from fedjax_rl.fields import declared
+from fedjax_rl.fields.record import engine, environment, host, nested, record, static, traced
 from fedjax_rl.learners.features import FEATURES, features
 from fedjax_rl.rollouts.grids import TIES, grid_of, sample_on_grid
 
 TRIGGERS = ("gain", "literal")
 
 
-@dataclasses.dataclass(frozen=True)
-class DAVIA:
+@record
+class DAVIA(Federated):
     """Properties of DAVIA.
 
     Attributes:
@@ -67,59 +64,46 @@ class DAVIA:
         report has it; nothing is ever sent with that.
       model_free: whether the values are those of states *and* actions, so that no model is needed
         to act: features of (s, a), and the largest value of the next state in the targets.
+      initial: number or [d], where theta begins.
       uplink: who sends, see `federation.uplinks`, in place of the price.
-      word_bytes: bytes of a number on the wire, 2, 4 or 8.
-      header_bytes: bytes of every message besides.
-      derivative: None, or "pathwise" to allow derivatives that leave out how
-        actions are drawn; see `federation.derivatives`.
+      wire: the format of messages.
     """
 
-    task: Task = declared(allowed=episodic.GRID)
-    learning_rate: Any = declared(0.5, fields.NOT_NEGATIVE)
-    price: Any = declared(0.04, fields.number(0, infinite=True))
-    ratio: Any = declared(0.9995, fields.number(0, 1, above=True))
-    horizon: Any = declared(1000, fields.whole(1, follows=True, traced=True))
-    epsilon: Any = declared(0.1, fields.PROBABILITY)
-    ties: str = declared("random", fields.word(TIES))
-    features: str = declared("onehot", fields.word(FEATURES))
-    trigger: str = declared("gain", fields.word(TRIGGERS))
-    model_free: bool = declared(False, fields.switch())
-    uplink: uplinks.Uplink | None = declared(None, episodic.UPLINK)
-    word_bytes: int = declared(4, WORD)
-    header_bytes: int = declared(0, HEADER)
-    derivative: str | None = declared(None, DERIVATIVE, cli=False)
+    task: Task = environment(episodic.GRID)
+    learning_rate: Any = traced(0.5, fields.NOT_NEGATIVE)
+    price: Any = engine(0.04, fields.number(0, infinite=True))
+    ratio: Any = engine(0.9995, fields.number(0, 1, above=True))
+    horizon: Any = engine(1000, fields.whole(1, follows=True, traced=True))
+    epsilon: Any = traced(0.1, fields.PROBABILITY)
+    ties: str = traced("random", fields.word(TIES), by="word")
+    features: str = static("onehot", fields.word(FEATURES))
+    trigger: str = static("gain", fields.word(TRIGGERS))
+    model_free: bool = static(False, fields.switch())
+    initial: Any = host(0.0, fields.number(arrays=1))
+    wire: Wire = nested(Wire)
 
+    def check(self) -> None:
+        """Refuses a task that cannot be, or a first model of another size."""
+        episodic.check_task(self.task)
+        if np.ndim(self.initial):
+            episodic.check_shape("initial", self.initial, basis(self).shape[1:])
 
-def davia(task: Task, **values) -> Algorithm:
-    """DAVIA; see `DAVIA` for the properties.
+    def transmits(self, num_agents=None) -> uplinks.Uplink:
+        """Who has a message that is worth its price, unless another uplink is given."""
+        if self.uplink is not None:
+            return super().transmits(num_agents)
+        return uplinks.event_triggered(
+            self.price,
+            ratio=self.ratio,
+            horizon=self.horizon,
+            below=self.trigger == "literal",
+        )
 
-    Raises:
-      ValueError: naming the property, its value and what is allowed.
-    """
-    return episodic.build(
-        "davia",
-        DAVIA,
-        davia,
-        task,
-        values,
-        parameters=parameters,
-        functions=functions,
-        static=static,
-        metrics=optimum.metrics_of(task),
-        draws=("epsilon",),
-    )
-
-
-def uplink_of(config: DAVIA) -> uplinks.Uplink:
-    """Who sends."""
-    if config.uplink is not None:
-        return config.uplink
-    return uplinks.event_triggered(
-        config.price,
-        ratio=config.ratio,
-        horizon=config.horizon,
-        below=config.trigger == "literal",
-    )
+    def derived(self, num_agents: int) -> Params:
+        """The first theta, [d]."""
+        del num_agents
+        first = episodic.filled(self.initial, basis(self).shape[1:])
+        return Params({}, {"initial": first}, {})
 
 
 def basis(config: DAVIA) -> np.ndarray:
@@ -128,27 +112,6 @@ def basis(config: DAVIA) -> np.ndarray:
     table = features(world, config.features, config.model_free)
     over = np.repeat(np.asarray(world.terminal), table.shape[0] // world.num_states)
     return np.where(over[:, None], 0.0, table)
-
-
-def parameters(config: DAVIA, num_agents: int) -> Params:
-    """What is traced, for one federation."""
-    federation = per_federation(config, ("learning_rate", "epsilon"), num_agents)
-    federation |= codes(config, ("ties",))
-    uplink, numbers = uplink_of(config), basis(config).shape[1]
-    federation |= episodic.uplink_parameters(uplink, num_agents, numbers)
-    return Params({}, federation, {})
-
-
-def static(config: DAVIA):
-    """Equal for configurations that one compilation serves."""
-    return (
-        config.task,
-        config.features,
-        config.trigger,
-        config.model_free,
-        uplink_of(config).static,
-        episodic.wire_of(config),
-    )
 
 
 class Gradient(NamedTuple):
@@ -228,17 +191,23 @@ def descent() -> ServerStep:
     return ServerStep(lambda model: (), step)
 
 
-def functions(config: DAVIA) -> Functions:
-    """The algorithm as pure functions of a population."""
+@algorithm(
+    DAVIA,
+    environments=("grid",),
+    metrics=optimum.metrics_of,
+    unit="episode",
+    headline="reward",
+    draws=("epsilon",),
+)
+def davia(config: DAVIA) -> Learner:
+    """DAVIA: approximate value iteration in which a message has to be worth its price."""
     world, task = grid_of(config.task), config.task
     actions, length = world.num_actions, task.max_steps
     link = Exchange(
         message=lambda agent, model, params: agent.message,
-        uplink=uplink_of(config),
         aggregate=aggregate,
         server=descent(),
         spec=SPEC,
-        wire=episodic.wire_of(config),
         dedicated_server=True,
     )
     dtype = jnp.result_type(float)
@@ -292,22 +261,20 @@ def functions(config: DAVIA) -> Functions:
         state = dataclasses.replace(state, agents=agents)
         return state, trajectory.steps.astype(jnp.uint32)
 
-    drive = rounds(work, link)
-
-    def init(population, params, keys):
+    def first(key, params):
+        del key, params
         nothing = Gradient(jnp.zeros(table.shape[1]), jnp.zeros(()))
-        agents = episodic.alike(population, Agent(episodic.no_experience(), nothing))
-        theta = jnp.zeros((population.num_federations, table.shape[1]))
-        return first_state(population, link, params, keys, agents, theta, detailed=True)
+        return Agent(episodic.no_experience(), nothing)
 
     value_error = optimum.value_error(task)
 
     def measure(population, params, state) -> dict:
         del params
-        own = episodic.measure(population, state, link.wire, state.agents.experience)
+        own = episodic.measure(population, state, config.wire, state.agents.experience)
         values = values_of(state.server)[0]
         if config.model_free:
             values = jnp.max(values.reshape(-1, world.num_states, actions), axis=-1)
         return {**own, **value_error(values)}
 
-    return Functions(init, drive.round, drive.advance, measure)
+    start = lambda key, params: params["initial"]
+    return Learner(first, (work, link), measure, model=start)

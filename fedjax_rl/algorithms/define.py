@@ -192,7 +192,7 @@ class Definition(NamedTuple):
       learner: `config -> Learner`.
       environments: kinds of environments that it takes.
       metrics: name -> (axis "federation" or "agent", what it is); or a function of the record.
-      unit: what time counts: "step", "episode", "round" or "epoch".
+      unit: what time counts: "step", "episode", "round" or "epoch", or a function of the record.
       headline: name of the metric that tells at a glance how well it goes, or a function of the
         record; by default the first one of federations.
       sampled: `config -> str or None`, why a derivative through the simulation is wrong.
@@ -210,7 +210,7 @@ class Definition(NamedTuple):
     learner: Callable
     environments: tuple[str, ...]
     metrics: Any
-    unit: str
+    unit: Any
     headline: Any
     sampled: Callable
     draws: tuple[str, ...]
@@ -237,7 +237,7 @@ class Definition(NamedTuple):
                 static=self.static,
                 metrics=of_config(self.metrics),
                 describe=describe,
-                unit=self.unit,
+                unit=of_config(self.unit),
                 headline=of_config(self.headline),
                 first_exchange=self.first_exchange,
                 smallest_share=self.smallest_share,
@@ -312,7 +312,7 @@ def algorithm(
     *,
     environments: tuple[str, ...] = EVERYWHERE,
     metrics: Any,
-    unit: str = "step",
+    unit: Any = "step",
     headline: Any = None,
     sampled: Callable = lambda config: "actions may be drawn from what is learned",
     draws: tuple[str, ...] = (),

@@ -16,7 +16,6 @@ u = (s, a, r, s'); the learner moves every entry by the mean of the errors that 
 from __future__ import annotations
 
 import dataclasses
-import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -25,21 +24,19 @@ import numpy as np
 
 from fedjax_rl import fields
 from fedjax_rl.algorithms import episodic, optimum
+from fedjax_rl.algorithms.define import Federated, Learner, algorithm
 from fedjax_rl.algorithms.episodic import Experience
-from fedjax_rl.algorithms.properties import codes, per_federation
 from fedjax_rl.envs.task import Task
 from fedjax_rl.federation import uplinks
 from fedjax_rl.federation.aggregators import Aggregate, mean
-from fedjax_rl.federation.algorithm import Algorithm, Functions
-from fedjax_rl.federation.derivatives import DERIVATIVE
-from fedjax_rl.federation.exchange import Exchange, first_state
-from fedjax_rl.federation.ledger import HEADER, WORD
+from fedjax_rl.federation.exchange import Exchange
+from fedjax_rl.federation.ledger import Wire
 from fedjax_rl.federation.population import Population
-from fedjax_rl.federation.rounds import rounds
 from fedjax_rl.federation.server import ServerStep, replace
 from fedjax_rl.federation.state import Params, per_agent
 from fedjax_rl.federation.uplinks import MessageSpec
-from fedjax_rl.fields import declared
+from fedjax_rl.fields.record import engine, environment, host, nested, record, static, traced
+from fedjax_rl.learners.transitions import Transitions, means, received, sums, td_errors
 from fedjax_rl.rollouts.grids import TIES, grid_of, sample_on_grid
 
 ORDERS = ("batch", "sequential")
@@ -50,8 +47,8 @@ MESSAGES = ("transitions", "increments")
 WORDS, COMPACT_WORDS = 4, 3
 
 
-@dataclasses.dataclass(frozen=True)
-class DQL:
+@record
+class DQL(Federated):
     """Properties of distributed Q-learning.
 
     Attributes:
@@ -69,28 +66,65 @@ class DQL:
         (0 where it was not), and the learner takes the mean over agents; None for "transitions"
         unless the uplink changes the numbers in a message.
       compact_trajectory: whether consecutive transitions are sent as s, a, r, s', a', r', ...
-      uplink: who sends what, see `federation.uplinks`; everybody everything by default.
-      word_bytes: bytes of a number on the wire, 2, 4 or 8.
-      header_bytes: bytes of every message besides.
-      derivative: None, or "pathwise" to allow derivatives that leave out how
-        actions are drawn; see `federation.derivatives`.
+      initial_q: number or [S, U], where the table begins.
+      wire: the format of messages.
     """
 
-    task: Task = declared(allowed=episodic.GRID)
-    learning_rate: Any = declared(0.5, fields.NOT_NEGATIVE)
-    epsilon: Any = declared(0.1, fields.PROBABILITY)
-    ties: str = declared("random", fields.word(TIES))
-    order: str = declared("batch", fields.word(ORDERS))
-    literal_state_average: bool = declared(False, fields.switch())
-    message: str | None = declared(None, fields.word(MESSAGES).or_none())
-    compact_trajectory: bool = declared(False, fields.switch())
-    uplink: uplinks.Uplink | None = declared(None, episodic.UPLINK)
-    word_bytes: int = declared(4, WORD)
-    header_bytes: int = declared(0, HEADER)
-    derivative: str | None = declared(None, DERIVATIVE, cli=False)
+    task: Task = environment(episodic.GRID)
+    learning_rate: Any = traced(0.5, fields.NOT_NEGATIVE)
+    epsilon: Any = traced(0.1, fields.PROBABILITY)
+    ties: str = traced("random", fields.word(TIES), by="word")
+    order: str = static("batch", fields.word(ORDERS))
+    literal_state_average: bool = traced(False, fields.switch(), by="switch")
+    message: str | None = static(None, fields.word(MESSAGES).or_none())
+    compact_trajectory: bool = static(False, fields.switch())
+    initial_q: Any = host(0.0, fields.number(arrays=2))
+    wire: Wire = nested(Wire)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """S and U."""
+        world = grid_of(self.task)
+        return world.num_states, world.num_actions
+
+    def check(self) -> None:
+        """Refuses properties that do not fit together."""
+        episodic.check_task(self.task)
+        if self.message == "transitions" and self.transmits().alters:
+            raise ValueError(
+                f"message is transitions with the uplink {self.uplink}, which changes or stores "
+                'numbers; allowed: message="increments"'
+            )
+        if self.resolved().message == "increments":
+            for name, plain in (
+                ("order", "batch"),
+                ("literal_state_average", False),
+                ("compact_trajectory", False),
+            ):
+                if getattr(self, name) != plain:
+                    raise ValueError(
+                        f"{name} is {getattr(self, name)} with messages of increments; allowed: "
+                        f"{plain}"
+                    )
+        if self.order == "sequential" and self.literal_state_average:
+            raise ValueError(
+                "literal_state_average is True with the order sequential; allowed: the order batch"
+            )
+        episodic.check_shape("initial_q", self.initial_q, self.shape)
+
+    def resolved(self):
+        """With the message that fits the uplink."""
+        if self.message is not None:
+            return self
+        return dataclasses.replace(self, message=MESSAGES[self.transmits().alters])
+
+    def derived(self, num_agents: int) -> Params:
+        """The first table, [S U]."""
+        del num_agents
+        return Params({}, {"initial_q": episodic.filled(self.initial_q, self.shape)}, {})
 
 
-@dataclasses.dataclass(frozen=True)
+@record
 class EBCDQL(DQL):
     """Properties of event-based distributed Q-learning; see also `DQL`.
 
@@ -104,92 +138,18 @@ class EBCDQL(DQL):
       reset: whether it starts anew with every episode.
     """
 
-    uplink: uplinks.Uplink | None = declared(
+    uplink: uplinks.Uplink | None = engine(
         None, fields.nothing("ebcdql is dql with the uplink event-triggered"), cli=False
     )
-    threshold: Any = declared(0.8, fields.number(0, infinite=True))
-    factor: Any = declared(0.5, fields.NOT_NEGATIVE)
-    decay: Any = declared(0.1, fields.PROBABILITY)
-    reset: bool = declared(False, fields.switch())
+    threshold: Any = engine(0.8, fields.number(0, infinite=True))
+    factor: Any = engine(0.5, fields.NOT_NEGATIVE)
+    decay: Any = engine(0.1, fields.PROBABILITY)
+    reset: bool = engine(False, fields.switch())
 
-
-def dql(task: Task, **values) -> Algorithm:
-    """Distributed Q-learning; see `DQL` for the properties.
-
-    Raises:
-      ValueError: naming the property, its value and what is allowed.
-    """
-    return _build("dql", DQL, dql, task, values, metrics=optimum.metrics_of(task))
-
-
-def ebcdql(task: Task, **values) -> Algorithm:
-    """DQL with event-based communication; see `EBCDQL` for the properties.
-
-    Raises:
-      ValueError: naming the property, its value and what is allowed.
-    """
-    metrics = optimum.metrics_of(task)
-    return _build("ebcdql", EBCDQL, ebcdql, task, values, metrics=metrics)
-
-
-def check(config: DQL) -> None:
-    """Raises ValueError for properties that do not fit together."""
-    if config.message == "transitions" and uplink_of(config).alters:
-        raise ValueError(
-            f"message is transitions with the uplink {config.uplink}, which changes or stores "
-            'numbers; allowed: message="increments"'
-        )
-    if message_of(config) == "increments":
-        for name, plain in (
-            ("order", "batch"),
-            ("literal_state_average", False),
-            ("compact_trajectory", False),
-        ):
-            if getattr(config, name) != plain:
-                raise ValueError(
-                    f"{name} is {getattr(config, name)} with messages of increments; allowed: "
-                    f"{plain}"
-                )
-    if config.order == "sequential" and config.literal_state_average:
-        raise ValueError(
-            "literal_state_average is True with the order sequential; allowed: the order batch"
-        )
-
-
-def uplink_of(config: DQL) -> uplinks.Uplink:
-    """Who sends what."""
-    if not isinstance(config, EBCDQL):
-        return episodic.uplink_of(config)
-    return uplinks.event_triggered(config.threshold, config.factor, config.decay, config.reset)
-
-
-def message_of(config: DQL) -> str:
-    """What a message is, of `MESSAGES`."""
-    return config.message or MESSAGES[uplink_of(config).alters]
-
-
-def parameters(config: DQL, num_agents: int) -> Params:
-    """What is traced, for one federation."""
-    federation = per_federation(config, ("learning_rate", "epsilon"), num_agents)
-    federation |= codes(config, ("ties",))
-    federation["literal"] = np.bool_(config.literal_state_average)
-    world = grid_of(config.task)
-    # What a trajectory is made of can be dropped, but not compressed.
-    numbers = world.num_states * world.num_actions
-    federation |= episodic.uplink_parameters(uplink_of(config), num_agents, numbers)
-    return Params({}, federation, {})
-
-
-def static(config: DQL):
-    """Equal for configurations that one compilation serves."""
-    return (
-        config.task,
-        config.order,
-        message_of(config),
-        config.compact_trajectory,
-        uplink_of(config).static,
-        episodic.wire_of(config),
-    )
+    def transmits(self, num_agents=None) -> uplinks.Uplink:
+        """Who is surprised enough."""
+        del num_agents
+        return uplinks.event_triggered(self.threshold, self.factor, self.decay, self.reset)
 
 
 def sampled(config: DQL) -> str | None:
@@ -200,26 +160,6 @@ def sampled(config: DQL) -> str | None:
     if fields.is_number(epsilon) and fields.is_concrete(epsilon) and np.all(epsilon == 1):
         return None
     return "episodes are drawn from what is learned (with epsilon=1 it is exact)"
-
-
-class Transitions(NamedTuple):
-    """An episode as a message, padded to T.
-
-    Attributes:
-      index: int32 [T], s U + a.
-      error: [T], with the table that was sent down.
-      kept: bool [T], the transitions that are sent; none behind the end of the episode.
-      reward: [T], or () where the errors are all the learner needs.
-      next_state: int32 [T], or ().
-      terminal: bool [T], whether the next state is, or ().
-    """
-
-    index: jax.Array
-    error: jax.Array
-    kept: jax.Array
-    reward: object = ()
-    next_state: object = ()
-    terminal: object = ()
 
 
 class Agent(NamedTuple):
@@ -234,35 +174,6 @@ class Agent(NamedTuple):
     message: object
 
 
-def td_errors(table, actions: int, discount, index, reward, next_state, terminal) -> jax.Array:
-    """The error of a transition, a scalar.
-
-    Args:
-      table: [S U].
-      actions: U.
-      discount: scalar.
-      index: int32, s U + a.
-      reward: scalar.
-      next_state: int32.
-      terminal: bool, whether the next state is.
-    """
-    row = jax.lax.dynamic_slice(table, (next_state * actions,), (actions,))
-    ahead = jnp.where(terminal, jnp.zeros_like(reward), discount * jnp.max(row))
-    return reward + ahead - table[index]
-
-
-def sums(message: Transitions, size: int):
-    """The errors that are kept, by entry of the table: their sums and their numbers, [size, 2]."""
-    kept = message.kept.astype(message.error.dtype)
-    pair = jnp.stack([jnp.where(message.kept, message.error, jnp.zeros_like(kept)), kept], axis=-1)
-    return jnp.zeros((size, 2), pair.dtype).at[message.index].add(pair)
-
-
-def means(total) -> jax.Array:
-    """Means from sums and numbers [..., 2]; 0 where there is nothing."""
-    return total[..., 0] / jnp.maximum(total[..., 1], 1)
-
-
 def aggregate_of(actions: int):
     """The mean error of every entry over all that was received, [F, S U]."""
 
@@ -271,18 +182,11 @@ def aggregate_of(actions: int):
         size = context.model.shape[-1]
         total = population.sum(jax.vmap(lambda m: sums(m, size))(received(message, sent)))
         by_state = jnp.sum(total.reshape(-1, size // actions, actions, 2), axis=2)
-        literal = context.params.federation["literal"][:, None]
+        literal = context.params.federation["literal_state_average"][:, None]
         spread = jnp.repeat(means(by_state), actions, axis=-1)
         return Aggregate(jnp.where(literal, spread, means(total)), None)
 
     return aggregate
-
-
-def received(message: Transitions, sent) -> Transitions:
-    """The messages [A, ...] with nothing kept in those that were not sent."""
-    if sent is None:
-        return message
-    return message._replace(kept=message.kept & sent[:, None])
 
 
 def sequential_of(actions: int, discount: float):
@@ -322,7 +226,7 @@ def sequential_of(actions: int, discount: float):
 
 def spec_of(config: DQL) -> MessageSpec:
     """How an uplink reads the messages."""
-    if message_of(config) == "increments":
+    if config.message == "increments":
         return MessageSpec(step=lambda params: params["learning_rate"])
 
     def size(message: Transitions):
@@ -355,27 +259,23 @@ def link_of(config: DQL) -> Exchange:
     """The exchange after every episode."""
     actions = grid_of(config.task).num_actions
     server, aggregate = learning_step(), aggregate_of(actions)
-    if message_of(config) == "increments":
+    if config.message == "increments":
         aggregate = mean
     elif config.order == "sequential":
         server, aggregate = replace(), sequential_of(actions, config.task.discount)
     return Exchange(
         message=lambda agent, model, params: agent.message,
-        uplink=uplink_of(config),
         aggregate=aggregate,
         server=server,
         spec=spec_of(config),
-        wire=episodic.wire_of(config),
         dedicated_server=True,
     )
 
 
-def functions(config: DQL) -> Functions:
-    """The algorithm as pure functions of a population."""
-    world, length = grid_of(config.task), config.task.max_steps
-    actions, size = world.num_actions, world.num_states * world.num_actions
-    whole, sequential = message_of(config) == "transitions", config.order == "sequential"
-    link = link_of(config)
+def _learner(config: DQL) -> Learner:
+    """Both algorithms, which differ in their uplink."""
+    (states, actions), length = config.shape, config.task.max_steps
+    whole, sequential = config.message == "transitions", config.order == "sequential"
 
     def note(step, _):
         index = step.state * actions + step.action
@@ -385,16 +285,27 @@ def functions(config: DQL) -> Functions:
         rest = (step.reward, step.next_state, step.terminal) if sequential else ()
         return index, error, rest
 
+    def first(key, params):
+        del key, params
+        message = jnp.zeros(states * actions)
+        if whole:
+            places, nothing = jnp.zeros(length, jnp.int32), jnp.zeros(length)
+            none = jnp.zeros(length, bool)
+            rest = (nothing, places, none) if sequential else ()
+            message = Transitions(places, nothing, none, *rest)
+        return Agent(episodic.no_experience(), message)
+
     def remember(agent, trajectory, params):
+        del params
         index, error, rest = trajectory.notes
         kept = jnp.arange(length, dtype=jnp.int32) < trajectory.steps
         message = Transitions(index, error, kept, *rest)
         if not whole:
-            message = means(sums(message, size))
-        return Agent(
-            agent.experience.following(trajectory.value, trajectory.undiscounted, trajectory.steps),
-            message,
+            message = means(sums(message, states * actions))
+        experience = agent.experience.following(
+            trajectory.value, trajectory.undiscounted, trajectory.steps
         )
+        return Agent(experience, message)
 
     def work(population, params, state, differentiable):
         trajectory = sample_on_grid(
@@ -410,37 +321,35 @@ def functions(config: DQL) -> Functions:
         state = dataclasses.replace(state, agents=agents)
         return state, trajectory.steps.astype(jnp.uint32)
 
-    drive = rounds(work, link)
-
-    def init(population, params, keys):
-        message = jnp.zeros(size)
-        if whole:
-            places, nothing = jnp.zeros(length, jnp.int32), jnp.zeros(length)
-            none = jnp.zeros(length, bool)
-            rest = (nothing, places, none) if sequential else ()
-            message = Transitions(places, nothing, none, *rest)
-        agents = episodic.alike(population, Agent(episodic.no_experience(), message))
-        table = jnp.zeros((population.num_federations, size))
-        return first_state(population, link, params, keys, agents, table, detailed=True)
-
     value_error = optimum.value_error(config.task)
 
     def measure(population, params, state) -> dict:
         del params
-        own = episodic.measure(population, state, link.wire, state.agents.experience)
-        values = jnp.max(state.server.reshape(-1, world.num_states, actions), axis=-1)
+        own = episodic.measure(population, state, config.wire, state.agents.experience)
+        values = jnp.max(state.server.reshape(-1, states, actions), axis=-1)
         return {**own, **value_error(values)}
 
-    return Functions(init, drive.round, drive.advance, measure)
+    model = lambda key, params: params["initial_q"]
+    return Learner(first, (work, link_of(config)), measure, model=model)
 
 
-# What `dql` and `ebcdql` are made of.
-_build = functools.partial(
-    episodic.build,
-    check=check,
-    parameters=parameters,
-    functions=functions,
-    static=static,
-    sampled=sampled,
-    draws=("epsilon",),
-)
+_OF_BOTH = {
+    "environments": ("grid",),
+    "metrics": optimum.metrics_of,
+    "unit": "episode",
+    "headline": "reward",
+    "sampled": sampled,
+    "draws": ("epsilon",),
+}
+
+
+@algorithm(DQL, **_OF_BOTH)
+def dql(config: DQL) -> Learner:
+    """Distributed Q-learning on whole episodes."""
+    return _learner(config)
+
+
+@algorithm(EBCDQL, **_OF_BOTH)
+def ebcdql(config: EBCDQL) -> Learner:
+    """DQL with event-based communication."""
+    return _learner(config)

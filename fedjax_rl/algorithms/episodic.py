@@ -155,6 +155,22 @@ def check_task(task: Task) -> None:
             raise ValueError(f"task.params{where} is nan; allowed: numbers")
 
 
+def check_shape(name: str, value, shape: tuple[int, ...]) -> None:
+    """Refuses an array of another shape than the one that is learned; a number fills it.
+
+    Raises:
+      ValueError: naming the property, its shape and what is allowed.
+    """
+    if fields.is_number(value) and np.ndim(value) and np.shape(value) != shape:
+        raise ValueError(f"{name} is an array {list(np.shape(value))}; allowed: {list(shape)}")
+
+
+def filled(value, shape: tuple[int, ...]):
+    """A number, or an array of a shape, as a flat float64 array."""
+    xp = np if fields.is_concrete(value) else jnp
+    return xp.broadcast_to(xp.asarray(value, float), shape).reshape(-1)
+
+
 def wire_of(config) -> Wire:
     """The format of messages, from the properties of that name."""
     return Wire(word_bytes=config.word_bytes, header_bytes=config.header_bytes)

@@ -21,9 +21,9 @@ def is_known(task) -> bool:
     return getattr(task, "grid", None) is not None and task.discount < 1
 
 
-def metrics_of(task) -> dict:
-    """The metrics of an algorithm on a task."""
-    return {**episodic.METRICS, **(VALUE_METRIC if is_known(task) else {})}
+def metrics_of(config) -> dict:
+    """The metrics of an algorithm on its task."""
+    return {**episodic.METRICS, **(VALUE_METRIC if is_known(config.task) else {})}
 
 
 def value_error(task: Task) -> Callable:
