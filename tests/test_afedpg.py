@@ -13,6 +13,7 @@ from fedjax_rl import envs
 from fedjax_rl.algorithms.afedpg import Model, first_model, point_ahead, server_of
 from fedjax_rl.federation.clock import METRICS
 from fedjax_rl.studies import afedpg_data as data
+from fedjax_rl.studies import afedpg_exact as exact
 from fedjax_rl.studies import afedpg_measures as measures
 from fedjax_rl.studies import afedpg_targets as targets
 from fedjax_rl.studies.study import Meter
@@ -231,7 +232,7 @@ def test_lookahead_cancels_the_age_of_the_momentum():
             np.testing.assert_allclose(model.direction, hessian @ before, rtol=0, atol=1e-13)
 
 
-@pytest.mark.parametrize(("column", "delay"), list(enumerate(data.DELAYS)))
+@pytest.mark.parametrize(("column", "delay"), list(enumerate(exact.DELAYS)))
 def test_what_a_delay_leaves(column, delay):
     """A9."""
     table = exact("lookahead")["factor"].values

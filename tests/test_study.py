@@ -7,7 +7,13 @@ import numpy as np
 import pytest
 
 from fedjax_rl import analysis, envs
-from fedjax_rl.studies import STUDIES, afedpg_data, intervals, stages
+from fedjax_rl.studies import (
+    STUDIES,
+    afedpg_data,
+    intervals,
+    linear_speedup_protocols,
+    stages,
+)
 from fedjax_rl.studies import linear_speedup_data as data
 from fedjax_rl.studies import linear_speedup_measures as measures
 from fedjax_rl.studies import linear_speedup_targets as targets
@@ -115,6 +121,7 @@ def test_a_figure_leaves_a_complete_directory(tmp_path, monkeypatch):
     assert seen[-1] == 1
     # Going on reads the runs, of other MDPs too, and makes none.
     monkeypatch.setattr(data, "run_cells", None)
+    monkeypatch.setattr(linear_speedup_protocols, "run_cells", None)
     again = STUDIES["linear-speedup"].run(tmp_path, ["fig7"], "smoke")
     assert again["targets"] == summary["targets"]
     assert again["seconds"] == summary["seconds"]

@@ -18,6 +18,7 @@ from fedjax_rl.plotting.page import describe, errors, page, shaded
 from fedjax_rl.plotting.regressions import ticks
 from fedjax_rl.plotting.style import GREY, MARKERS, OKABE_ITO, PAGE, Picture
 from fedjax_rl.studies import afedpg_data as data
+from fedjax_rl.studies import afedpg_exact as exact
 from fedjax_rl.studies import afedpg_measures as measures
 from fedjax_rl.studies import afedpg_targets as targets
 from fedjax_rl.studies import stages
@@ -66,7 +67,7 @@ def _lookahead(runs) -> dict:
 
 def _bars(axis: Axes, clock: Clock, title: str) -> None:
     """Who works when: a bar from the model's handing over to the message, the rest is waiting."""
-    works = data.PROFILES["linear"]
+    works = exact.PROFILES["linear"]
     table = frl.timetable(clock, num_agents=8, num_steps=200)
     times = table.time[0]
     begun = np.zeros(8)
@@ -100,14 +101,14 @@ def _clock(runs) -> dict:
             axis = figure.add_subplot(grid[0, place])
             title = {"semi-synchronous": "first four of eight"}.get(scheduler, scheduler)
             wait_for = 4 if scheduler == "semi-synchronous" else None
-            clock = Clock(scheduler, wait_for, compute_time=data.PROFILES["linear"])
+            clock = Clock(scheduler, wait_for, compute_time=exact.PROFILES["linear"])
             _bars(axis, clock, title)
             axis.set_xlabel("time; a line is a step")
             if place == 0:
                 axis.set_ylabel("agent")
         axis = figure.add_subplot(grid[1, :2])
         measured = own["round"].values / 8 / own["time"].values
-        expected = [analysis.time_ratio(data.PROFILES[name]) for name in names]
+        expected = [analysis.time_ratio(exact.PROFILES[name]) for name in names]
         places = np.arange(len(names))
         axis.bar(places, measured, 0.5, color=OKABE_ITO[0], label="20,000 arrivals, 1,000 rounds")
         for place, value in zip(places, expected, strict=True):
@@ -120,7 +121,7 @@ def _clock(runs) -> dict:
         axis.set_ylabel("time per message,\nsynchronous / asynchronous")
         axis = figure.add_subplot(grid[1, 2])
         for place, name in enumerate(names):
-            clock = Clock("asynchronous", compute_time=data.PROFILES[name])
+            clock = Clock("asynchronous", compute_time=exact.PROFILES[name])
             ages = np.sort(frl.timetable(clock, num_agents=8, num_steps=4000).staleness.ravel())
             share = np.arange(1, len(ages) + 1) / len(ages)
             axis.step(ages, share, where="post", color=OKABE_ITO[place], lw=1.3, label=names[place])

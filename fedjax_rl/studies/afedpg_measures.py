@@ -11,6 +11,7 @@ import xarray as xr
 from fedjax_rl import analysis
 from fedjax_rl.envs import family_optimum, objective
 from fedjax_rl.studies import afedpg_data as data
+from fedjax_rl.studies import afedpg_exact as exact
 from fedjax_rl.studies import stages
 from fedjax_rl.studies.afedpg_targets import SHARE, WINDOW
 from fedjax_rl.studies.intervals import at_least, bare, difference, mean, seeds_apart, several
@@ -92,7 +93,7 @@ def _lookahead(runs) -> dict:
 
 def _clock(runs) -> dict:
     own = runs.schedule
-    profiles = [data.PROFILES[name] for name in own["profile"].values]
+    profiles = [exact.PROFILES[name] for name in own["profile"].values]
     step = [analysis.time_per_update(times, "asynchronous") for times in profiles]
     ratios = own["round"].values / 8 / own["time"].values
     expected = [analysis.time_ratio(times) for times in profiles]

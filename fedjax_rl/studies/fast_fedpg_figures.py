@@ -18,6 +18,7 @@ from fedjax_rl.plotting.page import describe, legend_below, page, shaded
 from fedjax_rl.plotting.regressions import ticks
 from fedjax_rl.plotting.style import GREY, MARKERS, OKABE_ITO, PAGE
 from fedjax_rl.studies import fast_fedpg_data as data
+from fedjax_rl.studies import fast_fedpg_exact as exact
 from fedjax_rl.studies import fast_fedpg_measures as measures
 from fedjax_rl.studies import fast_fedpg_targets as targets
 from fedjax_rl.studies import stages
@@ -233,7 +234,7 @@ def _samples(runs) -> dict:
 
 
 def _truncation(runs) -> dict:
-    lengths = np.asarray(data.LENGTHS)
+    lengths = np.asarray(exact.LENGTHS)
     with plotting.style():
         figure, ((axis,),) = page(width=PAGE * 0.62, height=3.2)
         kinds = (("gradient_norm", "‖∇J‖", 1, "γ^K"), ("gap", "J* − J", 2, "γ^2K"))

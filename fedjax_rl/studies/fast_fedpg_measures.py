@@ -7,6 +7,7 @@ import xarray as xr
 
 from fedjax_rl import analysis
 from fedjax_rl.studies import fast_fedpg_data as data
+from fedjax_rl.studies import fast_fedpg_exact as exact
 from fedjax_rl.studies import stages
 from fedjax_rl.studies.fast_fedpg_targets import GAMMA, REACHED, SMALL_STEPS
 from fedjax_rl.studies.intervals import at_least, bare, mean, seeds_apart, several, slope
@@ -123,7 +124,7 @@ def _samples(runs) -> dict:
 def _truncation(runs) -> dict:
     found = []
     for name, power in (("gradient_norm", 1), ("gap", 2)):
-        lengths = np.asarray(data.LENGTHS)
+        lengths = np.asarray(exact.LENGTHS)
         ends = np.array([curve(runs.truncation, f"{k}", name)[-1] for k in lengths])
         fit = analysis.ols(np.log(ends), length=lengths)
         found.append(bare(np.exp(fit["length"]) / GAMMA**power))

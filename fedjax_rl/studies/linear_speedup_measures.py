@@ -8,6 +8,7 @@ import xarray as xr
 from fedjax_rl import analysis, envs
 from fedjax_rl.federation import communication_time
 from fedjax_rl.studies import linear_speedup_data as data
+from fedjax_rl.studies import linear_speedup_protocols as protocols
 from fedjax_rl.studies.intervals import mean, several
 
 # The slope of log(1 + log2 N) on log N for N = 1, 2, 4, 8, 16: what the cost model adds at K = 1.
@@ -187,7 +188,7 @@ def phases(runs: xr.Dataset) -> np.ndarray:
     if "records" not in runs:  # the clean protocol looks just before the exchange
         return period[:, None] - 1
     last = runs["records"].values[:, None] + np.arange(-9, 1)
-    return (last * data.RECORD) % period[:, None]
+    return (last * protocols.RECORD) % period[:, None]
 
 
 def drift_fit(runs: xr.Dataset) -> analysis.DriftFit:
