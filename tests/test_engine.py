@@ -370,7 +370,7 @@ def test_fedavg_of_a_linear_model_with_adam_as_the_local_step():
     assert losses.mean() < jnp.mean(labels**2)
 
 
-def test_an_event_triggered_uplink_with_memory():
+def test_an_event_triggered_uplink_with_a_state():
     """An agent speaks when it moved by more than a threshold; its last word counts till then."""
     population, threshold, rounds = fed.population([3, 1]), 0.55, 12
     drift = np.float32([0.1, 0.3, -0.6, 0.2])

@@ -30,19 +30,19 @@ def view(uplink, *, num_agents=1, numbers=1, spec=None, model=0.0, time=0, **par
 
 
 def drive(uplink, messages, *, seed=0, spec=None, models=None, **options):
-    """Sends messages one after the other: what arrived, whether it was sent, the last memory."""
+    """Sends messages one after the other: what arrived, whether it was sent, the last state."""
     messages = [jnp.asarray(m, jnp.float32) for m in messages]
     models = [jnp.zeros(3)] * len(messages) if models is None else models
     spec = spec or MessageSpec()
-    memory = uplink.init(messages[0], models[0], spec)
+    state = uplink.init(messages[0], models[0], spec)
     arrived, sent = [], []
     for t, (message, model) in enumerate(zip(messages, models, strict=True)):
         seen = view(uplink, spec=spec, model=model, time=t, **options)
         key = jax.random.fold_in(jax.random.key(seed), t)
-        out, went, memory = uplink.send(key, message, memory, seen)
+        out, went, state = uplink.send(key, message, state, seen)
         arrived.append(np.asarray(out))
         sent.append(bool(went))
-    return np.stack(arrived), np.asarray(sent), memory
+    return np.stack(arrived), np.asarray(sent), state
 
 
 # Probabilistic
@@ -137,9 +137,9 @@ def test_the_share_of_senders_is_what_was_asked_for(model):
         _, sent, carry = jax.vmap(uplink.send, (0, 0, 0, None))(keys, value, carry, seen)
         return carry, sent
 
-    memory = jax.vmap(lambda v: uplink.init(v, None, MessageSpec()))(values[0])
+    state = jax.vmap(lambda v: uplink.init(v, None, MessageSpec()))(values[0])
     keys = jax.random.split(jax.random.key(1), 60)
-    _, sent = jax.lax.scan(one, memory, (values, keys))
+    _, sent = jax.lax.scan(one, state, (values, keys))
     rate = np.asarray(sent)[30:].mean()
     # Independent draws: a standard error of 0.004; a window adds its own small bias.
     assert abs(rate - 0.3) < 0.03
@@ -151,13 +151,13 @@ def test_the_share_of_senders_is_what_was_asked_for(model):
 def test_an_event_is_large_absolutely_and_against_what_is_usual():
     uplink = uplinks.event_triggered(0.5, 0.9, 0.25)
     messages = [0.4, 1.0, 1.0, 0.3, 0.6, 2.0]
-    _, sent, memory = drive(uplink, messages)
+    _, sent, state = drive(uplink, messages)
     used_to, expected = 0.0, []
     for d in messages:
         expected.append(d >= max(0.9 * used_to, 0.5))
         used_to = 0.75 * used_to + 0.25 * d
     np.testing.assert_array_equal(sent, expected)
-    np.testing.assert_allclose(memory, used_to, rtol=1e-6)
+    np.testing.assert_allclose(state, used_to, rtol=1e-6)
 
 
 def test_items_of_a_message_pass_one_by_one_and_gaps_leave_the_filter_alone():
@@ -167,10 +167,10 @@ def test_items_of_a_message_pass_one_by_one_and_gaps_leave_the_filter_alone():
         size=lambda m: jnp.uint32(4) * jnp.sum(m != 0).astype(jnp.uint32),
     )
     uplink = uplinks.event_triggered(0.0, 1.0, 1.0)  # larger than the one before
-    arrived, sent, memory = drive(uplink, [[3.0, 0.0, -2.0, 5.0], [1.0, 6.0, 0.0, 0.0]], spec=spec)
+    arrived, sent, state = drive(uplink, [[3.0, 0.0, -2.0, 5.0], [1.0, 6.0, 0.0, 0.0]], spec=spec)
     np.testing.assert_array_equal(arrived, [[3, 0, 0, 5], [0, 6, 0, 0]])
     assert sent.all()
-    assert float(memory) == 6.0
+    assert float(state) == 6.0
     fresh = uplinks.event_triggered(0.0, 1.0, 1.0, reset=True)
     arrived, _, _ = drive(fresh, [[9.0, 0.0, 0.0, 0.0], [1.0, 0.5, 0.0, 0.0]], spec=spec)
     np.testing.assert_array_equal(arrived[1], [1, 0, 0, 0])

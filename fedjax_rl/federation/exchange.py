@@ -171,8 +171,8 @@ def exchange(
     # Who is alone, or not due, has gone through all of it as well: nothing is skipped under vmap.
     sent = jax.tree.map(lambda x: jnp.where(population.spread(times > 0), x, 0), sent)
     spent = price(population, link, params, before, times, sent, present)
-    told = None if before.sent is None else sent
-    return dataclasses.replace(state, ledger=spent, sent=told)
+    sent = None if before.sent is None else sent
+    return dataclasses.replace(state, ledger=spent, sent=sent)
 
 
 def sends_everything(link: Exchange) -> bool:

@@ -82,7 +82,7 @@ class Population:
             return self._reduce(jnp.mean, x)
         totals = self.sum(x)
         sizes = self.sizes
-        return jax.tree.map(lambda t: t / _column(sizes, t).astype(t.dtype), totals)
+        return jax.tree.map(lambda t: t / column(sizes, t).astype(t.dtype), totals)
 
     def sum(self, x):
         """Sum over the members of each federation, [A, ...] -> [F, ...], for any pytree.
@@ -198,8 +198,16 @@ def population(num_agents: int | Sequence[int]) -> Population:
     return Population(tuple((len(list(run)), int(n)) for n, run in itertools.groupby(sizes)))
 
 
-def _column(x, like):
-    """Shapes the per-federation vector [F] to broadcast against `like` [F, ...]."""
+def column(x, like):
+    """A vector in the shape that broadcasts against others of its federations, or its agents.
+
+    Args:
+      x: [B], of federations or agents.
+      like: [B, ...].
+
+    Returns:
+      [B, 1, ...], with as many axes as `like`.
+    """
     return jnp.asarray(x).reshape(-1, *(1,) * (like.ndim - 1))
 
 
@@ -216,4 +224,4 @@ def select(condition, new, old):
     Returns:
       A pytree like both.
     """
-    return jax.tree.map(lambda n, o: jnp.where(_column(condition, n), n, o), new, old)
+    return jax.tree.map(lambda n, o: jnp.where(column(condition, n), n, o), new, old)

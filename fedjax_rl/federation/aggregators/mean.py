@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fedjax_rl.federation.aggregators.weights import LogWeights, softmax_weights
-from fedjax_rl.federation.population import Population, _column, select
+from fedjax_rl.federation.population import Population, column, select
 
 
 class Aggregate(NamedTuple):
@@ -30,7 +30,7 @@ def mean(population: Population, message, sent=None, weight=None, context=None) 
 
     Where nothing came in (no sender, or no sender with a weight on an entry) the value is zero, to
     be ignored by whoever reads `present`. A member that did not send, or has no weight, cannot
-    spoil the total, even with a non-finite message.
+    spoil it, even with a non-finite message.
 
     Args:
       population: who belongs to whom.
@@ -62,7 +62,7 @@ def mean(population: Population, message, sent=None, weight=None, context=None) 
     alike = isinstance(weight, jax.Array | np.ndarray) and weight.ndim <= 1
     weights = weight
     if alike:
-        weights = jax.tree.map(lambda x: _column(weight, x).astype(x.dtype), message)
+        weights = jax.tree.map(lambda x: column(weight, x).astype(x.dtype), message)
     if sent is not None:
         message = select(sent, message, jax.tree.map(jnp.zeros_like, message))
         weights = select(sent, weights, jax.tree.map(jnp.zeros_like, weights))
@@ -111,9 +111,7 @@ def part_of_all(population: Population, message, context):
         # N, as a divisor that is rounded like the number of senders in a mean over them: where all
         # are heard both give the same bits.
         count = jnp.maximum(population.sum(heard.astype(jnp.int32)), jnp.asarray(sizes))
-        part = jax.tree.map(
-            lambda x: x / _column(count, x).astype(x.dtype), population.sum(message)
-        )
+        part = jax.tree.map(lambda x: x / column(count, x).astype(x.dtype), population.sum(message))
     if context.share is None:
         return part
-    return jax.tree.map(lambda x: x * _column(context.share, x).astype(x.dtype), part)
+    return jax.tree.map(lambda x: x * column(context.share, x).astype(x.dtype), part)
