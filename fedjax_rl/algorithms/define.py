@@ -201,7 +201,6 @@ class Definition(NamedTuple):
       first_exchange: `config -> time` or None, as in `Algorithm`.
       smallest_share: as in `Algorithm`.
       memory: as in `Algorithm`.
-      operations: as in `Algorithm`.
       home: "module:name" of the public function.
     """
 
@@ -218,7 +217,6 @@ class Definition(NamedTuple):
     first_exchange: Callable | None
     smallest_share: int
     memory: Callable | None
-    operations: Callable | None
     home: str = ""
 
     def build(self, config: Federated) -> Algorithm:
@@ -242,7 +240,6 @@ class Definition(NamedTuple):
                 first_exchange=self.first_exchange,
                 smallest_share=self.smallest_share,
                 memory=self.memory,
-                operations=self.operations,
                 sampled=self.sampled,
                 draws=self.draws,
                 home=self.home,
@@ -320,7 +317,6 @@ def algorithm(
     first_exchange: Callable | None = None,
     smallest_share: int = 256,
     memory: Callable | None = None,
-    operations: Callable | None = None,
     name: str | None = None,
 ) -> Callable:
     """Decorates `config -> Learner`; gives the public function that makes the algorithm.
@@ -337,7 +333,6 @@ def algorithm(
       first_exchange: as in `Definition`.
       smallest_share: as in `Definition`.
       memory: as in `Definition`.
-      operations: as in `Definition`.
       name: by default that of the function, with dashes.
 
     Returns:
@@ -361,7 +356,6 @@ def algorithm(
             first_exchange,
             smallest_share,
             memory,
-            operations,
         )
         return _factory(definition, learner.__name__, learner.__module__, learner.__doc__ or "")
 

@@ -32,7 +32,6 @@ from fedjax_rl.algorithms.fedppo_properties import (
     check_memory,
     first_exchange,
     memory_of,
-    operations_of,
     policy_of,
     resolved,
     settings_of,
@@ -117,7 +116,6 @@ def fedppo(task: Task, **values) -> Algorithm:
         first_exchange=first_exchange,
         smallest_share=1,
         memory=memory_of,
-        operations=operations_of,
         sampled=lambda config: "actions are drawn from the policies",
     )
 

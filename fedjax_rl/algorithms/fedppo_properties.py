@@ -19,7 +19,7 @@ from fedjax_rl.federation.derivatives import DERIVATIVE
 from fedjax_rl.fields import declared, is_number
 from fedjax_rl.identity import remembered
 from fedjax_rl.learners import ppo
-from fedjax_rl.learners.actor_critic import ActorCritic, actor_critic_for, is_picture, seen
+from fedjax_rl.learners.actor_critic import ActorCritic, actor_critic_for, is_picture
 from fedjax_rl.names import check_known
 from fedjax_rl.networks.heads import NETWORKS
 from fedjax_rl.networks.mlp import ACTIVATIONS
@@ -434,33 +434,3 @@ def check_memory(config: FedPPO, num_agents: int) -> None:
             f"{memory.words(needed['minibatch'])} of a minibatch); allowed: at most "
             f"{memory.words(there)}, what there is"
         )
-
-
-def operations_of(config: FedPPO) -> float:
-    """Floating-point operations of an agent in an epoch, its share of a rollout included.
-
-    Those of the network alone, as XLA counts them before it compiles: to act, and to learn from
-    every sample.
-    """
-    config = resolved(config)
-    samples = config.num_envs * config.rollout_steps
-    acting, learning = _operations(config.task, policy_of(config), samples // config.minibatches)
-    return samples * (acting / config.passes + learning)
-
-
-@remembered()
-def _operations(task, policy, amount: int) -> tuple[float, float]:
-    """Of a forward pass and of a gradient, per sample."""
-    view = seen(task)
-    parameters = jax.ShapeDtypeStruct((policy.num_parameters,), jnp.float32)
-    observations = jax.ShapeDtypeStruct((amount, *view.shape), view.dtype)
-
-    def gradient(parameters, observations):
-        def total(parameters):
-            outputs, value = policy.apply(parameters, observations)
-            return jnp.sum(outputs) + jnp.sum(value)
-
-        return jax.grad(total)(parameters)
-
-    programs = (jax.jit(f).lower(parameters, observations) for f in (policy.apply, gradient))
-    return tuple(program.cost_analysis()["flops"] / amount for program in programs)

@@ -10,7 +10,6 @@ import sys
 from fedjax_rl.cli import parse
 from fedjax_rl.cli.config import check_devices, config_of, nested_errors
 from fedjax_rl.cli.named import fitting
-from fedjax_rl.cli.needs import Needs, of_configuration
 from fedjax_rl.cli.options import PACKAGES, SCALES
 from fedjax_rl.cli.process import keeping, prepare
 from fedjax_rl.cli.settings import clock_options, uplink_options
@@ -94,6 +93,8 @@ def doctor(arguments) -> int:
     config = config_of(arguments)
     prepare(arguments.devices)
     _machine(arguments.devices)
+    from fedjax_rl.cli.needs import of_configuration
+
     with nested_errors(config), keeping(arguments.cache):
         return 0 if of_configuration(config).show() else UNFIT
 
@@ -140,6 +141,8 @@ def _of_study(arguments) -> int:
     check_devices(arguments.devices)
     prepare(arguments.devices)
     _machine(arguments.devices)
+    from fedjax_rl.cli.needs import Needs
+
     print(f"{study.name}, {', '.join(figures)}, scale {arguments.scale}, preset {preset}")
     runs = study.plan(figures, arguments.scale, preset) if study.plan else {}
     if not runs:
@@ -151,7 +154,8 @@ def _of_study(arguments) -> int:
         for algorithm, counts, steps in parts:
             kept = sum(1 if side == "federation" else 0 for side, _ in algorithm.metrics.values())
             for n, federations in counts.items():
-                needs.add(algorithm, n, federations, steps, steps * (kept + n))
+                needs.add(algorithm, n, federations, steps, steps)
+                needs.keep(federations * steps * (kept + n))
         fits = needs.show() and fits
     return 0 if fits else UNFIT
 

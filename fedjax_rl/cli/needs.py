@@ -6,6 +6,7 @@ import itertools
 import os
 
 from fedjax_rl.cli.config import algorithm_of, lists_of
+from fedjax_rl.sweeps.costs import Costs, Operations, costs_of
 
 # Federations of more agents are measured by one of so many, and larger in proportion.
 _MEASURED = 2**14
@@ -21,26 +22,39 @@ class Needs:
         self.federations = self.agents = self.total = self.kept = 0
         self.largest: tuple[int, dict] = 0, {}
         self.peak: tuple[int, int] | None = None
-        self.operations = 0.0
-        self.known = self.compiled = True
+        self.operations = Operations()
+        self.compiled = True
         self.devices = 1
         self._of_agent: dict = {}
+        self._costs: dict = {}
 
-    def add(self, algorithm, num_agents: int, federations: int, steps: int, numbers: int) -> None:
-        """So many federations alike, of which each records so many numbers."""
-        each, parts = self.each(algorithm, num_agents), {}
+    def add(self, algorithm, num_agents: int, federations: int, steps: int, records: int) -> None:
+        """So many federations alike, which make so many steps and are measured so many times."""
+        each, costs = self.each(algorithm, num_agents), self.costs(algorithm, num_agents)
+        parts = costs.kept
         if algorithm.memory is not None:
             parts = algorithm.memory(algorithm.config, num_agents)
         self.federations += federations
         self.agents += num_agents * federations
         self.total += federations * each
-        self.kept += 4 * federations * numbers
         self.largest = max(self.largest, (each, parts), key=lambda pair: pair[0])
-        if algorithm.operations is None:
-            self.known = False
-        else:
-            amount = algorithm.operations(algorithm.config)
-            self.operations += amount * steps * num_agents * federations
+        self.operations = self.operations.plus(costs.step, federations * steps)
+        self.operations = self.operations.plus(costs.record, federations * records)
+
+    def keep(self, numbers: int) -> None:
+        """Notes so many numbers of records on the host."""
+        self.kept += 4 * numbers
+
+    def costs(self, algorithm, num_agents: int) -> Costs:
+        """What the program of a federation computes and keeps, in proportion as in `each`."""
+        key = algorithm.static(algorithm.config)
+        if key not in self._costs:
+            self._costs[key] = num_agents, costs_of(algorithm, num_agents)
+        n, found = self._costs[key]
+        # On a clock a step of the server is one arrival's, whatever N is.
+        times = 1 if algorithm.on_clock else num_agents / n
+        kept = {name: int(size * num_agents / n) for name, size in found.kept.items()}
+        return Costs(Operations().plus(found.step, times), found.record, kept)
 
     def each(self, algorithm, num_agents: int) -> int:
         """Bytes of a federation: what its algorithm says, or else its compiled program.
@@ -111,8 +125,7 @@ class Needs:
             if fits and self.total + aside >= there:
                 text = "does not fit at once; federations take turns"
             print(f"  {memory.words(there)} available: {text}")
-        if self.known and self.operations:
-            _time(self.operations)
+        _time(self.operations)
         return fits
 
 
@@ -150,7 +163,8 @@ def of_configuration(config: dict) -> Needs:
     for cell, one in sorted(several[:: len(seeds)], key=lambda own: -own.cell.num_agents):
         sides = [cell.num_agents if side == "agent" else 1 for side, _ in one.metrics.values()]
         kept = sum(sides) if config.get("metrics") else len([n for n in sides if n == 1])
-        needs.add(one, cell.num_agents, len(seeds), config["num_steps"], recording.count * kept)
+        needs.add(one, cell.num_agents, len(seeds), config["num_steps"], recording.count)
+        needs.keep(len(seeds) * recording.count * kept)
     devices = config["devices"]
     alone = jax.default_backend() == "cpu" and devices == 1
     cores = (os.cpu_count() or 1) if alone else 1
@@ -184,16 +198,27 @@ def _bytes(algorithm, num_agents: int) -> int:
 _REACHED = (0.1, 0.5)
 
 
-def _time(operations: float) -> None:
-    """Prints how long so many floating-point operations take on this device."""
-    rate = _product()
-    low, high = (operations / rate / reached for reached in reversed(_REACHED))
+def _time(operations: Operations) -> None:
+    """Prints how much there is to compute, and how long networks take of it on this device."""
+    share = operations.products / max(operations.total, 1)
+    bound = "at most" if operations.counted else "about"
     print("Time")
-    print(f"  {_three(operations / 1e12)} TFLOP of networks, forward and backward")
+    print(
+        f"  {bound} {_three(operations.total / 1e9)} GFLOP, {100 * share:.0f} % of them in "
+        "products of matrices"
+    )
+    if share < _MOSTLY:  # and then products of matrices tell nothing
+        return
+    rate = _product()
+    low, high = (operations.total / rate / reached for reached in reversed(_REACHED))
     print(f"  {_three(rate / 1e9)} GFLOP/s in a product of matrices on this device, measured")
     shares = " to ".join(f"{100 * share:.0f}" for share in _REACHED)
     print(f"  {_duration(low)} to {_duration(high)} if networks reach {shares} % of that")
     print("  environments, small networks and compiling come on top")
+
+
+# Share of products of matrices from which on they decide how long something takes.
+_MOSTLY = 0.5
 
 
 def _duration(seconds: float) -> str:

@@ -63,8 +63,6 @@ class Algorithm:
       smallest_share: agents that repay a population of their own where a core is idle.
       memory: `(config, num_agents) -> {what: bytes}` of a federation, "total" among them; None
         where agents are so small that nobody has to ask.
-      operations: `config -> number` of floating-point operations of an agent in a unit of time;
-        None where they do not tell how long it takes.
       sampled: `config -> str or None`: why a derivative through the simulation is wrong, as in
         "where {actions are drawn from what is learned}"; None where it is right. What says
         nothing of itself is refused, see `derivatives`.
@@ -87,7 +85,6 @@ class Algorithm:
     first_exchange: Callable | None = None
     smallest_share: int = 256
     memory: Callable | None = None
-    operations: Callable | None = None
     sampled: Callable = lambda config: "actions may be drawn from what is learned"
     draws: tuple[str, ...] = ()
     home: str = ""
