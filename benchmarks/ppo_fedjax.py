@@ -16,7 +16,8 @@ from fedjax_rl import envs
 from fedjax_rl.algorithms import fedppo_properties as properties
 from fedjax_rl.learners import ppo
 from fedjax_rl.networks import pictures
-from fedjax_rl.rollouts import engine, vectorised
+from fedjax_rl.rollouts import vectorised
+from fedjax_rl.rollouts.environments import VectorEnv
 
 # Of the part about pictures: environments, steps of a rollout, minibatches of an agent.
 SMALL = {"num_envs": 64, "rollout_steps": 16, "minibatches": 4}
@@ -116,7 +117,7 @@ def parts() -> dict[str, Call]:
     collector = jax.jit(
         lambda k: vectorised.begin(task, k, config.num_envs, scale=False, late=False)
     )(keys)
-    worlds = engine.VectorEnv(task, nested=True)
+    worlds = VectorEnv(task, nested=True)
     parameters = policy.init(jax.random.key(1))
 
     def environment(collector, key):

@@ -24,7 +24,7 @@ from fedjax_rl.federation.algorithm import bind
 from fedjax_rl.federation.exchange import exchange, first_state
 from fedjax_rl.federation.ledger import message_costs
 from fedjax_rl.federation.population import population
-from fedjax_rl.learners import ppo
+from fedjax_rl.learners import gae, ppo
 from fedjax_rl.learners.actor_critic import Normal, Softmax, actor_critic_for
 from fedjax_rl.networks import heads, pictures
 from fedjax_rl.rollouts import vectorised
@@ -85,7 +85,7 @@ def counting(end=5, limit=1000, shape=(2,), dtype=jnp.float32, actions=2):
 # Equations ----------------------------------------------------------------------------------------
 
 
-def gae(reward, value, after, terminated, truncated, gamma, decay, bootstrap):
+def gae_by_hand(reward, value, after, terminated, truncated, gamma, decay, bootstrap):
     found, later = np.zeros(len(reward)), 0.0
     for t in reversed(range(len(reward))):
         ended = terminated[t] or (truncated[t] and not bootstrap)
@@ -101,9 +101,9 @@ def test_advantages_are_those_of_a_loop(bootstrap):
     reward, value, after = rng.normal(size=(3, 40)).astype(np.float32)
     terminated, truncated = rng.random((2, 40)) < 0.15
     truncated &= ~terminated
-    expected = gae(reward, value, after, terminated, truncated, 0.9, 0.8, bootstrap)
-    ends = ppo.discounts(terminated, truncated, jnp.float32(0.9), jnp.float32(0.8), bootstrap)
-    found = ppo.advantages(reward, value, after, *ends)
+    expected = gae_by_hand(reward, value, after, terminated, truncated, 0.9, 0.8, bootstrap)
+    ends = gae.discounts(terminated, truncated, jnp.float32(0.9), jnp.float32(0.8), bootstrap)
+    found = gae.advantages(reward, value, after, *ends)
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
 
 
@@ -196,9 +196,9 @@ def test_rewards_are_scaled_by_the_running_deviation_of_the_return():
     rng = np.random.default_rng(3)
     rewards = rng.normal(2.0, 5.0, (30, 4)).astype(np.float32)
     over = rng.random((30, 4)) < 0.1
-    scale, total, seen = ppo.reward_scale(4), np.zeros(4), []
+    scale, total, seen = gae.reward_scale(4), np.zeros(4), []
     for reward, end in zip(rewards, over, strict=True):
-        scale, found = ppo.scaled_rewards(scale, reward, end)
+        scale, found = gae.scaled_rewards(scale, reward, end)
         total = 0.99 * total + reward
         seen.append(total)
         expected = np.clip(reward / np.sqrt(np.var(seen) + 1e-8), -10, 10)
@@ -368,7 +368,7 @@ def test_rollouts_begin_anew_and_tell_timeouts_from_ends(end, limit, bootstrap):
         values = np.asarray(jax.jit(policy.apply)(parameters[agent], seen)[1])
         for env in range(3):
             reward = 0.5 * np.asarray(batch.action[agent, :, env])
-            expected = gae(
+            expected = gae_by_hand(
                 reward, values[place], values[place + 1], terminated, truncated, 0.9, 0.8, bootstrap
             )
             np.testing.assert_allclose(batch.advantage[agent, :, env], expected, atol=1e-5)
@@ -414,7 +414,7 @@ def test_a_stale_tail_begins_the_next_rollout(tail, lengths):
         for agent, env in itertools.product(range(2), range(3)):
             own = values[agent]
             reward = 0.5 * np.append(due[agent, env], actions[agent, :-1, env])
-            expected = gae(reward, own[place], own[place + 1], over, none, 0.9, 0.8, True)
+            expected = gae_by_hand(reward, own[place], own[place + 1], over, none, 0.9, 0.8, True)
             found = batch.advantage[agent, :, env]
             np.testing.assert_allclose(found, expected[:12], atol=1e-5)
         due, rows, begun = actions[:, 11], actions[:, 12:], begun + 12

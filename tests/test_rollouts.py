@@ -11,7 +11,8 @@ import pytest
 from fedjax_rl import streams
 from fedjax_rl.envs.task import Discrete, Task
 from fedjax_rl.rollouts import engine, episodes
-from fedjax_rl.rollouts.engine import Inputs, VectorEnv
+from fedjax_rl.rollouts.engine import Inputs
+from fedjax_rl.rollouts.environments import VectorEnv
 from fedjax_rl.rollouts.loops import LOOPS, loop
 
 LIMIT = 9

@@ -18,7 +18,7 @@ from fedjax_rl.federation import uplinks
 from fedjax_rl.federation.derivatives import DERIVATIVE
 from fedjax_rl.fields import declared, is_number
 from fedjax_rl.identity import remembered
-from fedjax_rl.learners import ppo
+from fedjax_rl.learners import gae, ppo
 from fedjax_rl.learners.actor_critic import ActorCritic, actor_critic_for, is_picture
 from fedjax_rl.names import check_known
 from fedjax_rl.networks.heads import NETWORKS
@@ -189,7 +189,7 @@ class FedPPO:
     normalize: str | None = declared(None, fields.word(ppo.NORMALISATIONS).or_none())
     gradient_clip: Any = declared(None, _BOUND)
     adam_epsilon: Any = declared(None, _POSITIVE)
-    reward_alignment: str | None = declared(None, fields.word(ppo.ALIGNMENTS).or_none())
+    reward_alignment: str | None = declared(None, fields.word(gae.ALIGNMENTS).or_none())
     reward_scale: Any = declared(None, fields.POSITIVE.or_none())
     reward_normalization: bool | None = declared(None, fields.switch().or_none())
     normalization_discount: Any = declared(None, _PROBABILITY)

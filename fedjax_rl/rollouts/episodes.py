@@ -19,7 +19,8 @@ from fedjax_rl import fields
 from fedjax_rl.learners.stochastic_policies import Policy, check_fits
 from fedjax_rl.learners.trajectories import Trajectories
 from fedjax_rl.rollouts import engine
-from fedjax_rl.rollouts.engine import Inputs, Step, VectorEnv
+from fedjax_rl.rollouts.engine import Inputs, Step
+from fedjax_rl.rollouts.environments import VectorEnv, choose
 from fedjax_rl.rollouts.loops import fitting
 
 # Episodes under way whose copies stay in the cache.
@@ -116,8 +117,8 @@ def run_episodes(
         returns, last, total = memory
         if behaviour:
             seen = trace(step.next_state)
-            last = engine.choose(step.alive, seen, last)
-            total = total + engine.choose(step.alive, seen, jnp.zeros_like(seen))
+            last = choose(step.alive, seen, last)
+            total = total + choose(step.alive, seen, jnp.zeros_like(seen))
         return (returns.following(step, task.discount), last, total), ()
 
     resets, draws = keys

@@ -8,15 +8,17 @@ in the steps in which any needs it.
 
 from __future__ import annotations
 
+import functools
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from fedjax_rl.learners import ppo
+from fedjax_rl.learners import gae, ppo
 from fedjax_rl.learners.actor_critic import seen
 from fedjax_rl.rollouts import engine
-from fedjax_rl.rollouts.engine import Inputs, RolloutState, VectorEnv
+from fedjax_rl.rollouts.engine import Inputs, RolloutState
+from fedjax_rl.rollouts.environments import VectorEnv, choose, key_of, words_at
 
 # Random words that a step takes: the action, the environment, a new episode.
 _WORDS = 5
@@ -41,7 +43,7 @@ class Running(NamedTuple):
 
     Attributes:
       undiscounted: float32 [G, E], rewards of the episode so far, as the environment gave them.
-      scale: `ppo.RewardScale` [G, ...], or () where rewards are not scaled.
+      scale: `gae.RewardScale` [G, ...], or () where rewards are not scaled.
       ended: `Ended` [G], the episodes that ended in the rollout; () between rollouts.
     """
 
@@ -162,7 +164,7 @@ def begin(
     own = _keys_of_environments(keys, num_envs)
     agents, zeros = len(keys), jnp.zeros(own.shape, jnp.float32)
     alike = jax.tree.map(
-        lambda x: jnp.broadcast_to(x, (agents, *x.shape)), ppo.reward_scale(num_envs)
+        lambda x: jnp.broadcast_to(x, (agents, *x.shape)), gae.reward_scale(num_envs)
     )
     running = Running(zeros, alike if scale else ())
     state = engine.begin(_vector_env(task), own, environment, running)
@@ -209,7 +211,7 @@ def _noting(policy, settings):
         scale, ended = running.scale, running.ended
         if settings.reward_normalization:
             looks_ahead = inputs.note["normalization_discount"]
-            scale, reward = jax.vmap(ppo.scaled_rewards)(scale, reward, over, looks_ahead)
+            scale, reward = jax.vmap(gae.scaled_rewards)(scale, reward, over, looks_ahead)
         logs = log_prob(parameters, outputs, step.action)
         ended = Ended(
             ended.episodes + jnp.sum(over, axis=1, dtype=jnp.float32),
@@ -291,7 +293,10 @@ def collect(
     _, following = jax.vmap(policy.apply)(parameters, state.observation)
     is_late = settings.reward_alignment == "late"
     due = collector.due if is_late else jnp.zeros((agents, envs), jnp.float32)
-    found, target, due = _learnable(rows, following, due, count, steps, weights, settings)
+    one = functools.partial(gae.targets, num_steps=steps, settings=settings)
+    each = jax.vmap(one, in_axes=(1, 1, 1, 1, 1, 0, 0, None, None), out_axes=(1, 1, 0))
+    seen_of_all = *rows[4:], rows.value, following, due, weights, count
+    found, target, due = jax.vmap(each)(*seen_of_all)
     collector = collector._replace(rollout=state)
     if settings.stale_tail:
         left = jax.tree.map(lambda x: x[:, steps:], rows)
@@ -302,51 +307,6 @@ def collect(
     if settings.normalize == "rollout":
         batch = jax.vmap(ppo.with_normalized_advantage)(batch)
     return collector, batch, ended
-
-
-def _learnable(rows: Row, following, due, count, steps: int, weights, settings):
-    """Advantages and targets [G, T, E] of rows, and the rewards [G, E] that are due next.
-
-    Args:
-      rows: leaves [G, T, E, ...], or [G, T + S, E, ...] with a tail.
-      following: float32 [G, E], values of the states after the last step.
-      due: float32 [G, E], rewards of the steps before the first one.
-      count: int32 [G], rows that are there.
-      steps: T.
-      weights: as of `collect`.
-      settings: as of `collect`.
-    """
-
-    def one(reward, terminated, truncated, last_value, value, following, due, weights, count):
-        """Of one environment, from its rows [T]."""
-        reward = reward * weights["reward_scale"]
-        last = reward[steps - 1]
-        if settings.reward_alignment == "late":
-            reward, _ = ppo.late(reward, due)
-        discount, trace = ppo.discounts(
-            terminated,
-            truncated,
-            weights["discount"],
-            weights["gae_lambda"],
-            settings.bootstrap_timeouts,
-        )
-        after = jnp.concatenate([value[1:], following[None]])
-        own = value
-        if settings.stale_tail:
-            place = jnp.arange(value.shape[0])
-            after = jnp.where(place == count - 1, following, after)
-            there = place < count
-            reward, own, after, trace = (
-                jnp.where(there, x, jnp.zeros_like(x)) for x in (reward, value, after, trace)
-            )
-            last_value = jnp.where(there, last_value, 0.0)
-        after = jnp.where(truncated, last_value, after)
-        found = ppo.advantages(reward, own, after, discount, trace)
-        return found, found + own, last
-
-    seen = *rows[4:], rows.value
-    each = jax.vmap(one, in_axes=(1, 1, 1, 1, 1, 0, 0, None, None), out_axes=(1, 1, 0))
-    return jax.vmap(each)(*seen, following, due, weights, count)
 
 
 def _with_tail(step, inputs: Inputs, state: RolloutState, rows: Row, tail: Tail):
@@ -383,14 +343,12 @@ def _with_tail(step, inputs: Inputs, state: RolloutState, rows: Row, tail: Tail)
             lambda buffer, x, at: jax.lax.dynamic_update_index_in_dim(buffer, x, at, 0)
         )
         kept = jax.vmap(lambda buffer, at: jax.lax.dynamic_index_in_dim(buffer, at, 0, False))
-        rows = jax.tree.map(
-            lambda b, x: write(b, engine.choose(acting, x, kept(b, at)), at), rows, row
-        )
+        rows = jax.tree.map(lambda b, x: write(b, choose(acting, x, kept(b, at)), at), rows, row)
         # An episode that begins behind the last step of the rollout is nobody's business.
         over = row.terminated | row.truncated
         running = jnp.where((place >= steps)[:, None], waiting & ~over, ~over)
         waiting = jnp.where((acting & (place >= steps - 1))[:, None], running, waiting)
-        state = engine.choose(acting, new, state)
+        state = choose(acting, new, state)
         return t + jnp.uint32(1), place + acting.astype(jnp.int32), waiting, state, rows
 
     carry = jnp.uint32(0), tail.count, jnp.ones(state.alive.shape, bool), state, rows
@@ -421,7 +379,7 @@ def evaluate(task, policy, keys, parameters, num_episodes: int, *, environment=N
         return total + jnp.where(step.alive, reward, 0.0), ()
 
     # The words of step 0 are those of a new episode, which the first step comes after.
-    first = engine.key_of(*engine.words_at(words, jnp.uint32(0), 2))
+    first = key_of(*words_at(words, jnp.uint32(0), 2))
     state = engine.begin(env, first, environment, jnp.zeros(keys.shape, jnp.float32))
     step = engine.stepper(
         env, _acting(policy), note, performed=policy.performed, words=(_WORDS, _WORDS)
