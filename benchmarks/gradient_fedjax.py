@@ -25,8 +25,12 @@ from fedjax_rl.sweeps.programs import compiler_options
 from fedjax_rl.sweeps.sweep import run_cells
 
 TASK = envs.tabular_task(peers.MDPS, max_steps=peers.HORIZON)
-_COMMON = {"episodes_per_step": peers.EPISODES, "entropy": peers.ENTROPY}
-_MOMENTUM = {"learning_rate": 0.005, "server_learning_rate": 0.1}
+_COMMON = {
+    "episodes_per_step": peers.EPISODES,
+    "entropy": peers.ENTROPY,
+    "learning_rate": 0.05,
+}
+_MOMENTUM = {**_COMMON, "learning_rate": 0.005, "server_learning_rate": 0.1}
 ALGORITHMS = {
     "fedpg": frl.fedpg(TASK, **_COMMON),
     "scaffold_pg": frl.scaffold_pg(TASK, **_COMMON),
@@ -34,8 +38,8 @@ ALGORITHMS = {
     "fedavgm_pg": frl.fedavgm_pg(TASK, **_COMMON),
     "fedadam_pg": frl.fedadam_pg(TASK, **_COMMON),
     "fast_fedpg": frl.fast_fedpg(TASK, **_COMMON),
-    "fedsvrpg_m": frl.fedsvrpg_m(TASK, **_COMMON, **_MOMENTUM),
-    "fedhapg_m": frl.fedhapg_m(TASK, **_COMMON, **_MOMENTUM),
+    "fedsvrpg_m": frl.fedsvrpg_m(TASK, **_MOMENTUM),
+    "fedhapg_m": frl.fedhapg_m(TASK, **_MOMENTUM),
 }
 
 # Those whose rounds are made of different parts.

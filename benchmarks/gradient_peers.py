@@ -320,7 +320,7 @@ def _hessian(config, tables, source, now, before, round_, place):
 
 _MOMENTUM = ("fedsvrpg-m", "fedhapg-m")
 _ROUNDS: dict[str, Callable] = {
-    "fedpg": _fedpg,
+    **dict.fromkeys(("fedpg", "scaffold-pg", "fedprox-pg", "fedavgm-pg", "fedadam-pg"), _fedpg),
     "fast-fedpg": _fast_fedpg,
     "fedsvrpg-m": _momentum(_weighted),
     "fedhapg-m": _momentum(_hessian),

@@ -1,7 +1,10 @@
 """The numbers behind figures: hand-computed, against references, and on data with known slopes."""
 
+import doctest
+import importlib
 import json
 import math
+import pkgutil
 
 import lifelines
 import numpy as np
@@ -11,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import optimize, stats
 
-from fedjax_rl import analysis
+from fedjax_rl import analysis, plotting
 from fedjax_rl.federation import communication_time
 
 AGENTS = np.array([1, 2, 4, 8, 16])
@@ -930,3 +933,9 @@ def test_verdict_is_membership(measured, low, width):
     target = analysis.Target("x", "", "", None, band=(low, low + width))
     expected = "reproduced" if low <= measured <= low + width else "not reproduced"
     assert analysis.judge(target, measured)["verdict"] == expected
+
+
+@pytest.mark.parametrize("room", [analysis, plotting])
+def test_examples_of_docstrings_give_what_they_say(room):
+    for module in pkgutil.iter_modules(room.__path__, f"{room.__name__}."):
+        assert doctest.testmod(importlib.import_module(module.name)).failed == 0

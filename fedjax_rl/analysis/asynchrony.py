@@ -27,6 +27,11 @@ def time_per_update(times: ArrayLike, scheduler: str) -> float:
 
     Raises:
       ValueError: a time that is not above 0, or another scheduler.
+
+    Examples:
+      >>> from fedjax_rl import analysis
+      >>> analysis.time_per_update([1.0, 4.0], "asynchronous")
+      0.8
     """
     check_known(scheduler, ("synchronous", "asynchronous"), "scheduler")
     times = _checked(times)
@@ -41,6 +46,11 @@ def time_ratio(times: ArrayLike) -> float:
 
     Raises:
       ValueError: a time that is not above 0.
+
+    Examples:
+      >>> from fedjax_rl import analysis
+      >>> analysis.time_ratio([1.0, 4.0])  # the slowest over the harmonic mean
+      2.5
     """
     times = _checked(times)
     together = time_per_update(times, "synchronous") / times.size

@@ -47,6 +47,12 @@ def percentile_bands(
 
     Raises:
         ValueError: without trials, or for percentiles that are not 0 <= low <= high <= 100.
+
+    Examples:
+        >>> from fedjax_rl import analysis
+        >>> low, high = analysis.percentile_bands([[1.0], [2.0], [9.0]])[1:]
+        >>> float(low[0]), float(high[0])
+        (1.2, 7.6000000000000005)
     """
     values = _trials_last(values, axis)
     if not 0 <= low <= high <= 100:
@@ -71,6 +77,11 @@ def mean_interval(values: ArrayLike, axis: int = 0, level: float = 0.95) -> Inte
 
     Raises:
         ValueError: without trials, or for a level outside (0, 1).
+
+    Examples:
+        >>> from fedjax_rl import analysis
+        >>> [round(float(x), 2) for x in analysis.mean_interval([1.0, 2.0, 3.0])]
+        [2.0, -0.48, 4.48]
     """
     values = _trials_last(values, axis)
     check_level("level", level)
@@ -94,6 +105,11 @@ def first_episode(condition: ArrayLike, *, lasting: bool = False) -> np.ndarray:
 
     Raises:
         ValueError: without episodes.
+
+    Examples:
+        >>> from fedjax_rl import analysis
+        >>> analysis.first_episode([[False, True], [False, False]]).tolist()
+        [1.0, nan]
     """
     condition = np.asarray(condition, dtype=bool)
     if condition.ndim < 1 or condition.shape[-1] == 0:
@@ -113,6 +129,11 @@ def first_below(curve: ArrayLike, level: float, *, lasting: bool = False) -> np.
 
     Returns:
         float64 [...], counted from 0; NaN where it never is.
+
+    Examples:
+        >>> from fedjax_rl import analysis
+        >>> float(analysis.first_below([0.9, 0.4, 0.6, 0.3], 0.5, lasting=True))
+        3.0
     """
     return first_episode(np.asarray(curve, dtype=np.float64) < level, lasting=lasting)
 
@@ -136,6 +157,11 @@ def first_within(
 
     Raises:
         ValueError: for a negative fraction or a tail that is not 1 <= last <= E.
+
+    Examples:
+        >>> from fedjax_rl import analysis
+        >>> float(analysis.first_within([0.0, 5.0, 9.8, 10.0, 10.0], 0.05, last=2))
+        2.0
     """
     curve = np.asarray(curve, dtype=np.float64)
     if fraction < 0:

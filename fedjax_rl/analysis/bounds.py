@@ -101,6 +101,12 @@ def einhorn_bound(
 
     Returns:
         The terms, the last one zero.
+
+    Examples:
+        >>> from fedjax_rl import analysis
+        >>> one, many = (analysis.einhorn_bound(0.1, n, 1, num_steps=1000) for n in (1, 16))
+        >>> bool(many.total < one.total)
+        True
     """
     return khodadadian_bound(
         learning_rate, num_agents, sync_period, num_steps, tau, constants=(1.0, 1.0, 1.0, 0.0)

@@ -195,7 +195,9 @@ def tobit(y: ArrayLike, censored: ArrayLike, **options) -> Fit:
         ValueError: if the reached runs alone cannot identify the line or its spread; the
             likelihood may then have no maximum.
 
-    Example:
+    Examples:
+        >>> import numpy as np
+        >>> from fedjax_rl.analysis import tobit
         >>> epochs, late = np.array([64.0, 30, 17, 8]), [False, False, False, True]
         >>> fit = tobit(np.log2(epochs), late, interval="wald", agents=np.log2([1, 2, 4, 8]))
         >>> f"{fit['agents']:.2f}, {fit.num_censored} censored"

@@ -36,6 +36,11 @@ def communication_probability(
 
     Raises:
         ValueError: for arguments outside these ranges.
+
+    Examples:
+        >>> from fedjax_rl import analysis
+        >>> analysis.communication_probability(0.5, [1, 2], 3).tolist()  # beats both, or one of two
+        [0.25, 0.75]
     """
     p, m, n = np.broadcast_arrays(
         *(np.asarray(x, dtype=np.float64) for x in (probability, num_senders, num_agents))
@@ -64,6 +69,11 @@ def expected_communication(num_senders: ArrayLike, num_agents: int) -> np.ndarra
 
     Raises:
         ValueError: for arguments outside these ranges.
+
+    Examples:
+        >>> from fedjax_rl import analysis
+        >>> analysis.expected_communication([10, 25], 50).round(6).tolist()
+        [0.2, 0.5]
     """
     return _moment(num_senders, num_agents, 1)
 
@@ -183,6 +193,11 @@ def normal_window_rate(num_senders: ArrayLike, num_agents: int, window: int) -> 
 
     Raises:
         ValueError: for arguments outside these ranges.
+
+    Examples:
+        >>> from fedjax_rl import analysis
+        >>> analysis.normal_window_rate([5, 25], 50, window=10).round(3).tolist()
+        [0.108, 0.5]
     """
     senders = _senders(num_senders, num_agents)
     check_count("window", window)

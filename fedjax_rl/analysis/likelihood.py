@@ -13,18 +13,43 @@ _LOG_ROOT_2PI = 0.5 * np.log(2 * np.pi)
 
 
 def known_middle(low, high):
-    """The middle of intervals with two ends, the only end of the others."""
+    """The middle of intervals with two ends, the only end of the others.
+
+    Args:
+        low: [n] lower ends, -inf where open.
+        high: [n] upper ends, inf where open.
+
+    Returns:
+        float64 [n], finite.
+    """
     with np.errstate(invalid="ignore"):
         return np.where(np.isfinite(low), np.where(np.isfinite(high), (low + high) / 2, low), high)
 
 
 def residual(y, design):
-    """What a line of least squares leaves of responses, [n]."""
+    """What a line of least squares leaves of responses.
+
+    Args:
+        y: [n].
+        design: [n, p].
+
+    Returns:
+        float64 [n].
+    """
     return y - design @ np.linalg.lstsq(design, y, rcond=None)[0]
 
 
 def middle_line(low, high, design):
-    """Coefficients of the line through all intervals that is furthest from their ends, or None."""
+    """The line through all intervals that is furthest from their ends.
+
+    Args:
+        low: [n] lower ends.
+        high: [n] upper ends.
+        design: [n, p].
+
+    Returns:
+        Its coefficients, float64 [p]; None where no line goes through all.
+    """
     known, point, count = known_middle(low, high), low == high, design.shape[1]
     unit = np.ptp(known) or 1.0
     rounding = 1e-10 * unit + 8 * np.finfo(np.float64).eps * np.abs(known).max()
@@ -139,7 +164,17 @@ def maximise(low, high, design, near: Maximum | None = None) -> Maximum:
 
 
 def observed_covariance(low, high, design, best: Maximum):
-    """Covariance [p, p] of the coefficients from the curvature at the maximum."""
+    """Covariance of the coefficients from the curvature at the maximum (observed information).
+
+    Args:
+        low: [n] lower ends.
+        high: [n] upper ends.
+        design: [n, p].
+        best: the maximum.
+
+    Returns:
+        float64 [p, p].
+    """
     q, r = np.linalg.qr(design)
     line, unit = design @ best.params, best.sd
     # About the fitted line and in units of its spread b / s is 0 and 1 / s is 1.
@@ -153,7 +188,23 @@ def observed_covariance(low, high, design, best: Maximum):
 def profile_limits(
     low, high, design, index, estimate, error, sd, top, drop, precision=1e-6
 ) -> tuple[float, float]:
-    """Where the likelihood maximised over everything but one coefficient falls by `drop`."""
+    """Where the likelihood maximised over everything but one coefficient falls by `drop`.
+
+    Args:
+        low: [n] lower ends.
+        high: [n] upper ends.
+        design: [n, p].
+        index: of the coefficient.
+        estimate: its value at the maximum.
+        error: its standard error, where to begin.
+        sd: the spread at the maximum.
+        top: the logarithm of the likelihood there.
+        drop: by how much it falls.
+        precision: of the limits, in parts of a step of the search.
+
+    Returns:
+        The lower and the upper limit.
+    """
     others, column = np.delete(design, index, axis=1), design[:, index]
     # Where the spread all but vanishes the curvature says nothing, the widths of intervals do.
     widths = (high - low)[np.isfinite(high - low)]

@@ -17,6 +17,11 @@ def pareto_front(cost: ArrayLike, value: ArrayLike) -> np.ndarray:
 
     Raises:
         ValueError: unless both are vectors of one length.
+
+    Examples:
+        >>> from fedjax_rl import analysis
+        >>> analysis.pareto_front(cost=[1.0, 2.0, 3.0], value=[5.0, 4.0, 6.0]).tolist()
+        [0, 2]
     """
     cost, value = np.asarray(cost, dtype=np.float64), np.asarray(value, dtype=np.float64)
     if cost.ndim != 1 or cost.shape != value.shape:

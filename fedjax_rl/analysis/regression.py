@@ -195,6 +195,12 @@ def ols(y: ArrayLike, *, confidence: float = 0.95, **columns: ArrayLike) -> Fit:
     Raises:
         ValueError: naming what is not finite, too short, of another length or collinear; for a
             confidence outside (0, 1).
+
+    Examples:
+        >>> from fedjax_rl import analysis
+        >>> fit = analysis.ols([1.0, 3.1, 4.9], steps=[0.0, 1.0, 2.0])
+        >>> f"{fit['steps']:.2f}"
+        '1.95'
     """
     check_level("confidence", confidence)
     y, design = design_matrix(y, columns)
@@ -224,7 +230,19 @@ def ols(y: ArrayLike, *, confidence: float = 0.95, **columns: ArrayLike) -> Fit:
 
 
 def log_of(name: str, values: ArrayLike, base: float) -> np.ndarray:
-    """Logarithms, float64 [n]; a value that has none is refused by name."""
+    """Logarithms; a value that has none is refused.
+
+    Args:
+        name: of the values, for the message.
+        values: [n] positive.
+        base: of the logarithms.
+
+    Returns:
+        float64 [n].
+
+    Raises:
+        ValueError: for a value that is not positive.
+    """
     values = np.asarray(values, dtype=np.float64)
     if not np.all(values > 0):  # also catches NaN
         bad = np.sum(~(values > 0))
@@ -244,6 +262,11 @@ def loglog(x: ArrayLike, y: ArrayLike, base: float = 10.0, confidence: float = 0
 
     Returns:
         The fit, coefficients "intercept" and "slope", in logarithms.
+
+    Examples:
+        >>> from fedjax_rl import analysis
+        >>> f"{analysis.loglog([1, 2, 4], [8.0, 4.1, 2.0])['slope']:.2f}"
+        '-1.00'
     """
     return ols(log_of("y", y, base), confidence=confidence, slope=log_of("x", x, base))
 
@@ -258,6 +281,12 @@ def two_variable(
         base: of the logarithms.
         confidence: level of the intervals.
         **columns: two positive regressors [n], whose names become those of the slopes.
+
+    Returns:
+        The fit, in logarithms.
+
+    Raises:
+        ValueError: for another number of regressors, or as `ols`.
     """
     if len(columns) != 2:
         raise ValueError(f"two regressors are needed, got {tuple(columns)}")

@@ -51,6 +51,11 @@ def tail_mean(
 
     Raises:
         ValueError: if a run has fewer than `last` records.
+
+    Examples:
+        >>> from fedjax_rl import analysis
+        >>> analysis.tail_mean([[5.0, 1.0, 3.0], [9.0, 4.0, 4.0]], last=2).tolist()
+        [2.0, 4.0]
     """
     values = np.moveaxis(np.asarray(values, dtype=np.float64), axis, -1)
     num_records = values.shape[-1]
@@ -92,6 +97,11 @@ def settled_mean(
 
     Raises:
         ValueError: if both kinds of burn-in are given, or nothing remains after it.
+
+    Examples:
+        >>> from fedjax_rl import analysis
+        >>> float(analysis.settled_mean([9.0, 2.0, 4.0], [10, 20, 30], burn_in=15))
+        3.0
     """
     values = np.moveaxis(np.asarray(values, dtype=np.float64), axis, -1)
     times = np.broadcast_to(np.asarray(times, dtype=np.float64), values.shape)

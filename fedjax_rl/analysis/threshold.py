@@ -110,6 +110,13 @@ def time_to_threshold(
 
     Raises:
         ValueError: without records, for times that do not increase, or an `end` without records.
+
+    Examples:
+        >>> from fedjax_rl import analysis
+        >>> errors = [[3.0, 0.5, 0.1], [3.0, 2.0, 1.0]]
+        >>> reached = analysis.time_to_threshold([10, 20, 30], errors, 1.0)
+        >>> reached.time.tolist(), reached.censored.tolist()
+        ([20.0, nan], [False, True])
     """
     values = np.asarray(values, dtype=np.float64)
     if values.ndim < 1 or values.shape[-1] == 0:
@@ -154,6 +161,13 @@ def kaplan_meier_median(reached: ThresholdTime, confidence: float = 0.95) -> Med
 
     Raises:
         ValueError: without runs, or for a confidence outside (0, 1).
+
+    Examples:
+        >>> import numpy as np
+        >>> from fedjax_rl import analysis
+        >>> reached = analysis.time_to_threshold([1, 2, 3], np.eye(3)[[0, 1, 2]], 0.5, above=True)
+        >>> float(analysis.kaplan_meier_median(reached).median)
+        2.0
     """
     check_level("confidence", confidence)
     curve = _survival(reached)

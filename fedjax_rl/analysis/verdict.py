@@ -104,6 +104,12 @@ def judge(
 
     Raises:
         ValueError: if the number of measured values is not the number of bands.
+
+    Examples:
+        >>> from fedjax_rl import analysis
+        >>> target = analysis.Target("T1", "Fig 6", "slope in N", -1.0, (-1.1, -0.9))
+        >>> analysis.judge(target, -0.98, -1.02, -0.94)["verdict"]
+        'reproduced'
     """
     values = _as_tuple(target, measured, "measured")
     inside = [

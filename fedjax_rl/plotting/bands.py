@@ -68,8 +68,9 @@ def banded_curves(
             than these, more lines than colours, a line without a style, a window without records,
             or a wrong number of axes.
 
-    Example:
+    Examples:
         >>> import numpy as np, xarray as xr
+        >>> from fedjax_rl.plotting import banded_curves
         >>> values = np.random.default_rng(0).normal(size=(2, 5, 30)).cumsum(-1)
         >>> reward = xr.DataArray(values, dims=("momentum", "seed", "time"))
         >>> reward = reward.assign_coords(momentum=[0.0, 0.9], time=range(1, 31))
@@ -126,7 +127,18 @@ def banded_curves(
 
 
 def lines_of(results, name: str) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Label -> times [T] and values float64 [trials, T] of a variable, see `banded_curves`."""
+    """The lines of a variable.
+
+    Args:
+        results: as `banded_curves` takes them.
+        name: of the variable.
+
+    Returns:
+        Label -> times [T] and values float64 [trials, T].
+
+    Raises:
+        ValueError: for an unknown variable, or dimensions that make no line.
+    """
     if isinstance(results, Mapping) and not isinstance(results, xr.Dataset):
         if not results:
             raise ValueError("results is empty; at least one is needed")
@@ -189,7 +201,15 @@ def _axis_label(results, name: str) -> str:
 
 
 def time_label(results, name: str) -> str:
-    """What the horizontal axis of a variable says."""
+    """What the horizontal axis of a variable says.
+
+    Args:
+        results: as `banded_curves` takes them.
+        name: of the variable.
+
+    Returns:
+        The long name of its time, "episode" where it has none.
+    """
     array = _one(results, name)
     dim = next(dim for dim in array.dims if dim in TIMES)
     return array[dim].attrs.get("long_name", "episode")

@@ -22,7 +22,15 @@ _LABELS = {
 
 
 def axis_label(name: str, result: xr.Dataset | None = None) -> str:
-    """What an axis called `name` says; the result's own `long_name` for a name we do not know."""
+    """What an axis says.
+
+    Args:
+        name: of a property or a variable.
+        result: whose `long_name` counts for a name that is not known here.
+
+    Returns:
+        Words, such as "number of agents N".
+    """
     if name in _LABELS:
         return _LABELS[name][1]
     attributes = result[name].attrs if result is not None and name in result.variables else {}
@@ -30,13 +38,27 @@ def axis_label(name: str, result: xr.Dataset | None = None) -> str:
 
 
 def tag(names: Sequence[str], values: Sequence, digits: int = 6) -> str:
-    """A group in a legend, e.g. "K = 10, ε = 1"."""
+    """A group in a legend, e.g. "K = 10, ε = 1".
+
+    Args:
+        names: of properties.
+        values: of these.
+        digits: significant digits of what is not whole.
+    """
     symbols = (_LABELS[name][0] if name in _LABELS else name.replace("_", " ") for name in names)
     return ", ".join(f"{s} = {number(v, digits)}" for s, v in zip(symbols, values, strict=True))
 
 
 def tags(names: Sequence[str], groups: Sequence[Sequence]) -> list[str]:
-    """Tags of several groups, of as many digits as tell them apart, or else with a count."""
+    """Tags of several groups, of as many digits as tell them apart, or else with a count.
+
+    Args:
+        names: of properties.
+        groups: the values of each group.
+
+    Returns:
+        One tag per group, all different.
+    """
     for digits in (6, 9, 17):
         found = [tag(names, values, digits) for values in groups]
         if len(set(found)) == len(found):
@@ -69,6 +91,14 @@ def number(value, digits: int = 6) -> str:
     Args:
         value: a number; a word or a truth value stays what it is.
         digits: significant digits of what is not whole.
+
+    Returns:
+        Words.
+
+    Examples:
+        >>> from fedjax_rl.plotting import formats
+        >>> [formats.number(x) for x in (3.0, -0.25, float("inf"))]
+        ['3', '−0.25', '∞']
     """
     if isinstance(value, bool | np.bool_ | str):
         return str(value)
@@ -88,6 +118,9 @@ def interval(found: Sequence, digits: int = 2) -> str:
     Args:
         found: value and ends of the interval; ends may be None.
         digits: behind the point.
+
+    Returns:
+        Words, with true minus signs.
     """
     value, low, high = found
     text = f"{value:.{digits}f}"

@@ -175,6 +175,12 @@ def curves(
     Raises:
         ValueError: for an unknown variable or property (naming the nearest), a metric without
             time, or more lines asked for than can be told apart.
+
+    Examples:
+        >>> import fedjax_rl as frl
+        >>> result = frl.sweep(frl.fedq(frl.envs.paper_mdp()), num_agents=[1, 2], num_steps=20)
+        >>> frl.plotting.curves(result).axes[0].get_xlabel()
+        'environment steps of an agent'
     """
     table = to_rows(result, metric)
     if not table.times.size:

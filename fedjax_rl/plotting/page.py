@@ -50,12 +50,25 @@ def page(
 
 
 def headline(figure: Figure, title: str, **options) -> None:
-    """Writes a title above a figure or a part of it, on the left."""
+    """Writes a title above a figure or a part of it, on the left.
+
+    Args:
+        figure: or a subfigure.
+        title: what it says.
+        **options: of `Figure.suptitle`.
+    """
     figure.suptitle(title, x=0.01, ha="left", **options)
 
 
 def describe(axis: Axes, title: str, x: str, y: str) -> None:
-    """Writes what a panel shows and what its axes are."""
+    """Writes what a panel shows and what its axes are.
+
+    Args:
+        axis: of the panel.
+        title: above it.
+        x: below it.
+        y: beside it.
+    """
     axis.set_title(title)
     axis.set_xlabel(x)
     axis.set_ylabel(y)
@@ -89,7 +102,13 @@ def legend_below(
 
 
 def fitted_below(figure: Figure, axis: Axes, caption: str) -> None:
-    """The legend of a panel below a figure, in as many columns as its width holds."""
+    """The legend of a panel below a figure, in as many columns as its width holds.
+
+    Args:
+        figure: gets the legend.
+        axis: whose entries it has.
+        caption: its title.
+    """
     labels = axis.get_legend_handles_labels()[1]
     fitting = LETTERS // (9 + max(map(len, labels)))
     # As few rows as hold all, and then as few columns as these rows need.
@@ -98,7 +117,14 @@ def fitted_below(figure: Figure, axis: Axes, caption: str) -> None:
 
 
 def level(axis: Axes, height: float, text: str, below: bool = False) -> None:
-    """A dotted line across, with words at its right end, above it or below."""
+    """A dotted line across, with words at its right end.
+
+    Args:
+        axis: where to draw.
+        height: of the line, in the unit of the axis.
+        text: what it is.
+        below: whether the words stand below the line and not above.
+    """
     axis.axhline(height, color="black", linestyle=":", linewidth=1, zorder=5)
     axis.annotate(
         text,
@@ -115,7 +141,16 @@ def level(axis: Axes, height: float, text: str, below: bool = False) -> None:
 
 
 def shaded(axis: Axes, x, low, mean, high, **options) -> None:
-    """A line [T] with a shade from `low` [T] to `high` [T]; options of the line, with its color."""
+    """A line with a shade around it.
+
+    Args:
+        axis: where to draw.
+        x: [T].
+        low: [T] lower end of the shade.
+        mean: [T] of the line.
+        high: [T] upper end of the shade.
+        **options: of `Axes.plot`, with `color`.
+    """
     axis.fill_between(x, low, high, color=options["color"], alpha=0.15, lw=0)
     axis.plot(x, mean, **options)
 
@@ -137,7 +172,13 @@ def errors(axis: Axes, x: ArrayLike, numbers: ArrayLike, place: int, **options) 
 
 
 def power_law(axis: Axes, points: Mapping[float, np.ndarray], colour: str) -> None:
-    """The power law through means of trials [L] at each x, by least squares, dotted."""
+    """The power law through means of trials, by least squares between logarithms, dotted.
+
+    Args:
+        axis: where to draw.
+        points: x -> positive numbers of the trials [L].
+        colour: of the line.
+    """
     x = np.array(list(points), float)
     logs = np.log([own.mean() for own in points.values()])
     away = np.log(x) - np.log(x).mean()
@@ -266,7 +307,15 @@ def _level(lines: Mapping[str, xr.Dataset]) -> float | None:
 
 
 def curve_caption(lines: Mapping[str, xr.Dataset], drawn: Panel) -> str:
-    """What the lines of a panel of `episode_curves` show."""
+    """What the lines of a panel of `episode_curves` show.
+
+    Args:
+        lines: label -> a result, as given to it.
+        drawn: what it returned.
+
+    Returns:
+        Words for the title of a legend.
+    """
     return panel.caption(drawn.counts, PERCENTILES, _level(lines))
 
 

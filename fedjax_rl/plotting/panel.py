@@ -48,7 +48,14 @@ class Panel(NamedTuple):
 
 
 def styles_of(labels: Sequence[str], styles: Mapping[str, int] | None) -> dict[str, int]:
-    """Label -> place among the colours and markers, by default in the order of the labels.
+    """Label -> place among the colours and markers.
+
+    Args:
+        labels: of the lines.
+        styles: places of these and perhaps more; the order of the labels by default.
+
+    Returns:
+        The places.
 
     Raises:
         ValueError: for more lines than colours, or a line without a style.
@@ -89,6 +96,9 @@ def panel(
         shade: opacity of the bands.
         dashed: labels of dashed lines.
         each: whether every trial is a thin line, where there are too few for a band.
+
+    Returns:
+        What was drawn, and how many trials were not.
 
     Raises:
         ValueError: for a window without records or longer than the values.
@@ -165,7 +175,17 @@ def _logarithmic(axis: Axes, means: Sequence[np.ndarray]) -> None:
 def entries(
     axis: Axes, styles: Mapping[str, int], lost: Mapping[str, int], dashed: Collection[str] = ()
 ) -> list[Line2D]:
-    """Handles of a legend, which know their words: label -> place, and trials left out."""
+    """Handles of a legend, which know their words; they are drawn nowhere else.
+
+    Args:
+        axis: whose legend finds them, too.
+        styles: label -> place among the colours and markers.
+        lost: label -> trials left out, which the words say.
+        dashed: labels of dashed lines.
+
+    Returns:
+        One handle per label.
+    """
     handles = []
     for label, place in styles.items():
         text = f"{label} ({lost[label]} left out)" if lost[label] else label
@@ -189,7 +209,18 @@ def caption(
     window: int = 1,
     between: str = "; ",
 ) -> str:
-    """What lines of so many trials show."""
+    """What lines of so many trials show.
+
+    Args:
+        counts: of trials that lines have.
+        percentiles: of the bands.
+        level: of confidence of the mean; None where no interval is drawn.
+        window: records in a running mean.
+        between: what separates the two halves.
+
+    Returns:
+        Words for the title of a legend.
+    """
     if not counts or max(counts) == 1:
         return "a single trial"
     trials = f"{min(counts)} to {max(counts)}" if len(counts) > 1 else f"{max(counts)}"

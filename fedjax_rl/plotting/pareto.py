@@ -47,6 +47,12 @@ def pareto(
     Raises:
         ValueError: without points, with more algorithms than colours, for costs and values of
             different length or not finite, or for a mean cost that is not positive.
+
+    Examples:
+        >>> from fedjax_rl import plotting
+        >>> figure = plotting.pareto({"ES": {"full": ([90.0, 110.0], [5.0, 6.0])}})
+        >>> figure.axes[0].get_xscale()
+        'log'
     """
     names = [name for name, settings in points.items() if settings]
     if not names:

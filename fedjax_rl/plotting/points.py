@@ -52,6 +52,12 @@ def points(
 
     Raises:
         ValueError: for a negative mean on a logarithmic axis.
+
+    Examples:
+        >>> from fedjax_rl import plotting
+        >>> figure = plotting.points({"FedPG": {1: [4.0, 4.4], 2: [2.0, 2.1]}}, x_label="agents")
+        >>> figure.axes[0].get_xlabel()
+        'agents'
     """
     styles = styles or {label: place for place, label in enumerate(lines)}
     with style():

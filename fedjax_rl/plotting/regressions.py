@@ -67,6 +67,12 @@ def regression(
 
     Raises:
         ValueError: if lengths differ, a value is not positive, or the fit has other regressors.
+
+    Examples:
+        >>> from fedjax_rl import plotting
+        >>> figure = plotting.regression([1, 2, 4], [8.0, 4.1, 2.0], reference=-1)
+        >>> figure.axes[0].texts[0].get_text().splitlines()[0]
+        'slope −1.000 ± 0.021'
     """
     x, y = _positive("x", x), _positive("y", y)
     if x.shape != y.shape:
@@ -138,6 +144,9 @@ def panels(
 
     Returns:
         The figure.
+
+    Raises:
+        ValueError: without pictures.
     """
     if not pictures:
         raise ValueError("pictures is empty; at least one is needed")
@@ -221,7 +230,16 @@ def coefficients(
 
 
 def band(axis: Axes, x: np.ndarray, fit: Fit, base: float, *, label: str, **options) -> None:
-    """Draws a line fitted between logarithms, with the confidence band of its mean."""
+    """Draws a line fitted between logarithms, with the confidence band of its mean.
+
+    Args:
+        axis: where to draw, with logarithmic axes.
+        x: [n] positive; the line reaches from the least to the largest.
+        fit: with one regressor.
+        base: of the logarithms of the fit.
+        label: in the legend.
+        **options: of `Axes.plot`, with `color`.
+    """
     grid = np.geomspace(x.min(), x.max(), 101)
     mean, low, high = (base**value for value in fit.predict(np.log(grid) / np.log(base)))
     axis.plot(grid, mean, label=label, zorder=4, **options)
@@ -229,7 +247,15 @@ def band(axis: Axes, x: np.ndarray, fit: Fit, base: float, *, label: str, **opti
 
 
 def summary(fit: Fit, name: str = "slope") -> str:
-    """Slope ± standard error, R² where there is one, and the number of points."""
+    """Slope ± standard error, R² where there is one, and the number of points.
+
+    Args:
+        fit: of a line.
+        name: of the coefficient.
+
+    Returns:
+        Two lines of words.
+    """
     lines = [slope(fit, name)]
     size = f"n = {fit.num_observations}"
     if fit.num_censored:
@@ -239,7 +265,13 @@ def summary(fit: Fit, name: str = "slope") -> str:
 
 
 def colour_bar(axis: Axes, points: ScalarMappable, label: str) -> None:
-    """Draws the bar that says what the colours of points mean."""
+    """Draws the bar that says what the colours of points mean.
+
+    Args:
+        axis: beside which it stands.
+        points: that have the colours.
+        label: what they mean.
+    """
     # Fixed to its parent: a bar placed by the layout would drift from one drawing to the next.
     room = axis.inset_axes((1.025, 0, 0.03, 1))
     bar = axis.figure.colorbar(points, cax=room)
@@ -275,7 +307,15 @@ def ticks(axis: Axis, base: float, values: ArrayLike = ()) -> None:
 
 
 def slope(fit: Fit, name: str = "slope") -> str:
-    """A coefficient and its standard error, as the legends have it."""
+    """A coefficient and its standard error, as the legends have it.
+
+    Args:
+        fit: of a line.
+        name: of the coefficient.
+
+    Returns:
+        Such as "slope −1.000 ± 0.021".
+    """
     return f"slope {fit[name]:.3f} ± {fit.standard_error(name):.3f}".replace("-", "−")
 
 

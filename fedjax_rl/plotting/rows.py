@@ -54,6 +54,9 @@ def to_rows(result: xr.Dataset, metric: str) -> Rows:
             coordinates; see `fedjax_rl.sweep`.
         metric: name of a variable, with or without `time`.
 
+    Returns:
+        The rows.
+
     Raises:
         ValueError: if there is no such variable; the message names the nearest.
     """
@@ -94,6 +97,10 @@ def groups(table: Rows, by: Sequence[str]) -> list[tuple[tuple, np.ndarray]]:
     """The runs of every combination of the properties `by` that occurs.
 
     A run whose property is NaN has none (a single agent has no sync period) and belongs to all.
+
+    Args:
+        table: of a variable.
+        by: properties.
 
     Returns:
         Pairs of the values of `by` and bool [R]; one pair with all runs when `by` is empty.
