@@ -17,7 +17,7 @@ from fedjax_rl.federation.algorithm import bind
 from fedjax_rl.learners import tables
 
 # The function of the same name hides the module from `import ... as`.
-module = importlib.import_module("fedjax_rl.algorithms.fedq")
+module = importlib.import_module("fedjax_rl.algorithms.fedq_environment")
 
 SEED, AGENTS, PERIOD, ROUNDS = 5, 3, 7, 36
 STEPS = PERIOD * ROUNDS
@@ -41,7 +41,7 @@ def simulated(algorithm, num_agents=AGENTS, num_steps=STEPS, seed=SEED):
     metrics, state = run()
     table = state.agents.table
     table = np.stack(table, -1) if isinstance(table, tuple) else np.asarray(table)
-    offset = module._environment(config.mdp, config.discount)["offset"]
+    offset = module.prepared(config.mdp, config.discount)["offset"]
     shape = (num_agents, config.mdp.num_states, config.mdp.num_actions)
     return table.reshape(shape) + offset, {n: np.asarray(x)[-1] for n, x in metrics.items()}
 

@@ -19,7 +19,7 @@ from fedjax_rl.federation.population import population
 SEEDS = np.arange(4)
 SIZES = {"num_agents": 8, "num_steps": 600, "record_every": 600}
 
-module = importlib.import_module("fedjax_rl.algorithms.fedq")
+module = importlib.import_module("fedjax_rl.algorithms.fedq_environment")
 
 
 @pytest.fixture

@@ -20,8 +20,7 @@ import numpy as np
 
 from fedjax_rl import fields, streams
 from fedjax_rl.algorithms.define import Averaged, Learner, Local, algorithm, average, per_federation
-from fedjax_rl.envs import optimal
-from fedjax_rl.envs.families import average_mdp
+from fedjax_rl.algorithms.fedq_environment import policy_of_agents, prepared, shape_of
 from fedjax_rl.envs.tabular import TabularMDP, check_mdp
 from fedjax_rl.federation import aggregators, uplinks
 from fedjax_rl.federation import server as servers
@@ -30,7 +29,6 @@ from fedjax_rl.federation.server import EMPHASIS, SHARE
 from fedjax_rl.federation.state import Params, per_agent
 from fedjax_rl.fields import is_concrete, is_number
 from fedjax_rl.fields.record import engine, environment, host, record, static, traced
-from fedjax_rl.identity import remembered
 from fedjax_rl.learners import q_learning, tables
 from fedjax_rl.names import brief
 
@@ -247,89 +245,8 @@ def _check_importance(config: FedQ, rates) -> None:
         )
 
 
-def shape_of(mdp: TabularMDP) -> q_learning.Shape:
-    """The static shape of an MDP, of a family too."""
-    return q_learning.Shape(mdp.num_states, mdp.num_actions, tuple(mdp.reward.shape[-3:]))
-
-
-# What is derived from one MDP is derived once: sweeps ask for it per federation, and leaves that
-# are one object everywhere stay shared.
-def _environment(mdp: TabularMDP, discount) -> dict:
-    """`_derived`, remembered unless it is traced: a tracer must not outlive its trace."""
-    if is_concrete(mdp) and (discount is None or isinstance(discount, int | float)):
-        return _remembered(mdp, discount)
-    return _derived(mdp, discount)
-
-
-def _derived(mdp: TabularMDP, discount) -> dict:
-    """The MDP as the program wants it, values centred.
-
-    In float32 an update below the spacing of floats at |q| is lost, which biases small learning
-    rates. Tables therefore hold q - c with the constant c = mean of q*, learned from rewards
-    r - (1 - discount) c: the same algorithm in exact arithmetic.
-    """
-    if not is_concrete(mdp.transition):
-        raise ValueError(
-            "mdp.transition is traced: next states are sampled from it, and sampling has no "
-            "derivative; differentiate with respect to rewards, rates, weights or mixing"
-        )
-    if not is_concrete(mdp.initial_distribution):
-        raise ValueError(
-            "mdp.initial_distribution is traced: first states are sampled from it, and sampling "
-            "has no derivative; differentiate with respect to rewards, rates, weights or mixing"
-        )
-    shape = shape_of(mdp)
-    xp = np if is_concrete(mdp) and is_concrete(discount) else jnp
-    learning = mdp.discount if discount is None else discount
-    optimum = optimal.optimal_split(_centre(mdp))
-    middle = xp.mean(optimum.apart)
-    first = mdp.discount if np.ndim(mdp.discount) == 0 else mdp.discount.reshape(-1)[0]
-    offset = optimum.gain / (1 - first) + middle
-    family = mdp.transition.ndim > 3
-    learning = xp.broadcast_to(xp.asarray(learning, float), np.shape(mdp.discount))
-    shift = (1 - learning) * offset
-    reward = xp.asarray(mdp.reward, float) - (shift.reshape(-1, 1, 1, 1) if shift.ndim else shift)
-
-    def split(array, trailing):
-        array = array.reshape(*array.shape[: array.ndim - trailing], -1)
-        array = np.moveaxis(array, -1, 0) if family and shape.unrolled else array
-        return tables.layout(array, shape.unrolled)
-
-    own = {
-        "thresholds": split(q_learning.thresholds(mdp.transition), 3),
-        "reward": split(reward, 3),
-        "discount": learning,
-        "initial_state": np.asarray(mdp.initial_state, np.int32),
-    }
-    if mdp.initial_distribution is not None:
-        own["start"] = q_learning.thresholds(mdp.initial_distribution)
-    return {
-        "own": own,
-        "family": family,
-        "reference": tables.layout((optimum.apart - middle).reshape(-1), shape.unrolled),
-        "offset": xp.asarray(offset, float),
-    }
-
-
-_remembered = remembered(256)(_derived)
-
-
-def _centre(mdp: TabularMDP) -> TabularMDP:
-    """The MDP whose q* errors are measured against: a family's mean."""
-    if mdp.transition.ndim == 3:
-        return mdp
-    if is_concrete(mdp):
-        return average_mdp(mdp)
-    return mdp.replace(
-        transition=np.mean(mdp.transition, axis=0),
-        reward=jnp.mean(jnp.asarray(mdp.reward, float), axis=0),
-        discount=mdp.discount[0],
-        initial_distribution=None,
-    )
-
-
 def _derived_parameters(config: FedQ, num_agents: int) -> Params:
-    own = _environment(config.mdp, config.discount)
+    own = prepared(config.mdp, config.discount)
     agent = {}
     if config.aggregation == "importance" and not _is_schedule(config):
         _check_importance(config, config.learning_rate)
@@ -352,7 +269,7 @@ def _derived_parameters(config: FedQ, num_agents: int) -> Params:
         shared |= own["own"]
     shape = shape_of(config.mdp)
     if config.policy is not None:
-        agent["policy"] = _policy_of_agents(config.policy, shape, num_agents)
+        agent["policy"] = policy_of_agents(config.policy, shape, num_agents)
     xp = np if is_concrete(config.initial_q) else jnp
     initial = xp.asarray(config.initial_q, float).reshape(-1)
     return Params(agent, {"initial_q": xp.broadcast_to(initial, (shape.size,))}, shared)
@@ -363,20 +280,6 @@ def _first(value, num_agents: int):
     xp = np if is_concrete(value) else jnp
     value = xp.asarray(value, float)
     return xp.broadcast_to(value, (num_agents,)) if value.ndim == 0 else value[:num_agents]
-
-
-def _policy_of_agents(policy, shape: q_learning.Shape, num_agents: int):
-    """A policy [S, U], or one for each agent, as the learner's words."""
-    policy = np.asarray(policy, np.float64)
-    if policy.ndim == 3 and len(policy) < num_agents:
-        raise ValueError(
-            f"policy has {len(policy)} members for num_agents {num_agents}; allowed: [S, U], "
-            "or one for every agent"
-        )
-    policy = policy[:num_agents] if policy.ndim == 3 else policy
-    words = q_learning.thresholds(policy)
-    words = np.broadcast_to(words, (num_agents, *words.shape[-2:])).reshape(num_agents, -1)
-    return tables.layout(np.moveaxis(words, -1, 0) if shape.unrolled else words, shape.unrolled)
 
 
 def _shares(aggregation: str, weights):

@@ -1,0 +1,117 @@
+"""What federated Q-learning makes of its environment before the program runs."""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+import numpy as np
+
+from fedjax_rl.envs import optimal
+from fedjax_rl.envs.families import average_mdp
+from fedjax_rl.envs.tabular import TabularMDP
+from fedjax_rl.fields import is_concrete
+from fedjax_rl.identity import remembered
+from fedjax_rl.learners import q_learning, tables
+
+
+def shape_of(mdp: TabularMDP) -> q_learning.Shape:
+    """The static shape of an MDP, of a family too."""
+    return q_learning.Shape(mdp.num_states, mdp.num_actions, tuple(mdp.reward.shape[-3:]))
+
+
+def prepared(mdp: TabularMDP, discount) -> dict:
+    """What the program wants of an MDP; once for all federations, so that leaves stay shared.
+
+    Args:
+      mdp: one, or a family.
+      discount: for learning; None for the MDP's.
+
+    Returns:
+      "own", the fields of `q_learning.Environment` and, where first states are drawn, "start";
+      "family", whether these lead with the agents; "reference", q* as a table; "offset", what is
+      subtracted from every value.
+    """
+    # Not where it is traced: a tracer must not outlive its trace.
+    if is_concrete(mdp) and (discount is None or isinstance(discount, int | float)):
+        return _remembered(mdp, discount)
+    return _derived(mdp, discount)
+
+
+def _derived(mdp: TabularMDP, discount) -> dict:
+    """What `prepared` returns.
+
+    In float32 an update below the spacing of floats at |q| is lost, which biases small learning
+    rates. Tables therefore hold q - c with the constant c = mean of q*, learned from rewards
+    r - (1 - discount) c: the same algorithm in exact arithmetic.
+    """
+    if not is_concrete(mdp.transition):
+        raise ValueError(
+            "mdp.transition is traced: next states are sampled from it, and sampling has no "
+            "derivative; differentiate with respect to rewards, rates, weights or mixing"
+        )
+    if not is_concrete(mdp.initial_distribution):
+        raise ValueError(
+            "mdp.initial_distribution is traced: first states are sampled from it, and sampling "
+            "has no derivative; differentiate with respect to rewards, rates, weights or mixing"
+        )
+    shape = shape_of(mdp)
+    xp = np if is_concrete(mdp) and is_concrete(discount) else jnp
+    learning = mdp.discount if discount is None else discount
+    optimum = optimal.optimal_split(centre(mdp))
+    middle = xp.mean(optimum.apart)
+    first = mdp.discount if np.ndim(mdp.discount) == 0 else mdp.discount.reshape(-1)[0]
+    offset = optimum.gain / (1 - first) + middle
+    family = mdp.transition.ndim > 3
+    learning = xp.broadcast_to(xp.asarray(learning, float), np.shape(mdp.discount))
+    shift = (1 - learning) * offset
+    reward = xp.asarray(mdp.reward, float) - (shift.reshape(-1, 1, 1, 1) if shift.ndim else shift)
+
+    def split(array, trailing):
+        array = array.reshape(*array.shape[: array.ndim - trailing], -1)
+        array = np.moveaxis(array, -1, 0) if family and shape.unrolled else array
+        return tables.layout(array, shape.unrolled)
+
+    own = {
+        "thresholds": split(q_learning.thresholds(mdp.transition), 3),
+        "reward": split(reward, 3),
+        "discount": learning,
+        "initial_state": np.asarray(mdp.initial_state, np.int32),
+    }
+    if mdp.initial_distribution is not None:
+        own["start"] = q_learning.thresholds(mdp.initial_distribution)
+    return {
+        "own": own,
+        "family": family,
+        "reference": tables.layout((optimum.apart - middle).reshape(-1), shape.unrolled),
+        "offset": xp.asarray(offset, float),
+    }
+
+
+_remembered = remembered(256)(_derived)
+
+
+def centre(mdp: TabularMDP) -> TabularMDP:
+    """The MDP whose q* errors are measured against: a family's mean."""
+    if mdp.transition.ndim == 3:
+        return mdp
+    if is_concrete(mdp):
+        return average_mdp(mdp)
+    return mdp.replace(
+        transition=np.mean(mdp.transition, axis=0),
+        reward=jnp.mean(jnp.asarray(mdp.reward, float), axis=0),
+        discount=mdp.discount[0],
+        initial_distribution=None,
+    )
+
+
+def policy_of_agents(policy, shape: q_learning.Shape, num_agents: int):
+    """A policy [S, U], or one for each agent, as the learner's words."""
+    policy = np.asarray(policy, np.float64)
+    if policy.ndim == 3 and len(policy) < num_agents:
+        raise ValueError(
+            f"policy has {len(policy)} members for num_agents {num_agents}; allowed: [S, U], "
+            "or one for every agent"
+        )
+    policy = policy[:num_agents] if policy.ndim == 3 else policy
+    words = q_learning.thresholds(policy)
+    words = np.broadcast_to(words, (num_agents, *words.shape[-2:])).reshape(num_agents, -1)
+    return tables.layout(np.moveaxis(words, -1, 0) if shape.unrolled else words, shape.unrolled)
