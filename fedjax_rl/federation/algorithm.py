@@ -206,13 +206,19 @@ def bind(each: list[Params], same: set[str] | None = None) -> Params:
     first = each[0]
     same = common(each) if same is None else same
 
+    def joined(leaves, how: str) -> jax.Array:
+        # On the host where all is there: one dispatch, not one for each federation. Numbers of
+        # Python have no type of their own, which NumPy would give them.
+        host = all(isinstance(x, np.ndarray | np.generic) for x in leaves)
+        if host and len({x.dtype for x in leaves}) == 1:
+            return jnp.asarray(getattr(np, how)(leaves))
+        return getattr(jnp, how)([jnp.asarray(x) for x in leaves])
+
     def stack(values):
-        return jax.tree.map(lambda *leaves: jnp.stack([jnp.asarray(x) for x in leaves]), *values)
+        return jax.tree.map(lambda *leaves: joined(leaves, "stack"), *values)
 
     def join(values):
-        return jax.tree.map(
-            lambda *leaves: jnp.concatenate([jnp.asarray(x) for x in leaves]), *values
-        )
+        return jax.tree.map(lambda *leaves: joined(leaves, "concatenate"), *values)
 
     federation = {n: stack([p.federation[n] for p in each]) for n in first.federation}
     federation |= {n: stack([p.shared[n] for p in each]) for n in first.shared if n not in same}

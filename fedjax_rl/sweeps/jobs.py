@@ -130,11 +130,15 @@ def plan(
     simulated, index = _simulated(federations, length)
     # Static properties split first, and what can be measured.
     groups: dict = {}
+    static: dict = {}
     for which, (i, period) in enumerate(simulated):
         own = federations[i].algorithm
+        # Seeds share a configuration, and there are many of them.
+        if id(own) not in static:
+            static[id(own)] = own.static(own.config)
         # What is not recorded is not computed: XLA drops it, so that names shape a program.
         measured = tuple(name for name in metrics if name in own.metrics)
-        key = federations[i].cell.algorithm, own.static(own.config), measured
+        key = federations[i].cell.algorithm, static[id(own)], measured
         groups.setdefault(key, {}).setdefault(period, []).append(which)
     parts: list[Part] = []
     places: dict[int, Place] = {}
@@ -208,9 +212,12 @@ def _job(part: Part, federations: Sequence[Federation], recording: Recording, ru
     own = [federations[one.first] for one in part.members]
     cells, first = [cell for cell, _ in own], own[0].algorithm
     where = layout([cell.num_agents for cell in cells], part.devices, spread=not first.on_clock)
-    bound = []
+    bound, known = [], {}
     for one, (cell, algorithm) in zip(part.members, own, strict=True):
-        params = algorithm.parameters(algorithm.config, cell.num_agents)
+        key = id(algorithm), cell.num_agents
+        if key not in known:
+            known[key] = algorithm.parameters(algorithm.config, cell.num_agents)
+        params = known[key]
         if part.period is None:
             federation = {**params.federation, "sync_period": np.uint32(one.period)}
             params = Params(params.agent, federation, params.shared)
