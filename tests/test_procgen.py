@@ -20,8 +20,10 @@ from fedjax_rl.envs.procgen import (
     Drawing,
     bigfish,
     bigfish_picture,
+    bigfish_vector,
     coinrun,
     coinrun_picture,
+    coinrun_vector,
     fish,
     levels,
     maps,
@@ -239,7 +241,7 @@ def test_the_schedule_of_a_level_is_its_own():
 def test_the_vector_of_bigfish():
     near, far = (6.0, 5.0, 0.5, 0.2, 1), (5.0, 9.0, 1.5, -0.3, 2)
     state = bigfish_state(far, near, x=5.0, y=5.0, vx=0.1)
-    vector = see(bigfish.features, state, params("BigFish"))
+    vector = see(bigfish_vector.features, state, params("BigFish"))
     assert (vector.shape, vector.dtype) == ((37,), jnp.float32)
     np.testing.assert_allclose(vector[:5], [5, 5, 1, 0.1, 0])
     np.testing.assert_allclose(vector[5:13], [1, 0, 0.5, 0.2, 0, 4, 1.5, -0.3])
@@ -348,8 +350,8 @@ def test_enemies_turn_at_the_ends_of_their_walk():
 
 def test_the_vector_of_coinrun():
     state = coinrun_state(0)
-    vector = see(coinrun.features, state, params("CoinRun", "easy", 200, 0, "classic"))
-    assert (vector.shape, vector.dtype) == ((coinrun.VECTOR_SIZE,), jnp.float32)
+    vector = see(coinrun_vector.features, state, params("CoinRun", "easy", 200, 0, "classic"))
+    assert (vector.shape, vector.dtype) == ((coinrun_vector.VECTOR_SIZE,), jnp.float32)
     np.testing.assert_allclose(vector[:5], [1.5, 1.5787, 0, 0, 1])
     window = vector[5 : 5 + 169].reshape(13, 13)
     level = maps.make_level(0, "easy", "classic")

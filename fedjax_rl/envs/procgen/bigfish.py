@@ -18,9 +18,7 @@ from fedjax_rl.envs.procgen import fish, levels, motion
 TO_EAT = 30
 TIME_LIMIT = fish.TIME_LIMIT
 START_RADIUS = {"easy": 1.0, "hard": 0.5}
-SEEN = 8  # fish of a vector observation
-VECTOR_SIZE = 5 + 4 * SEEN
-_LARGEST = 2.0  # half size of the player that has eaten all
+LARGEST = 2.0  # half size of the player that has eaten all
 _SLOTS = 32  # more fish are never alive: at most 17 have been seen
 # More contacts in one step are next to impossible, and would count in the next one.
 _CONTACTS = 3
@@ -138,7 +136,7 @@ def bigfish_params(
         num_levels=np.uint32(num_levels),
         start_level=np.uint32(start_level),
         radius=np.float32(radius),
-        growth=np.float32((_LARGEST - radius) / TO_EAT),
+        growth=np.float32((LARGEST - radius) / TO_EAT),
         table=table,
     )
 
@@ -307,27 +305,3 @@ def _add(shoal: Shoal, birth: fish.Birth, clock: chex.Array, one_species: bool) 
         born=clock,
     )
     return Shoal(*(jnp.where(here, new, old) for new, old in zip(newborn, shoal, strict=True)))
-
-
-def features(state: BigFishState, params: BigFishParams) -> chex.Array:
-    """The vector observation.
-
-    Returns:
-      float32 [37] in cells and cells per step: x, y, half size and velocity (vx, vy) of the
-      player; then dx, dy, half width and velocity of the 8 nearest fish, the nearest first, zeros
-      where there are fewer.
-    """
-    del params
-    state = jax.lax.optimization_barrier(state)  # else a step is redone for every pair of fish
-    shoal = state.shoal
-    dx, dy = shoal.x - state.x, shoal.y - state.y
-    far = jnp.where(shoal.born > 0, dx * dx + dy * dy, jnp.inf)
-    columns = motion.nearest(far, (dx, dy, shoal.radius, shoal.velocity), SEEN)
-    player = jnp.stack([state.x, state.y, state.radius, state.vx, state.vy])
-    return jnp.concatenate([player, columns.ravel()])
-
-
-def feature_scale() -> np.ndarray:
-    """What divides the entries of `features` so that they are of order one, float32 [37]."""
-    player = [fish.SIZE, fish.SIZE, _LARGEST, 0.5, 0.5]
-    return np.array(player + [fish.SIZE, fish.SIZE, _LARGEST, 0.5] * SEEN, np.float32)

@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 import chex
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from fedjax_rl.envs.procgen import levels, maps, motion
 
@@ -19,9 +18,6 @@ TIME_LIMIT = maps.TIME_LIMIT
 REWARD = 10.0
 HALF_WIDTH, HALF_HEIGHT = maps.PLAYER_HALF_WIDTH, maps.PLAYER_HALF_HEIGHT
 TOP_SPEED, TOP_FALL = 0.5, 1.5
-VIEW = 13  # cells of a picture, and of the map in a vector observation
-SEEN = 4  # enemies of a vector observation
-VECTOR_SIZE = 5 + VIEW * VIEW + 3 * SEEN
 _GRAVITY, _JUMP = 0.2, 1.5
 _GRIP, _AIR_GRIP = 0.2, 0.03  # shares of the wanted velocity that a step takes on
 _HALF = 0.5  # of enemies, saws and crates
@@ -30,18 +26,6 @@ _SLACK = 0.001  # by which a box has to reach into a cell or a crate
 _CORNER = 0.98  # as of `motion`
 _SOLID = (maps.CODES["interior"], maps.CODES["surface"])
 _LAVA = (maps.CODES["lava"], maps.CODES["lava surface"])
-
-# What a vector observation says of a cell, in the order of `maps.CODES`.
-_VALUES = {
-    "empty": 0.0,
-    "interior": 1.0,
-    "surface": 1.0,
-    "lava": -1.0,
-    "lava surface": -1.0,
-    "coin": 2.0,
-    "saw": -0.5,
-    "crate": 0.5,
-}
 
 
 @jax.tree_util.register_dataclass
@@ -342,37 +326,3 @@ def _enters(body: motion.Body, cells: chex.Array, row: chex.Array) -> tuple[chex
         lava = lava | (code == _LAVA[0]) | (code == _LAVA[1])
         coin = coin | (code == maps.CODES["coin"])
     return lava, coin
-
-
-def features(state: CoinRunState, params: CoinRunParams) -> chex.Array:
-    """The vector observation: the player, the cells that a picture shows, the next enemies.
-
-    Returns:
-      float32 [186] in cells and cells per step: x, y, vx and vy of the player and whether it
-      stood; the 13 by 13 cells around its own, by column and row from the lower left (ground 1,
-      crate 0.5, empty 0, saw -0.5, lava -1, coin 2); dx, dy and velocity of the 4 nearest enemies,
-      the nearest first, zeros where there are fewer.
-    """
-    state = jax.lax.optimization_barrier(state)  # else a step is redone for every entry
-    corner = [jnp.floor(z).astype(jnp.int32) + maps.MARGIN - VIEW // 2 for z in (state.x, state.y)]
-    cells = jnp.asarray(params.table.cells)
-    window = jax.lax.dynamic_slice(cells, (state.row, *corner), (1, VIEW, VIEW)).ravel()
-    value = jnp.zeros(VIEW * VIEW, jnp.float32)
-    for name, code in maps.CODES.items():
-        here = window >= code if name == "crate" else window == code
-        value = jnp.where(here, jnp.float32(_VALUES[name]), value)
-
-    dx = state.enemy_x - state.x
-    dy = jnp.asarray(params.table.enemies)[state.row, :, 1] - state.y
-    there = state.enemy_x > 0
-    far = jnp.where(there, dx * dx + dy * dy, jnp.inf)
-    columns = motion.nearest(far, (dx, dy, state.enemy_vx), SEEN)
-    player = [state.x, state.y, state.vx, state.vy, state.supported.astype(jnp.float32)]
-    return jnp.concatenate([jnp.stack(player), value, columns.ravel()])
-
-
-def feature_scale() -> np.ndarray:
-    """What divides the entries of `features` so that they are of order one, float32 [186]."""
-    player = [maps.SIZE, maps.SIZE, TOP_SPEED, TOP_FALL, 1]
-    enemy = [VIEW, VIEW, maps.ENEMY_SPEED]
-    return np.array(player + [1] * VIEW**2 + enemy * SEEN, np.float32)

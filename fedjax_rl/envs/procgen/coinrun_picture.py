@@ -13,11 +13,12 @@ import numpy as np
 
 from fedjax_rl.envs.procgen import coinrun, maps, motion, raster
 from fedjax_rl.envs.procgen.coinrun import CoinRunParams, CoinRunState
+from fedjax_rl.envs.procgen.coinrun_vector import VIEW
 from fedjax_rl.envs.procgen.drawing import Drawing
 
-_VIEW = float(coinrun.VIEW)
+_VIEW = float(VIEW)
 _SCALE = raster.PIXELS / _VIEW  # pixels per cell
-_WINDOW = coinrun.VIEW + 2  # cells that a picture can touch
+_WINDOW = VIEW + 2  # cells that a picture can touch
 _ROWS, _COLUMNS = 10, 8  # of a patch: the player is 9.9 by 4.9 pixels
 _STRETCH = 1.7415  # of the player's picture, upward, against its box
 _TEXELS = 16  # of a tile, along a side

@@ -10,7 +10,16 @@ import jax.numpy as jnp
 import numpy as np
 
 from fedjax_rl import fields
-from fedjax_rl.envs.procgen import bigfish, coinrun, fish, levels, maps, raster
+from fedjax_rl.envs.procgen import (
+    bigfish,
+    bigfish_vector,
+    coinrun,
+    coinrun_vector,
+    fish,
+    levels,
+    maps,
+    raster,
+)
 from fedjax_rl.envs.procgen.bigfish_picture import BigFishPicture
 from fedjax_rl.envs.procgen.coinrun_picture import CoinRunPicture
 from fedjax_rl.envs.procgen.drawing import Drawing
@@ -48,8 +57,8 @@ def procgen_env(
 
     Args:
       game: "BigFish" or "CoinRun".
-      observation: "vector", as ``features`` of the game's module has it, or "pixels", uint8
-        [64, 64, 3] with row 0 at the top.
+      observation: "vector", as ``features`` of `bigfish_vector` or `coinrun_vector` has it, or
+        "pixels", uint8 [64, 64, 3] with row 0 at the top.
       timeout: "end", the time limit ends an episode like anything else, as users of Procgen have
         it, or "truncation".
       drawing: options of drawing; None is that of `Drawing`.
@@ -64,8 +73,8 @@ def procgen_env(
     truncate, pixels = timeout == "truncation", observation == "pixels"
     if game == "BigFish":
         dynamics = bigfish.BigFishDynamics(drawing.restrict_themes, truncate)
-        return ProcgenEnv(dynamics, BigFishPicture(drawing) if pixels else bigfish.features)
-    observe = CoinRunPicture(drawing) if pixels else coinrun.features
+        return ProcgenEnv(dynamics, BigFishPicture(drawing) if pixels else bigfish_vector.features)
+    observe = CoinRunPicture(drawing) if pixels else coinrun_vector.features
     return ProcgenEnv(coinrun.CoinRunDynamics(truncate), observe)
 
 
@@ -213,7 +222,7 @@ def _encoder(game: str, observation: str) -> tuple[int, Callable[[chex.Array], c
     if observation == "pixels":
         flat = lambda picture: jnp.ravel(picture).astype(jnp.float32) / 255
         return int(np.prod(PICTURE)), flat
-    module = bigfish if game == "BigFish" else coinrun
+    module = bigfish_vector if game == "BigFish" else coinrun_vector
     scale = module.feature_scale()
     return module.VECTOR_SIZE, lambda vector: vector / scale
 
