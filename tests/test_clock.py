@@ -214,14 +214,66 @@ def test_the_cost_model_of_linear_speedup_is_a_special_case(num_agents, period, 
     np.testing.assert_allclose(table.time[0], expected, rtol=1e-5)
 
 
-def test_many_agents_are_searched_in_blocks_in_the_same_order():
-    """Above some number of agents a two-level search finds the next arrival."""
-    rng = np.random.default_rng(0)
-    trace = rng.integers(1, 5000, (1000, 4)) / 256
-    clock = frl.Clock("asynchronous", distribution="trace", compute_time=trace)
-    table = frl.timetable(clock, num_agents=1000, num_steps=3000)
-    expected, _, _ = by_heap(lambda i, j: (trace[i, j % 4], False, 0.0), 1000, 1, 3000)
+@pytest.mark.parametrize(
+    ("num_agents", "wait_for", "num_steps"),
+    [(70, 1, 900), (2500, 1, 3000), (2500, 1200, 3), (7000, 3, 1100)],
+)
+def test_of_many_agents_too(num_agents, wait_for, num_steps):
+    """Merged, where nobody waits; and only those whose work ends first, of very many.
+
+    One agent is a hundred times as fast as the others, and ends coincide.
+    """
+    trace = np.random.default_rng(0).integers(100, 5000, (num_agents, 4)) / 256
+    trace[num_agents // 3] /= 128
+    clock = frl.Clock(
+        "semi-synchronous", wait_for=wait_for, distribution="trace", compute_time=trace
+    )
+    with jax.enable_x64(True):  # in which these times add up exactly
+        table = frl.timetable(clock, num_agents=num_agents, num_steps=num_steps)
+    expected, idle, _ = by_heap(
+        lambda i, j: (trace[i, j % 4], False, 0.0), num_agents, wait_for, num_steps
+    )
     same(listed(table), expected)
+    np.testing.assert_array_equal(table.idle[0], idle)
+    assert wait_for > 1 or (np.diff(table.time[0]) == 0).any()
+
+
+def test_plans_of_any_number_of_steps_go_on_from_each_other():
+    """Steps are merged in a block, and searched one by one where a single one is planned."""
+    rng = np.random.default_rng(1)
+    trace = rng.integers(100, 5000, (3 * 70, 4)) / 256
+    clock = frl.Clock("asynchronous", distribution="trace", compute_time=trace[:70])
+    timing = clocks.Timing(clock.rules, population([70] * 3))
+    own = {
+        name: jnp.asarray(np.concatenate([x] * 3), float)
+        for name, x in clock.parameters(70).items()
+    }
+    own["time"] = jnp.asarray(trace, float)
+    keys = streams.agent_keys(np.repeat(range(3), 70), np.tile(np.arange(70), 3))
+    plan = jax.jit(timing.plan, static_argnums=5)
+
+    def after(*lengths):
+        in_flight, elapsed = timing.start(own, keys)
+        told, done = [], 0
+        for count, length in lengths:
+            arrivals, in_flight, elapsed = plan(
+                own, in_flight, elapsed, jnp.uint32(done), jnp.uint32(count), length
+            )
+            told.append(
+                (arrivals.agent[:count], arrivals.upload[:count], arrivals.staleness[:count])
+            )
+            done += count
+        told = [np.concatenate(parts) for parts in zip(*told, strict=True)]
+        return told, in_flight._replace(end=in_flight.end - jnp.repeat(elapsed.now, 70)), elapsed
+
+    whole, state, elapsed = after((100, 100))
+    parts, other, passed = after((7, 100), *[(1, 1)] * 30, (60, 100), (3, 100))
+    for one, two in zip(
+        jax.tree.leaves((whole, state)), jax.tree.leaves((parts, other)), strict=True
+    ):
+        np.testing.assert_array_equal(one, two)
+    np.testing.assert_array_equal(elapsed.before + elapsed.now, passed.before + passed.now)
+    np.testing.assert_array_equal(elapsed.histogram, passed.histogram)
 
 
 def test_neither_the_company_nor_the_scheduler_changes_an_agents_times():
