@@ -100,12 +100,13 @@ def recorded(elapsed: Elapsed, staleness, present, count) -> Elapsed:
     if not isinstance(present, tuple):
         arrived = arrived & present
     staleness = jnp.where(arrived, staleness, jnp.uint32(0))
-    at_least = [
-        jnp.sum(arrived & (staleness >= low), axis=(0, 2), dtype=jnp.uint32)
-        for low in map(jnp.uint32, BINS)
-    ]
-    above = [*at_least[1:], jnp.zeros_like(at_least[0])]
-    more = jnp.stack([a - b for a, b in zip(at_least, above, strict=True)], axis=1)
+    low = jnp.asarray(BINS, jnp.uint32)
+    at_least = jnp.sum(
+        arrived[..., None] & (staleness[..., None] >= low[None, None, None]),
+        axis=(0, 2),
+        dtype=jnp.uint32,
+    )
+    more = at_least - jnp.pad(at_least[:, 1:], ((0, 0), (0, 1)))
     last = (count - jnp.uint32(1)).astype(jnp.int32)
     messages = jnp.sum(_at(arrived, last), axis=1, dtype=jnp.uint32).astype(dtype)
     latest = jnp.sum(_at(staleness, last).astype(dtype), axis=1) / jnp.maximum(messages, 1)
