@@ -515,7 +515,7 @@ def test_what_is_kept_follows_what_was_changed_in_place():
 
 
 def test_parameters_that_are_not_those_of_the_members_are_refused():
-    task = frl.envs.tabular_task(frl.envs.dirichlet_mdp(0), max_steps=5)
+    task = frl.envs.tabular_task(frl.envs.dirichlet_mdps(2), max_steps=5)
     other = task.params.replace(reward=2 * task.params.reward)
     with pytest.raises(ValueError, match="not those of its first member"):
         frl.sweep(frl.fedpg(dataclasses.replace(task, params=other)), num_agents=2, num_steps=1)
