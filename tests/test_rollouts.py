@@ -1,5 +1,6 @@
 """The engine of roll-outs against a loop over agents and steps in NumPy."""
 
+import collections
 import functools
 from typing import NamedTuple
 
@@ -8,12 +9,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import fedjax_rl as frl
 from fedjax_rl import streams
 from fedjax_rl.envs.task import Discrete, Task
 from fedjax_rl.rollouts import engine, episodes
 from fedjax_rl.rollouts.engine import Inputs
 from fedjax_rl.rollouts.environments import VectorEnv
 from fedjax_rl.rollouts.loops import LOOPS, loop
+from fedjax_rl.sweeps.programs import PROGRAMS
 
 LIMIT = 9
 
@@ -176,3 +179,24 @@ def test_environments_begin_anew_and_show_where_the_last_episode_ended():
 def test_an_unknown_loop_is_refused():
     with pytest.raises(ValueError, match=r"'whale' is no loop; .*while"):
         loop(None, None, (), (), 3, "whale")
+
+
+@pytest.mark.thorough
+def test_what_compiles_slowly_is_compiled_in_parts_and_tells_the_same(monkeypatch):
+    """On one device and on two; episodes in blocks, rounds and evaluation in programs of theirs."""
+    task = frl.envs.gymnax_task("CartPole-v1", max_steps=6)
+    algorithm = frl.fedpg(task, evaluation_episodes=40)
+
+    def run(devices):
+        return frl.sweep(
+            algorithm, num_agents=2, num_steps=3, record_every=1, devices=devices, workers=1
+        )
+
+    plain = run(1)
+    monkeypatch.setattr(type(task.env), "compiles_slowly", True, raising=False)
+    monkeypatch.setattr(PROGRAMS, "_compiled", collections.OrderedDict())
+    for devices in (1, 2):
+        parts = run(devices)
+        assert set(parts.data_vars) == set(plain.data_vars)
+        for name in plain.data_vars:
+            np.testing.assert_allclose(parts[name], plain[name], rtol=1e-5, err_msg=name)

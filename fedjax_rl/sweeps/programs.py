@@ -20,7 +20,7 @@ import numpy as np
 from fedjax_rl import streams
 from fedjax_rl.federation.algorithm import Algorithm
 from fedjax_rl.federation.mesh import Layout
-from fedjax_rl.federation.state import Params
+from fedjax_rl.federation.state import Params, State
 from fedjax_rl.identity import content
 
 # A period that never comes due within the longest run.
@@ -193,6 +193,35 @@ def bytes_of(job: Job) -> int:
     return inside - found.alias_size_in_bytes + _STARTING * len(job.seeds)
 
 
+def _compiles_slowly(job: Job) -> bool:
+    """Whether no program should have two copies of the step of the environment."""
+    task = getattr(job.algorithm.config, "task", None)
+    return getattr(getattr(task, "env", None), "compiles_slowly", False)
+
+
+class _InTurn(NamedTuple):
+    """A chunk of records as two programs that compile side by side, called for every record.
+
+    Evaluation has a copy of the environment's step, as the rounds have. Where that is compiled for
+    seconds and runs for longer, calls from the host cost nothing.
+    """
+
+    advance: Callable
+    measure: Callable
+
+    def __call__(self, params, state, gaps) -> tuple[State, dict]:
+        """The state after a chunk and the records, as from one program."""
+        records = []
+        for place in range(len(gaps)):
+            state = self.advance(params, state, gaps[place])
+            records.append(self.measure(params, state))
+        return state, {n: np.stack([np.asarray(r[n]) for r in records]) for n in records[0]}
+
+    def memory_analysis(self):
+        """That of the program that keeps what is learned from."""
+        return self.advance.memory_analysis()
+
+
 def _compile(job: Job):
     functions = job.algorithm.functions(job.algorithm.config)
     local, layout = job.layout.population, job.layout
@@ -236,10 +265,28 @@ def _compile(job: Job):
             begun.out_info,
             state_specs,
         )
+    options = compiler_options()
+    if _compiles_slowly(job):
+
+        def measure(params, state):
+            measured = functions.measure(local, params, state)
+            return {n: measured[n] for n in job.metrics}
+
+        metric_specs = {n: layout.specification(0, sides[n][0]) for n in job.metrics}
+        measures = layout.shard(measure, (specs, state_specs), metric_specs)
+        advance = functools.partial(functions.advance, local)
+        steps = layout.shard(advance, (specs, state_specs, gap_spec), state_specs)
+        gap = layout.place(jnp.uint32(0), gap_spec)
+        with Threads(2) as pool:
+            first = pool.submit(begun.lower().compile, compiler_options=options)
+            lowered = jax.jit(measures).lower(params, state)
+            measured = pool.submit(lowered.compile, compiler_options=options)
+            stepped = jax.jit(steps).lower(params, state, gap).compile(compiler_options=options)
+        again = _InTurn(stepped, measured.result())
+        return first.result(), again, (specs, state_specs, gap_spec)
     metric_specs = {n: layout.specification(0, sides[n][0], leading=1) for n in job.metrics}
     chunks = layout.shard(chunk, (specs, state_specs, gap_spec), (state_specs, metric_specs))
     gaps = layout.place(jnp.zeros(job.chunk, jnp.uint32), gap_spec)
-    options = compiler_options()
     # One program is traced while the other one compiles, for which Python has nothing to do.
     with Threads(1) as pool:
         first = pool.submit(begun.lower().compile, compiler_options=options)
