@@ -13,7 +13,7 @@ from ppo_peers import HYPER, MINIBATCHES, PASSES, STEPS
 
 import fedjax_rl as frl
 from fedjax_rl import envs
-from fedjax_rl.algorithms import fedppo_properties as properties
+from fedjax_rl.algorithms import fedppo_resources as properties
 from fedjax_rl.learners import ppo
 from fedjax_rl.networks import pictures
 from fedjax_rl.rollouts import vectorised
@@ -40,6 +40,12 @@ def cartpole(num_agents: int, num_envs: int, rollouts: int, **values) -> Call:
     return Call(run, rollouts * num_agents * num_envs * STEPS, seconds)
 
 
+def _named(values: dict) -> dict:
+    """Properties under their names in FedPPO's records, from those of the peers."""
+    loss = ("policy_clip", "value_clip", "value_coefficient", "entropy_coefficient")
+    return {f"loss.{name}" if name in loss else name: value for name, value in values.items()}
+
+
 def _cartpole(num_envs: int, **values):
     return frl.fedppo(
         envs.gymnax_task("CartPole-v1"),
@@ -47,13 +53,12 @@ def _cartpole(num_envs: int, **values):
         rollout_steps=STEPS,
         passes=PASSES,
         minibatches=MINIBATCHES,
-        normalize="minibatch",
         shuffle="samples",
-        reward_scale=1.0,
+        rewards={"scale": 1.0},
         gradient_clip=np.inf,
         adam_epsilon=1e-8,
         bootstrap_timeouts=False,
-        **{**HYPER, "hidden": (64, 64), **values},
+        **{**_named(HYPER), "network.hidden": (64, 64), "loss.normalize": "minibatch", **values},
     )
 
 
@@ -108,7 +113,7 @@ def parts() -> dict[str, Call]:
     many passes forward and backward to learn as there are passes.
     """
     algorithm = frl.fedppo(_bigfish(), network="impala", passes=1, **SMALL)
-    config = properties.resolved(algorithm.config)
+    config = algorithm.config.resolved()
     task, policy = config.task, properties.policy_of(config)
     settings = properties.settings_of(config)
     frames = config.num_envs * config.rollout_steps
@@ -192,7 +197,7 @@ def convolutions(num_pictures: int) -> dict[str, dict[str, Call]]:
     products of matrices, which is what `networks.pictures` does on a CPU.
     """
     policy = properties.policy_of(
-        properties.resolved(frl.fedppo(_bigfish(), network="impala", **SMALL).config)
+        frl.fedppo(_bigfish(), network="impala", **SMALL).config.resolved()
     )
     parameters = jnp.stack([policy.init(jax.random.key(n)) for n in range(AGENTS)])
     size = (AGENTS, num_pictures, 64, 64, 3)

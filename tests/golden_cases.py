@@ -81,6 +81,18 @@ NESTED = {
     "heterogeneity_seed": "heterogeneity.seed",
     "word_bytes": "wire.word_bytes",
     "header_bytes": "wire.header_bytes",
+    "normalize": "loss.normalize",
+    "schedule": "schedule.name",
+    "warmup_epochs": "schedule.warmup_epochs",
+    "horizon_epochs": "schedule.horizon_epochs",
+    "policy_clip": "loss.policy_clip",
+    "value_clip": "loss.value_clip",
+    "value_coefficient": "loss.value_coefficient",
+    "entropy_coefficient": "loss.entropy_coefficient",
+    "reward_alignment": "rewards.alignment",
+    "reward_scale": "rewards.scale",
+    "reward_normalization": "rewards.normalize",
+    "normalization_discount": "rewards.normalization_discount",
 }
 
 

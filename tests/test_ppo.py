@@ -1,6 +1,5 @@
 """PPO against loops and NumPy, and FedPPO: accounting, federation, learning, errors."""
 
-import dataclasses
 import functools
 import importlib
 import itertools
@@ -17,7 +16,8 @@ from scipy import stats
 import fedjax_rl as frl
 from fedjax_rl import memory, streams
 from fedjax_rl.algorithms.fedppo import fedppo
-from fedjax_rl.algorithms.fedppo_properties import PRESETS, SIZES, memory_of, preset, resolved
+from fedjax_rl.algorithms.fedppo_properties import PRESETS, SIZES, preset
+from fedjax_rl.algorithms.fedppo_resources import memory_of, policy_of, settings_of
 from fedjax_rl.envs.registry import make
 from fedjax_rl.envs.task import Continuous, Discrete, Task
 from fedjax_rl.federation.algorithm import bind
@@ -34,7 +34,7 @@ from fedjax_rl.sweeps.sweep import run_cells
 # The package has a function of that name.
 module = importlib.import_module("fedjax_rl.algorithms.fedppo")
 CARTPOLE = make("CartPole-v1")
-NANO = {"num_envs": 4, "rollout_steps": 16, "minibatches": 2, "hidden": (8,), "passes": 3}
+NANO = {"num_envs": 4, "rollout_steps": 16, "minibatches": 2, "network.hidden": (8,), "passes": 3}
 
 
 # A probe: the observation counts the steps, the reward is the action ------------------------------
@@ -155,11 +155,11 @@ def test_the_scale_of_rewards_looks_as_far_ahead_as_the_returns():
     for values, expected in (
         ({"discount": 0.5}, 0.5),
         ({"preset": "procgen"}, 0.99),
-        ({"preset": "procgen", "normalization_discount": 0.9}, 0.9),
+        ({"preset": "procgen", "rewards.normalization_discount": 0.9}, 0.9),
     ):
-        algorithm = fedppo(CARTPOLE, reward_normalization=True, **values)
+        algorithm = fedppo(CARTPOLE, **{"rewards.normalize": True, **values})
         own = algorithm.parameters(algorithm.config, 2).federation
-        assert float(own["normalization_discount"]) == expected
+        assert float(own["rewards.normalization_discount"]) == expected
 
 
 def test_the_loss_of_a_minibatch_joins_its_parts():
@@ -317,13 +317,17 @@ def probe(end, limit, bootstrap=True, alignment="correct", tail=0):
     keys = streams.agent_keys(np.zeros(agents, int), np.arange(agents))
     parameters = np.random.default_rng(7).normal(0, 0.5, (agents, policy.num_parameters))
     parameters = jnp.asarray(parameters, jnp.float32)
-    settings = dataclasses.replace(
-        resolved(fedppo(task, num_envs=envs, rollout_steps=steps, minibatches=1).config),
+    config = fedppo(
+        task,
+        num_envs=envs,
+        rollout_steps=steps,
+        minibatches=1,
         bootstrap_timeouts=bootstrap,
-        reward_alignment=alignment,
-        normalize="none",
         stale_tail=tail,
-    )
+        rewards=alignment,
+        loss={"normalize": "none"},
+    ).config
+    settings = settings_of(config.resolved())
     weights = {"discount": 0.9, "gae_lambda": 0.8, "reward_scale": 0.5}
     weights["normalization_discount"] = 0.99
     weights = {n: jnp.full(agents, x, jnp.float32) for n, x in weights.items()}
@@ -457,11 +461,11 @@ def test_an_evaluation_counts_whole_episodes():
 def shares(num_agents, **values):
     """Parameters and moments of agents before and after one average that is due."""
     algorithm = fedppo(CARTPOLE, **NANO, **values)
-    config = resolved(algorithm.config)
+    config = algorithm.config.resolved()
     one = population(num_agents)
     params = bind([algorithm.parameters(algorithm.config, num_agents)])
     keys = streams.agent_keys(np.zeros(num_agents, int), one.member_of)
-    size = num_agents, module.policy_of(config).num_parameters
+    size = num_agents, policy_of(config).num_parameters
     rng = np.random.default_rng(4)
     before = module.Learned(
         jnp.asarray(rng.normal(size=size), jnp.float32),
@@ -606,9 +610,8 @@ def test_pictures_are_kept_as_bytes_and_networks_sent_as_floats():
     assert batch.observation.dtype == jnp.uint8
     assert batch.observation.shape == (2, 16, 4, 64, 64, 3)
     assert (batch.action.dtype, batch.action.shape) == (jnp.int32, (2, 16, 4))
-    link = module._link(resolved(algorithm.config))
-    learned = dataclasses.replace(state, agents=state.agents.learned)
-    spent = message_costs(one, link, params, learned)
+    link = module._link(algorithm.config.resolved())
+    spent = message_costs(one, link, params, state)
     assert spent["bytes_up"] == spent["bytes_down"] == 4 * 626_256
     assert spent["floats_up"] == 626_256
 
@@ -641,21 +644,23 @@ def test_it_runs_in_environments_of_all_kinds(name):
 
 def test_presets_and_sizes_give_what_is_published():
     pixels = counting(shape=(64, 64, 3), dtype=jnp.uint8, actions=15)
-    paper = resolved(fedppo(pixels, preset="paper", size="paper").config)
+    paper = fedppo(pixels, preset="paper", size="paper").config.resolved()
     assert (paper.num_envs, paper.rollout_steps, paper.minibatches) == (64, 256, 256)
-    assert (paper.network, paper.reward_alignment, paper.schedule) == ("impala", "late", "cosine")
-    games = resolved(fedppo(pixels, preset="procgen", size="paper").config)
+    assert (paper.network.kind, paper.rewards.alignment) == ("impala", "late")
+    assert paper.schedule.name == "cosine"
+    games = fedppo(pixels, preset="procgen", size="paper").config.resolved()
     assert (games.discount, games.learning_rate, games.minibatches) == (0.999, 5e-4, 8)
-    tiny = resolved(fedppo(CARTPOLE).config)
-    assert (tiny.size, tiny.network, tiny.num_envs, tiny.rollout_steps) == ("tiny", "mlp", 16, 128)
-    assert resolved(fedppo(pixels).config).network == "impala-small"
+    tiny = fedppo(CARTPOLE).config.resolved()
+    assert (tiny.size, tiny.network.kind, tiny.num_envs) == ("tiny", "mlp", 16)
+    assert tiny.rollout_steps == 128
+    assert fedppo(pixels).config.resolved().network.kind == "impala-small"
     named = preset("procgen", "tiny")
     assert named["adam_epsilon"] == 1e-5
     assert fedppo(CARTPOLE, **named).config.num_envs == 16
     # A property that was given outlives a change of the preset, the others follow.
     changed = fedppo(CARTPOLE, passes=5).replace(preset="procgen")
-    assert resolved(changed.config).passes == 5
-    assert resolved(changed.config).discount == 0.999
+    assert changed.config.resolved().passes == 5
+    assert changed.config.resolved().discount == 0.999
     assert set(PRESETS["clean"]) == set(PRESETS["paper"]) == set(PRESETS["procgen"])
     assert all(set(size) == set(SIZES["tiny"]) for size in SIZES.values())
 
@@ -687,8 +692,8 @@ def test_memory_is_known_and_refused_beforehand(monkeypatch):
         ({"sync_every_minibatches": 3}, "sync_every_minibatches is 3 with 8 minibatches"),
         ({"learning_rate": -1}, "learning_rate is -1; allowed: finite and above 0"),
         ({"gae_lambda": 2}, r"gae_lambda is 2; allowed: in \[0, 1\]"),
-        ({"schedule": "cosine", "horizon_epochs": 5}, "horizon_epochs is 5; allowed: more than"),
-        ({"hidden": (0,)}, r"hidden is \(0,\); allowed"),
+        ({"schedule": {"name": "cosine", "horizon_epochs": 5}}, "horizon_epochs is 5; allowed: mo"),
+        ({"network.hidden": (0,)}, r"network.hidden is \(0,\); allowed"),
         ({"deviation": 0.0}, "deviation is 0.0; allowed: finite and above 0"),
         ({"evaluation_episodes": -1}, "evaluation_episodes is -1; allowed"),
         ({"enviroments": 3}, "'enviroments' is no property of fedppo"),

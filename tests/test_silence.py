@@ -587,7 +587,13 @@ def test_events_of_single_transitions_are_those_of_a_loop():
 @pytest.mark.thorough
 def test_averages_of_moments_are_those_of_who_was_heard(kind):
     """FedPPO: what an agent has learned by itself is what it has where nobody is heard."""
-    values = {"num_envs": 2, "rollout_steps": 8, "minibatches": 2, "hidden": (4,), "passes": 1}
+    values = {
+        "num_envs": 2,
+        "rollout_steps": 8,
+        "minibatches": 2,
+        "network.hidden": (4,),
+        "passes": 1,
+    }
     task = frl.envs.tabular_task(FAMILY, max_steps=4)
     algorithm = frl.fedppo(task, **values, moments="average", uplink=UPLINKS[kind])
     silent = algorithm.replace(uplink=partial(0.0))
@@ -626,7 +632,7 @@ def test_averages_of_moments_are_those_of_who_was_heard(kind):
 
 @thorough
 def test_who_sends_is_drawn_at_every_average_of_an_epoch():
-    values = {"num_envs": 2, "rollout_steps": 8, "minibatches": 4, "hidden": (4,)}
+    values = {"num_envs": 2, "rollout_steps": 8, "minibatches": 4, "network.hidden": (4,)}
     task = frl.envs.tabular_task(FAMILY, max_steps=4)
     algorithm = frl.fedppo(task, **values, sync_every_minibatches=1, uplink=partial(0.5))
     _, state = end_of(algorithm, AGENTS, 2)

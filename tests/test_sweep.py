@@ -453,7 +453,7 @@ def test_every_federation_is_simulated_once(algorithm, kind, devices, monkeypatc
 
 def test_federations_that_fill_the_memory_run_alone(monkeypatch):
     algorithm = frl.fedppo(
-        frl.envs.simple_grid(max_steps=4), num_envs=2, rollout_steps=8, hidden=(4,)
+        frl.envs.simple_grid(max_steps=4), num_envs=2, rollout_steps=8, network={"hidden": (4,)}
     )
     needed = algorithm.memory(algorithm.config, 4)["total"]
     run = Run.taken({"num_steps": 8, "record_every": 4})

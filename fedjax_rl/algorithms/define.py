@@ -34,7 +34,7 @@ from fedjax_rl.federation.clock.arrivals import driven
 from fedjax_rl.federation.derivatives import DERIVATIVE
 from fedjax_rl.federation.exchange import Exchange, first_state
 from fedjax_rl.federation.ledger import tree_floats
-from fedjax_rl.federation.rounds import LocalSteps, rounds
+from fedjax_rl.federation.rounds import LocalSteps, Repeated, rounds
 from fedjax_rl.federation.server import SHARE
 from fedjax_rl.federation.state import Params, per_agent
 from fedjax_rl.fields import record as records
@@ -59,6 +59,7 @@ __all__ = [
     "Local",
     "Params",
     "Record",
+    "Repeated",
     "Steps",
     "algorithm",
     "average",
@@ -138,8 +139,8 @@ class Learner(NamedTuple):
     Attributes:
       agent: `(key, params) -> agent`, what an agent holds at first; its key is constant.
       round: what a communication round consists of, in turn: `Local` or `Steps` and an `Exchange`,
-        whose period is `sync_period`; or any number of exchanges, and work between them,
-        `(population, params, state, differentiable) -> (state, steps)` as `rounds` takes it. The
+        whose period is `sync_period`; or exchanges, and work between them, `(population, params,
+        state, differentiable) -> (state, steps)`, and `Repeated` ones, as `rounds` takes them. The
         last exchange goes over the uplink of the configuration.
       measure: `(population, params, state) -> {metric: [F] or [A]}`. Of local steps without a clock
         `state.server` is the mean of what agents would share now.
@@ -289,7 +290,7 @@ class Definition(NamedTuple):
 
     def _message_size(self, config: Federated, shapes: dict) -> int:
         learner = self.learner(config)
-        link = [part for part in learner.round if isinstance(part, Exchange)][-1]
+        link = _links(learner.round)[-1]
 
         def numbers(key, params):
             agent = learner.agent(key, params)
@@ -462,7 +463,7 @@ def assemble(config: Federated, learner: Learner) -> Functions:
         return at_time(population, params, schedules, time)
 
     parts = _equipped(config, learner.round, now if schedules else None)
-    links = tuple(part for part in parts if isinstance(part, Exchange))
+    links = _links(parts)
     inner = parts[0]
     stepwise = isinstance(inner, Local | Steps)
     if stepwise:
@@ -497,25 +498,36 @@ def assemble(config: Federated, learner: Learner) -> Functions:
     return Functions(init, drive.round, drive.advance, measure, drive.parts, learner.act)
 
 
+def _links(parts: tuple) -> tuple[Exchange, ...]:
+    """The exchanges of a round, in turn."""
+    links = [part.link if isinstance(part, Repeated) else part for part in parts]
+    return tuple(link for link in links if isinstance(link, Exchange))
+
+
 def _equipped(config: Federated, parts: tuple, now: Callable | None) -> tuple:
     """The parts of a round with the wire, the uplink and the schedules of a configuration."""
-    last = max(place for place, part in enumerate(parts) if isinstance(part, Exchange))
+    last = _links(parts)[-1]
     wire = getattr(config, "wire", None)
 
-    def equipped(place, part):
-        if not isinstance(part, Exchange):
-            return part if now is None or isinstance(part, Local | Steps) else timed(part)
-        part = part if wire is None else part._replace(wire=wire)
-        part = part if now is None else part._replace(at_time=now)
-        return part._replace(uplink=config.transmits()) if place == last else part
+    def equipped(part):
+        if isinstance(part, Exchange):
+            more = {} if wire is None else {"wire": wire}
+            more |= {} if now is None else {"at_time": now}
+            return part._replace(**more, **({"uplink": config.transmits()} if part is last else {}))
+        if isinstance(part, Repeated):
+            return part._replace(work=timed(part.work), link=equipped(part.link))
+        return part if isinstance(part, Local | Steps) else timed(part)
 
     def timed(work):
-        def wrapped(population, params, state, differentiable):
-            return work(population, now(population, params, state.time), state, differentiable)
+        if now is None:
+            return work
+
+        def wrapped(population, params, state, which):
+            return work(population, now(population, params, state.time), state, which)
 
         return wrapped
 
-    return tuple(equipped(place, part) for place, part in enumerate(parts))
+    return tuple(equipped(part) for part in parts)
 
 
 def _one_by_one(step: Callable, schedules: dict) -> Callable:

@@ -21,40 +21,25 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from fedjax_rl import fields, streams
-from fedjax_rl.algorithms import episodic
-from fedjax_rl.algorithms.fedppo_properties import (
-    TRACED,
-    FedPPO,
-    check,
-    check_memory,
-    first_exchange,
+from fedjax_rl import streams
+from fedjax_rl.algorithms.define import Learner, Repeated, algorithm
+from fedjax_rl.algorithms.fedppo_properties import WEIGHTS, FedPPO, first_exchange
+from fedjax_rl.algorithms.fedppo_resources import (
     memory_of,
     policy_of,
-    resolved,
     settings_of,
     tail_of,
     together_of,
 )
-from fedjax_rl.algorithms.properties import per_federation
-from fedjax_rl.envs.heterogeneity import differs, environments_of
 from fedjax_rl.envs.tabular_tasks import task_of
-from fedjax_rl.envs.task import Task
 from fedjax_rl.federation import aggregators
 from fedjax_rl.federation import server as servers
 from fedjax_rl.federation.aggregators import Aggregate
-from fedjax_rl.federation.algorithm import Algorithm, Functions, describe_config
-from fedjax_rl.federation.exchange import Exchange, exchange, first_state
-from fedjax_rl.federation.ledger import line
-from fedjax_rl.federation.state import Params, State
+from fedjax_rl.federation.exchange import Exchange
 from fedjax_rl.federation.uplinks import norm_squared
 from fedjax_rl.learners import ppo
-from fedjax_rl.names import check_known
 from fedjax_rl.rollouts import vectorised
-
-# Streams folded into an agent's key; the engine's own uplink has 1.
 
 METRICS = {
     "episode_return": (
@@ -86,77 +71,6 @@ OF_EVALUATION = {
 }
 
 
-def fedppo(task: Task, **values) -> Algorithm:
-    """Federated proximal policy optimisation; see `FedPPO` for the properties.
-
-    Args:
-      task: a `Task`, or a `TabularMDP`, whose episodes are then cut off.
-      **values: of the properties.
-
-    Raises:
-      ValueError: naming the property, its value and what is allowed.
-    """
-    for value in values:
-        check_known(value, [f.name for f in dataclasses.fields(FedPPO)], "property of fedppo")
-    config = fields.check_config(FedPPO(task=task_of(task), **values))
-    episodic.check_task(config.task)
-    check(config)
-    evaluated = config.evaluation_episodes > 0
-    return Algorithm(
-        name="fedppo",
-        config=config,
-        factory=fedppo,
-        parameters=_parameters,
-        functions=_functions,
-        static=_static,
-        metrics={**OF_EVALUATION, **METRICS} if evaluated else METRICS,
-        describe=describe_config,
-        unit="epoch",
-        headline="return" if evaluated else "episode_return",
-        first_exchange=first_exchange,
-        smallest_share=1,
-        memory=memory_of,
-        sampled=lambda config: "actions are drawn from the policies",
-    )
-
-
-def _parameters(config: FedPPO, num_agents: int) -> Params:
-    config = resolved(config)
-    federation = per_federation(config, TRACED, num_agents)
-    period = per_federation(config, ["sync_period"], num_agents)["sync_period"]
-    kind = np if fields.is_concrete(period) else jnp
-    federation["sync_period"] = kind.asarray(period, kind.uint32)
-    federation["sync_shift"] = np.uint32(0 if config.sync_first else 1)
-    policy = policy_of(config)
-    numbers = policy.num_parameters * (3 if config.moments == "average" else 1)
-    federation |= episodic.uplink_parameters(episodic.uplink_of(config), num_agents, numbers)
-    agent = {}
-    if differs(config):
-        agent["environment"] = environments_of(config, num_agents)
-    check_memory(config, num_agents)
-    return Params(agent, federation, {})
-
-
-def _static(config: FedPPO) -> tuple:
-    own = resolved(config)
-    names = (
-        "sync_every_minibatches",
-        "moments",
-        "aggregation",
-        "evaluation_episodes",
-        "batching",
-    )
-    return (
-        own.task.static if differs(own) else own.task,
-        differs(own),
-        policy_of(own).module,
-        own.deviation,
-        tuple(getattr(own, name) for name in names),
-        settings_of(own),
-        episodic.uplink_of(own).static,
-    )
-
-
 class Learned(NamedTuple):
     """What an agent has learned, and may share.
 
@@ -178,7 +92,7 @@ class Agent(NamedTuple):
       batch: its last rollout.
       ended: `vectorised.Ended` of that rollout.
       recent: float32 [2], mean return and length of the episodes that ended last.
-      told: `ppo.Diagnostics` of the last epoch.
+      diagnostics: `ppo.Diagnostics` of the last epoch.
     """
 
     learned: Learned
@@ -186,7 +100,14 @@ class Agent(NamedTuple):
     batch: ppo.Batch
     ended: vectorised.Ended
     recent: jax.Array
-    told: ppo.Diagnostics
+    diagnostics: ppo.Diagnostics
+
+
+def _one(environment):
+    """An environment as an array of one; None where all are alike."""
+    return (
+        None if environment is None else jax.tree.map(lambda x: jnp.asarray(x)[None], environment)
+    )
 
 
 def _each(function, together: bool, *trees):
@@ -224,15 +145,18 @@ def _shared(config: FedPPO, learned: Learned):
 
 def _link(config: FedPPO) -> Exchange:
     """What agents exchange: their parameters, and their moments if these are averaged."""
-    uplink = episodic.uplink_of(config)
-    changes = uplink.on_changes
+    changes = config.transmits().on_changes
 
-    def message(learned, broadcast, params):
-        if changes:
-            return jax.tree.map(jnp.subtract, _shared(config, learned), broadcast)
-        return _shared(config, learned)
+    def message(agent, broadcast, params):
+        del params
+        shared = _shared(config, agent.learned)
+        return jax.tree.map(jnp.subtract, shared, broadcast) if changes else shared
 
-    def receive(learned, broadcast, params):
+    def receive(agent, broadcast, params):
+        del params
+        return agent._replace(learned=adopted(agent.learned, broadcast))
+
+    def adopted(learned, broadcast):
         if config.moments == "average":
             parameters, first, second = broadcast
             # A compressed change of what is never negative may leave it so.
@@ -256,55 +180,79 @@ def _link(config: FedPPO) -> Exchange:
         parameters = own + moved
         return Aggregate((parameters, *rest) if rest else parameters, None)
 
+    def due(population, params, time):
+        """Who averages after an epoch: whoever has somebody to average with."""
+        company = jnp.asarray(population.sizes > 1)
+        if config.sync_every_minibatches is not None:
+            return company
+        period, shift = (params.federation[f"sync_{name}"] for name in ("period", "shift"))
+        return company & ((time + shift) % period == 0)
+
     server = servers.replace()
     return Exchange(
         message=message,
         receive=receive,
-        uplink=uplink,
         aggregate=total if config.aggregation == "sum" else aggregators.mean,
         server=servers.of_changes(server) if changes else server,
+        due=due,
     )
 
 
-def _own(population, params) -> dict:
-    """Properties of the agents' federations, float32 [A] each."""
-    values = {name: params.federation[name] for name in TRACED}
+def _weights(population, params) -> dict:
+    """Properties of the agents' federations under the names of learning, float32 [A] each."""
+    values = {name: params.federation[known] for name, known in WEIGHTS.items()}
     return population.spread({n: x.astype(jnp.float32) for n, x in values.items()})
 
 
-def _functions(config: FedPPO) -> Functions:
-    config = resolved(config)
-    task, policy, settings = config.task, policy_of(config), settings_of(config)
-    link, together = _link(config), together_of(config)
-    passes = jnp.uint32(settings.passes)
-    late = settings.reward_alignment == "late"
+def metrics_of(config: FedPPO) -> dict:
+    """Those of an evaluation first, if there is one."""
+    return {**OF_EVALUATION, **METRICS} if config.evaluation_episodes else METRICS
 
-    def init(population, params, keys) -> State:
-        firsts = episodic.first_key(population, keys)
-        own = streams.keys_of(firsts, streams.Epochs.MODEL)
-        parameters = population.spread(jax.vmap(policy.init)(own))
-        learned = Learned(parameters, jax.vmap(ppo.no_moments)(parameters))
-        blank = (
+
+@algorithm(
+    FedPPO,
+    metrics=metrics_of,
+    unit="epoch",
+    headline=lambda config: next(iter(metrics_of(config))),
+    sampled=lambda config: "actions are drawn from the policies",
+    adapt=task_of,
+    first_exchange=first_exchange,
+    smallest_share=1,
+    memory=memory_of,
+)
+def fedppo(config: FedPPO) -> Learner:
+    """Federated proximal policy optimisation."""
+    task, policy, settings = config.task, policy_of(config), settings_of(config)
+    together, passes = together_of(config), jnp.uint32(settings.passes)
+
+    def first(key, params):
+        """Everything of an agent but its parameters, which are those of its federation."""
+        collector = vectorised.begin(
+            task,
+            streams.keys_of(key[None], streams.Epochs.ENVIRONMENTS, jnp.uint32(0)),
+            settings.num_envs,
+            environment=_one(params.get("environment")),
+            scale=settings.reward_normalization,
+            late=settings.reward_alignment == "late",
+            tail=tail_of(task, policy, settings),
+        )
+        parameters = policy.init(jax.random.fold_in(key, streams.Epochs.MODEL))
+        return Agent(
+            Learned(parameters, ppo.no_moments(parameters)),
+            jax.tree.map(lambda x: x[0], collector),
             vectorised.empty_batch(task, policy, settings.num_envs, settings.rollout_steps),
             vectorised.none_ended(),
             jnp.zeros(2, jnp.float32),
             ppo.no_diagnostics(),
         )
-        collector = vectorised.begin(
-            task,
-            streams.keys_of(keys, streams.Epochs.ENVIRONMENTS, jnp.uint32(0)),
-            settings.num_envs,
-            environment=params.agent.get("environment"),
-            scale=settings.reward_normalization,
-            late=late,
-            tail=tail_of(task, policy, settings),
-        )
-        model = population.first(_shared(config, learned))
-        state = first_state(population, link, params, keys, learned, model)
-        agents = Agent(learned, collector, *episodic.alike(population, blank))
-        return dataclasses.replace(state, agents=agents)
 
-    def collect(population, params, state) -> State:
+    def begin(population, params, state):
+        """All agents of a federation begin with the parameters of its first one."""
+        del params
+        alike = population.spread(population.first(state.agents.learned))
+        return dataclasses.replace(state, agents=state.agents._replace(learned=alike))
+
+    def collect(population, params, state):
         """A new rollout of every agent."""
 
         def made(keys, agents, environment, weights):
@@ -326,11 +274,11 @@ def _functions(config: FedPPO) -> Functions:
 
         keys = streams.keys_of(state.keys, streams.Epochs.ROLLOUT, state.time)
         environment = params.agent.get("environment", ())
-        weights = _own(population, params)
+        weights = _weights(population, params)
         agents = _grouped(made, together.rollouts, keys, state.agents, environment, weights)
         return dataclasses.replace(state, agents=agents)
 
-    def learn(population, params, state, place, count: int) -> State:
+    def learn(population, params, state, place, count: int):
         """Some updates of the pass of every agent, from the minibatch `place` on."""
 
         def one(key, learned, batch, weights):
@@ -340,33 +288,24 @@ def _functions(config: FedPPO) -> Functions:
             peak, horizon = weights["learning_rate"], weights["horizon_epochs"]
             rate = ppo.rate(settings.schedule, peak, state.time, weights["warmup_epochs"], horizon)
             weights = {**weights, "rate": rate}
-            parameters, moments, told = ppo.improve(
+            parameters, moments, diagnostics = ppo.improve(
                 policy, learned.parameters, learned.moments, batch, places, weights, settings
             )
-            return Learned(parameters, moments), told
+            return Learned(parameters, moments), diagnostics
 
         agents = state.agents
         keys = streams.keys_of(state.keys, streams.Epochs.SHUFFLE, state.time)
-        weights = _own(population, params)
-        learned, told = _each(one, together.passes, keys, agents.learned, agents.batch, weights)
-        return dataclasses.replace(state, agents=agents._replace(learned=learned, told=told))
-
-    def share(population, params, state, due=None) -> State:
-        """An average of those who have somebody to average with.
-
-        What agents keep to themselves, such as their rollouts, is none of its business.
-        """
-        company = population.sizes > 1
-        if not company.any():
-            return state
-        due = jnp.asarray(company) if due is None else due & company
-        agents = state.agents
-        state = exchange(
-            population, link, params, dataclasses.replace(state, agents=agents.learned), due
+        weights = _weights(population, params)
+        learned, diagnostics = _each(
+            one, together.passes, keys, agents.learned, agents.batch, weights
         )
-        return dataclasses.replace(state, agents=agents._replace(learned=state.agents))
+        return dataclasses.replace(
+            state, agents=agents._replace(learned=learned, diagnostics=diagnostics)
+        )
 
-    def epoch(population, params, state) -> State:
+    def gather(population, params, state, differentiable):
+        """A new rollout where one is due, and the environment steps of it."""
+        del differentiable
         begins, before = state.time % passes == 0, state.agents.collector.tail
         state = jax.lax.cond(
             begins,
@@ -374,46 +313,20 @@ def _functions(config: FedPPO) -> Functions:
             lambda state: state,
             state,
         )
-        made = jnp.asarray(population.sizes) * settings.rollout_steps
+        steps = jnp.full(population.num_agents, settings.rollout_steps, jnp.int32)
         if settings.stale_tail:
-            made = made + population.sum(state.agents.collector.tail.count - before.count)
-        each = jnp.where(begins, settings.num_envs, 0).astype(jnp.uint32)
-        made = made.astype(jnp.uint32)
-        spent = state.ledger.add(line(env_steps=1), made, jnp.broadcast_to(each, made.shape))
-        state = dataclasses.replace(state, ledger=spent)
-        every = config.sync_every_minibatches
-        if every is None:
-            state = learn(population, params, state, 0, settings.minibatches)
-            period, shift = (params.federation[f"sync_{name}"] for name in ("period", "shift"))
-            due = (state.time + shift) % period == 0
-            state = share(population, params, state, due)
-        else:
+            steps = steps + state.agents.collector.tail.count - before.count
+        steps = steps.astype(jnp.uint32) * jnp.uint32(settings.num_envs)
+        return state, jnp.where(begins, steps, 0)
 
-            def some(state, turn):
-                state = learn(population, params, state, turn * every, every)
-                # Who sends is drawn anew at every exchange, not once for all of an epoch.
-                time = state.time
-                exchanges = time * jnp.uint32(turns.shape[0]) + turn.astype(jnp.uint32)
-                state = share(population, params, dataclasses.replace(state, time=exchanges))
-                return dataclasses.replace(state, time=time), None
-
-            turns = jnp.arange(settings.minibatches // every, dtype=jnp.int32)
-            state, _ = jax.lax.scan(some, state, turns)
-        return dataclasses.replace(state, time=state.time + jnp.uint32(1))
-
-    def round_(population, params, state, period):
-        del period
-        return epoch(population, params, state)
-
-    def advance(population, params, state, num_steps):
-        end = state.time + jnp.uint32(num_steps)
-        return jax.lax.while_loop(
-            lambda state: state.time < end, lambda state: epoch(population, params, state), state
-        )
+    def learn_all(population, params, state, differentiable):
+        del differentiable
+        state = learn(population, params, state, 0, settings.minibatches)
+        return state, jnp.zeros(population.num_agents, jnp.uint32)
 
     def measure(population, params, state) -> dict:
         agents = state.agents
-        told, parameters = agents.told, agents.learned.parameters
+        diagnostics, parameters = agents.diagnostics, agents.learned.parameters
         average = population.mean(parameters)
         apart = jax.vmap(norm_squared)(parameters - population.spread(average))
         returns, steps = agents.recent[:, 0], agents.recent[:, 1]
@@ -422,18 +335,18 @@ def _functions(config: FedPPO) -> Functions:
             "episode_return": mean(returns),
             "episode_steps": mean(steps),
             "episodes": population.sum(agents.ended.episodes),
-            "entropy": mean(told.entropy),
-            "kl": mean(told.kl),
-            "clip_fraction": mean(told.clip_fraction),
-            "policy_loss": mean(told.policy_loss),
-            "value_loss": mean(told.value_loss),
-            "gradient_norm": mean(told.gradient_norm),
+            "entropy": mean(diagnostics.entropy),
+            "kl": mean(diagnostics.kl),
+            "clip_fraction": mean(diagnostics.clip_fraction),
+            "policy_loss": mean(diagnostics.policy_loss),
+            "value_loss": mean(diagnostics.value_loss),
+            "gradient_norm": mean(diagnostics.gradient_norm),
             "drift": jnp.sqrt(mean(apart)),
             "episode_return_of_agent": returns,
             "episode_steps_of_agent": steps,
-            "entropy_of_agent": told.entropy,
-            "kl_of_agent": told.kl,
-            "clip_fraction_of_agent": told.clip_fraction,
+            "entropy_of_agent": diagnostics.entropy,
+            "kl_of_agent": diagnostics.kl,
+            "clip_fraction_of_agent": diagnostics.clip_fraction,
         }
         if not config.evaluation_episodes:
             return found
@@ -458,4 +371,19 @@ def _functions(config: FedPPO) -> Functions:
         outputs, _ = policy.apply(parameters, observation[None])
         return policy.performed(policy.sample(parameters, outputs[0], word))
 
-    return Functions(init, round_, advance, measure, act=act)
+    every, link = config.sync_every_minibatches, _link(config)
+    rest = (learn_all, link)
+    if every is not None:
+
+        def some(population, params, state, turn):
+            return learn(population, params, state, turn * every, every)
+
+        rest = (Repeated(settings.minibatches // every, some, link),)
+    return Learner(
+        first,
+        (gather, *rest),
+        measure,
+        share=lambda agent: _shared(config, agent.learned),
+        begin=begin,
+        act=act,
+    )

@@ -277,6 +277,8 @@ def begin(population, params, state, differentiable):
 def mean_direction(config: LocalGradient, change, params) -> jax.Array:
     """The mean change of a round per local step and learning rate, [q]; unbatched."""
     length = params["learning_rate"] * config.local_steps
+    if not isinstance(config.learning_rate, fields.Schedule):
+        return change / length
     # A schedule may have fallen to 0, where nothing has moved.
     return jnp.where(length > 0, change / jnp.where(length > 0, length, 1), 0)
 

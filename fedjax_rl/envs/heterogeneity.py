@@ -27,7 +27,6 @@ import numpy as np
 from fedjax_rl import fields
 from fedjax_rl.envs.brax_tasks import LARGEST_SPEED
 from fedjax_rl.envs.families import perturbed
-from fedjax_rl.envs.tabular import check_mdp
 from fedjax_rl.envs.tabular_tasks import repeat
 from fedjax_rl.envs.task import Task
 from fedjax_rl.names import brief, check_known
@@ -37,8 +36,6 @@ _ADDED = ("reset", "target_speed")
 # Of physical parts: a hundred and fifty times stronger or weaker. Far beyond, factors overflow.
 LARGEST_LEVEL = 5.0
 # Of the difference between the agents' environments, which are made on the host.
-LEVEL = fields.NOT_NEGATIVE._replace(traced=False)
-PARTS = fields.words().or_none()
 _LARGEST = {"kernels": 1.0, "rewards": np.inf, "target_speed": LARGEST_SPEED}
 
 
@@ -247,63 +244,3 @@ def _disagree(params: Any, members: Any) -> bool:
     if traced or own[1] != every[1]:  # brax leaves out what does not differ
         return False
     return not all(np.array_equal(all_[0], x) for all_, x in zip(every[0], own[0], strict=True))
-
-
-# What an algorithm's configuration says --------------------------------------------------------
-
-
-def check_heterogeneity(config) -> None:
-    """Refuses differences that the environment cannot have.
-
-    Args:
-      config: as in `environments_of`.
-
-    Raises:
-      ValueError: an unknown part, a level out of range or anything but 0 where nothing differs.
-    """
-    task, level = config.task, config.heterogeneity
-    known = parts(task)
-    if config.heterogeneity_of is not None:
-        fields.check("heterogeneity_of", config.heterogeneity_of, fields.words(known))
-    if not known and differs_by_level(config):
-        raise ValueError(
-            f"heterogeneity is {level} on {task.name}, of which nothing can be varied; allowed: 0"
-        )
-    if known and fields.is_number(level):
-        try:
-            environments_of(config, 1)
-        except ValueError as error:
-            raise ValueError(f"heterogeneity is {level} on {task.name}: {error}") from error
-
-
-def differs_by_level(config) -> bool:
-    """Whether the level of heterogeneity is, or may be, above 0."""
-    level = config.heterogeneity
-    return not (fields.is_number(level) and level == 0)
-
-
-def differs(config) -> bool:
-    """Whether agents are handed environments of their own."""
-    task = config.task
-    return differs_by_level(config) or task.members is not None or task.tabular
-
-
-def environments_of(config, num_agents: int):
-    """Parameters of the agents' environments, leaves [N, ...].
-
-    Args:
-      config: with the properties `task`, `heterogeneity`, `heterogeneity_of` and
-        `heterogeneity_seed`.
-      num_agents: N.
-
-    Raises:
-      ValueError: a family with fewer members, or a level that a part cannot have.
-    """
-    varied = config.heterogeneity_of or comparable(config.task)
-    levels = dict.fromkeys(varied, config.heterogeneity)
-    for part in varied:
-        check_part("heterogeneity", config.task, part, config.heterogeneity)
-    own = members(config.task, num_agents, levels, config.heterogeneity_seed)
-    if config.task.tabular:
-        check_mdp(own, "task.members")
-    return own

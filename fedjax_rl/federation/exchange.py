@@ -66,6 +66,8 @@ class Exchange(NamedTuple):
         communicates, too.
       at_time: `(population, params, time) -> params`, the properties with those that follow time;
         None where none does.
+      due: `(population, params, time) -> bool [F]`, whose exchange it is in a round; None for
+        everybody's in every round. On no clock, which knows no rounds.
     """
 
     message: Callable
@@ -81,6 +83,7 @@ class Exchange(NamedTuple):
     wire: Wire = Wire()
     dedicated_server: bool = False
     at_time: Callable | None = None
+    due: Callable | None = None
 
 
 def first_state(
@@ -163,6 +166,8 @@ def exchange(
       The state after. A federation of one has nobody to talk to: it exchanges with itself,
       which the ledger does not count.
     """
+    if link.at_time is not None:
+        params = link.at_time(population, params, state.time)
     times = exchanging(population, link, due).astype(jnp.uint32)
     before = state
     state, sent = trip(population, link, params, state, due, present, held, place)

@@ -36,6 +36,20 @@ class LocalSteps(NamedTuple):
     length: int | None = None
 
 
+class Repeated(NamedTuple):
+    """Work and exchanges that follow each other several times within a round.
+
+    Attributes:
+      count: how many times.
+      work: `(population, params, state, turn) -> state`, with the number of the time from 0.
+      link: the exchange after it; who sends is drawn anew at every one.
+    """
+
+    count: int
+    work: Callable
+    link: Exchange
+
+
 class Rounds(NamedTuple):
     """An algorithm as it is driven.
 
@@ -55,11 +69,13 @@ class Rounds(NamedTuple):
     parts: tuple = ()
 
 
-def rounds(*parts: Callable | LocalSteps | Exchange, after: Callable | None = None) -> Rounds:
+def rounds(
+    *parts: Callable | LocalSteps | Exchange | Repeated, after: Callable | None = None
+) -> Rounds:
     """The driver of an algorithm that consists of these parts.
 
     Args:
-      *parts: in turn. An `Exchange`, or work,
+      *parts: in turn. An `Exchange`, `Repeated` work with one, or work,
         `(population, params, state, differentiable) -> (state, steps)`: what the agents do with
         what the server sent down last, and the environment steps of each, uint32 [A].
         `differentiable` asks for loops of static length. Time then counts rounds. With `LocalSteps`
@@ -86,17 +102,41 @@ def rounds(*parts: Callable | LocalSteps | Exchange, after: Callable | None = No
 def _of_rounds(parts, after) -> Rounds:
     """Time counts rounds."""
 
+    def exchanged(population, params, state, link, place, total):
+        """The state after an exchange, and what has been sent in the round."""
+        due = None if link.due is None else link.due(population, params, state.time)
+        # Each exchange has an uplink and a server, which keep states of their own.
+        state = exchange(population, link, params, state, due, place=place)
+        look(population, state, "an exchange", state.time + jnp.uint32(1))
+        if state.sent is not None:
+            total = jax.tree.map(jnp.add, total, state.sent)
+        return state, total
+
+    def repeated(population, params, state, part, place, total):
+        time = state.time
+
+        def once(carry, turn):
+            state, total = carry
+            state = part.work(population, params, state, turn)
+            # What an uplink draws it draws by time, of which every exchange has its own.
+            count = time * jnp.uint32(part.count) + turn.astype(jnp.uint32)
+            state = dataclasses.replace(state, time=count)
+            state, total = exchanged(population, params, state, part.link, place, total)
+            return (dataclasses.replace(state, time=time), total), None
+
+        turns = jnp.arange(part.count, dtype=jnp.int32)
+        return jax.lax.scan(once, (state, total), turns)[0]
+
     def one(population, params, state, differentiable):
         total, place = nothing_sent(population.num_agents), 0
         time = state.time + jnp.uint32(1)
         for part in parts:
             if isinstance(part, Exchange):
-                # Each exchange has an uplink and a server, which keep states of their own.
-                state = exchange(population, part, params, state, place=place)
+                state, total = exchanged(population, params, state, part, place, total)
                 place += 1
-                look(population, state, "an exchange", time)
-                if state.sent is not None:
-                    total = jax.tree.map(jnp.add, total, state.sent)
+            elif isinstance(part, Repeated):
+                state, total = repeated(population, params, state, part, place, total)
+                place += 1
             else:
                 state, steps = part(population, params, state, differentiable)
                 state = _stepped(state, population.sum(steps))
@@ -183,6 +223,8 @@ def _of_steps(steps: LocalSteps, link: Exchange) -> Rounds:
         after = spent(population, work(population, params, after, end - after.time), num_steps)
         if sends_everything(link):
             happens = exchanging(population, link)
+            if link.at_time is not None:
+                params = link.at_time(population, params, after.time)
             times = jnp.where(happens, end // period - start // period, 0)
             after = dataclasses.replace(after, ledger=price(population, link, params, after, times))
         return after

@@ -17,7 +17,7 @@ import xarray as xr
 
 import fedjax_rl as frl
 from fedjax_rl import envs
-from fedjax_rl.algorithms.fedppo_properties import SIZES, resolved
+from fedjax_rl.algorithms.fedppo_properties import SIZES
 from fedjax_rl.envs import procgen
 from fedjax_rl.federation.algorithm import Algorithm
 from fedjax_rl.federation.ledger import COLUMNS
@@ -73,10 +73,15 @@ def algorithm(scale: Scale, **values) -> Algorithm:
     if scale.preset == "paper":
         # The schedule is at its lowest after a quarter of the longest run.
         horizon = max(4, scale.epochs // 4)
-        own |= {"warmup_epochs": max(1, horizon // 100), "horizon_epochs": horizon}
-    for name in ("learning_rate", "minibatches", "entropy_coefficient"):
+        own |= {
+            "schedule.warmup_epochs": max(1, horizon // 100),
+            "schedule.horizon_epochs": horizon,
+        }
+    for name in ("learning_rate", "minibatches"):
         if getattr(scale, name) is not None:
             own[name] = getattr(scale, name)
+    if scale.entropy_coefficient is not None:
+        own["loss.entropy_coefficient"] = scale.entropy_coefficient
     return frl.fedppo(task(scale), **{**own, **values})
 
 
@@ -158,12 +163,12 @@ def control_sets(scale: Scale) -> list[Control]:
     many = [(n, trial) for n in AGENTS for trial in range(scale.controls)]
     sizes = [n for n, _ in many]
     plain = algorithm(scale)
-    rate = resolved(plain.config).learning_rate
+    rate = plain.config.resolved().learning_rate
     variants = {
         "as published": plain,
         "constant rate": algorithm(scale, schedule="constant"),
         "averaged moments": algorithm(scale, moments="average"),
-        "aligned rewards": algorithm(scale, reward_alignment="correct"),
+        "aligned rewards": algorithm(scale, rewards="correct"),
     }
     rates = {
         "one agent, rate / N": [rate / n for n in sizes],

@@ -70,7 +70,7 @@ def driven(algorithm: Algorithm) -> Algorithm:
 
 def _parts(name: str, parts: tuple) -> Parts:
     links = [part for part in parts if isinstance(part, Exchange)]
-    if len(links) != 1 or parts[-1] is not links[0]:
+    if len(links) != 1 or parts[-1] is not links[0] or links[0].due is not None:
         raise ValueError(
             f"clock is given for {name}, whose rounds are more than work of the agents and one "
             "exchange after it; allowed: None"

@@ -1,0 +1,161 @@
+"""What of FedPPO's properties shapes a program, and how much memory it takes.
+
+Of configurations that are resolved where nothing else is said.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from fedjax_rl import memory
+from fedjax_rl.identity import remembered
+from fedjax_rl.learners import ppo
+from fedjax_rl.learners.actor_critic import ActorCritic, actor_critic_for
+from fedjax_rl.rollouts import vectorised
+
+
+@remembered()
+def _policy(task, network, hidden, activation, deviation) -> ActorCritic:
+    return actor_critic_for(
+        task, network, hidden=hidden, activation=activation, deviation=deviation
+    )
+
+
+def policy_of(config) -> ActorCritic:
+    """Policy and value of all agents, of a configuration that is resolved."""
+    network = config.network
+    return _policy(config.task, network.kind, network.hidden, network.activation, config.deviation)
+
+
+class Settings(NamedTuple):
+    """What shapes the learning of an agent; as of `FedPPO`."""
+
+    num_envs: int
+    rollout_steps: int
+    passes: int
+    minibatches: int
+    shuffle: str
+    normalize: str
+    schedule: str
+    reward_alignment: str
+    reward_normalization: bool
+    bootstrap_timeouts: bool
+    stale_tail: int
+
+
+def settings_of(config) -> Settings:
+    """The settings of a configuration that is resolved."""
+    return Settings(
+        num_envs=config.num_envs,
+        rollout_steps=config.rollout_steps,
+        passes=config.passes,
+        minibatches=config.minibatches,
+        shuffle=config.shuffle,
+        normalize=config.loss.normalize,
+        schedule=config.schedule.name,
+        reward_alignment=config.rewards.alignment,
+        reward_normalization=config.rewards.normalize,
+        bootstrap_timeouts=config.bootstrap_timeouts,
+        stale_tail=config.stale_tail,
+    )
+
+
+class Together(NamedTuple):
+    """Whether agents make rollouts, and learn, as one array."""
+
+    rollouts: bool
+    passes: bool
+
+
+def together_of(config) -> Together:
+    """What is done together, from a configuration that is resolved.
+
+    On a CPU agents learn in turn: products with a matrix for every agent take a quarter longer than
+    one after the other. Convolutions with a kernel for every agent are grouped ones; on a CPU they
+    take three times as long, and their gradients are slow everywhere (jax issue 13800).
+    """
+    if config.batching != "auto":
+        return Together(*(2 * [config.batching == "together"]))
+    accelerated = jax.default_backend() != "cpu"
+    return Together(
+        accelerated or config.network.kind == "mlp",
+        accelerated and not config.network.kind.startswith("impala"),
+    )
+
+
+def tail_of(task, policy, settings):
+    """A blank batch as long as the steps beyond a rollout; None where there are none."""
+    steps = settings.stale_tail
+    return vectorised.empty_batch(task, policy, settings.num_envs, steps) if steps else None
+
+
+def memory_of(config, num_agents: int = 1) -> dict[str, int]:
+    """Bytes that a federation needs, from the shapes of its arrays; nothing is compiled.
+
+    Args:
+      config: of an algorithm.
+      num_agents: N.
+
+    Returns:
+      "parameters" (with Adam's moments), "rollout" (observations in their own dtype), "worlds" (the
+      states of the environments), "minibatch" (what a backward pass keeps of one), "total". All
+      but the minibatch are there twice, before a chunk of epochs and after it; without batching
+      the minibatch is there once.
+    """
+    config = config.resolved()
+    return _memory(
+        config.task,
+        policy_of(config),
+        settings_of(config),
+        num_agents,
+        num_agents if together_of(config).passes else 1,
+    )
+
+
+@remembered()
+def _memory(task, policy, settings, num_agents: int, at_once: int) -> dict[str, int]:
+    def parts():
+        parameters = policy.init(jax.random.key(0))
+        learned = parameters, ppo.no_moments(parameters)
+        batch = vectorised.empty_batch(task, policy, settings.num_envs, settings.rollout_steps)
+        keys = jax.random.split(jax.random.key(0), 1)
+        tail = tail_of(task, policy, settings)
+        collector = vectorised.begin(
+            task, keys, settings.num_envs, scale=True, late=True, tail=tail
+        )
+        return learned, batch, collector
+
+    learned, batch, collector = jax.eval_shape(parts)
+    amount = settings.num_envs * settings.rollout_steps // settings.minibatches
+    part = jax.tree.map(lambda x: jax.ShapeDtypeStruct((amount, *x.shape[2:]), x.dtype), batch)
+    number = jax.ShapeDtypeStruct((), jnp.float32)
+    names = ("policy_clip", "value_clip", "value_coefficient", "entropy_coefficient")
+
+    def backward(parameters, part, weights):
+        return jax.vjp(lambda p: ppo.loss(policy, p, part, weights)[0], parameters)[1]
+
+    kept = jax.eval_shape(backward, learned[0], part, dict.fromkeys(names, number))
+    found = {
+        "parameters": num_agents * memory.size(learned),
+        "rollout": num_agents * memory.size(batch),
+        "worlds": num_agents * memory.size(collector),
+        "minibatch": at_once * (memory.size(kept) + memory.size(part)),
+    }
+    lasting = found["parameters"] + found["rollout"] + found["worlds"]
+    return {**found, "total": 2 * lasting + found["minibatch"]}
+
+
+def check_memory(config, num_agents: int) -> None:
+    """Refuses a federation that the device cannot hold."""
+    needed, there = memory_of(config, num_agents), memory.available()
+    if there is not None and needed["total"] > there:
+        raise ValueError(
+            f"num_agents is {num_agents} with num_envs {config.num_envs}, rollout_steps "
+            f"{config.rollout_steps} and network {config.network.kind}, which needs "
+            f"{memory.words(needed['total'])} ({memory.words(needed['rollout'])} of rollouts, "
+            f"{memory.words(needed['minibatch'])} of a minibatch); allowed: at most "
+            f"{memory.words(there)}, what there is"
+        )
