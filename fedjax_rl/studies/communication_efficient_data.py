@@ -27,13 +27,8 @@ from fedjax_rl.studies.study import Meter, Scale, scales
 METRICS = ("reward", "frequency", "size", "non_finite")
 
 # Evolution strategies on the grids; the thesis states the units and "momentum".
-GRID_ES = {
-    "hidden": (4, 4),
-    "optimizer": "momentum",
-    "learning_rate": 0.01,
-    "sigma": 0.3,
-    "l2": 0.0,
-}
+GRID_ES = {"hidden": (4, 4), "learning_rate": 0.01, "sigma": 0.3, "l2": 0.0}
+GRID_ES |= {"optimizer": "momentum"}
 # As stated in the thesis.
 CARTPOLE_ES = {"hidden": (8, 8), "learning_rate": 0.01, "sigma": 0.05, "l2": 0.05}
 ANT_ES = {"hidden": (64, 64), "learning_rate": 0.005, "sigma": 0.02, "l2": 0.05}

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 
 from fedjax_rl import analysis, plotting
 from fedjax_rl.plotting import page as pages
+from fedjax_rl.plotting.curve_page import curve_caption, episode_curves
 from fedjax_rl.plotting.style import DASHES, GREY, MARKERS, OKABE_ITO, PAGE
 from fedjax_rl.studies import communication_efficient_data as data
 from fedjax_rl.studies import stages
@@ -211,8 +212,8 @@ def offset(runs) -> dict:
         top, captions = 0.0, []
         for axis, sign, words in zip(axes, signs.values(), shown, strict=True):
             lines = variants(own, {f"{name} {sign}": name for name in _SHIFTED})
-            drawn = pages.episode_curves(axis, lines, "reward", "return of the task", styles)
-            captions.append(pages.curve_caption(lines, drawn))
+            drawn = episode_curves(axis, lines, "reward", "return of the task", styles)
+            captions.append(curve_caption(lines, drawn))
             axis.set_title(f"{words} added to every return" if sign != "0" else "nothing added")
             top = max(top, axis.get_ylim()[1])
             axis.set_ylim(bottom=10)

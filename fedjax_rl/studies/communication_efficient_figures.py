@@ -10,7 +10,8 @@ from collections.abc import Callable
 from matplotlib.figure import Figure
 
 from fedjax_rl import envs, plotting
-from fedjax_rl.plotting.page import SMOOTH, episode_curves, fitted_below, level, page
+from fedjax_rl.plotting.curve_page import SMOOTH, episode_curves
+from fedjax_rl.plotting.page import fitted_below, level, page
 from fedjax_rl.studies import communication_efficient_data as data
 from fedjax_rl.studies import communication_efficient_ends as ends
 from fedjax_rl.studies import stages

@@ -11,7 +11,7 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 from fedjax_rl import envs
-from fedjax_rl.plotting.page import curve_page
+from fedjax_rl.plotting.curve_page import curve_page
 from fedjax_rl.studies import stages
 
 LAST = 20  # episodes whose mean return is compared, as the targets do

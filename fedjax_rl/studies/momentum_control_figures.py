@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from fedjax_rl import plotting
-from fedjax_rl.plotting.page import FEWEST, legend_below
+from fedjax_rl.plotting.curve_page import FEWEST
+from fedjax_rl.plotting.page import legend_below
 from fedjax_rl.studies import momentum_data as data
 from fedjax_rl.studies import momentum_measures as measures
 from fedjax_rl.studies import momentum_targets as targets

@@ -11,8 +11,9 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from fedjax_rl.plotting import curve_page
 from fedjax_rl.plotting import page as pages
-from fedjax_rl.plotting.page import FEWEST
+from fedjax_rl.plotting.curve_page import FEWEST
 from fedjax_rl.studies import stages
 from fedjax_rl.studies.momentum_data import label
 
@@ -65,7 +66,7 @@ def curves(
         places[said] = place if styles is None else styles[words]
         thin += [said] * (words in dashed)
     few = min(own.sizes["seed"] for own in lines.values()) < FEWEST
-    pages.curves(
+    curve_page.curves(
         axis,
         lines,
         metric,
