@@ -11,7 +11,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
-from statsmodels.regression.linear_model import OLS
 
 from fedjax_rl.analysis.bootstrap import check_level
 
@@ -206,6 +205,8 @@ def ols(y: ArrayLike, *, confidence: float = 0.95, **columns: ArrayLike) -> Fit:
     y, design = design_matrix(y, columns)
     centred, back = _centred(design)
     middle = y.mean()
+    from statsmodels.regression.linear_model import OLS  # takes long to import
+
     result = OLS(y - middle, centred).fit()
     p = design.shape[1]
     total = spread(y)

@@ -5,13 +5,15 @@ early are not a random sample, and dropping them manufactures speedup (specifica
 """
 
 from fractions import Fraction
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
-from statsmodels.duration.survfunc import SurvfuncRight
 
 from fedjax_rl.analysis.bootstrap import check_level
+
+if TYPE_CHECKING:
+    from statsmodels.duration.survfunc import SurvfuncRight
 
 
 class ThresholdTime(NamedTuple):
@@ -200,7 +202,7 @@ def kaplan_meier_curve(reached: ThresholdTime) -> ReachedCurve:
     return ReachedCurve(curve.surv_times, 1.0 - curve.surv_prob, curve.surv_prob_se)
 
 
-def _exact_median(curve: SurvfuncRight) -> float:
+def _exact_median(curve: "SurvfuncRight") -> float:
     """The first time at which the product of (n_i - d_i) / n_i is below one half; NaN if never."""
     left = Fraction(1)
     for time, at_risk, events in zip(curve.surv_times, curve.n_risk, curve.n_events, strict=True):
@@ -210,8 +212,10 @@ def _exact_median(curve: SurvfuncRight) -> float:
     return np.nan
 
 
-def _survival(reached: ThresholdTime) -> SurvfuncRight:
+def _survival(reached: ThresholdTime) -> "SurvfuncRight":
     if reached.censored.size == 0:
         raise ValueError("no runs were given")
     status = (~np.asarray(reached.censored)).astype(int).ravel()
+    from statsmodels.duration.survfunc import SurvfuncRight  # takes long to import
+
     return SurvfuncRight(np.ravel(reached.time_or_limit), status)

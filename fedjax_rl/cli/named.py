@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -97,7 +98,6 @@ def environment(name: str, **options):
       ValueError: an unknown name or option, with the nearest known ones, a value that is not
         allowed, or a package that is not installed.
     """
-    from fedjax_rl.envs.registry import make
     from fedjax_rl.names import check_known
 
     if outside.is_outside(name):
@@ -106,9 +106,18 @@ def environment(name: str, **options):
             check_known(option, known, f"option of {name}")
         return outside.environment(name, **options)
     try:
-        return make(name, **options)
+        return _making()(name, options)
     except ImportError as error:
         raise ValueError(str(error)) from error
+
+
+@functools.cache
+def _making():
+    """What makes environments of ours, and keeps the last ones: models of bodies take a second."""
+    from fedjax_rl.envs.registry import make
+    from fedjax_rl.identity import remembered
+
+    return remembered(8)(lambda name, options: make(name, **options))
 
 
 def environment_options(name: str) -> dict[str, Any]:

@@ -8,7 +8,6 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.optimize
 
 from fedjax_rl import fields
 from fedjax_rl.envs.families import average_mdp
@@ -150,6 +149,8 @@ def _shared(mdps: TabularMDP) -> bool:
 
 def _climbed(mdps: TabularMDP, entropy: float) -> tuple[float, np.ndarray]:
     """Maximises the mean of J over logits, numerically; the maximum and its policy."""
+    from scipy import optimize  # takes long to import, and only this needs it
+
     shape = (mdps.num_states, mdps.num_actions)
     model = _Model(mdps, entropy)
     mean = mdps.replace(
@@ -172,7 +173,7 @@ def _climbed(mdps: TabularMDP, entropy: float) -> tuple[float, np.ndarray]:
     options = {"maxiter": 2000, "ftol": 1e-15, "gtol": 1e-11, "maxcor": 30}
     found = []
     for start in starts:
-        climb = scipy.optimize.minimize(
+        climb = optimize.minimize(
             model.descent, start.ravel(), jac=True, method="L-BFGS-B", options=options
         )
         found.append((-climb.fun, climb.x.reshape(shape)))
