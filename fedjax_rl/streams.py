@@ -74,6 +74,16 @@ class OfEpisode(enum.IntEnum):
     START = 3
 
 
+@enum.unique
+class Own(enum.IntEnum):
+    """Streams of `Engine.OWN`, one for each place where an algorithm of one's own draws."""
+
+    FIRST = 1
+    MODEL = 2
+    STEP = 3
+    WORK = 4
+
+
 # Each with `Engine` is a set of different numbers; `tests/test_streams.py` looks.
 REGISTERS = (Episodic, Epochs, Tabular)
 
@@ -95,12 +105,21 @@ def keys_of(keys, stream: int, time=None) -> jax.Array:
     return jax.vmap(jax.random.fold_in, in_axes=(0, 0 if jnp.ndim(time) else None))(own, time)
 
 
-def own_keys(keys) -> jax.Array:
+def own_keys(keys, place: Own | None = None) -> jax.Array:
     """The keys that an algorithm of one's own is given, [A] -> [A].
 
-    Whatever it folds in, it draws none of the words that the engine draws.
+    Whatever it folds in, it draws none of the words that the engine draws, nor those of another
+    place.
+
+    Args:
+      keys: typed keys [A] of the agents.
+      place: where they are used; None for all places in common.
+
+    Returns:
+      Typed keys [A].
     """
-    return keys_of(keys, Engine.OWN)
+    own = keys_of(keys, Engine.OWN)
+    return own if place is None else keys_of(own, place)
 
 
 def agent_keys(seeds, members) -> jax.Array:

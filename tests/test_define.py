@@ -31,7 +31,8 @@ def by_hand(agents, steps, period, rates, critic=0.1):
     for time in range(steps):
         for i, key in enumerate(keys):
             params = {"mdp": mdp, "learning_rate": rates(time), "critic_rate": critic}
-            mine = jax.random.fold_in(jax.random.fold_in(key, streams.Engine.OWN), time)
+            own_key = jax.random.fold_in(key, streams.Engine.OWN)
+            mine = jax.random.fold_in(jax.random.fold_in(own_key, streams.Own.STEP), time)
             own[i] = step(mine, own[i], params)
         if (time + 1) % period == 0:
             mean = [sum(agent[j] for agent in own) / agents for j in (0, 1)]

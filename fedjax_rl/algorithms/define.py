@@ -17,6 +17,7 @@ command line, with every uplink, on clocks, over devices and under derivatives.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -202,6 +203,7 @@ class Definition(NamedTuple):
       first_exchange: `config -> time` or None, as in `Algorithm`.
       smallest_share: as in `Algorithm`.
       memory: as in `Algorithm`.
+      root_keys: as in `algorithm`.
       home: "module:name" of the public function.
     """
 
@@ -218,6 +220,7 @@ class Definition(NamedTuple):
     first_exchange: Callable | None
     smallest_share: int
     memory: Callable | None
+    root_keys: bool = False
     home: str = ""
 
     def build(self, config: Federated) -> Algorithm:
@@ -302,7 +305,7 @@ class Definition(NamedTuple):
     def functions(self, config: Federated) -> Functions:
         """The engine's functions of a configuration, reading static properties only."""
         config = config.resolved()
-        return assemble(config, self.learner(config))
+        return assemble(config, self.learner(config), self.root_keys)
 
 
 def algorithm(
@@ -318,6 +321,7 @@ def algorithm(
     first_exchange: Callable | None = None,
     smallest_share: int = 256,
     memory: Callable | None = None,
+    root_keys: bool | None = None,
     name: str | None = None,
 ) -> Callable:
     """Decorates `config -> Learner`; gives the public function that makes the algorithm.
@@ -334,6 +338,9 @@ def algorithm(
       first_exchange: as in `Definition`.
       smallest_share: as in `Definition`.
       memory: as in `Definition`.
+      root_keys: whether it is handed the agents' keys themselves, of which it reads streams that
+        stand in the register `fedjax_rl.streams`; so are by default the algorithms of the package.
+        Others are handed keys into which they can fold anything.
       name: by default that of the function, with dashes.
 
     Returns:
@@ -357,6 +364,7 @@ def algorithm(
             first_exchange,
             smallest_share,
             memory,
+            learner.__module__.startswith("fedjax_rl.") if root_keys is None else root_keys,
         )
         return _factory(definition, learner.__name__, learner.__module__, learner.__doc__ or "")
 
@@ -450,19 +458,23 @@ def at_time(population, params: Params, schedules: dict, time) -> Params:
     return Params(own["agent"], own["federation"], params.shared)
 
 
-def assemble(config: Federated, learner: Learner) -> Functions:
+def assemble(config: Federated, learner: Learner, root_keys: bool = True) -> Functions:
     """The engine's functions of a learner.
 
     Args:
       config: resolved.
       learner: of it.
+      root_keys: as in `algorithm`.
     """
     schedules = parameters.schedules_of(config)
 
     def now(population, params, time):
         return at_time(population, params, schedules, time)
 
-    parts = _equipped(config, learner.round, now if schedules else None)
+    def of(keys, place: streams.Own):
+        return keys if root_keys else streams.own_keys(keys, place)
+
+    parts = _equipped(config, learner.round, now if schedules else None, of)
     links = _links(parts)
     inner = parts[0]
     stepwise = isinstance(inner, Local | Steps)
@@ -476,11 +488,13 @@ def assemble(config: Federated, learner: Learner) -> Functions:
 
     def init(population, params, keys):
         params = now(population, params, jnp.uint32(0))
-        agents = per_agent(learner.agent, population, params, keys)
+        own = of(keys, streams.Own.FIRST)
+        agents = per_agent(learner.agent, population, params, own)
         if learner.model is None:
             model = population.first(jax.vmap(learner.share)(agents))
         else:
-            model = per_federation(learner.model, params, first_keys(population, keys))
+            own = first_keys(population, of(keys, streams.Own.MODEL))
+            model = per_federation(learner.model, params, own)
         state = first_state(population, links, params, keys, agents, model, detailed=not stepwise)
         return state if learner.begin is None else learner.begin(population, params, state)
 
@@ -504,8 +518,15 @@ def _links(parts: tuple) -> tuple[Exchange, ...]:
     return tuple(link for link in links if isinstance(link, Exchange))
 
 
-def _equipped(config: Federated, parts: tuple, now: Callable | None) -> tuple:
-    """The parts of a round with the wire, the uplink and the schedules of a configuration."""
+def _equipped(config: Federated, parts: tuple, now: Callable | None, of: Callable) -> tuple:
+    """The parts of a round with the wire, the uplink and the schedules of a configuration.
+
+    Args:
+      config: of the algorithm.
+      parts: as a `Learner` has them.
+      now: `(population, params, time) -> params`; None where nothing follows time.
+      of: `(keys, place) -> keys`, those that are handed to the algorithm.
+    """
     last = _links(parts)[-1]
     wire = getattr(config, "wire", None)
 
@@ -515,17 +536,20 @@ def _equipped(config: Federated, parts: tuple, now: Callable | None) -> tuple:
             more |= {} if now is None else {"at_time": now}
             return part._replace(**more, **({"uplink": config.transmits()} if part is last else {}))
         if isinstance(part, Repeated):
-            return part._replace(work=timed(part.work), link=equipped(part.link))
-        return part if isinstance(part, Local | Steps) else timed(part)
+            work = functools.partial(handed, part.work)
+            return part._replace(work=work, link=equipped(part.link))
+        return part if isinstance(part, Local | Steps) else functools.partial(handed, part)
 
-    def timed(work):
-        if now is None:
-            return work
-
-        def wrapped(population, params, state, which):
-            return work(population, now(population, params, state.time), state, which)
-
-        return wrapped
+    def handed(work, population, params, state, which):
+        """What work makes of the properties of now, and of keys of its own."""
+        params = params if now is None else now(population, params, state.time)
+        keys = state.keys
+        own = dataclasses.replace(state, keys=of(keys, streams.Own.WORK))
+        out = work(population, params, own, which)
+        # Streams are read from keys that stay.
+        if isinstance(out, tuple):
+            return dataclasses.replace(out[0], keys=keys), out[1]
+        return dataclasses.replace(out, keys=keys)
 
     return tuple(equipped(part) for part in parts)
 
@@ -535,7 +559,7 @@ def _one_by_one(step: Callable, schedules: dict) -> Callable:
 
     def learn(key, agent, params, time, num_steps):
         # A stream of its own: what the algorithm folds into a step's key meets nobody else's.
-        stream = jax.random.fold_in(key, streams.Engine.OWN)
+        stream = jax.random.fold_in(jax.random.fold_in(key, streams.Engine.OWN), streams.Own.STEP)
 
         def one(i, agent):
             when = time + jnp.uint32(i)
