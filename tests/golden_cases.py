@@ -138,6 +138,7 @@ SMALL = {
     "ebcdql": {},
     "davia": {"horizon": 4},
     "ef-td": {},
+    "fedtd": {"sync_period": 2},
     **dict.fromkeys(("reinforce", "lapg"), EPISODES),
     **dict.fromkeys(("fedpg", "scaffold-pg", "fedprox-pg", "fedavgm-pg", "fedadam-pg"), GRADIENTS),
     "fast-fedpg": GRADIENTS,
@@ -148,7 +149,7 @@ SMALL = {
     "pavg": {"local_steps": 2},
 }
 HOME = {
-    "fedq": "mdp",
+    **dict.fromkeys(("fedq", "fedtd"), "mdp"),
     **dict.fromkeys(("es", "espc", "iw-es", "ns-es", "nsr-es", "nsra-es"), "grid"),
     **dict.fromkeys(("dql", "ebcdql", "davia", "ef-td", "reinforce", "lapg"), "grid"),
 }
@@ -347,6 +348,10 @@ OWN = {
         "onehot": {"features": "onehot", "radius": 0.5, "header_bytes": 3},
         "episode": {"mode": "episode"},
         "wind": ({"mode": "episode", "features": "onehot"}, {}, "wind"),
+    },
+    "fedtd": {
+        "iid": {"sampling": "iid", "learning_rate": frl.schedule(_halving)},
+        "corrected": ({"sampling": "generative", "control_variates": True}, {}, "mdps"),
     },
     "reinforce": _episodes(),
     "lapg": {

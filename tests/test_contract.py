@@ -89,7 +89,7 @@ def test_both_precisions_run(name):
 
 
 # Nothing of these is drawn from what is learned.
-EXACT = ("ef-td", "qavg", "pavg")
+EXACT = ("ef-td", "fedtd", "qavg", "pavg")
 
 
 @everybody

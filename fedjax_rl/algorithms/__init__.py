@@ -21,6 +21,7 @@ from fedjax_rl.algorithms.fedpg import (
 from fedjax_rl.algorithms.fedppo import fedppo
 from fedjax_rl.algorithms.fedppo_properties import FedPPO
 from fedjax_rl.algorithms.fedq import FedQ, fedq
+from fedjax_rl.algorithms.fedtd import FedTD, fedtd
 from fedjax_rl.algorithms.iw_es import IWES, iw_es
 from fedjax_rl.algorithms.momentum_pg import FedHAPGM, FedSVRPGM, fedhapg_m, fedsvrpg_m
 from fedjax_rl.algorithms.novelty import (
@@ -52,6 +53,7 @@ EVERYWHERE = ("tabular", "mdp", "grid", "task")
 # A new algorithm is one file and one line here.
 ALGORITHMS: dict[str, Entry] = {
     "fedq": Entry(fedq, ("mdp",)),
+    "fedtd": Entry(fedtd, ("mdp",)),
     "es": Entry(es, ("grid", "task")),
     "espc": Entry(espc, ("grid", "task")),
     "iw-es": Entry(iw_es, ("grid", "task")),
@@ -98,6 +100,7 @@ __all__ = [
     "FedPPO",
     "FedQ",
     "FedSVRPGM",
+    "FedTD",
     "NoveltySearch",
     "PAvg",
     "QAvg",
@@ -119,6 +122,7 @@ __all__ = [
     "fedprox_pg",
     "fedq",
     "fedsvrpg_m",
+    "fedtd",
     "iw_es",
     "lapg",
     "ns_es",
