@@ -194,7 +194,7 @@ def bytes_of(job: Job) -> int:
 
 
 def _compiles_slowly(job: Job) -> bool:
-    """Whether no program should have two copies of the step of the environment."""
+    """Whether copies of the step of the environment are worth avoiding."""
     task = getattr(job.algorithm.config, "task", None)
     return getattr(getattr(task, "env", None), "compiles_slowly", False)
 
