@@ -17,7 +17,6 @@ command line, with every uplink, on clocks, over devices and under derivatives.
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -25,17 +24,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fedjax_rl import fields, streams
+from fedjax_rl import fields
 from fedjax_rl.algorithms import parameters
-from fedjax_rl.federation import aggregators, uplinks
+from fedjax_rl.algorithms.assemble import assemble, links_of, per_federation
+from fedjax_rl.algorithms.learner import Averaged, Federated, Learner, Local, Steps
 from fedjax_rl.federation import server as servers
 from fedjax_rl.federation.algorithm import Algorithm, Functions, describe_config
-from fedjax_rl.federation.clock import CLOCK, Clock
 from fedjax_rl.federation.clock.arrivals import driven
-from fedjax_rl.federation.derivatives import DERIVATIVE
-from fedjax_rl.federation.exchange import Exchange, first_state
+from fedjax_rl.federation.exchange import Exchange
 from fedjax_rl.federation.ledger import tree_floats
-from fedjax_rl.federation.rounds import LocalSteps, Repeated, rounds
+from fedjax_rl.federation.rounds import Repeated
 from fedjax_rl.federation.server import SHARE
 from fedjax_rl.federation.state import Params, per_agent
 from fedjax_rl.fields import record as records
@@ -81,108 +79,6 @@ __all__ = [
 # Environments by kind, as `envs.registry.kind` names them: a `TabularMDP`; a `Task` around one, or
 # around a family of them; a `Task` with exact tables; a `Task` without.
 EVERYWHERE = ("tabular", "mdp", "grid", "task")
-
-
-@record
-class Federated(Record):
-    """Properties of every algorithm.
-
-    Attributes:
-      uplink: what of a message crosses the wire, and who sends, see `federation.uplinks`;
-        everything of everybody by default.
-      clock: how long agents take and whom the server waits for, see `federation.clock`; by
-        default rounds in which time does not pass.
-      derivative: None, or "pathwise" to allow derivatives that leave out how what is learned
-        changes what is drawn or sent; see `federation.derivatives`.
-    """
-
-    uplink: uplinks.Uplink | None = engine(None, uplinks.UPLINK.or_none())
-    clock: Clock | None = engine(None, CLOCK.or_none())
-    derivative: str | None = host(None, DERIVATIVE, cli=False)
-
-    def transmits(self, num_agents: int | None = None) -> uplinks.Uplink:
-        """The uplink as the engine takes it.
-
-        Args:
-          num_agents: N; None where only the shape of the program is asked for.
-        """
-        del num_agents
-        return uplinks.full() if self.uplink is None else self.uplink
-
-    def derived(self, num_agents: int) -> Params:
-        """Traced values of one federation that are made of properties, besides these.
-
-        Args:
-          num_agents: N.
-        """
-        del num_agents
-        return Params({}, {}, {})
-
-    def static(self) -> tuple:
-        """Hashable; what else shapes the program, besides the properties that are static."""
-        return ()
-
-
-@record
-class Averaged(Federated):
-    """Properties of algorithms that exchange after K local steps.
-
-    Attributes:
-      sync_period: K, units of time between exchanges, at least 1.
-    """
-
-    sync_period: Any = engine(1, fields.whole(1, follows=True, traced=True))
-
-
-class Learner(NamedTuple):
-    """An algorithm with its static choices made; functions are pure, and unbatched but for two.
-
-    Attributes:
-      agent: `(key, params) -> agent`, what an agent holds at first; its key is constant.
-      round: what a communication round consists of, in turn: `Local` or `Steps` and an `Exchange`,
-        whose period is `sync_period`; or exchanges, and work between them, `(population, params,
-        state, differentiable) -> (state, steps)`, and `Repeated` ones, as `rounds` takes them. The
-        last exchange goes over the uplink of the configuration.
-      measure: `(population, params, state) -> {metric: [F] or [A]}`. Of local steps without a clock
-        `state.server` is the mean of what agents would share now.
-      model: `(key, params) -> model`, what a server holds at first, with the key of its
-        federation's first member; by default what `share` makes of that agent.
-      share: `agent -> model`.
-      begin: `(population, params, state) -> state`, what happens before the first round.
-      after: as of `rounds`, what a server does by itself after a round.
-      act: `(model, observation, word) -> action`, what a model does; None where it does not act.
-    """
-
-    agent: Callable
-    round: tuple
-    measure: Callable
-    model: Callable | None = None
-    share: Callable = lambda agent: agent
-    begin: Callable | None = None
-    after: Callable | None = None
-    act: Callable | None = None
-
-
-class Local(NamedTuple):
-    """Local steps, all at once, of one agent.
-
-    Attributes:
-      learn: `(key, agent, params, time, num_steps) -> agent`: so many steps from `time` on
-        (uint32). `num_steps` is an int where the loop can be differentiated, else traced uint32.
-    """
-
-    learn: Callable
-
-
-class Steps(NamedTuple):
-    """Local steps, one after the other, of one agent.
-
-    Attributes:
-      step: `(key, agent, params) -> agent`; the key is that of the step, properties that follow a
-        schedule have the value of the step.
-    """
-
-    step: Callable
 
 
 class Definition(NamedTuple):
@@ -293,7 +189,7 @@ class Definition(NamedTuple):
 
     def _message_size(self, config: Federated, shapes: dict) -> int:
         learner = self.learner(config)
-        link = _links(learner.round)[-1]
+        link = links_of(learner.round)[-1]
 
         def numbers(key, params):
             agent = learner.agent(key, params)
@@ -437,155 +333,6 @@ def describe(config: Record) -> dict:
     return describe_config(config.resolved())
 
 
-# From a learner to the engine ---------------------------------------------------------------------
-
-
-def at_time(population, params: Params, schedules: dict, time) -> Params:
-    """The properties with those filled in that follow time.
-
-    Args:
-      population: who belongs to whom.
-      params: its properties.
-      schedules: from `record.schedules_of`.
-      time: scalar for all, or [A] where each federation is one agent with a time of its own.
-    """
-    steps = jnp.asarray(time).astype(jnp.int32)
-    own = {"agent": dict(params.agent), "federation": dict(params.federation)}
-    sizes = {"agent": population.num_agents, "federation": population.num_federations}
-    for name, (by, function) in schedules.items():
-        value = jax.vmap(function)(steps) if steps.ndim else function(steps)
-        own[by][name] = jnp.broadcast_to(jnp.asarray(value, float), (sizes[by],))
-    return Params(own["agent"], own["federation"], params.shared)
-
-
-def assemble(config: Federated, learner: Learner, root_keys: bool = True) -> Functions:
-    """The engine's functions of a learner.
-
-    Args:
-      config: resolved.
-      learner: of it.
-      root_keys: as in `algorithm`.
-    """
-    schedules = parameters.schedules_of(config)
-
-    def now(population, params, time):
-        return at_time(population, params, schedules, time)
-
-    def of(keys, place: streams.Own):
-        return keys if root_keys else streams.own_keys(keys, place)
-
-    parts = _equipped(config, learner.round, now if schedules else None, of)
-    links = _links(parts)
-    inner = parts[0]
-    stepwise = isinstance(inner, Local | Steps)
-    if stepwise:
-        local = inner.learn if isinstance(inner, Local) else _one_by_one(inner.step, schedules)
-        period = config.sync_period
-        known = isinstance(period, int | np.integer)
-        drive = rounds(LocalSteps(local, int(period) if known else None), links[0])
-    else:
-        drive = rounds(*parts, after=learner.after)
-
-    def init(population, params, keys):
-        params = now(population, params, jnp.uint32(0))
-        own = of(keys, streams.Own.FIRST)
-        agents = per_agent(learner.agent, population, params, own)
-        if learner.model is None:
-            model = population.first(jax.vmap(learner.share)(agents))
-        else:
-            own = first_keys(population, of(keys, streams.Own.MODEL))
-            model = per_federation(learner.model, params, own)
-        state = first_state(population, links, params, keys, agents, model, detailed=not stepwise)
-        return state if learner.begin is None else learner.begin(population, params, state)
-
-    def measure(population, params, state):
-        params = now(population, params, state.time)
-        if stepwise and config.clock is None:
-            # Between exchanges, and where one agent has nobody to exchange with, what counts is
-            # the mean of what agents have learned by now.
-            shared = jax.vmap(learner.share)(state.agents)
-            weights = links[0].weight(population, state.agents, params)
-            average = aggregators.mean(population, shared, None, weights).value
-            state = dataclasses.replace(state, server=average)
-        return learner.measure(population, params, state)
-
-    return Functions(init, drive.round, drive.advance, measure, drive.parts, learner.act)
-
-
-def _links(parts: tuple) -> tuple[Exchange, ...]:
-    """The exchanges of a round, in turn."""
-    links = [part.link if isinstance(part, Repeated) else part for part in parts]
-    return tuple(link for link in links if isinstance(link, Exchange))
-
-
-def _equipped(config: Federated, parts: tuple, now: Callable | None, of: Callable) -> tuple:
-    """The parts of a round with the wire, the uplink and the schedules of a configuration.
-
-    Args:
-      config: of the algorithm.
-      parts: as a `Learner` has them.
-      now: `(population, params, time) -> params`; None where nothing follows time.
-      of: `(keys, place) -> keys`, those that are handed to the algorithm.
-    """
-    last = _links(parts)[-1]
-    wire = getattr(config, "wire", None)
-
-    def equipped(part):
-        if isinstance(part, Exchange):
-            more = {} if wire is None else {"wire": wire}
-            more |= {} if now is None else {"at_time": now}
-            return part._replace(**more, **({"uplink": config.transmits()} if part is last else {}))
-        if isinstance(part, Repeated):
-            work = functools.partial(handed, part.work)
-            return part._replace(work=work, link=equipped(part.link))
-        return part if isinstance(part, Local | Steps) else functools.partial(handed, part)
-
-    def handed(work, population, params, state, which):
-        """What work makes of the properties of now, and of keys of its own."""
-        params = params if now is None else now(population, params, state.time)
-        keys = state.keys
-        own = dataclasses.replace(state, keys=of(keys, streams.Own.WORK))
-        out = work(population, params, own, which)
-        # Streams are read from keys that stay.
-        if isinstance(out, tuple):
-            return dataclasses.replace(out[0], keys=keys), out[1]
-        return dataclasses.replace(out, keys=keys)
-
-    return tuple(equipped(part) for part in parts)
-
-
-def _one_by_one(step: Callable, schedules: dict) -> Callable:
-    """Local steps in a loop, each with a key of its own and the properties of its time."""
-
-    def learn(key, agent, params, time, num_steps):
-        # A stream of its own: what the algorithm folds into a step's key meets nobody else's.
-        stream = jax.random.fold_in(jax.random.fold_in(key, streams.Engine.OWN), streams.Own.STEP)
-
-        def one(i, agent):
-            when = time + jnp.uint32(i)
-            own = {n: jnp.asarray(f(when.astype(jnp.int32)), float) for n, (_, f) in due}
-            return step(jax.random.fold_in(stream, when), agent, {**params, **own})
-
-        due = schedules.items()
-        first = 0 if isinstance(num_steps, int) else jnp.uint32(0)
-        return jax.lax.fori_loop(first, num_steps, one, agent)
-
-    return learn
-
-
-def per_federation(function: Callable, params: Params, *batched):
-    """Applies an unbatched `function(*batched, params)` to every federation.
-
-    Args:
-      function: works on one federation; its `params` is a flat dict of its properties.
-      params: the properties.
-      *batched: pytrees of [F, ...].
-    """
-    return jax.vmap(lambda own, *each: function(*each, {**params.shared, **own}))(
-        params.federation, *batched
-    )
-
-
 def of_servers(**functions: Callable) -> Callable:
     """Metrics of the servers' models, as `Learner.measure` takes them.
 
@@ -598,12 +345,6 @@ def of_servers(**functions: Callable) -> Callable:
         return {n: per_federation(f, params, state.server) for n, f in functions.items()}
 
     return measure
-
-
-def first_keys(population, keys):
-    """The key of every federation's first member, for what its server draws: [A] -> [F]."""
-    data = population.first(jax.random.key_data(keys))
-    return jax.random.wrap_key_data(data, impl=streams.IMPLEMENTATION)
 
 
 def average(

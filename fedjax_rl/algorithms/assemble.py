@@ -1,0 +1,172 @@
+"""From a learner to the functions that the engine drives."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fedjax_rl import streams
+from fedjax_rl.algorithms import parameters
+from fedjax_rl.algorithms.learner import Federated, Learner, Local, Steps
+from fedjax_rl.federation import aggregators
+from fedjax_rl.federation.algorithm import Functions
+from fedjax_rl.federation.exchange import Exchange, first_state
+from fedjax_rl.federation.rounds import LocalSteps, Repeated, rounds
+from fedjax_rl.federation.state import Params, per_agent
+
+
+def at_time(population, params: Params, schedules: dict, time) -> Params:
+    """The properties with those filled in that follow time.
+
+    Args:
+      population: who belongs to whom.
+      params: its properties.
+      schedules: from `record.schedules_of`.
+      time: scalar for all, or [A] where each federation is one agent with a time of its own.
+    """
+    steps = jnp.asarray(time).astype(jnp.int32)
+    own = {"agent": dict(params.agent), "federation": dict(params.federation)}
+    sizes = {"agent": population.num_agents, "federation": population.num_federations}
+    for name, (by, function) in schedules.items():
+        value = jax.vmap(function)(steps) if steps.ndim else function(steps)
+        own[by][name] = jnp.broadcast_to(jnp.asarray(value, float), (sizes[by],))
+    return Params(own["agent"], own["federation"], params.shared)
+
+
+def assemble(config: Federated, learner: Learner, root_keys: bool = True) -> Functions:
+    """The engine's functions of a learner.
+
+    Args:
+      config: resolved.
+      learner: of it.
+      root_keys: as in `algorithm`.
+    """
+    schedules = parameters.schedules_of(config)
+
+    def now(population, params, time):
+        return at_time(population, params, schedules, time)
+
+    def of(keys, place: streams.Own):
+        return keys if root_keys else streams.own_keys(keys, place)
+
+    parts = _equipped(config, learner.round, now if schedules else None, of)
+    links = links_of(parts)
+    inner = parts[0]
+    stepwise = isinstance(inner, Local | Steps)
+    if stepwise:
+        local = inner.learn if isinstance(inner, Local) else _one_by_one(inner.step, schedules)
+        period = config.sync_period
+        known = isinstance(period, int | np.integer)
+        drive = rounds(LocalSteps(local, int(period) if known else None), links[0])
+    else:
+        drive = rounds(*parts, after=learner.after)
+
+    def init(population, params, keys):
+        params = now(population, params, jnp.uint32(0))
+        own = of(keys, streams.Own.FIRST)
+        agents = per_agent(learner.agent, population, params, own)
+        if learner.model is None:
+            model = population.first(jax.vmap(learner.share)(agents))
+        else:
+            own = first_keys(population, of(keys, streams.Own.MODEL))
+            model = per_federation(learner.model, params, own)
+        state = first_state(population, links, params, keys, agents, model, detailed=not stepwise)
+        return state if learner.begin is None else learner.begin(population, params, state)
+
+    def measure(population, params, state):
+        params = now(population, params, state.time)
+        if stepwise and config.clock is None:
+            # Between exchanges, and where one agent has nobody to exchange with, what counts is
+            # the mean of what agents have learned by now.
+            shared = jax.vmap(learner.share)(state.agents)
+            weights = links[0].weight(population, state.agents, params)
+            average = aggregators.mean(population, shared, None, weights).value
+            state = dataclasses.replace(state, server=average)
+        return learner.measure(population, params, state)
+
+    return Functions(init, drive.round, drive.advance, measure, drive.parts, learner.act)
+
+
+def links_of(parts: tuple) -> tuple[Exchange, ...]:
+    """The exchanges of a round, in turn."""
+    links = [part.link if isinstance(part, Repeated) else part for part in parts]
+    return tuple(link for link in links if isinstance(link, Exchange))
+
+
+def _equipped(config: Federated, parts: tuple, now: Callable | None, of: Callable) -> tuple:
+    """The parts of a round with the wire, the uplink and the schedules of a configuration.
+
+    Args:
+      config: of the algorithm.
+      parts: as a `Learner` has them.
+      now: `(population, params, time) -> params`; None where nothing follows time.
+      of: `(keys, place) -> keys`, those that are handed to the algorithm.
+    """
+    last = links_of(parts)[-1]
+    wire = getattr(config, "wire", None)
+
+    def equipped(part):
+        if isinstance(part, Exchange):
+            more = {} if wire is None else {"wire": wire}
+            more |= {} if now is None else {"at_time": now}
+            return part._replace(**more, **({"uplink": config.transmits()} if part is last else {}))
+        if isinstance(part, Repeated):
+            work = functools.partial(handed, part.work)
+            return part._replace(work=work, link=equipped(part.link))
+        return part if isinstance(part, Local | Steps) else functools.partial(handed, part)
+
+    def handed(work, population, params, state, which):
+        """What work makes of the properties of now, and of keys of its own."""
+        params = params if now is None else now(population, params, state.time)
+        keys = state.keys
+        own = dataclasses.replace(state, keys=of(keys, streams.Own.WORK))
+        out = work(population, params, own, which)
+        # Streams are read from keys that stay.
+        if isinstance(out, tuple):
+            return dataclasses.replace(out[0], keys=keys), out[1]
+        return dataclasses.replace(out, keys=keys)
+
+    return tuple(equipped(part) for part in parts)
+
+
+def _one_by_one(step: Callable, schedules: dict) -> Callable:
+    """Local steps in a loop, each with a key of its own and the properties of its time."""
+
+    def learn(key, agent, params, time, num_steps):
+        # A stream of its own: what the algorithm folds into a step's key meets nobody else's.
+        stream = jax.random.fold_in(jax.random.fold_in(key, streams.Engine.OWN), streams.Own.STEP)
+
+        def one(i, agent):
+            when = time + jnp.uint32(i)
+            own = {n: jnp.asarray(f(when.astype(jnp.int32)), float) for n, (_, f) in due}
+            return step(jax.random.fold_in(stream, when), agent, {**params, **own})
+
+        due = schedules.items()
+        first = 0 if isinstance(num_steps, int) else jnp.uint32(0)
+        return jax.lax.fori_loop(first, num_steps, one, agent)
+
+    return learn
+
+
+def per_federation(function: Callable, params: Params, *batched):
+    """Applies an unbatched `function(*batched, params)` to every federation.
+
+    Args:
+      function: works on one federation; its `params` is a flat dict of its properties.
+      params: the properties.
+      *batched: pytrees of [F, ...].
+    """
+    return jax.vmap(lambda own, *each: function(*each, {**params.shared, **own}))(
+        params.federation, *batched
+    )
+
+
+def first_keys(population, keys):
+    """The key of every federation's first member, for what its server draws: [A] -> [F]."""
+    data = population.first(jax.random.key_data(keys))
+    return jax.random.wrap_key_data(data, impl=streams.IMPLEMENTATION)
