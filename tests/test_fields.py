@@ -13,6 +13,7 @@ import fedjax_rl as frl
 from fedjax_rl import fields
 from fedjax_rl.algorithms import ALGORITHMS
 from fedjax_rl.federation import uplinks
+from fedjax_rl.fields import record
 
 NONSENSE = [
     None, True, "1", b"1", "", [], (), {}, {1: 2, "a": 3}, {3}, object(), object, len, 1j, 1 + 0j,
@@ -175,25 +176,42 @@ def test_records_and_functions_are_checked_where_they_are_declared():
 def fits(name, value):
     """What of the nonsense is none for some properties."""
     switches = value is True
-    empty = name == "hidden" and isinstance(value, list | tuple) and len(value) == 0
+    sizes = name in ("hidden", "network", "network.hidden")
+    empty = sizes and isinstance(value, list | tuple) and len(value) == 0
     rank = name == "utility_model" and callable(value) and not isinstance(value, type)
     return switches or empty or rank
+
+
+def declared(kind):
+    """What each property may be, those of records within included."""
+    if issubclass(kind, record.Record):
+        return {name: kind.allowed(name) for name in kind.names()}
+    return fields.declarations(kind)
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_every_property_is_declared_and_refuses_nonsense_by_name(algorithm):
     one = smallest(algorithm)
-    known = fields.declarations(type(one.config))
+    known = declared(type(one.config))
     assert set(known) == set(one.properties)
     for name, allowed in known.items():
-        words = rf"(?s)^{name} is .*allowed: \S"
+        # A record is refused for its first property, a dict for what it names.
+        within = isinstance(getattr(one.config, name, None), record.Record)
+        whose = rf"{name}\.\w+" if within else name
+        words = rf"(?s)^{whose} is .*allowed: \S"
         for value in NONSENSE:
             if (value is None and allowed.optional) or fits(name, value):
+                continue
+            if within and isinstance(value, dict):
+                if value:
+                    with pytest.raises(ValueError, match=f"no property of {name}"):
+                        one.replace(**{name: value})
                 continue
             with pytest.raises(ValueError, match=words):
                 one.replace(**{name: value})
         if name != "utility_model":
-            with pytest.raises(ValueError, match=rf"{name} is a bare function.*allowed") as refused:
+            bare = rf"{name}(\.\w+)? is a bare function.*allowed"
+            with pytest.raises(ValueError, match=bare) as refused:
                 one.replace(**{name: lambda x: x})
             assert ("frl.by_agents(f)" in str(refused.value)) == allowed.follows
             assert ("frl.schedule(f)" in str(refused.value)) == (allowed.scheduled is not None)

@@ -243,6 +243,8 @@ def _read(field: dataclasses.Field, value):
     if kind is not None:
         if isinstance(value, kind):
             return value
+        if isinstance(value, dict):
+            check_names(kind, map(str, value), field.name)
         try:
             first = dataclasses.fields(kind)[0].name
             return kind(**(value if isinstance(value, dict) else {first: value}))

@@ -252,12 +252,19 @@ def axis(algorithms: Sequence[Algorithm], name: str, value) -> list | None:
 
 @functools.cache
 def _tuples(kind: type) -> set[str]:
-    """Names of the properties of which one value is a tuple."""
-    return {
+    """Names of the properties of which one value is a tuple, or may be given as one."""
+    found = {
         name
         for name, hint in typing.get_type_hints(kind).items()
         if any(typing.get_origin(part) is tuple for part in (hint, *typing.get_args(hint)))
     }
+    for field in dataclasses.fields(kind):
+        if (inner := field.metadata.get("record")) is not None:
+            within = _tuples(inner)
+            found |= {f"{field.name}.{name}" for name in within}
+            # A record may be given by its first property.
+            found |= {field.name} if dataclasses.fields(inner)[0].name in within else set()
+    return found
 
 
 def identity(value) -> Hashable:
