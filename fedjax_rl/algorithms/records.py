@@ -28,7 +28,8 @@ class Network(Record):
       hidden: units in each hidden layer.
       activation: of the hidden units, "tanh" or "relu".
       initializer: "normal" (weights N(0, 1 / inputs), biases 0), "uniform" (all parameters within
-        +- 1 / sqrt(inputs)) or "orthogonal" (times sqrt(2), 0.01 in the last layer; biases 0).
+        +- 1 / sqrt(inputs)), "orthogonal" (times sqrt(2), 0.01 in the last layer; biases 0) or
+        "zeros" (everything 0; for evolution strategies, as a gradient moves the last biases alone).
     """
 
     hidden: tuple[int, ...] = static((8, 8), fields.sizes())

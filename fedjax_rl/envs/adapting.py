@@ -101,7 +101,7 @@ def mean_and_share(longest: int) -> Callable:
 
     def summarise(last: chex.Array, mean: chex.Array, steps: chex.Array) -> chex.Array:
         del last
-        share = jnp.asarray(steps, jnp.float32) / longest
+        share = jnp.asarray(steps, mean.dtype) / longest
         return jnp.append(mean, share)
 
     return summarise

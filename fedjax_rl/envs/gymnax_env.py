@@ -69,7 +69,9 @@ class AdaptedEnv:
         """
         old = state.state if self.watch else state
         if self.low is not None:
-            action = self.low + (action + 1) * ((self.high - self.low) / 2)
+            # In double precision a policy is finer than the ends, which are the environment's own.
+            low, high = (end.astype(action.dtype) for end in (self.low, self.high))
+            action = low + (action + 1) * ((high - low) / 2)
         # Others' code was written for JAX's default promotion, and the caller may be stricter.
         with foreign():
             obs, new, reward, terminated, truncated = self._move(key, old, action, params)

@@ -20,7 +20,7 @@ from fedjax_rl import fields
 from fedjax_rl.names import check_known
 
 ACTIVATIONS: dict[str, Callable] = {"tanh": jnp.tanh, "relu": jax.nn.relu}
-INITIALIZERS = ("normal", "uniform", "orthogonal")
+INITIALIZERS = ("normal", "uniform", "orthogonal", "zeros")
 
 # Beyond, the unrolled program compiles for too long.
 LARGEST_UNROLLED = 400
@@ -83,12 +83,15 @@ class MLP:
           initializer: "normal": weights N(0, 1 / inputs), biases 0; "uniform": everything
             uniform within +- 1 / sqrt(inputs); "orthogonal": weights with orthonormal columns, or
             rows where these are fewer (Saxe et al. 2014, arXiv 1312.6120), times sqrt(2) in hidden
-            layers and 0.01 in the last, biases 0.
+            layers and 0.01 in the last, biases 0; "zeros": everything 0, where a gradient of a
+            network with hidden layers moves the last biases alone.
 
         Raises:
           ValueError: an unknown initializer.
         """
         check_known(initializer, INITIALIZERS, "initializer")
+        if initializer == "zeros":
+            return jnp.zeros(self.num_parameters)
         parts = []
         gains = [math.sqrt(2)] * (len(self.layers) - 1) + [0.01]
         keys = jax.random.split(key, len(self.layers))
