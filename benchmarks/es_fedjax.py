@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fedjax_rl.algorithms import es, espc
-from fedjax_rl.algorithms.es import network_of, run_episodes
+from fedjax_rl.algorithms.strategy import network_of, run_episodes
 from fedjax_rl.envs import gymnax_task
 from fedjax_rl.rollouts.loops import LOOPS
 from fedjax_rl.sweeps.cells import Cell
@@ -19,7 +19,7 @@ from fedjax_rl.sweeps.programs import compiler_options
 from fedjax_rl.sweeps.sweep import run_cells
 
 PROPERTIES = {
-    "hidden": peers.LAYERS[1:-1],
+    "network": peers.LAYERS[1:-1],
     "sigma": peers.SIGMA,
     "learning_rate": peers.LEARNING_RATE,
     "l2": peers.L2,

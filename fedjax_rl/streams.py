@@ -82,6 +82,8 @@ class Own(enum.IntEnum):
     MODEL = 2
     STEP = 3
     WORK = 4
+    BEGIN = 5
+    AFTER = 6
 
 
 # Each with `Engine` is a set of different numbers; `tests/test_streams.py` looks.

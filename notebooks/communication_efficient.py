@@ -320,7 +320,7 @@ plt.show()
 # * `frl.es(task, shaping="center", uplink=frl.uplinks.partial(0.5))` lets a random half speak. How
 #   much of the gain of ESPC with a baseline is left?
 # * Evolution strategies have been called unsuitable for grid worlds. Give the first sweep
-#   `frl.espc(frl.envs.simple_grid(), hidden=(4, 4), optimizer="momentum", sigma=0.3, l2=0.0)`, 30
+#   `frl.espc(frl.envs.simple_grid(), network=(4, 4), optimizer="momentum", sigma=0.3, l2=0.0)`, 30
 #   agents, `target_senders=[30, 15]` and 500 episodes. The best expected return is -5.22.
 # * `fedjax-rl reproduce communication-efficient --scale quick` reproduces the figures of the thesis
 #   with a verdict for every number, and the controls behind what was said here.

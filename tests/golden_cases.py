@@ -476,8 +476,8 @@ def _place(own: str, algorithm) -> str:
 def is_single(name: str, case: Case) -> bool:
     """Whether a case runs in single precision alone.
 
-    In double precision two precisions meet there, which the tests forbid: in the episodes of
-    strategies on environments of gymnax, and in the history of lazy aggregation of FedPPO.
+    Of strategies on environments of gymnax that is what is recorded; in the history of lazy
+    aggregation of FedPPO two precisions meet, which the tests forbid.
     """
     if name == "fedppo":
         return getattr(case.properties.get("uplink"), "name", None) == "lazy"

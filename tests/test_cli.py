@@ -150,7 +150,7 @@ def test_doctor_says_when_a_run_does_not_fit(capsys, monkeypatch):
 
 
 def test_doctor_of_episodes(capsys):
-    few = ["--num-agents", "4", "6", "--hidden", "4", "4", "--antithetic", "--evaluate"]
+    few = ["--num-agents", "4", "6", "--network.hidden", "4", "4", "--antithetic", "--evaluate"]
     assert cli.main(["doctor", "espc", *few, "--target-senders", "2", "3"]) == 0
     assert "4 federation(s), 20 agents" in capsys.readouterr().out
     refused = ["doctor", "fedq", "--uplink", "top-k", "--uplink.k", "13"]
@@ -278,7 +278,7 @@ def test_killed_while_the_directory_was_claimed(tmp_path, capsys):
         ("run es brax/ant --env.backend warp", "--env.backend is 'warp'"),
         ("run espc simple-grid --num-agents 50 --target-senders 51", "is 51 with num_agents 50"),
         ("run espc simple-grid --target-senders 2.5", "is 2.5; allowed: a whole number"),
-        ("run es simple-grid --hidden two", "--hidden is two; allowed: INT"),
+        ("run es simple-grid --network.hidden two", "--network.hidden is two; allowed: INT"),
         ("run es simple-grid --antithetic --num-agents 3", "--num-agents is 3 with antithetic"),
         ("run es simple-grid --env.size 1", "--env.size is 1; allowed"),
         ("run fedq paper-mdp --uplink topk", "did you mean top-k"),
@@ -615,7 +615,7 @@ def test_help_of_an_algorithm_has_what_fits_and_imports_no_simulator():
     text = " ".join(done.stdout.split())
     for word in (
         "T, episodes of every agent. (default: 200)",
-        "--hidden INT ...",
+        "--network.hidden INT ...",
         "(default: 8 8)",
         "--antithetic, --no-antithetic",
         "--target-senders",
@@ -631,7 +631,7 @@ def test_types_of_options():
     kinds = {s.name: s.kind for s in settings.settings(named.algorithm("espc"))}
     assert kinds["sigma"] is float
     assert kinds["antithetic"] is bool
-    assert kinds["hidden"] == tuple[int, ...]
+    assert kinds["network.hidden"] == tuple[int, ...]
     assert kinds["utility"] == str | None
     assert "task" not in kinds
     assert not {"mdp", "uplink", "policy", "weights", "server_optimizer", "derivative"} & {
@@ -651,7 +651,9 @@ def test_switches_of_a_grid_need_no_value():
 
 def test_run_of_episodes(tmp_path, capsys):
     out = tmp_path / "o"
-    line = "run es simple-grid --num-agents 4 --num-steps 5 --hidden 4 --antithetic --evaluate"
+    line = (
+        "run es simple-grid --evaluate --num-agents 4 --num-steps 5 --network.hidden 4 --antithetic"
+    )
     silence = ["--uplink", "event-triggered", "--uplink.threshold", "inf"]
     assert cli.main([*line.split(), *silence, "--out", str(out)]) == 0
     assert {p.name for p in out.iterdir()} == FILES
@@ -659,10 +661,10 @@ def test_run_of_episodes(tmp_path, capsys):
     assert "es on simple-grid" in printed
     assert "non_finite" not in printed
     saved = results.read_config(out)
-    assert saved["properties"]["hidden"] == [4]
+    assert saved["properties"]["network.hidden"] == [4]
     assert saved["uplink"]["threshold"] == "inf"
     again = config.algorithm_of(saved)
-    assert again.config.hidden == (4,)
+    assert again.config.network.hidden == (4,)
     assert again.config.uplink.parameters["threshold"] == np.inf
     result = frl.load(out)
     assert result["frequency"].values.tolist() == [0.0] * 5
@@ -703,9 +705,8 @@ def test_an_interrupted_run_of_episodes_goes_on(tmp_path, capsys, monkeypatch):
     assert cli.main(["resume", str(out)]) == 0
     assert {p.name for p in out.iterdir()} == FILES
     task = frl.envs.registry.make("CartPole-v1")
-    espc = named.algorithm("espc").factory
     recorded = ["reward", "non_finite"]  # the same program
-    again = frl.sweep(espc(task, target_senders=3), num_agents=6, num_steps=3, metrics=recorded)
+    again = frl.sweep(frl.espc(task, target_senders=3), num_agents=6, num_steps=3, metrics=recorded)
     np.testing.assert_array_equal(frl.load(out)["reward"], again["reward"])
     assert "non_finite" in frl.load(out)
     assert cli.main(["resume", str(out)]) == 0

@@ -13,20 +13,13 @@ import fedjax_rl as frl
 from fedjax_rl import federation as fed
 from fedjax_rl import streams
 from fedjax_rl.algorithms import episodic, es, espc, iw_es, ns_es, nsr_es, nsra_es
-from fedjax_rl.algorithms.es import (
-    UTILITIES,
-    Agent,
-    Sample,
-    aggregate,
-    centred_ranks,
-    message,
-    shaped,
-)
+from fedjax_rl.algorithms.es import UTILITIES, Agent, Sample, aggregate, message
 from fedjax_rl.algorithms.es import Model as Centre
 from fedjax_rl.algorithms.es import exchange_of as exchange_of_es
-from fedjax_rl.algorithms.iw_es import importance, learner_of, weighted
+from fedjax_rl.algorithms.iw_es import reusing, weighted
 from fedjax_rl.algorithms.novelty import Agent as NoveltyAgent
-from fedjax_rl.algorithms.novelty import Model, NoveltySearch, choose, exchange_of, settle
+from fedjax_rl.algorithms.novelty import NoveltySearch, exchange_of
+from fedjax_rl.algorithms.strategy import network_of
 from fedjax_rl.envs.task import Continuous, Task
 from fedjax_rl.federation.algorithm import bind
 from fedjax_rl.federation.exchange import first_state
@@ -34,6 +27,9 @@ from fedjax_rl.federation.ledger import COLUMNS
 from fedjax_rl.federation.state import Context
 from fedjax_rl.federation.uplinks import UPLINKS, make
 from fedjax_rl.learners import novelty as search
+from fedjax_rl.learners.evolution import centred_ranks, importance
+from fedjax_rl.learners.evolution import shaped as shaped_by
+from fedjax_rl.learners.novelty import Model, choose, settle
 
 # Toy tasks ----------------------------------------------------------------------------------------
 
@@ -71,7 +67,7 @@ def toy(name, reward):
 
 SMOOTH = toy("toy-smooth", lambda x, action: -((action[0] - 0.6) ** 2) - 0.1 * x * action[0])
 RESETS = toy("toy-resets", lambda x, action: jnp.where(x < -0.5, jnp.nan, x))
-PLAIN = {"hidden": (), "sigma": 0.1, "learning_rate": 0.05, "optimizer": "momentum", "l2": 0.0}
+PLAIN = {"network": (), "sigma": 0.1, "learning_rate": 0.05, "optimizer": "momentum", "l2": 0.0}
 
 
 # All runs have this shape, so that few programs have to be compiled.
@@ -92,8 +88,11 @@ def setting(algorithms, seeds):
 
 
 def run(*algorithms, rounds=3, seeds=None):
-    """First and last state and the last metrics of federations that share a program."""
-    (static,) = {a.static(a.config) for a in algorithms}
+    """First and last state and the last metrics of federations that share a program.
+
+    Those of the novelty family do, for all that their records differ.
+    """
+    static = algorithms[0].static(algorithms[0].config)
     population, params, keys = setting(algorithms, seeds)
     key = (static, jax.tree.structure(params))
     if key not in PROGRAMS:
@@ -149,6 +148,12 @@ def draws(seed=0, pairs=False):
     if pairs:
         noise[:, 1::2] = -noise[:, ::2]
     return noise.reshape(F * N, Q)
+
+
+def shaped(population, values, counts, params):
+    """Shaped returns, and how many were received."""
+    own = params.federation
+    return shaped_by(population, values, counts, own["shaping"], own["weights"])
 
 
 def estimates(values, noise, **words):
@@ -316,34 +321,45 @@ def by_hand(config, keys, theta, rounds):
     """Rounds of plain ES on SMOOTH, federation of one member per key, in float64."""
     mean, square, speed = (np.zeros_like(theta) for _ in range(3))
     for t in range(rounds):
+        sigma, rate = (
+            float(value(jnp.int32(t))) if callable(value) else value
+            for value in (config.sigma, config.learning_rate)
+        )
 
         def stream(key, number, t=t):
             return jax.random.fold_in(jax.random.fold_in(key, number), t)
 
         noise = np.stack([jax.random.normal(stream(k, 3), (2,)) for k in keys]).astype(float)
         x = np.array([jax.random.uniform(stream(k, 4), minval=-1.0) for k in keys], float)
-        w, b = (theta + config.sigma * noise).T
+        w, b = (theta + sigma * noise).T
         action = np.tanh(w * x + b)
         value = -((action - 0.6) ** 2) - 0.1 * x * action
-        gradient = (value[:, None] * noise).mean(0) / config.sigma
+        gradient = (value[:, None] * noise).mean(0) / sigma
         coupled = config.l2_mode == "coupled"
         gradient = gradient - coupled * config.l2 * theta
-        if config.optimizer == "adam":
+        if config.optimizer.name == "adam":
             mean = 0.9 * mean + 0.1 * gradient
             square = 0.999 * square + 0.001 * gradient**2
             step = mean / (1 - 0.9 ** (t + 1))
             step = step / (np.sqrt(square / (1 - 0.999 ** (t + 1))) + 1e-8)
         else:
-            speed = config.momentum * speed + gradient
+            speed = config.optimizer.momentum * speed + gradient
             step = speed
         decay = 0 if coupled else config.l2 * theta
-        theta = theta + config.learning_rate * (step - decay)
+        theta = theta + rate * (step - decay)
     return theta
 
 
-@pytest.mark.parametrize("optimizer", ["adam", "momentum"])
-def test_rounds_are_those_of_numpy(optimizer):
-    words = {**PLAIN, "optimizer": optimizer, "l2": 0.3}
+SCHEDULES = {
+    "sigma": frl.schedule(lambda t: 0.1 / (1 + t.astype(float))),
+    "learning_rate": frl.schedule(lambda t: 0.05 / (3 - t.astype(float))),
+}
+
+
+@pytest.mark.parametrize(("optimizer", "numbers"), [("adam", {}), ("momentum", SCHEDULES)])
+def test_rounds_are_those_of_numpy(optimizer, numbers):
+    """With constant steps and perturbations, and with ones that follow a schedule."""
+    words = {**PLAIN, "optimizer": optimizer, "l2": 0.3, **numbers}
     each = [es(SMOOTH, **{**words, "l2_mode": mode}) for mode in ("coupled", "decoupled")]
     first, last, _ = run(*each)
     assert not np.allclose(last.server.parameters[0], last.server.parameters[1], atol=1e-4)
@@ -481,7 +497,7 @@ def test_reuse_costs_nothing_and_stops():
 
 
 def test_reuse_gets_further_on_the_same_messages():
-    words = {**PLAIN, "learning_rate": 0.002, "momentum": 0.0, "shaping": "center"}
+    words = {**PLAIN, "learning_rate": 0.002, "optimizer": "sgd", "shaping": "center"}
     each = [a(SMOOTH, **words) for a in (es, functools.partial(iw_es, reuse=2))]
     results = [run(*[one] * 5, rounds=30, seeds=[*range(5)])[2] for one in each]
     assert results[1]["reward"].mean() > results[0]["reward"].mean()
@@ -599,7 +615,7 @@ def test_weights_of_the_novelty_family():
 
 
 def test_nsra_with_the_return_alone_climbs():
-    words = {**SMALL, "weight_step": 0.0, "momentum": 0.0}
+    words = {**SMALL, "weight_step": 0.0, "optimizer": "sgd"}
     first, _, metrics = run(*[nsra_es(SMOOTH, **words)] * 5, rounds=300, seeds=[*range(5)])
     np.testing.assert_array_equal(metrics["reward_weight"], 1.0)
     assert metrics["reward"].mean() > first.server.value.mean() + 0.2
@@ -679,7 +695,8 @@ def exchanges(one, times):
         link = exchange_of(config)
     else:
         server = Centre(jnp.zeros(2), jnp.full((), jnp.nan))
-        link = exchange_of_es(config, *(learner_of(config) if one.name == "iw-es" else ()))
+        link = reusing(config) if one.name == "iw-es" else exchange_of_es(config)
+    link = link._replace(uplink=config.transmits(4), wire=config.wire)
     server = jax.tree.map(lambda x: x[None], server)
     trip = quick(functools.partial(fed.exchange, population, link))
     start = quick(functools.partial(first_state, population, link, detailed=True))
@@ -718,6 +735,20 @@ def test_lazy_agents_go_on_talking():
     """Whoever asks for no change at all always talks, evaluated model or not."""
     states, _ = exchanges(es(SMOOTH, **PLAIN, uplink=make("lazy", weight=0.0, variance=0.0)), 3)
     assert all(state.sent.messages.all() for state in states[1:])
+
+
+def test_parameters_may_all_be_zero_at_first():
+    network = network_of(es(SMOOTH, network={"hidden": (3,), "initializer": "zeros"}).config)
+    np.testing.assert_array_equal(network.init(jax.random.key(0), "zeros"), np.zeros(10))
+
+
+@pytest.mark.parametrize("name", ["CartPole-v1", "Pendulum-v1"])
+def test_double_precision_on_environments_of_gymnax(name):
+    """Rewards, ends of actions and behaviours that are narrower than the policy."""
+    with jax.enable_x64(True):
+        one = nsra_es(frl.envs.gymnax_task(name, max_steps=3), **SMALL)
+        run = jax.eval_shape(lambda: frl.simulate(one, num_agents=2, num_steps=1).metrics)
+        assert run["reward"].dtype == run["novelty"].dtype == jnp.float64
 
 
 @pytest.mark.thorough

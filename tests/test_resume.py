@@ -246,7 +246,7 @@ def test_a_rule_that_ends_a_run_is_asked_the_same_again(tmp_path):
 @pytest.mark.thorough
 def test_the_split_into_jobs_is_that_of_the_machine_it_was_begun_on(tmp_path, monkeypatch):
     """Cores, and free memory, may differ when a run goes on; its numbers may not."""
-    algorithm = frl.es(frl.envs.simple_grid(max_steps=5), hidden=(4,))
+    algorithm = frl.es(frl.envs.simple_grid(max_steps=5), network=(4,))
 
     def go(cores, **options):
         monkeypatch.setattr(os, "cpu_count", lambda: cores)

@@ -278,7 +278,7 @@ def test_a_table_moves_by_the_share_of_the_weight_that_has_arrived(clock, values
 @thorough
 @pytest.mark.parametrize("clock", [ONE, AWAY], ids=["one", "away"])
 def test_a_mean_over_all_agents_counts_those_who_have_not_arrived(clock):
-    options = {"optimizer": "sgd", "l2": 0.0, "hidden": (2,), "clock": clock}
+    options = {"optimizer": "sgd", "l2": 0.0, "network": (2,), "clock": clock}
     all_of, received, still = (
         end_of(frl.es(grid(), **options, denominator=d, learning_rate=rate), AGENTS, 1)[1].server
         for d, rate in (("n", 1.0), ("received", 1.0), ("n", 0.0))

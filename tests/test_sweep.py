@@ -353,14 +353,14 @@ def test_a_tuple_is_one_value_of_what_holds_tuples(algorithm):
     learner = frl.es(frl.envs.simple_grid(max_steps=4))
     options = {"num_agents": 2, "num_steps": 2, "metrics": ["reward"]}
     shapes = [(4, 2), (3,)]
-    swept = frl.sweep(learner, hidden=shapes, **options)
-    np.testing.assert_array_equal(swept["hidden"], ["(4, 2)", "(3,)"])
-    one = frl.sweep(learner, hidden=(4, 2), **options)
+    swept = frl.sweep(learner, **{"network.hidden": shapes}, **options)
+    np.testing.assert_array_equal(swept["network.hidden"], ["(4, 2)", "(3,)"])
+    one = frl.sweep(learner, network=(4, 2), **options)
     assert one["reward"].dims == ("time",)
     np.testing.assert_array_equal(one["reward"], swept["reward"][0])
-    assert grids.axis([learner], "hidden", frl.each(shapes)) == shapes
+    assert grids.axis([learner], "network.hidden", frl.each(shapes)) == shapes
     with pytest.raises(ValueError, match=r"hidden is \[4, 2\].*allowed: a tuple for one value"):
-        frl.sweep(learner, hidden=[4, 2], **options)
+        frl.sweep(learner, **{"network.hidden": [4, 2]}, **options)
     # An array of rates could be those of the agents as well as several rates for all of them.
     rates = np.asarray([0.1, 0.2])
     with pytest.raises(ValueError, match=r"learning_rate is an array of shape \(2,\); allowed: \["):

@@ -64,7 +64,9 @@ def assemble(config: Federated, learner: Learner, root_keys: bool = True) -> Fun
         known = isinstance(period, int | np.integer)
         drive = rounds(LocalSteps(local, int(period) if known else None), links[0])
     else:
-        drive = rounds(*parts, after=learner.after)
+        after = learner.after
+        after = None if after is None else _handed(after, now, of, streams.Own.AFTER)
+        drive = rounds(*parts, after=after)
 
     def init(population, params, keys):
         params = now(population, params, jnp.uint32(0))
@@ -76,7 +78,9 @@ def assemble(config: Federated, learner: Learner, root_keys: bool = True) -> Fun
             own = first_keys(population, of(keys, streams.Own.MODEL))
             model = per_federation(learner.model, params, own)
         state = first_state(population, links, params, keys, agents, model, detailed=not stepwise)
-        return state if learner.begin is None else learner.begin(population, params, state)
+        if learner.begin is None:
+            return state
+        return _handed(learner.begin, None, of, streams.Own.BEGIN)(population, params, state)
 
     def measure(population, params, state):
         params = now(population, params, state.time)
@@ -109,6 +113,7 @@ def _equipped(config: Federated, parts: tuple, now: Callable | None, of: Callabl
     """
     last = links_of(parts)[-1]
     wire = getattr(config, "wire", None)
+    handed = functools.partial(_handed, now=now, of=of, place=streams.Own.WORK)
 
     def equipped(part):
         if isinstance(part, Exchange):
@@ -116,22 +121,33 @@ def _equipped(config: Federated, parts: tuple, now: Callable | None, of: Callabl
             more |= {} if now is None else {"at_time": now}
             return part._replace(**more, **({"uplink": config.transmits()} if part is last else {}))
         if isinstance(part, Repeated):
-            work = functools.partial(handed, part.work)
-            return part._replace(work=work, link=equipped(part.link))
-        return part if isinstance(part, Local | Steps) else functools.partial(handed, part)
-
-    def handed(work, population, params, state, which):
-        """What work makes of the properties of now, and of keys of its own."""
-        params = params if now is None else now(population, params, state.time)
-        keys = state.keys
-        own = dataclasses.replace(state, keys=of(keys, streams.Own.WORK))
-        out = work(population, params, own, which)
-        # Streams are read from keys that stay.
-        if isinstance(out, tuple):
-            return dataclasses.replace(out[0], keys=keys), out[1]
-        return dataclasses.replace(out, keys=keys)
+            return part._replace(work=handed(part.work), link=equipped(part.link))
+        return part if isinstance(part, Local | Steps) else handed(part)
 
     return tuple(equipped(part) for part in parts)
+
+
+def _handed(work: Callable, now: Callable | None, of: Callable, place: streams.Own) -> Callable:
+    """Work that is handed the properties of its time, and keys of its own.
+
+    Args:
+      work: `(population, params, state, ...) -> state`, or a tuple of it and more.
+      now: as of `_equipped`.
+      of: as of `_equipped`.
+      place: where it draws.
+    """
+
+    def wrapped(population, params, state, *which):
+        params = params if now is None else now(population, params, state.time)
+        keys = state.keys
+        own = dataclasses.replace(state, keys=of(keys, place))
+        out = work(population, params, own, *which)
+        # Streams are read from keys that stay.
+        if isinstance(out, tuple):
+            return dataclasses.replace(out[0], keys=keys), *out[1:]
+        return dataclasses.replace(out, keys=keys)
+
+    return wrapped
 
 
 def _one_by_one(step: Callable, schedules: dict) -> Callable:

@@ -1,6 +1,6 @@
 """Evolution strategies with scalar messages, and with probabilistic communication.
 
-Every agent perturbs the learner's parameters, runs one episode and sends its return; the learner
+Every agent perturbs the server's parameters, runs one episode and sends its return; the server
 draws the perturbations again from the shared seeds and moves along their weighted mean.
 
 * Salimans, Ho, Chen, Sidor and Sutskever, *Evolution Strategies as a Scalable Alternative to
@@ -12,8 +12,6 @@ draws the perturbations again from the shared seeds and moves along their weight
 from __future__ import annotations
 
 import dataclasses
-import functools
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -22,40 +20,32 @@ import numpy as np
 
 from fedjax_rl import fields, streams
 from fedjax_rl.algorithms import episodic
+from fedjax_rl.algorithms.assemble import first_keys
+from fedjax_rl.algorithms.define import algorithm
 from fedjax_rl.algorithms.episodic import Experience
-from fedjax_rl.algorithms.properties import codes
+from fedjax_rl.algorithms.learner import Learner
 from fedjax_rl.algorithms.strategy import (
+    EPISODES,
     Strategy,
-    all_alike,
     ascent,
-    centred_ranks,
     direction,
     network_of,
     nothing_owed,
     run_episodes,
     run_perturbed,
-    static_strategy,
-    traced,
 )
-from fedjax_rl.envs.task import Task
 from fedjax_rl.federation import uplinks
 from fedjax_rl.federation.aggregators import Aggregate
-from fedjax_rl.federation.algorithm import Algorithm, Functions
-from fedjax_rl.federation.clock import Clock
-from fedjax_rl.federation.exchange import Exchange, first_state
-from fedjax_rl.federation.rounds import rounds
+from fedjax_rl.federation.exchange import Exchange
 from fedjax_rl.federation.server import ServerStep
 from fedjax_rl.federation.state import Params, per_agent
 from fedjax_rl.federation.uplinks import MessageSpec, norm_squared
-from fedjax_rl.fields import declared, is_number
-from fedjax_rl.learners import rounding
+from fedjax_rl.fields import is_number
+from fedjax_rl.fields.record import engine, host, record, static, traced
+from fedjax_rl.learners import evolution, rounding
 
-SHAPINGS = ("raw", "center", "zscore", "rank")
 BASELINES = ("none", "own_window")
 UTILITIES = ("signed", "absolute", "return", "norm")
-WEIGHTS = ("return", "equal")
-# Words that are traced as numbers, beside those of a strategy.
-_TRACED_WORDS = ("shaping", "baseline", "weights")
 
 MODEL_METRIC = {"reward_of_model": ("federation", "return of an episode of the unperturbed policy")}
 
@@ -63,7 +53,7 @@ MODEL_METRIC = {"reward_of_model": ("federation", "return of an episode of the u
 BASELINE_WINDOW = 5
 
 
-@dataclasses.dataclass(frozen=True)
+@record
 class ES(Strategy):
     """Properties of evolution strategies; see also `Strategy`.
 
@@ -74,18 +64,31 @@ class ES(Strategy):
         present one excluded, and sends the difference; there is no message in episode 0.
       weights: "return", or "equal": whatever was received counts 1 (a control experiment).
       evaluate: whether to run an episode of the unperturbed policy, too (`reward_of_model`).
-      clock: how long agents take and whom the server waits for, see `federation.clock`; by
-        default everybody takes as long.
     """
 
-    shaping: str = declared("raw", fields.word(SHAPINGS))
-    baseline: str = declared("none", fields.word(BASELINES))
-    weights: str = declared("return", fields.word(WEIGHTS))
-    evaluate: bool = declared(False, fields.switch())
-    clock: Clock | None = declared(None, episodic.CLOCK)
+    shaping: str = traced("raw", fields.word(evolution.SHAPINGS), by="word")
+    baseline: str = traced("none", fields.word(BASELINES), by="word")
+    weights: str = traced("return", fields.word(evolution.WEIGHTS), by="word")
+    evaluate: bool = static(False, fields.switch())
+
+    def check(self) -> None:
+        """Refuses properties that do not fit together."""
+        super().check()
+        self.check_rounds("evaluate")
+
+    @property
+    def utility_of_samples(self) -> str:
+        """The utility of samples, where an uplink asks for it."""
+        return "signed" if self.baseline == "none" else "absolute"
+
+    def derived(self, num_agents: int) -> Params:
+        """The place of the utility among `UTILITIES`."""
+        super().derived(num_agents)
+        place = np.int32(UTILITIES.index(self.utility_of_samples))
+        return Params({}, {"utility": place}, {})
 
 
-@dataclasses.dataclass(frozen=True)
+@record
 class ESPC(ES):
     """Properties of evolution strategies with probabilistic communication; see also `ES`.
 
@@ -102,83 +105,40 @@ class ESPC(ES):
       utility_model: where a utility stands in the window: "gaussian" or "empirical".
     """
 
-    target_senders: Any = declared(None, fields.whole(0, follows=True, traced=True).or_none())
-    window: Any = declared(5, fields.whole(1, traced=True))
-    utility: str | None = declared(None, fields.word(UTILITIES).or_none())
-    utility_model: Any = declared("gaussian", uplinks.UTILITY_MODEL)
-    uplink: uplinks.Uplink | None = declared(
+    target_senders: Any = engine(None, fields.whole(0, follows=True, traced=True).or_none())
+    window: Any = engine(5, fields.whole(1, traced=True))
+    utility: str | None = host(None, fields.word(UTILITIES).or_none())
+    utility_model: Any = engine("gaussian", uplinks.UTILITY_MODEL)
+    uplink: uplinks.Uplink | None = engine(
         None, fields.nothing("espc is es with the uplink probabilistic"), cli=False
     )
 
+    @property
+    def utility_of_samples(self) -> str:
+        """What was asked for."""
+        return self.utility or super().utility_of_samples
 
-def es(task: Task, **values) -> Algorithm:
-    """Evolution strategies; see `ES` for the properties.
+    def transmits(self, num_agents=None) -> uplinks.Uplink:
+        """Who has a sample of more utility than its last ones.
 
-    Raises:
-      ValueError: naming the property, its value and what is allowed.
-    """
-    return _build("es", ES, es, task, values, metrics=metrics_of(values))
-
-
-def espc(task: Task, **values) -> Algorithm:
-    """ES with probabilistic communication; see `ESPC` for the properties.
-
-    Raises:
-      ValueError: naming the property, its value and what is allowed.
-    """
-    return _build("espc", ESPC, espc, task, values, metrics=metrics_of(values))
-
-
-def metrics_of(values: dict, own: dict | None = None) -> dict:
-    """The metrics of an algorithm with such properties, and of its own."""
-    evaluate = values.get("evaluate")
-    asked = MODEL_METRIC if isinstance(evaluate, bool | np.bool_) and evaluate else {}
-    return {**episodic.METRICS, **(own or {}), **asked}
-
-
-def check(config: ES) -> None:
-    """Raises ValueError for properties that do not fit together."""
-    for name in ("antithetic", "evaluate"):
-        if config.clock is not None and getattr(config, name):
+        Raises:
+          ValueError: more senders than agents.
+        """
+        target = self.target_senders
+        if num_agents is not None and is_number(target) and (target or 0) > num_agents:
             raise ValueError(
-                f"{name} is True on a clock, where agents have no rounds in common; allowed: False"
+                f"target_senders is {target} with num_agents {num_agents}; allowed: a whole "
+                "number from 0 to num_agents"
             )
+        if target is None:
+            # Of a single agent, which would be silent for ever, everything.
+            target = 0 if num_agents is None else max(1, num_agents // 2)
+        return uplinks.probabilistic(target, self.window, None, self.utility_model)
 
 
-def uplink_of(config: ES, num_agents: int | None = None) -> uplinks.Uplink:
-    """Who sends."""
-    if not isinstance(config, ESPC):
-        return episodic.uplink_of(config)
-    target = config.target_senders
-    if num_agents is not None and is_number(target) and (target or 0) > num_agents:
-        raise ValueError(
-            f"target_senders is {target} with num_agents {num_agents}; allowed: a whole number "
-            "from 0 to num_agents"
-        )
-    if target is None:
-        # Of a single agent, which would be silent for ever, everything.
-        target = 0 if num_agents is None else max(1, num_agents // 2)
-    return uplinks.probabilistic(target, config.window, None, config.utility_model)
-
-
-def utility_of(config: ES) -> str:
-    """What makes a sample worth sending."""
-    chosen = getattr(config, "utility", None)
-    return chosen or ("signed" if config.baseline == "none" else "absolute")
-
-
-def parameters(config: ES, num_agents: int) -> Params:
-    """What is traced, for one federation."""
-    federation = traced(config, num_agents) | codes(config, _TRACED_WORDS)
-    federation["utility"] = np.int32(UTILITIES.index(utility_of(config)))
-    # A message is one number, the return.
-    federation |= episodic.uplink_parameters(uplink_of(config, num_agents), num_agents, 1)
-    return Params({}, federation, {})
-
-
-def static(config: ES):
-    """Equal for configurations that one compilation serves."""
-    return (*static_strategy(config), uplink_of(config).static, config.evaluate)
+def metrics_of(config: ES) -> dict:
+    """The metrics of an algorithm with such properties."""
+    return {**episodic.METRICS, **(MODEL_METRIC if config.evaluate else {})}
 
 
 class Agent(NamedTuple):
@@ -202,7 +162,7 @@ class Sample(NamedTuple):
 
     Attributes:
       value: return, or its difference to the agent's baseline.
-      noise: [q], drawn again by the learner.
+      noise: [q], drawn again by the server.
       utility: what the uplink goes by.
       valid: whether there is anything to send.
     """
@@ -214,7 +174,7 @@ class Sample(NamedTuple):
 
 
 class Model(NamedTuple):
-    """The learner's model.
+    """The server's model.
 
     Attributes:
       parameters: [q].
@@ -259,46 +219,26 @@ SPEC = MessageSpec(
 )
 
 
-def shaped(population, values, counts, params: Params):
-    """Returns as the weights of their perturbations.
-
-    Args:
-      population: who belongs to whom.
-      values: [A], returns.
-      counts: bool [A], which of them were received.
-      params: with "shaping" and "weights" of each federation.
-
-    Returns:
-      [A], zero where nothing was received, and the number received [F].
-    """
-    received = population.sum(counts.astype(values.dtype))
-    size = population.spread(jnp.maximum(received, 1))
-    values = jnp.where(counts, values, jnp.zeros_like(values))
-    centred = values - population.spread(population.sum(values)) / size
-    differ = counts & ~all_alike(population, values, counts)
-    centred = jnp.where(differ, centred, jnp.zeros_like(values))
-    variance = population.spread(population.sum(centred**2)) / size
-    deviation = jnp.sqrt(variance)
-    scored = jnp.where(deviation > 0, centred / jnp.where(deviation > 0, deviation, 1), 0.0)
-    ranks = centred_ranks(population, values, counts)
-    shaping = population.spread(params.federation["shaping"])
-    kinds = [values, centred, scored, ranks]
-    out = jnp.select([shaping == n for n in range(len(kinds))], kinds)
-    equal = population.spread(params.federation["weights"]) == WEIGHTS.index("equal")
-    return jnp.where(equal, counts.astype(values.dtype), out), received
+def shaped(population, sample: Sample, sent, params: Params) -> tuple:
+    """The weights of the perturbations [A], how many count [F], and which do, bool [A]."""
+    counts = sample.valid if sent is None else sample.valid & sent
+    own = params.federation
+    values, received = evolution.shaped(
+        population, sample.value, counts, own["shaping"], own["weights"]
+    )
+    return values, received, counts
 
 
 def aggregate(population, sample: Sample, sent, weight, context) -> Aggregate:
     """The weighted mean of the perturbations, [F, q]; the gradient times sigma."""
     del weight
-    counts = sample.valid if sent is None else sample.valid & sent
-    values, received = shaped(population, sample.value, counts, context.params)
+    values, received, _ = shaped(population, sample, sent, context.params)
     return direction(population, values, sample.noise, received, context.params)
 
 
 def server_of(config: ES) -> ServerStep:
     """A step uphill."""
-    uphill = ascent(config)
+    uphill = ascent(config.optimizer)
 
     def step(model, memory, total, params):
         parameters, memory = uphill.step(model.parameters, memory, total, params)
@@ -307,76 +247,66 @@ def server_of(config: ES) -> ServerStep:
     return ServerStep(lambda model: uphill.init(model.parameters), step)
 
 
-def exchange_of(
-    config: ES, aggregate: Callable = aggregate, server: ServerStep | None = None
-) -> Exchange:
+def exchange_of(config: ES) -> Exchange:
     """The exchange of a round; the parameters go down, without what is known of them."""
     return Exchange(
         message=message,
-        uplink=uplink_of(config),
         aggregate=aggregate,
-        server=server_of(config) if server is None else server,
+        server=server_of(config),
         broadcast=lambda model: model.parameters,
         spec=SPEC,
-        wire=episodic.wire_of(config),
         dedicated_server=True,
     )
 
 
-def functions(
-    config: ES, aggregate: Callable = aggregate, server: ServerStep | None = None
-) -> Functions:
-    """The algorithm as pure functions of a population.
-
-    Args:
-      config: the properties.
-      aggregate: of the exchange.
-      server: of the exchange, a step uphill by default.
-    """
+def strategy(config: ES, link: Exchange) -> Learner:
+    """A strategy with that exchange."""
     network = network_of(config)
-    link = exchange_of(config, aggregate, server)
+
+    def first(key, params):
+        del key, params
+        noise, past = jnp.zeros(network.num_parameters), jnp.zeros(BASELINE_WINDOW + 1)
+        return Agent(episodic.no_experience(), noise, past, jnp.int32(0))
+
+    def model(key, params):
+        del params
+        key = jax.random.fold_in(key, streams.Episodic.MODEL)
+        return Model(network.init(key, config.network.initializer), jnp.zeros(()))
+
+    def remember(agent, noise, value, undiscounted, steps, params):
+        value = value + params["return_offset"]
+        experience = agent.experience.following(value, undiscounted, steps)
+        place = agent.count % (BASELINE_WINDOW + 1)
+        past = agent.past.at[place].set(experience.value)
+        return Agent(experience, noise, past, agent.count + 1)
 
     def work(population, params, state, differentiable):
         kind = "scan" if differentiable else config.loop
         centre = state.server.parameters
         noise, episode = run_perturbed(config, network, population, params, state, centre, kind)
-
-        def remember(agent, noise, value, undiscounted, steps, params):
-            value = value + params["return_offset"]
-            experience = agent.experience.following(value, undiscounted, steps)
-            place = agent.count % (BASELINE_WINDOW + 1)
-            past = agent.past.at[place].set(experience.value)
-            return Agent(experience, noise, past, agent.count + 1)
-
         agents = per_agent(remember, population, params, state.agents, noise, *episode[:3])
         state = dataclasses.replace(state, agents=agents)
         if config.evaluate:
-            keys = episodic.episode_keys(state)
-            first = tuple(episodic.first_key(population, key) for key in keys)
-            now = run_episodes(config, network, first, centre, kind)
-            state = dataclasses.replace(state, server=state.server._replace(value=now.value))
+            keys = tuple(first_keys(population, key) for key in episodic.episode_keys(state))
+            own = run_episodes(config, network, keys, centre, kind)
+            state = dataclasses.replace(state, server=state.server._replace(value=own.value))
         return state, episode.steps.astype(jnp.uint32)
-
-    drive = rounds(work, link)
-
-    def init(population, params, keys):
-        root = streams.keys_of(episodic.first_key(population, keys), streams.Episodic.MODEL)
-        model = jax.vmap(lambda key: network.init(key, config.initializer))(root)
-        server = Model(model, jnp.zeros(population.num_federations))
-        noise, past = jnp.zeros(network.num_parameters), jnp.zeros(BASELINE_WINDOW + 1)
-        agent = Agent(episodic.no_experience(), noise, past, jnp.int32(0))
-        agents = episodic.alike(population, agent)
-        return first_state(population, link, params, keys, agents, server, detailed=True)
 
     def measure(population, params, state) -> dict:
         del params
-        own = episodic.measure(population, state, link.wire, state.agents.experience)
+        own = episodic.measure(population, state, config.wire, state.agents.experience)
         return {**own, "reward_of_model": state.server.value} if config.evaluate else own
 
-    return Functions(init, drive.round, drive.advance, measure, drive.parts)
+    return Learner(first, (work, link), measure, model=model)
 
 
-# What `es` and `espc` are made of.
-_build = functools.partial(
-    episodic.build, check=check, parameters=parameters, functions=functions, static=static
-)
+@algorithm(ES, metrics=metrics_of, **EPISODES)
+def es(config: ES) -> Learner:
+    """Evolution strategies."""
+    return strategy(config, exchange_of(config))
+
+
+@algorithm(ESPC, metrics=metrics_of, **EPISODES)
+def espc(config: ESPC) -> Learner:
+    """ES with probabilistic communication."""
+    return strategy(config, exchange_of(config))

@@ -13,29 +13,32 @@ of 0.002 leave most of them. The effective sample size decides, and is a metric.
 
 from __future__ import annotations
 
-import dataclasses
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from fedjax_rl import fields
-from fedjax_rl.algorithms import episodic
-from fedjax_rl.algorithms.es import ES, metrics_of, server_of, shaped
-from fedjax_rl.algorithms.es import aggregate as aggregate_of_es
-from fedjax_rl.algorithms.es import check as check_es
-from fedjax_rl.algorithms.es import functions as functions_of_es
-from fedjax_rl.algorithms.es import parameters as parameters_of_es
-from fedjax_rl.algorithms.es import static as static_of_es
-from fedjax_rl.algorithms.properties import per_federation
-from fedjax_rl.algorithms.strategy import direction, of_now
-from fedjax_rl.envs.task import Task
+from fedjax_rl.algorithms.assemble import per_federation
+from fedjax_rl.algorithms.define import algorithm
+from fedjax_rl.algorithms.es import (
+    ES,
+    aggregate,
+    exchange_of,
+    metrics_of,
+    server_of,
+    shaped,
+    strategy,
+)
+from fedjax_rl.algorithms.learner import Learner
+from fedjax_rl.algorithms.strategy import EPISODES, direction, of_now
 from fedjax_rl.federation.aggregators import Aggregate
-from fedjax_rl.federation.algorithm import Algorithm, Functions
+from fedjax_rl.federation.exchange import Exchange
 from fedjax_rl.federation.population import select
 from fedjax_rl.federation.server import ServerStep
 from fedjax_rl.federation.state import Params
-from fedjax_rl.fields import declared
+from fedjax_rl.fields.record import record, static, traced
+from fedjax_rl.learners import evolution
 
 METRICS = {
     "effective_sample_size": (
@@ -46,7 +49,7 @@ METRICS = {
 }
 
 
-@dataclasses.dataclass(frozen=True)
+@record
 class IWES(ES):
     """Properties of importance weighted evolution strategies; see also `ES`.
 
@@ -56,49 +59,21 @@ class IWES(ES):
         below this part of the messages that were received.
     """
 
-    reuse: int = declared(3, fields.whole(0))
-    min_ess: float = declared(0.5, fields.PROBABILITY)
+    reuse: int = static(3, fields.whole(0))
+    min_ess: Any = traced(0.5, fields.PROBABILITY)
 
-
-def iw_es(task: Task, **values) -> Algorithm:
-    """Importance weighted evolution strategies; see `IWES` for the properties.
-
-    Raises:
-      ValueError: naming the property, its value and what is allowed.
-    """
-    return episodic.build(
-        "iw-es",
-        IWES,
-        iw_es,
-        task,
-        values,
-        check=check,
-        parameters=parameters,
-        functions=functions,
-        static=lambda config: (*static_of_es(config), config.reuse),
-        metrics=metrics_of(values, METRICS),
-    )
-
-
-def check(config: IWES) -> None:
-    """Raises ValueError for properties that do not fit together."""
-    check_es(config)
-    if config.clock is not None and config.clock.scheduler != "synchronous":
-        raise ValueError(
-            f"clock is {config.clock} for iw-es, whose learner reweighs samples that were drawn "
-            "around its parameters of now; allowed: None, or a synchronous one"
-        )
-
-
-def parameters(config: IWES, num_agents: int) -> Params:
-    """What is traced, for one federation."""
-    own = parameters_of_es(config, num_agents)
-    own.federation.update(per_federation(config, ("min_ess",), num_agents))
-    return own
+    def check(self) -> None:
+        """Refuses properties that do not fit together."""
+        super().check()
+        if self.clock is not None and self.clock.scheduler != "synchronous":
+            raise ValueError(
+                f"clock is {self.clock} for iw-es, whose server reweighs samples that were drawn "
+                "around its parameters of now; allowed: None, or a synchronous one"
+            )
 
 
 class Memory(NamedTuple):
-    """What the learner keeps.
+    """What the server keeps.
 
     Attributes:
       optimizer: of `es.server_of`.
@@ -109,32 +84,6 @@ class Memory(NamedTuple):
     optimizer: object
     effective: jax.Array
     reused: jax.Array
-
-
-def importance(population, noise, moved, counts):
-    r"""Densities around the new parameters over those around the old, and what they are worth.
-
-    With e the perturbations and m how far the parameters have moved, both in units of sigma,
-
-        w_i = exp((|e_i|^2 - |e_i - m|^2) / 2) = exp(e_i m - |m|^2 / 2)
-
-    Args:
-      population: who belongs to whom.
-      noise: [A, q], e.
-      moved: [F, q], m.
-      counts: bool [A], which samples there are.
-
-    Returns:
-      [A], w up to a factor per federation, the largest 1, zero where there is no sample; and the
-      effective sample size `(\sum w)^2 / \sum w^2`, [F], 0 without samples.
-    """
-    logits = jnp.sum(noise * population.spread(moved), axis=-1)
-    logits = jnp.where(counts, logits, -jnp.inf)
-    top = population.max(logits)
-    top = jnp.where(jnp.isfinite(top), top, jnp.zeros_like(top))
-    weights = jnp.exp(logits - population.spread(top))
-    total, squares = population.sum(weights), population.sum(weights**2)
-    return weights, total**2 / jnp.where(squares > 0, squares, 1)
 
 
 def weighted(population, values, noise, moved, counts, params: Params):
@@ -151,7 +100,7 @@ def weighted(population, values, noise, moved, counts, params: Params):
     Returns:
       The self-normalised estimate [F, q], and the effective sample size [F].
     """
-    weights, effective = importance(population, noise, moved, counts)
+    weights, effective = evolution.importance(population, noise, moved, counts)
     total = population.sum(weights)
     received = population.sum(counts.astype(values.dtype))
     # Normalised to as many as there are samples, so that ES is the case of equal weights.
@@ -161,28 +110,23 @@ def weighted(population, values, noise, moved, counts, params: Params):
     return found.value, effective
 
 
-def learner_of(config: IWES) -> tuple:
-    """Aggregate and server of the exchange; the learner makes all its steps in the former."""
+def reusing(config: IWES) -> Exchange:
+    """The exchange of ES whose aggregate makes all of the server's steps."""
     uphill = server_of(config)
 
     def init(model):
         return Memory(uphill.init(model), jnp.zeros(()), jnp.int32(0))
 
-    def aggregate(population, sample, sent, weight, context) -> Aggregate:
-        """The learner's whole round: the step of ES, then those that reuse its returns."""
+    def whole_round(population, sample, sent, weight, context) -> Aggregate:
+        """The step of ES, then those that reuse its returns."""
         params = context.params
         sent = of_now(sent, context)
-        counts = sample.valid if sent is None else sample.valid & sent
-        values, received = shaped(population, sample.value, counts, params)
+        values, received, counts = shaped(population, sample, sent, params)
 
         def step(model, optimizer, total):
-            return jax.vmap(
-                lambda model, optimizer, total, own: uphill.step(
-                    model, optimizer, total, {**params.shared, **own}
-                )
-            )(model, optimizer, total, params.federation)
+            return per_federation(uphill.step, params, model, optimizer, total)
 
-        first = aggregate_of_es(population, sample, sent, weight, context)
+        first = aggregate(population, sample, sent, weight, context)
         model, optimizer = step(context.model, context.server_state.optimizer, first.value)
         sigma = params.federation["sigma"][:, None]
 
@@ -202,12 +146,14 @@ def learner_of(config: IWES) -> tuple:
         )
         return Aggregate((model, Memory(optimizer, effective, reused)), first.present)
 
-    return aggregate, ServerStep(init, lambda model, memory, total, params: total)
+    server = ServerStep(init, lambda model, memory, total, params: total)
+    return exchange_of(config)._replace(aggregate=whole_round, server=server)
 
 
-def functions(config: IWES) -> Functions:
-    """The algorithm as pure functions of a population."""
-    base = functions_of_es(config, *learner_of(config))
+@algorithm(IWES, metrics=lambda config: {**metrics_of(config), **METRICS}, **EPISODES)
+def iw_es(config: IWES) -> Learner:
+    """Importance weighted evolution strategies."""
+    base = strategy(config, reusing(config))
 
     def measure(population, params, state) -> dict:
         (memory,) = state.server_state

@@ -1,13 +1,12 @@
-"""What evolution strategies have in common: the agents' perturbations and the learner's step.
+"""What evolution strategies have in common: the agents' perturbations and the server's step.
 
-Every agent perturbs the learner's parameters and runs one episode; the learner draws the
+Every agent perturbs the server's parameters and runs one episode; the server draws the
 perturbations again from the shared seeds and moves along their weighted mean. What the weights are
 made of is the business of `es`, `iw_es` and `novelty`.
 """
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -17,86 +16,97 @@ import numpy as np
 
 from fedjax_rl import fields, streams
 from fedjax_rl.algorithms import episodic
-from fedjax_rl.algorithms.properties import codes, per_federation
+from fedjax_rl.algorithms.learner import Federated
+from fedjax_rl.algorithms.records import Network, Optimizer
 from fedjax_rl.envs.task import Discrete, Task
-from fedjax_rl.federation import uplinks
 from fedjax_rl.federation.aggregators import Aggregate
-from fedjax_rl.federation.derivatives import DERIVATIVE
-from fedjax_rl.federation.ledger import HEADER, WORD
+from fedjax_rl.federation.ledger import Wire
 from fedjax_rl.federation.server import SHARE, ServerStep
 from fedjax_rl.federation.state import Params
-from fedjax_rl.fields import declared
-from fedjax_rl.learners import policies, rounding
+from fedjax_rl.fields.record import environment, nested, record, static, traced
+from fedjax_rl.learners import policies
 from fedjax_rl.networks import MLP
-from fedjax_rl.networks.mlp import ACTIVATIONS, INITIALIZERS
 from fedjax_rl.rollouts import episodes
 
 DENOMINATORS = ("received", "n")
 L2_MODES = ("coupled", "decoupled")
 
+# What every strategy is defined with: a round is an episode of every agent.
+EPISODES = {
+    "environments": ("grid", "task"),
+    "unit": "episode",
+    "headline": "reward",
+    "sampled": lambda config: "episodes are drawn from what is learned",
+}
 
-@dataclasses.dataclass(frozen=True)
-class Strategy:
-    """Properties of everything whose learner draws the agents' perturbations again.
+
+@record
+class Strategy(Federated):
+    """Properties of everything whose server draws the agents' perturbations again.
 
     Attributes:
       task: of every agent.
       sigma: standard deviation of the perturbations, above 0.
-      learning_rate: of the optimiser, at least 0.
-      optimizer: "adam" (0.9, 0.999, 1e-8), "momentum" or "sgd".
-      momentum: of the optimiser "momentum", in [0, 1].
+      learning_rate: of the optimizer, at least 0.
+      optimizer: of the server.
       l2: weight decay, at least 0.
-      l2_mode: "coupled" (part of the gradient) or "decoupled" (beside the optimiser).
+      l2_mode: "coupled" (part of the gradient) or "decoupled" (beside the optimizer).
       denominator: the mean is over what was "received", or over all "n" agents, on a clock also
         over those who have not arrived.
       antithetic: whether agents 2i and 2i + 1 have opposite perturbations.
-      hidden: units in each hidden layer.
-      activation: of the hidden units, "tanh" or "relu".
-      initializer: "normal" (weights N(0, 1 / inputs), biases 0), "uniform" (all parameters within
-        +- 1 / sqrt(inputs)) or "orthogonal" (times sqrt(2), 0.01 in the last layer; biases 0).
+      network: of the policy.
       policy: discrete actions are drawn ("sample") or the best one ("argmax"); continuous
         actions are tanh of the outputs.
       return_offset: added to every return before anything is done with it, recorded as `reward`
         included; `return` is without it.
-      uplink: who sends, see `federation.uplinks`; everybody by default.
       loop: of the episodes, "compact", "while" or "scan".
-      word_bytes: bytes of a number on the wire, 2, 4 or 8.
-      header_bytes: bytes of every message besides.
-      derivative: None, or "pathwise" to allow derivatives that leave out how
-        episodes come about; see `federation.derivatives`.
+      wire: the format of messages.
     """
 
-    task: Task = declared(allowed=episodic.TASK)
-    sigma: Any = declared(0.05, fields.POSITIVE)
-    learning_rate: Any = declared(0.01, fields.NOT_NEGATIVE)
-    optimizer: str = declared("adam", fields.word(episodic.OPTIMIZERS))
-    momentum: Any = declared(0.9, fields.PROBABILITY)
-    l2: Any = declared(0.05, fields.NOT_NEGATIVE)
-    l2_mode: str = declared("coupled", fields.word(L2_MODES))
-    denominator: str = declared("received", fields.word(DENOMINATORS))
-    antithetic: bool = declared(False, fields.switch())
-    hidden: tuple[int, ...] = declared((8, 8), episodic.HIDDEN)
-    activation: str = declared("tanh", fields.word(ACTIVATIONS))
-    initializer: str = declared("normal", fields.word(INITIALIZERS))
-    policy: str = declared("sample", fields.word(policies.CHOICES))
-    return_offset: Any = declared(0.0, fields.FINITE)
-    uplink: uplinks.Uplink | None = declared(None, episodic.UPLINK)
-    loop: str = declared("compact", episodic.LOOP)
-    word_bytes: int = declared(4, WORD)
-    header_bytes: int = declared(0, HEADER)
-    derivative: str | None = declared(None, DERIVATIVE, cli=False)
+    task: Task = environment(episodic.TASK)
+    sigma: Any = traced(0.05, fields.POSITIVE._replace(scheduled=fields.POSITIVE))
+    learning_rate: Any = traced(0.01, fields.NOT_NEGATIVE)
+    optimizer: Optimizer = nested(Optimizer, name="adam")
+    l2: Any = traced(0.05, fields.NOT_NEGATIVE)
+    l2_mode: str = traced("coupled", fields.word(L2_MODES), by="word")
+    denominator: str = traced("received", fields.word(DENOMINATORS), by="word")
+    antithetic: bool = static(False, fields.switch())
+    network: Network = nested(Network)
+    policy: str = static("sample", fields.word(policies.CHOICES))
+    return_offset: Any = traced(0.0, fields.FINITE)
+    loop: str = static("compact", episodic.LOOP)
+    wire: Wire = nested(Wire)
 
+    def check(self) -> None:
+        """Refuses a task that cannot be, and pairs of agents that never meet."""
+        episodic.check_task(self.task)
+        self.check_rounds("antithetic")
 
-# Words that are traced as numbers, so that variants share one program.
-_TRACED_WORDS = ("denominator", "l2_mode")
-_TRACED_NUMBERS = ("sigma", "learning_rate", "momentum", "l2", "return_offset")
+    def check_rounds(self, name: str) -> None:
+        """Refuses a switch that asks for rounds where there are none.
+
+        Raises:
+          ValueError: it is on, on a clock.
+        """
+        if self.clock is not None and getattr(self, name):
+            raise ValueError(
+                f"{name} is True on a clock, where agents have no rounds in common; allowed: False"
+            )
+
+    def derived(self, num_agents: int) -> Params:
+        """Nothing but a refusal of antithetic perturbations of an odd number of agents."""
+        if self.antithetic and num_agents % 2:
+            raise ValueError(
+                f"num_agents is {num_agents} with antithetic perturbations; allowed: even numbers"
+            )
+        return Params({}, {}, {})
 
 
 def of_now(sent, context):
     """Who sent a sample in this round, bool [A] or None for all.
 
     Where an uplink goes on with old messages these count, too; but an old sample is one around
-    other parameters, which not every learner can make use of.
+    other parameters, which not every server can make use of.
     """
     heard = context.heard
     if sent is None or heard is None:
@@ -111,71 +121,9 @@ def nothing_owed(numbers):
 
 def network_of(config: Strategy) -> MLP:
     """The policy's network."""
-    action = config.task.action
+    action, own = config.task.action, config.network
     outputs = action.num if isinstance(action, Discrete) else action.size
-    return MLP((config.task.observation_size, *config.hidden, outputs), config.activation)
-
-
-def traced(config: Strategy, num_agents: int) -> dict:
-    """What is traced of a strategy, as scalars.
-
-    Raises:
-      ValueError: antithetic perturbations of an odd number of agents.
-    """
-    if config.antithetic and num_agents % 2:
-        raise ValueError(
-            f"num_agents is {num_agents} with antithetic perturbations; allowed: even numbers"
-        )
-    numbers = per_federation(config, _TRACED_NUMBERS, num_agents)
-    return numbers | codes(config, _TRACED_WORDS)
-
-
-def static_strategy(config: Strategy) -> tuple:
-    """What shapes the program of a strategy, but for its uplink."""
-    return (
-        config.task,
-        config.optimizer,
-        config.antithetic,
-        network_of(config),
-        config.initializer,
-        config.policy,
-        config.loop,
-        episodic.wire_of(config),
-    )
-
-
-def centred_ranks(population, values, counts):
-    """Ranks in [-1/2, 1/2] among what was received, ties averaged; 0 where all are alike.
-
-    Args:
-      population: who belongs to whom.
-      values: [A].
-      counts: bool [A], which of them were received.
-
-    Returns:
-      [A], zero where nothing was received.
-    """
-    size = population.spread(jnp.maximum(population.sum(counts.astype(values.dtype)), 1))
-    ranks = population.mid_rank(values, counts) / jnp.maximum(size - 1, 1) - 0.5
-    # Of equal values a compiled division leaves a rounding, which Adam would make a step of.
-    differ = counts & ~all_alike(population, values, counts)
-    return jnp.where(differ, ranks, jnp.zeros_like(values))
-
-
-def all_alike(population, values, counts):
-    """Whether what a federation received is all the same but for rounding.
-
-    Args:
-      population: who belongs to whom.
-      values: [A].
-      counts: bool [A], which of them were received.
-
-    Returns:
-      bool [A], alike for all of a federation.
-    """
-    most = population.max(jnp.where(counts, values, -jnp.inf))
-    least = -population.max(jnp.where(counts, -values, -jnp.inf))
-    return population.spread((most < least) | rounding.alike(least, most))
+    return MLP((config.task.observation_size, *own.hidden, outputs), own.activation)
 
 
 def direction(population, values, noise, received, params: Params) -> Aggregate:
@@ -190,28 +138,19 @@ def direction(population, values, noise, received, params: Params) -> Aggregate:
     return Aggregate(total / jnp.maximum(number, 1)[:, None], received > 0)
 
 
-def ascent(config: Strategy) -> ServerStep:
+def ascent(optimizer: Optimizer) -> ServerStep:
     """A step uphill of parameters [q], from `direction`."""
-    optimizer = episodic.optimizer_of(config)
-
-    def init(theta):
-        return optimizer.init(theta), jnp.zeros_like(theta)
 
     def step(theta, memory, total, params):
-        memory, speed = memory
         coupled = params["l2_mode"] == L2_MODES.index("coupled")
         gradient = total / params["sigma"]
         gradient = gradient - jnp.where(coupled, params["l2"], 0.0) * theta
-        with jax.numpy_dtype_promotion("standard"):  # optax mixes integer counts with floats
-            direction, memory = optimizer.update(gradient, memory, theta)
-        if config.optimizer == "momentum":
-            speed = params["momentum"] * speed + direction
-            direction = speed
+        momentum = params["optimizer.momentum"]
+        uphill, memory = optimizer.direction(gradient, memory, theta, momentum)
         decay = jnp.where(coupled, 0.0, params["l2"]) * theta
-        theta = theta + params["learning_rate"] * (direction - decay)
-        return theta, (memory, speed)
+        return theta + params["learning_rate"] * (uphill - decay), memory
 
-    return ServerStep(init, step)
+    return ServerStep(optimizer.init, step)
 
 
 def perturbations(config: Strategy, network: MLP, population, state):

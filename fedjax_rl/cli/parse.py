@@ -49,7 +49,7 @@ _EXAMPLES = {
     "doctor": [
         "",
         "fedq paper-mdp --num-agents 100000 --num-steps 1000000",
-        "espc CartPole-v1 --num-agents 1000 --hidden 64 64",
+        "espc CartPole-v1 --num-agents 1000 --network.hidden 64 64",
         "linear-speedup:8-13 --scale paper",
     ],
     "completion": [

@@ -27,13 +27,13 @@ from fedjax_rl.studies.study import Meter, Scale, scales
 METRICS = ("reward", "frequency", "size", "non_finite")
 
 # Evolution strategies on the grids; the thesis states the units and "momentum".
-GRID_ES = {"hidden": (4, 4), "learning_rate": 0.01, "sigma": 0.3, "l2": 0.0}
+GRID_ES = {"network": (4, 4), "learning_rate": 0.01, "sigma": 0.3, "l2": 0.0}
 GRID_ES |= {"optimizer": "momentum"}
 # As stated in the thesis.
-CARTPOLE_ES = {"hidden": (8, 8), "learning_rate": 0.01, "sigma": 0.05, "l2": 0.05}
-ANT_ES = {"hidden": (64, 64), "learning_rate": 0.005, "sigma": 0.02, "l2": 0.05}
+CARTPOLE_ES = {"network": (8, 8), "learning_rate": 0.01, "sigma": 0.05, "l2": 0.05}
+ANT_ES = {"network": (64, 64), "learning_rate": 0.005, "sigma": 0.02, "l2": 0.05}
 # Setting A: what is left open, the other way.
-SETTING_A = {"initializer": "uniform", "policy": "argmax"}
+SETTING_A = {"network.initializer": "uniform", "policy": "argmax"}
 
 TARGETS_M = (5, 10, 15, 30, 45)
 WINDOWS_K = (3, 10, 30)
