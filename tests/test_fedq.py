@@ -67,13 +67,17 @@ def reference(algorithm, num_agents=AGENTS, num_steps=STEPS):
         else [mdps] * num_agents
     )
     num_states, num_actions = mdps.num_states, mdps.num_actions
-    behaviour = "uniform" if np.all(np.asarray(c.epsilon) == 1) else c.behaviour
+    uniform = np.all(np.asarray(c.epsilon) == 1) or c.sampling != "markovian"
+    behaviour = "uniform" if uniform else c.behaviour
     per_agent = {
         n: np.broadcast_to(np.asarray(getattr(c, n), float), (num_agents,))
         for n in ("epsilon", "beta", "reward_noise", "visit_exponent")
         if getattr(c, n) is not None
     }
-    width = (1 if behaviour == "uniform" else 2) + (c.reward_noise is not None)
+    noisy = c.reward_noise is not None
+    width = (1 if behaviour == "uniform" else 2) + noisy + (c.sampling == "iid")
+    if c.sampling == "generative":
+        width = num_states * num_actions * (1 + noisy)
     words = [words_of(c.generator, i, width * num_steps) for i in range(num_agents)]
     q = np.broadcast_to(c.initial_q, (num_agents, num_states, num_actions)).astype(float)
     model, speed = q[0].copy(), 0.0
@@ -88,40 +92,55 @@ def reference(algorithm, num_agents=AGENTS, num_steps=STEPS):
         bounds = np.round(np.cumsum(probabilities)[:-1] * 2**31)
         return int(np.sum((word >> 1) >= bounds))
 
+    def action_of(t, i, s, row, own):
+        """The action, and the word for what comes of it."""
+        level = (own[0] >> 8) / 2**24
+        if behaviour == "uniform":
+            return own[0] * num_actions >> 32, own[0] * num_actions % 2**32
+        epsilon, beta = per_agent["epsilon"][i], per_agent["beta"][i]
+        if behaviour == "softmax":
+            p = np.exp(beta * row) / np.exp(beta * row).sum()
+            p = epsilon / num_actions + (1 - epsilon) * p
+            a = int(np.sum(level >= np.cumsum(p)[:-1]))
+        elif behaviour == "greedy":
+            explore = level < epsilon
+            a = int(level * num_actions / epsilon) if explore else int(np.argmax(row))
+        else:
+            policy = np.broadcast_to(c.policy, (num_agents, num_states, num_actions))
+            a = drawn(policy[i, s], own[0])
+        return a, own[1]
+
+    def learn(t, i, s, a, word, last, before):
+        """The update of one pair, with targets from the table before; the next state."""
+        mdp = each[i]
+        following = drawn(mdp.transition[s, a], word)
+        reward = np.broadcast_to(mdp.reward, mdp.transition.shape)[s, a, following]
+        if noisy:
+            reward = reward + per_agent["reward_noise"][i] * stats.norm.ppf(
+                ((last >> 8) + 0.5) / 2**24
+            )
+        visits[i, s, a] += 1
+        rate = c.learning_rate
+        rate = float(rate(t)) if callable(rate) else np.broadcast_to(rate, num_agents)[i]
+        if c.visit_exponent is not None:
+            rate = rate / visits[i, s, a] ** per_agent["visit_exponent"][i]
+        discount = mdp.discount if c.discount is None else c.discount
+        q[i, s, a] += rate * (reward + discount * before[following].max() - q[i, s, a])
+        log_weight[i, s, a] -= np.log1p(-rate)
+        return following
+
     for t in range(num_steps):
-        for i, mdp in enumerate(each):
+        for i in range(num_agents):
             own, s = words[i][t * width : (t + 1) * width], state[i]
-            row, word, level = q[i, s], own[0], (own[0] >> 8) / 2**24
-            if behaviour == "uniform":
-                a, word = word * num_actions >> 32, word * num_actions % 2**32
-            else:
-                word = own[1]
-                epsilon, beta = per_agent["epsilon"][i], per_agent["beta"][i]
-                if behaviour == "softmax":
-                    p = np.exp(beta * row) / np.exp(beta * row).sum()
-                    p = epsilon / num_actions + (1 - epsilon) * p
-                    a = int(np.sum(level >= np.cumsum(p)[:-1]))
-                elif behaviour == "greedy":
-                    explore = level < epsilon
-                    a = int(level * num_actions / epsilon) if explore else int(np.argmax(row))
-                else:
-                    policy = np.broadcast_to(c.policy, (num_agents, num_states, num_actions))
-                    a = drawn(policy[i, s], own[0])
-            following = drawn(mdp.transition[s, a], word)
-            reward = np.broadcast_to(mdp.reward, mdp.transition.shape)[s, a, following]
-            if c.reward_noise is not None:
-                reward = reward + per_agent["reward_noise"][i] * stats.norm.ppf(
-                    ((own[-1] >> 8) + 0.5) / 2**24
-                )
-            visits[i, s, a] += 1
-            rate = c.learning_rate
-            rate = float(rate(t)) if callable(rate) else np.broadcast_to(rate, num_agents)[i]
-            if c.visit_exponent is not None:
-                rate = rate / visits[i, s, a] ** per_agent["visit_exponent"][i]
-            discount = mdp.discount if c.discount is None else c.discount
-            q[i, s, a] += rate * (reward + discount * q[i, following].max() - q[i, s, a])
-            log_weight[i, s, a] -= np.log1p(-rate)
-            state[i] = following
+            if c.sampling == "generative":
+                before, apart = q[i].copy(), own.reshape(num_states, num_actions, -1)
+                for s, a in np.ndindex(num_states, num_actions):
+                    learn(t, i, s, a, apart[s, a, 0], apart[s, a, -1], before)
+                continue
+            if c.sampling == "iid":
+                s, own = own[0] * num_states >> 32, own[1:]
+            a, word = action_of(t, i, s, q[i, s], own)
+            state[i] = learn(t, i, s, a, word, own[-1], q[i])
         if (t + 1) % int(c.sync_period) or num_agents == 1:
             continue
         sent = np.ones(num_agents, bool)
@@ -192,6 +211,22 @@ CASES = {
         "learning_rate": frl.schedule(optax.exponential_decay(0.5, 50, 0.7)),
         "mdp": "family",
     },
+    "iid, noise, importance": {
+        "sampling": "iid",
+        "mdp": "family",
+        "reward_noise": 0.5,
+        "aggregation": "importance",
+    },
+    "generative, noise, importance": {
+        "sampling": "generative",
+        "mdp": "family",
+        "visit_exponent": 0.4,
+        "learning_rate": [0.9, 0.5, 0.3],
+        "reward_noise": [0.1, 0.4, 0.2],
+        "aggregation": "importance",
+        "participation": 0.7,
+        "reference": np.linspace(0, 1, 12).reshape(4, 3),
+    },
     "everything": {
         "mdp": "family",
         "beta": 3.0,
@@ -205,7 +240,12 @@ CASES = {
         "server_optimizer": optax.sgd(0.7, momentum=0.5),
     },
 }
-ALSO_ARRAYS = ("softmax, fixed weights", "policy, importance, participation", "everything")
+ALSO_ARRAYS = (
+    "softmax, fixed weights",
+    "policy, importance, participation",
+    "generative, noise, importance",
+    "everything",
+)
 
 
 def case(name, paper):
@@ -227,7 +267,8 @@ def test_a_plain_loop_over_the_same_words(paper, name, monkeypatch):
     optimal = frl.envs.optimal_q(
         frl.envs.average_mdp(algorithm.config.mdp) if family else algorithm.config.mdp
     )
-    gap = expected - optimal
+    given = algorithm.config.reference
+    gap = expected - (optimal if given is None else given)
     np.testing.assert_allclose(metrics["error_local"], (gap**2).sum((1, 2)), rtol=1e-4)
     np.testing.assert_allclose(metrics["error_local_mean"], (gap**2).sum((1, 2)).mean(), rtol=1e-4)
     np.testing.assert_allclose(
@@ -538,6 +579,12 @@ def test_error_against_period_and_learning_rate(paper):
         ({"behaviour": "policy"}, "policy is None with behaviour 'policy'; allowed: an array"),
         ({"policy": np.ones((4, 3)) / 3}, r"policy is .* with behaviour 'softmax'; allowed: None"),
         ({"aggregation": "fixed"}, "weights is None with aggregation 'fixed'; allowed: an array"),
+        ({"reference": np.ones((4, 2))}, r"reference is an array \[4, 2\] with an MDP of 4"),
+        ({"reference": 1.0}, r"reference is 1.0; allowed: an array \[S, U\]"),
+        (
+            {"behaviour": "policy", "policy": np.ones((4, 3)) / 3, "sampling": "iid"},
+            "behaviour is 'policy' with sampling 'iid'",
+        ),
         ({"weights": [1.0]}, r"weights is .* with aggregation 'mean'; allowed: None"),
         ({"aggregation": "importance", "learning_rate": 1.0}, r"allowed: \(0, 1\)"),
         ({"aggregation": "importance", "learning_rate": 1 - 1e-9}, r"allowed: \(0, 1\)"),

@@ -20,7 +20,8 @@ from fedjax_rl.algorithms.fedpg import (
 )
 from fedjax_rl.algorithms.fedppo import fedppo
 from fedjax_rl.algorithms.fedppo_properties import FedPPO
-from fedjax_rl.algorithms.fedq import FedQ, fedq
+from fedjax_rl.algorithms.fedq import fedq
+from fedjax_rl.algorithms.fedq_properties import FedQ
 from fedjax_rl.algorithms.fedtd import FedTD, fedtd
 from fedjax_rl.algorithms.iw_es import IWES, iw_es
 from fedjax_rl.algorithms.momentum_pg import FedHAPGM, FedSVRPGM, fedhapg_m, fedsvrpg_m

@@ -234,6 +234,7 @@ def learn(
     step_size: Callable,
     generator: Callable = streams.threefry,
     noisy: bool = False,
+    anywhere: bool = False,
 ) -> Agent:
     r"""So many steps of Q-learning from step `time` on.
 
@@ -256,6 +257,8 @@ def learn(
       generator: one of `streams.GENERATORS`.
       noisy: whether rewards carry Gaussian noise of standard deviation
         `params["reward_noise"]`.
+      anywhere: whether every step is from a state drawn uniformly, with the first of its words,
+        rather than from where the last one led.
 
     Returns:
       The agent after.
@@ -275,13 +278,16 @@ def learn(
     def act(i, agent):
         """The agent after acting at step `i`, and the update it has yet to write."""
         now = time + i
-        row = tables.take_row(agent.table, agent.state, shape.num_actions)
-        action, word = behaviour.act(agent.words, agent.state, row, params)
-        next_state, r_t = transition(environment, shape, agent.state, action, word)
+        state, own = agent.state, agent.words
+        if anywhere:
+            state, own = streams.scaled(own[0], shape.num_states)[0], own[1:]
+        row = tables.take_row(agent.table, state, shape.num_actions)
+        action, word = behaviour.act(own, state, row, params)
+        next_state, r_t = transition(environment, shape, state, action, word)
         if noisy:
             r_t = r_t + params["reward_noise"] * streams.normal(agent.words[-1], r_t.dtype)
         q_t = tables.take_row(agent.table, next_state, shape.num_actions)
-        index = agent.state * shape.num_actions + action
+        index = state * shape.num_actions + action
         visits = tables.take(agent.visits, index) + 1 if _kept(agent.visits) else None
         alpha = step_size(params, now, visits)
         q_tm1 = tables.take(agent.table, index) if shape.unrolled else tables.take(row, action)
@@ -310,3 +316,67 @@ def learn(
         )
         carry = jax.lax.fori_loop(one, num_steps, step, carry)
     return flush(*carry)
+
+
+def learn_everywhere(
+    key,
+    agent: Agent,
+    params,
+    time,
+    num_steps,
+    *,
+    shape: Shape,
+    step_size: Callable,
+    generator: Callable = streams.threefry,
+    noisy: bool = False,
+) -> Agent:
+    """So many steps of synchronous Q-learning: in each, every pair (s, a) learns from a sample.
+
+    Args:
+      key: this and all others as in `learn`. In step t the pair (s, a) has word
+        `t S U + s U + a`, or with noise the two from twice that on.
+      agent: the agent before.
+      params: its properties.
+      time: uint32 scalar.
+      num_steps: static int or traced integer.
+      shape: of the MDP.
+      step_size: as in `learn`.
+      generator: as in `learn`.
+      noisy: as in `learn`.
+
+    Returns:
+      The agent after; its state is where it was.
+    """
+    environment = Environment(**{name: params[name] for name in Environment._fields})
+    states, actions = jnp.divmod(jnp.arange(shape.size, dtype=jnp.int32), shape.num_actions)
+    per_pair = 1 + noisy
+
+    def sampled(state, action, words, q):
+        next_state, r_t = transition(environment, shape, state, action, words[0])
+        if noisy:
+            r_t = r_t + params["reward_noise"] * streams.normal(words[-1], r_t.dtype)
+        return td_target(r_t, environment.discount, q[next_state])
+
+    def step(i, agent):
+        now = time + jnp.uint32(i)
+        turns = now * jnp.uint32(shape.size) + jnp.arange(shape.size, dtype=jnp.uint32)
+        own = jax.vmap(lambda turn: jnp.stack(words(key, turn, per_pair, generator)))(turns)
+        q = tables.as_array(agent.table)
+        rows = q.reshape(shape.num_states, shape.num_actions)
+        target = jax.vmap(sampled, (0, 0, 0, None))(states, actions, own, rows)
+        visits = tables.as_array(agent.visits) + 1 if _kept(agent.visits) else None
+        alpha = step_size(params, now, visits)
+
+        def laid(values):
+            values = jnp.broadcast_to(values, (shape.size,))
+            return tables.layout(values, shape.unrolled)
+
+        weight = tables.as_array(agent.log_weight) if _kept(agent.log_weight) else None
+        return agent._replace(
+            table=laid(q + alpha * (target - q)),
+            visits=() if visits is None else laid(visits),
+            log_weight=() if weight is None else laid(weight - jnp.log1p(-alpha)),
+        )
+
+    first = 0 if isinstance(num_steps, int) else jnp.uint32(0)
+    return jax.lax.fori_loop(first, num_steps, step, agent)
