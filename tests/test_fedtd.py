@@ -34,7 +34,8 @@ def plain_loop(algorithm, rate):
     phi = np.eye(c.mdp.num_states) if c.features is None else c.features
     policy = np.full((3, 2), 0.5) if c.policy is None else c.policy
     keys = streams.agent_keys([SEED] * AGENTS, np.arange(AGENTS))
-    first = [jax.random.bits(jax.random.fold_in(key, streams.Tabular.RESET)) for key in keys]
+    first = jax.vmap(jax.random.bits)(streams.own_keys(keys, streams.Own.FIRST))
+    stream = streams.own_keys(keys, streams.Own.STEP)
     state = [drawn(m.initial_distribution, w) for m, w in zip(members, first, strict=True)]
     theta = np.tile(np.broadcast_to(c.initial, phi.shape[1:]).astype(float), (AGENTS, 1))
     control, length = np.zeros_like(theta), 0.0
@@ -49,7 +50,7 @@ def plain_loop(algorithm, rate):
     for t in range(STEPS):
         length += rate(t)
         for i, mdp in enumerate(members):
-            key = jax.random.fold_in(jax.random.fold_in(keys[i], streams.Engine.OWN), t)
+            key = jax.random.fold_in(stream[i], t)
             if c.sampling == "markovian":
                 words = jax.random.bits(key, (2,))
                 g, state[i] = step(mdp, theta[i], state[i], words)

@@ -28,7 +28,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fedjax_rl import fields, streams
+from fedjax_rl import fields
 from fedjax_rl.algorithms import episodic
 from fedjax_rl.algorithms.define import Averaged, Learner, Steps, algorithm, average, per_federation
 from fedjax_rl.envs.solvers import stationary_distribution
@@ -296,8 +296,7 @@ def fedtd(config: FedTD) -> Learner:
     def first(key, params):
         state = params["initial_state"]
         if "start" in params:
-            own = jax.random.key_data(jax.random.fold_in(key, streams.Tabular.RESET))
-            state = outcome_of_row(streams.threefry(own, jnp.uint32(0)), params["start"])
+            state = outcome_of_row(jax.random.bits(key, (), jnp.uint32), params["start"])
         theta = params["initial"]
         nothing = (jnp.zeros_like(theta), jnp.zeros(())) if corrects else ((), ())
         return Agent(theta, jnp.asarray(state, jnp.int32), *nothing)
