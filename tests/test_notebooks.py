@@ -52,7 +52,9 @@ def test_it_opens_in_colab(source):
     "source",
     [
         pytest.param(
-            path, id=path.stem, marks=[] if path.stem == "linear_speedup" else [pytest.mark.thorough]
+            path,
+            id=path.stem,
+            marks=[pytest.mark.thorough] if path.stem != "linear_speedup" else [],
         )
         for path in SOURCES
     ],
