@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
-import itertools
 import operator
 import re
 import types
@@ -48,9 +47,9 @@ def settings(one) -> list[Setting]:
 
 
 def _settings(config, prefix: str = "") -> list[Setting]:
-    texts: dict = {}
-    for kind in reversed(type(config).__mro__):
-        texts |= _documented(kind.__doc__ or "", "Attributes")
+    from fedjax_rl.fields.record import documentation
+
+    texts = documentation(type(config))
     hints = _hints(type(config))
     found = []
     for field in dataclasses.fields(config):
@@ -102,7 +101,9 @@ def uplink_options(name: str) -> list[Setting]:
 
 def parameters(factory: Callable) -> list[Setting]:
     """The arguments of a factory."""
-    hints, texts = _hints(factory), _documented(factory.__doc__ or "", "Args")
+    from fedjax_rl.fields.record import section
+
+    hints, texts = _hints(factory), section(factory.__doc__ or "", "Args")
     found = []
     for name, parameter in inspect.signature(factory).parameters.items():
         required = parameter.default is parameter.empty
@@ -135,18 +136,3 @@ def _can_be_typed(kind) -> bool:
         return all(inner in (int, float, str, ...) for inner in typing.get_args(kind))
     plain = (bool, int, float, str, types.NoneType)
     return kind in plain or typing.get_origin(kind) is Literal
-
-
-def _documented(docstring: str, section: str) -> dict[str, str]:
-    """The entries of a section of a docstring by name."""
-    found: dict = {}
-    lines = inspect.cleandoc(docstring).partition(f"{section}:\n")[2].splitlines()
-    name = None
-    for line in itertools.takewhile(lambda line: not line or line.startswith(" "), lines):
-        match = re.match(r"\s{2,4}(\w+): (.*)", line)
-        if match:
-            name = match[1]
-            found[name] = match[2]
-        elif name and line.strip():
-            found[name] += f" {line.strip()}"
-    return found

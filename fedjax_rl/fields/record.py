@@ -284,12 +284,14 @@ def section(docstring: str, name: str) -> dict[str, str]:
     """The entries of a section of a docstring, such as "Args" or "Attributes", by name."""
     found: dict[str, str] = {}
     lines = inspect.cleandoc(docstring).partition(f"{name}:\n")[2].splitlines()
-    entry = None
+    entry = indent = None
     for line in itertools.takewhile(lambda line: not line or line.startswith(" "), lines):
-        match = re.match(r"\s{2,4}(\w+): (.*)", line)
-        if match:
-            entry = match[1]
-            found[entry] = match[2]
+        match = re.match(r"( +)(\w+): (.*)", line)
+        # A line that goes on with an entry may begin like one, but stands further in.
+        if match and match[1] == (indent or match[1]):
+            indent = match[1]
+            entry = match[2]
+            found[entry] = match[3]
         elif entry and line.strip():
             found[entry] += f" {line.strip()}"
     return found
