@@ -81,7 +81,7 @@ def costs_of(algorithm: Algorithm, num_agents: int) -> Costs:
         measured = jax.make_jaxpr(steps.measure)(first.params, first.state)
     state = first.state
     kept = {
-        "agents": memory.size((state.agents, state.underway, state.sent)),
+        "agents": memory.size((state.agents, state.sent, state.in_flight)),
         "servers": memory.size((state.server, state.server_state)),
         "uplinks": memory.size(state.uplink_state),
         "properties": memory.size(first.params),
