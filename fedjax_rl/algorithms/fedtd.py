@@ -288,7 +288,13 @@ def _generative(key, agent: Agent, own: linear_td.Environment, params):
 _DIRECTIONS = dict(zip(SAMPLING, (_markovian, _iid, _generative), strict=True))
 
 
-@algorithm(FedTD, environments=("mdp",), metrics=METRICS, sampled=lambda config: None)
+@algorithm(
+    FedTD,
+    environments=("mdp",),
+    metrics=METRICS,
+    sampled=lambda config: None,
+    root_keys=False,
+)
 def fedtd(config: FedTD) -> Learner:
     """Federated temporal difference learning with linear values."""
     direction, corrects = _DIRECTIONS[config.sampling], config.control_variates
