@@ -9,8 +9,9 @@ import sys
 
 from fedjax_rl.cli import parse
 from fedjax_rl.cli.config import check_devices, config_of, nested_errors
+from fedjax_rl.cli.line import PACKAGES
 from fedjax_rl.cli.named import fitting
-from fedjax_rl.cli.options import PACKAGES, SCALES
+from fedjax_rl.cli.options import SCALES
 from fedjax_rl.cli.process import keeping, prepare
 from fedjax_rl.cli.settings import clock_options, uplink_options
 from fedjax_rl.cli.study import studies, study_of

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import itertools
 import re
 import types
 import typing
 from collections.abc import Sequence
 from typing import Annotated, Literal
 
+from fedjax_rl.cli.line import PACKAGES, devices_in, named_in, study_in, uplinks_in
 from fedjax_rl.cli.named import algorithm, environment_options, factory_of, fitting
 from fedjax_rl.cli.outside import is_outside
-from fedjax_rl.cli.process import MOST_DEVICES, prepare
+from fedjax_rl.cli.process import prepare
 from fedjax_rl.cli.settings import (
     clock_options,
     parameters,
@@ -26,8 +26,6 @@ from fedjax_rl.cli.settings import (
 
 SCALES = ("smoke", "quick", "paper")
 SHELLS = ("bash", "zsh", "fish")
-# Packages with environments beyond those that have a name of ours.
-PACKAGES = ("gymnax", "brax")
 _OWN = "your own as MODULE:NAME"
 # Units of time that a run has by default.
 _DURATIONS = {"step": 100_000, "episode": 200, "round": 200, "epoch": 300, "update": 1000}
@@ -57,7 +55,7 @@ def of_command(command: str, argv: list[str]) -> list[tuple]:
         return [("shell", tyro.conf.Positional[kind])]
     if command == "reproduce":
         return [*_of_study(), _out(), _devices(), _cache()]
-    if command == "doctor" and _study_in(argv):
+    if command == "doctor" and study_in(argv):
         return [*_of_study(), _devices(), _cache()]
     if command == "validate":
         text = "Path of other reference numbers; those of the package by default."
@@ -91,21 +89,14 @@ def _of_study() -> list[tuple]:
     ]
 
 
-def _study_in(argv: list[str]) -> bool:
-    """Whether the first word behind the command names a study."""
-    from fedjax_rl.studies import STUDIES
-
-    return len(argv) > 1 and argv[1].partition(":")[0] in STUDIES
-
-
 def _of_simulation(command: str, argv: list[str]) -> list[tuple]:
     """The fields of `run`, `sweep` and `doctor`."""
     from fedjax_rl.algorithms import ALGORITHMS
     from fedjax_rl.envs.registry import ENVIRONMENTS
 
-    named, place = _named_in(argv)
+    named, place = named_in(argv)
     if is_outside(named) or is_outside(place):  # whose module may start JAX when it is imported
-        prepare(_devices_in(argv))
+        prepare(devices_in(argv))
     chosen = named or next(iter(ALGORITHMS))
     places = list(ENVIRONMENTS) if named is None else fitting(chosen)
     one, several = algorithm(chosen, place), command != "run"
@@ -137,7 +128,7 @@ def _of_simulation(command: str, argv: list[str]) -> list[tuple]:
         fields.append(_option("debug", bool, False, text))
     fields += [_devices(), _cache(), *_of_environments([place] if place else places)]
     fields += _of_clocks(one, several) if on_clock else []
-    return fields + (_of_uplinks(_uplinks_in(argv), several) if takes_uplinks(one) else [])
+    return fields + (_of_uplinks(uplinks_in(argv), several) if takes_uplinks(one) else [])
 
 
 def _of_algorithm(one, several: bool) -> list[tuple]:
@@ -304,12 +295,6 @@ def spelled_out(argv: list[str], command: type) -> list[str]:
     return out
 
 
-def _devices_in(argv: list[str]) -> int:
-    """The devices that a line asks for, as far as that can be told before it is read."""
-    given = re.search(r"\0--devices[\0=](\d{1,4})\0", "\0".join(["", *argv, ""]))
-    return max(1, min(int(given[1]), MOST_DEVICES)) if given else 1
-
-
 def _switches(command: type, prefix: str = "--") -> set[str]:
     """The options of a command, and of what is nested in it, that are lists of switches."""
     found = set()
@@ -320,38 +305,3 @@ def _switches(command: type, prefix: str = "--") -> set[str]:
         elif typing.get_args(field.type)[:1] == (tuple[bool, ...],):
             found.add(f"{prefix}{name}")
     return found
-
-
-def _named_in(argv: list[str]) -> tuple[str | None, str | None]:
-    """The algorithm and the environment that a line names, in this order, as far as it does."""
-    from fedjax_rl.algorithms import ALGORITHMS
-
-    uplinks = {*_uplinks_in(argv)}
-    words = [
-        word
-        for word in argv[1:]
-        if word in ALGORITHMS or _is_environment(word) or (is_outside(word) and word not in uplinks)
-    ]
-    named = next((w for w in words[:1] if w in ALGORITHMS or is_outside(w)), None)
-    place = next((w for w in words if _is_environment(w)), None)
-    rest = [w for w in words[named is not None :] if is_outside(w)]
-    return named, place or next(iter(rest), None)
-
-
-def _is_environment(word: str) -> bool:
-    from fedjax_rl.envs.registry import ALIASES, ENVIRONMENTS
-
-    package, slash, rest = word.partition("/")
-    return word in ENVIRONMENTS or word in ALIASES or bool(package in PACKAGES and slash and rest)
-
-
-def _uplinks_in(argv: list[str]) -> list[str]:
-    """The uplinks that a line names."""
-    from fedjax_rl.federation.uplinks import UPLINKS
-
-    words = [part for word in argv for part in re.split(r"(?<=^--uplink)=", word)]
-    names = []
-    for place, word in enumerate(words):
-        if word == "--uplink":
-            names += itertools.takewhile(lambda w: not w.startswith("-"), words[place + 1 :])
-    return [name for name in dict.fromkeys(names) if name in UPLINKS or is_outside(name)]
