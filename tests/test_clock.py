@@ -1,73 +1,18 @@
 """The clock: who arrives when, against a plain simulation with a heap and against closed forms."""
 
-import heapq
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from heap import attempts, by_heap
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fedjax_rl as frl
 from fedjax_rl import analysis, streams
 from fedjax_rl.federation import clock as clocks
-from fedjax_rl.federation.clock.times import stream_of_times, work
 from fedjax_rl.federation.ledger import communication_time
 from fedjax_rl.federation.population import population
-
-
-def by_heap(attempt, num_agents, wait_for, num_steps):
-    """The same rules, one event at a time.
-
-    `attempt(agent, count)` says how long the attempt of that number takes, whether it ends in a
-    failure, and how long the agent is then away.
-    """
-    heap, handed, begun = [], [0] * num_agents, [0] * num_agents
-    idle, lost, steps = np.zeros(num_agents), 0, []
-
-    def begin(agent, now, version):
-        work, fails, away = attempt(agent, begun[agent])
-        begun[agent] += 1
-        handed[agent] = version
-        heapq.heappush(heap, (now + work, agent, "fails" if fails else "comes", away))
-
-    for agent in range(num_agents):
-        begin(agent, 0.0, 0)
-    away = []
-    while len(steps) < num_steps:
-        arrived, at_work = [], sum(event[2] != "back" for event in heap)
-        version = len(steps)
-        # Until the step: enough messages, or nobody left at work who could send one.
-        while True:
-            now, agent, kind, pause = heapq.heappop(heap)
-            if kind == "comes":
-                arrived.append((agent, now, version - handed[agent]))
-                at_work -= 1
-            elif kind == "fails":
-                lost += 1
-                at_work -= 1
-                heapq.heappush(heap, (now + pause, agent, "back", 0.0))
-            else:
-                away.append((agent, now))
-            due = len(arrived) == wait_for or (arrived and at_work == 0)
-            if due:
-                break
-            if at_work == 0 and away:  # nobody is going to come: whoever is back begins
-                here, away = away, []
-                for other, then in here:
-                    idle[other] += now - then
-                    begin(other, now, version)
-                at_work += len(here)
-        steps.append((now, sorted((a, age) for a, _, age in arrived)))
-        for agent, then, _ in arrived:
-            idle[agent] += now - then
-        for agent, then in away:
-            idle[agent] += now - then
-        for agent in sorted([a for a, _, _ in arrived] + [a for a, _ in away]):
-            begin(agent, now, version + 1)
-        away = []
-    return steps, idle, lost
 
 
 def listed(table, federation=0):
@@ -101,7 +46,7 @@ def test_the_order_of_arrivals_is_that_of_a_heap(trace, wait_for):
         "semi-synchronous", wait_for=wait_for, distribution="trace", compute_time=np.asarray(trace)
     )
     table = frl.timetable(clock, num_agents=5, num_steps=80)
-    expected, idle, _ = by_heap(lambda i, j: (trace[i][j % 3], False, 0.0), 5, wait_for, 80)
+    expected, idle, *_ = by_heap(lambda i, j: (trace[i][j % 3], False, 0.0), 5, wait_for, 80)
     same(listed(table), expected)
     np.testing.assert_allclose(table.idle[0], idle, rtol=1e-5, atol=1e-5)
     other = {1: "asynchronous", 5: "synchronous"}.get(wait_for)
@@ -110,21 +55,6 @@ def test_the_order_of_arrivals_is_that_of_a_heap(trace, wait_for):
         again = frl.timetable(own, num_agents=5, num_steps=80)
         for name in table._fields:
             np.testing.assert_array_equal(getattr(again, name), getattr(table, name))
-
-
-def attempts(clock, num_agents, seed, count):
-    """What the clock draws, by agent and attempt: time at work, whether it fails, time away."""
-    own = {n: jnp.asarray(x, float) for n, x in clock.parameters(num_agents).items()}
-    keys = streams.agent_keys(np.full(num_agents, seed), np.arange(num_agents))
-    stream = stream_of_times(keys)
-
-    def one(number):
-        turn = jnp.full(num_agents, number, jnp.uint32)
-        end, failing, ready = work(clock.rules, 0, own, stream, turn, jnp.zeros(num_agents))
-        return end, failing, ready - end
-
-    drawn = [np.asarray(x) for x in jax.vmap(one)(jnp.arange(count, dtype=jnp.uint32))]
-    return lambda i, j: (float(drawn[0][j, i]), bool(drawn[1][j, i]), float(drawn[2][j, i]))
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -142,7 +72,7 @@ def test_with_failures_too_and_no_event_is_lost(seed, wait_for, failure_time):
     with jax.enable_x64(True):  # in which no two times are equal by rounding
         table = frl.timetable(clock, num_agents=5, num_steps=150, seeds=[seed])
         draw = attempts(clock, 5, seed, 700)
-    expected, idle, lost = by_heap(draw, 5, wait_for, 150)
+    expected, idle, lost, _ = by_heap(draw, 5, wait_for, 150)
     same(listed(table), expected)
     np.testing.assert_allclose(table.idle[0], idle, rtol=1e-3, atol=1e-3)
     assert table.lost[0] == lost
@@ -230,7 +160,7 @@ def test_of_many_agents_too(num_agents, wait_for, num_steps):
     )
     with jax.enable_x64(True):  # in which these times add up exactly
         table = frl.timetable(clock, num_agents=num_agents, num_steps=num_steps)
-    expected, idle, _ = by_heap(
+    expected, idle, *_ = by_heap(
         lambda i, j: (trace[i, j % 4], False, 0.0), num_agents, wait_for, num_steps
     )
     same(listed(table), expected)

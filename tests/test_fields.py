@@ -335,8 +335,8 @@ def test_a_schedule_is_no_constant_and_its_range_is_looked_at():
     once = frl.schedule(lambda time: jnp.where(time == 7, -1.0, 0.5))
     with pytest.raises(ValueError, match=r"learning_rate at time 7 is -1.0"):
         frl.sweep(frl.fedq(mdp, learning_rate=once), num_steps=21)
-    with pytest.raises(ValueError, match=r"learning_rate is schedule\(.*allowed"):
-        smallest("qavg", learning_rate=frl.schedule(lambda time: 0.1))
+    with pytest.raises(ValueError, match=r"entropy is schedule\(.*allowed"):
+        smallest("fedpg", entropy=frl.schedule(lambda time: 0.1))
 
 
 def test_weights_that_are_all_zero_among_the_agents_there_are_are_refused():

@@ -342,3 +342,26 @@ def test_the_objective_is_told_with_and_without_the_entropy_bonus():
     best = frl.envs.optimal_q(mdp).max(-1) @ mdp.initial_distribution
     assert got["plain_gap"] == pytest.approx(best - got["plain_objective"], abs=1e-5)
     assert got["gap"] == pytest.approx(frl.envs.optimum(mdp, tau) - got["objective"], abs=1e-5)
+
+
+def test_a_network_on_a_table_is_measured_exactly_too():
+    """The probabilities of all states, and one linear system for each agent in NumPy."""
+    task = frl.envs.tabular_task(frl.envs.dirichlet_mdps(2, num_states=3), max_steps=4)
+    given = {"policy": "mlp", "network": (4,), "local_steps": 1, "learning_rate": 0.1}
+    algorithm = frl.fedpg(task, entropy=0.2, **given)
+    state, metrics = frl.round(algorithm, frl.init(algorithm, num_agents=2))
+    theta, policy = state.state.server.parameters[0], algorithm.config.make_policy()
+    states, actions = np.arange(task.num_states), np.arange(task.num_actions)
+    log = jax.vmap(jax.vmap(policy.log_prob, (None, None, 0)), (None, 0, None))
+    log = np.asarray(log(theta, jnp.asarray(states), jnp.asarray(actions)), float)
+    assert np.ptp(np.exp(log), axis=0).max() > 1e-3  # it looks at the state
+    mdps = task.members(2)
+    for i, (kernel, reward) in enumerate(zip(mdps.transition, mdps.reward, strict=True)):
+        start = np.full(3, 1 / 3)
+        if mdps.initial_distribution is not None:
+            start = np.broadcast_to(mdps.initial_distribution, (2, 3))[i]
+        chain = np.einsum("su,sut->st", np.exp(log), kernel)
+        gains = np.sum(kernel * np.broadcast_to(reward, kernel.shape), axis=-1) - 0.2 * log
+        gains = np.sum(np.exp(log) * gains, axis=1)
+        value = start @ np.linalg.solve(np.eye(3) - task.discount * chain, gains)
+        assert metrics["objective_of_agent"][i] == pytest.approx(value, rel=1e-5)

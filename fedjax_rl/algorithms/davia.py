@@ -54,8 +54,10 @@ class DAVIA(Federated):
       task: of every agent, a grid world.
       learning_rate: eta, at least 0.
       price: lambda, of a message in units of a squared reward; at least 0.
-      ratio: rho, by which the price falls with every episode, in (0, 1].
-      horizon: E, episodes of the run; the price has fallen to `price` at its end and stays.
+      ratio: rho, by which the price falls with every episode, on a clock with every step of the
+        server; in (0, 1].
+      horizon: E, episodes of the run, on a clock steps of the server; the price has fallen to
+        `price` at its end and stays.
       epsilon: probability of a random action, in [0, 1].
       ties: "random", any of the best actions, or "first". Values 16 roundings apart, in units of
         the largest size among those of the state, are equal: 2e-6 of it in float32.

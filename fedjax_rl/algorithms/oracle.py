@@ -80,14 +80,21 @@ class Oracle:
         """Weight of the entropy of one agent; a plain 0 where nobody has any."""
         return params["entropy"] if self.regularised else 0.0
 
+    def logits(self, parameters) -> jax.Array:
+        """The preferences [S, U] where observations are states, of a network too; unbatched."""
+        if isinstance(self.policy, learner.SoftmaxTable):
+            return self.policy.logits(parameters)
+        states = jnp.arange(self.task.num_states, dtype=jnp.int32)
+        return jax.vmap(self.policy.outputs, in_axes=(None, 0))(parameters, states)
+
     def value(self, parameters, params) -> jax.Array:
         """J_i on a table, a scalar; unbatched."""
-        logits = self.policy.logits(parameters)
+        logits = self.logits(parameters)
         return objective.value(params["environment"], logits, self.entropy(params))
 
     def plain_value(self, parameters, params) -> jax.Array:
         """J_i on a table without the entropy bonus, a scalar; unbatched."""
-        return objective.value(params["environment"], self.policy.logits(parameters))
+        return objective.value(params["environment"], self.logits(parameters))
 
     def gradient(self, parameters, params) -> jax.Array:
         """Gradient of J_i, or of what an episode sees of it, [q]; unbatched."""
@@ -95,7 +102,7 @@ class Oracle:
             return jax.grad(self.value)(parameters, params)
 
         def truncated(parameters):
-            logits, mdp = self.policy.logits(parameters), params["environment"]
+            logits, mdp = self.logits(parameters), params["environment"]
             steps = self.task.max_steps
             return objective.truncated_value(mdp, logits, steps, self.entropy(params))
 

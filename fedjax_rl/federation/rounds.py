@@ -113,7 +113,11 @@ def _of_rounds(parts, after) -> Rounds:
         return state, total
 
     def repeated(population, params, state, part, place, total):
-        time = state.time
+        time, link = state.time, part.link
+        if link.at_time is not None:
+            # Properties follow the rounds, whatever the exchanges in them count.
+            params = link.at_time(population, params, time)
+            link = link._replace(at_time=None)
 
         def once(carry, turn):
             state, total = carry
@@ -121,7 +125,7 @@ def _of_rounds(parts, after) -> Rounds:
             # What an uplink draws it draws by time, of which every exchange has its own.
             count = time * jnp.uint32(part.count) + turn.astype(jnp.uint32)
             state = dataclasses.replace(state, time=count)
-            state, total = exchanged(population, params, state, part.link, place, total)
+            state, total = exchanged(population, params, state, link, place, total)
             return (dataclasses.replace(state, time=time), total), None
 
         turns = jnp.arange(part.count, dtype=jnp.int32)

@@ -105,8 +105,11 @@ def _dispatched(step: Step, state: State, times) -> State:
     population, link = step.timing.population, step.parts.link
     in_flight, models = state.in_flight
     times = times.astype(jnp.uint32)
+    params = step.params
+    if link.at_time is not None:
+        params = link.at_time(population, params, state.time)
     broadcast = population.spread(jax.vmap(link.broadcast)(state.server))
-    received = per_agent(link.receive, population, step.params, state.agents, broadcast)
+    received = per_agent(link.receive, population, params, state.agents, broadcast)
     return dataclasses.replace(
         state,
         agents=select(times > 0, received, state.agents),

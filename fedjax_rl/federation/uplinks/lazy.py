@@ -26,7 +26,8 @@ def lazy(weight=0.1, depth: int = 10, variance=2.0, step: float | None = None) -
     and v the estimated variance of the message. The server goes on with the last message of who
     is silent. Chen et al., arXiv 1812.03239, with the mean over agents instead of the sum. Where
     messages are changes of a model rather than gradients, an old one acts again in every round, and
-    a large weight can diverge.
+    a large weight can diverge. On a clock the models are those that the agent was handed, and only
+    of who has arrived the last message counts.
 
     Args:
       weight: xi, at least 0; the same for all terms of the history.
