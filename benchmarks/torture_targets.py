@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
+import operator
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -20,6 +21,7 @@ from fedjax_rl.algorithms import ALGORITHMS
 from fedjax_rl.cli.named import fitting
 from fedjax_rl.envs import registry
 from fedjax_rl.federation.uplinks import UPLINKS
+from fedjax_rl.fields.record import Record
 
 
 class Target(NamedTuple):
@@ -51,14 +53,14 @@ def _each(kind: str, names: str) -> dict[str, str]:
 PROPERTIES = {
     **_each(
         "word",
-        "behaviour optimizer l2_mode denominator activation initializer loop shaping "
+        "behaviour optimizer.name l2_mode denominator activation initializer loop shaping "
         "generator order ties trigger mode estimator correction anchor preset moments "
         "batching aggregation features",
     ),
     **_each(
         "word?",
-        "gradient derivative message utility baseline size schedule shuffle network "
-        "reward_alignment fedppo.normalize",
+        "gradient derivative message utility baseline size schedule.name shuffle network.kind "
+        "rewards.alignment fedppo.normalize",
     ),
     **_each(
         "switch",
@@ -66,7 +68,7 @@ PROPERTIES = {
         "discount_weight normalize reuse_first authors_code variance_reduction "
         "two_trajectories lookahead normalize_step scale_with_arrivals sync_first",
     ),
-    **_each("switch?", "reward_normalization bootstrap_timeouts"),
+    **_each("switch?", "rewards.normalize bootstrap_timeouts"),
     **_each(
         "count",
         "word_bytes meta_population neighbours archive_size patience "
@@ -82,9 +84,10 @@ PROPERTIES = {
     "warmup_epochs": "natural?",
     "horizon_epochs": "positive?",
     "target_senders": "natural?",
-    "heterogeneity_seed": "seed",
+    "heterogeneity.seed": "seed",
     "hidden": "sizes",
-    "heterogeneity_of": "words?",
+    "heterogeneity.level": "natural",
+    "heterogeneity.of": "words?",
     **_each("positive*", "sigma deviation server_learning_rate"),
     "learning_rate": "natural*",
     "fedq.learning_rate": "share*",
@@ -92,7 +95,7 @@ PROPERTIES = {
     "return_offset": "finite*",
     **_each(
         "natural*",
-        "l2 beta price weight variance entropy heterogeneity proximal "
+        "l2 beta price weight variance entropy proximal "
         "delay_compensation momentum_decay learning_rate_decay decay_start weight_step "
         "factor",
     ),
@@ -105,7 +108,7 @@ PROPERTIES = {
     "fedq.discount": "below one*?",
     **_each(
         "positive or infinite*?",
-        "radius weight_clip policy_clip value_clip gradient_clip adam_epsilon reward_scale",
+        "radius weight_clip policy_clip value_clip gradient_clip adam_epsilon rewards.scale",
     ),
     **_each("natural*?", "value_coefficient entropy_coefficient"),
     "initial_q": "number or array",
@@ -248,6 +251,14 @@ def _kind(table: dict[str, str], owner: str, argument: str) -> str:
     return table.get(f"{owner}.{argument}") or table.get(argument, "anything")
 
 
+def _kind_of_property(name: str, own: str, value) -> str:
+    """The kind of a property; of a record that of its first one, by which it may be given."""
+    if isinstance(value, Record):
+        own = f"{own}.{dataclasses.fields(value)[0].name}"
+    whose = own if own in PROPERTIES else own.rpartition(".")[2]
+    return _kind(PROPERTIES, name, whose)
+
+
 @functools.cache
 def base(name: str):
     """An algorithm in the first environment that it accepts, as small as it can be."""
@@ -268,16 +279,18 @@ def swept(algorithm, **changes):
 def of_algorithms() -> Iterator[Target]:
     """Every property of every algorithm: set, and in a list that is swept."""
     for name in ALGORITHMS:
-        for field in dataclasses.fields(base(name).config):
-            kind, own = _kind(PROPERTIES, name, field.name), field.name
-            if getattr(base(name).config, own) is None and "?" not in kind:
+        for own in type(base(name).config).names():
+            value = operator.attrgetter(own)(base(name).config)
+            kind = _kind_of_property(name, own, value)
+            if value is None and "?" not in kind:
                 kind = f"{kind}?"  # a default that is found later
 
             def replaced(value, name=name, own=own):
                 return swept(base(name).replace(**{own: value}))
 
             def listed(value, name=name, own=own):
-                return swept(base(name), **{own: [getattr(base(name).config, own), value]})
+                first = operator.attrgetter(own)(base(name).config)
+                return swept(base(name), **{own: frl.each([first, value])})
 
             yield Target(name, own, kind, replaced, keep=small)
             yield Target(f"{name}, swept", own, kind, listed, keep=small)

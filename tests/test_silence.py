@@ -850,7 +850,7 @@ def test_samples_of_several_rounds_are_not_mixed():
 
 
 def test_samples_of_old_parameters_are_not_reweighed():
-    with pytest.raises(ValueError, match="for iw-es, whose learner reweighs"):
+    with pytest.raises(ValueError, match="for iw-es, whose server reweighs"):
         frl.iw_es(frl.envs.simple_grid(), clock=ONE)
 
 

@@ -7,23 +7,16 @@ the learner updates. The learner is a machine of its own: a federation of one co
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
 from fedjax_rl import fields, streams
 from fedjax_rl.envs.tabular import check_mdp
 from fedjax_rl.envs.task import Task
-from fedjax_rl.federation import clock as clocks
-from fedjax_rl.federation import uplinks
-from fedjax_rl.federation.algorithm import Algorithm, describe_config
-from fedjax_rl.federation.clock.arrivals import driven
 from fedjax_rl.federation.ledger import Wire
 from fedjax_rl.federation.state import State
-from fedjax_rl.names import check_known
 from fedjax_rl.rollouts.loops import LOOPS
 
 METRICS = {
@@ -39,8 +32,6 @@ METRICS = {
     "bytes": ("agent", "size of each agent's message in bytes, 0 where none was sent"),
 }
 
-OPTIMIZERS = ("adam", "momentum", "sgd")
-
 # What properties of the same name may be in every algorithm.
 TASK = fields.instance(
     Task,
@@ -53,10 +44,7 @@ GRID = fields.instance(
     text="a grid world, one for all agents, such as envs.simple_grid() or envs.frozen_lake()",
     where=lambda task: task.grid is not None and task.members is None,
 )
-UPLINK = uplinks.UPLINK.or_none()
-CLOCK = clocks.CLOCK.or_none()
 LOOP = fields.word(LOOPS)
-HIDDEN = fields.sizes()
 # The first deviation of a policy, part of its program.
 DEVIATION = fields.POSITIVE.fixed()
 
@@ -98,18 +86,6 @@ class Experience:
 def no_experience() -> Experience:
     """Of an agent that has not begun."""
     return Experience(jnp.zeros(()), jnp.zeros(()), jnp.int32(0), jnp.int32(0), jnp.asarray(True))
-
-
-def alike(population, agent):
-    """Agents [A, ...] that all begin as the one that is given."""
-    agents = population.num_agents
-    return jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (agents, *leaf.shape)), agent)
-
-
-def first_key(population, keys):
-    """The key of every federation's first member, for what its learner draws: [A] -> [F]."""
-    data = population.first(jax.random.key_data(keys))
-    return jax.random.wrap_key_data(data, impl=streams.IMPLEMENTATION)
 
 
 def episode_keys(state: State) -> tuple:
@@ -169,91 +145,3 @@ def filled(value, shape: tuple[int, ...]):
     """A number, or an array of a shape, as a flat float64 array."""
     xp = np if fields.is_concrete(value) else jnp
     return xp.broadcast_to(xp.asarray(value, float), shape).reshape(-1)
-
-
-def wire_of(config) -> Wire:
-    """The format of messages, from the properties of that name."""
-    return Wire(word_bytes=config.word_bytes, header_bytes=config.header_bytes)
-
-
-def build(
-    name: str,
-    kind: type,
-    factory: Callable,
-    task: Task,
-    values: dict,
-    *,
-    check: Callable = lambda config: None,
-    parameters: Callable,
-    functions: Callable,
-    static: Callable,
-    metrics: dict = METRICS,
-    unit: str = "episode",
-    headline: str = "reward",
-    sampled: Callable = lambda config: "episodes are drawn from what is learned",
-    draws: tuple[str, ...] = (),
-) -> Algorithm:
-    """An algorithm on a task, its properties checked.
-
-    Args:
-      name: as on the command line.
-      kind: frozen dataclass of the properties, `task` first.
-      factory: what makes the algorithm from the task and its properties.
-      task: of every agent.
-      values: of the properties.
-      check: `config -> None`, raises ValueError where properties do not fit together.
-      parameters: as in `Algorithm`.
-      functions: as in `Algorithm`.
-      static: as in `Algorithm`.
-      metrics: as in `Algorithm`.
-      unit: "episode"; "round" where a round has several of them, "step" where it has one step.
-      headline: as in `Algorithm`.
-      sampled: as in `Algorithm`.
-      draws: as in `Algorithm`.
-
-    Raises:
-      ValueError: naming the property, its value and what is allowed.
-    """
-    known = [field.name for field in dataclasses.fields(kind)]
-    for value in values:
-        check_known(value, known, f"property of {name}")
-    config = fields.check_config(kind(task=task, **values))
-    check_task(config.task)
-    check(config)
-    return driven(
-        Algorithm(
-            name=name,
-            config=config,
-            factory=factory,
-            parameters=parameters,
-            functions=functions,
-            static=static,
-            metrics=metrics,
-            describe=describe_config,
-            unit=unit,
-            headline=headline,
-            sampled=sampled,
-            draws=draws,
-        )
-    )
-
-
-def optimizer_of(config) -> optax.GradientTransformation:
-    """Directions of the optimiser of that name, not yet scaled by the learning rate.
-
-    Momentum is left to the server step, so that its decay can be traced.
-    """
-    return optax.scale_by_adam() if config.optimizer == "adam" else optax.identity()
-
-
-def uplink_of(config) -> uplinks.Uplink:
-    """The uplink of a configuration, everything by default."""
-    return uplinks.full() if config.uplink is None else config.uplink
-
-
-def uplink_parameters(uplink: uplinks.Uplink, num_agents: int, numbers: int) -> dict:
-    """Its traced values as a property of the federation, if it has any."""
-    if uplink.send is None:
-        return {}
-    values = uplink.resolve(num_agents, numbers)
-    return {"uplink": values}
