@@ -6,10 +6,31 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from fedjax_rl import analysis, envs, federation, plotting
     from fedjax_rl.algorithms import (
+        DAVIA,
+        DQL,
+        EBCDQL,
+        EFTD,
+        ES,
+        ESPC,
+        IWES,
+        LAPG,
+        AdaptiveNoveltySearch,
+        AFedPG,
+        FastFedPG,
+        FedHAPGM,
+        FedPG,
+        FedPPO,
         FedQ,
+        FedSVRPGM,
+        FedTD,
+        NoveltySearch,
+        PAvg,
+        QAvg,
+        Reinforce,
         a3c_pg,
         afedpg,
         davia,
+        define,
         dql,
         ebcdql,
         ef_td,
@@ -35,19 +56,46 @@ if TYPE_CHECKING:
         reinforce,
         scaffold_pg,
     )
+    from fedjax_rl.algorithms.records import Heterogeneity, Network, Optimizer
     from fedjax_rl.federation import uplinks
     from fedjax_rl.federation.clock import Clock, timetable
+    from fedjax_rl.federation.ledger import Wire
     from fedjax_rl.fields import by_agents, schedule
     from fedjax_rl.saving.results import load, save
     from fedjax_rl.sweeps.cells import Cell, each
     from fedjax_rl.sweeps.simulate import Trajectory, simulate
+    from fedjax_rl.sweeps.stepping import init, round
     from fedjax_rl.sweeps.sweep import extend, run_cells, sweep
 
 __all__ = [
+    "DAVIA",
+    "DQL",
+    "EBCDQL",
+    "EFTD",
+    "ES",
+    "ESPC",
+    "IWES",
+    "LAPG",
+    "AFedPG",
+    "AdaptiveNoveltySearch",
     "Cell",
     "Clock",
+    "FastFedPG",
+    "FedHAPGM",
+    "FedPG",
+    "FedPPO",
     "FedQ",
+    "FedSVRPGM",
+    "FedTD",
+    "Heterogeneity",
+    "Network",
+    "NoveltySearch",
+    "Optimizer",
+    "PAvg",
+    "QAvg",
+    "Reinforce",
     "Trajectory",
+    "Wire",
     "a3c_pg",
     "afedpg",
     "analysis",
@@ -100,7 +148,11 @@ __all__ = [
 _HOMES = {
     "Cell": "sweeps.cells",
     "Clock": "federation.clock",
+    "Heterogeneity": "algorithms.records",
+    "Network": "algorithms.records",
+    "Optimizer": "algorithms.records",
     "Trajectory": "sweeps.simulate",
+    "Wire": "federation.ledger",
     "by_agents": "fields",
     "each": "sweeps.cells",
     "extend": "sweeps.sweep",
