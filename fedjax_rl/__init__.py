@@ -60,7 +60,7 @@ if TYPE_CHECKING:
     from fedjax_rl.federation import uplinks
     from fedjax_rl.federation.clock import Clock, timetable
     from fedjax_rl.federation.ledger import Wire
-    from fedjax_rl.fields import by_agents, schedule
+    from fedjax_rl.fields import by_agents, on_plateau, schedule
     from fedjax_rl.saving.results import load, save
     from fedjax_rl.sweeps.cells import Cell, each
     from fedjax_rl.sweeps.simulate import Trajectory, simulate
@@ -128,6 +128,7 @@ __all__ = [
     "ns_es",
     "nsr_es",
     "nsra_es",
+    "on_plateau",
     "pavg",
     "plotting",
     "qavg",
@@ -158,6 +159,7 @@ _HOMES = {
     "extend": "sweeps.sweep",
     "init": "sweeps.stepping",
     "load": "saving.results",
+    "on_plateau": "fields",
     "round": "sweeps.stepping",
     "run_cells": "sweeps.sweep",
     "save": "saving.results",

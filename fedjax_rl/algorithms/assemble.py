@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fedjax_rl import streams
-from fedjax_rl.algorithms import parameters
+from fedjax_rl.algorithms import parameters, rate_rules
 from fedjax_rl.algorithms.learner import Federated, Learner, Local, Steps
 from fedjax_rl.federation import aggregators
 from fedjax_rl.federation.algorithm import Functions
@@ -46,7 +46,8 @@ def assemble(config: Federated, learner: Learner, root_keys: bool = True) -> Fun
       learner: of it.
       root_keys: as in `algorithm`.
     """
-    schedules = parameters.schedules_of(config)
+    rules = rate_rules.rules_of(config)
+    schedules = {n: own for n, own in parameters.schedules_of(config).items() if n not in rules}
 
     def now(population, params, time):
         return at_time(population, params, schedules, time)
@@ -59,6 +60,7 @@ def assemble(config: Federated, learner: Learner, root_keys: bool = True) -> Fun
     inner = parts[0]
     stepwise = isinstance(inner, Local | Steps)
     if stepwise:
+        rate_rules.refuse_steps(config)
         local = inner.learn if isinstance(inner, Local) else _one_by_one(inner.step, schedules)
         period = config.sync_period
         known = isinstance(period, int | np.integer)
@@ -93,7 +95,8 @@ def assemble(config: Federated, learner: Learner, root_keys: bool = True) -> Fun
             state = dataclasses.replace(state, server=average)
         return learner.measure(population, params, state)
 
-    return Functions(init, drive.round, drive.advance, measure, drive.parts, learner.act)
+    own = Functions(init, drive.round, drive.advance, measure, drive.parts, learner.act)
+    return rate_rules.following(own, rules) if rules else own
 
 
 def links_of(parts: tuple) -> tuple[Exchange, ...]:

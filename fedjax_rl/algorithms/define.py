@@ -25,7 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fedjax_rl import fields
-from fedjax_rl.algorithms import parameters
+from fedjax_rl.algorithms import parameters, rate_rules
 from fedjax_rl.algorithms.assemble import assemble, links_of, per_federation
 from fedjax_rl.algorithms.learner import Averaged, Federated, Learner, Local, Steps
 from fedjax_rl.federation import server as servers
@@ -125,6 +125,7 @@ class Definition(NamedTuple):
         def of_config(value):
             return value(config) if callable(value) else value
 
+        rate_rules.check_rules(config, of_config(self.metrics))
         return driven(
             Algorithm(
                 name=self.name,

@@ -107,6 +107,7 @@ class Layout:
             "sent": "agent",
             "in_flight": "agent",
             "elapsed": "federation",
+            "rules": "federation",
         }
         return State(**{n: self.specification(getattr(state, n), a) for n, a in axes.items()})
 

@@ -51,6 +51,7 @@ class State:
       in_flight: what each agent works on, leaves [A, ...]; None without a clock, see
         `clock.arrivals`.
       elapsed: what has passed in each federation, leaves [F, ...]; None likewise.
+      rules: what properties know that follow a metric, leaves [F]; None where none does.
     """
 
     time: jax.Array
@@ -63,6 +64,7 @@ class State:
     sent: Sent | None = None
     in_flight: object = None
     elapsed: object = None
+    rules: object = None
 
 
 @jax.tree_util.register_dataclass

@@ -37,6 +37,7 @@ from fedjax_rl.fields.checked import check_config, checked
 from fedjax_rl.fields.declared import declarations, declared
 from fedjax_rl.fields.evaluated import at, check_schedules, evaluated, looked_at, schedule_values
 from fedjax_rl.fields.functions import ByAgents, Schedule, by_agents, schedule
+from fedjax_rl.fields.plateau import OnPlateau, on_plateau
 from fedjax_rl.fields.values import (
     LARGEST,
     SMALLEST,
@@ -65,6 +66,7 @@ __all__ = [
     "WHOLE_LIMIT",
     "Allowed",
     "ByAgents",
+    "OnPlateau",
     "Schedule",
     "anything",
     "at",
@@ -83,6 +85,7 @@ __all__ = [
     "looked_at",
     "nothing",
     "number",
+    "on_plateau",
     "plain",
     "plain_tuple",
     "real_array",
