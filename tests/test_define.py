@@ -75,8 +75,9 @@ def test_signature_and_help_tell_every_property(name):
         if "." not in place:
             assert place in known
         assert f"{place}: " in factory.__doc__
+    headings = ("Args:", "Example:", "Raises:")
     lines = [line.strip() for line in factory.__doc__.splitlines()]
-    assert not [line for line in lines if line.endswith(":") and line not in ("Args:", "Raises:")]
+    assert not [line for line in lines if line.endswith(":") and line not in headings]
 
 
 def test_records_are_values():

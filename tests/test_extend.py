@@ -1,6 +1,5 @@
 """Several algorithms on an axis, results that get more seeds and steps, and bars."""
 
-import doctest
 import gc
 import importlib
 import io
@@ -219,14 +218,3 @@ def test_a_notebook_draws_one_output_again_and_again(monkeypatch):
     assert "50%" in drawn[0]
     assert "es: 3 of 3 cells" in drawn[-1]
     assert "100%" in drawn[-1]
-
-
-@pytest.mark.parametrize(
-    "name", ["sweep", "extend", "simulate", "each", "by_agents", "schedule", "run_cells", "Cell"]
-)
-def test_examples_run(name):
-    value = getattr(frl, name)
-    found = doctest.DocTestFinder(recurse=False).find(value, name, globs={"frl": frl})
-    assert sum(len(one.examples) for one in found) > 0
-    for one in found:
-        assert doctest.DocTestRunner(optionflags=doctest.ELLIPSIS).run(one).failed == 0

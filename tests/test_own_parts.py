@@ -1,7 +1,5 @@
 """Parts that a script brings along, without touching the package: an uplink, an aggregator."""
 
-import doctest
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -116,23 +114,6 @@ def test_an_own_aggregator_is_an_argument_of_the_exchange():
     after = jax.jit(lambda state: fed.exchange(population, link, params, state))(state)
     np.testing.assert_array_equal(after.server, [2.0, 7.0])
     np.testing.assert_array_equal(after.agents, [2.0, 2.0, 2.0, 7.0, 7.0, 7.0])
-
-
-@pytest.mark.parametrize(
-    "value",
-    [
-        *frl.uplinks.UPLINKS.values(),
-        frl.uplinks.communication_probability,
-        fed.population,
-        fed.mean,
-        fed.communication_time,
-    ],
-    ids=lambda value: value.__name__,
-)
-def test_examples_run(value):
-    found = doctest.DocTestFinder(recurse=False).find(value, value.__name__)
-    assert sum(len(one.examples) for one in found) > 0
-    assert all(doctest.DocTestRunner().run(one).failed == 0 for one in found)
 
 
 def test_a_round_with_local_steps_has_one_exchange_after_them():

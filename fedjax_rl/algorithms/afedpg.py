@@ -210,7 +210,15 @@ def _first_agent(parameters) -> Agent:
 
 @policy_gradient(AFedPG)
 def afedpg(config: AFedPG) -> Learner:
-    """AFedPG: asynchronous policy gradients from points ahead of the model."""
+    """AFedPG: asynchronous policy gradients from points ahead of the model.
+
+    Example:
+      >>> import fedjax_rl as frl
+      >>> task = frl.envs.tabular_task(frl.envs.dirichlet_mdps(4), max_steps=20)
+      >>> clock = frl.Clock("asynchronous", distribution="exponential")
+      >>> frl.afedpg(task, clock=clock).unit
+      'update'
+    """
     oracle = Oracle(config)
 
     def work(population, params, state, differentiable):
@@ -245,8 +253,16 @@ def afedpg(config: AFedPG) -> Learner:
 a3c_pg = variant(
     afedpg,
     "a3c_pg",
-    "Asynchronous gradients as they come: no momentum, no normalisation, nothing ahead. With a "
-    'network, `baseline="linear"` stands for A3C\'s critic.',
+    """Asynchronous gradients as they come: no momentum, no normalisation, nothing ahead.
+
+    With a network, `baseline="linear"` stands for A3C's critic.
+
+    Example:
+      >>> import fedjax_rl as frl
+      >>> task = frl.envs.tabular_task(frl.envs.dirichlet_mdps(4), max_steps=20)
+      >>> frl.a3c_pg(task).config.lookahead
+      False
+    """,
     momentum=1.0,
     lookahead=False,
     normalize_step=False,

@@ -261,11 +261,25 @@ _OF_BOTH = {
 
 @algorithm(QAvg, **_OF_BOTH)
 def qavg(config: QAvg) -> Learner:
-    """Federated averaging of action values."""
+    """Federated averaging of action values.
+
+    Example:
+      >>> import fedjax_rl as frl
+      >>> task = frl.envs.tabular_task(frl.envs.dirichlet_mdps(4), max_steps=20)
+      >>> frl.qavg(task, learning_rate=0.2, local_steps=4).headline
+      'gap'
+    """
     return _learner(config)
 
 
 @algorithm(PAvg, **_OF_BOTH)
 def pavg(config: PAvg) -> Learner:
-    """Federated averaging of policies."""
+    """Federated averaging of policies.
+
+    Example:
+      >>> import fedjax_rl as frl
+      >>> task = frl.envs.tabular_task(frl.envs.dirichlet_mdps(4), max_steps=20)
+      >>> frl.pavg(task, learning_rate=0.2, local_steps=4).headline
+      'gap'
+    """
     return _learner(config)

@@ -202,7 +202,15 @@ def descent() -> ServerStep:
     draws=("epsilon",),
 )
 def davia(config: DAVIA) -> Learner:
-    """DAVIA: approximate value iteration in which a message has to be worth its price."""
+    """DAVIA: approximate value iteration in which a message has to be worth its price.
+
+    Example:
+      >>> import fedjax_rl as frl
+      >>> task = frl.envs.simple_grid(max_steps=20)
+      >>> algorithm = frl.davia(task, price=0.01, ratio=0.9)
+      >>> algorithm.config.price
+      0.01
+    """
     world, task = grid_of(config.task), config.task
     actions, length = world.num_actions, task.max_steps
     link = Exchange(

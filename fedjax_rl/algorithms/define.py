@@ -17,6 +17,7 @@ command line, with every uplink, on clocks, over devices and under derivatives.
 from __future__ import annotations
 
 import dataclasses
+import inspect
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -274,7 +275,7 @@ def variant(of: Callable, name: str, text: str, **defaults) -> Callable:
     Args:
       of: the public function of an algorithm.
       name: of the variant, as a Python name.
-      text: its documentation, one line.
+      text: its documentation, one line and perhaps an example.
       **defaults: of its properties.
 
     Returns:
@@ -313,9 +314,9 @@ def _factory(definition: Definition, name: str, module: str, text: str, **defaul
 
 
 def _help(text: str, kind: type) -> str:
-    """What `help` shows of an algorithm: every property with what is said of it."""
+    """What `help` shows of an algorithm: its text, and every property with what is said of it."""
     texts = records.documentation(kind)
-    lines = [text.strip() or "An algorithm.", "", "Args:"]
+    lines = [inspect.cleandoc(text) or "An algorithm.", "", "Args:"]
     for field in records.in_order(kind):
         lines.append(f"  {field.name}: {texts.get(field.name, '')}")
         inner = field.metadata.get("record")

@@ -345,11 +345,27 @@ _OF_BOTH = {
 
 @algorithm(DQL, **_OF_BOTH)
 def dql(config: DQL) -> Learner:
-    """Distributed Q-learning on whole episodes."""
+    """Distributed Q-learning on whole episodes.
+
+    Example:
+      >>> import fedjax_rl as frl
+      >>> task = frl.envs.simple_grid(max_steps=20)
+      >>> algorithm = frl.dql(task, learning_rate=0.1, epsilon=0.1, wire={"word_bytes": 8})
+      >>> algorithm.config.wire
+      Wire(word_bytes=8, header_bytes=0)
+    """
     return _learner(config)
 
 
 @algorithm(EBCDQL, **_OF_BOTH)
 def ebcdql(config: EBCDQL) -> Learner:
-    """DQL with event-based communication."""
+    """DQL with event-based communication.
+
+    Example:
+      >>> import fedjax_rl as frl
+      >>> task = frl.envs.simple_grid(max_steps=20)
+      >>> algorithm = frl.ebcdql(task, threshold=0.05)
+      >>> str(algorithm.config.transmits(4))
+      'event-triggered(threshold=0.05, factor=0.5)'
+    """
     return _learner(config)

@@ -169,7 +169,15 @@ def metrics_of(config: EFTD) -> dict:
     sampled=lambda config: None,
 )
 def ef_td(config: EFTD) -> Learner:
-    """EF-TD: temporal differences with compressed messages and error feedback."""
+    """EF-TD: temporal differences with compressed messages and error feedback.
+
+    Example:
+      >>> import fedjax_rl as frl
+      >>> task = frl.envs.simple_grid(max_steps=20)
+      >>> algorithm = frl.ef_td(task, uplink=frl.uplinks.top_k(2))
+      >>> str(algorithm.config.uplink)
+      'top-k(k=2)'
+    """
     task, world = config.task, grid_of(config.task)
     link = Exchange(
         message=lambda agent, model, params: agent.direction,

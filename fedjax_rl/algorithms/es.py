@@ -302,11 +302,27 @@ def strategy(config: ES, link: Exchange) -> Learner:
 
 @algorithm(ES, metrics=metrics_of, **EPISODES)
 def es(config: ES) -> Learner:
-    """Evolution strategies."""
+    """Evolution strategies.
+
+    Example:
+      >>> import fedjax_rl as frl
+      >>> task = frl.envs.gymnax_task("CartPole-v1")
+      >>> algorithm = frl.es(task, network=(8, 8), optimizer="adam", shaping="center")
+      >>> algorithm.unit, algorithm.headline
+      ('episode', 'reward')
+    """
     return strategy(config, exchange_of(config))
 
 
 @algorithm(ESPC, metrics=metrics_of, **EPISODES)
 def espc(config: ESPC) -> Learner:
-    """ES with probabilistic communication."""
+    """ES with probabilistic communication.
+
+    Example:
+      >>> import fedjax_rl as frl
+      >>> task = frl.envs.gymnax_task("CartPole-v1")
+      >>> half = frl.by_agents(lambda num_agents: num_agents // 2)
+      >>> frl.espc(task, target_senders=half).at(50).config.target_senders
+      25
+    """
     return strategy(config, exchange_of(config))

@@ -98,7 +98,15 @@ def _move(config: FastFedPG) -> ServerStep:
 
 @policy_gradient(FastFedPG)
 def fast_fedpg(config: FastFedPG) -> Learner:
-    """Fast-FedPG."""
+    """Fast-FedPG.
+
+    Example:
+      >>> import fedjax_rl as frl
+      >>> task = frl.envs.tabular_task(frl.envs.dirichlet_mdps(4), max_steps=20)
+      >>> algorithm = frl.fast_fedpg(task, local_steps=10, gradient="exact")
+      >>> "gap" in algorithm.metrics
+      True
+    """
     oracle = Oracle(config)
 
     def remember(population, params, state, differentiable):

@@ -95,7 +95,15 @@ SPEC = MessageSpec(owed=lambda numbers: (numbers[0], jnp.zeros_like(numbers[1]))
 
 @policy_gradient(FedPG)
 def fedpg(config: FedPG) -> Learner:
-    """FedPG: local policy gradient steps, and averaging."""
+    """FedPG: local policy gradient steps, and averaging.
+
+    Example:
+      >>> import fedjax_rl as frl
+      >>> task = frl.envs.tabular_task(frl.envs.dirichlet_mdps(4), max_steps=20)
+      >>> algorithm = frl.fedpg(task, local_steps=10, gradient="exact")
+      >>> algorithm.headline
+      'gap'
+    """
     oracle = Oracle(config)
     corrects = config.correction == "scaffold"
 
@@ -145,17 +153,57 @@ def fedpg(config: FedPG) -> Learner:
     return learner_of(oracle, work, link)
 
 
-scaffold_pg = variant(fedpg, "scaffold_pg", "FedPG with control variates.", correction="scaffold")
+scaffold_pg = variant(
+    fedpg,
+    "scaffold_pg",
+    """FedPG with control variates.
+
+    Example:
+      >>> import fedjax_rl as frl
+      >>> task = frl.envs.tabular_task(frl.envs.dirichlet_mdps(4), max_steps=20)
+      >>> frl.scaffold_pg(task, local_steps=10).config.correction
+      'scaffold'
+    """,
+    correction="scaffold",
+)
 fedprox_pg = variant(
-    fedpg, "fedprox_pg", "FedPG that holds the agents near the server's model.", proximal=0.1
+    fedpg,
+    "fedprox_pg",
+    """FedPG that holds the agents near the server's model.
+
+    Example:
+      >>> import fedjax_rl as frl
+      >>> task = frl.envs.tabular_task(frl.envs.dirichlet_mdps(4), max_steps=20)
+      >>> frl.fedprox_pg(task, proximal=0.5).config.proximal
+      0.5
+    """,
+    proximal=0.1,
 )
 fedavgm_pg = variant(
-    fedpg, "fedavgm_pg", "FedPG with momentum at the server.", optimizer="momentum"
+    fedpg,
+    "fedavgm_pg",
+    """FedPG with momentum at the server.
+
+    Example:
+      >>> import fedjax_rl as frl
+      >>> task = frl.envs.tabular_task(frl.envs.dirichlet_mdps(4), max_steps=20)
+      >>> algorithm = frl.fedavgm_pg(task, **{"optimizer.momentum": 0.5})
+      >>> algorithm.config.optimizer
+      Optimizer(name='momentum', momentum=0.5)
+    """,
+    optimizer="momentum",
 )
 fedadam_pg = variant(
     fedpg,
     "fedadam_pg",
-    "FedPG with Adam at the server.",
+    """FedPG with Adam at the server.
+
+    Example:
+      >>> import fedjax_rl as frl
+      >>> task = frl.envs.tabular_task(frl.envs.dirichlet_mdps(4), max_steps=20)
+      >>> frl.fedadam_pg(task).config.optimizer.name
+      'adam'
+    """,
     optimizer="adam",
     server_learning_rate=0.01,
 )

@@ -221,7 +221,15 @@ def metrics_of(config: FedPPO) -> dict:
     memory=memory_of,
 )
 def fedppo(config: FedPPO) -> Learner:
-    """Federated proximal policy optimisation."""
+    """Federated proximal policy optimisation.
+
+    Example:
+      >>> import fedjax_rl as frl
+      >>> task = frl.envs.gymnax_task("CartPole-v1")
+      >>> algorithm = frl.fedppo(task, sync_period=10, network={"hidden": (64, 64)})
+      >>> algorithm.config.network.hidden
+      (64, 64)
+    """
     task, policy, settings = config.task, policy_of(config), settings_of(config)
     together, passes = together_of(config), jnp.uint32(settings.passes)
 

@@ -54,7 +54,15 @@ def _sampled(config: FedQ) -> str | None:
     FedQ, environments=("mdp",), metrics=METRICS, sampled=_sampled, draws=("epsilon", "beta")
 )
 def fedq(config: FedQ) -> Learner:
-    """Federated tabular Q-learning."""
+    """Federated tabular Q-learning.
+
+    Example:
+      >>> import fedjax_rl as frl
+      >>> mdp = frl.envs.paper_mdp()
+      >>> result = frl.sweep(frl.fedq(mdp, sync_period=10), num_agents=[1, 4], num_steps=100)
+      >>> result.error_server.dims
+      ('num_agents', 'time')
+    """
     shape = shape_of(config.mdp)
     behaviour = BEHAVIOURS[behaviour_of(config)](shape)
     schedule = config.learning_rate if is_schedule(config) else None

@@ -296,7 +296,15 @@ _DIRECTIONS = dict(zip(SAMPLING, (_markovian, _iid, _generative), strict=True))
     root_keys=False,
 )
 def fedtd(config: FedTD) -> Learner:
-    """Federated temporal difference learning with linear values."""
+    """Federated temporal difference learning with linear values.
+
+    Example:
+      >>> import fedjax_rl as frl
+      >>> mdp = frl.envs.paper_mdp()
+      >>> algorithm = frl.fedtd(mdp, learning_rate=0.1, sync_period=10)
+      >>> algorithm.replace(control_variates=True).config.control_variates
+      True
+    """
     direction, corrects = _DIRECTIONS[config.sampling], config.control_variates
 
     def first(key, params):

@@ -152,7 +152,15 @@ def reusing(config: IWES) -> Exchange:
 
 @algorithm(IWES, metrics=lambda config: {**metrics_of(config), **METRICS}, **EPISODES)
 def iw_es(config: IWES) -> Learner:
-    """Importance weighted evolution strategies."""
+    """Importance weighted evolution strategies.
+
+    Example:
+      >>> import fedjax_rl as frl
+      >>> task = frl.envs.gymnax_task("CartPole-v1")
+      >>> algorithm = frl.iw_es(task, reuse=2)
+      >>> algorithm.config.reuse
+      2
+    """
     base = strategy(config, reusing(config))
 
     def measure(population, params, state) -> dict:

@@ -208,7 +208,15 @@ def _anchor(config: MomentumPG, model, now):
 
 @policy_gradient(FedSVRPGM)
 def fedsvrpg_m(config: FedSVRPGM) -> Learner:
-    """FedSVRPG-M: momentum with variance reduction."""
+    """FedSVRPG-M: momentum with variance reduction.
+
+    Example:
+      >>> import fedjax_rl as frl
+      >>> task = frl.envs.tabular_task(frl.envs.dirichlet_mdps(4), max_steps=20)
+      >>> algorithm = frl.fedsvrpg_m(task, momentum=0.2)
+      >>> algorithm.config.momentum
+      0.2
+    """
     oracle = Oracle(config)
     task, policy = oracle.task, oracle.policy
 
@@ -249,7 +257,15 @@ def fedsvrpg_m(config: FedSVRPGM) -> Learner:
 
 @policy_gradient(FedHAPGM)
 def fedhapg_m(config: FedHAPGM) -> Learner:
-    """FedHAPG-M: momentum with Hessian-vector products."""
+    """FedHAPG-M: momentum with Hessian-vector products.
+
+    Example:
+      >>> import fedjax_rl as frl
+      >>> task = frl.envs.tabular_task(frl.envs.dirichlet_mdps(4), max_steps=20)
+      >>> algorithm = frl.fedhapg_m(task, momentum=0.2)
+      >>> algorithm.config.momentum
+      0.2
+    """
     oracle = Oracle(config)
     task, policy, count = oracle.task, oracle.policy, config.episodes_per_step
 

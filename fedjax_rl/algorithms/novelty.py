@@ -221,7 +221,15 @@ def exchange_of(config: NoveltySearch) -> Exchange:
 
 @algorithm(NoveltySearch, metrics=METRICS, **EPISODES)
 def ns_es(config: NoveltySearch) -> Learner:
-    """Novelty search by evolution strategies."""
+    """Novelty search by evolution strategies.
+
+    Example:
+      >>> import fedjax_rl as frl
+      >>> task = frl.envs.simple_grid(max_steps=20)
+      >>> algorithm = frl.ns_es(task, meta_population=3, neighbours=5)
+      >>> algorithm.config.neighbours
+      5
+    """
     network, link, many = network_of(config), exchange_of(config), config.meta_population
 
     def run_alone(keys, parameters, kind):
@@ -313,11 +321,26 @@ def ns_es(config: NoveltySearch) -> Learner:
 
 @algorithm(RewardedNoveltySearch, metrics=METRICS, **EPISODES)
 def nsr_es(config: RewardedNoveltySearch) -> Learner:
-    """Novelty and return in equal parts."""
+    """Novelty and return in equal parts.
+
+    Example:
+      >>> import fedjax_rl as frl
+      >>> task = frl.envs.simple_grid(max_steps=20)
+      >>> frl.nsr_es(task, neighbours=5).config.neighbours
+      5
+    """
     return ns_es.definition.learner(config)
 
 
 @algorithm(AdaptiveNoveltySearch, metrics=METRICS, **EPISODES)
 def nsra_es(config: AdaptiveNoveltySearch) -> Learner:
-    """Novelty where the return stagnates."""
+    """Novelty where the return stagnates.
+
+    Example:
+      >>> import fedjax_rl as frl
+      >>> task = frl.envs.simple_grid(max_steps=20)
+      >>> algorithm = frl.nsra_es(task, reward_weight=1.0, patience=20)
+      >>> algorithm.config.patience
+      20
+    """
     return ns_es.definition.learner(config)

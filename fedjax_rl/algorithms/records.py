@@ -24,6 +24,13 @@ from fedjax_rl.networks.mlp import ACTIVATIONS, INITIALIZERS
 class Network(Record):
     """A network of hidden layers.
 
+    Example:
+      >>> import fedjax_rl as frl
+      >>> task = frl.envs.gymnax_task("CartPole-v1")
+      >>> algorithm = frl.es(task, network=frl.Network(hidden=(64, 64), activation="relu"))
+      >>> algorithm.replace(**{"network.activation": "tanh"}).config.network.hidden
+      (64, 64)
+
     Attributes:
       hidden: units in each hidden layer.
       activation: of the hidden units, "tanh" or "relu".
@@ -40,6 +47,13 @@ class Network(Record):
 @record
 class Optimizer(Record):
     """What a server makes of the mean of what its agents sent, before its learning rate.
+
+    Example:
+      >>> import fedjax_rl as frl
+      >>> task = frl.envs.simple_grid(max_steps=20)
+      >>> algorithm = frl.reinforce(task, optimizer={"name": "momentum", "momentum": 0.5})
+      >>> algorithm.config.optimizer == frl.Optimizer(name="momentum", momentum=0.5)
+      True
 
     Attributes:
       name: "sgd" (the mean as it is), "momentum" or "adam" (0.9, 0.999, 1e-8).
@@ -81,6 +95,14 @@ class Optimizer(Record):
 @record
 class Heterogeneity(Record):
     """How the agents' environments differ; they are made on the host.
+
+    Example:
+      >>> import fedjax_rl as frl
+      >>> task = frl.envs.gymnax_task("CartPole-v1")
+      >>> algorithm = frl.fedpg(task, heterogeneity={"level": 0.3, "of": ("gravity",)})
+      >>> own = algorithm.config.heterogeneity.members(task, num_agents=4)
+      >>> own.gravity.shape, len(set(own.gravity.tolist()))
+      ((4,), 4)
 
     Attributes:
       level: of the difference, at least 0; at 0 they are alike.

@@ -229,7 +229,15 @@ def _sampled(config: Reinforce) -> str:
     sampled=_sampled,
 )
 def reinforce(config: Reinforce) -> Learner:
-    """Distributed REINFORCE."""
+    """Distributed REINFORCE.
+
+    Example:
+      >>> import fedjax_rl as frl
+      >>> task = frl.envs.simple_grid(max_steps=20)
+      >>> state = frl.init(frl.reinforce(task, episodes_per_round=2), num_agents=4)
+      >>> state.state.server.shape
+      (1, 125)
+    """
     task, policy, count = config.task, policy_of(config), config.episodes_per_round
     everybody_sends = config.transmits().send is None
     rule = {
@@ -303,5 +311,13 @@ def reinforce(config: Reinforce) -> Learner:
     sampled=_sampled,
 )
 def lapg(config: LAPG) -> Learner:
-    """REINFORCE with lazy uploads."""
+    """REINFORCE with lazy uploads.
+
+    Example:
+      >>> import fedjax_rl as frl
+      >>> task = frl.envs.simple_grid(max_steps=20)
+      >>> algorithm = frl.lapg(task, weight=0.5, depth=5)
+      >>> str(algorithm.config.transmits())
+      'lazy(weight=0.5, depth=5)'
+    """
     return reinforce.definition.learner(config)

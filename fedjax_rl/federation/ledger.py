@@ -47,6 +47,12 @@ HEADER = fields.whole(0)
 class Wire(Record):
     """The format of messages of different sizes.
 
+    Example:
+      >>> import fedjax_rl as frl
+      >>> task = frl.envs.simple_grid(max_steps=20)
+      >>> frl.es(task, wire=2).config.wire == frl.Wire(word_bytes=2, header_bytes=0)
+      True
+
     Attributes:
       word_bytes: bytes of a number, 2, 4 (float32 and int32) or 8.
       header_bytes: bytes of every message besides, such as a sender's name.

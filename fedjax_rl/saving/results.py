@@ -83,6 +83,19 @@ def save(directory, result: xr.Dataset) -> None:
     one that never stopped; it stands in `summary.json`. A digest of the content goes with it, so
     that `load` knows a damaged file.
 
+    Example:
+      >>> import tempfile
+      >>> import fedjax_rl as frl
+      >>> result = frl.sweep(frl.fedq(frl.envs.paper_mdp(), epsilon=1.0), num_steps=20)
+      >>> with tempfile.TemporaryDirectory() as directory:
+      ...     frl.save(directory, result)
+      ...     frl.load(directory).equals(result)
+      True
+
+    Args:
+      directory: made if needed.
+      result: such as `sweep` returns.
+
     Raises:
       ValueError: no Dataset, or one with something that a file cannot hold.
       OSError: the disk is full or refuses; what was there is unchanged.
@@ -141,6 +154,18 @@ def _seal(result: xr.Dataset) -> str:
 
 def load(directory) -> xr.Dataset:
     """Reads the result of a directory, or of a `result.nc` file, into memory.
+
+    Example:
+      >>> import tempfile
+      >>> import fedjax_rl as frl
+      >>> result = frl.sweep(frl.fedq(frl.envs.paper_mdp(), epsilon=1.0), num_steps=20)
+      >>> with tempfile.TemporaryDirectory() as directory:
+      ...     frl.save(directory, result)
+      ...     frl.load(f"{directory}/result.nc").attrs["algorithm"]
+      'fedq'
+
+    Args:
+      directory: of a run, or the file.
 
     Raises:
       OSError: there is none, or it is damaged.

@@ -19,6 +19,13 @@ from fedjax_rl.sweeps.stepping import init, stepper
 class Trajectory(NamedTuple):
     """What `simulate` returns.
 
+    Example:
+      >>> import fedjax_rl as frl
+      >>> algorithm = frl.fedq(frl.envs.paper_mdp(), epsilon=1.0)
+      >>> trajectory = frl.simulate(algorithm, num_agents=2, num_steps=20)
+      >>> trajectory.metrics["error_local"].shape, int(trajectory.state.time)
+      ((20, 2), 20)
+
     Attributes:
       metrics: name -> [T] per federation or [T, N] per agent, T records.
       state: the state at the end, a population of one federation.

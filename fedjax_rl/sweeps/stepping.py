@@ -118,6 +118,15 @@ def round(algorithm: Algorithm, state: FederationState) -> tuple[FederationState
 
     Pure and traceable; called from Python it is compiled once for an algorithm and N.
 
+    Example:
+      >>> import fedjax_rl as frl
+      >>> algorithm = frl.fedq(frl.envs.paper_mdp(), sync_period=10)
+      >>> state = frl.init(algorithm, num_agents=4)
+      >>> for _ in range(3):
+      ...     state, metrics = frl.round(algorithm, state)
+      >>> metrics["error_server"].shape, metrics["error_local"].shape, int(state.state.time)
+      ((), (4,), 30)
+
     Args:
       algorithm: as given to `init`. Its traced properties are read from `state.params`.
       state: from `init` or an earlier round.

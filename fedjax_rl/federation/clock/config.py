@@ -68,6 +68,16 @@ class Clock:
 
     Any number may also follow the number of agents: `frl.by_agents(f)`.
 
+    Example:
+      >>> import fedjax_rl as frl
+      >>> half = frl.by_agents(lambda num_agents: num_agents // 2)
+      >>> clock = frl.Clock("semi-synchronous", wait_for=half, distribution="exponential")
+      >>> algorithm = frl.fedq(frl.envs.paper_mdp(), sync_period=10, clock=clock)
+      >>> algorithm.unit  # time counts steps of the server
+      'update'
+      >>> frl.timetable(clock, num_agents=8, num_steps=3).agent.shape  # of 4 messages each
+      (1, 3, 4)
+
     Attributes:
       scheduler: "synchronous" (a step waits for everybody), "semi-synchronous" (for the first
         `wait_for`) or "asynchronous" (for the first one).

@@ -55,6 +55,13 @@ def timetable(
 ) -> Timetable:
     """Who arrives when, without anything being learned: the same order as in a run.
 
+    Example:
+      >>> import fedjax_rl as frl
+      >>> clock = frl.Clock("asynchronous", compute_time=[1.0, 2.5])
+      >>> order = frl.timetable(clock, num_agents=2, num_steps=4)
+      >>> order.agent[0, :, 0].tolist(), order.time[0].tolist()
+      ([0, 0, 1, 0], [1.0, 2.0, 2.5, 3.0])
+
     Args:
       clock: how long agents take, and whom the server waits for.
       num_agents: N.
