@@ -21,6 +21,7 @@ With control variates c_i, whose mean is 0, it does:
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -31,7 +32,6 @@ import numpy as np
 from fedjax_rl import fields
 from fedjax_rl.algorithms import episodic
 from fedjax_rl.algorithms.define import Averaged, Learner, Steps, algorithm, average, per_federation
-from fedjax_rl.envs.solvers import stationary_distribution
 from fedjax_rl.envs.tabular import TabularMDP, check_mdp
 from fedjax_rl.federation.state import Params, per_agent
 from fedjax_rl.fields import is_concrete, real_array
@@ -170,7 +170,7 @@ class FedTD(Averaged):
             shared |= own
         reference = self.reference
         if isinstance(reference, str):
-            reference = mean_solution(self.mdp, policy, phi, self.sampling, num_agents)
+            reference = linear_td.mean_solution(self.mdp, policy, phi, self.sampling, num_agents)
         first = episodic.filled(self.initial, phi.shape[1:])
         return Params(agent, {"initial": first, "reference": reference}, shared)
 
@@ -194,32 +194,6 @@ def policy_of(config: FedTD) -> np.ndarray:
     return np.asarray(config.policy, np.float64)
 
 
-def members_of(mdp: TabularMDP, num_agents: int) -> list[TabularMDP]:
-    """The environments of N agents; the one of all but once."""
-    if mdp.transition.ndim == 3:
-        return [mdp]
-    return [jax.tree.map(lambda leaf, i=i: leaf[i], mdp) for i in range(num_agents)]
-
-
-def visits(mdp: TabularMDP, policy, sampling: str) -> np.ndarray:
-    """How often the states of one MDP are met, [S], sum 1."""
-    if sampling == "generative":
-        return np.full(mdp.num_states, 1 / mdp.num_states)
-    # The reward, which may be traced, has no part in it.
-    return stationary_distribution(mdp.replace(reward=np.zeros((1, 1, 1))), policy)
-
-
-@remembered(64)
-def mean_solution(mdp: TabularMDP, policy, phi, sampling: str, num_agents: int):
-    """Where the mean of the agents' equations has its solution, [d]."""
-    systems = [
-        linear_td.system(member, policy, phi, visits(member, policy, sampling))
-        for member in members_of(mdp, num_agents)
-    ]
-    matrix = np.mean([a for a, _ in systems], axis=0)
-    return np.linalg.pinv(matrix) @ (sum(b for _, b in systems) / len(systems))
-
-
 @remembered(64)
 def _prepared(mdp: TabularMDP, policy, sampling: str) -> dict:
     """What an agent knows of its environment, by name; of a family leading with the agents."""
@@ -228,8 +202,8 @@ def _prepared(mdp: TabularMDP, policy, sampling: str) -> dict:
     if mdp.initial_distribution is not None:
         own["start"] = thresholds(mdp.initial_distribution)
     if sampling == "iid":
-        members = members_of(mdp, mdp.transition.shape[0])
-        stationary = np.stack([visits(member, policy, sampling) for member in members])
+        members = linear_td.members_of(mdp, mdp.transition.shape[0])
+        stationary = np.stack([linear_td.visits(member, policy, sampling) for member in members])
         words = thresholds(stationary)
         own["stationary"] = words if mdp.transition.ndim > 3 else words[0]
     return own
@@ -251,25 +225,14 @@ class Agent(NamedTuple):
     length: Any
 
 
-def _markovian(key, agent: Agent, own: linear_td.Environment, params):
-    """The direction of the next step of a trajectory, and where it leads."""
-    words = jax.random.bits(key, (2,), jnp.uint32)
-    following, reward = linear_td.transition(own, agent.state, words)
-    g = linear_td.direction(
-        agent.parameters, params["features"], own.discount, agent.state, reward, following
-    )
-    return g, following
-
-
-def _iid(key, agent: Agent, own: linear_td.Environment, params):
-    """The direction of a step from a state of the stationary distribution."""
-    words = jax.random.bits(key, (3,), jnp.uint32)
-    state = outcome_of_row(words[0], params["stationary"])
-    following, reward = linear_td.transition(own, state, words[1:])
-    g = linear_td.direction(
-        agent.parameters, params["features"], own.discount, state, reward, following
-    )
-    return g, agent.state
+def _single(anew: bool, key, agent: Agent, own: linear_td.Environment, params):
+    """The direction of one step, on a trajectory or from a state drawn anew, and where it ends."""
+    words = jax.random.bits(key, (2 + anew,), jnp.uint32)
+    state = outcome_of_row(words[0], params["stationary"]) if anew else agent.state
+    following, reward = linear_td.transition(own, state, words[-2:])
+    theta, phi = agent.parameters, params["features"]
+    g = linear_td.direction(theta, phi, own.discount, state, reward, following)
+    return g, agent.state if anew else following
 
 
 def _generative(key, agent: Agent, own: linear_td.Environment, params):
@@ -285,7 +248,11 @@ def _generative(key, agent: Agent, own: linear_td.Environment, params):
     return jnp.mean(jax.vmap(from_state)(states, words), axis=0), agent.state
 
 
-_DIRECTIONS = dict(zip(SAMPLING, (_markovian, _iid, _generative), strict=True))
+_DIRECTIONS = {
+    "markovian": functools.partial(_single, False),
+    "iid": functools.partial(_single, True),
+    "generative": _generative,
+}
 
 
 @algorithm(

@@ -19,8 +19,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from fedjax_rl.envs.solvers import stationary_distribution
 from fedjax_rl.envs.tabular import TabularMDP
 from fedjax_rl.fields import is_concrete
+from fedjax_rl.identity import remembered
 from fedjax_rl.learners.q_learning import outcome_of_row, thresholds
 
 
@@ -95,3 +97,29 @@ def system(mdp: TabularMDP, policy, phi, weight) -> tuple:
     earned = xp.sum(joint * xp.asarray(mdp.reward, float), axis=(1, 2))
     weighted = weight[:, None] * phi
     return weighted.T @ (phi - mdp.discount * (chain @ phi)), weighted.T @ earned
+
+
+def members_of(mdp: TabularMDP, num_agents: int) -> list[TabularMDP]:
+    """The environments of N agents; the one of all but once."""
+    if mdp.transition.ndim == 3:
+        return [mdp]
+    return [jax.tree.map(lambda leaf, i=i: leaf[i], mdp) for i in range(num_agents)]
+
+
+def visits(mdp: TabularMDP, policy, sampling: str) -> np.ndarray:
+    """How often the states of one MDP are met, [S], sum 1."""
+    if sampling == "generative":
+        return np.full(mdp.num_states, 1 / mdp.num_states)
+    # The reward, which may be traced, has no part in it.
+    return stationary_distribution(mdp.replace(reward=np.zeros((1, 1, 1))), policy)
+
+
+@remembered(64)
+def mean_solution(mdp: TabularMDP, policy, phi, sampling: str, num_agents: int):
+    """Where the mean of the agents' equations has its solution, [d]."""
+    systems = [
+        system(member, policy, phi, visits(member, policy, sampling))
+        for member in members_of(mdp, num_agents)
+    ]
+    matrix = np.mean([a for a, _ in systems], axis=0)
+    return np.linalg.pinv(matrix) @ (sum(b for _, b in systems) / len(systems))
