@@ -49,37 +49,38 @@ class Entry(NamedTuple):
     environments: tuple[str, ...]
 
 
-EVERYWHERE = ("tabular", "mdp", "grid", "task")
-
 # A new algorithm is one file and one line here.
+_KNOWN = (
+    fedq,
+    fedtd,
+    es,
+    espc,
+    iw_es,
+    ns_es,
+    nsr_es,
+    nsra_es,
+    dql,
+    ebcdql,
+    davia,
+    ef_td,
+    reinforce,
+    lapg,
+    fedpg,
+    scaffold_pg,
+    fedprox_pg,
+    fedavgm_pg,
+    fedadam_pg,
+    fast_fedpg,
+    fedsvrpg_m,
+    fedhapg_m,
+    afedpg,
+    a3c_pg,
+    fedppo,
+    qavg,
+    pavg,
+)
 ALGORITHMS: dict[str, Entry] = {
-    "fedq": Entry(fedq, ("mdp",)),
-    "fedtd": Entry(fedtd, ("mdp",)),
-    "es": Entry(es, ("grid", "task")),
-    "espc": Entry(espc, ("grid", "task")),
-    "iw-es": Entry(iw_es, ("grid", "task")),
-    "ns-es": Entry(ns_es, ("grid", "task")),
-    "nsr-es": Entry(nsr_es, ("grid", "task")),
-    "nsra-es": Entry(nsra_es, ("grid", "task")),
-    "dql": Entry(dql, ("grid",)),
-    "ebcdql": Entry(ebcdql, ("grid",)),
-    "davia": Entry(davia, ("grid",)),
-    "ef-td": Entry(ef_td, ("grid",)),
-    "reinforce": Entry(reinforce, ("grid", "task")),
-    "lapg": Entry(lapg, ("grid", "task")),
-    "fedpg": Entry(fedpg, EVERYWHERE),
-    "scaffold-pg": Entry(scaffold_pg, EVERYWHERE),
-    "fedprox-pg": Entry(fedprox_pg, EVERYWHERE),
-    "fedavgm-pg": Entry(fedavgm_pg, EVERYWHERE),
-    "fedadam-pg": Entry(fedadam_pg, EVERYWHERE),
-    "fast-fedpg": Entry(fast_fedpg, EVERYWHERE),
-    "fedsvrpg-m": Entry(fedsvrpg_m, EVERYWHERE),
-    "fedhapg-m": Entry(fedhapg_m, EVERYWHERE),
-    "afedpg": Entry(afedpg, EVERYWHERE),
-    "a3c-pg": Entry(a3c_pg, EVERYWHERE),
-    "fedppo": Entry(fedppo, EVERYWHERE),
-    "qavg": Entry(qavg, ("tabular", "mdp")),
-    "pavg": Entry(pavg, ("tabular", "mdp")),
+    one.definition.name: Entry(one, one.definition.environments) for one in _KNOWN
 }
 
 __all__ = [

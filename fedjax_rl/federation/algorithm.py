@@ -45,8 +45,7 @@ class Algorithm:
 
     Attributes:
       name: as on the command line.
-      config: frozen dataclass with the value of every property.
-      build: makes the `Algorithm` of another configuration.
+      config: the record of its properties, see `fields.record`.
       parameters: `(config, num_agents) -> Params` of *one* federation: `agent` leaves [N, ...],
         the others without a population axis. What is named here is traced: it can differ between
         federations without another compilation. This is the one place that says so.
@@ -54,6 +53,7 @@ class Algorithm:
       static: `config -> hashable`, equal for configurations that share one compilation.
       metrics: name of each metric -> (axis "federation" or "agent", what it is).
       describe: `config -> dict` of plain values, enough to make the algorithm again.
+      build: `config -> Algorithm`, the same algorithm with another configuration.
       unit: what time counts, "step", "episode", "round", "epoch" or, on a clock, "update".
       headline: the metric that tells at a glance how well it goes; by default the first one of
         federations.
@@ -78,8 +78,7 @@ class Algorithm:
     static: Callable
     metrics: dict
     describe: Callable
-    factory: Callable | None = None
-    build: Callable | None = None
+    build: Callable
     unit: str = "step"
     headline: str | None = None
     first_exchange: Callable | None = None
@@ -131,9 +130,7 @@ class Algorithm:
     @property
     def properties(self) -> tuple[str, ...]:
         """Names of everything that can be set, and hence swept."""
-        if self.build is not None:
-            return tuple(self.config.names())
-        return tuple(field.name for field in dataclasses.fields(self.config))
+        return tuple(self.config.names())
 
     def replace(self, **changes) -> Algorithm:
         """The algorithm with some properties changed.
@@ -143,10 +140,7 @@ class Algorithm:
         """
         for name in changes:
             check_known(name, self.properties, f"property of {self.name}")
-        if self.build is not None:
-            return self.build(self.config.replace(**changes))
-        own = {name: getattr(self.config, name) for name in self.properties}
-        return self.factory(**{**own, **changes})
+        return self.build(self.config.replace(**changes))
 
     def at(self, num_agents: int) -> Algorithm:
         """The algorithm of a federation of N agents: functions of N are evaluated.
@@ -154,11 +148,8 @@ class Algorithm:
         Raises:
           ValueError: naming the property, its value at this N and what is allowed.
         """
-        if self.build is not None:
-            own = self.config.at(num_agents)
-            return self if own is self.config else self.build(own)
-        changes = fields.at(self.config, num_agents)
-        return self.replace(**changes) if changes else self
+        own = self.config.at(num_agents)
+        return self if own is self.config else self.build(own)
 
     def evaluated(self, name: str, value, num_agents: int):
         """A value of a property at N, which may be a function of N.
@@ -174,10 +165,7 @@ class Algorithm:
         Raises:
           ValueError: naming the property, its value at this N and what is allowed.
         """
-        if self.build is not None:
-            return fields.evaluated(name, value, self.config.allowed(name), num_agents)
-        allowed = fields.declarations(type(self.config)).get(name, fields.ANYTHING)
-        return fields.evaluated(name, value, allowed, num_agents)
+        return fields.evaluated(name, value, self.config.allowed(name), num_agents)
 
 
 def _found(home: str, config) -> Algorithm:

@@ -35,7 +35,7 @@ from fedjax_rl.fields.allowed import (
 from fedjax_rl.fields.check import check
 from fedjax_rl.fields.checked import check_config, checked
 from fedjax_rl.fields.declared import declarations, declared
-from fedjax_rl.fields.evaluated import at, check_schedules, evaluated, looked_at, schedule_values
+from fedjax_rl.fields.evaluated import check_schedules, evaluated, looked_at, schedule_values
 from fedjax_rl.fields.functions import ByAgents, Schedule, by_agents, schedule
 from fedjax_rl.fields.plateau import OnPlateau, on_plateau
 from fedjax_rl.fields.values import (
@@ -69,7 +69,6 @@ __all__ = [
     "OnPlateau",
     "Schedule",
     "anything",
-    "at",
     "by_agents",
     "check",
     "check_config",

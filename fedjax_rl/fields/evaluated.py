@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import jax
 import numpy as np
 
-from fedjax_rl.fields.allowed import ANYTHING, Allowed
+from fedjax_rl.fields.allowed import Allowed
 from fedjax_rl.fields.check import check, holds
 from fedjax_rl.fields.declared import declarations
 from fedjax_rl.fields.functions import ByAgents, Schedule
@@ -61,27 +59,6 @@ def _check_entries(name: str, value, allowed: Allowed, num_agents: int) -> None:
             f"{name} is a traced array of {value.shape[0]} entries; allowed: "
             f"{allowed.at(num_agents).text}"
         )
-
-
-def at(config, num_agents: int) -> dict:
-    """What functions of N in a configuration give, by name.
-
-    Args:
-      config: a dataclass.
-      num_agents: N.
-
-    Returns:
-      Values by name, of those properties alone that are functions of N.
-
-    Raises:
-      ValueError: as in `evaluated`.
-    """
-    known = declarations(type(config))
-    return {
-        field.name: evaluated(field.name, value, known.get(field.name, ANYTHING), num_agents)
-        for field in dataclasses.fields(config)
-        if isinstance(value := getattr(config, field.name), ByAgents)
-    }
 
 
 # Schedules are looked at where something may happen: at each of so many first times, and at so
