@@ -251,7 +251,7 @@ def kernel(case: Case) -> Program:
             num_steps,
             shape=shape,
             behaviour=behaviour,
-            step_size=lambda params, now, visits: params["learning_rate"],
+            step_size=lambda params, visits: params["learning_rate"],
         )
 
     def make(pack):

@@ -9,6 +9,7 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from heap import attempts, by_heap
 from smallest import smallest
@@ -58,9 +59,10 @@ def worker(algorithm):
     one = population(1)
 
     @jax.jit
-    def work(i, agents, model, count):
+    def work(i, agents, model, count, follow):
         pick = lambda tree: jax.tree.map(lambda x: x[i][None], tree)
-        own = Params(pick(params.agent), params.federation, params.shared)
+        own = {n: jnp.full(1, x, float) for n, x in follow.items()}
+        own = Params(pick(params.agent), {**params.federation, **own}, params.shared)
         again = jax.tree.map(lambda x: x[None], model)
         state = State(count, keys[i][None], pick(agents), again, (), (), empty_ledger(1))
         steps = jnp.uint32(0)
@@ -220,20 +222,26 @@ def held(first, model):
     return jax.tree.unflatten(structure, [jnp.asarray(model, float), *leaves[1:]])
 
 
-def by_hand(name, clock):
-    """Servers' models after every step, who arrived, and the ledger."""
+def by_hand(name, clock, **follow):
+    """Servers' models after every step, who arrived, the ledger and the numbers of uploads.
+
+    Properties in `follow` are functions of time: of an agent the number of its uploads, of the
+    server that of its steps.
+    """
     algorithm = smallest(name, **PROPERTIES[name])
     work, agents, model, first = worker(algorithm)
-    server = SERVERS[name](PROPERTIES[name])
+    server = SERVERS[name](dict(PROPERTIES[name]))
     draw = attempts(clock, AGENTS, SEED, 60)
     order, _, _, dispatched = by_heap(draw, AGENTS, clock.rules.arrivals(AGENTS), STEPS)
     models, uploads = [model], [0] * AGENTS
     spent = dict.fromkeys(("messages_up", "floats_up", "env_steps"), 0)
     for time, (_, arrived) in enumerate(order):
         came = []
+        server.values.update({n: f(time) for n, f in follow.items()})
         for i, age in arrived:
             own = models[time - age]
-            agents, agent, steps = work(i, agents, held(first, own), jnp.uint32(uploads[i]))
+            now = {n: f(uploads[i]) for n, f in follow.items()}
+            agents, agent, steps = work(i, agents, held(first, own), jnp.uint32(uploads[i]), now)
             uploads[i] += 1
             message, floats = server.send(i, agent, own, time)
             came += [] if message is None else [message]
@@ -283,3 +291,21 @@ def test_a_clock_hands_every_agent_its_own_model(name, kind):
         assert 0 < spent["messages_up"] < sum(uploads)
     if name == "ebcdql":
         assert 0 < spent["floats_up"] < 4 * spent["env_steps"]
+
+
+def test_on_a_clock_agents_follow_their_own_count_and_the_server_its_steps():
+    """Agents explore less with every upload, the server learns less with every step."""
+    clock = CLOCKS["one at a time"]
+    bases = {"epsilon": 0.8, "learning_rate": 0.9}
+    follow = {n: lambda time, base=base: base**time for n, base in bases.items()}
+    models, *_, uploads = by_hand("dql", clock, **follow)
+    schedules = {
+        n: frl.schedule(optax.exponential_decay(1.0, 1, base)) for n, base in bases.items()
+    }
+    algorithm = smallest("dql", clock=clock, **schedules)
+    state, found = frl.init(algorithm, num_agents=AGENTS, seed=SEED), []
+    for _ in range(STEPS):
+        state, _ = frl.round(algorithm, state)
+        found.append(np.asarray(state.state.server[0]))
+    np.testing.assert_allclose(found, models[1:], rtol=2e-4, atol=2e-6)
+    assert len(set(uploads)) > 1

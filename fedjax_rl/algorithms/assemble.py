@@ -162,10 +162,9 @@ def _one_by_one(step: Callable, schedules: dict) -> Callable:
 
         def one(i, agent):
             when = time + jnp.uint32(i)
-            own = {n: jnp.asarray(f(when.astype(jnp.int32)), float) for n, (_, f) in due}
-            return step(jax.random.fold_in(stream, when), agent, {**params, **own})
+            own = parameters.at_step(schedules, params, when)
+            return step(jax.random.fold_in(stream, when), agent, own)
 
-        due = schedules.items()
         first = 0 if isinstance(num_steps, int) else jnp.uint32(0)
         return jax.lax.fori_loop(first, num_steps, one, agent)
 

@@ -18,9 +18,10 @@ import jax
 import jax.numpy as jnp
 
 from fedjax_rl import streams
+from fedjax_rl.algorithms import parameters
 from fedjax_rl.algorithms.define import Learner, Local, algorithm, average, per_federation
 from fedjax_rl.algorithms.fedq_environment import shape_of
-from fedjax_rl.algorithms.fedq_properties import BEHAVIOURS, FedQ, behaviour_of, is_schedule
+from fedjax_rl.algorithms.fedq_properties import BEHAVIOURS, FedQ, behaviour_of
 from fedjax_rl.federation import aggregators
 from fedjax_rl.federation import server as servers
 from fedjax_rl.federation.server import EMPHASIS
@@ -65,17 +66,18 @@ def fedq(config: FedQ) -> Learner:
     """
     shape = shape_of(config.mdp)
     behaviour = BEHAVIOURS[behaviour_of(config)](shape)
-    schedule = config.learning_rate if is_schedule(config) else None
+    schedules = parameters.schedules_of(config)
     generator = streams.GENERATORS[config.generator]
     noisy = config.reward_noise is not None
 
-    def step_size(params, time, visits):
-        rate = params["learning_rate"] if schedule is None else schedule(time.astype(jnp.int32))
+    def step_size(params, visits):
+        rate = params["learning_rate"]
         if visits is None:
             return rate
         return rate / visits.astype(jnp.result_type(float)) ** params["visit_exponent"]
 
     own = {"shape": shape, "step_size": step_size, "generator": generator, "noisy": noisy}
+    own["at"] = functools.partial(parameters.at_step, schedules)
     if config.sampling == "generative":
         learn, num_words = functools.partial(q_learning.learn_everywhere, **own), 0
     else:

@@ -123,7 +123,9 @@ class FedQ(Averaged):
     visit_exponent: Any = traced(None, fields.number(0, 1, **_OF_AGENTS).or_none(), by="agent")
     reward_noise: Any = traced(None, fields.number(0, **_OF_AGENTS).or_none(), by="agent")
     aggregation: str = static("mean", fields.word(AGGREGATIONS))
-    weights: Any = traced(None, fields.number(**_OF_AGENTS).or_none(), by="agent", cli=False)
+    weights: Any = traced(
+        None, fields.number(**_OF_AGENTS).or_none(), by="agent", scheduled=False, cli=False
+    )
     mixing: Any = traced(None, fields.PROBABILITY.or_none())
     participation: Any = engine(None, fields.PROBABILITY.or_none())
     server_optimizer: Any = static(

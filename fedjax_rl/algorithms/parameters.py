@@ -34,6 +34,18 @@ def schedules_of(config: Record) -> dict[str, tuple[str, Callable]]:
     }
 
 
+def at_step(schedules: dict, params: dict, time) -> dict:
+    """The properties of one agent with those filled in that follow time, at a step of its own.
+
+    Args:
+      schedules: from `schedules_of`.
+      params: flat.
+      time: uint32 scalar.
+    """
+    when = time.astype(jnp.int32)
+    return {**params, **{n: jnp.asarray(f(when), float) for n, (_, f) in schedules.items()}}
+
+
 def parameters_of(config: Record, num_agents: int) -> Params:
     """The traced properties of one federation as the program takes them.
 

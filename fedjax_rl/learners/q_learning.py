@@ -235,6 +235,7 @@ def learn(
     generator: Callable = streams.threefry,
     noisy: bool = False,
     anywhere: bool = False,
+    at: Callable = lambda params, time: params,
 ) -> Agent:
     r"""So many steps of Q-learning from step `time` on.
 
@@ -253,16 +254,18 @@ def learn(
       num_steps: static int or traced integer.
       shape: of the MDP.
       behaviour: how it acts.
-      step_size: `(params, time, visits) -> alpha`, visits counting the update at hand.
+      step_size: `(params, visits) -> alpha`, visits counting the update at hand.
       generator: one of `streams.GENERATORS`.
       noisy: whether rewards carry Gaussian noise of standard deviation
         `params["reward_noise"]`.
       anywhere: whether every step is from a state drawn uniformly, with the first of its words,
         rather than from where the last one led.
+      at: `(params, time) -> params`, with the properties that follow time as they are at a step.
 
     Returns:
       The agent after.
     """
+    given = params
     environment = Environment(**{name: params[name] for name in Environment._fields})
 
     def flush(agent, pending):
@@ -278,6 +281,7 @@ def learn(
     def act(i, agent):
         """The agent after acting at step `i`, and the update it has yet to write."""
         now = time + i
+        params = at(given, now)
         state, own = agent.state, agent.words
         if anywhere:
             state, own = streams.scaled(own[0], shape.num_states)[0], own[1:]
@@ -289,7 +293,7 @@ def learn(
         q_t = tables.take_row(agent.table, next_state, shape.num_actions)
         index = state * shape.num_actions + action
         visits = tables.take(agent.visits, index) + 1 if _kept(agent.visits) else None
-        alpha = step_size(params, now, visits)
+        alpha = step_size(params, visits)
         q_tm1 = tables.take(agent.table, index) if shape.unrolled else tables.take(row, action)
         value = q_tm1 + alpha * (td_target(r_t, environment.discount, q_t) - q_tm1)
         amount = -jnp.log1p(-alpha) if _kept(agent.log_weight) else ()
@@ -329,6 +333,7 @@ def learn_everywhere(
     step_size: Callable,
     generator: Callable = streams.threefry,
     noisy: bool = False,
+    at: Callable = lambda params, time: params,
 ) -> Agent:
     """So many steps of synchronous Q-learning: in each, every pair (s, a) learns from a sample.
 
@@ -343,6 +348,7 @@ def learn_everywhere(
       step_size: as in `learn`.
       generator: as in `learn`.
       noisy: as in `learn`.
+      at: as in `learn`.
 
     Returns:
       The agent after; its state is where it was.
@@ -351,21 +357,23 @@ def learn_everywhere(
     states, actions = jnp.divmod(jnp.arange(shape.size, dtype=jnp.int32), shape.num_actions)
     per_pair = 1 + noisy
 
-    def sampled(state, action, words, q):
+    def sampled(state, action, words, q, noise):
         next_state, r_t = transition(environment, shape, state, action, words[0])
         if noisy:
-            r_t = r_t + params["reward_noise"] * streams.normal(words[-1], r_t.dtype)
+            r_t = r_t + noise * streams.normal(words[-1], r_t.dtype)
         return td_target(r_t, environment.discount, q[next_state])
 
     def step(i, agent):
         now = time + jnp.uint32(i)
+        own_params = at(params, now)
         turns = now * jnp.uint32(shape.size) + jnp.arange(shape.size, dtype=jnp.uint32)
         own = jax.vmap(lambda turn: jnp.stack(words(key, turn, per_pair, generator)))(turns)
         q = tables.as_array(agent.table)
         rows = q.reshape(shape.num_states, shape.num_actions)
-        target = jax.vmap(sampled, (0, 0, 0, None))(states, actions, own, rows)
+        noise = own_params["reward_noise"] if noisy else None
+        target = jax.vmap(sampled, (0, 0, 0, None, None))(states, actions, own, rows, noise)
         visits = tables.as_array(agent.visits) + 1 if _kept(agent.visits) else None
-        alpha = step_size(params, now, visits)
+        alpha = step_size(own_params, visits)
 
         def laid(values):
             values = jnp.broadcast_to(values, (shape.size,))
