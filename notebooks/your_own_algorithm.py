@@ -181,7 +181,7 @@ plt.show()
 # On the left nothing moves, as it should. In the middle more agents differ less from each other,
 # which is what averaging does. On the right steps are so large that an agent alone settles on some
 # action before it knows what the others are worth, good or bad. With sixteen, the errors of
-# sixteen critics are averaged first: the spread is smaller, and J a little higher on average.
+# sixteen critics are averaged first: J is about the same on average, and luck makes less of it.
 #
 # No line reaches the best policy. What is good in state 1 keeps an agent there: before long it
 # spends 99.9 % of its steps in that one of four states, and hardly learns about two of the others,

@@ -113,6 +113,7 @@ def basis(config: DAVIA) -> np.ndarray:
     world = grid_of(config.task)
     table = features(world, config.features, config.model_free)
     over = np.repeat(np.asarray(world.terminal), table.shape[0] // world.num_states)
+    # Zero features make the value behind an end 0 whatever theta is.
     return np.where(over[:, None], 0.0, table)
 
 
@@ -162,6 +163,7 @@ def semi_gradient(table, index, error, valid):
     """
     steps = jnp.maximum(jnp.sum(valid.astype(error.dtype)), 1)
     error = jnp.where(valid, error, jnp.zeros_like(error))
+    # By row first: one product with the table, however long the episode is.
     by_row = jnp.zeros(table.shape[0], error.dtype).at[index].add(error)
     gradient = by_row @ table / steps
     return gradient, (table @ gradient)[index], steps
@@ -169,6 +171,7 @@ def semi_gradient(table, index, error, valid):
 
 def gain(gradient, along, valid, steps, rate) -> jax.Array:
     """J(theta) - J(theta - rate g), a scalar, from `semi_gradient`."""
+    # No approximation: with frozen targets J is quadratic in theta.
     curvature = jnp.sum(jnp.where(valid, along**2, jnp.zeros_like(along))) / steps
     return 2 * rate * norm_squared(gradient) - rate**2 * curvature
 
@@ -256,6 +259,7 @@ def davia(config: DAVIA) -> Learner:
         return Agent(experience, Gradient(gradient, merit))
 
     def work(population, params, state, differentiable):
+        # Once per server, before they are spread: all its agents see the same values.
         values, worth = values_of(state.server)
         trajectory = sample_on_grid(
             task,

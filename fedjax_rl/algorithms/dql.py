@@ -181,6 +181,7 @@ def aggregate_of(actions: int):
         del weight
         size = context.model.shape[-1]
         total = population.sum(jax.vmap(lambda m: sums(m, size))(received(message, sent)))
+        # Added before they are divided: a mean of means would weigh all actions alike.
         by_state = jnp.sum(total.reshape(-1, size // actions, actions, 2), axis=2)
         literal = context.params.federation["literal_state_average"][:, None]
         spread = jnp.repeat(means(by_state), actions, axis=-1)
@@ -196,6 +197,7 @@ def sequential_of(actions: int, discount: float):
         del weight
         message = received(message, sent)
         rate = context.params.federation["learning_rate"][:, None]
+        # Time leads: the scan is over the steps of all agents together.
         by_step = jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), message)
 
         def learn(table, now: Transitions):

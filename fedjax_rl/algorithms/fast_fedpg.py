@@ -111,6 +111,8 @@ def fast_fedpg(config: FastFedPG) -> Learner:
 
     def remember(population, params, state, differentiable):
         """Every agent's gradient at the server's model."""
+        # Episodes of their own, or else, on purpose, those of the first step, which reads the
+        # agents' keys at place 0.
         keys = state.keys
         if not config.reuse_first:
             keys = streams.keys_of(keys, streams.Episodic.MEMORY)
@@ -138,6 +140,7 @@ def fast_fedpg(config: FastFedPG) -> Learner:
             differentiable,
         )
         if config.reuse_first:
+            # Drawn again at place 0, dropped and not counted: steps of one scan are one program.
             first = place == 0
             gradients = jnp.where(first, state.agents.memory, gradients)
             statistics = jax.tree.map(

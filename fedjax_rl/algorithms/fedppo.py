@@ -257,6 +257,7 @@ def fedppo(config: FedPPO) -> Learner:
     def begin(population, params, state):
         """All agents of a federation begin with the parameters of its first one."""
         del params
+        # The mean of networks that began apart is no network that learned anything.
         alike = population.spread(population.first(state.agents.learned))
         return dataclasses.replace(state, agents=state.agents._replace(learned=alike))
 
@@ -291,6 +292,8 @@ def fedppo(config: FedPPO) -> Learner:
 
         def one(key, learned, batch, weights):
             size = settings.rollout_steps, settings.num_envs
+            # The order of the whole pass, whatever part of it is learned now: a pass with exchanges
+            # within goes through the minibatches of one without.
             places = ppo.order(key, size, settings.minibatches, settings.shuffle)
             places = jax.lax.dynamic_slice_in_dim(places, place, count)
             peak, horizon = weights["learning_rate"], weights["horizon_epochs"]
@@ -315,6 +318,7 @@ def fedppo(config: FedPPO) -> Learner:
         """A new rollout where one is due, and the environment steps of it."""
         del differentiable
         begins, before = state.time % passes == 0, state.agents.collector.tail
+        # A scalar, as all agents are at the same epoch: under vmap a `cond` would do both.
         state = jax.lax.cond(
             begins,
             lambda state: collect(population, params, state),

@@ -86,12 +86,14 @@ def fedq(config: FedQ) -> Learner:
         num_words = behaviour.num_words + noisy + anywhere
 
     def first(key, params):
+        # Centred, as the inner loop keeps tables: floats are finest about 0.
         table = tables.layout(params["initial_q"] - params["offset"], shape.unrolled)
         nothing = tables.filled(shape.size, jnp.zeros(()), shape.unrolled)
         counts = tables.filled(shape.size, jnp.int32(0), shape.unrolled)
         return q_learning.Agent(
             table,
             first_state(key, params),
+            # The loop draws the words of a step one step ahead.
             q_learning.words(key, jnp.uint32(0), num_words, generator),
             counts if config.visit_exponent is not None else (),
             nothing if config.aggregation == "importance" else (),

@@ -234,6 +234,7 @@ def local_steps(oracle: Oracle, direction: Callable, propose: Callable | None = 
             parameters = per_agent(moved, population, params, now.parameters, moves)
             return new._replace(parameters=parameters, before=now.parameters), None
 
+        # Steps are counted from 0 in every round: with the time they make the key of a gradient.
         places = jnp.arange(config.local_steps, dtype=jnp.uint32)
         end, _ = jax.lax.scan(step, start, places)
         agents = state.agents._replace(

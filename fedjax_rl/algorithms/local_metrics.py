@@ -67,6 +67,7 @@ def measure_of(oracle: Oracle) -> Callable:
             return jax.value_and_grad(oracle.value)(parameters, params)
 
         values, gradients = per_agent(at, population, params, models.parameters)
+        # The direction was estimated where the model was before it moved.
         before = per_agent(jax.grad(oracle.value), population, params, models.previous)
         error = state.server.direction - population.mean(before)
         plain, best = values, params.federation["optimum"]
@@ -122,6 +123,7 @@ def measure_of(oracle: Oracle) -> Callable:
             "direction_norm": jnp.sqrt(jax.vmap(norm_squared)(state.server.direction)),
             "weight_mean": jnp.where(weights > 0, weight / jnp.maximum(weights, 1), 1.0),
             "weight_max": jnp.where(weights > 0, largest, 1.0),
+            # Recorded as a float, in which what is missing is NaN.
             "overflows": overflows.astype(jnp.float32),
             "frequency": population.mean(state.sent.messages.astype(jnp.float32)),
             "size": population.mean(state.sent.bytes(config.wire).astype(jnp.float32)),

@@ -174,6 +174,7 @@ def _per_step(config: MomentumPG, gradient, trajectories):
 def _recursion(config: MomentumPG, newest, change, model, now, place, params):
     """The move of a local step, `beta g + (1 - beta) (u + change of the gradient)`; unbatched."""
     beta = params["momentum"]
+    # In the authors' code the recursion runs within a round, and begins anew with each.
     if config.authors_code:
         following = beta * newest + (1 - beta) * (now.direction + change)
         return jnp.where(place == 0, newest, following)

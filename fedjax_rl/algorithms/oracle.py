@@ -110,6 +110,7 @@ class Oracle:
 
     def sample(self, params, keys, parameters, count: int, differentiable: bool):
         """Episodes of all agents under parameters [A, q]: `Trajectories` of [A, count, T]."""
+        # Reverse mode needs a loop of known length.
         kind = "scan" if differentiable else self.config.loop
         return sample_trajectories(
             self.task, self.policy, keys, parameters, count, environment=self.own(params), kind=kind

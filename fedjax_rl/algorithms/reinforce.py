@@ -275,6 +275,7 @@ def reinforce(config: Reinforce) -> Learner:
         return Agent(experience, Gradient(value, variance, valid))
 
     def work(population, params, state, differentiable):
+        # Reverse mode needs a loop of known length.
         kind = "scan" if differentiable else config.loop
         models = population.spread(state.server)
         keys = episodic.episode_keys(state)

@@ -125,6 +125,7 @@ def grid(algorithms: dict, num_agents, seeds, properties: dict) -> Grid:
             f"the sweep has {size} federations ({text}); allowed: at most "
             f"{arguments.MOST_FEDERATIONS}"
         )
+    # Once for each N, on the host: what they give is checked like any value.
     counts = axes.get("num_agents", [one_count])
     followed = {
         name: {n: [one.evaluated(name, value, n) for one in several].pop() for n in counts}

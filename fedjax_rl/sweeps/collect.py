@@ -33,7 +33,9 @@ def collected(
     for name in metrics:
         shape = (count, records) if known[name][0] == "federation" else (count, most, records)
         kinds = (o.metrics[name].dtype for o in outcomes if name in o.metrics)
+        # At least float32, so that NaN can stand for what was not recorded.
         data[name] = np.full(shape, np.nan, np.result_type(np.float32, *kinds))
+    # Counters pass 2^32.
     ledger = {name: np.zeros(count, np.int64) for name in COLUMNS}
     diverged = np.zeros(count, bool)
     # One view of each job, as several cells may share a place in it.
@@ -75,6 +77,7 @@ def collected(
 def _phase(federations: Sequence[Federation], times: np.ndarray) -> np.ndarray:
     """Steps since the last exchange, int64 [cell, time]; NaN where a round has no period."""
     periods = [
+        # An agent alone has nobody to exchange with.
         0 if not own.periodic else NEVER if cell.num_agents == 1 else own.config.sync_period
         for cell, own in federations
     ]
