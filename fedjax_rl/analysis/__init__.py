@@ -23,8 +23,10 @@ from fedjax_rl.analysis.communication import (
     window_rate,
 )
 from fedjax_rl.analysis.drift import DriftFit, DriftLaw, fit_drift_law, sync_phases
+from fedjax_rl.analysis.fit import Fit
 from fedjax_rl.analysis.pareto import pareto_front
-from fedjax_rl.analysis.regression import Fit, factored, loglog, ols, two_variable, windowed
+from fedjax_rl.analysis.power_laws import factored, loglog, two_variable, windowed
+from fedjax_rl.analysis.regression import ols
 from fedjax_rl.analysis.signal_to_noise import (
     SignalToNoise,
     best_fraction,

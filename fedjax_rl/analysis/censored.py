@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike
 from scipy import interpolate, stats
 
 from fedjax_rl.analysis.bootstrap import check_level
+from fedjax_rl.analysis.fit import INTERCEPT, Fit
 from fedjax_rl.analysis.likelihood import (
     known_middle,
     maximise,
@@ -21,7 +22,8 @@ from fedjax_rl.analysis.likelihood import (
     profile_limits,
     residual,
 )
-from fedjax_rl.analysis.regression import INTERCEPT, Fit, design_matrix, log_of, rank
+from fedjax_rl.analysis.power_laws import log_of
+from fedjax_rl.analysis.regression import design_matrix, rank
 from fedjax_rl.analysis.threshold import ThresholdTime
 
 INTERVALS = ("student", "profile", "wald")

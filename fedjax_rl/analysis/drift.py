@@ -12,7 +12,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import optimize
 
-from fedjax_rl.analysis.regression import Fit, spread, two_variable
+from fedjax_rl.analysis.fit import Fit
+from fedjax_rl.analysis.power_laws import two_variable
+from fedjax_rl.analysis.regression import spread
 
 
 @dataclass(frozen=True)
