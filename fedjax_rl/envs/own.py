@@ -64,7 +64,7 @@ def as_task(
       encode: from an observation to what a policy sees, a float32 vector [D]; by default the
         observation, flattened.
       varies: names of parameters that agents may differ in by a factor, see `members` and the
-        property ``heterogeneity_of``.
+        property `heterogeneity.of`.
 
     Returns:
       A `Task`; two are equal if environment, parameters and all the rest are, by content.

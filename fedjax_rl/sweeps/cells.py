@@ -178,7 +178,7 @@ class Each:
 
 
 def each(values: Iterable) -> Each:
-    """An axis of a sweep: `sweep(..., hidden=each([(8, 4), (16,)]))`.
+    """An axis of a sweep: `sweep(..., network=each([(8, 4), (16,)]))`.
 
     A plain list means the same wherever a list cannot be a value itself.
 

@@ -37,7 +37,7 @@ def sweep(
     """Every combination of the given values, as one array program.
 
     A list sweeps; anything else is one value, such as a tuple where values are tuples
-    (`hidden=(8, 4)`). `frl.each([...])` sweeps whatever is in it. `frl.by_agents(f)` follows
+    (`network=(8, 4)`). `frl.each([...])` sweeps whatever is in it. `frl.by_agents(f)` follows
     `num_agents` and becomes a coordinate along it. An array of what may differ between agents is
     refused, as it could mean both: `[array]` is one value, `frl.each(array)` one for each entry.
 
