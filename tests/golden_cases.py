@@ -270,6 +270,8 @@ _RATES = np.array([0.1, 0.2, 0.3])
 # What each has besides: properties, or (properties, run), or (properties, run, environment).
 OWN = {
     "fedq": {
+        "iid": {"sampling": "iid", "reward_noise": 0.1},
+        "generative": ({"sampling": "generative", "aggregation": "importance"}, {}, "mdps"),
         "greedy": {"behaviour": "greedy", "epsilon": 0.3},
         "uniform": {"behaviour": "uniform", "generator": "hash"},
         "policy": lambda: {
