@@ -230,6 +230,7 @@ RUN = {
     "devices": "count",
     "metrics": "names?",
     **_each("function?", "stop progress watch"),
+    **_each("switch", "cache debug"),
     "checkpoints": "path?",
     "cells": "object",
     "transfer": "whole",
