@@ -13,7 +13,7 @@ from fedjax_rl.studies import communication_efficient as study
 from fedjax_rl.studies import communication_efficient_data as data
 from fedjax_rl.studies import communication_efficient_measures as measures
 from fedjax_rl.studies import communication_efficient_targets as targets
-from fedjax_rl.studies import stages
+from fedjax_rl.studies import stage_runs, variant_runs
 from fedjax_rl.studies.study import Meter
 
 TINY = data.SCALES["smoke"].replace(
@@ -65,9 +65,9 @@ def runs():
     """Variants of one algorithm with different agents and trials."""
     one = espc(simple_grid(), **data.GRID_ES)
     variants = [
-        stages.Variant("ES", one, 4, {"target_senders": 4}, 3),
-        stages.Variant("ESPC", one, 4, {"target_senders": 2}, 2),
-        stages.Variant("few", one, 2, {"target_senders": 2, "shaping": "center"}, 3),
+        variant_runs.Variant("ES", one, 4, {"target_senders": 4}, 3),
+        variant_runs.Variant("ESPC", one, 4, {"target_senders": 2}, 2),
+        variant_runs.Variant("few", one, 2, {"target_senders": 2, "shaping": "center"}, 3),
     ]
     return data.run(variants, 5, Meter(None, {"some": 1.0}), "some")
 
@@ -112,7 +112,7 @@ def curves(labels, episodes=4, trials=2):
 
 
 def test_runs_that_are_too_short_are_not_judged(tmp_path):
-    made = stages.Runs(data.STAGES, TINY, Meter(None, {"simple": 1}), tmp_path)
+    made = stage_runs.Runs(data.STAGES, TINY, Meter(None, {"simple": 1}), tmp_path)
     made._made["simple"] = curves(["DQL", "EBCDQL", "DAVIA", "ES", "ES centred"])
     assert set(measures.measure("fig3-4", made)) == {"C12", "C17"}
 
@@ -126,7 +126,7 @@ def test_a_study_that_was_stopped_reads_the_stages_it_has(tmp_path, monkeypatch)
         meter.stage(stage)
         return curves(["DQL", "EBCDQL", "DAVIA", "ES", "ES centred"])
 
-    monkeypatch.setitem(data.STAGES, "simple", stages.Stage(simple, 1))
+    monkeypatch.setitem(data.STAGES, "simple", stage_runs.Stage(simple, 1))
     monkeypatch.setitem(data.SCALES, "smoke", TINY)
     seen = []
     for _ in range(2):

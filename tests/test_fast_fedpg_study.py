@@ -11,7 +11,7 @@ from fedjax_rl.studies import fast_fedpg_data as data
 from fedjax_rl.studies import fast_fedpg_figures as figures
 from fedjax_rl.studies import fast_fedpg_measures as measures
 from fedjax_rl.studies import fast_fedpg_targets as targets
-from fedjax_rl.studies import intervals, stages
+from fedjax_rl.studies import intervals, stage_runs
 from fedjax_rl.studies.study import Meter
 
 
@@ -53,7 +53,7 @@ def invented(gaps, trials=3):
 
 def test_exponents_are_those_of_the_points(tmp_path):
     labels = {f"Fast-FedPG N={n}": 0.7 / n for n in data.AGENTS}
-    runs = stages.Runs(data.STAGES, data.SCALES["smoke"], Meter(None, {}), tmp_path)
+    runs = stage_runs.Runs(data.STAGES, data.SCALES["smoke"], Meter(None, {}), tmp_path)
     runs._made["speedup"] = invented(labels)
     value, low, high = measures.measure("speedup", runs)["B1"]
     assert low < value < high

@@ -15,7 +15,7 @@ from fedjax_rl.studies import momentum_data as data
 from fedjax_rl.studies import momentum_figures as figures
 from fedjax_rl.studies import momentum_measures as measures
 from fedjax_rl.studies import momentum_targets as targets
-from fedjax_rl.studies import policy_gradients, stages
+from fedjax_rl.studies import policy_gradients, stage_runs, variant_runs
 from fedjax_rl.studies.momentum_data import label
 from fedjax_rl.studies.study import Meter
 
@@ -66,8 +66,10 @@ def invented(variants, num_steps, meter, stage, *, metrics, record_every=1, **op
 
 @pytest.fixture
 def runs(tmp_path, monkeypatch):
-    monkeypatch.setattr(stages, "run", invented)
-    made = stages.Runs(data.STAGES, TINY, Meter(None, dict.fromkeys(data.STAGES, 1.0)), tmp_path)
+    monkeypatch.setattr(variant_runs, "run", invented)
+    made = stage_runs.Runs(
+        data.STAGES, TINY, Meter(None, dict.fromkeys(data.STAGES, 1.0)), tmp_path
+    )
     names = ["A12 SV", "A13 SV"]
     made._made["identities"] = xr.Dataset({"value": ("name", [1e-16, 2e-16])}, {"name": names})
     return made
@@ -164,8 +166,8 @@ def test_a_tiny_run_of_exact_gradients(tmp_path, monkeypatch):
     assert [line["verdict"] for line in saved["targets"]] == ["not run"]
     assert {"kernels.png", "kernels.svg", "scoreboard.png"} <= {p.name for p in tmp_path.iterdir()}
     meter = Meter(None, {"kernels": 1.0})
-    made = stages.Runs(data.STAGES, data.SCALES["smoke"], meter, tmp_path).kernels
-    gap = {name: stages.line(made, name, "gap")[0, -1] for name in made["label"].values}
+    made = stage_runs.Runs(data.STAGES, data.SCALES["smoke"], meter, tmp_path).kernels
+    gap = {name: variant_runs.line(made, name, "gap")[0, -1] for name in made["label"].values}
     assert gap[label("QAvg", kappa=0.0)] < 1e-9 < 1e-3 < gap[label("QAvg", kappa=1.0)]
     assert 0 < gap[label("FedPG", kappa=0.0)] < gap[label("FedPG", kappa=1.0)]
 

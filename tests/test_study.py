@@ -12,7 +12,7 @@ from fedjax_rl.studies import (
     afedpg_data,
     intervals,
     linear_speedup_protocols,
-    stages,
+    variant_runs,
 )
 from fedjax_rl.studies import linear_speedup_data as data
 from fedjax_rl.studies import linear_speedup_measures as measures
@@ -174,7 +174,7 @@ def test_finishing_without_stages_is_done():
 
 
 def test_variants_of_a_study_on_a_clock_are_allowed(monkeypatch):
-    monkeypatch.setattr(stages, "run", lambda variants, *_, **options: variants)
+    monkeypatch.setattr(variant_runs, "run", lambda variants, *_, **options: variants)
     scale = afedpg_data.SCALES["smoke"]
     for make in (afedpg_data.heterogeneity, afedpg_data.methods):
         for variant in make(scale, None, ""):

@@ -16,11 +16,12 @@ import xarray as xr
 import fedjax_rl as frl
 from fedjax_rl import envs
 from fedjax_rl.federation.clock import Clock
-from fedjax_rl.studies import stages
+from fedjax_rl.studies import variant_runs
 from fedjax_rl.studies.afedpg_exact import lookahead, m3, schedule, transport
 from fedjax_rl.studies.policy_gradients import ENTROPY
-from fedjax_rl.studies.stages import Stage, Variant
+from fedjax_rl.studies.stage_runs import Stage
 from fedjax_rl.studies.study import Meter, Scale, scales
+from fedjax_rl.studies.variant_runs import Variant
 
 METRICS = ("gap", "simulated_time", "staleness", "idle")
 AGENTS = (1, 2, 4, 8, 16)
@@ -120,7 +121,7 @@ def speedup(scale: Scale, meter: Meter, stage: str) -> xr.Dataset:
         for name, one in made.items()
         for n in AGENTS
     ]
-    return stages.run(variants, 600, meter, stage, metrics=METRICS)
+    return variant_runs.run(variants, 600, meter, stage, metrics=METRICS)
 
 
 def heterogeneity(scale: Scale, meter: Meter, stage: str) -> xr.Dataset:
@@ -133,7 +134,7 @@ def heterogeneity(scale: Scale, meter: Meter, stage: str) -> xr.Dataset:
         for name, one in made.items()
         for label, clock in clocks.items()
     ]
-    return stages.run(variants, 600, meter, stage, metrics=METRICS)
+    return variant_runs.run(variants, 600, meter, stage, metrics=METRICS)
 
 
 def methods(scale: Scale, meter: Meter, stage: str) -> xr.Dataset:
@@ -149,7 +150,7 @@ def methods(scale: Scale, meter: Meter, stage: str) -> xr.Dataset:
         for rate in RATES.get(name, USUAL):
             own = {"learning_rate": rate}
             variants.append(Variant(f"{name} {rate:g}", one, 8, own, scale.trials))
-    return stages.run(variants, 600, meter, stage, metrics=METRICS)
+    return variant_runs.run(variants, 600, meter, stage, metrics=METRICS)
 
 
 def ablation(scale: Scale, meter: Meter, stage: str) -> xr.Dataset:
@@ -170,7 +171,7 @@ def ablation(scale: Scale, meter: Meter, stage: str) -> xr.Dataset:
                 variants.append(
                     Variant(f"{kind} {name} {rate:g}/{momentum:g}", one, 8, own, trials)
                 )
-    return stages.run(variants, scale.steps, meter, stage, metrics=METRICS, record_every=10)
+    return variant_runs.run(variants, scale.steps, meter, stage, metrics=METRICS, record_every=10)
 
 
 def delay(scale: Scale, meter: Meter, stage: str) -> xr.Dataset:
@@ -186,7 +187,7 @@ def delay(scale: Scale, meter: Meter, stage: str) -> xr.Dataset:
     variants = [
         Variant(f"{name} N={n}", one, n, {}, 1) for name, one in made.items() for n in COMPANY
     ]
-    return stages.run(variants, scale.steps, meter, stage, metrics=METRICS, record_every=10)
+    return variant_runs.run(variants, scale.steps, meter, stage, metrics=METRICS, record_every=10)
 
 
 def harm(scale: Scale, meter: Meter, stage: str) -> xr.Dataset:
@@ -201,7 +202,7 @@ def harm(scale: Scale, meter: Meter, stage: str) -> xr.Dataset:
         )
         for name, ahead in (("with", True), ("without", False))
     ]
-    return stages.run(variants, 4800, meter, stage, metrics=METRICS)
+    return variant_runs.run(variants, 4800, meter, stage, metrics=METRICS)
 
 
 # Control -----------------------------------------------------------------------------------------
@@ -228,7 +229,7 @@ def brax(scale: Scale, meter: Meter, stage: str) -> xr.Dataset:
     whole = xr.concat(made, "environment", combine_attrs="override").assign_coords(
         environment=list(size.names)
     )
-    return whole.assign_attrs(stages.spent(made))
+    return whole.assign_attrs(variant_runs.spent(made))
 
 
 def _brax(size: Control, name: str, meter: Meter, stage: str) -> xr.Dataset:
@@ -259,7 +260,7 @@ def _brax(size: Control, name: str, meter: Meter, stage: str) -> xr.Dataset:
     every = max(1, size.steps // 40 // most) * most
     meters = meter.split(stage, len(groups))
     for (messages, variants), part in zip(groups.items(), meters, strict=True):
-        runs = stages.run(
+        runs = variant_runs.run(
             variants,
             size.steps // messages,
             part,
@@ -269,7 +270,7 @@ def _brax(size: Control, name: str, meter: Meter, stage: str) -> xr.Dataset:
         )
         found.append(meter.count(runs).assign_coords(time=runs["time"].values * messages))
     joined = xr.concat(found, "label", combine_attrs="override")
-    return joined.assign_attrs(stages.spent(found))
+    return joined.assign_attrs(variant_runs.spent(found))
 
 
 STAGES = {

@@ -21,7 +21,7 @@ from fedjax_rl.studies import afedpg_data as data
 from fedjax_rl.studies import afedpg_exact as exact
 from fedjax_rl.studies import afedpg_measures as measures
 from fedjax_rl.studies import afedpg_targets as targets
-from fedjax_rl.studies import stages
+from fedjax_rl.studies import variant_runs
 from fedjax_rl.studies.intervals import mean
 from fedjax_rl.studies.policy_gradients import late
 
@@ -135,8 +135,8 @@ def _clock(runs) -> dict:
 
 def _curve(axis: Axes, runs: xr.Dataset, label: str, colour, words: str, dashes: str = "-") -> None:
     """Mean gap against simulated time, and its 95 % interval."""
-    gaps = stages.line(runs, label, "gap")
-    times = stages.line(runs, label, "simulated_time").mean(axis=0)
+    gaps = variant_runs.line(runs, label, "gap")
+    times = variant_runs.line(runs, label, "simulated_time").mean(axis=0)
     mean, low, high = analysis.mean_interval(gaps)
     line = {"color": colour, "lw": 1.3, "label": words, "linestyle": dashes}
     shaded(axis, times, np.maximum(low, 1e-3), mean, high, **line)
@@ -255,7 +255,7 @@ def _ablation(runs) -> dict:
         figure, (axes,) = page(1, 3, height=3.3)
         for place, (rate, momentum) in enumerate(data.SETTINGS):
             for name, dashes in (("with", "-"), ("without", "--")):
-                values = stages.line(own, f"exact {name} {rate:g}/{momentum:g}", "gap")[0]
+                values = variant_runs.line(own, f"exact {name} {rate:g}/{momentum:g}", "gap")[0]
                 values = np.convolve(values, np.ones(SMOOTH) / SMOOTH, "valid")
                 axes[0].semilogy(
                     own["time"][SMOOTH - 1 :],
@@ -307,15 +307,15 @@ def _brax(runs) -> dict:
         for row, name in zip(axes, size.names, strict=True):
             own = runs.brax.sel(environment=name)
             for place, n in enumerate(size.agents):
-                values = stages.line(own, f"AFedPG N={n}", "return")
+                values = variant_runs.line(own, f"AFedPG N={n}", "return")
                 low, high = np.percentile(values, [25, 75], axis=0)
                 x = own["time"].values / n
                 line = {"color": OKABE_ITO[place], "lw": 1.3, "label": f"AFedPG, N = {n}"}
                 shaded(row[0], x, low, values.mean(0), high, **line)
             row[0].set_xscale("log")
             for place, method in enumerate(data.BRAX_METHODS):
-                values = stages.line(own, f"{method} N={most}", "return")
-                times = stages.line(own, f"{method} N={most}", "simulated_time").mean(axis=0)
+                values = variant_runs.line(own, f"{method} N={most}", "return")
+                times = variant_runs.line(own, f"{method} N={most}", "simulated_time").mean(axis=0)
                 low, high = np.percentile(values, [25, 75], axis=0)
                 line = {"color": OKABE_ITO[place], "lw": 1.3, "label": method}
                 shaded(row[1], times, low, values.mean(0), high, **line)

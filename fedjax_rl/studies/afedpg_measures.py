@@ -12,7 +12,7 @@ from fedjax_rl import analysis
 from fedjax_rl.envs import family_optimum, objective
 from fedjax_rl.studies import afedpg_data as data
 from fedjax_rl.studies import afedpg_exact as exact
-from fedjax_rl.studies import stages
+from fedjax_rl.studies import variant_runs
 from fedjax_rl.studies.afedpg_targets import SHARE, WINDOW
 from fedjax_rl.studies.intervals import at_least, bare, difference, mean, seeds_apart, several
 from fedjax_rl.studies.policy_gradients import late
@@ -35,8 +35,8 @@ def first_gap() -> float:
 
 def reached(runs: xr.Dataset, label: str) -> tuple[np.ndarray, np.ndarray]:
     """Steps of the server and time to the target of every trial, [L] each; infinite where never."""
-    gaps = stages.line(runs, label, "gap")
-    times = stages.line(runs, label, "simulated_time")
+    gaps = variant_runs.line(runs, label, "gap")
+    times = variant_runs.line(runs, label, "simulated_time")
     sums = np.cumsum(np.pad(gaps, ((0, 0), (1, 0))), axis=1)
     means = (sums[:, WINDOW:] - sums[:, :-WINDOW]) / WINDOW
     there = means <= SHARE * first_gap()
@@ -62,7 +62,7 @@ def time_exponent(runs: xr.Dataset, name: str) -> tuple:
     agents, times, limits = [], [], []
     for n in data.AGENTS:
         _, own = reached(runs, f"{name} N={n}")
-        ends = stages.line(runs, f"{name} N={n}", "simulated_time")[:, -1]
+        ends = variant_runs.line(runs, f"{name} N={n}", "simulated_time")[:, -1]
         agents += [n] * len(own)
         times += own.tolist()
         limits += ends.tolist()
@@ -155,7 +155,7 @@ def _methods(runs) -> dict:
     def slower(name: str) -> tuple:
         rate, other = best(runs.methods, name)
         # A run that never got there took longer than it lasted: the least that is sure.
-        ends = stages.line(runs.methods, f"{name} {rate:g}", "simulated_time")[:, -1]
+        ends = variant_runs.line(runs.methods, f"{name} {rate:g}", "simulated_time")[:, -1]
         other = np.where(np.isfinite(other), other, ends)
         _, low, _ = seeds_apart(lambda a, b: float(a / b), other, ours, centre=np.median)
         return bare(np.nan if low is None else low)
@@ -187,13 +187,13 @@ def _ablation(runs) -> dict:
 
 def halfway(own: xr.Dataset) -> float:
     """Half of the way of AFedPG's mean return with one agent."""
-    alone = stages.line(own, "AFedPG N=1", "return").mean(axis=0)
+    alone = variant_runs.line(own, "AFedPG N=1", "return").mean(axis=0)
     return float((alone[0] + alone[-1]) / 2)
 
 
 def crossed(own: xr.Dataset, label: str, threshold: float) -> np.ndarray:
     """Record at which the mean of three returns is above a threshold, [L]; -1 where never."""
-    values = stages.line(own, label, "return")
+    values = variant_runs.line(own, label, "return")
     sums = np.cumsum(np.pad(values, ((0, 0), (1, 0))), axis=1)
     there = (sums[:, 3:] - sums[:, :-3]) / 3 >= threshold
     return np.where(there.any(axis=1), there.argmax(axis=1) + 2, -1)
@@ -223,7 +223,7 @@ def _brax(runs) -> dict:
         for method in ("synchronous", "AFedPG"):
             label = f"{method} N={most}"
             place = crossed(own, label, threshold)
-            each = stages.line(own, label, "simulated_time")[np.arange(len(place)), place]
+            each = variant_runs.line(own, label, "simulated_time")[np.arange(len(place)), place]
             times.append(np.median(np.where(place < 0, np.inf, each)))
         ratios.append(bare(times[0] / times[1] if np.isfinite(times[1]) else np.nan))
         last = {m: late(own, f"{m} N={most}", "return", 0.1) for m in data.BRAX_METHODS}

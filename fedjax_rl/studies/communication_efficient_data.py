@@ -20,9 +20,10 @@ from fedjax_rl.algorithms import davia, dql, ebcdql, es, espc
 from fedjax_rl.envs import Task, brax_task, frozen_lake, gymnax_task, simple_grid, windy_grid
 from fedjax_rl.federation import uplinks
 from fedjax_rl.federation.algorithm import Algorithm
-from fedjax_rl.studies import stages
-from fedjax_rl.studies.stages import Stage, Variant
+from fedjax_rl.studies import variant_runs
+from fedjax_rl.studies.stage_runs import Stage
 from fedjax_rl.studies.study import Meter, Scale, scales
+from fedjax_rl.studies.variant_runs import Variant
 
 METRICS = ("reward", "frequency", "size", "non_finite")
 
@@ -74,13 +75,13 @@ REDUCED_ANT = Ant(trials=(8, 2, 2), episodes=(80, 20, 20), max_steps=150)
 def run(
     variants: Sequence[Variant], episodes: int, meter: Meter, stage: str, **options
 ) -> xr.Dataset:
-    """Runs variants, every episode recorded; see `stages.run`."""
-    return stages.run(variants, episodes, meter, stage, metrics=METRICS, **options)
+    """Runs variants, every episode recorded; see `variant_runs.run`."""
+    return variant_runs.run(variants, episodes, meter, stage, metrics=METRICS, **options)
 
 
 def line(runs: xr.Dataset, label: str, name: str = "reward") -> np.ndarray:
     """The trials of one variant, float64 [L, E]."""
-    return stages.line(runs, label, name)
+    return variant_runs.line(runs, label, name)
 
 
 def trial_means(runs: xr.Dataset, label: str, last: int, name: str = "reward") -> np.ndarray:

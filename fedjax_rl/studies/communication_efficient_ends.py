@@ -16,7 +16,7 @@ from fedjax_rl.plotting import page as pages
 from fedjax_rl.plotting.curve_page import curve_caption, episode_curves
 from fedjax_rl.plotting.style import DASHES, GREY, MARKERS, OKABE_ITO, PAGE
 from fedjax_rl.studies import communication_efficient_data as data
-from fedjax_rl.studies import stages
+from fedjax_rl.studies import variant_runs
 from fedjax_rl.studies.communication_efficient_panels import (
     LAST,
     PUBLISHED,
@@ -97,7 +97,7 @@ def controls(runs) -> Figure:
             va="top",
             fontsize=6.5,
         )
-        trials = stages.trials(own, "ES n=50")
+        trials = variant_runs.trials(own, "ES n=50")
         axis.set_title(f"CartPole, {own.sizes['time']} episodes, {trials} trials")
         for kind, words in enumerate(_KINDS):
             if kind in {row[2] for row in rows}:
@@ -151,7 +151,7 @@ def _senders(runs, prefix: str, values: Sequence[int], title: str, axis_words: s
         axis.set_ylim(bottom=0)
         axis.set_xlabel(axis_words)
         axis.set_ylabel(f"mean return of the last {LAST} episodes")
-        trials = stages.trials(own, "ES n=50")
+        trials = variant_runs.trials(own, "ES n=50")
         axis.set_title(f"CartPole, {trials} trials, 95 % intervals of the mean")
         end.legend(loc="outside lower center", ncols=3)
     return {"": curves, "-end": end}
@@ -204,7 +204,7 @@ def offset(runs) -> dict:
         axis.set_xticks(range(len(shifts)), shown)
         axis.set_xlabel("constant added to every return that the learner sees")
         axis.set_ylabel(f"return of the task, last {LAST} episodes")
-        trials = stages.trials(own, "ES 0")
+        trials = variant_runs.trials(own, "ES 0")
         axis.set_title(f"CartPole, 50 agents, {trials} trials, 95 % intervals (not in the thesis)")
         figure.legend(loc="outside lower center", ncols=len(_SHIFTED))
 
@@ -289,7 +289,7 @@ def _front(own: xr.Dataset, last: int, value: str, title: str) -> Figure:
     silent = []
     for label in own["label"].values.tolist():
         name, setting = label.split("|", 1)
-        trials = stages.trials(own, label)
+        trials = variant_runs.trials(own, label)
         cost = own["bytes_up"].sel(label=label).values[:trials]
         if cost.mean() == 0:  # has no place on a logarithmic axis
             silent.append(label.replace("|", " "))
@@ -298,7 +298,7 @@ def _front(own: xr.Dataset, last: int, value: str, title: str) -> Figure:
     cost = f"bytes that the learner receives in {own.sizes['time']} episodes"
     figure = plotting.pareto(points, cost=cost, value=value)
     with plotting.style():
-        words = f"{title}, {stages.trials(own, own['label'].values[0])} trials"
+        words = f"{title}, {variant_runs.trials(own, own['label'].values[0])} trials"
         words += f"; never sent: {', '.join(silent)}" if silent else ""
         pages.headline(figure, words)
     return figure

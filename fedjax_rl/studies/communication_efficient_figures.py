@@ -14,7 +14,7 @@ from fedjax_rl.plotting.curve_page import SMOOTH, episode_curves
 from fedjax_rl.plotting.page import fitted_below, level, page
 from fedjax_rl.studies import communication_efficient_data as data
 from fedjax_rl.studies import communication_efficient_ends as ends
-from fedjax_rl.studies import stages
+from fedjax_rl.studies import variant_runs
 from fedjax_rl.studies.communication_efficient_panels import (
     BOTH,
     PUBLISHED,
@@ -101,7 +101,7 @@ def _grids(runs) -> dict:
             episode_curves(axis, lines, "reward", "discounted return", styles, **options)
             best = best_return(task)
             level(axis, best, optimum(best))
-            axis.set_title(f"{title}, {stages.trials(own, known[0])} trials")
+            axis.set_title(f"{title}, {variant_runs.trials(own, known[0])} trials")
             axis.set_ylim(-10.4, -4.8)
         for axis in axes[1:]:
             axis.set_ylabel("")

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from fedjax_rl import envs
 from fedjax_rl.plotting.curve_page import curve_page
-from fedjax_rl.studies import stages
+from fedjax_rl.studies import variant_runs
 
 LAST = 20  # episodes whose mean return is compared, as the targets do
 PUBLISHED = "as in the thesis"
@@ -39,7 +39,7 @@ def variants(
     shown = labels if isinstance(labels, Mapping) else {label: label for label in labels}
     out = {}
     for label, words in shown.items():
-        own = stages.variant(runs, label, ("reward", "frequency", "size"), "episode")
+        own = variant_runs.variant(runs, label, ("reward", "frequency", "size"), "episode")
         agents = runs["num_agents"].sel(label=label, drop=True)
         out[words] = own.assign(messages=own["frequency"] * agents)
     return out

@@ -15,7 +15,7 @@ import xarray as xr
 import fedjax_rl as frl
 from fedjax_rl import envs
 from fedjax_rl.studies import policy_gradients as common
-from fedjax_rl.studies import stages
+from fedjax_rl.studies import variant_runs
 from fedjax_rl.studies.fast_fedpg_exact import (
     METHODS,
     average,
@@ -26,8 +26,9 @@ from fedjax_rl.studies.fast_fedpg_exact import (
     truncation,
 )
 from fedjax_rl.studies.policy_gradients import ENTROPY, m2
-from fedjax_rl.studies.stages import Stage, Variant
+from fedjax_rl.studies.stage_runs import Stage
 from fedjax_rl.studies.study import Meter, Scale, scales
+from fedjax_rl.studies.variant_runs import Variant
 
 AGENTS = (2, 4, 8, 16, 32)
 FEW = (2, 8, 32)
@@ -78,7 +79,7 @@ def speedup(scale: Scale, meter: Meter, stage: str) -> xr.Dataset:
         for name, one in made.items()
         for n in AGENTS
     ]
-    return stages.run(variants, 400, meter, stage, metrics=common.TABLE[:3], record_every=5)
+    return variant_runs.run(variants, 400, meter, stage, metrics=common.TABLE[:3], record_every=5)
 
 
 def floor(scale: Scale, meter: Meter, stage: str) -> xr.Dataset:
@@ -101,7 +102,7 @@ def floor(scale: Scale, meter: Meter, stage: str) -> xr.Dataset:
         for name, one in made.items()
         for n in FEW
     ]
-    return stages.run(variants, 150, meter, stage, metrics=common.TABLE[:3], record_every=3)
+    return variant_runs.run(variants, 150, meter, stage, metrics=common.TABLE[:3], record_every=3)
 
 
 def samples(scale: Scale, meter: Meter, stage: str) -> xr.Dataset:
@@ -124,7 +125,7 @@ def samples(scale: Scale, meter: Meter, stage: str) -> xr.Dataset:
             shrinking = 30 * np.log(n * steps * rounds) / (steps * rounds)
             rate = shrinking if name == "gap" else np.sqrt(n / rounds) / 5
             variants.append(Variant(f"{n}", made[name], n, {"learning_rate": rate}, scale.trials))
-        found = stages.run(
+        found = variant_runs.run(
             variants,
             rounds,
             part,
@@ -142,7 +143,7 @@ def samples(scale: Scale, meter: Meter, stage: str) -> xr.Dataset:
     return xr.Dataset(
         {n: (("agents", "rounds", "seed"), np.stack(x, axis=1)) for n, x in data.items()},
         {"agents": list(FEW), "rounds": list(scale.lengths)},
-        stages.spent(parts),
+        variant_runs.spent(parts),
     )
 
 
@@ -164,7 +165,7 @@ def _controlled(size: Control, task, rates, meter, stage, num_agents, **properti
                     Variant(f"{name} H={steps} {rate:g}", one, num_agents, own, size.trials)
                 )
     every = max(1, size.rounds // 30)
-    return stages.run(
+    return variant_runs.run(
         variants, size.rounds, meter, stage, metrics=common.CONTROL, record_every=every
     )
 

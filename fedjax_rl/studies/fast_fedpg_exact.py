@@ -15,10 +15,10 @@ from fedjax_rl.envs import objective
 from fedjax_rl.learners import enumeration
 from fedjax_rl.learners import policy_gradient as learner
 from fedjax_rl.studies import policy_gradients as common
-from fedjax_rl.studies import stages
+from fedjax_rl.studies import variant_runs
 from fedjax_rl.studies.policy_gradients import ENTROPY, m1
-from fedjax_rl.studies.stages import Variant
 from fedjax_rl.studies.study import Meter, Scale
+from fedjax_rl.studies.variant_runs import Variant
 
 METHODS = {
     "FedPG": frl.fedpg,
@@ -185,7 +185,7 @@ def exact(scale: Scale, meter: Meter, stage: str) -> xr.Dataset:
         *(_exact(f"Fast-FedPG H={steps}", frl.fast_fedpg, steps) for steps in (20, 40, 80)),
         *(_exact(f"{name} kernels", METHODS[name], 10, 0.7) for name in ("FedPG", "Fast-FedPG")),
     ]
-    return stages.run(
+    return variant_runs.run(
         variants, 200, meter, stage, metrics=("gap", "gradient_norm", "objective"), double=True
     )
 
@@ -199,7 +199,7 @@ def bias(scale: Scale, meter: Meter, stage: str) -> xr.Dataset:
 
     def fixed(variants, steps, part):
         rounds = 24_000 // steps
-        found = stages.run(
+        found = variant_runs.run(
             variants,
             rounds,
             part,
@@ -223,7 +223,7 @@ def bias(scale: Scale, meter: Meter, stage: str) -> xr.Dataset:
         data[name] = ("steps", "rate"), [part[name].values for part in parts]
         data[f"{name}_by_spread"] = "spread", apart[name].values
     coordinates = {"steps": list(STEPS), "rate": list(RATES), "spread": list(SPREADS)}
-    return xr.Dataset(data, coordinates, stages.spent([*parts, apart]))
+    return xr.Dataset(data, coordinates, variant_runs.spent([*parts, apart]))
 
 
 def formula(scale: Scale, meter: Meter, stage: str) -> xr.Dataset:
@@ -258,7 +258,7 @@ def formula(scale: Scale, meter: Meter, stage: str) -> xr.Dataset:
 def truncation(scale: Scale, meter: Meter, stage: str) -> xr.Dataset:
     """Fast-FedPG whose gradients end with the episode: exact ones of K steps; M1."""
     del scale
-    return stages.run(
+    return variant_runs.run(
         [
             Variant(
                 f"{length}",

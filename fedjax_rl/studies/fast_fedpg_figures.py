@@ -21,7 +21,7 @@ from fedjax_rl.studies import fast_fedpg_data as data
 from fedjax_rl.studies import fast_fedpg_exact as exact
 from fedjax_rl.studies import fast_fedpg_measures as measures
 from fedjax_rl.studies import fast_fedpg_targets as targets
-from fedjax_rl.studies import stages
+from fedjax_rl.studies import variant_runs
 from fedjax_rl.studies.intervals import slope
 
 LEAST = 1e-16  # of a bar
@@ -184,7 +184,7 @@ def _speedup(runs) -> dict:
         _powers(axes[0], lines, STYLES, "late J* − J")
         axes[0].set_title("M2, η = 0.1, H = 5, one episode")
         for place, n in enumerate(data.AGENTS):
-            gaps = stages.line(runs.speedup, f"Fast-FedPG N={n}", "gap").mean(axis=0)
+            gaps = variant_runs.line(runs.speedup, f"Fast-FedPG N={n}", "gap").mean(axis=0)
             axes[1].semilogy(
                 runs.speedup["time"], gaps, color=OKABE_ITO[place], lw=1.1, label=f"N = {n}"
             )
@@ -263,7 +263,7 @@ def _control(own: xr.Dataset, size, rates, title: str) -> Figure:
         for row, rate in zip(axes, rates, strict=True):
             for axis, steps in zip(row, size.local_steps, strict=True):
                 for name, colour in COLOURS.items():
-                    values = stages.line(own, f"{name} H={steps} {rate:g}", "return")
+                    values = variant_runs.line(own, f"{name} H={steps} {rate:g}", "return")
                     low, high = np.percentile(values, [25, 75], axis=0)
                     line = {"color": colour, "lw": 1.4, "label": name}
                     shaded(axis, own["time"], low, values.mean(0), high, **line)

@@ -8,7 +8,7 @@ import xarray as xr
 from fedjax_rl import analysis
 from fedjax_rl.studies import fast_fedpg_data as data
 from fedjax_rl.studies import fast_fedpg_exact as exact
-from fedjax_rl.studies import stages
+from fedjax_rl.studies import variant_runs
 from fedjax_rl.studies.fast_fedpg_targets import GAMMA, REACHED, SMALL_STEPS
 from fedjax_rl.studies.intervals import at_least, bare, mean, seeds_apart, several, slope
 from fedjax_rl.studies.policy_gradients import late
@@ -21,7 +21,7 @@ def measure(figure: str, runs) -> dict:
 
 def curve(runs: xr.Dataset, label: str, name: str = "gap") -> np.ndarray:
     """The only trial of a variant, [T]."""
-    return stages.line(runs, label, name)[0]
+    return variant_runs.line(runs, label, name)[0]
 
 
 def linear_part(gaps: np.ndarray) -> slice:

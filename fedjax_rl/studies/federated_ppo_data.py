@@ -22,8 +22,8 @@ from fedjax_rl.envs import procgen
 from fedjax_rl.federation.algorithm import Algorithm
 from fedjax_rl.federation.ledger import COLUMNS
 from fedjax_rl.learners.actor_critic import actor_critic_for
-from fedjax_rl.studies import stages
-from fedjax_rl.studies.stages import Stage
+from fedjax_rl.studies import variant_runs
+from fedjax_rl.studies.stage_runs import Stage
 from fedjax_rl.studies.study import Meter, Scale, scales
 from fedjax_rl.sweeps.cells import Cell
 from fedjax_rl.sweeps.sweep import run_cells
@@ -198,7 +198,7 @@ def controls(scale: Scale, meter: Meter, stage: str) -> xr.Dataset:
         found = found.assign_coords(control=one.name, size=("cell", one.sizes))
         found = found.drop_vars(["num_agents", "sync_period", "trial"])
         parts.setdefault(one.name, []).append(found)
-    spent = stages.spent([part for each in parts.values() for part in each])
+    spent = variant_runs.spent([part for each in parts.values() for part in each])
     joined = [xr.concat(each, "cell", combine_attrs="override") for each in parts.values()]
     whole = xr.concat(joined, "control", combine_attrs="override", coords="minimal")
     return meter.count(whole.assign_attrs(spent))

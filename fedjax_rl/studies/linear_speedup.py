@@ -18,7 +18,7 @@ from fedjax_rl.studies import linear_speedup_data as data
 from fedjax_rl.studies import linear_speedup_figures as pictures
 from fedjax_rl.studies import linear_speedup_measures as measures
 from fedjax_rl.studies import linear_speedup_targets as targets
-from fedjax_rl.studies import stages
+from fedjax_rl.studies import stage_runs
 from fedjax_rl.studies.study import Meter, Study, conclude
 
 FIGURES = {
@@ -85,8 +85,8 @@ def run(
     known = {**data.STAGES, **deep_data.STAGES}
     shares = {n: stage.seconds for n, stage in known.items() if n in needed | deep}
     meter = Meter(progress, shares, devices)
-    runs = stages.Runs(data.STAGES, size, meter, directory)
-    of_ppo = stages.Runs(deep_data.STAGES, deep_size, meter, directory)
+    runs = stage_runs.Runs(data.STAGES, size, meter, directory)
+    of_ppo = stage_runs.Runs(deep_data.STAGES, deep_size, meter, directory)
     measured: dict = {}
     for name in figures:
         if name in _DEEP:
@@ -123,7 +123,7 @@ def plan(figures: Sequence[str], scale: str, preset: str) -> dict:
     return deep_data.plan(size, {n for f in figures if f in _DEEP for n in _DEEP[f]})
 
 
-def _measure(name: str, runs: stages.Runs, scale: str) -> dict:
+def _measure(name: str, runs: stage_runs.Runs, scale: str) -> dict:
     """What the targets of a figure come to; empty numbers where the scale has no runs for it."""
     if name == "fig1":
         return measures.fig1()

@@ -12,7 +12,7 @@ import numpy as np
 import xarray as xr
 
 from fedjax_rl import analysis
-from fedjax_rl.studies import stages
+from fedjax_rl.studies import variant_runs
 from fedjax_rl.studies.linear_speedup_protocols import (
     THRESHOLD,
     algorithm,
@@ -20,7 +20,7 @@ from fedjax_rl.studies.linear_speedup_protocols import (
     clean_runs,
     drift_runs,
 )
-from fedjax_rl.studies.stages import Stage
+from fedjax_rl.studies.stage_runs import Stage
 from fedjax_rl.studies.study import Meter, Scale, scales
 from fedjax_rl.sweeps.cells import Cell
 from fedjax_rl.sweeps.sweep import run_cells
@@ -234,7 +234,7 @@ def other_mdps(scale: Scale, meter: Meter, stage: str) -> xr.Dataset:
     agents = [c.num_agents for c in cells]
     out = xr.concat(steady, "cell").assign(times)
     out = out.assign_coords(timed_mdp=("timed", names), timed_agents=("timed", agents))
-    return out.assign_attrs(stages.spent([*made, result]))
+    return out.assign_attrs(variant_runs.spent([*made, result]))
 
 
 def clean_grid(scale: Scale) -> list[Cell]:

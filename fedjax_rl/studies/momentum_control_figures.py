@@ -10,7 +10,7 @@ from fedjax_rl.plotting.page import legend_below
 from fedjax_rl.studies import momentum_data as data
 from fedjax_rl.studies import momentum_measures as measures
 from fedjax_rl.studies import momentum_targets as targets
-from fedjax_rl.studies import stages
+from fedjax_rl.studies import variant_runs
 from fedjax_rl.studies.momentum_data import label
 from fedjax_rl.studies.momentum_panels import (
     FALLEN,
@@ -36,7 +36,7 @@ def clipping(runs) -> dict:
     own, step = runs.sweeps, 0.003
     methods = {"plain": data.PLAIN_LAMBDAS, "SV": data.POLE_LAMBDAS, "SV clip": data.POLE_LAMBDAS}
     with plotting.style():
-        count = stages.trials(own, at_step("plain", step))
+        count = variant_runs.trials(own, at_step("plain", step))
         title = f"CartPoles that differ, N = 5, H = B = 10, β = 1 or 0.2, {count} trials"
         figure, axes = page(title, 2, 3, 2.3)
         shown = of(own, {NAMES[m]: at_step(m, step) for m in methods})
@@ -90,7 +90,7 @@ def hyperparameters(runs) -> dict:
         "clipped, β = 0.2, local steps": over(clip, "H", data.POLE_STEPS, "H"),
     }
     with plotting.style():
-        count = stages.trials(own, label(clip, **step))
+        count = variant_runs.trials(own, label(clip, **step))
         title = f"CartPoles that differ, λ = 0.003, N = 5, H = B = 10, {count} trials"
         figure, axes = page(title, 2, 3, 2.4)
         for axis, (words, shown) in zip(axes.ravel(), panels.items(), strict=True):
@@ -108,7 +108,7 @@ def cartpole(runs) -> dict:
     """All methods on CartPole."""
     own = runs.cartpole
     with plotting.style():
-        count = stages.trials(own, at_step("plain", 0.003))
+        count = variant_runs.trials(own, at_step("plain", 0.003))
         title = f"CartPoles that differ, N = 5, H = B = 10, {count} trials"
         figure, (row,) = page(title, 1, 3, 3.0)
         names = ("SCAFFOLD", "Fast-FedPG", "FedAvgM", "FedAdam")
@@ -180,7 +180,7 @@ def authors(runs) -> dict:
             shown["η = 0.05, β = 1"] = (theirs, label(name, beta=1.0, eta=0.05))
             curves(axis, shown, "return")
             axis.set_title(f"CartPoles that differ: {words}, β = 0.2")
-        count = stages.trials(poles, alike["SV"])
+        count = variant_runs.trials(poles, alike["SV"])
         caption = f"CartPole, authors' code but for the algorithm, {count} trials; {spread(count)}"
         legend_below(figure, [third], 5, caption)
     return {"authors": figure}

@@ -15,10 +15,11 @@ import numpy as np
 import xarray as xr
 
 from fedjax_rl import algorithms, envs
-from fedjax_rl.studies import stages
+from fedjax_rl.studies import variant_runs
 from fedjax_rl.studies.policy_gradients import CONTROL, ENTROPY, TABLE, cartpoles, exactly, m1, m2
-from fedjax_rl.studies.stages import Stage, Variant
+from fedjax_rl.studies.stage_runs import Stage
 from fedjax_rl.studies.study import Meter, Scale, scales
+from fedjax_rl.studies.variant_runs import Variant
 from fedjax_rl.sweeps.simulate import simulate
 
 BETAS = (0.01, 0.05, 0.2, 0.5, 1.0)
@@ -79,7 +80,7 @@ def label(method: str, **differs) -> str:
 
 def _run(variants, num_steps, meter, stage, metrics=TABLE, **options) -> xr.Dataset:
     options.setdefault("record_every", max(1, num_steps // 60))
-    return stages.run(variants, num_steps, meter, stage, metrics=metrics, **options)
+    return variant_runs.run(variants, num_steps, meter, stage, metrics=metrics, **options)
 
 
 # Exact gradients ----------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from fedjax_rl.studies import momentum_control_figures as control
 from fedjax_rl.studies import momentum_data as data
 from fedjax_rl.studies import momentum_measures as measures
 from fedjax_rl.studies import momentum_targets as targets
-from fedjax_rl.studies import stages
+from fedjax_rl.studies import variant_runs
 from fedjax_rl.studies.intervals import slope
 from fedjax_rl.studies.momentum_data import label
 from fedjax_rl.studies.momentum_panels import (
@@ -140,7 +140,8 @@ def _kernels(runs) -> dict:
 def _error(runs) -> dict:
     own = runs.error
     with plotting.style():
-        title = f"M2, λ = 0.05, {stages.trials(own, label('SV', beta=1.0))} trials, 95 % intervals"
+        trials = variant_runs.trials(own, label("SV", beta=1.0))
+        title = f"M2, λ = 0.05, {trials} trials, 95 % intervals"
         figure, (row,) = page(title, 1, 3, 2.6)
         first, second, third = row
         lines = {}
@@ -188,7 +189,7 @@ def _speedup(runs) -> dict:
     past = [n for n in data.AGENTS if n not in targets.FAR]
     near = {words: past for words in styles if words != PLAIN}
     with plotting.style():
-        count = stages.trials(own, label("SV", beta=0.3, N=8))
+        count = variant_runs.trials(own, label("SV", beta=0.3, N=8))
         figure, (row,) = page(f"M2, λ = 0.5, H = 5, {count} trials, 95 % intervals", 1, 2, 2.9)
         left, right = row
         more = {"styles": styles, "hollow": near, "dodge": 0.07, "x_label": "agents N"}
@@ -235,7 +236,7 @@ def _tuned(runs) -> dict:
         for method in NAMES
     }
     with plotting.style():
-        count = stages.trials(own, at_step("plain", 0.5))
+        count = variant_runs.trials(own, at_step("plain", 0.5))
         title = (
             f"M2, N = 8, H = 10, B = 4, η = 0.005, {int(own['time'][-1])} rounds, {count} trials, "
             "95 % intervals"

@@ -30,7 +30,7 @@ from fedjax_rl.studies.momentum_targets import (
     TUNED,
 )
 from fedjax_rl.studies.policy_gradients import ends, late
-from fedjax_rl.studies.stages import line
+from fedjax_rl.studies.variant_runs import line
 
 
 def measure(figure: str, runs) -> dict:

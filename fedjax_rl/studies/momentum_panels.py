@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from fedjax_rl.plotting import curve_page
 from fedjax_rl.plotting import page as pages
 from fedjax_rl.plotting.curve_page import FEWEST
-from fedjax_rl.studies import stages
+from fedjax_rl.studies import variant_runs
 from fedjax_rl.studies.momentum_data import label
 
 SV, HA, PLAIN, CLIPPED = "FedSVRPG-M", "FedHAPG-M", "no momentum, β = 1", "FedSVRPG-M, clipped"
@@ -60,9 +60,9 @@ def curves(
     """
     lines, places, thin = {}, {}, []
     for place, (words, (runs, name)) in enumerate(shown.items()):
-        lost = int(runs["diverged"].sel(label=name)[: stages.trials(runs, name)].sum())
-        said = f"{words} ({lost} of {stages.trials(runs, name)} diverged)" if lost else words
-        lines[said] = stages.variant(runs, name, (metric,), "round")
+        lost = int(runs["diverged"].sel(label=name)[: variant_runs.trials(runs, name)].sum())
+        said = f"{words} ({lost} of {variant_runs.trials(runs, name)} diverged)" if lost else words
+        lines[said] = variant_runs.variant(runs, name, (metric,), "round")
         places[said] = place if styles is None else styles[words]
         thin += [said] * (words in dashed)
     few = min(own.sizes["seed"] for own in lines.values()) < FEWEST
