@@ -50,6 +50,7 @@ def options(parser) -> None:
     """Adds the options of `fuzz` to a parser."""
     parser.add_argument("--cases", type=int, default=30_000, help="how many values to try")
     parser.add_argument("--seed", type=int, default=0, help="of their choice")
+    parser.add_argument("--pairs", type=int, default=20, help="of properties, of each algorithm")
     parser.add_argument("--show", type=int, default=3, help="examples of each fault")
     parser.add_argument("--only", default="", help="targets whose name has this in it")
     parser.add_argument("--log", default=None, help="a file for all that was not refused well")
@@ -59,6 +60,7 @@ def main(arguments) -> int:
     """Runs the cases, prints what came of them, and returns 1 where anything was wrong."""
     resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
     cases = run(arguments.cases, arguments.seed, arguments.only)
+    cases += run_pairs(arguments.pairs, arguments.seed)
     report(cases, arguments.show)
     if arguments.log:
         with open(arguments.log, "w") as file:
@@ -71,14 +73,42 @@ def main(arguments) -> int:
 def run(number: int, seed: int = 0, only: str = "") -> list[Case]:
     """Tries so many values, a twentieth of them on the command line."""
     import torture_line
-    import torture_targets
 
     rng = np.random.default_rng(seed)
-    targets = [t for t in torture_targets.everything() if only in f"{t.name}.{t.argument}"]
+    targets = [t for t in everything() if only in f"{t.name}.{t.argument}"]
     lines = 0 if only not in "command line" else max(1, number // 20)
     with _stopping_at_compilation(), tempfile.TemporaryDirectory() as place, _inside(place):
         cases = [tried(*pair) for pair in _chosen(targets, number - lines, rng)] if targets else []
         return cases + torture_line.run(lines, rng)
+
+
+def everything() -> list:
+    """All targets but the command line's."""
+    import torture_environments
+    import torture_records
+    import torture_targets as runs
+
+    groups = (
+        *(torture_records.of_algorithms, torture_records.of_records),
+        *(runs.of_runs, runs.of_comparisons, runs.of_steps, runs.of_uplinks, runs.of_clocks),
+        torture_environments.of_environments,
+    )
+    return [target for group in groups for target in group()]
+
+
+def run_pairs(number: int, seed: int = 0) -> list[Case]:
+    """Traces so many pairs of properties of each algorithm, each with a value that is allowed."""
+    from torture_records import pairs, traced
+
+    cases = []
+    with _stopping_at_compilation():
+        for name, values in pairs(number, np.random.default_rng(seed)):
+            outcome, words = attempt(lambda name=name, values=values: traced(name, values))
+            if outcome == "refused" and not is_named(words, values):
+                outcome = "unnamed"
+            shown = ", ".join(f"{value!r}"[:60] for value in values.values())
+            cases.append(Case(f"pairs of {name}", " and ".join(values), shown, outcome, words))
+    return cases
 
 
 def _chosen(targets, number: int, rng) -> Iterator[tuple]:
@@ -223,6 +253,8 @@ def _group(case: Case) -> str:
         "sweep of",
         "run_cells",
         "line",
+        "records",
+        "pairs",
     ):
         if case.target.startswith(word):
             return word.split()[0]

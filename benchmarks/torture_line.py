@@ -15,8 +15,13 @@ import shutil
 from collections.abc import Iterator
 
 import torture_fuzz
-from torture_targets import CLOCK, ENVIRONMENTS, PROPERTIES, RUN, UPLINK_ARGUMENTS
+from torture_environments import ENVIRONMENTS
+from torture_targets import RUN, base, kind_of
 from torture_values import fits
+
+import fedjax_rl as frl
+from fedjax_rl.fields import declarations
+from fedjax_rl.fields.record import Record
 
 _PLAIN = """
 nan inf -inf -1 0 1 2 0.5 1.5 -0.5 1e30 1e39 1e400 1e-30 1e-45 2147483648 4294967296
@@ -26,7 +31,8 @@ _NAMES = """
 fedq FEDQ feqd paper-mdp paper_mdp simple-grid bigfish BigFish gymnax/ gymnax/../x brax/nope
 brax/__import__ gymnax/CartPole-v1/.. linear-speedup linear-speedup: linear-speedup:fig999
 linear-speedup:4- linear-speedup:9-4 linear-speedup:, linear-speedup:1-999999999999 __class__ a/b
-.. full top-k asynchronous smoke bash
+.. full top-k asynchronous smoke bash math:sqrt math:pi nope:x :x x: a:b:c json:loads json:nope
+fedjax_rl.algorithms:fedq fedjax_rl.envs:simple_grid fedjax_rl.uplinks:full fedjax_rl:sweep
 """
 # With nothing, blanks, a digit that is none of ASCII, bytes that end a string, and many letters.
 _ODD = ("", " ", " 3", "a b", "\uff11", "é", "x\x00y", "a\nb", "z" * 3000)
@@ -138,25 +144,29 @@ def _options() -> list[tuple[str, str, str, str]]:
     from fedjax_rl.algorithms import ALGORITHMS
     from fedjax_rl.cli import named, settings
     from fedjax_rl.envs import registry
+    from fedjax_rl.federation.uplinks import UPLINKS
 
     found = []
     for name in ALGORITHMS:
-        one, place = named.algorithm(name), named.fitting(name)[0]
+        one, place = base(name), named.fitting(name)[0]
+        if not isinstance(one.config, Record):
+            continue
         for own in settings.settings(one):
-            kind = PROPERTIES.get(f"{name}.{own.name}") or PROPERTIES.get(own.name, "anything")
-            kind += "?" * (own.default is None and "?" not in kind)
+            kind = kind_of(own.name, one.config.allowed(own.name), own.default)
             found.append((name, place, own.name, kind))
         for option in ("num_agents", "num_steps", "seed", "record_every", "devices"):
             found.append(
                 (name, place, option, "count?" if option == "record_every" else RUN[option])
             )
         if settings.takes_uplinks(one):
-            for option, kind in UPLINK_ARGUMENTS.items():
-                if not option.startswith("utility") and option != "step":
-                    found.append((name, place, f"uplink.{option}", kind))
+            for uplink in UPLINKS:
+                for own in settings.uplink_options(uplink):
+                    kind = kind_of(own.name, UPLINKS[uplink].allowed[own.name], own.default)
+                    found.append((name, place, f"uplink.{own.name}", kind))
         if settings.takes_clocks(one):
-            known = [option.name for option in settings.clock_options()]
-            found += [(name, place, f"clock.{o}", k) for o, k in CLOCK.items() if o in known]
+            for own in settings.clock_options():
+                kind = kind_of(own.name, declarations(frl.Clock)[own.name], own.default)
+                found.append((name, place, f"clock.{own.name}", kind))
     for place in registry.ENVIRONMENTS:
         user = next(name for name in ALGORITHMS if place in named.fitting(name))
         for option, default in registry.options(place).items():

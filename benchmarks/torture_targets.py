@@ -1,7 +1,9 @@
-"""Everything that takes a value, with the kind of value that it takes, written by hand.
+"""Functions of runs, uplinks and clocks, with the kind of value that each argument takes.
 
 A target is a name, an argument, its kind in `torture_values.KINDS` and a function that hands a
-value over and goes as far as compiling.
+value over and goes as far as compiling. The kind is read from the sentence that a user is told,
+such as "allowed: in [0, 1]", so that what is said is compared with what is accepted by an oracle
+that shares no code with the checks; tables say it where no sentence does.
 """
 
 from __future__ import annotations
@@ -9,19 +11,18 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
-import operator
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-import jax.numpy as jnp
+import jax
 import numpy as np
 
 import fedjax_rl as frl
+from fedjax_rl import fields
 from fedjax_rl.algorithms import ALGORITHMS
 from fedjax_rl.cli.named import fitting
 from fedjax_rl.envs import registry
 from fedjax_rl.federation.uplinks import UPLINKS
-from fedjax_rl.fields.record import Record
 
 
 class Target(NamedTuple):
@@ -44,193 +45,63 @@ class Target(NamedTuple):
     keep: Callable[[Any], bool] = lambda value: True
 
 
-def _each(kind: str, names: str) -> dict[str, str]:
+def same(kind: str, names: str) -> dict[str, str]:
     """The same kind for all of these names."""
     return dict.fromkeys(names.split(), kind)
 
 
-# Properties of algorithms; "ALGORITHM.PROPERTY" goes before "PROPERTY".
-PROPERTIES = {
-    **_each(
-        "word",
-        "behaviour optimizer.name l2_mode denominator activation initializer loop shaping "
-        "generator order ties trigger mode estimator correction anchor preset moments "
-        "batching aggregation features",
-    ),
-    **_each(
-        "word?",
-        "gradient derivative message utility baseline size schedule.name shuffle network.kind "
-        "rewards.alignment fedppo.normalize",
-    ),
-    **_each(
-        "switch",
-        "antithetic evaluate literal_state_average compact_trajectory reset model_free "
-        "discount_weight normalize reuse_first authors_code variance_reduction "
-        "two_trajectories lookahead normalize_step scale_with_arrivals sync_first",
-    ),
-    **_each("switch?", "rewards.normalize bootstrap_timeouts"),
-    **_each(
-        "count",
-        "word_bytes meta_population neighbours archive_size patience "
-        "episodes_per_round depth local_steps episodes_per_step sync_period window",
-    ),
-    **_each("whole", "header_bytes reuse evaluation_episodes horizon first_episodes"),
-    **_each(
-        "count?",
-        "memory_episodes sync_every_minibatches num_envs rollout_steps passes "
-        "minibatches horizon_epochs",
-    ),
-    "stale_tail": "whole?",
-    "warmup_epochs": "natural?",
-    "horizon_epochs": "positive?",
-    "target_senders": "natural?",
-    "heterogeneity.seed": "seed",
-    "hidden": "sizes",
-    "heterogeneity.level": "natural",
-    "heterogeneity.of": "words?",
-    **_each("positive*", "sigma deviation server_learning_rate"),
-    "learning_rate": "natural*",
-    "fedq.learning_rate": "share*",
-    "fedppo.learning_rate": "positive*?",
-    "return_offset": "finite*",
-    **_each(
-        "natural*",
-        "l2 beta price weight variance entropy proximal "
-        "delay_compensation momentum_decay learning_rate_decay decay_start weight_step "
-        "factor",
-    ),
-    "threshold": "natural or infinite*",
-    **_each("probability*", "epsilon momentum reward_weight min_ess decay server_momentum ratio"),
-    **_each("probability*?", "visit_exponent mixing participation gae_lambda"),
-    "reward_noise": "natural*?",
-    "normalization_discount": "probability?",
-    "discount": "probability?",
-    "fedq.discount": "below one*?",
-    **_each(
-        "positive or infinite*?",
-        "radius weight_clip policy_clip value_clip gradient_clip adam_epsilon rewards.scale",
-    ),
-    **_each("natural*?", "value_coefficient entropy_coefficient"),
-    "initial_q": "number or array",
-    "weights": "word",
-    "fedq.weights": "number or array?",
-    "policy": "word?",
-    "fedq.policy": "array?",
+# A sentence, or how it begins -> a kind of `torture_values.KINDS`.
+SENTENCES = {
+    "True or False": "switch",
+    "in [0, 1]": "probability",
+    "in (0, 1]": "share",
+    "in [0, 1)": "below one",
+    "finite and above 0": "positive",
+    "finite and at least 0": "natural",
+    "at least 0 or infinite": "natural or infinite",
+    "above 0 or infinite": "positive or infinite",
+    "finite": "finite",
+    "a whole number of at least 0": "whole",
+    "a whole number of at least 1": "count",
+    "a whole number of at least 2": "two",
+    "a whole number from 0 to 4294967295": "seed",
+    "a tuple of whole numbers": "sizes",
+    "a tuple of different words": "words",
+    "an uplink": "uplink",
+    "an frl.Clock": "clock",
+    "1, as": "one",
+    "2, 4, 8": "bytes of a word",
+    "None, as": "object",
+    "a TabularMDP": "object",
+    "a grid world": "object",
+    "an episodic task": "object",
+    "a tabular task": "object",
+    "an optax transformation": "object",
+    "probabilities": "array",
+    "an array": "array",
+    "a function": "function",
+    "whole numbers from 1": "count",
+}
+# Words or something else.
+MIXED = {
+    "initial": "number or array",
+    "reference": "number or array",
     "utility_model": "function",
-    "server_optimizer": "object?",
-    "uplink": "uplink?",
-    "clock": "clock?",
-    "mdp": "object",
-    "task": "object",
 }
-
-# Arguments of environments and exact solvers; "FUNCTION.ARGUMENT" goes before "ARGUMENT".
-ENVIRONMENTS = {
-    "seed": "seed",
-    "reward_seed": "seed",
-    "seeds": "seeds",
-    **_each(
-        "count",
-        "num_states num_actions num_agents num_members after max_steps horizon num_steps "
-        "copies quota",
-    ),
-    **_each("whole", "horizon num_steps start start_level num_levels"),
-    "pool": "count",
-    "size": "two",
-    "power": "natural~",
-    **_each("natural", "reward_scale rewards spread entropy"),
-    "beta": "natural",
-    **_each("probability", "kernels wind"),
-    "concentration": "positive~",
-    "signed": "switch",
-    **_each(
-        "switch",
-        "slippery own_levels paint_vel_info use_backgrounds restrict_themes use_monochrome_assets",
-    ),
-    **_each("word", "encoding clip map game mode source observation timeout backend"),
-    "random_mdp.reward": "word",
-    "random_mdps.reward": "word",
-    "name": "word",
-    "tabular_task.name": "text?",
-    "brax_task.name": "word",
-    "options": "mapping?",
-    "discount": "probability",
-    **_each(
-        "below one~",
-        "random_mdp.discount tabular_mdp.discount dirichlet_mdp.discount "
-        "dirichlet_mdps.discount opposed_mdps.discount",
-    ),
-    **_each(
-        "count?",
-        "frozen_lake.max_steps gymnax_task.max_steps brax_task.max_steps procgen_task.max_steps",
-    ),
-    "brax_task.backend": "word?",
-    "target_speed": "finite?",
-    "transition": "array",
-    "tabular_mdp.reward": "array",
-    "actions": "words",
-    "slip": "probability",
-    **_each("mapping?", "grid_world.wind grid_world.rewards"),
-    "terminal": "anything",
-    "starts": "object?",
-    "environment": "object",
-    **_each("anything", "params encode"),
-    "as_task.action": "count?",
-    **_each("count?", "as_task.max_steps"),
-    "as_task.discount": "probability?",
-    "as_task.name": "text?",
-    "varies": "words?",
-    "initial_state": "whole",
-    "initial_distribution": "array?",
-    "perturbed_mdps.kernel": "probability*~",
-    "perturbed_mdps.reward": "natural*~",
-    **_each("object", "mdp mdps task theory"),
-    "stack_mdps.mdps": "object",
-    "levels": "mapping",
-    "policy": "array",
-    "logits": "array",
-    "q": "array",
-    **_each("positive", "alpha initial threshold tolerance"),
-}
-
-UPLINK_ARGUMENTS = {
-    **_each("probability*", "probability decay"),
-    **_each("switch", "absent reset below feedback"),
-    "threshold": "natural or infinite*",
-    **_each("natural*", "factor weight variance"),
-    "ratio": "share*",
-    "horizon": "whole",
-    "target": "positive",
-    **_each("count", "window depth k"),
-    "utility": "function?",
-    "utility_model": "function",
-    "step": "positive*?",
-}
-
-CLOCK = {
-    **_each("word", "scheduler distribution"),
-    "wait_for": "count?",
-    "compute_time": "positive*",
-    "sigma": "natural",
-    "slow_factor": "positive",
-    "slow_share": "probability",
-    "latency": "natural*",
-    "bandwidth": "positive or infinite*",
-    "failure_time": "positive or infinite*",
-    "return_time": "positive*",
-}
-
 RUN = {
     "algorithm": "object",
     "num_steps": "count",
     "num_agents": "counts",
     "seeds": "seeds",
     "seed": "seed",
-    **_each("count?", "record_every first_record workers chunk"),
+    **same("count?", "record_every first_record workers chunk"),
     "devices": "count",
     "metrics": "names?",
-    **_each("function?", "stop progress watch"),
-    **_each("switch", "cache debug"),
+    **same("function?", "stop watch"),
+    "progress": "switch or function?",
+    **same("switch", "cache debug"),
+    "result": "object",
+    "state": "object",
     "checkpoints": "path?",
     "cells": "object",
     "transfer": "whole",
@@ -247,28 +118,36 @@ def small(value) -> bool:
     return not 300 < number < 2**31
 
 
-def _kind(table: dict[str, str], owner: str, argument: str) -> str:
-    # What is new and has no kind yet may be accepted, but not end in anything raw.
-    return table.get(f"{owner}.{argument}") or table.get(argument, "anything")
+def kind_of(name: str, allowed: fields.Allowed, default: Any = ...) -> str:
+    """What fits a property, from what a user is told of it.
+
+    Args:
+      name: of the property.
+      allowed: as it is declared; only its sentence and what functions and arrays it takes.
+      default: of the property.
+    """
+    known = [start for start in SENTENCES if allowed.text.startswith(start)]
+    if allowed.words:
+        kind = "word"
+    elif known:
+        kind = SENTENCES[max(known, key=len)]
+    else:
+        kind = MIXED.get(name.rpartition(".")[2], "anything")
+    if allowed.axes and not allowed.per_agent and kind == "finite":
+        kind = "number or array"
+    return f"{kind}{'*' * allowed.per_agent}{'?' * (allowed.optional or default is None)}"
 
 
-def _kind_of_property(name: str, own: str, value) -> str:
-    """The kind of a property; of a record that of its first one, by which it may be given."""
-    if isinstance(value, Record):
-        own = f"{own}.{dataclasses.fields(value)[0].name}"
-    whose = own if own in PROPERTIES else own.rpartition(".")[2]
-    return _kind(PROPERTIES, name, whose)
+@functools.cache
+def place_of(name: str):
+    """The first environment that an algorithm accepts."""
+    return registry.make(fitting(name)[0])
 
 
 @functools.cache
 def base(name: str):
     """An algorithm in the first environment that it accepts, as small as it can be."""
-    return ALGORITHMS[name].make(_place(fitting(name)[0]))
-
-
-@functools.cache
-def _place(name: str):
-    return registry.make(name)
+    return ALGORITHMS[name].make(place_of(name))
 
 
 def swept(algorithm, **changes):
@@ -277,37 +156,8 @@ def swept(algorithm, **changes):
     return frl.sweep(algorithm, **options)
 
 
-def of_algorithms() -> Iterator[Target]:
-    """Every property of every algorithm: set, and in a list that is swept."""
-    for name in ALGORITHMS:
-        for own in type(base(name).config).names():
-            value = operator.attrgetter(own)(base(name).config)
-            kind = _kind_of_property(name, own, value)
-            if value is None and "?" not in kind:
-                kind = f"{kind}?"  # a default that is found later
-
-            def replaced(value, name=name, own=own):
-                return swept(base(name).replace(**{own: value}))
-
-            def listed(value, name=name, own=own):
-                first = operator.attrgetter(own)(base(name).config)
-                return swept(base(name), **{own: frl.each([first, value])})
-
-            yield Target(name, own, kind, replaced, keep=small)
-            yield Target(f"{name}, swept", own, kind, listed, keep=small)
-        yield Target(
-            name,
-            "environment",
-            "object",
-            lambda value, name=name: swept(ALGORITHMS[name].make(value)),
-            also=("mdp", "task"),
-        )
-
-
 def of_runs() -> Iterator[Target]:
     """Every argument of `sweep`, `run_cells`, `simulate` and `timetable`."""
-    import jax
-
     algorithms = {"fedq": base("fedq").replace(sync_period=2), "es": base("es")}
     for name, algorithm in algorithms.items():
         good = {"num_agents": 2, "num_steps": 20, "record_every": 2, "seeds": 0}
@@ -366,6 +216,78 @@ def of_runs() -> Iterator[Target]:
         yield Target("timetable", argument, RUN[argument], timed, ("seed",), keep=small)
 
 
+def of_comparisons() -> Iterator[Target]:
+    """What is given to several algorithms at once, and what compares them."""
+    several = {"a": base("fedq"), "b": base("fedq").replace(epsilon=0.5)}
+
+    def among(value):
+        return swept([base("fedq"), value])
+
+    def labelled(value):
+        return swept({**several, "c": value})
+
+    def label(value):
+        return swept({"a": base("fedq"), value: base("fedq")})
+
+    yield Target("sweep of several", "algorithm", "object", among)
+    yield Target("sweep of labelled", "algorithm", "object", labelled)
+    yield Target("sweep of labelled", "label", "text", label, ("algorithm", "unhashable"))
+    for name, own in type(several["a"].config).__dataclass_fields__.items():
+        if name in ("mdp", "uplink", "clock"):
+            continue
+
+        def changed(value, name=name):
+            return swept(several, **{name: frl.each([value])})
+
+        kind = kind_of(name, type(several["a"].config).allowed(name), own.default)
+        yield Target("sweep of labelled", name, kind, changed, keep=small)
+    for argument in ("algorithm", "label"):
+
+        def in_cell(value, argument=argument):
+            if argument == "label":
+                return frl.run_cells(several, [frl.Cell(2, 0, {}, value)], num_steps=4)
+            return frl.run_cells(value, [frl.Cell(2, 0, {})], num_steps=4)
+
+        yield Target("run_cells of labelled", argument, "object", in_cell, ("algorithm",))
+
+
+def of_steps() -> Iterator[Target]:
+    """Every argument of `init`, `round` and `extend`."""
+    algorithm = base("fedq").replace(sync_period=2)
+    good = {"algorithm": algorithm, "num_agents": 2, "seed": 0}
+    for argument in inspect.signature(frl.init).parameters:
+
+        def begun(value, argument=argument):
+            options = {**good, argument: value}
+            return jax.eval_shape(lambda: frl.init(**options))
+
+        kind = {"num_agents": "count"}.get(argument, RUN[argument])
+        yield Target("init", argument, kind, begun, keep=small)
+    state = frl.init(**good)
+    other = frl.init(base("pavg"), num_agents=2)
+    for argument in inspect.signature(frl.round).parameters:
+
+        def stepped(value, argument=argument):
+            options = {"algorithm": algorithm, "state": state, argument: value}
+            return jax.eval_shape(lambda: frl.round(**options))
+
+        yield Target("round", argument, RUN[argument], stepped)
+
+    def elsewhere(value):
+        del value
+        return jax.eval_shape(lambda: frl.round(algorithm, other))
+
+    yield Target("round of another's", "state", "object", elsewhere)
+    result = frl.sweep(algorithm, num_steps=4, record_every=2, workers=1)
+    for argument in inspect.signature(frl.extend).parameters:
+
+        def longer(value, argument=argument):
+            return frl.extend(**{"result": result, "num_steps": 8, argument: value})
+
+        kind = {"num_steps": "count?", "seeds": "seeds?"}.get(argument, RUN[argument])
+        yield Target("extend", argument, kind, longer, ("seed",), keep=small)
+
+
 def of_uplinks() -> Iterator[Target]:
     """Every argument of every uplink, in a run."""
     needed = {"probabilistic": {"target": 1}, "top-k": {"k": 1}}
@@ -376,7 +298,9 @@ def of_uplinks() -> Iterator[Target]:
                 uplink = factory(**{**needed.get(name, {}), argument: value})
                 return swept(base("fedq").replace(uplink=uplink, sync_period=2), record_every=2)
 
-            yield Target(f"uplink {name}", argument, UPLINK_ARGUMENTS[argument], used, keep=small)
+            default = inspect.signature(factory).parameters[argument].default
+            kind = kind_of(argument, factory.allowed[argument], default)
+            yield Target(f"uplink {name}", argument, kind, used, keep=small)
 
 
 def of_clocks() -> Iterator[Target]:
@@ -392,150 +316,5 @@ def of_clocks() -> Iterator[Target]:
                     return swept(base("fedq").replace(clock=clock, sync_period=2))
 
                 name = f"clock {scheduler}, {distribution}"
-                yield Target(name, field.name, CLOCK[field.name], used)
-
-
-class _Mine:
-    """An environment as somebody might write it."""
-
-    def reset(self, key, params):
-        return jnp.zeros(2), jnp.float32(0)
-
-    def step(self, key, state, action, params):
-        return jnp.zeros(2), state + params["x"], state, state > 2, False, {}
-
-
-def of_environments() -> Iterator[Target]:
-    """Every argument of every function of `envs`, of the registry, games and networks."""
-    from fedjax_rl import networks
-    from fedjax_rl.envs import procgen
-
-    mdp = frl.envs.tabular_mdp(np.full((3, 2, 3), 1 / 3), np.arange(3.0), 0.5)
-    task = frl.envs.tabular_task(mdp)
-    policy = np.full((3, 2), 0.5)
-    given = {
-        "mdp": mdp,
-        "policy": policy,
-        "q": np.zeros((3, 2)),
-        "logits": np.zeros((3, 2), np.float32),
-        "theory": frl.envs.linear_theory(mdp, policy),
-        "transition": np.full((3, 2, 3), 1 / 3),
-        "reward": np.arange(3.0),
-        "discount": 0.5,
-        "mdps": frl.envs.stack_mdps([mdp, mdp]),
-        "seeds": [0, 1],
-        "task": task,
-        "num_agents": 2,
-        "num_members": 2,
-        "after": 2,
-        "levels": {"rewards": 0.1},
-        "num_steps": 4,
-        "horizon": 4,
-        "alpha": 0.1,
-        "initial": 2.0,
-        "threshold": 1.0,
-    }
-    special = {
-        "stack_mdps": {"mdps": [mdp, mdp]},
-        "perturbed_mdps": {"reward": 0.1},
-        "brax_task": {"name": "ant"},
-        "as_task": {"environment": _Mine(), "params": {"x": 1.0}, "action": 2, "max_steps": 3},
-    }
-    functions = {
-        name: getattr(frl.envs, name)
-        for name in frl.envs.__all__
-        if inspect.isfunction(getattr(frl.envs, name))
-    }
-    functions |= {"procgen_env": procgen.procgen_env, "procgen_params": procgen.procgen_params}
-    for name, function in functions.items():
-        parameters = inspect.signature(function).parameters
-        own = {p: given[p] for p, x in parameters.items() if x.default is x.empty and p in given}
-        own |= special.get(name, {})
-        for argument, parameter in parameters.items():
-            if parameter.kind is parameter.VAR_KEYWORD:
-                continue
-
-            def made(value, argument=argument, function=function, own=own):
-                return function(**{**own, argument: value})
-
-            kind = "object?" if argument == "drawing" else _kind(ENVIRONMENTS, name, argument)
-            keep = _brief if name == "brax_task" else small
-            also = ("environment", "part")
-            yield Target(f"envs.{name}", argument, kind, made, also, keep=keep)
-    for option in inspect.signature(functions["random_mdp"]).parameters:
-        if option != "seed":
-            kind = _kind(ENVIRONMENTS, "random_mdp", option)
-
-            def drawn(value, option=option):
-                return frl.envs.random_mdps([0, 1], **{option: value})
-
-            yield Target("envs.random_mdps", option, kind, drawn, keep=small)
-    yield Target("registry.make", "name", "word", registry.make, ("environment",))
-    for name in registry.ENVIRONMENTS:
-        if name.startswith("brax"):
-            continue
-        for option in registry.options(name):
-            own = registry.ENVIRONMENTS[name].__name__
-            kind = _kind(ENVIRONMENTS, own if "-mdp" in name or own == "grid_world" else "", option)
-            if option == "discount" and "mdp" in name:
-                kind = "below one~"
-            if registry.options(name)[option] is None:
-                kind = f"{kind}?"
-            if (name, option) == ("random-mdp", "reward"):
-                kind = "word"
-
-            def named(value, name=name, option=option):
-                return registry.make(name, **{option: value})
-
-            yield Target(f"registry.make {name}", option, kind, named, keep=small)
-    leaves = {"transition": "array", "reward": "array", "discount": "below one~"}
-    leaves |= {"initial_state": "whole", "initial_distribution": "array?"}
-    for name, wrap in (
-        ("fedq", lambda x: x),
-        ("qavg", lambda x: x),
-        ("pavg", lambda x: x),
-        ("fedpg", frl.envs.tabular_task),
-        ("afedpg", frl.envs.tabular_task),
-    ):
-        for leaf, kind in leaves.items():
-
-            def by_hand(value, leaf=leaf, name=name, wrap=wrap):
-                return swept(ALGORITHMS[name].make(wrap(mdp.replace(**{leaf: value}))))
-
-            yield Target(f"{name} on mdp.replace", leaf, kind, by_hand, keep=small)
-    for argument, kind in {"sizes": "sizes", "activation": "word"}.items():
-
-        def perceptron(value, argument=argument):
-            return networks.MLP(**{"sizes": (2, 3), argument: value})
-
-        yield Target("networks.MLP", argument, kind, perceptron)
-    heads = {"name": "word", "outputs": "count", "hidden": "sizes", "activation": "word"}
-    for argument, kind in heads.items():
-
-        def critic(value, argument=argument):
-            return networks.actor_critic(**{"name": "mlp", "outputs": 2, argument: value})
-
-        yield Target("networks.actor_critic", argument, kind, critic, ("network",))
-    for argument in ("depth", "heads", "width", "patch"):
-
-        def transformer(value, argument=argument):
-            return networks.VisionTransformer(**{argument: value})
-
-        yield Target("networks.VisionTransformer", argument, "count", transformer, ("width",))
-    for argument, kind in {"channels": "sizes", "units": "count"}.items():
-
-        def residual(value, argument=argument):
-            return networks.Impala(**{argument: value})
-
-        yield Target("networks.Impala", argument, kind, residual)
-
-
-def _brief(value) -> bool:
-    """Brax takes a second each time that it is made."""
-    return not isinstance(value, int | float) or value in (0, 1, -1) or value != value
-
-
-def everything() -> list[Target]:
-    """All targets but the command line's."""
-    groups = (of_algorithms, of_runs, of_uplinks, of_clocks, of_environments)
-    return [target for group in groups for target in group()]
+                kind = kind_of(field.name, fields.declarations(frl.Clock)[field.name])
+                yield Target(name, field.name, kind, used)

@@ -2,8 +2,9 @@
 
 The oracle is written from the documentation, by hand, and shares no code with the checks of the
 package: a kind is a word of `KINDS`, with "?" where None is allowed, "*" where an array with an
-entry for each agent is, and "~" where the host computes, in double precision. A word alone, of an
-enumeration, is "word": none of the values here is one.
+entry for each agent is, "{" where a record is whose first property it is, and "~" where the host
+computes, in double precision. A word alone, of an enumeration, is "word": none of the values here
+is one.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ import jax.numpy as jnp
 import numpy as np
 
 import fedjax_rl as frl
+from fedjax_rl.algorithms.records import Heterogeneity, Network
+from fedjax_rl.fields.record import Record
 
 # A federation of the cases has so many agents.
 AGENTS = 2
@@ -126,6 +129,8 @@ VALUES: dict[str, object] = {
     "schedule array": frl.schedule(lambda t: jnp.ones(3)),
     "schedule of nothing": frl.schedule(lambda: 1),
     "Clock": frl.Clock("asynchronous"),
+    "Network": Network(hidden=(4,)),
+    "Heterogeneity": Heterogeneity(level=0.1),
     "Uplink": frl.uplinks.scaled_sign(),
 }
 
@@ -234,7 +239,10 @@ def _never(value):
 
 def _array(value):
     """An array of finite numbers, whose shape the case decides."""
-    x = np.asarray(value) if isinstance(value, list | tuple | np.ndarray) else value
+    try:
+        x = np.asarray(value) if isinstance(value, list | tuple | np.ndarray) else value
+    except ValueError:  # rows of different lengths
+        return False
     if not _is_array(x) or not _is_real(x) or x.size == 0:
         return False
     x = np.asarray(x, np.float64)
@@ -261,16 +269,18 @@ def _sequence(each):
     return fits
 
 
+def _switch(value):
+    array = _is_array(value) and value.ndim == 0 and value.dtype.kind == "b"
+    return isinstance(value, bool | np.bool_) or array
+
+
 KINDS = {
     "word": _never,
     "object": _never,
     "function": _function,
     "clock": lambda value: type(value).__name__ == "Clock",
     "uplink": lambda value: type(value).__name__ == "Uplink",
-    "switch": lambda value: (
-        isinstance(value, bool | np.bool_)
-        or (_is_array(value) and value.ndim == 0 and value.dtype.kind == "b")
-    ),
+    "switch": _switch,
     "probability": _between(0, 1),
     "share": _between(0, 1, open_low=True),
     "below one": _between(0, 1, open_high=True),
@@ -280,6 +290,8 @@ KINDS = {
     "positive or infinite": _between(0, math.inf, open_low=True, infinite=True),
     "finite": _between(-math.inf, math.inf),
     "count": _whole(1),
+    "one": _whole(1, 1),
+    "bytes of a word": lambda value: integer(value) in (2, 4, 8),
     "whole": _whole(0),
     "two": _whole(2),
     "seed": _whole(0, 2**32 - 1),
@@ -289,6 +301,7 @@ KINDS = {
     "names": lambda value: None if type(value) in (list, tuple) and not value else False,
     "array": _array,
     "number or array": _either(_between(-math.inf, math.inf), _array),
+    "switch or function": lambda value: _function(value) if callable(value) else _switch(value),
     "seeds": _either(_whole(0, 2**32 - 1), _sequence(_whole(0, 2**32 - 1))),
     "counts": _either(_whole(1), _sequence(_whole(1))),
     "text": lambda value: None if isinstance(value, str) and value else False,
@@ -301,7 +314,9 @@ KINDS = {
 def fits(kind: str, value) -> bool | None:
     """Whether a value fits a kind; None where that depends on the rest."""
     optional, per_agent = "?" in kind, "*" in kind
-    plain = KINDS[kind.strip("?*~")]
+    plain = KINDS[kind.strip("?*~{")]
+    if "{" in kind and isinstance(value, dict | Record):
+        return None if value == {} or isinstance(value, Record) else False
     if kind == "anything":
         return None
     if value is None:
