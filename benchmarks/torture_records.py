@@ -90,7 +90,8 @@ def of_records() -> Iterator[Target]:
     for name in ALGORITHMS:
         config = base(name).config
         if isinstance(config, Record):
-            found.setdefault(type(config), {environment_of(type(config)): place_of(name)})
+            place = environment_of(type(config))
+            found.setdefault(type(config), {place: getattr(config, place)})
             for field in dataclasses.fields(config):
                 if "record" in field.metadata:
                     found.setdefault(field.metadata["record"], {})

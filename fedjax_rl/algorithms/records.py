@@ -132,7 +132,7 @@ class Heterogeneity(Record):
         """
         varied = self.of or heterogeneity.comparable(task)
         for part in varied:
-            heterogeneity.check_part("heterogeneity", task, part, self.level)
+            heterogeneity.check_part("heterogeneity.level", task, part, self.level)
         levels = dict.fromkeys(varied, self.level)
         own = heterogeneity.members(task, num_agents, levels, self.seed)
         if task.tabular:
@@ -151,15 +151,17 @@ class Heterogeneity(Record):
             fields.check("heterogeneity.of", self.of, fields.words(known))
         if not known and self.some:
             raise ValueError(
-                f"heterogeneity is {self.level} on {task.name}, of which nothing can be varied; "
-                "allowed: 0"
+                f"heterogeneity.level is {self.level} on {task.name}, of which nothing can be "
+                "varied; allowed: 0"
             )
         if known and fields.is_number(self.level):
             try:
                 self.members(task, 1)
             except ValueError as error:
+                if str(error).startswith("heterogeneity."):
+                    raise
                 raise ValueError(
-                    f"heterogeneity is {self.level} on {task.name}: {error}"
+                    f"heterogeneity.level is {self.level} on {task.name}: {error}"
                 ) from error
 
 
