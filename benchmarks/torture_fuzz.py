@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import itertools
 import os
 import re
 import resource
@@ -96,14 +97,21 @@ def everything() -> list:
     return [target for group in groups for target in group()]
 
 
-def run_pairs(number: int, seed: int = 0) -> list[Case]:
-    """Traces so many pairs of properties of each algorithm, each with a value that is allowed."""
-    from torture_records import pairs, traced
+def run_pairs(number: int, seed: int = 0, schedules: bool = True) -> list[Case]:
+    """Traces pairs of properties that are allowed each by itself.
 
-    cases = []
+    Args:
+      number: of pairs of each algorithm.
+      seed: of their choice.
+      schedules: whether every property is traced that follows time, too.
+    """
+    import torture_records as records
+
+    cases, rng = [], np.random.default_rng(seed)
+    alone = records.schedules() if schedules else ()
     with _stopping_at_compilation():
-        for name, values in pairs(number, np.random.default_rng(seed)):
-            outcome, words = attempt(lambda name=name, values=values: traced(name, values))
+        for name, values in itertools.chain(alone, records.pairs(number, rng)):
+            outcome, words = attempt(lambda name=name, values=values: records.traced(name, values))
             if outcome == "refused" and not is_named(words, values):
                 outcome = "unnamed"
             shown = ", ".join(f"{value!r}"[:60] for value in values.values())

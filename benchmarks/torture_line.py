@@ -21,7 +21,6 @@ from torture_values import fits
 
 import fedjax_rl as frl
 from fedjax_rl.fields import declarations
-from fedjax_rl.fields.record import Record
 
 _PLAIN = """
 nan inf -inf -1 0 1 2 0.5 1.5 -0.5 1e30 1e39 1e400 1e-30 1e-45 2147483648 4294967296
@@ -149,8 +148,6 @@ def _options() -> list[tuple[str, str, str, str]]:
     found = []
     for name in ALGORITHMS:
         one, place = base(name), named.fitting(name)[0]
-        if not isinstance(one.config, Record):
-            continue
         for own in settings.settings(one):
             kind = kind_of(own.name, one.config.allowed(own.name), own.default)
             found.append((name, place, own.name, kind))

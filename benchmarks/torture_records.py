@@ -14,7 +14,7 @@ from torture_targets import Target, base, kind_of, place_of, small, swept
 import fedjax_rl as frl
 from fedjax_rl import fields
 from fedjax_rl.algorithms import ALGORITHMS
-from fedjax_rl.fields.record import Property, Record, environment_of
+from fedjax_rl.fields.record import Property, environment_of
 from fedjax_rl.sweeps.stepping import stepper
 
 
@@ -34,8 +34,6 @@ def of_algorithms() -> Iterator[Target]:
             also=("mdp", "task"),
         )
         config = base(name).config
-        if not isinstance(config, Record):
-            continue
         place = environment_of(type(config))
         for own in config.properties():
             if own.name != place:
@@ -89,12 +87,11 @@ def of_records() -> Iterator[Target]:
     found: dict = {}
     for name in ALGORITHMS:
         config = base(name).config
-        if isinstance(config, Record):
-            place = environment_of(type(config))
-            found.setdefault(type(config), {place: getattr(config, place)})
-            for field in dataclasses.fields(config):
-                if "record" in field.metadata:
-                    found.setdefault(field.metadata["record"], {})
+        place = environment_of(type(config))
+        found.setdefault(type(config), {place: getattr(config, place)})
+        for field in dataclasses.fields(config):
+            if "record" in field.metadata:
+                found.setdefault(field.metadata["record"], {})
     for record, given in found.items():
         for field in dataclasses.fields(record):
             if field.name in given or "record" in field.metadata:
@@ -138,7 +135,7 @@ def good_values(own: Property, rng) -> list:
             frl.uplinks.event_triggered(0.1),
             frl.uplinks.probabilistic(target=1),
             frl.uplinks.lazy(),
-            frl.uplinks.top_k(2, feedback=False),
+            frl.uplinks.top_k(1, feedback=False),
         )
         return [None, *each]
     values = [
@@ -154,12 +151,18 @@ def good_values(own: Property, rng) -> list:
     return values
 
 
+def schedules() -> Iterator[tuple[str, dict]]:
+    """Every algorithm and each of its properties that may follow time."""
+    for name in ALGORITHMS:
+        for own in base(name).config.properties():
+            if own.allowed.scheduled is not None:
+                yield name, {own.name: frl.schedule(lambda time: 0.5 + 0.0 * time)}
+
+
 def pairs(number: int, rng) -> Iterator[tuple[str, dict]]:
     """An algorithm and two of its properties with values, so many times for each."""
     for name in ALGORITHMS:
         config = base(name).config
-        if not isinstance(config, Record):
-            continue
         place = environment_of(type(config))
         own = [each for each in config.properties() if each.name != place]
         every = list(itertools.combinations(own, 2))

@@ -1,5 +1,6 @@
 """Federated Q-learning against a plain loop over the same random words, and against the theory."""
 
+import dataclasses
 import importlib
 import warnings
 
@@ -662,3 +663,32 @@ def test_agents_draw_their_first_states(of_its_own):
     )
     np.testing.assert_allclose(drawn.error_local, sure.error_local, rtol=1e-5)
     np.testing.assert_allclose(drawn.error_server, sure.error_server, rtol=1e-5)
+
+
+@pytest.mark.parametrize("sampling", ["markovian", "generative"])
+def test_every_number_of_a_step_may_follow_time(sampling):
+    """Until and from step 4 on it is a run whose properties are changed by hand there."""
+    first = {"learning_rate": 0.3, "epsilon": 0.9, "beta": 2.0, "reward_noise": 0.5}
+    then = {"learning_rate": 0.1, "epsilon": 0.1, "beta": 0.5, "reward_noise": 0.1}
+    if sampling == "generative":  # nobody behaves in any way
+        first, then = ({n: x for n, x in own.items() if n[0] in "lr"} for own in (first, then))
+
+    def follows(name):
+        a, b = first[name], then[name]
+        return frl.schedule(lambda time: jnp.where(time < 4, a, b))
+
+    fixed = {"sampling": sampling, "sync_period": 2, "visit_exponent": 0.5}
+    mdp = frl.envs.paper_mdp()
+    scheduled = frl.fedq(mdp, **fixed, **{name: follows(name) for name in first})
+    found = frl.simulate(scheduled, num_agents=2, num_steps=8, record_every=2)
+    one = frl.fedq(mdp, **fixed, **first)
+    state, errors = frl.init(one, num_agents=2), []
+    for place in range(4):
+        if place == 2:
+            agent = {n: jnp.full_like(state.params.agent[n], x) for n, x in then.items()}
+            own = {**state.params.agent, **agent}
+            params = dataclasses.replace(state.params, agent=own)
+            state = dataclasses.replace(state, params=params)
+        state, metrics = frl.round(one, state)
+        errors.append(metrics["error_server"])
+    np.testing.assert_array_equal(found.metrics["error_server"], errors)

@@ -313,7 +313,7 @@ def cells(values: Iterable, algorithms: Mapping[str | None, Algorithm]) -> list[
             raise ValueError(
                 f"{name}.properties is {brief(own)}; allowed: a dictionary of properties"
             )
-        if label not in algorithms:
+        if not isinstance(label, str | None) or label not in algorithms:
             known = ", ".join("None" if one is None else one for one in algorithms)
             raise ValueError(f"{name}.algorithm is {brief(label)}; allowed: {known}")
         out.append((n, own_seed, dict(own), label))

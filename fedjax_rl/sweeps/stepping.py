@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fedjax_rl import streams
+from fedjax_rl import fields, streams
 from fedjax_rl.federation.algorithm import Algorithm, Functions, bind
 from fedjax_rl.federation.population import Population, population
 from fedjax_rl.federation.state import Params, State
@@ -113,6 +113,9 @@ def init(algorithm: Algorithm, num_agents: int, seed=0) -> FederationState:
     return FederationState(params, steps.functions.init(steps.population, params, keys))
 
 
+_STATE = fields.instance(FederationState, text="what frl.init or frl.round returned")
+
+
 def round(algorithm: Algorithm, state: FederationState) -> tuple[FederationState, dict]:
     """One communication round: agents work, messages go up, servers step, models come down.
 
@@ -135,18 +138,32 @@ def round(algorithm: Algorithm, state: FederationState) -> tuple[FederationState
       The state after, and every metric of the algorithm: a scalar of the federation, or [N].
 
     Raises:
-      ValueError: a period that is traced.
+      ValueError: a period that is traced, or what is no state.
     """
     arguments.check_algorithm(algorithm)
+    fields.check("state", state, _STATE)
     num_agents = state.state.keys.shape[0]
     # Kept with the algorithm itself: comparing contents would cost more than many a round.
     programs = vars(algorithm).setdefault("_rounds", {})
     if num_agents not in programs:
-        steps = stepper(algorithm.at(num_agents), num_agents)
+        own = algorithm.at(num_agents)
+        steps = stepper(own, num_agents)
+        names = _names(own.parameters(own.config, num_agents))
 
         def one(state: FederationState):
             after = steps.round(state.params, state.state)
             return FederationState(state.params, after), steps.measure(state.params, after)
 
-        programs[num_agents] = jax.jit(one)
-    return programs[num_agents](state)
+        programs[num_agents] = names, jax.jit(one)
+    names, program = programs[num_agents]
+    if _names(state.params) != names:
+        raise ValueError(
+            f"state is of another algorithm than {algorithm.name}, or of other properties; "
+            "allowed: what frl.init of this one returned, and frl.round made of it"
+        )
+    return program(state)
+
+
+def _names(params: Params) -> set[str]:
+    """Of everything that is traced."""
+    return {*params.agent, *params.federation, *params.shared}
