@@ -129,10 +129,9 @@ def kind_of(name: str, allowed: fields.Allowed, default: Any = ...) -> str:
     known = [start for start in SENTENCES if allowed.text.startswith(start)]
     if allowed.words:
         kind = "word"
-    elif known:
-        kind = SENTENCES[max(known, key=len)]
     else:
-        kind = MIXED.get(name.rpartition(".")[2], "anything")
+        kind = SENTENCES[max(known, key=len)] if known else "anything"
+    kind = MIXED.get(name.rpartition(".")[2], kind)
     if allowed.axes and not allowed.per_agent and kind == "finite":
         kind = "number or array"
     return f"{kind}{'*' * allowed.per_agent}{'?' * (allowed.optional or default is None)}"

@@ -35,11 +35,6 @@ def test_nothing_is_wrong_in_thirty_thousand_cases():
     assert wrong(torture_fuzz.run(30_000)) == []
 
 
-def test_properties_that_are_allowed_fit_together_or_are_refused_by_name():
-    seed = int(np.random.default_rng().integers(2**31))
-    assert wrong(torture_fuzz.run_pairs(1, seed, schedules=False)) == [], seed
-
-
 @pytest.mark.thorough
 def test_many_pairs_of_properties_fit_together_or_are_refused_by_name():
     assert wrong(torture_fuzz.run_pairs(30)) == []

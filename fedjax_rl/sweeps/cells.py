@@ -17,7 +17,7 @@ import numpy as np
 from fedjax_rl.federation.algorithm import Algorithm
 from fedjax_rl.federation.clock import Clock
 from fedjax_rl.federation.uplinks import Uplink
-from fedjax_rl.fields import ByAgents, Schedule, check_schedules, declarations
+from fedjax_rl.fields import ByAgents, Schedule, check_schedules
 from fedjax_rl.names import brief
 from fedjax_rl.sweeps import arguments
 
@@ -221,7 +221,8 @@ def axis(algorithms: Sequence[Algorithm], name: str, value) -> list | None:
         type(getattr(one.config, name, None)) is tuple or name in _tuples(type(one.config))
         for one in algorithms
     ):
-        if not isinstance(value, list | range | np.ndarray):
+        alone = isinstance(value, np.ndarray) and value.ndim == 0
+        if alone or not isinstance(value, list | range | np.ndarray):
             return None
         if not all(isinstance(x, tuple | list | None) for x in value):
             raise ValueError(
@@ -231,8 +232,7 @@ def axis(algorithms: Sequence[Algorithm], name: str, value) -> list | None:
         values = list(value)
     elif isinstance(value, np.ndarray | jax.Array) and np.ndim(value) > 0:
         # What could be the values of all agents is no axis unless somebody says so.
-        known = [declarations(type(one.config)).get(name) for one in algorithms]
-        one_value = any(allowed is not None and allowed.axes > 0 for allowed in known)
+        one_value = any(type(one.config).allowed(name).axes > 0 for one in algorithms)
         if isinstance(value, jax.Array) or np.ndim(value) > 1 or one_value:
             kind = "a jax array" if isinstance(value, jax.Array) else "an array"
             raise ValueError(
