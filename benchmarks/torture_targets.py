@@ -127,10 +127,7 @@ def kind_of(name: str, allowed: fields.Allowed, default: Any = ...) -> str:
       default: of the property.
     """
     known = [start for start in SENTENCES if allowed.text.startswith(start)]
-    if allowed.words:
-        kind = "word"
-    else:
-        kind = SENTENCES[max(known, key=len)] if known else "anything"
+    kind = "word" if allowed.words else SENTENCES[max(known, key=len)] if known else "anything"
     kind = MIXED.get(name.rpartition(".")[2], kind)
     if allowed.axes and not allowed.per_agent and kind == "finite":
         kind = "number or array"
