@@ -3,6 +3,7 @@
 import functools
 import importlib
 import json
+import pickle
 import re
 
 import jax
@@ -220,6 +221,10 @@ def test_killed_and_resumed_is_uninterrupted(name, tmp_path, monkeypatch):
 
 # Configurations -----------------------------------------------------------------------------------
 
+# Rounds of more than work and one exchange.
+CLOCKLESS = ("ns-es", "nsr-es", "nsra-es", "fast-fedpg", "fedppo")
+# Of every way to make a round one.
+ROUNDS = ("fedq", "reinforce", "fedpg", "qavg")
 PLACES = {"mdp": "paper-mdp", "tabular": "dirichlet-mdp", "grid": "simple-grid"}
 HAVE_UPLINKS = [name for name in ALGORITHMS if name not in ("espc", "ebcdql", "lapg")]
 
@@ -238,6 +243,46 @@ def test_a_configuration_makes_the_algorithm_again(name):
     again = again.replace(**{"uplink": one.config.uplink} if name in HAVE_UPLINKS else {})
     assert json.loads(json.dumps(again.describe(again.config))) == told
     assert again.static(again.config) == one.static(one.config)
+
+
+@everybody
+def test_an_algorithm_is_a_value(name):
+    """Of the public function that made it, and of records within its record."""
+    inner = ALGORITHMS[name].make.definition.record.names()
+    given = {"wire.header_bytes": 8, "network.hidden": (3,), "optimizer.momentum": 0.25}
+    given |= {"loss.policy_clip": 0.3, "heterogeneity.seed": 7}
+    given = {"learning_rate": 0.0625, **{n: x for n, x in given.items() if n in inner}}
+    one = smallest(name, clock=frl.Clock() if name not in CLOCKLESS else None, **given)
+    again = pickle.loads(pickle.dumps(one))
+    assert again == one
+    assert hash(again) == hash(one)
+    assert again.static(again.config) == one.static(one.config)
+    assert one != one.replace(learning_rate=0.125)
+    # From plain JSON values, as a run is saved.
+    saved = json.loads(json.dumps(one.describe(one.config)))
+    kept = {n: saved[n] for n in {name.partition(".")[0] for name in given}}
+    made = smallest(name, **{**kept, "clock": one.config.clock})
+    assert made.config.resolved() == one.config.resolved()
+    for each in made.config.properties():
+        if each.name in given:
+            assert each.value == given[each.name]
+
+
+@pytest.mark.parametrize(
+    "name", [n if n in ROUNDS else pytest.param(n, marks=pytest.mark.thorough) for n in ALGORITHMS]
+)
+def test_rounds_by_hand_are_a_sweep(name):
+    algorithm, told = smallest(name), []
+    state = frl.init(algorithm, num_agents=RUN["num_agents"], seed=RUN["seeds"])
+    for _ in range(RUN["num_steps"]):
+        state, metrics = frl.round(algorithm, state)
+        told.append(metrics)
+    swept, every = baseline(name), RUN["record_every"]
+    for metric in algorithm.metrics:
+        values = swept[metric].transpose("time", ...).values
+        found = [x[metric] for x in told[every - 1 :: every]]
+        np.testing.assert_allclose(found, values, rtol=2e-4, atol=1e-5, err_msg=metric)
+    assert state.costs == last(swept)["ledger"]
 
 
 UPLINKS = {

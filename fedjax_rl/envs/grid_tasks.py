@@ -1,5 +1,6 @@
 """Grid worlds as episodic tasks: what a policy sees of a cell, and what its behaviour is."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -52,7 +53,7 @@ def grid_task(
         encode=encode,
         # The place itself, whatever a policy sees of it.
         trace=_encoder("rc", world.rows, world.columns)[1],
-        summarise=lambda last, mean, steps: last,
+        summarise=_last,
         behaviour_size=2,
         grid=world,
         options=tuple(sorted(options.items())),
@@ -67,15 +68,30 @@ def check_encoding(encoding: Any) -> None:
 def _encoder(encoding: str, rows: int, columns: int) -> tuple[int, Callable]:
     """Returns D and the function from a state [] int32 to float32 [D]."""
     check_encoding(encoding)
+    ways = {
+        "rc": (2, functools.partial(_row_and_column, rows, columns)),
+        "onehot": (rows * columns, functools.partial(_one_of, rows * columns)),
+        "index": (1, _index),
+    }
+    return ways[encoding]
+
+
+# Functions of the module, so that tasks can be pickled.
+
+
+def _row_and_column(rows: int, columns: int, state: chex.Array) -> chex.Array:
     largest = np.array([max(rows - 1, 1), max(columns - 1, 1)], np.float32)
+    return jnp.stack([state // columns, state % columns]).astype(jnp.float32) / largest
 
-    def rc(state: chex.Array) -> chex.Array:
-        return jnp.stack([state // columns, state % columns]).astype(jnp.float32) / largest
 
-    def onehot(state: chex.Array) -> chex.Array:
-        return jax.nn.one_hot(state, rows * columns, dtype=jnp.float32)
+def _one_of(size: int, state: chex.Array) -> chex.Array:
+    return jax.nn.one_hot(state, size, dtype=jnp.float32)
 
-    def index(state: chex.Array) -> chex.Array:
-        return jnp.asarray(state, jnp.float32)[None]
 
-    return {"rc": (2, rc), "onehot": (rows * columns, onehot), "index": (1, index)}[encoding]
+def _index(state: chex.Array) -> chex.Array:
+    return jnp.asarray(state, jnp.float32)[None]
+
+
+def _last(last: chex.Array, mean: chex.Array, steps: chex.Array) -> chex.Array:
+    del mean, steps
+    return last

@@ -3,6 +3,7 @@
 Axis letters: ``S`` states, ``U`` actions, ``N`` members of a family.
 """
 
+import functools
 import hashlib
 from collections.abc import Mapping
 from typing import Any
@@ -82,17 +83,7 @@ def tabular_task(
         # The discount stands in the options by itself, so that `replace` can change it.
         options = {"digest": digest(mdps)}
 
-    def members(num_agents: int) -> TabularMDP:
-        size = len(mdps.transition)
-        if num_agents > size:
-            raise ValueError(
-                f"num_agents is {num_agents} for a family of {size} MDPs; allowed: at most {size}"
-            )
-        return jax.tree.map(lambda leaf: leaf[:num_agents], mdps)
-
-    def onehot(state: chex.Array) -> chex.Array:
-        return jax.nn.one_hot(state, num_states, dtype=jnp.float32)
-
+    onehot = functools.partial(_one_of, num_states)
     return Task(
         name="tabular" if name is None else name,
         env=TabularEnv(),
@@ -103,10 +94,10 @@ def tabular_task(
         discount=discount,
         encode=onehot,
         trace=onehot,
-        summarise=lambda last, mean, steps: mean,
+        summarise=_mean,
         behaviour_size=num_states,
         options=tuple(sorted({**options, "discount": discount, "max_steps": max_steps}.items())),
-        members=members if family else None,
+        members=functools.partial(_members, mdps) if family else None,
         # Members are always arguments of a program, which then depends on their shapes alone.
         shape=(
             "tabular",
@@ -116,6 +107,27 @@ def tabular_task(
             mdps.initial_distribution is not None,
         ),
     )
+
+
+# Functions of the module, so that tasks can be pickled.
+
+
+def _members(mdps: TabularMDP, num_agents: int) -> TabularMDP:
+    size = len(mdps.transition)
+    if num_agents > size:
+        raise ValueError(
+            f"num_agents is {num_agents} for a family of {size} MDPs; allowed: at most {size}"
+        )
+    return jax.tree.map(lambda leaf: leaf[:num_agents], mdps)
+
+
+def _one_of(size: int, state: chex.Array) -> chex.Array:
+    return jax.nn.one_hot(state, size, dtype=jnp.float32)
+
+
+def _mean(last: chex.Array, mean: chex.Array, steps: chex.Array) -> chex.Array:
+    del last, steps
+    return mean
 
 
 def task_of(environment):
