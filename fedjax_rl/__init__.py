@@ -62,7 +62,8 @@ if TYPE_CHECKING:
     from fedjax_rl.federation.ledger import Wire
     from fedjax_rl.fields import by_agents, on_plateau, schedule
     from fedjax_rl.saving.results import load, save
-    from fedjax_rl.sweeps.cells import Cell, each
+    from fedjax_rl.sweeps.axes import each
+    from fedjax_rl.sweeps.cells import Cell
     from fedjax_rl.sweeps.simulate import Trajectory, simulate
     from fedjax_rl.sweeps.stepping import init, round
     from fedjax_rl.sweeps.sweep import extend, run_cells, sweep
@@ -155,7 +156,7 @@ _HOMES = {
     "Trajectory": "sweeps.simulate",
     "Wire": "federation.ledger",
     "by_agents": "fields",
-    "each": "sweeps.cells",
+    "each": "sweeps.axes",
     "extend": "sweeps.sweep",
     "init": "sweeps.stepping",
     "load": "saving.results",

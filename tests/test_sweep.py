@@ -15,11 +15,12 @@ import pytest
 
 import fedjax_rl as frl
 from fedjax_rl.saving.checkpoints import Machine
-from fedjax_rl.sweeps import jobs
+from fedjax_rl.sweeps import axes, jobs
+from fedjax_rl.sweeps import labels as naming
 from fedjax_rl.sweeps.arguments import Run
+from fedjax_rl.sweeps.cells import federations
 
 running = importlib.import_module("fedjax_rl.sweeps.programs")
-grids = importlib.import_module("fedjax_rl.sweeps.cells")
 
 
 @pytest.fixture(scope="module")
@@ -358,18 +359,18 @@ def test_a_tuple_is_one_value_of_what_holds_tuples(algorithm):
     one = frl.sweep(learner, network=(4, 2), **options)
     assert one["reward"].dims == ("time",)
     np.testing.assert_array_equal(one["reward"], swept["reward"][0])
-    assert grids.axis([learner], "network.hidden", frl.each(shapes)) == shapes
+    assert axes.axis([learner], "network.hidden", frl.each(shapes)) == shapes
     with pytest.raises(ValueError, match=r"hidden is \[4, 2\].*allowed: a tuple for one value"):
         frl.sweep(learner, **{"network.hidden": [4, 2]}, **options)
     # An array of rates could be those of the agents as well as several rates for all of them.
     rates = np.asarray([0.1, 0.2])
     with pytest.raises(ValueError, match=r"learning_rate is an array of shape \(2,\); allowed: \["):
-        grids.axis([algorithm], "learning_rate", rates)
-    assert len(grids.axis([algorithm], "learning_rate", [rates])) == 1
-    assert grids.axis([algorithm], "learning_rate", frl.each(rates)) == [0.1, 0.2]
-    assert grids.axis([algorithm], "sync_period", np.asarray([1, 2])) == [1, 2]
+        axes.axis([algorithm], "learning_rate", rates)
+    assert len(axes.axis([algorithm], "learning_rate", [rates])) == 1
+    assert axes.axis([algorithm], "learning_rate", frl.each(rates)) == [0.1, 0.2]
+    assert axes.axis([algorithm], "sync_period", np.asarray([1, 2])) == [1, 2]
     # A record of named fields, such as an optimiser, is one value as well.
-    assert grids.axis([algorithm], "server_optimizer", optax.adam(0.1)) is None
+    assert axes.axis([algorithm], "server_optimizer", optax.adam(0.1)) is None
     for bad in ("ab", {1: 2}, 3, []):
         with pytest.raises(ValueError, match="each is given"):
             frl.each(bad)
@@ -390,12 +391,12 @@ def test_labels_are_numbers_or_names_or_places(algorithm):
         ([optax.sgd(0.1), optax.adam(0.1)], [0, 1]),
         ([frl.Clock(wait_for=None, compute_time=flat + 1), frl.Clock()], None),
     ):
-        found = grids.labels(values)
+        found = naming.labels(values)
         assert len(set(found.tolist())) == len(values)
         if labels is not None:
             np.testing.assert_array_equal(found, labels)
     name = frl.envs.simple_grid().name
-    twice = grids.labels([frl.envs.simple_grid(max_steps=4), frl.envs.simple_grid()])
+    twice = naming.labels([frl.envs.simple_grid(max_steps=4), frl.envs.simple_grid()])
     np.testing.assert_array_equal(twice, [f"{name} #1", f"{name} #2"])
 
 
@@ -435,7 +436,7 @@ def test_every_federation_is_simulated_once(algorithm, kind, devices, monkeypatc
         monkeypatch.setitem(jobs.AGENTS_PER_JOB, "cpu", limit)
         periods = [{"sync_period": 2 + s % 3} if kind != "episodes" else {} for s in range(3)]
         cells = [frl.Cell(n, place, periods[place % 3]) for place, n in enumerate(sizes)]
-        several = grids.federations({None: one}, cells, 8)
+        several = federations({None: one}, cells, 8)
         made, places = jobs.jobs_of(several, (), run, Machine(cores, None))
         assert sum(len(job.seeds) for job in made) == sum(sizes)
         assert len(set(places)) == len(cells)
@@ -458,7 +459,7 @@ def test_federations_that_fill_the_memory_run_alone(monkeypatch):
     needed = algorithm.memory(algorithm.config, 4)["total"]
     run = Run.taken({"num_steps": 8, "record_every": 4})
     cells = [frl.Cell(4, seed, {"sync_period": 2}) for seed in range(3)]
-    several = grids.federations({None: algorithm}, cells, 8)
+    several = federations({None: algorithm}, cells, 8)
     for free, at_once in ((1.2, 1), (2.2, 2), (9.0, 4)):
         there = int(free * needed)
         monkeypatch.setattr("fedjax_rl.memory.available", lambda devices=None, x=there: x)

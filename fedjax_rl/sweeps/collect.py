@@ -10,8 +10,10 @@ import xarray as xr
 
 from fedjax_rl.federation.ledger import COLUMNS
 from fedjax_rl.saving import results
-from fedjax_rl.sweeps.cells import Federation, Grid, labels, metrics_of
+from fedjax_rl.sweeps.cells import Federation, metrics_of
+from fedjax_rl.sweeps.grid import Grid
 from fedjax_rl.sweeps.jobs import Place
+from fedjax_rl.sweeps.labels import labels
 from fedjax_rl.sweeps.programs import NEVER, Job, Recording
 from fedjax_rl.sweeps.run import Outcome, by_member
 

@@ -17,7 +17,8 @@ from fedjax_rl.federation.state import Params
 from fedjax_rl.saving.checkpoints import Machine
 from fedjax_rl.sweeps import packing
 from fedjax_rl.sweeps.arguments import Run
-from fedjax_rl.sweeps.cells import Federation, identity
+from fedjax_rl.sweeps.axes import identity
+from fedjax_rl.sweeps.cells import Federation
 from fedjax_rl.sweeps.programs import NEVER, Job, Recording
 from fedjax_rl.sweeps.run import by_member
 

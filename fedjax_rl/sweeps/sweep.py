@@ -18,8 +18,9 @@ from fedjax_rl.names import brief, check_known
 from fedjax_rl.sweeps import arguments
 from fedjax_rl.sweeps.arguments import Run, taking_run
 from fedjax_rl.sweeps.batches import Begun, carry_out
-from fedjax_rl.sweeps.cells import Cell, Grid, check_different, grid
+from fedjax_rl.sweeps.cells import Cell, check_different
 from fedjax_rl.sweeps.collect import unstacked
+from fedjax_rl.sweeps.grid import Grid, grid
 from fedjax_rl.sweeps.run import Outcome
 
 # Bytes of states that a result keeps, so that it can be gone on with.
