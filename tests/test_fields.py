@@ -289,6 +289,8 @@ def test_every_property_of_a_clock_is_declared_and_refuses_nonsense():
             }
             with pytest.raises(ValueError, match=rf"^{name} at num_agents 3 is nan; allowed"):
                 frl.timetable(frl.Clock(**values), num_agents=3, num_steps=1)
+    order = frl.timetable(frl.Clock(), num_agents=np.uint8(2), num_steps=jnp.int32(1))
+    assert sorted(order.agent[0, 0].tolist()) == [0, 1]
 
 
 def test_functions_of_n_are_the_values_that_they_give():

@@ -79,6 +79,7 @@ def timetable(
     seeds = [seeds] if fields.is_whole(seeds) else seeds
     fields.check("seeds", seeds, _SEEDS)
     seeds, transfer = np.asarray([int(seed) for seed in seeds]), int(transfer)
+    num_agents, num_steps = int(num_agents), int(num_steps)
     everybody = population([num_agents] * len(seeds))
     timing = Timing(clock.rules, everybody, transfer)
     one = clock.parameters(num_agents)
