@@ -1,4 +1,4 @@
-"""Properties that follow time, in every algorithm: first one value, then another."""
+"""Every number of every algorithm that can differ between federations, and follow time."""
 
 import functools
 
@@ -10,6 +10,8 @@ from smallest import smallest
 
 import fedjax_rl as frl
 from fedjax_rl.algorithms import ALGORITHMS
+from fedjax_rl.sweeps.cells import Cell
+from fedjax_rl.sweeps.sweep import run_cells
 
 # Local steps, uplinks that read properties, servers with and without memory, and on a clock.
 SHORT = ("fedq", "davia", "ef-td", "reinforce", "afedpg", "qavg")
@@ -92,3 +94,20 @@ def test_a_schedule_is_one_value_and_then_another(name):
         middle, _ = frl.round(plain, middle)
     ends = (jax.tree.leaves(x.state.server)[0] for x in (middle, one))
     assert np.max(np.abs(np.subtract(*ends))) > 1e-4
+
+
+@pytest.mark.parametrize(
+    "name", [n if n == "ef-td" else pytest.param(n, marks=pytest.mark.thorough) for n in ALGORITHMS]
+)
+def test_numbers_beside_others_are_those_alone(name):
+    """A federation with all numbers changed, in a sweep beside the one that it was changed from."""
+    plain, values = scheduled(name)
+    cells = [Cell(3, 5, {n: pair[place] for n, pair in values.items()}) for place in (0, 1)]
+    length = {"num_steps": ROUNDS, "record_every": ROUNDS}
+    swept = run_cells(plain, cells, metrics=tuple(plain.metrics), **length)
+    alone = plain.replace(**cells[1].properties)
+    alone = run_cells(alone, [Cell(3, 5, {})], metrics=tuple(plain.metrics), **length)
+    for metric in plain.metrics:
+        there = (x[metric].transpose("cell", ...).values for x in (swept, alone))
+        one, other = (np.asarray(x, float) for x in there)
+        np.testing.assert_allclose(one[1], other[0], rtol=2e-4, atol=1e-5, err_msg=metric)
