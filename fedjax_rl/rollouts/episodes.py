@@ -16,7 +16,8 @@ import jax
 import jax.numpy as jnp
 
 from fedjax_rl import fields
-from fedjax_rl.learners.stochastic_policies import Policy, check_fits
+from fedjax_rl.learners.fitting_policies import check_fits
+from fedjax_rl.learners.stochastic_policies import Policy
 from fedjax_rl.learners.trajectories import Trajectories
 from fedjax_rl.rollouts import engine
 from fedjax_rl.rollouts.engine import Inputs, Step
