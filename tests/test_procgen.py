@@ -25,6 +25,7 @@ from fedjax_rl.envs.procgen import (
     coinrun_picture,
     coinrun_vector,
     fish,
+    generator,
     levels,
     maps,
     motion,
@@ -303,7 +304,7 @@ def test_standing_takes_a_velocity_of_exactly_zero():
 
 
 def test_crates_hold_from_above_unless_down_is_pressed():
-    crate = maps.make_level(0, "easy", "classic").crates[0]
+    crate = generator.make_level(0, "easy", "classic").crates[0]
     level = crate[1] + 1 + 0.5787
     above = coinrun_state(0, x=crate[0] + 0.5, y=level + 0.1, vy=-0.1)
     (held, *_), *_ = run(above, [STAY])
@@ -319,7 +320,7 @@ def test_crates_hold_from_above_unless_down_is_pressed():
 
 
 def test_dangers_and_the_coin():
-    level = maps.make_level(0, "easy", "classic")
+    level = generator.make_level(0, "easy", "classic")
     (column, row), (coin_x, coin_y) = level.saws[0], level.coin
     for apart, deadly in ((0.98, True), (1.02, False)):
         state = coinrun_state(0, x=column + 0.5 - apart, y=row + 0.5787)
@@ -354,9 +355,9 @@ def test_the_vector_of_coinrun():
     assert (vector.shape, vector.dtype) == ((coinrun_vector.VECTOR_SIZE,), jnp.float32)
     np.testing.assert_allclose(vector[:5], [1.5, 1.5787, 0, 0, 1])
     window = vector[5 : 5 + 169].reshape(13, 13)
-    level = maps.make_level(0, "easy", "classic")
+    level = generator.make_level(0, "easy", "classic")
     assert [window[6, 6], window[6, 5], window[5, 6]] == [0, 1, 1]
-    solid = np.isin(level.grid[1:8, 1:8], (maps.INTERIOR, maps.SURFACE))
+    solid = np.isin(level.grid[1:8, 1:8], (generator.INTERIOR, generator.SURFACE))
     np.testing.assert_array_equal(window[6:, 6:] == 1, solid)
 
 

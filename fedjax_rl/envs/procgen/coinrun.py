@@ -12,9 +12,9 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from fedjax_rl.envs.procgen import levels, maps, motion
+from fedjax_rl.envs.procgen import generator, levels, maps, motion
 
-TIME_LIMIT = maps.TIME_LIMIT
+TIME_LIMIT = generator.TIME_LIMIT
 REWARD = 10.0
 HALF_WIDTH, HALF_HEIGHT = maps.PLAYER_HALF_WIDTH, maps.PLAYER_HALF_HEIGHT
 TOP_SPEED, TOP_FALL = 0.5, 1.5

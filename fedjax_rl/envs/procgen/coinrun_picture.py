@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fedjax_rl.envs.procgen import coinrun, maps, motion, raster
+from fedjax_rl.envs.procgen import coinrun, generator, maps, motion, raster
 from fedjax_rl.envs.procgen.coinrun import CoinRunParams, CoinRunState
 from fedjax_rl.envs.procgen.coinrun_vector import VIEW
 from fedjax_rl.envs.procgen.drawing import Drawing
@@ -27,7 +27,7 @@ _CRATES, _GROUNDS, _FLIP = 4, 6, 5  # a saw has two frames, a walk two of five s
 _TURNED = maps.CODES["crate"] + _CRATES  # the code of a saw's second frame
 _OPAQUE = 1 << 24
 # The background is as high as the world and 16 to 9.
-_HEIGHT = maps.SIZE * _SCALE
+_HEIGHT = generator.SIZE * _SCALE
 _SLACK = 16 / 9 - 1
 
 _SKINS = np.array(
@@ -227,13 +227,13 @@ def _scene(x: chex.Array, y: chex.Array, background: chex.Array, offset: chex.Ar
     Args:
       x: of the player's centre.
       y: likewise.
-      background: int32 below `maps.NUM_BACKGROUNDS`.
+      background: int32 below `generator.NUM_BACKGROUNDS`.
       offset: in [0, 1].
     """
     colours, shapes = (jnp.asarray(part)[background] for part in scenes())
     pixels = (jnp.arange(raster.PIXELS, dtype=jnp.float32) + 0.5) / _HEIGHT
-    u = pixels + (x - _VIEW / 2) / maps.SIZE + offset * _SLACK
-    v = pixels + (maps.SIZE - y - _VIEW / 2) / maps.SIZE
+    u = pixels + (x - _VIEW / 2) / generator.SIZE + offset * _SLACK
+    v = pixels + (generator.SIZE - y - _VIEW / 2) / generator.SIZE
     level, height, frequency, phase = shapes
     wave = lambda f: jnp.sin(f * frequency * u + phase)
     far = level - height * (wave(1.0) + 0.4 * wave(2.7))
@@ -271,7 +271,7 @@ def scenes() -> tuple[np.ndarray, np.ndarray]:
     height, frequency and phase of the hills. The first one, of easy levels, is a dark teal.
     """
     rng = np.random.default_rng(0)
-    count = maps.NUM_BACKGROUNDS
+    count = generator.NUM_BACKGROUNDS
     light = rng.uniform(0.5, 1.0, (count, 1, 1))
     base = rng.uniform(60, 245, (count, 3, 3))
     ends = np.stack([base, base * rng.uniform(0.45, 1.0, (count, 3, 1))], axis=2)

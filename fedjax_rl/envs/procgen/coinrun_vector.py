@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fedjax_rl.envs.procgen import coinrun, maps, motion
+from fedjax_rl.envs.procgen import coinrun, generator, maps, motion
 from fedjax_rl.envs.procgen.coinrun import CoinRunParams, CoinRunState
 
 VIEW = 13  # cells of the map on a side, as a picture shows them
@@ -54,6 +54,6 @@ def features(state: CoinRunState, params: CoinRunParams) -> chex.Array:
 
 def feature_scale() -> np.ndarray:
     """What divides the entries of `features` so that they are of order one, float32 [186]."""
-    player = [maps.SIZE, maps.SIZE, coinrun.TOP_SPEED, coinrun.TOP_FALL, 1]
+    player = [generator.SIZE, generator.SIZE, coinrun.TOP_SPEED, coinrun.TOP_FALL, 1]
     enemy = [VIEW, VIEW, maps.ENEMY_SPEED]
     return np.array(player + [1] * VIEW**2 + enemy * SEEN, np.float32)

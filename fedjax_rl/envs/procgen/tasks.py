@@ -16,8 +16,8 @@ from fedjax_rl.envs.procgen import (
     coinrun,
     coinrun_vector,
     fish,
+    generator,
     levels,
-    maps,
     raster,
 )
 from fedjax_rl.envs.procgen.bigfish_picture import BigFishPicture
@@ -230,7 +230,7 @@ def _encoder(game: str, observation: str) -> tuple[int, Callable[[chex.Array], c
 def _behaviour(game: str) -> tuple[Callable, Callable, int]:
     """Returns ``trace``, ``summarise`` and ``behaviour_size`` of the `Task`."""
     if game == "CoinRun":
-        place = lambda state: jnp.stack([state.x, state.y]) / maps.SIZE
+        place = lambda state: jnp.stack([state.x, state.y]) / generator.SIZE
         return place, lambda last, mean, steps: last, 2
 
     def trace(state: bigfish.BigFishState) -> chex.Array:

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fedjax_rl.envs.procgen import bigfish, coinrun, fish, levels, maps
+from fedjax_rl.envs.procgen import bigfish, coinrun, fish, generator, levels
 from fedjax_rl.envs.procgen.play import Episodes, play
 from fedjax_rl.names import check_known
 
@@ -146,14 +146,16 @@ def _bigfish_levels(golden: dict) -> Iterator[Gate]:
 def _coinrun_levels(golden: dict) -> Iterator[Gate]:
     for mode in levels.MODES:
         rows = golden[f"levels_0_199_{mode}"]["rows"]
-        same = [_facts(maps.make_level(n, mode, "classic")) == row for n, row in enumerate(rows)]
+        same = [
+            _facts(generator.make_level(n, mode, "classic")) == row for n, row in enumerate(rows)
+        ]
         yield f"{mode}/levels: equal grids and counts", np.mean(same), 1, (1, 1)
 
 
-def _facts(level: maps.Level) -> list[int]:
+def _facts(level: generator.Level) -> list[int]:
     """Coin, counts, lava and solid cells, and the CRC-32 of the grid."""
-    lava = np.isin(level.grid, (maps.LAVA_INTERIOR, maps.LAVA_SURFACE)).sum()
-    solid = np.isin(level.grid, (maps.INTERIOR, maps.SURFACE)).sum()
+    lava = np.isin(level.grid, (generator.LAVA_INTERIOR, generator.LAVA_SURFACE)).sum()
+    solid = np.isin(level.grid, (generator.INTERIOR, generator.SURFACE)).sum()
     counts = len(level.saws), len(level.enemies), len(level.crates), int(lava), int(solid)
     return [*level.coin, *counts, zlib.crc32(level.grid.tobytes())]
 
@@ -285,7 +287,7 @@ def _moments(game: str, scale: str, golden: dict, seed: int) -> Iterator[Gate]:
         first = 10**6 * (seed + 1)
         count = SCALES[scale] or 3072
         for mode in levels.MODES:
-            made = [_facts(maps.make_level(first + n, mode, "native")) for n in range(count)]
+            made = [_facts(generator.make_level(first + n, mode, "native")) for n in range(count)]
             for name, values in zip(names, np.array(made).T, strict=False):
                 wanted = golden[f"level_distribution_{mode}"][name]
                 wanted = wanted | {"se": wanted["std"] / wanted["n"] ** 0.5}
