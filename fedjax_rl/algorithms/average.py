@@ -1,0 +1,45 @@
+"""The exchange of averaging, which most algorithms have."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from fedjax_rl.algorithms.learner import Federated
+from fedjax_rl.federation import server as servers
+from fedjax_rl.federation.exchange import Exchange
+from fedjax_rl.federation.server import SHARE
+
+
+def average(
+    config: Federated,
+    share: Callable = lambda agent: agent,
+    adopt: Callable = lambda agent, model, params: model,
+    **more,
+) -> Exchange:
+    """The exchange of averaging: agents send what they share, and adopt the mean.
+
+    Over an uplink that acts on changes the changes since the last broadcast are sent, and on a
+    clock the server moves the part of the way to the mean that those who arrived are of all.
+
+    Args:
+      config: the configuration.
+      share: `agent -> message`.
+      adopt: `(agent, model, params) -> agent`.
+      **more: further fields of the `Exchange`, such as weights or a server step.
+    """
+    changes = config.transmits().on_changes
+    server = servers.towards(SHARE) if config.clock is not None else servers.replace()
+
+    def message(agent, model, params):
+        del params
+        return jax.tree.map(jnp.subtract, share(agent), model) if changes else share(agent)
+
+    def decode(message, model):
+        return jax.tree.map(jnp.add, model, message) if changes else message
+
+    return Exchange(
+        **{"message": message, "receive": adopt, "decode": decode, "server": server, **more}
+    )
