@@ -14,7 +14,8 @@ from torture_targets import Target, base, kind_of, place_of, small, swept
 import fedjax_rl as frl
 from fedjax_rl import fields
 from fedjax_rl.algorithms import ALGORITHMS
-from fedjax_rl.fields.record import Property, environment_of
+from fedjax_rl.fields.described import environment_of
+from fedjax_rl.fields.record import Property
 from fedjax_rl.sweeps.stepping import stepper
 
 

@@ -30,6 +30,7 @@ from fedjax_rl.federation.algorithm import Algorithm
 from fedjax_rl.federation.exchange import Exchange
 from fedjax_rl.federation.rounds import Repeated
 from fedjax_rl.federation.state import Params, per_agent
+from fedjax_rl.fields import described
 from fedjax_rl.fields import record as records
 from fedjax_rl.fields.record import (
     Record,
@@ -157,7 +158,7 @@ def variant(of: Callable, name: str, text: str, **defaults) -> Callable:
 def _factory(definition: Definition, name: str, module: str, text: str, **defaults) -> Callable:
     """The public function of an algorithm."""
     kind, definition = definition.record, definition._replace(home=f"{module}:{name}")
-    environment = records.environment_of(kind)
+    environment = described.environment_of(kind)
     # Given to the form rather than to the record, which knows nothing of dots.
     nothing = object()
 
@@ -176,7 +177,7 @@ def _factory(definition: Definition, name: str, module: str, text: str, **defaul
 
     factory.__name__ = factory.__qualname__ = name
     factory.__module__ = module
-    factory.__signature__ = records.signature_of(kind, Algorithm, **defaults)
+    factory.__signature__ = described.signature_of(kind, Algorithm, **defaults)
     factory.__doc__ = _help(text, kind)
     factory.definition = definition
     return factory
@@ -184,13 +185,13 @@ def _factory(definition: Definition, name: str, module: str, text: str, **defaul
 
 def _help(text: str, kind: type) -> str:
     """What `help` shows of an algorithm: its text, and every property with what is said of it."""
-    texts = records.documentation(kind)
+    texts = described.documentation(kind)
     lines = [inspect.cleandoc(text) or "An algorithm.", "", "Args:"]
-    for field in records.in_order(kind):
+    for field in described.in_order(kind):
         lines.append(f"  {field.name}: {texts.get(field.name, '')}")
         inner = field.metadata.get("record")
         if inner is not None:
-            own = records.documentation(inner)
+            own = described.documentation(inner)
             lines += [
                 f"    {field.name}.{part.name}: {own.get(part.name, '')}"
                 for part in dataclasses.fields(inner)

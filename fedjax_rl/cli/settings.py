@@ -47,7 +47,7 @@ def settings(one) -> list[Setting]:
 
 
 def _settings(config, prefix: str = "") -> list[Setting]:
-    from fedjax_rl.fields.record import documentation
+    from fedjax_rl.fields.described import documentation
 
     texts = documentation(type(config))
     hints = _hints(type(config))
@@ -101,7 +101,7 @@ def uplink_options(name: str) -> list[Setting]:
 
 def parameters(factory: Callable) -> list[Setting]:
     """The arguments of a factory."""
-    from fedjax_rl.fields.record import section
+    from fedjax_rl.fields.described import section
 
     hints, texts = _hints(factory), section(factory.__doc__ or "", "Args")
     found = []
