@@ -16,7 +16,7 @@ from fedjax_rl import envs
 from fedjax_rl.algorithms import fedppo_resources as properties
 from fedjax_rl.learners import ppo
 from fedjax_rl.networks import pictures
-from fedjax_rl.rollouts import vectorised
+from fedjax_rl.rollouts import batches, vectorised
 from fedjax_rl.rollouts.environments import VectorEnv
 
 # Of the part about pictures: environments, steps of a rollout, minibatches of an agent.
@@ -144,7 +144,7 @@ def parts() -> dict[str, Call]:
 
         return jax.lax.scan(step, jnp.float32(0), None, config.rollout_steps)[0]
 
-    blank = vectorised.empty_batch(task, policy, config.num_envs, config.rollout_steps)
+    blank = batches.empty_batch(task, policy, config.num_envs, config.rollout_steps)
     weights = {n: jnp.float32(getattr(config, n)) for n in properties.TRACED}
     weights |= {"rate": jnp.float32(1e-9), "adam_epsilon": jnp.float32(1e-5)}
 

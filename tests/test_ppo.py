@@ -27,7 +27,7 @@ from fedjax_rl.federation.population import population
 from fedjax_rl.learners import gae, ppo
 from fedjax_rl.learners.actor_critic import Normal, Softmax, actor_critic_for
 from fedjax_rl.networks import heads, pictures
-from fedjax_rl.rollouts import vectorised
+from fedjax_rl.rollouts import batches, vectorised
 from fedjax_rl.sweeps.cells import Cell
 from fedjax_rl.sweeps.sweep import run_cells
 
@@ -332,11 +332,11 @@ def probe(end, limit, bootstrap=True, alignment="correct", tail=0):
     weights["normalization_discount"] = 0.99
     weights = {n: jnp.full(agents, x, jnp.float32) for n, x in weights.items()}
     late = alignment == "late"
-    blank = vectorised.empty_batch(task, policy, envs, tail) if tail else None
+    blank = batches.empty_batch(task, policy, envs, tail) if tail else None
     collector = jax.jit(
         lambda: vectorised.begin(task, keys, envs, scale=False, late=late, tail=blank)
     )()
-    batch = vectorised.empty_batch(task, policy, envs, steps)
+    batch = batches.empty_batch(task, policy, envs, steps)
     batch = jax.tree.map(lambda x: jnp.broadcast_to(x, (agents, *x.shape)), batch)
 
     @jax.jit

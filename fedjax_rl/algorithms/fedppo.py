@@ -39,7 +39,7 @@ from fedjax_rl.federation.aggregators import Aggregate
 from fedjax_rl.federation.exchange import Exchange
 from fedjax_rl.federation.uplinks import norm_squared
 from fedjax_rl.learners import ppo
-from fedjax_rl.rollouts import vectorised
+from fedjax_rl.rollouts import batches, vectorised
 
 METRICS = {
     "episode_return": (
@@ -90,15 +90,15 @@ class Agent(NamedTuple):
       learned: `Learned`.
       collector: where its environments are.
       batch: its last rollout.
-      ended: `vectorised.Ended` of that rollout.
+      ended: `batches.Ended` of that rollout.
       recent: float32 [2], mean return and length of the episodes that ended last.
       diagnostics: `ppo.Diagnostics` of the last epoch.
     """
 
     learned: Learned
-    collector: vectorised.Collector
+    collector: batches.Collector
     batch: ppo.Batch
-    ended: vectorised.Ended
+    ended: batches.Ended
     recent: jax.Array
     diagnostics: ppo.Diagnostics
 
@@ -248,8 +248,8 @@ def fedppo(config: FedPPO) -> Learner:
         return Agent(
             Learned(parameters, ppo.no_moments(parameters)),
             jax.tree.map(lambda x: x[0], collector),
-            vectorised.empty_batch(task, policy, settings.num_envs, settings.rollout_steps),
-            vectorised.none_ended(),
+            batches.empty_batch(task, policy, settings.num_envs, settings.rollout_steps),
+            batches.none_ended(),
             jnp.zeros(2, jnp.float32),
             ppo.no_diagnostics(),
         )

@@ -14,7 +14,7 @@ from fedjax_rl import memory
 from fedjax_rl.identity import remembered
 from fedjax_rl.learners import ppo
 from fedjax_rl.learners.actor_critic import ActorCritic, actor_critic_for
-from fedjax_rl.rollouts import vectorised
+from fedjax_rl.rollouts import batches, vectorised
 
 
 @remembered()
@@ -89,7 +89,7 @@ def together_of(config) -> Together:
 def tail_of(task, policy, settings):
     """A blank batch as long as the steps beyond a rollout; None where there are none."""
     steps = settings.stale_tail
-    return vectorised.empty_batch(task, policy, settings.num_envs, steps) if steps else None
+    return batches.empty_batch(task, policy, settings.num_envs, steps) if steps else None
 
 
 def memory_of(config, num_agents: int = 1) -> dict[str, int]:
@@ -120,7 +120,7 @@ def _memory(task, policy, settings, num_agents: int, at_once: int) -> dict[str, 
     def parts():
         parameters = policy.init(jax.random.key(0))
         learned = parameters, ppo.no_moments(parameters)
-        batch = vectorised.empty_batch(task, policy, settings.num_envs, settings.rollout_steps)
+        batch = batches.empty_batch(task, policy, settings.num_envs, settings.rollout_steps)
         keys = jax.random.split(jax.random.key(0), 1)
         tail = tail_of(task, policy, settings)
         collector = vectorised.begin(

@@ -9,7 +9,6 @@ in the steps in which any needs it.
 from __future__ import annotations
 
 import functools
-from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,121 +16,21 @@ import jax.numpy as jnp
 from fedjax_rl.learners import gae, ppo
 from fedjax_rl.learners.actor_critic import seen
 from fedjax_rl.rollouts import engine
+from fedjax_rl.rollouts.batches import (
+    Collector,
+    Ended,
+    Row,
+    Running,
+    Tail,
+    no_tail,
+    none_ended,
+    rows_of,
+)
 from fedjax_rl.rollouts.engine import Inputs, RolloutState
 from fedjax_rl.rollouts.environments import VectorEnv, choose, key_of, words_at
 
 # Random words that a step takes: the action, the environment, a new episode.
 _WORDS = 5
-
-
-class Collector(NamedTuple):
-    """Where the environments of agents are between two batches; leaves [G, ...].
-
-    Attributes:
-      rollout: where the episodes are, leaves [G, E, ...]; its memory is `Running`.
-      due: float32 [G, E], the last reward, where rewards are one step late; or ().
-      tail: `Tail`, where steps beyond a rollout begin the next one; or ().
-    """
-
-    rollout: RolloutState
-    due: Any = ()
-    tail: Any = ()
-
-
-class Running(NamedTuple):
-    """What is kept from step to step.
-
-    Attributes:
-      undiscounted: float32 [G, E], rewards of the episode so far, as the environment gave them.
-      scale: `gae.RewardScale` [G, ...], or () where rewards are not scaled.
-      ended: `Ended` [G], the episodes that ended in the rollout; () between rollouts.
-    """
-
-    undiscounted: jax.Array
-    scale: Any = ()
-    ended: Any = ()
-
-
-class Tail(NamedTuple):
-    """Steps beyond a rollout, at most S of them.
-
-    Attributes:
-      count: int32 [G].
-      rows: what is written down of a step, leaves [G, S, E, ...]; the first `count` are there.
-    """
-
-    count: jax.Array
-    rows: Row
-
-
-class Row(NamedTuple):
-    """What is written down of a step; leaves [G, E, ...], with T in between in buffers.
-
-    Attributes:
-      observation: before the step.
-      action: as drawn.
-      log_prob: of the action, float32.
-      value: of the observation, float32.
-      reward: float32, scaled where rewards are.
-      terminated: bool, whether the MDP ended.
-      truncated: bool, whether the episode was cut off.
-      last_value: float32, of the last observation where the episode was cut off and its value goes
-        on; 0 elsewhere.
-    """
-
-    observation: jax.Array
-    action: jax.Array
-    log_prob: jax.Array
-    value: jax.Array
-    reward: jax.Array
-    terminated: jax.Array
-    truncated: jax.Array
-    last_value: jax.Array
-
-
-class Ended(NamedTuple):
-    """The episodes that ended in a rollout; [G].
-
-    Attributes:
-      episodes: float32, their number.
-      total: float32, sum of their undiscounted returns.
-      steps: float32, sum of their lengths.
-    """
-
-    episodes: jax.Array
-    total: jax.Array
-    steps: jax.Array
-
-
-def none_ended() -> Ended:
-    """Before the first rollout, of one agent."""
-    return Ended(*(jnp.zeros((), jnp.float32) for _ in Ended._fields))
-
-
-def empty_batch(task, policy, num_envs: int, num_steps: int) -> ppo.Batch:
-    """Zeros of the shape of one agent's rollout, [T, E, ...].
-
-    Observations have the dtype that the environment gives them.
-
-    Args:
-      task: an `envs.Task`.
-      policy: a `learners.actor_critic.ActorCritic`.
-      num_envs: E.
-      num_steps: T.
-    """
-    size, view = (num_steps, num_envs), seen(task)
-    drawn = jax.eval_shape(
-        policy.actions.sample,
-        jax.ShapeDtypeStruct((policy.actions.outputs,), jnp.float32),
-        jax.ShapeDtypeStruct((policy.actions.own,), jnp.float32),
-        jax.ShapeDtypeStruct((), jnp.uint32),
-    )
-    number = jnp.zeros(size, jnp.float32)
-    return ppo.Batch(
-        jnp.zeros((*size, *view.shape), view.dtype),
-        jnp.zeros((*size, *drawn.shape), drawn.dtype),
-        *(number for _ in range(4)),
-    )
 
 
 def _vector_env(task) -> VectorEnv:
@@ -168,18 +67,7 @@ def begin(
     )
     running = Running(zeros, alike if scale else ())
     state = engine.begin(_vector_env(task), own, environment, running)
-    return Collector(state, zeros if late else (), () if tail is None else _no_tail(tail, agents))
-
-
-def _no_tail(batch: ppo.Batch, agents: int) -> Tail:
-    rows = jax.tree.map(lambda x: jnp.broadcast_to(x, (agents, *x.shape)), _rows_of(batch))
-    return Tail(jnp.zeros(agents, jnp.int32), rows)
-
-
-def _rows_of(batch: ppo.Batch) -> Row:
-    """Buffers of a rollout in place of a batch, to be overwritten; leaves [..., T, E, ...]."""
-    nothing = jnp.zeros(batch.value.shape, jnp.float32)
-    return Row(*batch[:4], nothing, nothing > 0, nothing > 0, nothing)
+    return Collector(state, zeros if late else (), () if tail is None else no_tail(tail, agents))
 
 
 def _acting(policy):
@@ -282,7 +170,7 @@ def collect(
     state = collector.rollout
     ended = jax.tree.map(lambda x: jnp.broadcast_to(x, (agents, *x.shape)), none_ended())
     state = state._replace(memory=state.memory._replace(ended=ended))
-    rows = _rows_of(batch)
+    rows = rows_of(batch)
     if settings.stale_tail:
         state, rows, count = _with_tail(step, inputs, state, rows, collector.tail)
     else:
