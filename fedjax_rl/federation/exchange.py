@@ -36,11 +36,11 @@ import jax.numpy as jnp
 from fedjax_rl.federation import aggregators
 from fedjax_rl.federation.debugging import per_one
 from fedjax_rl.federation.ledger import Wire, empty_ledger, price
+from fedjax_rl.federation.outgoing import both, outgoing
 from fedjax_rl.federation.population import Population, select
 from fedjax_rl.federation.server import SHARE, ServerStep, next_models, replace
 from fedjax_rl.federation.state import Context, Params, Sent, State, nothing_sent, per_agent
-from fedjax_rl.federation.uplinks import MessageSpec, Uplink, View, full
-from fedjax_rl.streams import Engine, keys_of
+from fedjax_rl.federation.uplinks import MessageSpec, Uplink, full
 
 
 class Exchange(NamedTuple):
@@ -230,10 +230,10 @@ def trip(
     model = state.server if held is None else held
     model = jax.vmap(link.broadcast)(model)
     model = population.spread(model) if held is None else model
-    message, sent, uplink_state, (floats, bits) = _outgoing(
+    message, sent, uplink_state, (floats, bits) = outgoing(
         population, link, params, state, model, place
     )
-    sent = _both(present, sent)
+    sent = both(present, sent)
     # Whose message of now counts: an uplink that remembers lets the last one count for who is
     # silent, which the agent itself must not take for having been heard.
     counted = present if link.uplink.silent == "remembered" else sent
@@ -247,15 +247,15 @@ def trip(
     server, server_state, came = next_models(
         population, link.server, params, before, total, present, counted
     )
-    kept = _both(due, came)
+    kept = both(due, came)
     if kept is not None:
         server, server_state = select(kept, (server, server_state), before)
     due = None if due is None else population.spread(due)
     broadcast = jax.vmap(link.broadcast)(server)
     agents = per_agent(link.receive, population, params, state.agents, population.spread(broadcast))
     listens = sent if link.uplink.silent == "absent" else present
-    listens, heard = (_both(_both(due, present), who) for who in (listens, sent))
-    if (acts := _both(due, present)) is not None:
+    listens, heard = (both(both(due, present), who) for who in (listens, sent))
+    if (acts := both(due, present)) is not None:
         uplink_state = select(acts, uplink_state, state.uplink_state[place])
     if listens is not None:
         agents = select(listens, agents, state.agents)
@@ -275,80 +275,6 @@ def trip(
     return state, Sent(flag, floats * flag, bits * flag)
 
 
-def _both(one, other):
-    """Where both are true, None standing for true everywhere."""
-    if one is None or other is None:
-        return other if one is None else one
-    return one & other
-
-
 def _put(states: tuple, place: int, state) -> tuple:
     """The states of a round's exchanges with that of one place replaced."""
     return (*states[:place], state, *states[place + 1 :])
-
-
-def _outgoing(population, link, params, state, model, place):
-    """What the uplink makes of the messages.
-
-    Returns:
-      Messages [A, ...]; whether each was sent, bool [A] or None for all; the uplinks' states; the
-      size of each message as floats and bits [A].
-    """
-    message = per_agent(link.message, population, params, state.agents, model)
-    sent, before = None, state.uplink_state[place]
-    uplink_state = before
-
-    def size(message, params):
-        return link.spec.size(message), jnp.uint32(0)
-
-    if link.uplink.send is not None:
-        # By time, not by the number of draws so far: silence moves nobody's later words.
-        keys = keys_of(state.keys, Engine.UPLINK, state.time)
-
-        def send(key, message, uplink_state, model, params, time):
-            view = View(link.spec, model, time, params)
-            return link.uplink.send(key, message, uplink_state, view)
-
-        message, sent, uplink_state = _to_others(
-            population,
-            link,
-            (message, jnp.ones(population.num_agents, bool), before),
-            per_agent(
-                send,
-                population,
-                params,
-                keys,
-                message,
-                before,
-                model,
-                fixed=(state.time,),
-            ),
-        )
-        if link.uplink.size is not None:
-
-            def size(message, params):
-                floats, bits = link.uplink.size(link.spec.numbers(message), params)
-                return floats + jnp.uint32(link.spec.rest), bits
-
-    if link.dedicated_server:
-
-        def there(message, params):
-            return jnp.any(link.spec.items(message)[1])
-
-        # Who has nothing to say does not speak, whatever the uplink.
-        something = per_agent(there, population, params, message)
-        sent = _both(sent, something)
-    sizes = per_agent(size, population, params, message)
-    return message, sent, uplink_state, sizes
-
-
-def _to_others(population, link, whole, sent):
-    """What is sent, and the whole message where there is no wire to cross.
-
-    A federation of one without a server apart has only itself to talk to, and loses nothing of
-    what it has learned.
-    """
-    alone = population.sizes == 1
-    if link.dedicated_server or not alone.any():
-        return sent
-    return select(population.spread(jnp.asarray(alone)), whole, sent)
