@@ -3,10 +3,10 @@
 import numpy as np
 
 from fedjax_rl.saving.checkpoints import Machine
-from fedjax_rl.sweeps.arguments import Run
 from fedjax_rl.sweeps.cells import Cell, Federation
 from fedjax_rl.sweeps.jobs import jobs_of
 from fedjax_rl.sweeps.run import execute
+from fedjax_rl.sweeps.run_arguments import Run
 
 # Records between two returns to the host: one number for all, so that they share programs.
 CHUNK = 4

@@ -17,8 +17,8 @@ import fedjax_rl as frl
 from fedjax_rl.saving.checkpoints import Machine
 from fedjax_rl.sweeps import axes, jobs
 from fedjax_rl.sweeps import labels as naming
-from fedjax_rl.sweeps.arguments import Run
 from fedjax_rl.sweeps.cells import federations
+from fedjax_rl.sweeps.run_arguments import Run
 
 running = importlib.import_module("fedjax_rl.sweeps.programs")
 

@@ -141,7 +141,7 @@ def of_configuration(config: dict) -> Needs:
     import jax
 
     from fedjax_rl.saving.checkpoints import Machine
-    from fedjax_rl.sweeps import arguments
+    from fedjax_rl.sweeps import arguments, run_arguments
     from fedjax_rl.sweeps.cells import Cell, federations
     from fedjax_rl.sweeps.jobs import at_once, plan, recording_of
 
@@ -151,7 +151,7 @@ def of_configuration(config: dict) -> Needs:
         for value in (config["num_agents"], config["seeds"])
     )
     asked = {name: config[name] for name in ("num_steps", "record_every")}
-    recording = recording_of(arguments.Run.taken(asked))
+    recording = recording_of(run_arguments.Run.taken(asked))
     cells = []
     for n, *values in itertools.product(map(arguments.num_agents, counts), *lists.values()):
         own = dict(zip(lists, values, strict=True))
@@ -181,10 +181,11 @@ def of_configuration(config: dict) -> Needs:
 def _bytes(algorithm, num_agents: int) -> int:
     """Bytes that a federation's program takes while it runs, as its compiler says."""
     from fedjax_rl.saving.checkpoints import Machine
-    from fedjax_rl.sweeps.arguments import LIMIT, Run
+    from fedjax_rl.sweeps.arguments import LIMIT
     from fedjax_rl.sweeps.cells import Cell, Federation
     from fedjax_rl.sweeps.jobs import jobs_of
     from fedjax_rl.sweeps.programs import bytes_of
+    from fedjax_rl.sweeps.run_arguments import Run
 
     # A run as long as can be, so that no period is longer.
     run = Run.taken({"num_steps": LIMIT, "record_every": LIMIT, "chunk": 1})

@@ -21,9 +21,9 @@ from fedjax_rl.identity import digest, parts, shown
 
 if TYPE_CHECKING:
     from fedjax_rl.federation.algorithm import Algorithm
-    from fedjax_rl.sweeps.arguments import Run
     from fedjax_rl.sweeps.cells import Cell
     from fedjax_rl.sweeps.programs import Job
+    from fedjax_rl.sweeps.run_arguments import Run
 
 # What of JAX's configuration changes numbers.
 _FLAGS = (

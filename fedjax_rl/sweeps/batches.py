@@ -28,8 +28,7 @@ from fedjax_rl.saving import results, signals
 from fedjax_rl.saving.checkpoints import Checkpoints, Machine, check, labels
 from fedjax_rl.saving.directory import held, place
 from fedjax_rl.saving.fingerprint import fingerprint
-from fedjax_rl.sweeps import arguments
-from fedjax_rl.sweeps.arguments import Run
+from fedjax_rl.sweeps import arguments, run_arguments
 from fedjax_rl.sweeps.cache import keep_programs
 from fedjax_rl.sweeps.cells import Cell, Federation, federations, metrics_of
 from fedjax_rl.sweeps.collect import collected
@@ -37,6 +36,7 @@ from fedjax_rl.sweeps.jobs import Place, at_once, jobs_of, recording_of
 from fedjax_rl.sweeps.programs import Job
 from fedjax_rl.sweeps.progress import counted
 from fedjax_rl.sweeps.run import Outcome, execute_all
+from fedjax_rl.sweeps.run_arguments import Run
 
 
 class Begun(NamedTuple):
@@ -142,7 +142,7 @@ def opened(stack: contextlib.ExitStack, checkpoints) -> tuple[pathlib.Path, list
     Raises:
       ValueError: it is a file, or somebody is at work there.
     """
-    root = place(arguments.directory(checkpoints))
+    root = place(run_arguments.directory(checkpoints))
     if root.exists() and not root.is_dir():
         raise ValueError(f"checkpoints is {root}, which is a file; allowed: a directory")
     root.mkdir(parents=True, exist_ok=True)

@@ -16,11 +16,11 @@ from fedjax_rl.federation.mesh import layout
 from fedjax_rl.federation.state import Params
 from fedjax_rl.saving.checkpoints import Machine
 from fedjax_rl.sweeps import packing
-from fedjax_rl.sweeps.arguments import Run
 from fedjax_rl.sweeps.axes import identity
 from fedjax_rl.sweeps.cells import Federation
 from fedjax_rl.sweeps.programs import NEVER, Job, Recording
 from fedjax_rl.sweeps.run import by_member
+from fedjax_rl.sweeps.run_arguments import Run
 
 # On CPU, tables of this many agents stay in the cache; beyond, a second pack is faster.
 AGENTS_PER_JOB = {"cpu": 8192}

@@ -16,12 +16,12 @@ from fedjax_rl import fields, memory
 from fedjax_rl.federation.algorithm import Algorithm
 from fedjax_rl.names import brief, check_known
 from fedjax_rl.sweeps import arguments
-from fedjax_rl.sweeps.arguments import Run, taking_run
 from fedjax_rl.sweeps.batches import Begun, carry_out
 from fedjax_rl.sweeps.cells import Cell, check_different
 from fedjax_rl.sweeps.collect import unstacked
 from fedjax_rl.sweeps.grid import Grid, grid
 from fedjax_rl.sweeps.run import Outcome
+from fedjax_rl.sweeps.run_arguments import Run, taking_run
 
 # Bytes of states that a result keeps, so that it can be gone on with.
 MOST_KEPT = 2**30
