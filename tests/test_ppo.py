@@ -1,7 +1,6 @@
 """PPO against loops and NumPy, and FedPPO: accounting, federation, learning, errors."""
 
 import functools
-import importlib
 import itertools
 import math
 from typing import Any, NamedTuple
@@ -15,6 +14,7 @@ from scipy import stats
 
 import fedjax_rl as frl
 from fedjax_rl import memory, streams
+from fedjax_rl.algorithms import fedppo_exchange
 from fedjax_rl.algorithms.fedppo import fedppo
 from fedjax_rl.algorithms.fedppo_properties import PRESETS, SIZES, preset
 from fedjax_rl.algorithms.fedppo_resources import memory_of, policy_of, settings_of
@@ -31,8 +31,6 @@ from fedjax_rl.rollouts import batches, vectorised
 from fedjax_rl.sweeps.cells import Cell
 from fedjax_rl.sweeps.sweep import run_cells
 
-# The package has a function of that name.
-module = importlib.import_module("fedjax_rl.algorithms.fedppo")
 CARTPOLE = make("CartPole-v1")
 NANO = {"num_envs": 4, "rollout_steps": 16, "minibatches": 2, "network.hidden": (8,), "passes": 3}
 
@@ -467,7 +465,7 @@ def shares(num_agents, **values):
     keys = streams.agent_keys(np.zeros(num_agents, int), one.member_of)
     size = num_agents, policy_of(config).num_parameters
     rng = np.random.default_rng(4)
-    before = module.Learned(
+    before = fedppo_exchange.Learned(
         jnp.asarray(rng.normal(size=size), jnp.float32),
         ppo.Moments(
             jnp.arange(num_agents, dtype=jnp.int32) + 3,
@@ -475,8 +473,9 @@ def shares(num_agents, **values):
             jnp.asarray(rng.random(size), jnp.float32),
         ),
     )
-    link, first = module._link(config), module.Learned(jnp.ones(size), before.moments)
-    model = one.first(module._shared(config, first))
+    link = fedppo_exchange.exchange_of(config)
+    first = fedppo_exchange.Learned(jnp.ones(size), before.moments)
+    model = one.first(fedppo_exchange.shared_of(config, first))
     state = first_state(one, link, params, keys, before, model)
     return first, before, exchange(one, link, params, state, jnp.ones(1, bool))
 
@@ -610,7 +609,7 @@ def test_pictures_are_kept_as_bytes_and_networks_sent_as_floats():
     assert batch.observation.dtype == jnp.uint8
     assert batch.observation.shape == (2, 16, 4, 64, 64, 3)
     assert (batch.action.dtype, batch.action.shape) == (jnp.int32, (2, 16, 4))
-    link = module._link(algorithm.config.resolved())
+    link = fedppo_exchange.exchange_of(algorithm.config.resolved())
     spent = message_costs(one, link, params, state)
     assert spent["bytes_up"] == spent["bytes_down"] == 4 * 626_256
     assert spent["floats_up"] == 626_256

@@ -24,6 +24,7 @@ import jax.numpy as jnp
 
 from fedjax_rl import streams
 from fedjax_rl.algorithms.define import Learner, Repeated, algorithm
+from fedjax_rl.algorithms.fedppo_exchange import Learned, exchange_of, shared_of
 from fedjax_rl.algorithms.fedppo_properties import WEIGHTS, FedPPO, first_exchange
 from fedjax_rl.algorithms.fedppo_resources import (
     memory_of,
@@ -33,10 +34,6 @@ from fedjax_rl.algorithms.fedppo_resources import (
     together_of,
 )
 from fedjax_rl.envs.tabular_tasks import task_of
-from fedjax_rl.federation import aggregators
-from fedjax_rl.federation import server as servers
-from fedjax_rl.federation.aggregators import Aggregate
-from fedjax_rl.federation.exchange import Exchange
 from fedjax_rl.federation.uplinks import norm_squared
 from fedjax_rl.learners import ppo
 from fedjax_rl.rollouts import batches, vectorised
@@ -69,18 +66,6 @@ OF_EVALUATION = {
     ),
     "return_of_agent": ("agent", "the same in each agent's environment"),
 }
-
-
-class Learned(NamedTuple):
-    """What an agent has learned, and may share.
-
-    Attributes:
-      parameters: float32 [q].
-      moments: `ppo.Moments`, of Adam.
-    """
-
-    parameters: jax.Array
-    moments: ppo.Moments
 
 
 class Agent(NamedTuple):
@@ -134,68 +119,6 @@ def _grouped(function, together: bool, *trees):
         return jax.tree.map(lambda x: x[0], out)
 
     return _each(one, together, *trees)
-
-
-def _shared(config: FedPPO, learned: Learned):
-    """What of it agents exchange."""
-    if config.moments == "average":
-        return learned.parameters, learned.moments.first, learned.moments.second
-    return learned.parameters
-
-
-def _link(config: FedPPO) -> Exchange:
-    """What agents exchange: their parameters, and their moments if these are averaged."""
-    changes = config.transmits().on_changes
-
-    def message(agent, broadcast, params):
-        del params
-        shared = _shared(config, agent.learned)
-        return jax.tree.map(jnp.subtract, shared, broadcast) if changes else shared
-
-    def receive(agent, broadcast, params):
-        del params
-        return agent._replace(learned=adopted(agent.learned, broadcast))
-
-    def adopted(learned, broadcast):
-        if config.moments == "average":
-            parameters, first, second = broadcast
-            # A compressed change of what is never negative may leave it so.
-            second = jnp.maximum(second, 0.0)
-            return Learned(parameters, ppo.Moments(learned.moments.count, first, second))
-        if config.moments == "reset":
-            return Learned(broadcast, ppo.no_moments(broadcast))
-        return learned._replace(parameters=broadcast)
-
-    def total(population, message, sent, weight, context):
-        """The sum of the changes of parameters; moments are averaged."""
-        mean = aggregators.mean(population, message).value
-        rest = ()
-        if config.moments == "average":
-            message, *rest = message
-            own, *_ = context.model
-            _, *rest = mean
-        else:
-            own = context.model
-        moved = population.sum(message - population.spread(own))
-        parameters = own + moved
-        return Aggregate((parameters, *rest) if rest else parameters, None)
-
-    def due(population, params, time):
-        """Who averages after an epoch: whoever has somebody to average with."""
-        company = jnp.asarray(population.sizes > 1)
-        if config.sync_every_minibatches is not None:
-            return company
-        period, shift = (params.federation[f"sync_{name}"] for name in ("period", "shift"))
-        return company & ((time + shift) % period == 0)
-
-    server = servers.replace()
-    return Exchange(
-        message=message,
-        receive=receive,
-        aggregate=total if config.aggregation == "sum" else aggregators.mean,
-        server=servers.of_changes(server) if changes else server,
-        due=due,
-    )
 
 
 def _weights(population, params) -> dict:
@@ -383,7 +306,7 @@ def fedppo(config: FedPPO) -> Learner:
         outputs, _ = policy.apply(parameters, observation[None])
         return policy.performed(policy.sample(parameters, outputs[0], word))
 
-    every, link = config.sync_every_minibatches, _link(config)
+    every, link = config.sync_every_minibatches, exchange_of(config)
     rest = (learn_all, link)
     if every is not None:
 
@@ -395,7 +318,7 @@ def fedppo(config: FedPPO) -> Learner:
         first,
         (gather, *rest),
         measure,
-        share=lambda agent: _shared(config, agent.learned),
+        share=lambda agent: shared_of(config, agent.learned),
         begin=begin,
         act=act,
     )
