@@ -14,6 +14,7 @@ from ppo_peers import HYPER, MINIBATCHES, PASSES, STEPS
 import fedjax_rl as frl
 from fedjax_rl import envs
 from fedjax_rl.algorithms import fedppo_resources as properties
+from fedjax_rl.algorithms.fedppo_properties import WEIGHTS
 from fedjax_rl.learners import ppo
 from fedjax_rl.networks import pictures
 from fedjax_rl.rollouts import batches, vectorised
@@ -145,7 +146,8 @@ def parts() -> dict[str, Call]:
         return jax.lax.scan(step, jnp.float32(0), None, config.rollout_steps)[0]
 
     blank = batches.empty_batch(task, policy, config.num_envs, config.rollout_steps)
-    weights = {n: jnp.float32(getattr(config, n)) for n in properties.TRACED}
+    params = algorithm.parameters(algorithm.config, 1).federation
+    weights = {name: jnp.float32(params[known]) for name, known in WEIGHTS.items()}
     weights |= {"rate": jnp.float32(1e-9), "adam_epsilon": jnp.float32(1e-5)}
 
     def learning(parameters, batch, key):

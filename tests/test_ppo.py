@@ -1,5 +1,6 @@
 """PPO against loops and NumPy, and FedPPO: accounting, federation, learning, errors."""
 
+import dataclasses
 import functools
 import itertools
 import math
@@ -456,6 +457,12 @@ def test_an_evaluation_counts_whole_episodes():
 # The federation -----------------------------------------------------------------------------------
 
 
+class Holder(NamedTuple):
+    """Of an agent what an exchange looks at."""
+
+    learned: fedppo_exchange.Learned
+
+
 def shares(num_agents, **values):
     """Parameters and moments of agents before and after one average that is due."""
     algorithm = fedppo(CARTPOLE, **NANO, **values)
@@ -476,8 +483,9 @@ def shares(num_agents, **values):
     link = fedppo_exchange.exchange_of(config)
     first = fedppo_exchange.Learned(jnp.ones(size), before.moments)
     model = one.first(fedppo_exchange.shared_of(config, first))
-    state = first_state(one, link, params, keys, before, model)
-    return first, before, exchange(one, link, params, state, jnp.ones(1, bool))
+    state = first_state(one, link, params, keys, Holder(before), model)
+    after = exchange(one, link, params, state, jnp.ones(1, bool))
+    return first, before, dataclasses.replace(after, agents=after.agents.learned)
 
 
 @pytest.mark.thorough
