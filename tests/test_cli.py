@@ -149,6 +149,7 @@ def test_doctor_says_when_a_run_does_not_fit(capsys, monkeypatch):
     assert "--num-agents is 1000, which needs at least 250 KiB" in capsys.readouterr().err
 
 
+@pytest.mark.thorough
 def test_doctor_of_episodes(capsys):
     few = ["--num-agents", "4", "6", "--network.hidden", "4", "4", "--antithetic", "--evaluate"]
     assert cli.main(["doctor", "espc", *few, "--target-senders", "2", "3"]) == 0
@@ -348,6 +349,7 @@ def test_games_are_refused_in_one_line(line, words, tmp_path, capsys, monkeypatc
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.thorough
 def test_a_game_is_played_into_a_moving_picture(tmp_path, capsys):
     out = tmp_path / "fish.gif"
     assert (
@@ -998,6 +1000,7 @@ def test_defaults_are_those_of_the_policy_whatever_was_set_first():
             assert float(one.parameters(one.config, 2).federation[name]) == value
 
 
+@pytest.mark.thorough
 def test_a_run_gets_more_steps_and_seeds(tmp_path, capsys):
     out = tmp_path / "o"
     line = "run fedq paper-mdp --num-agents 2 --sync-period 5 --num-steps 100 --seed 3"

@@ -126,6 +126,7 @@ def _refused(**_):
     raise PermissionError("read-only")
 
 
+@pytest.mark.thorough
 def test_a_damaged_entry_is_compiled_again(tmp_path):
     """In processes of their own, as JAX opens its cache once; the second finds it damaged."""
     line = ["-m", "fedjax_rl", "run", "fedq", "paper-mdp", "--num-steps", "20", "--out"]
@@ -152,7 +153,11 @@ def test_a_damaged_entry_is_compiled_again(tmp_path):
 @pytest.mark.parametrize(
     ("make", "steps"),
     [
-        (lambda: frl.fedq(frl.envs.paper_mdp(), sync_period=2, uplink=frl.uplinks.top_k(3)), 4),
+        pytest.param(
+            lambda: frl.fedq(frl.envs.paper_mdp(), sync_period=2, uplink=frl.uplinks.top_k(3)),
+            4,
+            marks=pytest.mark.thorough,
+        ),
         (lambda: frl.dql(frl.envs.simple_grid(max_steps=3)), 1),
     ],
 )

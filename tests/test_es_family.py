@@ -381,6 +381,7 @@ def moved(first, last):
     return np.asarray(last.server.parameters - first.server.parameters)
 
 
+@pytest.mark.thorough
 def test_what_an_offset_of_the_returns_changes():
     words = {**PLAIN, "learning_rate": 0.01}
     kinds = [{"shaping": s} for s in ("center", "zscore", "rank", "raw")]
@@ -627,6 +628,7 @@ def test_nsra_with_the_return_alone_climbs():
 FAMILY = {"es": (es,), "espc": (espc,), "novelty": (ns_es, nsr_es, nsra_es)}
 
 
+@pytest.mark.thorough
 def test_seeds_decide_everything_and_resets_are_common():
     """The reward says nothing but where an episode began; for some agents it is not finite."""
     seen = {}

@@ -47,6 +47,7 @@ def test_algorithms_beside_each_other_are_each_alone(algorithms, whole):
         xr.testing.assert_equal(mine, alone)
 
 
+@pytest.mark.thorough
 def test_what_one_algorithm_lacks_is_nan_there():
     task = frl.envs.simple_grid(max_steps=4)
     options = {"num_agents": 2, "num_steps": 2, "seeds": [0, 1]}
@@ -126,6 +127,7 @@ def test_more_seeds_steps_and_algorithms_in_a_directory_are_the_same_bits(
         frl.sweep(one, seeds=[5, 2, 9], num_steps=65, **options)
 
 
+@pytest.mark.thorough
 def test_a_run_over_devices_on_a_clock_goes_on_too():
     one = frl.fedq(frl.envs.paper_mdp(), clock=frl.Clock(distribution="exponential"))
     options = {"num_agents": 2, "seeds": [1, 2, 3], "record_every": 5, "devices": 2}

@@ -77,6 +77,7 @@ def everything(x):
     }
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("double")
 def test_reverse_forward_and_finite_differences_agree():
     """The specification, section 9.1: to nine digits, relative errors below 1e-5."""

@@ -267,6 +267,7 @@ def test_averaging_baselines(double):
             assert np.allclose(table.sum(-1), 1)
 
 
+@pytest.mark.thorough
 def test_gradient_through_a_run(double):
     """The learning rate's derivative, against a difference."""
 

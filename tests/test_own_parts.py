@@ -63,6 +63,7 @@ def test_an_own_uplink_goes_with_every_algorithm_and_is_swept(algorithm):
     np.testing.assert_array_equal(always[name], reference[name])
 
 
+@pytest.mark.thorough
 def test_own_uplinks_of_one_name_do_not_share_a_program():
     """Such as one that was written anew in a notebook."""
 

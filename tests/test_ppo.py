@@ -592,6 +592,7 @@ def test_agents_learn_in_turn_or_together():
             np.testing.assert_allclose(own, others, rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.thorough
 def test_alike_agents_stay_alike_and_a_run_can_stop_anywhere():
     """Also within the passes over one rollout, bit for bit."""
     first, program = together()

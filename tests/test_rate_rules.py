@@ -48,6 +48,7 @@ def test_a_rate_falls_when_a_metric_has_not_improved():
         np.testing.assert_allclose(same, own, rtol=1e-5)
 
 
+@pytest.mark.thorough
 def test_a_rule_is_followed_by_rounds_one_at_a_time_and_on_two_devices():
     apart = frl.sweep(ALGORITHM(), devices=2, **RUN).objective.values.reshape(2, ROUNDS)
     np.testing.assert_allclose(apart, together(), rtol=1e-5)

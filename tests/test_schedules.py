@@ -14,7 +14,7 @@ from fedjax_rl.sweeps.cells import Cell
 from fedjax_rl.sweeps.sweep import run_cells
 
 # Local steps, uplinks that read properties, servers with and without memory, and on a clock.
-SHORT = ("fedq", "davia", "ef-td", "reinforce", "afedpg", "qavg")
+SHORT = ("ef-td", "reinforce", "afedpg", "qavg")
 # Properties without which others do nothing, and the first values of those that are None or 0.
 GIVEN = {
     "fedq": {"sync_period": 2, "visit_exponent": 0.5, "reward_noise": 0.5, "mixing": 0.5},

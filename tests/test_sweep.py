@@ -400,6 +400,7 @@ def test_labels_are_numbers_or_names_or_places(algorithm):
     np.testing.assert_array_equal(twice, [f"{name} #1", f"{name} #2"])
 
 
+@pytest.mark.thorough
 def test_divergence_is_seen_whatever_is_recorded(algorithm):
     options = {"num_agents": 2, "num_steps": 8, "record_every": 4}
     for metrics in ([], ["sup_error_server"]):

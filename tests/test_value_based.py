@@ -197,7 +197,11 @@ def test_one_entry_gets_the_mean_over_agents_and_steps():
     error = jnp.asarray([[1.0, 5.0, 2.0], [9.0, 6.0, 100.0]])
     kept = jnp.asarray([[True, True, True], [False, True, False]])
     total = aggregate_of(2)(
-        population(2), Transitions(index, error, kept), None, None, context(10, literal=False)
+        population(2),
+        Transitions(index, error, kept),
+        None,
+        None,
+        context(10, literal_state_average=False),
     )
     want = np.zeros((1, 10))
     want[0, [7, 3]] = 3.0, 5.0
@@ -207,7 +211,7 @@ def test_one_entry_gets_the_mean_over_agents_and_steps():
         Transitions(index, error, kept),
         jnp.asarray([False, True]),
         None,
-        context(10, literal=False),
+        context(10, literal_state_average=False),
     )
     np.testing.assert_array_equal(absent.value[0, [7, 3]], [6.0, 0.0])
 
@@ -410,7 +414,7 @@ def test_davia_on_a_chain_by_hand():
 def basis_of_davia(task):
     from fedjax_rl.algorithms.davia import basis
 
-    return basis(DAVIA(task))
+    return basis(DAVIA(task=task))
 
 
 def look_ahead(task, values):
