@@ -1,6 +1,10 @@
 """What has to stand before jax starts: eight devices, strict promotion, programs kept."""
 
+import contextlib
+import gc
+import itertools
 import os
+import pathlib
 import shutil
 import tempfile
 
@@ -26,6 +30,9 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 
 import jax  # noqa: E402
 import matplotlib  # noqa: E402
+import pytest  # noqa: E402
+
+from fedjax_rl.sweeps.programs import PROGRAMS  # noqa: E402
 
 matplotlib.use("Agg")
 jax.config.update("jax_platforms", "cpu")
@@ -37,3 +44,27 @@ def pytest_unconfigure():
     """Removes the programs, in the process that made their directory."""
     if _PROGRAMS is not None:
         shutil.rmtree(_PROGRAMS, ignore_errors=True)
+
+
+# XLA maps the code of every program into memory by itself. Linux lets a process have 65,530 maps,
+# and one more is a segmentation fault somewhere else: a worker that runs many files comes near it.
+_MORE_MAPS = 20_000
+_TESTS, _LEFT = itertools.count(), [0]
+
+
+def _maps() -> int:
+    """How many maps this process has; 0 where nobody says."""
+    with contextlib.suppress(OSError):
+        return pathlib.Path("/proc/self/maps").read_bytes().count(b"\n")
+    return 0
+
+
+@pytest.fixture(autouse=True)
+def programs_are_let_go_before_there_are_too_many():
+    """What is needed again comes from the directory where programs are kept."""
+    yield
+    if next(_TESTS) % 10 == 0 and _maps() > _LEFT[0] + _MORE_MAPS:
+        PROGRAMS.clear()
+        jax.clear_caches()
+        gc.collect()
+        _LEFT[0] = _maps()

@@ -130,6 +130,11 @@ class Programs:
         self._lock = threading.Lock()
         self._size = size
 
+    def clear(self) -> None:
+        """Lets go of all programs."""
+        with self._lock:
+            self._compiled.clear()
+
     def prepare(self, jobs: Sequence[Job], workers: int = 1) -> float:
         """Compiles what the jobs need and is not there yet, several at a time.
 
