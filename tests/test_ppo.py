@@ -588,7 +588,7 @@ def test_agents_learn_in_turn_or_together():
         state = program(state, np.uint32(epochs))
         for name in ("kl", "entropy", "clip_fraction"):
             others = cell(2, 100)[f"{name}_of_agent"].isel(time=int(state.time) - 1)
-            own = getattr(state.agents.told, name)
+            own = getattr(state.agents.diagnostics, name)
             np.testing.assert_allclose(own, others, rtol=1e-3, atol=1e-5)
 
 
