@@ -522,3 +522,11 @@ def test_parameters_that_are_not_those_of_the_members_are_refused():
     with pytest.raises(ValueError, match="not those of its first member"):
         frl.sweep(frl.fedpg(dataclasses.replace(task, params=other)), num_agents=2, num_steps=1)
     assert task.replace(params=other).params is other
+
+
+def test_numbers_of_agents_may_stand_in_an_array():
+    algorithm = frl.fedq(frl.envs.random_mdp(seed=0))
+    swept = frl.sweep(algorithm, num_agents=np.array([1, 2]), num_steps=2)
+    np.testing.assert_array_equal(swept.num_agents, [1, 2])
+    with pytest.raises(ValueError, match=r"num_agents is an array of shape \(1, 2\)"):
+        frl.sweep(algorithm, num_agents=np.array([[1, 2]]), num_steps=2)

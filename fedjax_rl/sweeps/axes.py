@@ -85,7 +85,9 @@ def axis(algorithms: Sequence[Algorithm], name: str, value) -> list | None:
         values = list(value)
     elif isinstance(value, np.ndarray | jax.Array) and np.ndim(value) > 0:
         # What could be the values of all agents is no axis unless somebody says so.
-        one_value = any(type(one.config).allowed(name).axes > 0 for one in algorithms)
+        # Numbers of agents are no property, and their values always an axis.
+        kinds = [type(one.config) for one in algorithms]
+        one_value = any(name in kind.names() and kind.allowed(name).axes > 0 for kind in kinds)
         if isinstance(value, jax.Array) or np.ndim(value) > 1 or one_value:
             kind = "a jax array" if isinstance(value, jax.Array) else "an array"
             raise ValueError(
