@@ -1,6 +1,7 @@
 """From recorded arrays to numbers with intervals. Host-side NumPy; knows no algorithm by name."""
 
 from fedjax_rl.analysis.asynchrony import time_per_update, time_ratio
+from fedjax_rl.analysis.banded import Target, judge
 from fedjax_rl.analysis.bands import (
     Bands,
     agent_mean,
@@ -51,24 +52,27 @@ from fedjax_rl.analysis.threshold import (
     kaplan_meier_median,
     time_to_threshold,
 )
-from fedjax_rl.analysis.verdict import Target, judge
+from fedjax_rl.analysis.verdict import Claim, Measured, around, decide, runs_to_decide
 
 __all__ = [
     "AuthorStop",
     "Bands",
     "BoundTerms",
     "CensoredFit",
+    "Claim",
     "DriftFit",
     "DriftLaw",
     "Fit",
     "FitInterval",
     "Interval",
+    "Measured",
     "MedianTime",
     "ReachedCurve",
     "SignalToNoise",
     "Target",
     "ThresholdTime",
     "agent_mean",
+    "around",
     "author_final",
     "author_stop",
     "best_fraction",
@@ -76,6 +80,7 @@ __all__ = [
     "bootstrap_interval",
     "communication_probability",
     "communication_variance",
+    "decide",
     "einhorn_bound",
     "expected_communication",
     "factored",
@@ -97,6 +102,7 @@ __all__ = [
     "pareto_front",
     "percentile_bands",
     "reported_agent",
+    "runs_to_decide",
     "sampled_communication",
     "selection_intensity",
     "selection_threshold",

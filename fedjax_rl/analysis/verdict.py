@@ -1,73 +1,108 @@
-"""Published value, measured value, verdict.
+"""Published value, measured value, verdict: one rule for every claim, ours as well.
 
-The rule, the same for every kind of target: a target is **reproduced** when the measured number
-lies in its band, limits included. The band was fixed beforehand, wide enough for the spread of one
-replicate of the design, so the interval of the measurement is reported beside it but does not
-decide: otherwise fewer seeds would make everything reproducible. A claim about an interval (say,
-an upper limit below 0.1) is judged by giving that limit as the measured number, and an ordering by
-giving the difference, or True or False for the band (1, 1).
+A claim has a band, fixed before anything runs: the values that count as the same as a published
+number, or those that an effect must have. The 95 % interval of what was measured decides:
+
+    inside the band               reproduced
+    apart from it                 not reproduced
+    partly inside                 undecided, and how many runs would decide
+
+An exact quantity is its own interval. Of fewer than three runs there is no interval, and nothing is
+decided. A claim of several numbers has the worst of their verdicts. A control is measured where
+nothing is learned, and is reproduced unless what is claimed holds there, too.
 """
 
+from __future__ import annotations
+
+import dataclasses
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from decimal import Decimal
-from typing import Any
+from typing import Any, NamedTuple
 
-KINDS = ("exact", "statistical", "ordering")
+from scipy import stats
 
-Number = float | int | bool | None
+NUMBER, EFFECT, CONTROL = KINDS = ("number", "effect", "control")
+# The worst first.
+NOT_REPRODUCED, UNDECIDED, NOT_RUN, REPRODUCED = VERDICTS = (
+    "not reproduced",
+    "undecided",
+    "not run",
+    "reproduced",
+)
+FEWEST = 3  # runs of which there is an interval
+MOST = 1_000_000  # runs that anybody would make
+POWER = 0.8
+
 Band = tuple[float | None, float | None]
 
 
-@dataclass(frozen=True)
-class Target:
-    """A published quantity and the band in which a reproduction must fall.
+class Measured(NamedTuple):
+    """A measured number.
 
     Attributes:
-        id: as in the specification, e.g. "T10".
-        figure: where it was published, e.g. "Fig 4".
-        quantity: what the number is, in words.
-        published: the published number, several, words, or None if it was not published.
-        band: (low, high), None for an open side; a sequence of such pairs for several numbers.
-        tolerance: instead of `band`: published +- tolerance, for every published number.
-        kind: "exact" (deterministic), "statistical" or "ordering" (a qualitative claim).
-        prototype: what the specification's prototype measured, for the reader.
+      value: itself.
+      low: end of its 95 % interval; None where there is none.
+      high: the other end.
+      runs: independent runs behind it; None of an exact quantity.
+    """
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+    runs: int | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Claim:
+    """What is said of one number or of several, and what they must be.
+
+    Attributes:
+      id: such as "T10".
+      figure: where it is shown.
+      quantity: what the numbers are, in words.
+      band: (low, high), None for an open side; or a sequence of these.
+      published: the published number, several (None where one is not published), or words.
+      kind: "number"; "effect", of what is claimed without a number; or "control".
+      reference: numbers that are not from the publication: of a prototype, a theorem, another code.
+      corrected: why the band leaves out a published number.
+      why: what explains the verdict, for the reader.
     """
 
     id: str
     figure: str
     quantity: str
-    published: Any
-    band: Band | Sequence[Band] | None = None
-    tolerance: float | None = None
-    kind: str = "statistical"
-    prototype: str | None = None
+    band: Band | Sequence[Band]
+    published: Any = None
+    kind: str = NUMBER
+    reference: Any = None
+    corrected: str = ""
+    why: str = ""
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.kind not in KINDS:
-            raise ValueError(f"{self.id}: kind must be one of {KINDS}, not {self.kind!r}")
-        if (self.band is None) == (self.tolerance is None):
-            raise ValueError(f"{self.id}: give either a band or a tolerance")
+            raise ValueError(f"{self.id}: kind is {self.kind!r}; allowed: {', '.join(KINDS)}")
         if self.band is None:
-            if isinstance(self.published, str) or self.published is None:
-                raise ValueError(f"{self.id}: a tolerance needs a published number")
-            reach = Decimal(repr(float(self.tolerance)))
-
-            def spread(value):
-                # In decimals, as published: 0.7 + 0.1 is 0.8, which a sum of floats falls short of.
-                middle = Decimal(repr(float(value)))
-                return float(middle - reach), float(middle + reach)
-
-            several = _is_several(self.published)
-            band = tuple(map(spread, self.published)) if several else spread(self.published)
-            object.__setattr__(self, "band", band)
+            raise ValueError(f"{self.id}: band is None; allowed: (low, high), fixed beforehand")
         for band in self.bands:
-            if len(band) != 2:
-                raise ValueError(f"{self.id}: a band is (low, high), not {band!r}")
+            if len(band) != 2 or band == (None, None):
+                raise ValueError(f"{self.id}: band is {band!r}; allowed: (low, high), one not None")
             low, high = _limits(band)
             if not low <= high:
-                raise ValueError(f"{self.id}: the band {band!r} is empty")
+                raise ValueError(f"{self.id}: band is {band!r}; allowed: low at most high")
+        if isinstance(self.published, str) or self.published is None:
+            return
+        published = _several(self.published)
+        if len(published) != len(self.bands):
+            raise ValueError(
+                f"{self.id}: published has {len(published)} numbers; allowed: {len(self.bands)}, "
+                "one to a band"
+            )
+        for value, band in zip(published, self.bands, strict=True):
+            if value is not None and not self.corrected and not _inside(value, value, band):
+                raise ValueError(
+                    f"{self.id}: band is {band!r}, without the published {value}; allowed: a band "
+                    "with it, or corrected= with the reason"
+                )
 
     @property
     def bands(self) -> tuple[Band, ...]:
@@ -76,89 +111,169 @@ class Target:
 
     @property
     def several(self) -> bool:
-        """Whether the target is several numbers, which must all hold."""
-        return len(self.band) > 0 and _is_several(self.band[0])
+        """Whether there are several numbers, of which each has a verdict."""
+        return len(self.band) > 0 and isinstance(self.band[0], Sequence)
 
 
-def judge(
-    target: Target,
-    measured: Number | Sequence[Number] = None,
-    low: Number | Sequence[Number] = None,
-    high: Number | Sequence[Number] = None,
-) -> dict[str, Any]:
-    """The line of `summary.json` for one target.
-
-    Of several numbers all must hold: one outside its band is enough for "not reproduced", and one
-    missing (with none outside) leaves the target "not run". An infinite measurement is outside
-    every band.
+def decide(claim: Claim, measured: Measured | Sequence[Measured] | None = None) -> dict[str, Any]:
+    """The line of `summary.json` for one claim.
 
     Args:
-        target: what was published.
-        measured: the number, or as many as the target has bands; None or NaN where not run.
-        low: lower limit(s) of the interval of `measured`, if there is one.
-        high: upper limit(s).
+      claim: what is said.
+      measured: a number, or as many as the claim has bands; None where nothing was run.
 
     Returns:
-        `{id, figure, quantity, published, measured, low, high, band, kind, verdict}` with plain
-        numbers only; whatever is not finite, and an open side of a band, is None.
+      `{id, figure, kind, quantity, published, reference, measured, low, high, runs, band,
+      corrected, verdict, verdicts, note, why}` with plain numbers only: whatever is not finite, and
+      an open side of a band, is None. `note` says of an undecided number what would decide.
 
     Raises:
-        ValueError: if the number of measured values is not the number of bands.
+      ValueError: another number of numbers than of bands.
 
     Examples:
-        >>> from fedjax_rl import analysis
-        >>> target = analysis.Target("T1", "Fig 6", "slope in N", -1.0, (-1.1, -0.9))
-        >>> analysis.judge(target, -0.98, -1.02, -0.94)["verdict"]
-        'reproduced'
+      >>> from fedjax_rl.analysis import Claim, Measured, decide
+      >>> claim = Claim("T1", "Fig 6", "slope in N", (-1.1, -0.9), published=-1.0)
+      >>> decide(claim, Measured(-0.98, -1.02, -0.94, runs=10))["verdict"]
+      'reproduced'
+      >>> decide(claim, Measured(-0.98, -1.22, -0.74, runs=10))["note"]
+      'about 70 runs would decide'
     """
-    values = _as_tuple(target, measured, "measured")
-    inside = [
-        None if _is_missing(value) else _is_inside(float(value), band)
-        for value, band in zip(values, target.bands, strict=True)
-    ]
-    if False in inside:
-        verdict = "not reproduced"
-    elif None in inside:
-        verdict = "not run"
-    else:
-        verdict = "reproduced"
+    bands = claim.bands
+    numbers = [None] * len(bands) if measured is None else _numbers(measured)
+    if len(numbers) != len(bands):
+        raise ValueError(
+            f"{claim.id}: {len(numbers)} numbers are measured; allowed: {len(bands)}, one to a band"
+        )
+    found = [_decide(claim.kind, own, band) for own, band in zip(numbers, bands, strict=True)]
+    numbers = [Measured(math.nan) if own is None else own for own in numbers]
 
-    def plain(numbers):
-        numbers = [_plain(number) for number in numbers]
-        return numbers if target.several else numbers[0]
+    def plain(values):
+        values = [_plain(value) for value in values]
+        return values if claim.several else values[0]
 
     return {
-        "id": target.id,
-        "figure": target.figure,
-        "quantity": target.quantity,
-        "published": _plain(target.published),
-        "measured": plain(values),
-        "low": plain(_as_tuple(target, low, "low")),
-        "high": plain(_as_tuple(target, high, "high")),
-        "band": plain(target.bands),
-        "kind": target.kind,
-        "verdict": verdict,
+        "id": claim.id,
+        "figure": claim.figure,
+        "kind": claim.kind,
+        "quantity": claim.quantity,
+        "published": _plain(claim.published),
+        "reference": _plain(claim.reference),
+        "measured": plain([own.value for own in numbers]),
+        "low": plain([own.low for own in numbers]),
+        "high": plain([own.high for own in numbers]),
+        "runs": plain([own.runs for own in numbers]),
+        "band": plain(bands),
+        "corrected": claim.corrected,
+        "verdict": min((own.verdict for own in found), key=VERDICTS.index),
+        "verdicts": [own.verdict for own in found],
+        "note": _note(found),
+        "why": claim.why,
     }
 
 
-def _as_tuple(target: Target, values, name: str) -> tuple:
-    expected = len(target.bands)
-    if values is None:
-        return (None,) * expected
-    values = tuple(values) if _is_several(values) else (values,)
-    if len(values) != expected:
-        raise ValueError(f"{target.id}: {name} has {len(values)} numbers for {expected} bands")
-    return values
+class _Found(NamedTuple):
+    """A verdict on one number, and of an undecided one what would decide.
+
+    Attributes:
+      verdict: of `VERDICTS`.
+      note: anything that a reader has to know of it.
+      needed: runs that would decide; `MOST` and one where more are needed.
+      visible: the smallest effect that these runs would have seen; None of a number.
+    """
+
+    verdict: str
+    note: str = ""
+    needed: int | None = None
+    visible: float | None = None
 
 
-def _is_several(value) -> bool:
-    return (
-        not isinstance(value, str) and getattr(value, "ndim", 1) > 0 and hasattr(value, "__len__")
-    )
+def _decide(kind: str, measured: Measured | None, band: Band) -> _Found:
+    """The verdict on one number."""
+    # An effect of nothing is none: the ends of its band do not belong to it.
+    found = _of_interval(measured, band, strict=kind != NUMBER)
+    if kind != CONTROL or found.verdict == NOT_RUN:
+        return found
+    holds = found.verdict == REPRODUCED
+    return _Found(NOT_REPRODUCED, "holds without learning") if holds else _Found(REPRODUCED)
 
 
-def _is_missing(value) -> bool:
-    return value is None or math.isnan(value)
+def _of_interval(measured: Measured | None, band: Band, strict: bool) -> _Found:
+    if measured is None:
+        return _Found(NOT_RUN)
+    value, low, high, runs = measured
+    if runs is None:
+        inside = math.isfinite(value) and _inside(value, value, band, strict)
+        return _Found(REPRODUCED if inside else NOT_REPRODUCED)
+    if runs < FEWEST:
+        return _Found(UNDECIDED, f"{runs} run{'s' * (runs > 1)}")
+    if math.isnan(value):
+        return _Found(NOT_REPRODUCED, "not finite")
+    if low is None or high is None or math.isnan(low) or math.isnan(high):
+        return _Found(UNDECIDED, "no interval")
+    if _inside(low, high, band, strict):
+        return _Found(REPRODUCED)
+    least, most = _limits(band)
+    if high < least or low > most or (strict and (high == least or low == most)):
+        return _Found(NOT_REPRODUCED)
+    reach = (high - low) / 2
+    if not math.isfinite(reach) or not math.isfinite(value):
+        return _Found(UNDECIDED, "the interval is infinite")
+    needed = runs_to_decide(measured, band) or MOST + 1
+    if None not in band:
+        return _Found(UNDECIDED, needed=needed)
+    more = stats.t.ppf(POWER, runs - 1) / stats.t.ppf(0.975, runs - 1)
+    return _Found(UNDECIDED, needed=needed, visible=reach * (1 + more))
+
+
+def _note(found: Sequence[_Found]) -> str:
+    """What there is to say of the numbers of a claim, in words."""
+    notes = [own.note for own in found if own.note]
+    needed = max((own.needed for own in found if own.needed is not None), default=None)
+    if needed is not None:
+        many = f"about {_rounded(needed)} runs" if needed <= MOST else "more than a million runs"
+        notes.append(f"{many} would decide")
+    seen = [own.visible for own in found if own.visible is not None]
+    if seen:
+        each = ", ".join(dict.fromkeys(f"{value:.2g}" for value in seen))
+        notes.append(f"{POWER:.0%} of such studies would see an effect of {each}")
+    return "; ".join(dict.fromkeys(notes))
+
+
+def _rounded(count: int) -> int:
+    """Up to two digits, as nobody knows it better."""
+    digits = max(0, len(str(count)) - 2)
+    return math.ceil(count / 10**digits) * 10**digits
+
+
+def runs_to_decide(measured: Measured, band: Band) -> int | None:
+    """The fewest runs whose interval would lie inside or outside a band, the number being the same.
+
+    Args:
+      measured: with an interval that is Student's, of at least two runs.
+      band: (low, high).
+
+    Returns:
+      The number of runs; None where it is beyond a million.
+    """
+    value, low, high, runs = measured
+    away = min(abs(value - end) for end in band if end is not None)
+    deviation = (high - low) / 2 * math.sqrt(runs) / stats.t.ppf(0.975, runs - 1)
+
+    def decides(count: int) -> bool:
+        return stats.t.ppf(0.975, count - 1) * deviation <= away * math.sqrt(count)
+
+    if not decides(MOST):
+        return None
+    fewest, enough = FEWEST - 1, MOST
+    while enough - fewest > 1:
+        middle = (fewest + enough) // 2
+        fewest, enough = (fewest, middle) if decides(middle) else (middle, enough)
+    return enough
+
+
+def around(values: Sequence[float], part: float) -> tuple[Band, ...]:
+    """Bands of numbers plus or minus a part of each."""
+    return tuple((value - part * abs(value), value + part * abs(value)) for value in values)
 
 
 def _limits(band: Band) -> tuple[float, float]:
@@ -166,18 +281,27 @@ def _limits(band: Band) -> tuple[float, float]:
     return (-math.inf if low is None else low), (math.inf if high is None else high)
 
 
-def _is_inside(value: float, band: Band) -> bool:
-    low, high = _limits(band)
-    return math.isfinite(value) and low <= value <= high
+def _inside(low: float, high: float, band: Band, strict: bool = False) -> bool:
+    least, most = _limits(band)
+    if strict:
+        above, below = low > least or least == -math.inf, high < most or most == math.inf
+        return above and below
+    return least <= low and high <= most
+
+
+def _several(values) -> tuple:
+    return tuple(values) if isinstance(values, Sequence) else (values,)
+
+
+def _numbers(measured) -> list:
+    return [measured] if isinstance(measured, Measured) else list(measured)
 
 
 def _plain(value):
     """JSON-safe copy: NumPy scalars to Python's, what is not finite to None, sequences to lists."""
-    if value is None or isinstance(value, str):
+    if value is None or isinstance(value, str | bool):
         return value
-    if _is_several(value):
+    if isinstance(value, Sequence):
         return [_plain(item) for item in value]
     value = value.item() if hasattr(value, "item") else value
-    if isinstance(value, bool):
-        return value
     return value if math.isfinite(value) else None

@@ -1,0 +1,235 @@
+"""The runs of a study: stages, each made once, saved, and shared by figures."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import itertools
+import json
+import pathlib
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+import xarray as xr
+
+from fedjax_rl.federation.algorithm import Algorithm
+from fedjax_rl.identity import parts
+from fedjax_rl.saving import results as files
+from fedjax_rl.saving.fingerprint import differences
+from fedjax_rl.studies.numbers import Number
+from fedjax_rl.studies.study import Meter
+from fedjax_rl.sweeps.cells import Cell
+from fedjax_rl.sweeps.sweep import run_cells
+
+SECONDS = "seconds.json"
+LEDGER = ("env_steps", "messages_up", "bytes_up", "bytes_down", "diverged")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Stage:
+    """Runs that belong together, or whatever else takes time: a Dataset, made once and saved.
+
+    Attributes:
+      name: of its directory, unique in a study.
+      make: `(meter) -> Dataset`; calls `meter.stage(name)` for its progress.
+      seconds: roughly, at paper scale on two cores: for the time that is left, and for what is
+        said where nothing was run.
+      of: whatever decides its numbers, compared before a saved stage is believed.
+      there: whether the scale has it at all.
+    """
+
+    name: str
+    make: Callable[[Meter], xr.Dataset]
+    seconds: float = 10.0
+    of: Any = ()
+    there: bool = True
+
+    def __getitem__(self, variable: str) -> Number:
+        """A variable of the Dataset."""
+        return Number(lambda results: results[self][variable], (self,))
+
+    def plan(self) -> list[tuple[Algorithm, dict[int, int], int]]:
+        """Sets of runs `(algorithm, {N: federations}, steps)`, where they are known beforehand."""
+        return []
+
+    def identity(self) -> dict[str, list[str]]:
+        """What decides its numbers, as plain values for a file."""
+        return {name: list(leaf) for name, leaf in parts(self.name, self.of).items()}
+
+
+Values = Sequence | Mapping[Any, Mapping[str, Any]]
+
+
+def runs(
+    name: str,
+    methods: Mapping[str, Algorithm | tuple[Algorithm, Mapping[str, Any]]],
+    axes: Mapping[str, Values] | None = None,
+    *,
+    num_steps: int,
+    trials: int | None,
+    metrics: Sequence[str],
+    num_agents: int = 1,
+    record_every: int | None = None,
+    first_seed: int = 0,
+    double: bool = False,
+    seconds: float = 10.0,
+    **options,
+) -> Stage:
+    """Methods x axes x seeds as one Dataset with the dimensions `method`, the axes, `seed`, `time`.
+
+    All methods and values see the same seeds, so that their differences are paired.
+
+    Args:
+      name: of the stage.
+      methods: what a legend says -> algorithm, or algorithm and the properties that it changes.
+      axes: dimension -> values of the property of that name, `num_agents` included; or value ->
+        properties, where several change at once or a value is no number.
+      num_steps: of every run.
+      trials: L, runs of every combination; None where the scale has none.
+      metrics: of federations; all methods have them.
+      num_agents: N, where it is no axis.
+      record_every: steps between two records; 60 records by default.
+      first_seed: of the trials; runs that must be independent of others' have their own.
+      double: whether to compute in double precision.
+      seconds: as of `Stage`.
+      **options: of `run_cells`.
+    """
+    axes = dict(axes or {})
+    every = record_every or max(1, num_steps // 60)
+    made = {k: v if isinstance(v, tuple) else (v, {}) for k, v in methods.items()}
+    algorithms = {label: algorithm for label, (algorithm, _) in made.items()}
+    shape = (len(made), *map(len, axes.values()), trials or 0)
+
+    def cells() -> list[Cell]:
+        out = []
+        for label, (_, own) in made.items():
+            for place in itertools.product(*(_properties(n, v) for n, v in axes.items())):
+                properties = {"num_agents": num_agents, **own}
+                for part in place:
+                    properties |= part
+                agents = properties.pop("num_agents")
+                out += [
+                    Cell(agents, first_seed + seed, properties, label)
+                    for seed in range(trials or 0)
+                ]
+        return out
+
+    def make(meter: Meter) -> xr.Dataset:
+        with jax.enable_x64(True) if double else contextlib.nullcontext():
+            flat = meter.count(
+                run_cells(
+                    algorithms,
+                    cells(),
+                    num_steps=num_steps,
+                    record_every=every,
+                    metrics=metrics,
+                    devices=meter.devices,
+                    progress=meter.stage(name),
+                    **options,
+                )
+            )
+        names = ("method", *axes, "seed")
+        coordinates = {"method": list(made), "seed": first_seed + np.arange(trials or 0)}
+        coordinates |= {axis: list(values) for axis, values in axes.items()}
+        coordinates |= {"time": ("time", flat["time"].values, flat["time"].attrs)}
+        data = {}
+        for variable in (*metrics, *LEDGER):
+            array = flat[variable].values
+            dims = (*names, "time")[: len(names) + array.ndim - 1]
+            data[variable] = (dims, array.reshape(*shape, *array.shape[1:]))
+        return xr.Dataset(data, coordinates, flat.attrs)
+
+    def plan():
+        count: dict = {}
+        for cell in cells():
+            own = count.setdefault(cell.algorithm, {})
+            own[cell.num_agents] = own.get(cell.num_agents, 0) + 1
+        return [(algorithms[label], own, num_steps) for label, own in count.items()]
+
+    of = {
+        "methods": {k: (a.name, a.config, p) for k, (a, p) in made.items()},
+        "axes": axes,
+        "num_agents": num_agents,
+        "num_steps": num_steps,
+        "record_every": every,
+        "trials": trials,
+        "first_seed": first_seed,
+        "metrics": list(metrics),
+        "double": double,
+        "options": options,
+    }
+    return _Runs(name, make, seconds, of, trials is not None, plan)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Runs(Stage):
+    planned: Callable = list
+
+    def plan(self):
+        """As of `Stage`."""
+        return self.planned()
+
+
+def _properties(name: str, values: Values) -> list[Mapping[str, Any]]:
+    if isinstance(values, Mapping):
+        return list(values.values())
+    return [{name: value} for value in values]
+
+
+class Results:
+    """The stages of a study as they are made: each when it is first asked for, and saved.
+
+    A stage that was saved before is read again: a study that was stopped goes on where it was. One
+    that is damaged is made anew.
+    """
+
+    def __init__(self, directory: pathlib.Path, meter: Meter) -> None:
+        """Takes where the stages are saved, and who adds up their seconds."""
+        self._directory, self._meter = pathlib.Path(directory), meter
+        self._made: dict[str, xr.Dataset] = {}
+        self._of: dict[str, Hashable] = {}
+
+    def __getitem__(self, stage: Stage) -> xr.Dataset:
+        """The Dataset of a stage.
+
+        Raises:
+          ValueError: a saved stage of the name is of other runs.
+        """
+        of = stage.identity()
+        if differ := differences(of, self._of.setdefault(stage.name, of)):
+            raise ValueError(
+                f"two stages are called {stage.name}: {'; '.join(differ[:3])}; allowed: a name each"
+            )
+        if stage.name not in self._made:
+            made = self._saved(stage, of)
+            if made is not None:
+                self._meter.stage(stage.name)
+                self._meter.count(made)
+            else:
+                made = stage.make(self._meter)
+                place = self._directory / stage.name
+                place.mkdir(exist_ok=True)
+                # Seconds are not in the result: its bytes are the same again.
+                seconds = json.loads(made.attrs.get("seconds", "{}"))
+                files.write_sealed(place / SECONDS, {**seconds, "of": of})
+                files.save(place, made)
+            self._made[stage.name] = made
+        return self._made[stage.name]
+
+    def _saved(self, stage: Stage, of: dict) -> xr.Dataset | None:
+        """A whole stage of these very runs, with the seconds it took; None where there is none."""
+        place = self._directory / stage.name
+        seconds = files.read_sealed(place / SECONDS)
+        if seconds is None:
+            return None
+        if differ := differences(of, seconds.pop("of", {})):
+            raise ValueError(
+                f"runs in {place} are others: {'; '.join(differ[:3])}; allowed: the same scale and "
+                "preset, or another directory"
+            )
+        with contextlib.suppress(OSError):
+            made = files.load(place)
+            return made.assign_attrs(seconds=json.dumps(seconds)) if seconds else made
+        return None
