@@ -15,6 +15,7 @@ baselines that averaging in different environments is measured against.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -249,17 +250,19 @@ def _learner(config: Averaging) -> Learner:
     )
 
 
-_OF_BOTH = {
-    "environments": ("tabular", "mdp"),
-    "metrics": METRICS,
-    "unit": "round",
-    "headline": "gap",
-    "sampled": lambda config: None,
-    "adapt": task_of,
-}
+# Decorates `config -> Learner` with what is the same of both.
+_of_both = functools.partial(
+    algorithm,
+    environments=("tabular", "mdp"),
+    metrics=METRICS,
+    unit="round",
+    headline="gap",
+    sampled=lambda config: None,
+    adapt=task_of,
+)
 
 
-@algorithm(QAvg, **_OF_BOTH)
+@_of_both(QAvg)
 def qavg(config: QAvg) -> Learner:
     """Federated averaging of action values.
 
@@ -272,7 +275,7 @@ def qavg(config: QAvg) -> Learner:
     return _learner(config)
 
 
-@algorithm(PAvg, **_OF_BOTH)
+@_of_both(PAvg)
 def pavg(config: PAvg) -> Learner:
     """Federated averaging of policies.
 

@@ -16,6 +16,7 @@ u = (s, a, r, s'); the learner moves every entry by the mean of the errors that 
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -335,17 +336,19 @@ def _learner(config: DQL) -> Learner:
     return Learner(first, (work, link_of(config)), measure, model=model)
 
 
-_OF_BOTH = {
-    "environments": ("grid",),
-    "metrics": optimum.metrics_of,
-    "unit": "episode",
-    "headline": "reward",
-    "sampled": sampled,
-    "draws": ("epsilon",),
-}
+# Decorates `config -> Learner` with what is the same of both.
+_of_both = functools.partial(
+    algorithm,
+    environments=("grid",),
+    metrics=optimum.metrics_of,
+    unit="episode",
+    headline="reward",
+    sampled=sampled,
+    draws=("epsilon",),
+)
 
 
-@algorithm(DQL, **_OF_BOTH)
+@_of_both(DQL)
 def dql(config: DQL) -> Learner:
     """Distributed Q-learning on whole episodes.
 
@@ -359,7 +362,7 @@ def dql(config: DQL) -> Learner:
     return _learner(config)
 
 
-@algorithm(EBCDQL, **_OF_BOTH)
+@_of_both(EBCDQL)
 def ebcdql(config: EBCDQL) -> Learner:
     """DQL with event-based communication.
 

@@ -21,14 +21,13 @@ import numpy as np
 from fedjax_rl import fields, streams
 from fedjax_rl.algorithms import episodic
 from fedjax_rl.algorithms.assemble import first_keys
-from fedjax_rl.algorithms.define import algorithm
 from fedjax_rl.algorithms.episodic import Experience
 from fedjax_rl.algorithms.learner import Learner
 from fedjax_rl.algorithms.strategy import (
-    EPISODES,
     Strategy,
     ascent,
     direction,
+    evolution_strategy,
     network_of,
     nothing_owed,
     run_episodes,
@@ -300,7 +299,7 @@ def strategy(config: ES, link: Exchange) -> Learner:
     return Learner(first, (work, link), measure, model=model)
 
 
-@algorithm(ES, metrics=metrics_of, **EPISODES)
+@evolution_strategy(ES, metrics=metrics_of)
 def es(config: ES) -> Learner:
     """Evolution strategies.
 
@@ -314,7 +313,7 @@ def es(config: ES) -> Learner:
     return strategy(config, exchange_of(config))
 
 
-@algorithm(ESPC, metrics=metrics_of, **EPISODES)
+@evolution_strategy(ESPC, metrics=metrics_of)
 def espc(config: ESPC) -> Learner:
     """ES with probabilistic communication.
 

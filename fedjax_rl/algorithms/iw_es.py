@@ -20,7 +20,6 @@ import jax.numpy as jnp
 
 from fedjax_rl import fields
 from fedjax_rl.algorithms.assemble import per_federation
-from fedjax_rl.algorithms.define import algorithm
 from fedjax_rl.algorithms.es import (
     ES,
     aggregate,
@@ -31,7 +30,7 @@ from fedjax_rl.algorithms.es import (
     strategy,
 )
 from fedjax_rl.algorithms.learner import Learner
-from fedjax_rl.algorithms.strategy import EPISODES, direction, of_now
+from fedjax_rl.algorithms.strategy import direction, evolution_strategy, of_now
 from fedjax_rl.federation.aggregators import Aggregate
 from fedjax_rl.federation.exchange import Exchange
 from fedjax_rl.federation.population import select
@@ -150,7 +149,7 @@ def reusing(config: IWES) -> Exchange:
     return exchange_of(config)._replace(aggregate=whole_round, server=server)
 
 
-@algorithm(IWES, metrics=lambda config: {**metrics_of(config), **METRICS}, **EPISODES)
+@evolution_strategy(IWES, metrics=lambda config: {**metrics_of(config), **METRICS})
 def iw_es(config: IWES) -> Learner:
     """Importance weighted evolution strategies.
 

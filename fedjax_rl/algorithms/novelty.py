@@ -25,15 +25,14 @@ import jax.numpy as jnp
 from fedjax_rl import fields, streams
 from fedjax_rl.algorithms import episodic
 from fedjax_rl.algorithms.assemble import first_keys, per_federation
-from fedjax_rl.algorithms.define import algorithm
 from fedjax_rl.algorithms.episodic import Experience
 from fedjax_rl.algorithms.learner import Learner
 from fedjax_rl.algorithms.strategy import (
-    EPISODES,
     Strategy,
     ascent,
     behaviour_of,
     direction,
+    evolution_strategy,
     network_of,
     nothing_owed,
     of_now,
@@ -219,7 +218,7 @@ def exchange_of(config: NoveltySearch) -> Exchange:
     )
 
 
-@algorithm(NoveltySearch, metrics=METRICS, **EPISODES)
+@evolution_strategy(NoveltySearch, metrics=METRICS)
 def ns_es(config: NoveltySearch) -> Learner:
     """Novelty search by evolution strategies.
 
@@ -319,7 +318,7 @@ def ns_es(config: NoveltySearch) -> Learner:
     return Learner(first, (work, link), measure, model=model, begin=begin, after=after)
 
 
-@algorithm(RewardedNoveltySearch, metrics=METRICS, **EPISODES)
+@evolution_strategy(RewardedNoveltySearch, metrics=METRICS)
 def nsr_es(config: RewardedNoveltySearch) -> Learner:
     """Novelty and return in equal parts.
 
@@ -332,7 +331,7 @@ def nsr_es(config: RewardedNoveltySearch) -> Learner:
     return ns_es.definition.learner(config)
 
 
-@algorithm(AdaptiveNoveltySearch, metrics=METRICS, **EPISODES)
+@evolution_strategy(AdaptiveNoveltySearch, metrics=METRICS)
 def nsra_es(config: AdaptiveNoveltySearch) -> Learner:
     """Novelty where the return stagnates.
 

@@ -14,6 +14,7 @@ policy gradient; the learner moves along the mean.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -216,18 +217,18 @@ def ascent(optimizer: Optimizer) -> ServerStep:
     return ServerStep(optimizer.init, step)
 
 
-def _sampled(config: Reinforce) -> str:
-    return "episodes are drawn from what is learned"
-
-
-@algorithm(
-    Reinforce,
+# Decorates `config -> Learner` with what is the same of both.
+_of_both = functools.partial(
+    algorithm,
     environments=("grid", "task"),
     metrics=METRICS,
     unit="round",
     headline="reward",
-    sampled=_sampled,
+    sampled=lambda config: "episodes are drawn from what is learned",
 )
+
+
+@_of_both(Reinforce)
 def reinforce(config: Reinforce) -> Learner:
     """Distributed REINFORCE.
 
@@ -303,14 +304,7 @@ def reinforce(config: Reinforce) -> Learner:
     return Learner(first, (work, link), measure, model=model)
 
 
-@algorithm(
-    LAPG,
-    environments=("grid", "task"),
-    metrics=METRICS,
-    unit="round",
-    headline="reward",
-    sampled=_sampled,
-)
+@_of_both(LAPG)
 def lapg(config: LAPG) -> Learner:
     """REINFORCE with lazy uploads.
 

@@ -7,6 +7,7 @@ made of is the business of `es`, `iw_es` and `novelty`.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -16,7 +17,7 @@ import numpy as np
 
 from fedjax_rl import fields, streams
 from fedjax_rl.algorithms import episodic
-from fedjax_rl.algorithms.learner import Federated
+from fedjax_rl.algorithms.define import Federated, algorithm
 from fedjax_rl.algorithms.records import Network, Optimizer
 from fedjax_rl.envs.task import Discrete, Task
 from fedjax_rl.federation.aggregators import Aggregate
@@ -31,13 +32,14 @@ from fedjax_rl.rollouts import episodes
 DENOMINATORS = ("received", "n")
 L2_MODES = ("coupled", "decoupled")
 
-# What every strategy is defined with: a round is an episode of every agent.
-EPISODES = {
-    "environments": ("grid", "task"),
-    "unit": "episode",
-    "headline": "reward",
-    "sampled": lambda config: "episodes are drawn from what is learned",
-}
+# Decorates `config -> Learner` with what is the same of all: a round is an episode of every agent.
+evolution_strategy = functools.partial(
+    algorithm,
+    environments=("grid", "task"),
+    unit="episode",
+    headline="reward",
+    sampled=lambda config: "episodes are drawn from what is learned",
+)
 
 
 @record
