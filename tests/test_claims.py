@@ -12,6 +12,7 @@ from scipy import stats
 import fedjax_rl as frl
 from fedjax_rl import analysis
 from fedjax_rl.analysis import Claim, Measured, decide, runs_to_decide
+from fedjax_rl.plotting.style import Picture
 from fedjax_rl.studies import (
     Stage,
     Study,
@@ -284,6 +285,25 @@ def test_runs_are_those_of_a_sweep(results):
     (slow, fast) = small().plan()
     assert (slow[1], slow[2]) == ({1: 3, 3: 3}, 4)
     assert fast[0].name == "fedq"
+
+
+def test_numbers_of_agents_have_their_dimension(results):
+    learner = frl.fedq(MDP, epsilon=1.0, learning_rate=0.5)
+    own = {"num_steps": 2, "record_every": 1, "metrics": ("error_local",)}
+    made = runs("two", {"fedq": learner}, {"num_agents": (1, 3)}, trials=2, **own)
+    alone = frl.sweep(learner, num_agents=3, seeds=range(2), **own)
+    found = results[made]["error_local"].sel({"method": "fedq", "num_agents": 3})
+    assert found.dims == ("seed", "agent", "time")
+    np.testing.assert_array_equal(found.values, alone["error_local"].values)
+
+
+def test_an_ideal_line_goes_through_the_middle_of_the_first(stage, results):
+    gap = (stage["gap"].last() * 0).then(lambda array: array + 8 / array["num_agents"] ** 2)
+    drawn = against(gap, "num_agents", ideal=(-1, "1/N"))
+    axis = Picture().subplots()
+    drawn.draw(axis, results)
+    (ideal,) = (line for line in axis.lines if line.get_label() == "1/N")
+    np.testing.assert_allclose(ideal.get_ydata(), [4, 2, 1])  # of 8, 2, 1/2
 
 
 def test_saved_stages_are_believed_only_if_they_are_these_runs(tmp_path):

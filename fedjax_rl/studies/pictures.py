@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from fedjax_rl import plotting
 from fedjax_rl.plotting import curve_page
 from fedjax_rl.plotting import page as pages
-from fedjax_rl.plotting.style import OKABE_ITO
+from fedjax_rl.plotting.style import GREY, OKABE_ITO
 from fedjax_rl.studies.numbers import Number
 from fedjax_rl.studies.runs import Results, Stage
 
@@ -138,6 +138,7 @@ def against(
     y: str = "",
     log: str = "xy",
     power: Collection[float] = (),
+    ideal: tuple[float, str] | None = None,
     level: tuple[float, str] | None = None,
     styles: Mapping[str, int] | None = None,
     dashed: Collection[str] = (),
@@ -154,6 +155,8 @@ def against(
       y: label of the other axis.
       log: which axes are logarithmic, letters of "xy".
       power: values of `dim` through whose means a power law is drawn.
+      ideal: exponent and words of a grey line through the middle of the first line's means, those
+        of `power` if there are any: `(-1, "1/N")` where more agents should be so much better.
       level: height of a dotted line and its words.
       styles: label -> place among the colours; that of the method by default.
       dashed: labels of dashed lines.
@@ -181,6 +184,13 @@ def against(
             for label, points in lines.items():
                 shown = {v: own for v, own in points.items() if np.isclose(v, list(power)).any()}
                 pages.power_law(axis, shown, OKABE_ITO[places[label]])
+        if ideal is not None:
+            law, words = ideal
+            first = next(iter(lines.values()))
+            means = {v: own.mean() for v, own in first.items() if v in power or not power}
+            at, height = np.array(list(means), float), np.array(list(means.values()))
+            middle = np.exp(np.mean(np.log(height) - law * np.log(at)))
+            axis.plot(at, middle * at**law, "--", color=GREY, lw=1, zorder=1, label=words)
         if level is not None:
             pages.level(axis, *level)
 

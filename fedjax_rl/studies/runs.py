@@ -88,7 +88,7 @@ def runs(
         properties, where several change at once or a value is no number.
       num_steps: of every run.
       trials: L, runs of every combination; None where the scale has none.
-      metrics: of federations; all methods have them.
+      metrics: of federations, or of agents; all methods have them.
       num_agents: N, where it is no axis.
       record_every: steps between two records; 60 records by default.
       first_seed: of the trials; runs that must be independent of others' have their own.
@@ -136,9 +136,9 @@ def runs(
         coordinates |= {"time": ("time", flat["time"].values, flat["time"].attrs)}
         data = {}
         for variable in (*metrics, *LEDGER):
-            array = flat[variable].values
-            dims = (*names, "time")[: len(names) + array.ndim - 1]
-            data[variable] = (dims, array.reshape(*shape, *array.shape[1:]))
+            array = flat[variable]
+            dims = (*names, *array.dims[1:])  # of a metric of agents, `agent` before the time
+            data[variable] = (dims, array.values.reshape(*shape, *array.shape[1:]))
         return xr.Dataset(data, coordinates, flat.attrs)
 
     def plan():
