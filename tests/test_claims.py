@@ -352,6 +352,21 @@ def test_a_study_leaves_a_complete_directory(tmp_path):
     assert (tmp_path / "curves.png").stat().st_size > 0
     assert seen == sorted(seen)
     assert seen[-1] == 1
+    command = "fedjax-rl reproduce small:curves --scale smoke"
+    assert {line["command"] for line in summary["targets"]} == {command}
+    assert {line["part"] for line in summary["targets"]} == {"curves"}
+    (part,) = summary["parts"]
+    assert (part["figure"], part["pictures"]) == ("curves", ["curves"])
+    assert part["seconds"] > 0
+    # Stages that are read again took what they took.
+    assert STUDY.run(tmp_path, scale="smoke")["parts"] == [part]
+
+
+def test_fewer_runs_take_as_much_less_time():
+    whole = STUDY.seconds(["curves"], "paper", "paper")
+    assert whole == {"two": 10.0, "null": 10.0}
+    # Three trials of five; what has no plan takes what it says.
+    assert STUDY.seconds(["curves"], "smoke", "paper") == {"two": 6.0, "null": 10.0}
 
 
 def test_what_a_scale_does_not_have_is_not_run(tmp_path, monkeypatch):

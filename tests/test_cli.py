@@ -25,6 +25,7 @@ import fedjax_rl as frl
 from fedjax_rl import cli, memory
 from fedjax_rl.algorithms import ALGORITHMS, Entry
 from fedjax_rl.cli import config, named, options, parse, picture, process, report, settings, work
+from fedjax_rl.cli import study as study_command
 from fedjax_rl.federation import uplinks
 from fedjax_rl.federation.ledger import COLUMNS
 from fedjax_rl.saving import results
@@ -914,8 +915,14 @@ def _fake(fail=()):
         ("T1", 1.0, 1.1, 1.0, 1.2, [0.9, 1.3], "reproduced"),
         ("T2", "falls", None, None, None, [None, 0.1], "not run"),
         ("T3", [1, 2], [1.5, 2.5], [1, 2], [2, 3], [[0, 1], [1, None]], "not reproduced"),
+        ("T4", None, 0.5, -1.0, 2.0, [0, None], "undecided"),
     ]
     names = ("id", "published", "measured", "low", "high", "band", "verdict")
+    more = {
+        "T2": {"command": "fedjax-rl reproduce fake:fig2 --scale paper", "cost": 9000},
+        "T3": {"why": "the step is too long", "reference": 1.75, "runs": 12},
+        "T4": {"note": "about 70 runs would decide"},
+    }
 
     def run(directory, figures, scale, preset, progress):
         if fail:
@@ -926,7 +933,11 @@ def _fake(fail=()):
             "scale": scale,
             "preset": preset,
             "targets": [
-                {**dict(zip(names, t, strict=True)), "figure": figures[0], "quantity": "slope"}
+                {
+                    **dict(zip(names, t, strict=True)),
+                    **{"figure": figures[0], "quantity": "slope"},
+                    **more.get(t[0], {}),
+                }
                 for t in targets
             ],
         }
@@ -948,15 +959,43 @@ def test_reproduce_and_resume(tmp_path, capsys, monkeypatch):
     for word in (
         "✓ reproduced",
         "✗ not reproduced",
-        "○ not run",
+        "? undecided",
+        "\u2013 not run",
         "≤ 0.1",
         "[0.9, 1.3]",
+        "1.75",
         "fig1.png",
     ):
         assert word in text
-    assert "1 reproduced, 1 not reproduced, 1 not run" in text
+    unfolded = " ".join(re.sub(r"[│┃]", " ", text).split())
+    assert "of 4 claims: 1 reproduced, 1 not run, 1 undecided, 1 not reproduced" in unfolded
+    lines = {line["id"]: line for line in results.read_sealed(out / "summary.json")["targets"]}
+    notes = [study_command.note(line) for line in lines.values()]
+    assert notes == [
+        "",
+        "fedjax-rl reproduce fake:fig2 --scale paper takes 2.5 h",
+        "the step is too long",
+        "about 70 runs would decide",
+    ]
     assert cli.main(["resume", str(out)]) == 0
     assert "nothing to do" in capsys.readouterr().out
+
+
+def test_figures_are_named_as_the_paper_counts_them():
+    known = ["fig4-5", "fig4-6", "fig5a", "fig5b", "fig8", "fig9", "speedup"]
+    rows = {
+        "4.5": ["fig4-5"],
+        "4-5": ["fig4-5"],
+        "fig4-5": ["fig4-5"],
+        "5": ["fig5a", "fig5b"],
+        "5b": ["fig5b"],
+        "8-9": ["fig8", "fig9"],
+        "5-8": ["fig5a", "fig5b", "fig6", "fig7", "fig8"],
+        "speedup,4.6": ["speedup", "fig4-6"],
+        "9-4": ["9-4"],
+    }
+    for words, names in rows.items():
+        assert study_command._named(words, known) == names
 
 
 def test_flags_of_the_user_stay(monkeypatch):

@@ -29,6 +29,7 @@ NOT_REPRODUCED, UNDECIDED, NOT_RUN, REPRODUCED = VERDICTS = (
     "not run",
     "reproduced",
 )
+MARKS = dict(zip(VERDICTS, "\u2717?\u2013\u2713", strict=True))
 FEWEST = 3  # runs of which there is an interval
 MOST = 1_000_000  # runs that anybody would make
 POWER = 0.8

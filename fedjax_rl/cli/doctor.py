@@ -14,7 +14,7 @@ from fedjax_rl.cli.named import fitting
 from fedjax_rl.cli.options import SCALES
 from fedjax_rl.cli.process import keeping, prepare
 from fedjax_rl.cli.settings import clock_options, uplink_options
-from fedjax_rl.cli.study import studies, study_of
+from fedjax_rl.cli.study import duration, studies, study_of
 
 _PACKAGES = {
     "jax": "everything",
@@ -145,6 +145,12 @@ def _of_study(arguments) -> int:
     from fedjax_rl.cli.needs import Needs
 
     print(f"{study.name}, {', '.join(figures)}, scale {arguments.scale}, preset {preset}")
+    seconds = getattr(study, "seconds", lambda *_: {})(figures, arguments.scale, preset)
+    if seconds:
+        print("Time of its stages, roughly, on two cores")
+        for stage, own in seconds.items():
+            print(f"  {stage}: {duration(own)}")
+        print(f"  in all {duration(sum(seconds.values()))}")
     runs = study.plan(figures, arguments.scale, preset) if study.plan else {}
     if not runs:
         print("  nothing that is planned beforehand")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import pathlib
+import re
 from typing import Any
 
 from fedjax_rl.cli.config import check_devices, check_out
@@ -65,18 +66,37 @@ def study_of(arguments) -> tuple[Any, list[str], str]:
 
 
 def _named(words: str, known) -> list[str]:
-    """The figures of a list such as "fig4,fig5" or "8-13"; a number 8 stands for `fig8`."""
+    """The figures of a list such as "fig4,fig5", "4.5" or "8-13".
+
+    A number stands for the figure of that number, 4.5 and 4-5 for `fig4-5`, and 5 for `fig5a` and
+    `fig5b` where there is no `fig5`. Of 8-13 where there is no `fig8-13` it is all from 8 to 13.
+    """
     found = []
     for word in words.split(","):
+        own = _figures_of(word, known)
         first, dash, last = word.partition("-")
-        plain = first.isdecimal() and (not dash or last.isdecimal())
-        more = int(last or first) - int(first) if plain else -1
+        if own or not (dash and first.isdecimal() and last.isdecimal()):
+            found += own or [word]
+            continue
+        more = int(last) - int(first)
         # Not backwards, and not more figures than there are.
-        if word in known or not 0 <= more <= len(known):
-            found.append(word)
+        if 0 <= more <= len(known):
+            found += [
+                name
+                for n in range(int(first), int(last) + 1)
+                for name in _figures_of(str(n), known) or [f"fig{n}"]
+            ]
         else:
-            found += [f"fig{n}" for n in range(int(first), int(last or first) + 1)]
+            found.append(word)
     return found
+
+
+def _figures_of(word: str, known) -> list[str]:
+    """The figures that a word stands for; none where it stands for none."""
+    for name in (word, f"fig{word}", f"fig{word.replace('.', '-')}"):
+        if name in known:
+            return [name]
+    return [name for name in known if word and re.fullmatch(rf"fig{re.escape(word)}[a-z]", name)]
 
 
 def _check_devices(study, devices: int) -> None:
@@ -109,41 +129,72 @@ def carry_out(config: dict, out: pathlib.Path) -> None:
     _verdicts(summary, out)
 
 
+_COLOURS = {"reproduced": "green", "not reproduced": "red"}
+
+
 def _verdicts(summary: dict, out: pathlib.Path) -> None:
     """The table of published against measured, each verdict with a symbol and a word."""
     from rich.table import Table
 
-    marks = {
-        "reproduced": "[green]✓ reproduced",
-        "not reproduced": "[red]✗ not reproduced",
-        "not run": "[yellow]○ not run",
-    }
+    from fedjax_rl.analysis.verdict import MARKS, VERDICTS
+
     title = f"{summary['study']}, scale {summary['scale']}, preset {summary['preset']}"
     table = Table(title=title)
-    for name in ("id", "figure", "quantity", "published", "measured", "interval", "band"):
+    columns = {
+        "published": number,
+        "reference": number,
+        "measured": number,
+        "interval": str,
+        "runs": number,
+        "band": str,
+    }
+    for name in ("id", "figure", "quantity", *columns):
         table.add_column(name)
     table.add_column("verdict", no_wrap=True)
+    table.add_column("note")
     for target in summary["targets"]:
-        low, high = target["low"], target["high"]
-        missing = low is None or high is None
-        pairs = zip(low, high, strict=True) if isinstance(low, list) else [(low, high)]
+        cells = {
+            **target,
+            "interval": _interval(target["low"], target["high"]),
+            "band": _band(target["band"]),
+        }
         table.add_row(
-            target["id"],
-            target["figure"],
-            target["quantity"],
-            number(target["published"]),
-            number(target["measured"]),
-            "-" if missing else ", ".join(_band(pair, "-") for pair in pairs),
-            _band(target["band"]),
-            marks.get(target["verdict"], target["verdict"]),
+            *(target[name] for name in ("id", "figure", "quantity")),
+            *(show(cells.get(name)) for name, show in columns.items()),
+            f"[{_COLOURS.get(target['verdict'], 'yellow')}]{MARKS[target['verdict']]} "
+            + target["verdict"],
+            note(target),
         )
     print_table(table)
     verdicts = [target["verdict"] for target in summary["targets"]]
-    counts = [f"{verdicts.count(v)} {v}" for v in marks if v in verdicts]
-    print(f"of {len(verdicts)} targets: {', '.join(counts) or 'none'}")
+    counts = [f"{verdicts.count(v)} {v}" for v in reversed(VERDICTS) if v in verdicts]
+    print(f"of {len(verdicts)} claims: {', '.join(counts) or 'none'}")
     print("the exit code does not depend on the verdicts")
     pictures = sorted(str(p.relative_to(out)) for p in out.rglob("*.png"))
     print(f"saved in {out}: {', '.join(['summary.json', *pictures])}")
+
+
+def note(target: dict) -> str:
+    """What would decide, or what would run it and how long, and what explains the verdict."""
+    parts = [target.get("note", "")]
+    if target["verdict"] == "not run" and "command" in target:
+        parts.append(f"{target['command']} takes {duration(target.get('cost', 0.0))}")
+    parts += [target.get("corrected", ""), target.get("why", "")]
+    return "; ".join(part for part in parts if part)
+
+
+def duration(seconds: float) -> str:
+    """Such as "40 s", "12 min" or "3.5 h"."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def _interval(low, high) -> str:
+    pairs = list(zip(low, high, strict=True)) if isinstance(low, list) else [(low, high)]
+    if all(pair == (None, None) for pair in pairs):
+        return "-"
+    return ", ".join(_band(pair, "-") for pair in pairs)
 
 
 def _band(band, missing: str = "") -> str:

@@ -111,6 +111,8 @@ class Study:
       scales: name -> sizes, read as `size.trials`.
       presets: the protocols it can be run with, the default first; read as `size.preset`.
       note: for the gallery: what a reader has to know of all figures.
+      found: for the README: what came of it, with `{id}` for the measured numbers of a claim and
+        `{id/0}` for one of several.
     """
 
     def __init__(
@@ -122,6 +124,7 @@ class Study:
         *,
         presets: Sequence[str] = ("paper",),
         note: str = "",
+        found: str = "",
     ) -> None:
         """Takes the figures in the order of the paper.
 
@@ -129,7 +132,8 @@ class Study:
           ValueError: two figures of one name.
         """
         self.name, self.paper, self.scales = name, paper, dict(scales)
-        self.presets, self.note = tuple(presets), " ".join(note.split())
+        self.presets = tuple(presets)
+        self.note, self.found = (" ".join(words.split()) for words in (note, found))
         self._figures = {own.name: own for own in figures}
         if len(self._figures) < len(figures):
             raise ValueError(f"two figures of {name} have one name; allowed: a name each")
@@ -204,12 +208,19 @@ class Study:
         shares = {name: stage.seconds for name, stage in stages.items()}
         meter = Meter(progress, shares, devices)
         results = Results(directory, meter)
-        lines = []
+        lines, parts = [], []
         for figure in made:
-            lines += [self._line(figure.name, own, results) for own in figure.claims]
-            for own in figure.pictures:
-                if own.there:
-                    plotting.save(own.draw(results), directory / own.stem)
+            lines += [self._line(figure.name, scale, own, results) for own in figure.claims]
+            pictures = [own for own in figure.pictures if own.there]
+            for own in pictures:
+                plotting.save(own.draw(results), directory / own.stem)
+            parts.append(
+                {
+                    "figure": figure.name,
+                    "pictures": [own.stem for own in pictures],
+                    "seconds": sum(results.seconds.get(one.name, 0.0) for one in figure.stages),
+                }
+            )
         return conclude(
             directory,
             meter,
@@ -219,18 +230,51 @@ class Study:
             preset=size.preset,
             figures=[figure.name for figure in made],
             size=dict(size.sizes),
+            parts=parts,
         )
 
-    def _line(self, figure: str, own: Measurable, results: Results) -> dict[str, Any]:
-        """The line of a claim; of one that was not run, with what would run it."""
+    def _line(self, figure: str, scale: str, own: Measurable, results: Results) -> dict[str, Any]:
+        """The line of a claim, with what runs it; of one that was not run also what it costs."""
         line = own.decide(results)
+        scale = scale if own.there else "paper"
+        line |= {"part": figure, "command": self.command(figure, scale)}
         if not own.there:
-            line["command"] = f"fedjax-rl reproduce {self.name}:{figure} --scale paper"
             line["cost"] = sum(stage.seconds for stage in own.estimate.needs)
         return line
+
+    def command(self, figure: str, scale: str) -> str:
+        """What makes a figure on the command line."""
+        return f"fedjax-rl reproduce {self.name}:{figure} --scale {scale}"
 
     def plan(self, figures: Sequence[str], scale: str, preset: str) -> dict:
         """The sets of runs of figures: `{stage: [(algorithm, {N: federations}, steps)]}`."""
         made = self.declare(figures, self.size(scale, preset))
         stages = {stage.name: stage for figure in made for stage in figure.stages}
         return {name: planned for name, stage in stages.items() if (planned := stage.plan())}
+
+    def seconds(self, figures: Sequence[str], scale: str, preset: str) -> dict[str, float]:
+        """Roughly the seconds of every stage of figures on two cores.
+
+        Stages say what they take at paper scale. Of the same runs in a smaller number it is a part
+        that is proportional to agents times steps.
+        """
+
+        def stages(scale):
+            made = self.declare(figures, self.size(scale, preset))
+            return {stage.name: stage for figure in made for stage in figure.stages}
+
+        whole, out = stages("paper"), {}
+        for name, stage in stages(scale).items():
+            out[name], there = stage.seconds, whole.get(name)
+            if there is not None and there.seconds == stage.seconds and _work(there):
+                out[name] *= min(1.0, _work(stage) / _work(there))
+        return out
+
+
+def _work(stage: Stage) -> int:
+    """Agents times steps of the runs of a stage."""
+    return sum(
+        n * federations * steps
+        for _, counts, steps in stage.plan()
+        for n, federations in counts.items()
+    )

@@ -7,6 +7,7 @@ import dataclasses
 import itertools
 import json
 import pathlib
+import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
@@ -189,6 +190,7 @@ class Results:
         """Takes where the stages are saved, and who adds up their seconds."""
         self._directory, self._meter = pathlib.Path(directory), meter
         self._made: dict[str, xr.Dataset] = {}
+        self.seconds: dict[str, float] = {}  # that each stage took, whenever it was made
         self._of: dict[str, Hashable] = {}
 
     def __getitem__(self, stage: Stage) -> xr.Dataset:
@@ -208,12 +210,15 @@ class Results:
                 self._meter.stage(stage.name)
                 self._meter.count(made)
             else:
+                start = time.perf_counter()
                 made = stage.make(self._meter)
+                self.seconds[stage.name] = time.perf_counter() - start
                 place = self._directory / stage.name
                 place.mkdir(exist_ok=True)
                 # Seconds are not in the result: its bytes are the same again.
                 seconds = json.loads(made.attrs.get("seconds", "{}"))
-                files.write_sealed(place / SECONDS, {**seconds, "of": of})
+                own = {**seconds, "all": self.seconds[stage.name], "of": of}
+                files.write_sealed(place / SECONDS, own)
                 files.save(place, made)
             self._made[stage.name] = made
         return self._made[stage.name]
@@ -231,5 +236,6 @@ class Results:
             )
         with contextlib.suppress(OSError):
             made = files.load(place)
+            self.seconds[stage.name] = seconds.pop("all", 0.0)
             return made.assign_attrs(seconds=json.dumps(seconds)) if seconds else made
         return None
