@@ -40,6 +40,23 @@ def test_an_own_uplink_does_what_it_says():
         growing(-1)
 
 
+def test_an_average_is_of_models_or_moves_the_servers_model():
+    """Of changes both are one number but for rounding, the second as exact as the mean is."""
+    models, model = np.float32([1.0000001, 1.0000004]), np.float32(1)
+    for uplink in (None, frl.uplinks.top_k(1)):
+        config = frl.fedq(frl.envs.paper_mdp(), uplink=uplink).config
+        for moves in (False, True):
+            link = frl.define.average(config, moves=moves)
+            each = [link.message(agent, model, {}) for agent in models]
+            np.testing.assert_array_equal(each, models if uplink is None else models - model)
+            total = np.mean([link.decode(x, model) for x in each], dtype=np.float32)
+            found, _ = link.server.step(model, (), total, {})
+            expected = model + np.mean(models - model) if moves and uplink else np.mean(models)
+            np.testing.assert_allclose(found, expected, rtol=1e-7)
+            changes = uplink is not None and moves
+            assert link.server.nothing(model) == (0 if changes else model)
+
+
 @pytest.mark.parametrize(
     "algorithm",
     [

@@ -17,6 +17,8 @@ def average(
     config: Federated,
     share: Callable = lambda agent: agent,
     adopt: Callable = lambda agent, model, params: model,
+    *,
+    moves: bool = False,
     **more,
 ) -> Exchange:
     """The exchange of averaging: agents send what they share, and adopt the mean.
@@ -28,18 +30,23 @@ def average(
       config: the configuration.
       share: `agent -> message`.
       adopt: `(agent, model, params) -> agent`.
+      moves: whether the server adds the mean of the changes to its model, instead of each to the
+        model that its sender had; not on a clock.
       **more: further fields of the `Exchange`, such as weights or a server step.
     """
     changes = config.transmits().on_changes
     server = servers.towards(SHARE) if config.clock is not None else servers.replace()
+    if changes and moves:
+        # Rounded once instead of once for each agent, which float32 of a network shows. On a clock
+        # the model has moved since, and a change is one of an older model.
+        server = servers.of_changes(server)
 
     def message(agent, model, params):
         del params
         return jax.tree.map(jnp.subtract, share(agent), model) if changes else share(agent)
 
     def decode(message, model):
-        return jax.tree.map(jnp.add, model, message) if changes else message
+        return jax.tree.map(jnp.add, model, message) if changes and not moves else message
 
-    return Exchange(
-        **{"message": message, "receive": adopt, "decode": decode, "server": server, **more}
-    )
+    own = {"message": message, "receive": adopt, "decode": decode, "server": server}
+    return Exchange(**{**own, **more})

@@ -7,9 +7,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from fedjax_rl.algorithms.average import average
 from fedjax_rl.algorithms.fedppo_properties import FedPPO
 from fedjax_rl.federation import aggregators
-from fedjax_rl.federation import server as servers
 from fedjax_rl.federation.aggregators import Aggregate
 from fedjax_rl.federation.exchange import Exchange
 from fedjax_rl.learners import ppo
@@ -36,12 +36,6 @@ def shared_of(config: FedPPO, learned: Learned):
 
 def exchange_of(config: FedPPO) -> Exchange:
     """What agents exchange: their parameters, and their moments if these are averaged."""
-    changes = config.transmits().on_changes
-
-    def message(agent, broadcast, params):
-        del params
-        shared = shared_of(config, agent.learned)
-        return jax.tree.map(jnp.subtract, shared, broadcast) if changes else shared
 
     def receive(agent, broadcast, params):
         del params
@@ -73,17 +67,17 @@ def exchange_of(config: FedPPO) -> Exchange:
 
     def due(population, params, time):
         """Who averages after an epoch: whoever has somebody to average with."""
-        company = jnp.asarray(population.sizes > 1)
+        together = jnp.asarray(population.sizes > 1)
         if config.sync_every_minibatches is not None:
-            return company
+            return together
         period, shift = (params.federation[f"sync_{name}"] for name in ("period", "shift"))
-        return company & ((time + shift) % period == 0)
+        return together & ((time + shift) % period == 0)
 
-    server = servers.replace()
-    return Exchange(
-        message=message,
-        receive=receive,
+    return average(
+        config,
+        lambda agent: shared_of(config, agent.learned),
+        receive,
+        moves=True,
         aggregate=total if config.aggregation == "sum" else aggregators.mean,
-        server=servers.of_changes(server) if changes else server,
         due=due,
     )
