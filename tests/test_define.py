@@ -14,10 +14,10 @@ import pytest
 
 import fedjax_rl as frl
 from fedjax_rl import streams
-from fedjax_rl.algorithms import ALGORITHMS
+from fedjax_rl.algorithms import ALGORITHMS, define, definition
 
 sys.path.append(str(pathlib.Path(__file__).parents[1] / "notebooks"))
-from fedac import Agent, fedac, step
+from fedac import Agent, FedAC, fedac, step
 
 MDP = frl.envs.random_mdp(seed=0)
 
@@ -55,6 +55,38 @@ def test_an_algorithm_of_ones_own_is_the_loop_that_it_says(scheduled):
     assert state.costs["messages_up"] == 4
     value = frl.envs.objective.value(jax.tree.map(jnp.asarray, MDP), jnp.asarray(expected))
     np.testing.assert_allclose(metrics["objective"], value, rtol=1e-5)
+
+
+def test_a_unit_may_be_a_function_of_the_record():
+    """What counts is what it says, not that it is one."""
+    learner, metrics = fedac.definition.learner, fedac.definition.metrics
+
+    def unit(config):
+        return "step" if config.critic_rate < 1 else "round"
+
+    own = define.algorithm(FedAC, environments=("mdp",), metrics=metrics, unit=unit)(learner)
+    assert (own(MDP).unit, own(MDP, critic_rate=1.0).unit) == ("step", "round")
+    for rate, given in ((0.1, False), (1.0, True)):
+        one = own(MDP, critic_rate=rate, sync_period=3)
+        assert ("sync_period" in one.parameters(one.config, 2).federation) == given
+    run = [
+        frl.sweep(one(MDP, learning_rate=0.5), num_agents=2, sync_period=[2, 3], num_steps=6)
+        for one in (own, fedac)
+    ]
+    np.testing.assert_array_equal(run[0].objective, run[1].objective)
+
+
+def test_sizes_of_messages_are_not_kept_for_ever(monkeypatch):
+    monkeypatch.setattr(definition, "_MOST_SIZES", 2)
+    definition._SIZES.clear()
+    for states in (2, 3, 4, 5):
+        mdp = frl.envs.random_mdp(seed=0, num_states=states)
+        one = fedac(mdp, uplink=frl.uplinks.top_k(1))
+        size = definition.Definition.message_size(
+            fedac.definition, one.config, fedac(mdp).parameters(fedac(mdp).config, 2)
+        )
+        assert size == states * mdp.num_actions + states
+        assert len(definition._SIZES) <= 2
 
 
 def test_between_exchanges_the_mean_of_what_agents_know_is_measured():

@@ -60,11 +60,7 @@ class Definition(NamedTuple):
 
     def build(self, config: Federated) -> Algorithm:
         """The algorithm of a configuration."""
-
-        def of_config(value):
-            return value(config) if callable(value) else value
-
-        rate_rules.check_rules(config, of_config(self.metrics))
+        rate_rules.check_rules(config, _of(config, self.metrics))
         return driven(
             Algorithm(
                 name=self.name,
@@ -73,10 +69,10 @@ class Definition(NamedTuple):
                 parameters=self.traced,
                 functions=self.functions,
                 static=self.static,
-                metrics=of_config(self.metrics),
+                metrics=_of(config, self.metrics),
                 describe=describe,
-                unit=of_config(self.unit),
-                headline=of_config(self.headline),
+                unit=_of(config, self.unit),
+                headline=_of(config, self.headline),
                 first_exchange=self.first_exchange,
                 smallest_share=self.smallest_share,
                 memory=self.memory,
@@ -104,7 +100,9 @@ class Definition(NamedTuple):
         if uplink.send is not None:
             numbers = self.message_size(config, params)
             params.federation["uplink"] = uplink.resolve(num_agents, numbers)
-        if isinstance(config, Averaged) and (config.clock is not None or self.unit != "step"):
+        # Where time counts steps without a clock, whoever drives them says when exchanges are due.
+        whole = config.clock is not None or _of(config, self.unit) != "step"
+        if isinstance(config, Averaged) and whole:
             period = config.sync_period
             xp = np if fields.is_concrete(period) else jnp
             params.federation["sync_period"] = xp.asarray(period, xp.uint32)
@@ -124,6 +122,8 @@ class Definition(NamedTuple):
         leaves, structure = jax.tree.flatten(shapes)
         key = (self.learner, self.static(config), structure, tuple(map(str, leaves)))
         if key not in _SIZES:
+            if len(_SIZES) >= _MOST_SIZES:
+                _SIZES.clear()
             _SIZES[key] = self._message_size(config, shapes)
         return _SIZES[key]
 
@@ -149,8 +149,15 @@ def describe(config: Record) -> dict:
     return describe_config(config.resolved())
 
 
-# Sizes of messages by what they follow from: sweeps ask for each federation.
+# Sizes of messages by what they follow from: sweeps ask for each federation. Forgotten all at once,
+# as keys hold on to tasks and to functions of notebooks that are long rewritten.
 _SIZES: dict = {}
+_MOST_SIZES = 256
+
+
+def _of(config: Record, value):
+    """What is said of an algorithm, perhaps as a function of its record."""
+    return value(config) if callable(value) else value
 
 
 def _shape(x) -> jax.ShapeDtypeStruct:
