@@ -282,9 +282,21 @@ def test_runs_are_those_of_a_sweep(results):
             )
             own = made["error_server"].sel({"method": label, "size": size})
             np.testing.assert_array_equal(own.values, alone["error_server"].values)
-    (slow, fast) = small().plan()
-    assert (slow[1], slow[2]) == ({1: 3, 3: 3}, 4)
-    assert fast[0].name == "fedq"
+    # Methods of one algorithm are one set of runs.
+    ((algorithm, federations, steps),) = small().plan()
+    assert (algorithm.name, federations, steps) == ("fedq", {1: 6, 3: 6}, 4)
+
+
+def test_a_method_has_properties_of_its_own_at_every_value(results):
+    learner = frl.fedq(MDP, epsilon=1.0)
+    steps = {"one": (learner, lambda at: {"learning_rate": 0.1 * at["sync_period"]})}
+    same = {"num_steps": 4, "trials": 2, "num_agents": 2, "metrics": ("error_server",)}
+    own = results[runs("one", steps, {"sync_period": [1, 2]}, **same)]
+    other = learner.replace(learning_rate=0.2, sync_period=2)
+    alone = results[runs("two", {"one": other}, **same)]
+    np.testing.assert_array_equal(
+        own["error_server"].sel(sync_period=2).values, alone["error_server"].values
+    )
 
 
 def test_numbers_of_agents_have_their_dimension(results):

@@ -61,11 +61,12 @@ class Stage:
 
 
 Values = Sequence | Mapping[Any, Mapping[str, Any]]
+Own = Mapping[str, Any] | Callable[[dict[str, Any]], Mapping[str, Any]]
 
 
 def runs(
     name: str,
-    methods: Mapping[str, Algorithm | tuple[Algorithm, Mapping[str, Any]]],
+    methods: Mapping[str, Algorithm | tuple[Algorithm, Own]],
     axes: Mapping[str, Values] | None = None,
     *,
     num_steps: int,
@@ -80,11 +81,13 @@ def runs(
 ) -> Stage:
     """Methods x axes x seeds as one Dataset with the dimensions `method`, the axes, `seed`, `time`.
 
-    All methods and values see the same seeds, so that their differences are paired.
+    All methods and values see the same seeds, so that their differences are paired. Methods of one
+    algorithm object share a program, which is compiled once.
 
     Args:
       name: of the stage.
-      methods: what a legend says -> algorithm, or algorithm and the properties that it changes.
+      methods: what a legend says -> algorithm, or algorithm and the properties that it changes; a
+        function makes them of {axis: value}, where a method needs others at every value.
       axes: dimension -> values of the property of that name, `num_agents` included; or value ->
         properties, where several change at once or a value is no number.
       num_steps: of every run.
@@ -100,19 +103,22 @@ def runs(
     axes = dict(axes or {})
     every = record_every or max(1, num_steps // 60)
     made = {k: v if isinstance(v, tuple) else (v, {}) for k, v in methods.items()}
-    algorithms = {label: algorithm for label, (algorithm, _) in made.items()}
+    first = {id(algorithm): label for label, (algorithm, _) in reversed(made.items())}
+    algorithms = {first[id(algorithm)]: algorithm for algorithm, _ in made.values()}
     shape = (len(made), *map(len, axes.values()), trials or 0)
 
     def cells() -> list[Cell]:
         out = []
-        for label, (_, own) in made.items():
-            for place in itertools.product(*(_properties(n, v) for n, v in axes.items())):
-                properties = {"num_agents": num_agents, **own}
-                for part in place:
-                    properties |= part
+        for algorithm, own in made.values():
+            for place in itertools.product(*axes.values()):
+                at = dict(zip(axes, place, strict=True))
+                properties = {"num_agents": num_agents, **(own(at) if callable(own) else own)}
+                for name, value in at.items():
+                    several = isinstance(axes[name], Mapping)
+                    properties |= axes[name][value] if several else {name: value}
                 agents = properties.pop("num_agents")
                 out += [
-                    Cell(agents, first_seed + seed, properties, label)
+                    Cell(agents, first_seed + seed, properties, first[id(algorithm)])
                     for seed in range(trials or 0)
                 ]
         return out
@@ -171,12 +177,6 @@ class _Runs(Stage):
     def plan(self):
         """As of `Stage`."""
         return self.planned()
-
-
-def _properties(name: str, values: Values) -> list[Mapping[str, Any]]:
-    if isinstance(values, Mapping):
-        return list(values.values())
-    return [{name: value} for value in values]
 
 
 class Results:
