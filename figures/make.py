@@ -1,141 +1,126 @@
-"""Makes the gallery: pictures and scoreboards of studies from their saved runs.
+"""Makes the gallery and what the README says of it, from saved runs of studies.
 
-    fedjax-rl reproduce linear-speedup --scale paper --out out/paper
-    fedjax-rl reproduce linear-speedup --scale paper --preset clean --out out/clean
-    fedjax-rl reproduce linear-speedup:8-13 --scale smoke --out out/ppo
-    python figures/make.py out/paper out/clean out/ppo
+    fedjax-rl reproduce momentum --scale quick --out out/momentum
+    fedjax-rl reproduce momentum:speedup --scale paper --out out/speedup
+    python figures/make.py out/momentum out/speedup
 
-The study and the preset of a directory are those of its `summary.json`; what is not given stays
-as it is. Figures that a study runs only where they are named have a section of their own. Nothing
-here computes a number or a verdict.
+The figures of a directory take the place of those of the same study and preset; all others stay as
+they are, so that figures can be of different scales and devices. Without a directory only the texts
+are made anew. Nothing here computes a number or a verdict.
 """
+
+from __future__ import annotations
 
 import argparse
 import contextlib
 import json
 import pathlib
 import re
-import shutil
 import tempfile
-from collections.abc import Sequence
+
+from PIL import Image
 
 from fedjax_rl import plotting
+from fedjax_rl.analysis.verdict import MARKS, NOT_REPRODUCED, NOT_RUN, REPRODUCED, UNDECIDED
+from fedjax_rl.cli.study import duration, note
+from fedjax_rl.saving import results
 from fedjax_rl.studies import STUDIES
 
 HERE = pathlib.Path(__file__).parent
-KINDS = ("*.png", "*.svg", "summary.json")
-# section -> its paper, and what its presets are
-PAPERS = {
-    "linear-speedup": [
-        "Einhorn, *Federated Reinforcement Learning Has Linear Speedup* (2023), the tabular half.",
-    ],
-    "linear-speedup:8-13": [
-        "The same, the deep half: federated PPO on BigFish.",
-    ],
-    "communication-efficient": [
-        "Gunn, *Communication Efficient Distributed Reinforcement Learning* (2023).",
-    ],
-    "fast-fedpg": [
-        "Zhu, Heath and Mitra, *Towards Fast Rates for Federated and Multi-Task Reinforcement",
-        "Learning*, arXiv 2409.05291.",
-    ],
-    "afedpg": [
-        "Lan, Han, Hashemi, Aggarwal and Brinton, *Asynchronous Federated Reinforcement Learning",
-        "with Policy Gradient Updates*, arXiv 2404.08003.",
-    ],
-    "momentum": [
-        "Wang, He, Zhang, Miao and Anderson, *Momentum for the Win: Collaborative Federated",
-        "Reinforcement Learning across Heterogeneous Environments*, arXiv 2405.19499.",
-    ],
-}
-NOTES = {
-    "linear-speedup:8-13": [
-        "Not the paper's size: vectors instead of pictures, a multilayer perceptron, 16",
-        "environments for 128 steps, 400 epochs, with a larger rate and less entropy so that so",
-        "small a network learns in them; everything else is the author's protocol. Thresholds",
-        "are 20, 40 and 60 % of the way to the best final reward: the numbers do not compare",
-        "with the paper's, the orders do. With three trials a slope is known to about 0.4. More",
-        "agents are faster at K = 1, less than linearly (P4: its band asks for -0.7 at every",
-        "threshold), and less so at K = 10, as published (P6). P7 and P8 are marked ✗ because",
-        "here many agents seem faster at K = 100, too. That is the author's reading: a",
-        "threshold is reached when any agent's mean is above it, which with many noisy agents",
-        "is soon. `mean of the agents` among the controls is the other reading.",
-        "",
-        "![A fish that eats smaller ones and avoids larger ones](bigfish.gif)",
-        "",
-        "Four agents with K = 10 after 3000 epochs of the preset `clean`:",
-        "`fedjax-rl run fedppo BigFish --num-agents 4 --sync-period 10 --learning-rate 0.001",
-        "--num-steps 3000`.",
-    ],
-    "afedpg": [
-        "The figure-level numbers of the paper are not available. A band of a row A or B is 15 to",
-        "40 % around what a prototype measured, of ten trials where they are sampled; those of a",
-        "`claim` are what its sentence means. M3 is one MDP with five states and three actions.",
-        "`reduced` runs Hopper of brax for few steps with episodes cut short. Times are simulated.",
-        "",
-        "Claim 3 is marked ✗ because a plain gradient, applied as it arrives with a large step, is",
-        "the fastest to a gap of a tenth; it then stays there, where AFedPG goes on. B7 agents and",
-        "B7 rounds: medians of thirty trials beside a prototype's of ten; with 16 agents that wait",
-        "for each other the mean of the last 20 gaps cannot fall before round 20. What is left of",
-        "the synchronous time beyond the prediction (B7 factor) is its step: eight times as long,",
-        "it is not eight times as good. E2: on Hopper at the reduced size the means differ as the",
-        "paper has it, by less than six trials can tell.",
-    ],
-    "linear-speedup": [
-        "`paper` is the author's protocol: one local table, errors every 1010 steps, a stop rule",
-        "on the errors. `clean` measures the same quantity on the server average, finely in time",
-        "and for a fixed length (Fig. 5: over all agents, just before an exchange). A band is",
-        "that of the published protocol, so a ✗ under `clean` marks a published number that is a",
-        "property of how it was measured (which table, when, and at which rates) rather than of",
-        "learning.",
-    ],
-    "communication-efficient": [
-        "`paper` has the thesis's sizes, and the more trials that separate its curves. `reduced`",
-        "runs Ant for fewer episodes, cut short. Rows, lines and dashes that say so are not in the",
-        "thesis: the mean taken off the returns, the controls that tell what selection does, a",
-        "constant added to the returns, and learning against bytes. The thesis publishes curves",
-        "and no numbers; a band is that of its claim, or of a prototype written for it.",
-        "",
-        "The rows `claim` are sentences of the thesis. Where they are marked ✗, this is why. 2:",
-        "who learns on Frozen Lake is decided by how ties in the untouched table are broken;",
-        "DQL with random ties learns, with the first index it finds next to nothing. 4: with",
-        "the mean taken off the returns the same network, optimiser and messages solve the",
-        "grids. 7b: curves of small m are no rougher than those of large m. Why selection by",
-        "ESPC helps, and stops to help once the mean is taken off, is in the pictures `snr`,",
-        "`fig4-5-controls`, `offset`.",
-    ],
-    "fast-fedpg": [
-        "The paper has theorems and no experiments; these are the experiments that they call for.",
-        "`published` says what a theorem states, a band what that means for the quantity",
-        "measured. M1 and M2 are families of MDPs with five states, three actions and an entropy",
-        "bonus, whose optimum is known; M2's mean is the same for every even number of agents.",
-        "`reduced` runs HalfCheetah for fewer rounds with episodes cut short.",
-        "",
-        "On CartPole the correction makes no difference (claim 4): one policy balances all poles,",
-        "so that every agent's gradient vanishes with the mean and there is no bias to remove.",
-        "HalfCheetah at the reduced size is too short for anybody to learn (claim 5).",
-    ],
-    "momentum": [
-        "The paper's figures have no published numbers; a band is that of its claim, or of a",
-        "prototype of the algorithms. `reduced` runs HalfCheetah for fewer rounds with episodes",
-        "cut short; its first states differ as little as in the authors' code.",
-        "",
-        "Where a `claim` is marked ✗, this is why. 1: at a fixed step and number of local steps",
-        "the fixed point has the bias of FedPG, whatever beta is; it vanishes as the local step",
-        "shrinks, which costs no rounds here and does with averaging of parameters. 3, 3b:",
-        "momentum makes the estimate of the gradient an order of magnitude better, the model not",
-        "measurably. 4: truncated weights make longer steps, and at equal steps nothing is left",
-        "of their advantage. 3c, 6, 8: the means differ as claimed, but by less than few trials",
-        "can tell; on HalfCheetah this is too short for anybody to learn. B9b: at this step",
-        "single runs collapse, of every method but the truncated one. B6: its bands are a third",
-        "around a prototype's numbers.",
-    ],
-}
-MARKS = {"reproduced": "✓", "not reproduced": "✗", "not run": "–"}
+README = HERE.parent / "README.md"
+BEGIN = "<!-- What follows is made by figures/make.py -->"
+END = "<!-- What is made ends here -->"
+COLORS = 256  # of a picture: lines and letters need no more, and a file is a third as long
+ORDER = (REPRODUCED, NOT_REPRODUCED, UNDECIDED, NOT_RUN)
+LEGEND = """✓ holds: the 95 % interval of what was measured lies in a band that was fixed
+beforehand; ✗ does not: it lies apart from the band; ? undecided: it does neither, or there are
+fewer than three runs; – was not run."""
+
+Summary = dict
+
+
+# What is there ------------------------------------------------------------------------------------
+
+
+def place(study: str, preset: str) -> pathlib.Path:
+    """Where the pictures and the summary of a study are."""
+    return HERE / study / preset
+
+
+def is_new(summary: Summary) -> bool:
+    """Whether a summary has figures and verdicts one by one; others are to be run anew."""
+    return "parts" in summary and all("verdicts" in line for line in summary["targets"])
+
+
+def found() -> dict[tuple[str, str], Summary | None]:
+    """(study, preset) -> its summary; None of one that is to be run anew."""
+    out: dict[tuple[str, str], Summary | None] = {}
+    for name, study in STUDIES.items():
+        files = {preset: place(name, preset) / "summary.json" for preset in study.presets}
+        there = {p: json.loads(file.read_text()) for p, file in files.items() if file.exists()}
+        new = {(name, p): summary for p, summary in there.items() if is_new(summary)}
+        out |= new or {(name, study.presets[0]): None}
+    return out
+
+
+def take(source: pathlib.Path) -> None:
+    """Puts the figures of a run into the gallery, in place of the old ones.
+
+    Raises:
+      ValueError: the run is not finished, or of an older version.
+    """
+    file = source / "summary.json"
+    if not file.exists():
+        raise ValueError(f"{file} does not exist; is the run finished?")
+    run = json.loads(file.read_text())
+    if not is_new(run):
+        raise ValueError(f"{file} is of an older version; run it anew")
+    name, preset = run["study"], run["preset"]
+    target = place(name, preset)
+    target.mkdir(parents=True, exist_ok=True)
+    before = found().get((name, preset)) or {"parts": [], "targets": []}
+    own = {key: run[key] for key in ("scale", "device", "versions", "size")}
+    parts = {part["figure"]: part for part in before["parts"]}
+    parts |= {part["figure"]: {**part, **own} for part in run["parts"]}
+    kept = [parts[figure] for figure in STUDIES[name].figures if figure in parts]
+    lines: dict[str, list] = {}
+    for line in before["targets"]:
+        if line["part"] not in run["figures"]:
+            lines.setdefault(line["part"], []).append(line)
+    for line in run["targets"]:
+        lines.setdefault(line["part"], []).append(line)
+    stems = {stem for part in kept for stem in part["pictures"]}
+    for old in target.iterdir():
+        if old.stem not in stems or old.suffix != ".png":
+            old.unlink()
+    for part in run["parts"]:
+        for stem in part["pictures"]:
+            picture = Image.open(source / f"{stem}.png").convert("RGB")
+            picture.quantize(COLORS).save(target / f"{stem}.png", optimize=True)
+    summary = {
+        "study": name,
+        "preset": preset,
+        "parts": kept,
+        "targets": [line for part in kept for line in lines.get(part["figure"], [])],
+    }
+    results.write_json(target / "summary.json", summary)
+
+
+def reasons(summary: Summary) -> dict[str, str]:
+    """Claim -> what explains its verdict: as it is declared now, or was when it was run."""
+    study, out = STUDIES[summary["study"]], {}
+    for part in summary["parts"]:
+        size = study.size(part["scale"], summary["preset"])
+        (figure,) = study.declare([part["figure"]], size)
+        out |= {own.claim.id: own.claim.why for own in figure.claims if own.claim.why}
+    return {line["id"]: line["why"] for line in summary["targets"] if line["why"]} | out
+
+
+# Cells --------------------------------------------------------------------------------------------
 
 
 def number(value) -> str:
-    """A number, several, or words, for a cell of the table."""
+    """A number, several, or words, for a cell of a table."""
     if isinstance(value, list):
         return ", ".join(number(v) for v in value)
     if isinstance(value, float | int) and not isinstance(value, bool):
@@ -144,108 +129,136 @@ def number(value) -> str:
     return "–" if value is None else str(value)
 
 
-def interval(line: dict, ends: tuple[str, str] = ("low", "high")) -> str:
-    """The interval of a measurement, or of each."""
-    low, high = (line[e] for e in ends)
+def span(low, high) -> str:
+    """An interval or a band, or several."""
     if isinstance(low, list):
-        return "; ".join(interval({"low": a, "high": b}) for a, b in zip(low, high, strict=True))
+        return "; ".join(span(a, b) for a, b in zip(low, high, strict=True))
     return "–" if low is None and high is None else f"[{number(low)}, {number(high)}]"
 
 
 def band(value) -> str:
-    """The band of a target, or of each of its numbers."""
-    if value and isinstance(value[0], list):
-        return "; ".join(band(v) for v in value)
-    return f"[{number(value[0])}, {number(value[1])}]"
+    """The band of a claim, or of each of its numbers."""
+    several = isinstance(value[0], list)
+    return "; ".join(span(*v) for v in value) if several else span(*value)
 
 
-def named(study: str) -> str:
-    """The section of the figures that a study runs only where they are named, as one asks for them.
-
-    Returns:
-      Such as "linear-speedup:8-13"; the study itself where there are no such figures.
-    """
-    numbers = [figure.removeprefix("fig") for figure in STUDIES[study].only_named]
-    return f"{study}:{numbers[0]}-{numbers[-1]}" if numbers else study
+def runs(value) -> str:
+    """How many runs there are behind each number; "exact" where nothing is random."""
+    each = value if isinstance(value, list) else [value]
+    words = ["exact" if count is None else str(count) for count in each]
+    return ", ".join(words if len(set(words)) > 1 else words[:1])
 
 
-def where(summary: dict) -> tuple[str, pathlib.Path]:
-    """The section of a run, and its place in the gallery."""
-    study, preset = summary["study"], summary["preset"]
-    apart = set(summary["figures"]) <= set(STUDIES[study].only_named)
-    title = named(study) if apart else study
-    return title, HERE / title.replace(":", "-") / preset
+def row(*cells: str) -> str:
+    """A row of a table."""
+    return "| " + " | ".join(" ".join(c.replace("|", "\\|").split()) for c in cells) + " |"
 
 
-def scoreboard(summaries: dict[str, dict]) -> list[str]:
-    """The table "published | here | interval | band | verdict", presets side by side.
+def table(head: list[str], rows: list[list[str]]) -> list[str]:
+    """A table, after an empty line."""
+    return ["", row(*head), "|" + "---|" * len(head), *(row(*own) for own in rows)]
 
-    Args:
-      summaries: preset -> summary; the first one's intervals are shown.
-    """
-    first, *others = summaries
-    head = ["id", "figure", "quantity", "published", first, "interval", "band", ""]
-    for preset in others:
-        head += [preset, ""]
-    lines = [
-        ("| " + " | ".join(head) + " |").replace("  ", " "),
-        "|" + "---|" * len(head),
+
+def claim(line: dict, why: str) -> list[str]:
+    """The row of a claim."""
+    quantity = line["quantity"]
+    if line["figure"] != line["part"]:
+        quantity = f"{line['figure']}: {quantity}"
+    if line["kind"] == "control":
+        quantity = f"control: {quantity}"
+    ran = line["verdict"] != "not run"
+    return [
+        line["id"],
+        MARKS[line["verdict"]],
+        quantity,
+        number(line["published"]),
+        number(line["reference"]),
+        number(line["measured"]) if ran else "–",
+        span(line["low"], line["high"]),
+        runs(line["runs"]) if ran else "–",
+        band(line["band"]),
+        note({**line, "why": why}),
     ]
-    measured = {p: {line["id"]: line for line in s["targets"]} for p, s in summaries.items()}
-    # A target that the first preset does not have takes its place after those that it has.
-    known = {
-        name: line for preset in reversed(summaries) for name, line in measured[preset].items()
-    }
-    order = dict.fromkeys(name for own in measured.values() for name in own)
-    for name in order:
-        line, own = known[name], measured[first].get(name)
-        cells = [name, line["figure"], line["quantity"], number(line["published"])]
-        cells += [number(own["measured"]), interval(own)] if own else ["–", "–"]
-        cells += [band(line["band"]), MARKS[own["verdict"]] if own else "–"]
-        for preset in others:
-            other = measured[preset].get(name)
-            cells += [number(other["measured"]), MARKS[other["verdict"]]] if other else ["–", "–"]
-        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+
+
+HEAD = ["id", "", "quantity", "published", "reference", "here", "95 % interval", "runs", "band"]
+
+
+# Texts --------------------------------------------------------------------------------------------
+
+
+def halves(study: str) -> dict[str, set[str]]:
+    """Title -> figures: of the study, and of those that it runs only where they are named."""
+    known = STUDIES[study]
+    apart = [figure for figure in known.figures if figure in known.only_named]
+    out = {study: set(known.figures) - set(apart)}
+    numbers = [figure.removeprefix("fig") for figure in apart]
+    return out | ({f"{study}:{numbers[0]}-{numbers[-1]}": set(apart)} if apart else {})
+
+
+def overview() -> list[str]:
+    """The table of how many claims of each work hold."""
+    rows = []
+    for (name, preset), summary in found().items():
+        if summary is None:
+            rows.append([f"`{name}`", *["–"] * len(ORDER), "to be run anew"])
+            continue
+        for title, figures in halves(name).items():
+            lines = [line for line in summary["targets"] if line["part"] in figures]
+            if not lines:
+                continue
+            several = len(STUDIES[name].presets) > 1
+            verdicts = [line["verdict"] for line in lines]
+            scales = dict.fromkeys(
+                part["scale"] for part in summary["parts"] if part["figure"] in figures
+            )
+            rows.append(
+                [
+                    f"`{title}`" + f", preset `{preset}`" * several,
+                    *(str(verdicts.count(verdict)) for verdict in ORDER),
+                    ", ".join(scales),
+                ]
+            )
+    return table(["work", *(f"{MARKS[v]} {v}" for v in ORDER), "scale"], rows)
+
+
+def failed() -> list[str]:
+    """Every claim that does not hold, with the first sentence of what explains it."""
+    lines = []
+    for (name, preset), summary in found().items():
+        if summary is None:
+            continue
+        why = reasons(summary)
+        own = [line for line in summary["targets"] if line["verdict"] == NOT_REPRODUCED]
+        if own:
+            several = len(STUDIES[name].presets) > 1
+            lines += ["", f"✗ of `{name}`" + f", preset `{preset}`" * several + ":", ""]
+        for line in own:
+            reason = why.get(line["id"], "not explained yet")
+            first = re.split(r"(?<=[a-z0-9)])\. (?=[A-Z])", " ".join(reason.split()))[0]
+            lines.append(f"* **{line['id']}**, {line['quantity']}: {first.rstrip('.')}.")
     return lines
 
 
-def place(stem: str, figures: Sequence[str]) -> tuple[int, str]:
-    """Where a picture stands: by the figure that its name starts with, then by name."""
-    for at, figure in enumerate(figures):
-        if re.fullmatch(rf"{re.escape(figure)}(?!\d).*", stem):
-            return at, stem
-    return len(figures), stem
-
-
-def device(summary: dict) -> str:
-    """Scale and device of a run, for a sentence."""
-    return f"Scale `{summary['scale']}` on {summary['device']}"
-
-
-def section(title: str, summaries: dict[str, dict]) -> list[str]:
-    """One section: what it is, how long it took, its scoreboard and its pictures."""
-    name, first = next(iter(summaries.items()))
-    study, seconds = first["study"], first["seconds"]
-    lines = [f"## {title}", "", *PAPERS.get(title, [f"{STUDIES[study].paper}."])]
-    lines += [
-        f"{device(first)}: {seconds['compile']:.0f} s compiling and",
-        f"{seconds['run']:.0f} s running (preset `{name}`), JAX {first['versions']['jax']}.",
-    ]
-    for preset, summary in summaries.items():
-        if device(summary) != device(first):
-            own = summary["seconds"]
-            lines.append(
-                f"{device(summary)}: {own['compile']:.0f} s and {own['run']:.0f} s (`{preset}`)."
-            )
-    if title in NOTES:
-        lines += ["", *NOTES[title]]
-    lines += ["", *scoreboard(summaries)]
-    for preset, summary in summaries.items():
-        folder = where(summary)[1]
-        stems = {p.stem for p in folder.glob("*.png")} - {"scoreboard"}
-        names = sorted(stems, key=lambda stem: place(stem, tuple(STUDIES[study].figures)))
-        lines += ["", f"### Preset `{preset}`", ""]
-        lines += [f"![{name}]({folder.relative_to(HERE)}/{name}.png)\n" for name in names]
+def section(name: str, preset: str, summary: Summary) -> list[str]:
+    """A study in one preset: every figure with its prose, its pictures and its claims."""
+    study, why = STUDIES[name], reasons(summary)
+    several = len(study.presets) > 1
+    lines = ["", f"## {name}" + f", preset `{preset}`" * several, "", f"{study.paper}."]
+    lines += ["", study.note] if study.note else []
+    folder = place(name, preset)
+    for part in summary["parts"]:
+        figure = part["figure"]
+        lines += ["", f"### {figure}: {study.figures[figure]}"]
+        prose = study.prose(figure)
+        lines += ["", prose] if prose else []
+        command = study.command(figure, part["scale"], preset)
+        lines += ["", f"`{command}`: {duration(part['seconds'])} on {part['device']}."]
+        for stem in part["pictures"]:
+            lines += ["", f"![{stem}]({folder.relative_to(HERE)}/{stem}.png)"]
+        own = [line for line in summary["targets"] if line["part"] == figure]
+        rows = [claim(line, why.get(line["id"], "")) for line in own]
+        lines += table([*HEAD, "note"], rows) if rows else []
     return lines
 
 
@@ -254,65 +267,87 @@ def gallery() -> str:
     lines = [
         "# Gallery",
         "",
-        "Pictures and numbers below are made by `figures/make.py` from saved runs; the verdicts",
-        "were computed by the study, never typed. ✓ reproduced, ✗ not reproduced, – not run.",
+        "Made by `figures/make.py` from saved runs; the verdicts were computed by the studies.",
+        LEGEND,
+        "*Published* is what the work states, *reference* anything else that one may compare with:",
+        "a theorem, a prototype, another code. A *control* measures a claim where nothing is",
+        "learned; ✓ says that it does not hold there.",
+        *overview(),
+        *failed(),
     ]
-    for study, declared in STUDIES.items():
-        for title in dict.fromkeys((study, named(study))):
-            folder = HERE / title.replace(":", "-")
-            files = {preset: folder / preset / "summary.json" for preset in declared.presets}
-            found = {p: json.loads(file.read_text()) for p, file in files.items() if file.exists()}
-            if found:
-                lines += ["", *section(title, found)]
-                lines[-1] = lines[-1].rstrip()
+    for (name, preset), summary in found().items():
+        if summary is not None:
+            lines += section(name, preset, summary)
+        else:
+            lines += ["", f"## {name}", "", f"{STUDIES[name].paper}. To be run anew."]
     return "\n".join(lines).rstrip() + "\n"
 
 
-def take(source: pathlib.Path) -> pathlib.Path:
-    """Copies the pictures and the summary of a run into the gallery, in place of the old ones."""
-    summary = json.loads((source / "summary.json").read_text())
-    target = where(summary)[1]
-    if source.resolve() == target.resolve():
-        return target
-    target.mkdir(parents=True, exist_ok=True)
-    for old in [file for kind in KINDS for file in target.glob(kind)]:
-        old.unlink()
-    for file in [file for kind in KINDS for file in source.glob(kind)]:
-        shutil.copyfile(file, target / file.name)
-    return target
+def sentences(name: str, summary: Summary) -> str:
+    """What came of a study, with the numbers and the verdicts of its claims in it."""
+    lines = {line["id"]: line for line in summary["targets"]}
+
+    def told(match: re.Match) -> str:
+        key, at, mark = re.fullmatch(r"([^/!]+)(?:/(\d+))?(!?)", match[1]).groups()
+        if key not in lines:
+            return MARKS[NOT_RUN] if mark else "(not run)"
+        if mark:
+            return MARKS[lines[key]["verdict"]]
+        value = lines[key]["measured"]
+        value = value[int(at)] if at else value
+        return f"{value:.3g}" if isinstance(value, float | int) else number(value)
+
+    return re.sub(r"\{([^{}]+)\}", told, STUDIES[name].found)
+
+
+def reproduced() -> str:
+    """What the README says of the gallery."""
+    lines = [
+        "[figures/README.md](figures/README.md) has every claim of these works beside what was",
+        "measured, and every figure with the command, the scale and the machine that made it.",
+        LEGEND,
+        *overview(),
+    ]
+    told = []
+    for (name, preset), summary in found().items():
+        if summary is not None and preset == STUDIES[name].presets[0]:
+            text = sentences(name, summary)
+            told += [f"* `{name}`, {STUDIES[name].paper}: {text}"] if text else []
+    return "\n".join([*lines, *([""] if told else []), *told]) + "\n"
+
+
+def readme(text: str) -> str:
+    """The README with what is made in its place."""
+    before, rest = text.split(BEGIN)
+    return f"{before}{BEGIN}\n{reproduced()}{END}{rest.split(END)[1]}"
 
 
 def readme_figure():
     """The figure that the ten lines of the README make, by running them."""
-    readme = (HERE.parent / "README.md").read_text()
-    lines = next(b for b in re.findall(r"```python\n(.*?)```", readme, re.S) if "frl.sweep" in b)
+    blocks = re.findall(r"```python\n(.*?)```", README.read_text(), re.S)
     names: dict = {}
     with tempfile.TemporaryDirectory() as scratch, contextlib.chdir(scratch):
-        exec(lines, names)
+        exec(next(block for block in blocks if "frl.sweep" in block), names)
     return names["figure"]
 
 
 def main() -> None:
-    """Copies the pictures, writes the scoreboards and the picture of the README."""
+    """Takes the runs, writes the texts and, where it is asked for, the picture of the README."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("runs", nargs="+", type=pathlib.Path, help="directories of finished runs")
+    parser.add_argument("runs", nargs="*", type=pathlib.Path, help="directories of finished runs")
+    parser.add_argument("--picture", action="store_true", help="also the README's own picture")
     arguments = parser.parse_args()
-    taken: dict[pathlib.Path, pathlib.Path] = {}
     for source in arguments.runs:
-        summary = source / "summary.json"
-        if not summary.exists():
-            parser.error(f"{summary} does not exist; is the run finished?")
-        key = where(json.loads(summary.read_text()))[1]
-        if key in taken:
-            own = key.relative_to(HERE)
-            parser.error(f"{taken[key]} and {source} are both {own}; give one of them")
-        taken[key] = source
-    for source in arguments.runs:
-        take(source)
+        try:
+            take(source)
+        except ValueError as error:
+            parser.error(str(error))
     (HERE / "README.md").write_text(gallery())
-    plotting.save(readme_figure(), HERE / "speedup")
+    README.write_text(readme(README.read_text()))
+    if arguments.picture:
+        plotting.save(readme_figure(), HERE / "speedup")
 
 
 if __name__ == "__main__":

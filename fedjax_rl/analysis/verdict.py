@@ -125,8 +125,9 @@ def decide(claim: Claim, measured: Measured | Sequence[Measured] | None = None) 
 
     Returns:
       `{id, figure, kind, quantity, published, reference, measured, low, high, runs, band,
-      corrected, verdict, verdicts, note, why}` with plain numbers only: whatever is not finite, and
-      an open side of a band, is None. `note` says of an undecided number what would decide.
+      corrected, verdict, verdicts, note, why}` with plain values only: what is not a number, and
+      an open side of a band, is None, infinities are "inf" and "-inf". `note` says of an undecided
+      number what would decide.
 
     Raises:
       ValueError: another number of numbers than of bands.
@@ -299,10 +300,12 @@ def _numbers(measured) -> list:
 
 
 def _plain(value):
-    """JSON-safe copy: NumPy scalars to Python's, what is not finite to None, sequences to lists."""
+    """JSON-safe copy: NumPy scalars to Python's, NaN to None, infinities to words, lists."""
     if value is None or isinstance(value, str | bool):
         return value
     if isinstance(value, Sequence):
         return [_plain(item) for item in value]
     value = value.item() if hasattr(value, "item") else value
-    return value if math.isfinite(value) else None
+    if math.isnan(value):
+        return None
+    return str(value) if math.isinf(value) else value

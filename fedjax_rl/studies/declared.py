@@ -111,8 +111,8 @@ class Study:
       scales: name -> sizes, read as `size.trials`.
       presets: the protocols it can be run with, the default first; read as `size.preset`.
       note: for the gallery: what a reader has to know of all figures.
-      found: for the README: what came of it, with `{id}` for the measured numbers of a claim and
-        `{id/0}` for one of several.
+      found: for the README: what came of it, with `{id}` for the measured number of a claim,
+        `{id/0}` for one of several, `{id!}` for the mark of its verdict.
     """
 
     def __init__(
@@ -210,7 +210,7 @@ class Study:
         results = Results(directory, meter)
         lines, parts = [], []
         for figure in made:
-            lines += [self._line(figure.name, scale, own, results) for own in figure.claims]
+            lines += [self._line(figure.name, size, own, results) for own in figure.claims]
             pictures = [own for own in figure.pictures if own.there]
             for own in pictures:
                 plotting.save(own.draw(results), directory / own.stem)
@@ -233,18 +233,19 @@ class Study:
             parts=parts,
         )
 
-    def _line(self, figure: str, scale: str, own: Measurable, results: Results) -> dict[str, Any]:
+    def _line(self, figure: str, size: Scale, own: Measurable, results: Results) -> dict[str, Any]:
         """The line of a claim, with what runs it; of one that was not run also what it costs."""
         line = own.decide(results)
-        scale = scale if own.there else "paper"
-        line |= {"part": figure, "command": self.command(figure, scale)}
+        scale = size.name if own.there else "paper"
+        line |= {"part": figure, "command": self.command(figure, scale, size.preset)}
         if not own.there:
             line["cost"] = sum(stage.seconds for stage in own.estimate.needs)
         return line
 
-    def command(self, figure: str, scale: str) -> str:
+    def command(self, figure: str, scale: str, preset: str) -> str:
         """What makes a figure on the command line."""
-        return f"fedjax-rl reproduce {self.name}:{figure} --scale {scale}"
+        line = f"fedjax-rl reproduce {self.name}:{figure} --scale {scale}"
+        return line if preset == self.presets[0] else f"{line} --preset {preset}"
 
     def plan(self, figures: Sequence[str], scale: str, preset: str) -> dict:
         """The sets of runs of figures: `{stage: [(algorithm, {N: federations}, steps)]}`."""
