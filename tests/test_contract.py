@@ -285,6 +285,21 @@ def test_rounds_by_hand_are_a_sweep(name):
     assert state.costs == last(swept)["ledger"]
 
 
+@pytest.mark.parametrize(
+    ("of", "given", "words"),
+    [
+        ({}, {"network": (4,)}, r"agents\.noise is of shape \[2, 37\]; allowed: \[2, 141\], as"),
+        ({"optimizer": "sgd"}, {}, r"server_state\S* is in the state; allowed: none, as"),
+        ({}, {"optimizer": "sgd"}, r"server_state\S* is missing; allowed: a state as"),
+        ({}, {"uplink": frl.uplinks.top_k(1)}, "of another algorithm than es, or of other"),
+    ],
+)
+def test_the_state_of_other_properties_is_refused_in_one_sentence(of, given, words):
+    algorithm, other = (frl.es(frl.envs.simple_grid(max_steps=4), **x) for x in (of, given))
+    with pytest.raises(ValueError, match=words):
+        frl.round(algorithm, frl.init(other, num_agents=2))
+
+
 UPLINKS = {
     "partial": lambda: frl.uplinks.partial(0.5),
     "event-triggered": lambda: frl.uplinks.event_triggered(0.1),

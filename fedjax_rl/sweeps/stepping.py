@@ -109,7 +109,14 @@ def init(algorithm: Algorithm, num_agents: int, seed=0) -> FederationState:
     algorithm = algorithm.at(num_agents)
     steps = stepper(algorithm, num_agents)
     params = jax.tree.map(jnp.asarray, bind([algorithm.parameters(algorithm.config, num_agents)]))
-    keys = streams.agent_keys(jnp.full(num_agents, seed), steps.population.member_of)
+    return _first(steps, params, seed)
+
+
+def _first(steps: Stepper, params: Params, seed) -> FederationState:
+    """The state of a federation with these properties before its first round."""
+    keys = streams.agent_keys(
+        jnp.full(steps.population.num_agents, seed), steps.population.member_of
+    )
     return FederationState(params, steps.functions.init(steps.population, params, keys))
 
 
@@ -138,7 +145,8 @@ def round(algorithm: Algorithm, state: FederationState) -> tuple[FederationState
       The state after, and every metric of the algorithm: a scalar of the federation, or [N].
 
     Raises:
-      ValueError: a period that is traced, or what is no state.
+      ValueError: a period that is traced, what is no state, or the state of other properties that
+        shape the program, such as a network or an uplink.
     """
     arguments.check_algorithm(algorithm)
     fields.check("state", state, _STATE)
@@ -148,9 +156,12 @@ def round(algorithm: Algorithm, state: FederationState) -> tuple[FederationState
     if num_agents not in programs:
         own = algorithm.at(num_agents)
         steps = stepper(own, num_agents)
-        names = _names(own.parameters(own.config, num_agents))
+        params = own.parameters(own.config, num_agents)
+        names, shapes = _names(params), _shapes(steps, params)
 
         def one(state: FederationState):
+            # Read while it is traced, which is once for every shape: a round costs nothing more.
+            _check_shapes(own, state, shapes)
             after = steps.round(state.params, state.state)
             return FederationState(state.params, after), steps.measure(state.params, after)
 
@@ -162,6 +173,37 @@ def round(algorithm: Algorithm, state: FederationState) -> tuple[FederationState
             "allowed: what frl.init of this one returned, and frl.round made of it"
         )
     return program(state)
+
+
+def _shapes(steps: Stepper, params: Params) -> dict[str, tuple[int, ...]]:
+    """The shape of every part of a federation's state, by name."""
+    first = jax.eval_shape(
+        lambda: _first(steps, jax.tree.map(jnp.asarray, bind([params])), np.uint32(0))
+    )
+    return _shapes_of(first)
+
+
+def _shapes_of(state: FederationState) -> dict[str, tuple[int, ...]]:
+    leaves = jax.tree_util.tree_leaves_with_path(state)
+    return {f"state{jax.tree_util.keystr(path)}": jnp.shape(leaf) for path, leaf in leaves}
+
+
+def _check_shapes(algorithm: Algorithm, state: FederationState, allowed: dict) -> None:
+    """Refuses a state of the same algorithm with other static properties, or another environment.
+
+    Raises:
+      ValueError: naming the first part of another shape, and both shapes.
+    """
+    found, origin = _shapes_of(state), f"as frl.init of this {algorithm.name} makes it"
+    for name in (*allowed, *found):
+        if name not in allowed:
+            raise ValueError(f"{name} is in the state; allowed: none, {origin}")
+        if name not in found:
+            raise ValueError(f"{name} is missing; allowed: a state {origin}")
+        if found[name] != allowed[name]:
+            raise ValueError(
+                f"{name} is of shape {list(found[name])}; allowed: {list(allowed[name])}, {origin}"
+            )
 
 
 def _names(params: Params) -> set[str]:
