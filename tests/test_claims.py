@@ -309,6 +309,17 @@ def test_numbers_of_agents_have_their_dimension(results):
     np.testing.assert_array_equal(found.values, alone["error_local"].values)
 
 
+def test_runs_that_are_not_paired_have_seeds_of_their_own(results):
+    own = {"num_steps": 20, "record_every": 10, "metrics": ("error_server",)}
+    learner = frl.fedq(MDP, epsilon=1.0, learning_rate=0.1)
+    made = runs("two", {"a": learner}, {"num_agents": (1, 3)}, trials=2, paired=False, **own)
+    alone = frl.sweep(learner, num_agents=3, seeds=(0, 1, 2, 3), **own)["error_server"].values
+    found = results[made]["error_server"].sel({"method": "a", "num_agents": 3})
+    assert found["seed"].values.tolist() == [0, 1]
+    np.testing.assert_allclose(found.values, alone[2:], rtol=1e-5)
+    assert np.ptp(alone[:, -1]) > 1e-3
+
+
 def test_an_ideal_line_goes_through_the_middle_of_the_first(stage, results):
     gap = (stage["gap"].last() * 0).then(lambda array: array + 8 / array["num_agents"] ** 2)
     drawn = against(gap, "num_agents", ideal=(-1, "1/N"))

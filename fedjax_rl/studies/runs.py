@@ -75,14 +75,14 @@ def runs(
     num_agents: int = 1,
     record_every: int | None = None,
     first_seed: int = 0,
+    paired: bool = True,
     double: bool = False,
     seconds: float = 10.0,
     **options,
 ) -> Stage:
     """Methods x axes x seeds as one Dataset with the dimensions `method`, the axes, `seed`, `time`.
 
-    All methods and values see the same seeds, so that their differences are paired. Methods of one
-    algorithm object share a program, which is compiled once.
+    Methods of one algorithm object share a program, which is compiled once.
 
     Args:
       name: of the stage.
@@ -96,6 +96,8 @@ def runs(
       num_agents: N, where it is no axis.
       record_every: steps between two records; 60 records by default.
       first_seed: of the trials; runs that must be independent of others' have their own.
+      paired: whether all methods and values see the same seeds, so that their differences are
+        paired. Otherwise every run has a seed of its own, and `seed` counts them.
       double: whether to compute in double precision.
       seconds: as of `Stage`.
       **options: of `run_cells`.
@@ -117,9 +119,10 @@ def runs(
                     several = isinstance(axes[name], Mapping)
                     properties |= axes[name][value] if several else {name: value}
                 agents = properties.pop("num_agents")
+                before = first_seed + (0 if paired else len(out))
                 out += [
-                    Cell(agents, first_seed + seed, properties, first[id(algorithm)])
-                    for seed in range(trials or 0)
+                    Cell(agents, before + trial, properties, first[id(algorithm)])
+                    for trial in range(trials or 0)
                 ]
         return out
 
@@ -138,7 +141,8 @@ def runs(
                 )
             )
         names = ("method", *axes, "seed")
-        coordinates = {"method": list(made), "seed": first_seed + np.arange(trials or 0)}
+        trial = np.arange(trials or 0) + (first_seed if paired else 0)
+        coordinates = {"method": list(made), "seed": trial}
         coordinates |= {axis: list(values) for axis, values in axes.items()}
         coordinates |= {"time": ("time", flat["time"].values, flat["time"].attrs)}
         data = {}
@@ -163,6 +167,7 @@ def runs(
         "record_every": every,
         "trials": trials,
         "first_seed": first_seed,
+        "paired": paired,
         "metrics": list(metrics),
         "double": double,
         "options": options,
