@@ -311,7 +311,7 @@ def test_numbers_of_agents_have_their_dimension(results):
 
 def test_runs_that_are_not_paired_have_seeds_of_their_own(results):
     own = {"num_steps": 20, "record_every": 10, "metrics": ("error_server",)}
-    learner = frl.fedq(MDP, epsilon=1.0, learning_rate=0.1)
+    learner = frl.fedq(MDP, epsilon=1.0, learning_rate=0.1, reward_noise=0.5)
     made = runs("two", {"a": learner}, {"num_agents": (1, 3)}, trials=2, paired=False, **own)
     alone = frl.sweep(learner, num_agents=3, seeds=(0, 1, 2, 3), **own)["error_server"].values
     found = results[made]["error_server"].sel({"method": "a", "num_agents": 3})
