@@ -692,7 +692,7 @@ def test_memory_is_known_and_refused_beforehand(monkeypatch):
         ({"preset": "papr"}, r"preset is .papr.*did you mean paper"),
         ({"size": "huge"}, r"size is 'huge'; allowed"),
         ({"network": "impla"}, "did you mean impala"),
-        ({"network": "impala"}, r"network is impala on CartPole-v1, .*shape \(4,\); allowed: mlp"),
+        ({"network": "impala"}, r"network.kind is impala on CartPole-v1, .*\(4,\); allowed: mlp"),
         ({"moments": "mean"}, r"moments is 'mean'; allowed"),
         ({"minibatches": 3}, "minibatches is 3; allowed: a divisor of num_envs times roll.* 2048"),
         ({"shuffle": "steps", "minibatches": 256}, "a divisor of rollout_steps, 128"),

@@ -279,13 +279,13 @@ def actor_critic_for(
     shape = seen(task).shape
     if len(shape) != 3:
         raise ValueError(
-            f"network is {network} on {task.name}, whose observations have the shape {shape}; "
+            f"network.kind is {network} on {task.name}, whose observations have the shape {shape}; "
             "allowed: mlp, or pictures [H, W, C]"
         )
     patch = getattr(module.trunk, "patch", 1)
     if shape[0] % patch or shape[1] % patch:
         raise ValueError(
-            f"network is {network} on pictures of {shape[0]} x {shape[1]}; allowed: sides that "
-            f"are multiples of its patch {patch}"
+            f"network.kind is {network} on pictures of {shape[0]} x {shape[1]}; allowed: sides "
+            f"that are multiples of its patch {patch}"
         )
     return ActorCritic(module, actions, shape, _pixels, float(deviation))
