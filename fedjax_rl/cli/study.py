@@ -145,7 +145,7 @@ def _verdicts(summary: dict, out: pathlib.Path) -> None:
         "reference": number,
         "measured": number,
         "interval": str,
-        "runs": number,
+        "runs": _runs,
         "band": str,
     }
     for name in ("id", "figure", "quantity", *columns):
@@ -163,7 +163,7 @@ def _verdicts(summary: dict, out: pathlib.Path) -> None:
             *(show(cells.get(name)) for name, show in columns.items()),
             f"[{_COLOURS.get(target['verdict'], 'yellow')}]{MARKS[target['verdict']]} "
             + target["verdict"],
-            note(target),
+            note({**target, "why": ""} if target["verdict"] == "reproduced" else target),
         )
     print_table(table)
     verdicts = [target["verdict"] for target in summary["targets"]]
@@ -175,7 +175,11 @@ def _verdicts(summary: dict, out: pathlib.Path) -> None:
 
 
 def note(target: dict) -> str:
-    """What would decide, or what would run it and how long, and what explains the verdict."""
+    """What would decide, or what would run it and how long, and what explains the verdict.
+
+    Args:
+      target: a line of `summary.json`.
+    """
     parts = [target.get("note", "")]
     if target["verdict"] == "not run" and "command" in target:
         parts.append(f"{target['command']} takes {duration(target.get('cost', 0.0))}")
@@ -188,6 +192,11 @@ def duration(seconds: float) -> str:
     if seconds < 100:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def _runs(value) -> str:
+    each = value if isinstance(value, list) else [value]
+    return number(value if len(set(each)) > 1 else each[0])
 
 
 def _interval(low, high) -> str:

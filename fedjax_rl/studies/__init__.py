@@ -16,13 +16,14 @@ from fedjax_rl.studies.estimates import (
 from fedjax_rl.studies.fast_fedpg import STUDY as FAST_FEDPG
 from fedjax_rl.studies.linear_speedup import STUDY as LINEAR_SPEEDUP
 from fedjax_rl.studies.momentum import STUDY as MOMENTUM
+from fedjax_rl.studies.others import STUDY as OTHERS
 from fedjax_rl.studies.pictures import against, curves, page, panel, picture
 from fedjax_rl.studies.runs import Stage, runs
 from fedjax_rl.studies.study import SCALES, scales
 
 STUDIES = {
     study.name: study
-    for study in (LINEAR_SPEEDUP, COMMUNICATION_EFFICIENT, FAST_FEDPG, MOMENTUM, AFEDPG)
+    for study in (LINEAR_SPEEDUP, COMMUNICATION_EFFICIENT, FAST_FEDPG, MOMENTUM, AFEDPG, OTHERS)
 }
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "FAST_FEDPG",
     "LINEAR_SPEEDUP",
     "MOMENTUM",
+    "OTHERS",
     "SCALES",
     "STUDIES",
     "Stage",
