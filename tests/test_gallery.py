@@ -180,3 +180,15 @@ def test_a_gallery_says_what_was_found(tmp_path, make, monkeypatch):
     assert make.readme(readme) == readme
     with pytest.raises(ValueError, match=r"nowhere/summary.json does not exist"):
         make.take(tmp_path / "nowhere")
+
+
+def test_a_figure_of_a_new_paper_takes_less_than_thirty_lines(tmp_path, monkeypatch):
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    code = re.search(r"<!-- a figure -->\n```python\n(.*?)```", text, re.S)[1]
+    assert sum(bool(line.strip()) for line in code.splitlines()) < 30
+    assert max(map(len, code.splitlines())) <= 100
+    names: dict = {"__name__": "a_study"}
+    exec(code, names)
+    lines = names["STUDY"].run(tmp_path, scale="smoke")["targets"]
+    assert [line["verdict"] for line in lines] == ["reproduced", "reproduced"]
+    assert (tmp_path / "speedup.png").stat().st_size > 0
