@@ -1,67 +1,93 @@
-"""The study `fast-fedpg`: its rows, what is exact, what it leaves behind at a tiny size."""
-
-import json
+"""The study `fast-fedpg`: what it declares, numbers of invented runs, and its exact rows."""
 
 import numpy as np
 import pytest
 import xarray as xr
 
-from fedjax_rl.studies import fast_fedpg as study
-from fedjax_rl.studies import fast_fedpg_data as data
-from fedjax_rl.studies import fast_fedpg_figures as figures
-from fedjax_rl.studies import fast_fedpg_measures as measures
-from fedjax_rl.studies import fast_fedpg_targets as targets
-from fedjax_rl.studies import intervals, stage_runs
+from fedjax_rl.studies.fast_fedpg import STUDY
+from fedjax_rl.studies.fast_fedpg import sampled as tables
+from fedjax_rl.studies.runs import Results
 from fedjax_rl.studies.study import Meter
 
-
-def test_every_row_belongs_to_a_figure_that_measures_and_draws_it():
-    ids = [target.id for target in targets.TARGETS]
-    assert len(set(ids)) == len(ids)
-    for name in (*(f"A{n}" for n in range(1, 9)), "B1", "B2", "B3"):
-        assert name in ids
-    assert set(study.FIGURES) == set(measures._MEASURE) == set(figures.PICTURES)
-    assert set(study.FIGURES) == set(study._NEEDS) == set(targets.FIGURE_OF.values())
-    assert {stage for needs in study._NEEDS.values() for stage in needs} == set(data.STAGES)
+TINY = STUDY.size("smoke").replace(trials=3, rounds=4, floor=6, lengths=(10, 20))
 
 
-def test_exact_rows_and_their_picture(tmp_path):
-    """A1, A1b and A8, from nothing to a complete directory."""
-    seen = []
-    summary = study.STUDY.run(tmp_path, ["estimators"], progress=lambda *now: seen.append(now))
-    verdicts = {line["id"]: line["verdict"] for line in summary["targets"]}
-    assert verdicts == dict.fromkeys(("A1", "A1b", "A8"), "reproduced")
-    assert seen[-1][0] == seen[-1][1]
-    assert (tmp_path / "estimators.png").exists()
-    assert json.loads((tmp_path / "summary.json").read_text())["study"] == "fast-fedpg"
+def test_every_row_is_declared_at_every_scale():
+    for scale in STUDY.scales:
+        if scale == "paper":
+            pytest.importorskip("brax")
+        made = STUDY.declare(list(STUDY.figures), STUDY.size(scale))
+        ids = [own.claim.id for figure in made for own in figure.claims]
+        rows = (*(f"A{n}" for n in range(1, 9)), "A1b", "B1", "B2", "B3")
+        assert {*rows, *(f"claim {n}" for n in range(1, 6))} <= {*ids}
+        assert {"claim 1 null", "B1 null", "B2 null", "samples null", "claim 4 null"} <= {*ids}
+        unmade = {own.claim.id for figure in made for own in figure.claims if not own.there}
+        assert unmade == (set() if scale == "paper" else {"claim 5"})
 
 
-def test_without_cheetahs_theirs_is_not_run(tmp_path):
-    lines = study.STUDY.run(tmp_path, ["cheetah"], "smoke")["targets"]
-    assert [(line["id"], line["verdict"]) for line in lines] == [("claim 5", "not run")]
+def results_of(figure, values, tmp_path):
+    """Results whose stages are made of `values(variable, method, {axis: value}, seed)`."""
+
+    def fake(stage):
+        of = stage.of
+        axes = {k: list(v) for k, v in of["axes"].items()}
+        shape = (len(of["methods"]), *map(len, axes.values()), 3, 4)
+        dims = ("method", *axes, "seed", "time")
+        coordinates = {"method": list(of["methods"]), **axes, "seed": range(3), "time": range(4)}
+        data = {name: (dims, np.zeros(shape)) for name in of["metrics"]}
+        made = xr.Dataset(data, coordinates)
+        for name, place in ((n, p) for n in made for p in np.ndindex(shape)):
+            at = {d: made[d].values[i] for d, i in zip(dims, place, strict=True)}
+            made[name].values[place] = values(stage.name, name, at)
+        return made
+
+    results = Results(tmp_path, Meter(None, {stage.name: 1.0 for stage in figure.stages}))
+    results._made = {stage.name: fake(stage) for stage in figure.stages}
+    return results
 
 
-def invented(gaps, trials=3):
-    """Runs whose gaps are given by label, with a little noise."""
-    noise = np.random.default_rng(0).uniform(0.99, 1.01, (len(gaps), trials, 4))
-    values = np.array(list(gaps.values()))[:, None, None] * noise
-    return xr.Dataset(
-        {"gap": (("label", "seed", "time"), values), "trials": ("label", [trials] * len(gaps))},
-        {"label": list(gaps), "time": range(4)},
-    )
+def lines_of(name, values, tmp_path):
+    (figure,) = STUDY.declare([name], TINY)
+    results = results_of(figure, values, tmp_path)
+    for own in figure.pictures:
+        own.draw(results)
+    return {own.claim.id: own.decide(results) for own in figure.claims}
 
 
-def test_exponents_are_those_of_the_points(tmp_path):
-    labels = {f"Fast-FedPG N={n}": 0.7 / n for n in data.AGENTS}
-    runs = stage_runs.Runs(data.STAGES, data.SCALES["smoke"], Meter(None, {}), tmp_path)
-    runs._made["speedup"] = invented(labels)
-    value, low, high = measures.measure("speedup", runs)["B1"]
-    assert low < value < high
-    assert value == pytest.approx(-1, abs=0.01)
+def test_exponents_are_those_of_the_runs(tmp_path):
+    def values(stage, name, at):
+        noise = 1 + 0.01 * at["seed"]
+        return noise * (tables.START if stage == "null" else 0.7 / at["num_agents"])
+
+    lines = lines_of("speedup", values, tmp_path)
+    assert lines["B1"]["measured"] == pytest.approx(-1)
+    assert lines["B1 null"]["measured"] == pytest.approx(0)
+    assert lines["B1 order"]["measured"] == pytest.approx([1.01 * 0.35 / n for n in (2, 4, 8, 16)])
+    assert {lines[name]["verdict"] for name in ("B1", "B1 order", "B1 null")} == {"reproduced"}
 
 
-def test_slopes_keep_seeds_together():
-    """A factor common to all points of a seed widens nothing."""
-    factor = np.array([0.1, 1.0, 10.0])
-    value, low, high = intervals.slope({n: factor / n for n in (1, 2, 4)})
-    assert (value, low, high) == pytest.approx((-1, -1, -1))
+def test_every_length_counts_in_the_rates(tmp_path):
+    def values(stage, name, at):
+        if stage == "null":
+            return 1.0
+        effort = 5 * at["num_agents"] * int(stage.removeprefix("samples-"))
+        return np.log(effort) / effort if name == "gap" else effort**-0.25
+
+    lines = lines_of("samples", values, tmp_path)
+    assert lines["B3"]["measured"] == pytest.approx(-1)
+    assert lines["claim 2"]["measured"] == pytest.approx(-0.5)
+    assert lines["samples null"]["measured"] == pytest.approx([0, 0])
+
+
+def test_the_bias_is_the_ratio_to_whole_gradients(tmp_path):
+    def values(stage, name, at):
+        return 0.4 if stage == "floor-exact" else 0.8 + 0.1 * at["seed"]
+
+    line = lines_of("floor", values, tmp_path)["B2 bias"]
+    assert (line["measured"], line["runs"]) == (pytest.approx(2.25), 3)
+
+
+def test_exact_rows_from_nothing_to_a_directory(tmp_path):
+    summary = STUDY.run(tmp_path, ["estimators"], "smoke")
+    assert {line["verdict"] for line in summary["targets"]} == {"reproduced"}
+    assert (tmp_path / "average.png").exists()

@@ -188,6 +188,7 @@ def against(
             law, words = ideal
             first = next(iter(lines.values()))
             means = {v: own.mean() for v, own in first.items() if v in power or not power}
+            means = {v: mean for v, mean in means.items() if np.isfinite(mean)}
             at, height = np.array(list(means), float), np.array(list(means.values()))
             middle = np.exp(np.mean(np.log(height) - law * np.log(at)))
             axis.plot(at, middle * at**law, "--", color=GREY, lw=1, zorder=1, label=words)
