@@ -56,7 +56,7 @@ if TYPE_CHECKING:
         reinforce,
         scaffold_pg,
     )
-    from fedjax_rl.algorithms.records import Heterogeneity, Network, Optimizer
+    from fedjax_rl.algorithms.records import HeldOut, Heterogeneity, Network, Optimizer
     from fedjax_rl.federation import uplinks
     from fedjax_rl.federation.clock import Clock, timetable
     from fedjax_rl.federation.ledger import Wire
@@ -88,6 +88,7 @@ __all__ = [
     "FedQ",
     "FedSVRPGM",
     "FedTD",
+    "HeldOut",
     "Heterogeneity",
     "Network",
     "NoveltySearch",
@@ -150,6 +151,7 @@ __all__ = [
 _HOMES = {
     "Cell": "sweeps.cells",
     "Clock": "federation.clock",
+    "HeldOut": "algorithms.records",
     "Heterogeneity": "algorithms.records",
     "Network": "algorithms.records",
     "Optimizer": "algorithms.records",

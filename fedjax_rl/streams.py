@@ -47,6 +47,7 @@ class Episodic(enum.IntEnum):
     MEMORY = 7
     FIRST = 8
     EVALUATION = 9
+    HELD_OUT = 10
 
 
 @enum.unique
@@ -58,6 +59,7 @@ class Epochs(enum.IntEnum):
     ROLLOUT = 4
     SHUFFLE = 5
     EVALUATION = 6
+    HELD_OUT = 7
 
 
 @enum.unique

@@ -24,6 +24,7 @@ import numpy as np
 import optax
 
 from fedjax_rl import fields, streams
+from fedjax_rl.algorithms import held_out
 from fedjax_rl.algorithms.define import Learner, algorithm
 from fedjax_rl.algorithms.records import Varied
 from fedjax_rl.envs import objective
@@ -104,7 +105,7 @@ class Averaging(Varied):
     def derived(self, num_agents: int) -> Params:
         """The agents' environments, J* and the first table if it is given."""
         own = super().derived(num_agents)
-        federation = {"optimum": optimum_of(own.agent["environment"])}
+        federation = {**own.federation, "optimum": optimum_of(own.agent["environment"])}
         if not isinstance(self.initial, str | None):
             federation["initial"] = np.asarray(self.initial, np.float64)
         return Params(own.agent, federation, {})
@@ -222,17 +223,21 @@ def _learner(config: Averaging) -> Learner:
             table = params["initial"]
         return Model(table, jnp.zeros(config.shape))
 
-    def measure(population, params, state) -> dict:
-        def value(table, params):
-            return objective.direct_value(params["environment"], policy(table))
+    def value(table, params):
+        return objective.direct_value(params["environment"], policy(table))
 
+    def measure(population, params, state) -> dict:
         values = per_agent(value, population, params, population.spread(state.server.table))
         change = jax.vmap(lambda x: jnp.sqrt(jnp.sum(x**2)))(state.server.change)
         if uplink.send is not None and uplink.silent != "remembered":
             # A server that has heard nobody is as it was, with the change of the round before.
             moved = population.sum(state.sent.messages) > 0
             change = jnp.where(moved, change, 0)
+        unseen = {}
+        if config.held_out.members:
+            unseen = held_out.exactly(value, params, state.server.table)
         return {
+            **unseen,
             "gap": params.federation["optimum"] - population.mean(values),
             "objective": population.mean(values),
             "change_norm": change,
@@ -254,7 +259,7 @@ def _learner(config: Averaging) -> Learner:
 _of_both = functools.partial(
     algorithm,
     environments=("tabular", "mdp"),
-    metrics=METRICS,
+    metrics=lambda config: {**METRICS, **held_out.metrics_of(config, exact=True)},
     unit="round",
     headline="gap",
     sampled=lambda config: None,

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fedjax_rl import fields, streams
-from fedjax_rl.algorithms import episodic
+from fedjax_rl.algorithms import episodic, held_out
 from fedjax_rl.algorithms.assemble import first_keys
 from fedjax_rl.algorithms.episodic import Experience
 from fedjax_rl.algorithms.learner import Learner
@@ -32,6 +32,7 @@ from fedjax_rl.algorithms.strategy import (
     nothing_owed,
     run_episodes,
     run_perturbed,
+    unseen,
 )
 from fedjax_rl.federation import uplinks
 from fedjax_rl.federation.aggregators import Aggregate
@@ -82,9 +83,9 @@ class ES(Strategy):
 
     def derived(self, num_agents: int) -> Params:
         """The place of the utility among `UTILITIES`."""
-        super().derived(num_agents)
+        own = super().derived(num_agents)
         place = np.int32(UTILITIES.index(self.utility_of_samples))
-        return Params({}, {"utility": place}, {})
+        return Params({}, {**own.federation, "utility": place}, {})
 
 
 @record
@@ -137,7 +138,8 @@ class ESPC(ES):
 
 def metrics_of(config: ES) -> dict:
     """The metrics of an algorithm with such properties."""
-    return {**episodic.METRICS, **(MODEL_METRIC if config.evaluate else {})}
+    of_model = MODEL_METRIC if config.evaluate else {}
+    return {**episodic.METRICS, **of_model, **held_out.metrics_of(config)}
 
 
 class Agent(NamedTuple):
@@ -292,8 +294,8 @@ def strategy(config: ES, link: Exchange) -> Learner:
         return state, episode.steps.astype(jnp.uint32)
 
     def measure(population, params, state) -> dict:
-        del params
         own = episodic.measure(population, state, config.wire, state.agents.experience)
+        own |= unseen(config, network, population, params, state, state.server.parameters)
         return {**own, "reward_of_model": state.server.value} if config.evaluate else own
 
     return Learner(first, (work, link), measure, model=model)

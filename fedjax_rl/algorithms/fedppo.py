@@ -17,12 +17,14 @@ passes. After epoch e = 0, 1, ... the agents average their parameters if K divid
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from fedjax_rl import streams
+from fedjax_rl.algorithms import held_out
 from fedjax_rl.algorithms.define import Learner, Repeated, algorithm
 from fedjax_rl.algorithms.fedppo_exchange import Learned, exchange_of, shared_of
 from fedjax_rl.algorithms.fedppo_properties import WEIGHTS, FedPPO, first_exchange
@@ -129,7 +131,8 @@ def _weights(population, params) -> dict:
 
 def metrics_of(config: FedPPO) -> dict:
     """Those of an evaluation first, if there is one."""
-    return {**OF_EVALUATION, **METRICS} if config.evaluation_episodes else METRICS
+    evaluation = OF_EVALUATION if config.evaluation_episodes else {}
+    return {**evaluation, **METRICS, **held_out.metrics_of(config)}
 
 
 @algorithm(
@@ -283,22 +286,30 @@ def fedppo(config: FedPPO) -> Learner:
             "kl_of_agent": diagnostics.kl,
             "clip_fraction_of_agent": diagnostics.clip_fraction,
         }
+
+        def returns(count, *trees):
+            """Mean returns of parameters in an environment each, of so many episodes."""
+
+            def evaluate(keys, parameters, environment):
+                environment = environment or None
+                made = vectorised.evaluate(
+                    task, policy, keys, parameters, count, environment=environment
+                )
+                return made[0]
+
+            return _grouped(evaluate, together.rollouts, *trees)
+
+        if config.held_out.members:
+            run = functools.partial(returns, config.held_out.episodes)
+            found |= held_out.by_episodes(
+                run, population, params, state, average, streams.Epochs.HELD_OUT
+            )
         if not config.evaluation_episodes:
             return found
-
-        def evaluate(keys, parameters, environment):
-            return vectorised.evaluate(
-                task,
-                policy,
-                keys,
-                parameters,
-                config.evaluation_episodes,
-                environment=environment or None,
-            )[0]
-
         keys = streams.keys_of(state.keys, streams.Epochs.EVALUATION, state.time)
         environment = params.agent.get("environment", ())
-        value = _grouped(evaluate, together.rollouts, keys, population.spread(average), environment)
+        spread = population.spread(average)
+        value = returns(config.evaluation_episodes, keys, spread, environment)
         return {"return": mean(value), "return_of_agent": value, **found}
 
     def act(model, observation, word):

@@ -156,7 +156,7 @@ class LocalGradient(Varied):
         best = {"optimum": optimum_of(mdps, self.entropy)}
         if self.regularised:
             best["plain_optimum"] = optimum_of(mdps)
-        return Params(own.agent, best, {})
+        return Params(own.agent, {**own.federation, **best}, {})
 
 
 def sampled(config: LocalGradient) -> str | None:

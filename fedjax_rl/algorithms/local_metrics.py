@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from fedjax_rl import streams
+from fedjax_rl.algorithms import held_out
 from fedjax_rl.algorithms.oracle import Oracle, keys_at
 from fedjax_rl.federation.state import per_agent
 from fedjax_rl.federation.uplinks import norm_squared
@@ -48,7 +49,9 @@ OF_EPISODES = {
 
 def metrics_of(config) -> dict:
     """The metrics on a task: exact where it is a table, else from episodes."""
-    return {**(OF_TABLES if config.task.tabular else OF_EPISODES), **METRICS}
+    exact = config.task.tabular
+    own = OF_TABLES if exact else OF_EPISODES
+    return {**own, **METRICS, **held_out.metrics_of(config, exact)}
 
 
 def headline_of(config) -> str:
@@ -83,6 +86,27 @@ def measure_of(oracle: Oracle) -> Callable:
             "estimator_error": jax.vmap(norm_squared)(error),
             "objective_of_agent": values,
         }
+
+    def unseen(population, params, state) -> dict:
+        """Of the server's model where no agent learns."""
+        if not config.held_out.members:
+            return {}
+        parameters = state.server.parameters
+        if task.tabular:
+            return held_out.exactly(oracle.value, params, parameters)
+
+        def run(keys, parameters, environments):
+            pair = (
+                streams.keys_of(keys, stream)
+                for stream in (streams.Episodic.RESET, streams.Episodic.EPISODE)
+            )
+            count = config.held_out.episodes
+            made = evaluate(task, policy, (*pair,), parameters, count, environment=environments)
+            return made[1]
+
+        return held_out.by_episodes(
+            run, population, params, state, parameters, streams.Episodic.HELD_OUT
+        )
 
     def by_episodes(population, params, state) -> dict:
         keys = keys_at(
@@ -119,6 +143,7 @@ def measure_of(oracle: Oracle) -> Callable:
         own = exactly if task.tabular else by_episodes
         return {
             **own(population, params, state),
+            **unseen(population, params, state),
             "training_reward": value / jnp.maximum(count, 1),
             "direction_norm": jnp.sqrt(jax.vmap(norm_squared)(state.server.direction)),
             "weight_mean": jnp.where(weights > 0, weight / jnp.maximum(weights, 1), 1.0),

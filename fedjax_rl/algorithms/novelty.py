@@ -23,7 +23,7 @@ import jax
 import jax.numpy as jnp
 
 from fedjax_rl import fields, streams
-from fedjax_rl.algorithms import episodic
+from fedjax_rl.algorithms import episodic, held_out
 from fedjax_rl.algorithms.assemble import first_keys, per_federation
 from fedjax_rl.algorithms.episodic import Experience
 from fedjax_rl.algorithms.learner import Learner
@@ -37,6 +37,7 @@ from fedjax_rl.algorithms.strategy import (
     nothing_owed,
     of_now,
     run_perturbed,
+    unseen,
 )
 from fedjax_rl.federation.aggregators import Aggregate
 from fedjax_rl.federation.exchange import Exchange
@@ -59,6 +60,11 @@ METRICS = {
     "reward_weight": ("federation", "w, weight of the return against novelty"),
     "chosen": ("federation", "which of the server's sets of parameters this round was about"),
 }
+
+
+def metrics_of(config: Strategy) -> dict:
+    """The metrics of an algorithm with such properties."""
+    return {**METRICS, **held_out.metrics_of(config)}
 
 
 @record
@@ -218,7 +224,7 @@ def exchange_of(config: NoveltySearch) -> Exchange:
     )
 
 
-@evolution_strategy(NoveltySearch, metrics=METRICS)
+@evolution_strategy(NoveltySearch, metrics=metrics_of)
 def ns_es(config: NoveltySearch) -> Learner:
     """Novelty search by evolution strategies.
 
@@ -305,9 +311,10 @@ def ns_es(config: NoveltySearch) -> Learner:
         return dataclasses.replace(state, server=server), episode.steps.astype(jnp.uint32)
 
     def measure(population, params, state) -> dict:
-        del params
         model = state.server
+        parameters = jax.vmap(link.broadcast)(model)
         return {
+            **unseen(config, network, population, params, state, parameters),
             **episodic.measure(population, state, config.wire, state.agents.experience),
             "reward_of_model": model.value,
             "novelty": model.novelty,
@@ -318,7 +325,7 @@ def ns_es(config: NoveltySearch) -> Learner:
     return Learner(first, (work, link), measure, model=model, begin=begin, after=after)
 
 
-@evolution_strategy(RewardedNoveltySearch, metrics=METRICS)
+@evolution_strategy(RewardedNoveltySearch, metrics=metrics_of)
 def nsr_es(config: RewardedNoveltySearch) -> Learner:
     """Novelty and return in equal parts.
 
@@ -331,7 +338,7 @@ def nsr_es(config: RewardedNoveltySearch) -> Learner:
     return ns_es.definition.learner(config)
 
 
-@evolution_strategy(AdaptiveNoveltySearch, metrics=METRICS)
+@evolution_strategy(AdaptiveNoveltySearch, metrics=metrics_of)
 def nsra_es(config: AdaptiveNoveltySearch) -> Learner:
     """Novelty where the return stagnates.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import jax
@@ -130,14 +131,25 @@ class Heterogeneity(Record):
         Raises:
           ValueError: a family with fewer members, or a level that a part cannot have.
         """
-        varied = self.of or heterogeneity.comparable(task)
-        for part in varied:
-            heterogeneity.check_part("heterogeneity.level", task, part, self.level)
-        levels = dict.fromkeys(varied, self.level)
-        own = heterogeneity.members(task, num_agents, levels, self.seed)
+        own = heterogeneity.members(task, num_agents, self.levels(task), self.seed)
         if task.tabular:
             check_mdp(own, "task.members")
         return own
+
+    def levels(self, task: Task, name: str = "heterogeneity.level") -> dict[str, float]:
+        """The level of every part that differs.
+
+        Args:
+          task: of all agents.
+          name: of the level, for the message.
+
+        Raises:
+          ValueError: a level that a part cannot have.
+        """
+        varied = self.of or heterogeneity.comparable(task)
+        for part in varied:
+            heterogeneity.check_part(name, task, part, self.level)
+        return dict.fromkeys(varied, self.level)
 
     def check_of(self, task: Task) -> None:
         """Refuses differences that a task cannot have.
@@ -166,16 +178,101 @@ class Heterogeneity(Record):
 
 
 @record
+class HeldOut(Record):
+    """Environments in which no agent learns, where the server's model is measured besides.
+
+    They are the next members of the agents' family: those of agents of a larger federation.
+
+    Example:
+      >>> import fedjax_rl as frl
+      >>> task = frl.envs.gymnax_task("CartPole-v1")
+      >>> algorithm = frl.fedpg(task, heterogeneity=0.3, held_out={"members": 4, "after": 16})
+      >>> algorithm.metrics["held_out_return"][0]
+      'federation'
+
+    Attributes:
+      members: M, how many; 0 for none.
+      episodes: in each of them for a record, at least 1, where the value is not known exactly.
+      after: N, the agents of the largest federation that is compared, so that all are measured in
+        the same environments; by default those of the federation.
+      level: of the difference to the task, as of `Heterogeneity`; by default that of the agents.
+      of: what differs, likewise.
+      seed: of the differences, likewise.
+    """
+
+    members: int = static(0, fields.whole(0))
+    episodes: int = static(10, fields.COUNT)
+    after: int | None = host(None, fields.COUNT.or_none())
+    level: float | None = host(None, fields.NOT_NEGATIVE.fixed().or_none())
+    of: tuple[str, ...] | None = host(None, fields.words().or_none())
+    seed: int | None = host(None, fields.SEED.or_none())
+
+    def environments(self, task: Task, num_agents: int, agents: Heterogeneity):
+        """Parameters of the environments, leaves [M, ...].
+
+        Args:
+          task: of all agents, or a family of tasks.
+          num_agents: N.
+          agents: how their environments differ.
+
+        Raises:
+          ValueError: environments of agents among them, a family with too few members, or a level
+            that a part cannot have.
+        """
+        after = num_agents if self.after is None else self.after
+        if after < num_agents:
+            raise ValueError(
+                f"held_out.after is {after} with num_agents {num_agents}; allowed: at least as many"
+            )
+        given = {n: getattr(self, n) for n in ("level", "of", "seed")}
+        kind = dataclasses.replace(agents, **{n: x for n, x in given.items() if x is not None})
+        whose = "heterogeneity" if self.level is None else "held_out"
+        levels = kind.levels(task, f"{whose}.level")
+        own = heterogeneity.held_out(task, self.members, levels, kind.seed, after=after)
+        if task.tabular:
+            check_mdp(own, "task.members")
+        return own
+
+    def check_of(self, task: Task, agents: Heterogeneity) -> None:
+        """Refuses environments that cannot be, or are no others than those of the agents.
+
+        Raises:
+          ValueError: naming the part of the record.
+        """
+        if not self.members:
+            return
+        if self.of is not None:
+            fields.check("held_out.of", self.of, fields.words(heterogeneity.parts(task)))
+        if self.level is not None or fields.is_number(agents.level):
+            try:
+                self.environments(task, 1, agents)
+            except ValueError as error:
+                if str(error).startswith("held_out."):
+                    raise
+                raise ValueError(
+                    f"held_out.members is {self.members} on {task.name}: {error}"
+                ) from error
+
+    def derived(self, task: Task, num_agents: int, agents: Heterogeneity) -> dict:
+        """What of it is traced, of a federation: nothing unless it is asked for."""
+        if not self.members:
+            return {}
+        return {"held_out": self.environments(task, num_agents, agents)}
+
+
+@record
 class Varied(Federated):
     """Properties of algorithms whose agents may live in different environments.
 
     Attributes:
       task: of every agent; a family gives each its own.
       heterogeneity: of the agents' environments.
+      held_out: environments in which no agent learns, for a metric of their own.
     """
 
     task: Task = environment(TASK, by="host")
     heterogeneity: Heterogeneity = nested(Heterogeneity)
+    held_out: HeldOut = nested(HeldOut)
 
     @property
     def differs(self) -> bool:
@@ -186,13 +283,16 @@ class Varied(Federated):
         """Refuses environments that cannot be, or cannot differ in that way."""
         check_task(self.task)
         self.heterogeneity.check_of(self.task)
+        self.held_out.check_of(self.task, self.heterogeneity)
 
     def static(self) -> tuple:
         """The task, or what of it is the same for all agents."""
         return (self.task.static if self.differs else self.task), self.differs
 
     def derived(self, num_agents: int) -> Params:
-        """The agents' environments, if they have their own."""
+        """The agents' environments, if they have their own, and those held out."""
+        unseen = self.held_out.derived(self.task, num_agents, self.heterogeneity)
         if not self.differs:
-            return Params({}, {}, {})
-        return Params({"environment": self.heterogeneity.members(self.task, num_agents)}, {}, {})
+            return Params({}, unseen, {})
+        own = self.heterogeneity.members(self.task, num_agents)
+        return Params({"environment": own}, unseen, {})

@@ -16,9 +16,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from fedjax_rl import fields, streams
-from fedjax_rl.algorithms import episodic
+from fedjax_rl.algorithms import episodic, held_out
 from fedjax_rl.algorithms.define import Federated, algorithm
-from fedjax_rl.algorithms.records import Network, Optimizer
+from fedjax_rl.algorithms.records import HeldOut, Heterogeneity, Network, Optimizer
 from fedjax_rl.envs.task import Discrete, Task
 from fedjax_rl.federation.aggregators import Aggregate
 from fedjax_rl.federation.ledger import Wire
@@ -61,6 +61,8 @@ class Strategy(Federated):
         actions are tanh of the outputs.
       return_offset: added to every return before anything is done with it, recorded as `reward`
         included; `return` is without it.
+      held_out: environments besides the one of the agents, for a metric of their own; they take a
+        level.
       loop: of the episodes, "compact", "while" or "scan".
       wire: the format of messages.
     """
@@ -76,6 +78,7 @@ class Strategy(Federated):
     network: Network = nested(Network)
     policy: str = static("sample", fields.word(policies.CHOICES))
     return_offset: Any = traced(0.0, fields.FINITE)
+    held_out: HeldOut = nested(HeldOut)
     loop: str = static("compact", episodic.LOOP)
     wire: Wire = nested(Wire)
 
@@ -83,6 +86,7 @@ class Strategy(Federated):
         """Refuses a task that cannot be, and pairs of agents that never meet."""
         episodic.check_task(self.task)
         self.check_rounds("antithetic")
+        self.held_out.check_of(self.task, Heterogeneity())
 
     def check_rounds(self, name: str) -> None:
         """Refuses a switch that asks for rounds where there are none.
@@ -96,12 +100,12 @@ class Strategy(Federated):
             )
 
     def derived(self, num_agents: int) -> Params:
-        """Nothing but a refusal of antithetic perturbations of an odd number of agents."""
+        """The environments held out; no antithetic perturbations of an odd number of agents."""
         if self.antithetic and num_agents % 2:
             raise ValueError(
                 f"num_agents is {num_agents} with antithetic perturbations; allowed: even numbers"
             )
-        return Params({}, {}, {})
+        return Params({}, self.held_out.derived(self.task, num_agents, Heterogeneity()), {})
 
 
 def of_now(sent, context):
@@ -223,3 +227,26 @@ def run_perturbed(
     perturbed = population.spread(centre) + sigma[:, None] * noise
     keys = episodic.episode_keys(state)
     return noise, run_episodes(config, network, keys, perturbed, kind, **options)
+
+
+def unseen(config: Strategy, network: MLP, population, params: Params, state, parameters) -> dict:
+    """The metric of `held_out` of the servers' parameters [F, q]; none unless it is asked for."""
+    if not config.held_out.members:
+        return {}
+    count = config.held_out.episodes
+
+    def run(keys, parameters, environments):
+        def each(x):
+            return jax.tree.map(lambda x: jnp.repeat(x, count, axis=0), x)
+
+        places = jnp.tile(jnp.arange(count, dtype=jnp.uint32), len(keys))
+        pair = tuple(
+            jax.vmap(jax.random.fold_in)(each(streams.keys_of(keys, stream)), places)
+            for stream in (streams.Episodic.RESET, streams.Episodic.EPISODE)
+        )
+        own = each(environments)
+        made = run_episodes(config, network, pair, each(parameters), config.loop, environment=own)
+        return jnp.mean(made.undiscounted.reshape(-1, count), axis=1)
+
+    stream = streams.Episodic.HELD_OUT
+    return held_out.by_episodes(run, population, params, state, parameters, stream)
