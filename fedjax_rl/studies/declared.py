@@ -15,6 +15,8 @@ from fedjax_rl.studies.pictures import Picture
 from fedjax_rl.studies.runs import Results, Stage
 from fedjax_rl.studies.study import Meter, Scale, conclude
 
+COMPILING = 5.0  # seconds, of any program
+
 
 @dataclasses.dataclass(frozen=True)
 class Figure:
@@ -257,7 +259,7 @@ class Study:
         """Roughly the seconds of every stage of figures on two cores.
 
         Stages say what they take at paper scale. Of the same runs in a smaller number it is a part
-        that is proportional to agents times steps.
+        that is proportional to agents times steps, but not less than it takes to compile them.
         """
 
         def stages(scale):
@@ -268,7 +270,8 @@ class Study:
         for name, stage in stages(scale).items():
             out[name], there = stage.seconds, whole.get(name)
             if there is not None and there.seconds == stage.seconds and _work(there):
-                out[name] *= min(1.0, _work(stage) / _work(there))
+                part = stage.seconds * min(1.0, _work(stage) / _work(there))
+                out[name] = max(part, min(stage.seconds, COMPILING))
         return out
 
 
