@@ -31,6 +31,7 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 import jax  # noqa: E402
 import matplotlib  # noqa: E402
 import pytest  # noqa: E402
+from daily import DAILY  # noqa: E402
 
 from fedjax_rl.sweeps.programs import PROGRAMS  # noqa: E402
 
@@ -38,6 +39,14 @@ matplotlib.use("Agg")
 jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Marks the cases that are not run every day, before marks decide what is run."""
+    for item in items:
+        if item.originalname in DAILY and item.callspec.id not in DAILY[item.originalname]:
+            item.add_marker(pytest.mark.thorough)
 
 
 def pytest_unconfigure():

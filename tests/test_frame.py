@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tomllib
 
+import daily
 import matplotlib as mpl
 import pytest
 
@@ -298,3 +299,8 @@ def test_readme_links_lead_somewhere():
     for target in re.findall(r"\]\(([^)#]+)\)", README + (ROOT / "CONTRIBUTING.md").read_text()):
         if not target.startswith("http"):
             assert (ROOT / target).exists(), target
+
+
+def test_what_is_run_every_day_is_there():
+    written = "".join(path.read_text() for path in pathlib.Path(__file__).parent.glob("test_*.py"))
+    assert [name for name in daily.DAILY if f"def {name}(" not in written] == []

@@ -1,0 +1,36 @@
+"""Which cases of tests over many cases are run every day; the others are thorough.
+
+What is promised of every algorithm is tested for every algorithm. Most of these share the code that
+could break it, and every one compiles programs of its own: one of each form is enough to notice.
+"""
+
+# Of all algorithms one of each form: on tables, of episodes, of a clock, with networks.
+FORMS = ("fedq", "es", "dql", "fedpg", "fedhapg-m", "afedpg", "fedppo", "qavg")
+
+# Test -> its cases, by what stands in brackets behind its name.
+DAILY = {
+    "test_a_federation_is_the_same_in_any_company_and_over_any_devices": FORMS,
+    "test_killed_and_resumed_is_uninterrupted": ("fedq", "ns-es", "davia", "afedpg", "fedppo"),
+    "test_no_nan_is_made": ("fedq", "fedtd", "espc", "davia", "fedhapg-m", "a3c-pg"),
+    "test_returns_are_told_with_and_without_discount": ("espc", "nsra-es", "dql", "reinforce"),
+    "test_a_clock_hands_every_agent_its_own_model": ("davia-two of three", "qavg-with failures"),
+    "test_numbers_are_the_same_without_compiling": (),
+    "test_some_numbers_do_not_move": (
+        "fedq-importance, top-k",
+        "fedpg-first two, partial",
+        "qavg-plain",
+    ),
+    "test_a_schedule_is_one_value_and_then_another": ("afedpg", "qavg"),
+    "test_sampled_gradients_learn": ("svrpg",),
+    "test_an_own_uplink_goes_with_every_algorithm_and_is_swept": ("es",),
+    "test_control_variates_stay_the_mean_of_those_of_the_agents": ("semi-synchronous",),
+    "test_sizes_of_brax": ("hopper-11-3-0.008-5126",),
+    "test_two_rounds_with_an_uplink": ("dql-lazy", "davia-scaled-sign", "ef-td-event-triggered"),
+    "test_files_are_the_same_byte_for_byte": ("curves", "heat", "speedup"),
+    "test_saving_a_figure_already_shown_gives_the_same_bytes": ("learning_curves",),
+    "test_episodes_of_the_original": ("BigFish-40",),
+    "test_a_copy_is_the_same_alone_and_among_others": ("CoinRun",),
+    "test_with_failures_too_and_no_event_is_lost": ("0.5-1-0", "0.5-5-1", "5.0-2-2"),
+    "test_an_algorithm_of_ones_own_is_the_loop_that_it_says": ("True",),
+    "test_it_runs": (),
+}
