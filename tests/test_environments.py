@@ -5,6 +5,7 @@ The golden values are those of an independent prototype of Gunn (2023), to the d
 
 import importlib.metadata
 import logging
+import pickle
 import warnings
 
 import jax
@@ -421,6 +422,40 @@ def test_unknown_environments_of_gymnax():
     pytest.importorskip("gymnax")
     with pytest.raises(ValueError, match=r"environment of gymnax; did you mean CartPole-v1"):
         envs.gymnax_task("CartPole-v2")
+
+
+# Pickled ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: envs.gymnax_task("CartPole-v1", max_steps=5),
+        lambda: envs.gymnax_task("DiscountingChain-bsuite", max_steps=5),
+        lambda: envs.procgen_task("BigFish", num_levels=3, own_levels=True),
+        lambda: envs.procgen_task("BigFish", num_levels=3, observation="pixels"),
+        lambda: envs.procgen_task("CoinRun", num_levels=2),
+        lambda: envs.tabular_task(envs.dirichlet_mdps(4), max_steps=5).replace(discount=0.5),
+        lambda: envs.simple_grid(max_steps=5),
+        lambda: pytest.importorskip("brax") and envs.brax_task("hopper", max_steps=5),
+    ],
+    ids=["cartpole", "chain", "own levels", "pixels", "coinrun", "family", "grid", "brax"],
+)
+def test_a_task_comes_back_from_a_pickle(make):
+    """The task itself, and a copy of it, with members and functions of the same values."""
+    for task in (make(), make().replace(max_steps=4)):
+        again = pickle.loads(pickle.dumps(task))
+        assert again == task
+        assert hash(again) == hash(task)
+        assert again.static == task.static
+        if task.members is not None:
+            jax.tree.map(np.testing.assert_array_equal, again.members(2), task.members(2))
+    if not task.name.startswith("brax"):
+        shown = jax.eval_shape(task.env.reset, jax.random.key(0), task.params)
+        observation, state = jax.tree.map(lambda x: jnp.ones(x.shape, x.dtype), shown)
+        for function, value in (("encode", observation), ("trace", state)):
+            ours, theirs = (getattr(x, function)(value) for x in (task, again))
+            np.testing.assert_array_equal(ours, theirs)
 
 
 # brax ----------------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """What a task needs to know of an environment that somebody else wrote."""
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -63,8 +64,15 @@ def encoding_of(
             categories = getattr(env.observation_space(params), "n", None)
         if categories:
             size = int(categories)
-            return size, lambda obs: jax.nn.one_hot(obs, size, dtype=jnp.float32)
+            return size, functools.partial(_one_of, size)
     return math.prod(observation.shape), _vector
+
+
+# Functions of the module, and parts of them, so that tasks can be pickled.
+
+
+def _one_of(size: int, obs: chex.Array) -> chex.Array:
+    return jax.nn.one_hot(obs, size, dtype=jnp.float32)
 
 
 def _vector(obs: chex.Array) -> chex.Array:
@@ -98,10 +106,17 @@ def mean_and_share(longest: int) -> Callable:
     Returns:
       ``summarise`` of a `Task`.
     """
+    return functools.partial(_mean_and_share, longest)
 
-    def summarise(last: chex.Array, mean: chex.Array, steps: chex.Array) -> chex.Array:
-        del last
-        share = jnp.asarray(steps, mean.dtype) / longest
-        return jnp.append(mean, share)
 
-    return summarise
+def _mean_and_share(
+    longest: int, last: chex.Array, mean: chex.Array, steps: chex.Array
+) -> chex.Array:
+    del last
+    share = jnp.asarray(steps, mean.dtype) / longest
+    return jnp.append(mean, share)
+
+
+def seen_of(state: Any) -> chex.Array:
+    """What an adapter keeps of the observation, ``trace`` of a `Task`."""
+    return state.seen

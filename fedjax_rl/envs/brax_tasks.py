@@ -4,6 +4,7 @@ import contextlib
 import copy
 import dataclasses
 import functools
+import importlib
 import io
 import logging
 import types
@@ -67,6 +68,13 @@ class BraxEnv:
     reversible: ClassVar[bool] = False
     # A step is thousands of operations: 4 to 8 s of a CPU core for every copy in a program.
     compiles_slowly: ClassVar[bool] = True
+
+    def __reduce__(self) -> tuple:
+        """By name where brax keeps its backend as a module, which no pickle takes."""
+        own = vars(self.env)
+        modules = {n: x.__name__ for n, x in own.items() if isinstance(x, types.ModuleType)}
+        rest = {n: x for n, x in own.items() if n not in modules}
+        return _made_again, (type(self.env), modules, rest)
 
     # Physics takes long to trace. What has been traced for training serves evaluation, too.
     @functools.partial(jax.jit, static_argnums=0)
@@ -278,12 +286,36 @@ def brax_task(
         action=Continuous(int(env.action_size)),
         max_steps=max_steps,
         discount=discount,
-        encode=lambda obs: obs,
-        trace=lambda state: state.pipeline_state.x.pos[0, :2],
-        summarise=lambda last, mean, steps: last,
+        encode=_itself,
+        trace=_place,
+        summarise=_last,
         behaviour_size=2,
         options=tuple(sorted(options.items())),
     )
+
+
+# Functions of the module, so that tasks can be pickled.
+
+
+def _made_again(kind: type, modules: dict[str, str], rest: dict[str, Any]) -> BraxEnv:
+    """An environment of brax without its constructor, which would read and compile its model."""
+    env = object.__new__(kind)
+    vars(env).update(rest)
+    vars(env).update({n: importlib.import_module(name) for n, name in modules.items()})
+    return BraxEnv(env)
+
+
+def _itself(obs: chex.Array) -> chex.Array:
+    return obs
+
+
+def _place(state: Any) -> chex.Array:
+    return state.pipeline_state.x.pos[0, :2]
+
+
+def _last(last: chex.Array, mean: chex.Array, steps: chex.Array) -> chex.Array:
+    del mean, steps
+    return last
 
 
 @functools.cache

@@ -13,6 +13,7 @@ from fedjax_rl.envs.adapting import (
     common_dtypes,
     encoding_of,
     mean_and_share,
+    seen_of,
 )
 from fedjax_rl.envs.cartpole import CartPoleEnv, CartPoleParams
 from fedjax_rl.envs.gymnax_env import GymnaxEnv
@@ -86,7 +87,7 @@ def gymnax_task(
         trace, watch, longest = _cartpole_trace, False, own
         params = CartPoleParams(**dataclasses.asdict(params))
     else:
-        trace, watch, longest = (lambda state: state.seen), True, max_steps
+        trace, watch, longest = seen_of, True, max_steps
 
     return Task(
         name=name if name == "CartPole-v1" else f"gymnax/{name}",

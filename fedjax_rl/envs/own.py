@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fedjax_rl import fields
-from fedjax_rl.envs.adapting import actions_of, common_dtypes, encoding_of, mean_and_share
+from fedjax_rl.envs.adapting import actions_of, common_dtypes, encoding_of, mean_and_share, seen_of
 from fedjax_rl.envs.gymnax_env import GymnaxEnv, OwnEnv, read
 from fedjax_rl.envs.tabular import DISCOUNT, TabularMDP
 from fedjax_rl.envs.tabular_tasks import task_of
@@ -136,7 +136,7 @@ def as_task(
         max_steps=max_steps,
         discount=discount,
         encode=own_encode,
-        trace=lambda state: state.seen,
+        trace=seen_of,
         summarise=mean_and_share(max_steps),
         behaviour_size=3,
         options=(("discount", discount), ("max_steps", max_steps)),

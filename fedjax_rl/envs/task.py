@@ -196,9 +196,12 @@ class Task:
                 # One object for both: a program then holds the tables once.
                 changes.setdefault("params", changes["grid"])
         if "discount" in episode and self.tabular:
-            self._adapt(changes, lambda mdp: _with_discount(mdp, episode["discount"]))
+            # A part of a function of the module: the copy can be pickled, too.
+            change = functools.partial(_with_discount, discount=episode["discount"])
+            self._adapt(changes, change)
         if "max_steps" in episode and hasattr(self.env, "limit"):
-            self._adapt(changes, lambda params: self.env.limit(params, episode["max_steps"]))
+            change = functools.partial(_limited, self.env, max_steps=episode["max_steps"])
+            self._adapt(changes, change)
         return dataclasses.replace(self, **changes)
 
     def _adapt(self, changes: dict[str, Any], change: Callable[[Any], Any]) -> None:
@@ -206,11 +209,19 @@ class Task:
         changes["params"] = change(changes.get("params", self.params))
         members = changes.get("members", self.members)
         if members is not None:
-            changes["members"] = lambda num_agents: change(members(num_agents))
+            changes["members"] = functools.partial(_changed, change, members)
 
 
 def _with_discount(mdp: Any, discount: float) -> Any:
     return mdp.replace(discount=np.full_like(mdp.discount, discount))
+
+
+def _limited(env: Any, params: Any, max_steps: int) -> Any:
+    return env.limit(params, max_steps)
+
+
+def _changed(change: Callable, members: Callable, num_agents: int) -> Any:
+    return change(members(num_agents))
 
 
 def check_episode(max_steps: int, discount: float) -> None:

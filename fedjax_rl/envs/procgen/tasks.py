@@ -1,6 +1,7 @@
 """Games of Procgen as tasks."""
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -170,14 +171,8 @@ def procgen_task(
             "least 1"
         )
 
-    def params(start: int) -> Any:
-        return procgen_params(own_game, mode, num_levels, start, source, pool)
-
-    def members(num_agents: int) -> Any:
-        every = [params(start_level + agent * num_levels) for agent in range(num_agents)]
-        return jax.tree.map(lambda *leaves: np.stack(leaves), *every)
-
-    first = params(start_level)
+    first = procgen_params(own_game, mode, num_levels, start_level, source, pool)
+    members = functools.partial(_own_levels, own_game, mode, num_levels, start_level, source, pool)
     sizes = tuple(np.shape(leaf) for leaf in jax.tree.leaves(first))
     size, encode = _encoder(own_game, observation)
     trace, summarise, behaviour_size = _behaviour(own_game)
@@ -220,21 +215,54 @@ def normalised_score(game: str, mode: str, mean_return: Any) -> Any:
 def _encoder(game: str, observation: str) -> tuple[int, Callable[[chex.Array], chex.Array]]:
     """Returns D and the function from an observation to float32 [D] of order one."""
     if observation == "pixels":
-        flat = lambda picture: jnp.ravel(picture).astype(jnp.float32) / 255
-        return int(np.prod(PICTURE)), flat
+        return int(np.prod(PICTURE)), _flat
     module = bigfish_vector if game == "BigFish" else coinrun_vector
-    scale = module.feature_scale()
-    return module.VECTOR_SIZE, lambda vector: vector / scale
+    return module.VECTOR_SIZE, functools.partial(_scaled, module.feature_scale())
 
 
 def _behaviour(game: str) -> tuple[Callable, Callable, int]:
     """Returns ``trace``, ``summarise`` and ``behaviour_size`` of the `Task`."""
     if game == "CoinRun":
-        place = lambda state: jnp.stack([state.x, state.y]) / generator.SIZE
-        return place, lambda last, mean, steps: last, 2
+        return _place, _last, 2
+    return _place_and_eaten, _mean_place_and_eaten, 3
 
-    def trace(state: bigfish.BigFishState) -> chex.Array:
-        eaten = state.eaten.astype(jnp.float32) / bigfish.TO_EAT
-        return jnp.stack([state.x / fish.SIZE, state.y / fish.SIZE, eaten])
 
-    return trace, lambda last, mean, steps: jnp.append(mean[:2], last[2]), 3
+# Functions of the module, and parts of them, so that tasks can be pickled.
+
+
+def _own_levels(
+    game: str, mode: str, num_levels: int, start: int, source: str, pool: int, num_agents: int
+) -> Any:
+    """Parameters of N agents, of levels of their own each, leaves [N, ...]."""
+    every = [
+        procgen_params(game, mode, num_levels, start + agent * num_levels, source, pool)
+        for agent in range(num_agents)
+    ]
+    return jax.tree.map(lambda *leaves: np.stack(leaves), *every)
+
+
+def _flat(picture: chex.Array) -> chex.Array:
+    return jnp.ravel(picture).astype(jnp.float32) / 255
+
+
+def _scaled(scale: np.ndarray, vector: chex.Array) -> chex.Array:
+    return vector / scale
+
+
+def _place(state: coinrun.CoinRunState) -> chex.Array:
+    return jnp.stack([state.x, state.y]) / generator.SIZE
+
+
+def _last(last: chex.Array, mean: chex.Array, steps: chex.Array) -> chex.Array:
+    del mean, steps
+    return last
+
+
+def _place_and_eaten(state: bigfish.BigFishState) -> chex.Array:
+    eaten = state.eaten.astype(jnp.float32) / bigfish.TO_EAT
+    return jnp.stack([state.x / fish.SIZE, state.y / fish.SIZE, eaten])
+
+
+def _mean_place_and_eaten(last: chex.Array, mean: chex.Array, steps: chex.Array) -> chex.Array:
+    del steps
+    return jnp.append(mean[:2], last[2])
