@@ -6,16 +6,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import xarray as xr
 from federations import end_of
 
 import fedjax_rl as frl
 from fedjax_rl import envs
 from fedjax_rl.algorithms.afedpg import Model, first_model, point_ahead, server_of
 from fedjax_rl.federation.clock import METRICS
-from fedjax_rl.studies import afedpg_data as data
-from fedjax_rl.studies import afedpg_exact as exact
-from fedjax_rl.studies import afedpg_measures as measures
-from fedjax_rl.studies import afedpg_targets as targets
+from fedjax_rl.studies import Stage
+from fedjax_rl.studies.afedpg import STUDY, exact, tables
+from fedjax_rl.studies.numbers import Number
+from fedjax_rl.studies.runs import Results
 from fedjax_rl.studies.study import Meter
 
 
@@ -232,35 +233,96 @@ def test_lookahead_cancels_the_age_of_the_momentum():
             np.testing.assert_allclose(model.direction, hessian @ before, rtol=0, atol=1e-13)
 
 
-@pytest.mark.parametrize(("column", "delay"), list(enumerate(exact.DELAYS)))
-def test_what_a_delay_leaves(column, delay):
-    """A9."""
-    table = exact("lookahead")["factor"].values
-    np.testing.assert_allclose(table[0, column], 9 + delay, rtol=0.01)
-    np.testing.assert_allclose(table[1, column], delay, rtol=0.01, atol=1e-10)
-    assert table[2, column] < 5e-3
+def test_the_verdicts_of_what_is_exact(tmp_path):
+    """A9, A10 and the like: delays, clocks alone, and one agent beside N-PG-IGT."""
+    lines = STUDY.run(tmp_path, ["lookahead", "clock"], scale="smoke")["targets"]
+    assert {line["id"]: line["verdict"] for line in lines} == dict.fromkeys(
+        ("A9", "A9 compensated", "A14", "A10", "A10 delay", "time ratio"), "reproduced"
+    )
+    moved = Results(tmp_path, Meter(None, {"transport": 1.0}))[exact.ALONE]["parameters"]
+    assert np.abs(moved).max() > 0.1
 
 
-@functools.cache
-def exact(stage):
-    return data.STAGES[stage].make(data.SCALES["smoke"], Meter(None, {stage: 1.0}), stage)
+# The study
 
 
-@pytest.mark.thorough
-def test_one_agent_is_implicit_gradient_transport():
-    """A14."""
-    own = exact("transport")
-    np.testing.assert_allclose(own["parameters"], own["reference"], rtol=0, atol=1e-12)
-    assert np.abs(own["parameters"]).max() > 0.1
+def invented(gaps, name="invented"):
+    """A stage with these gaps [setting, seed, time] at the times 1, 2, ..."""
+    gaps = np.asarray(gaps, float)[None]
+    data = {"gap": (("method", "setting", "seed", "time"), gaps * tables.first_gap())}
+    data["simulated_time"] = (data["gap"][0], np.ones_like(gaps).cumsum(-1))
+    dataset = xr.Dataset(data, {"method": ["a"], "setting": ["N = 1", "N = 2"]})
+    dataset = dataset.assign_coords(seed=range(gaps.shape[2]), time=10 * np.arange(gaps.shape[3]))
+
+    def make(meter):
+        meter.stage(name)
+        return dataset
+
+    return Stage(name, make)
 
 
-def test_the_verdicts_of_what_is_exact():
-    runs = type("Runs", (), {name: exact(name) for name in ("lookahead", "transport", "schedule")})
-    measured = measures.measure("lookahead", runs) | measures.measure("clock", runs)
-    for target in targets.TARGETS:
-        if target.id in measured:
-            line = frl.analysis.judge(target, *measured[target.id])
-            assert line["verdict"] == "reproduced", line
+def results(path):
+    return Results(path, Meter(None, {"invented": 1.0}))
+
+
+def test_a_target_is_reached_when_the_mean_of_the_window_is_there(tmp_path):
+    falling = np.ones((2, 3, 50))
+    falling[0, 0, 5:] = 0  # 20 gaps of 0.1 in the mean: two of them are 1
+    falling[0, 1, 45:] = 0  # never
+    found = tables.reached(invented(falling))["a"](results(tmp_path))
+    np.testing.assert_array_equal(found[0], [23, np.inf, np.inf])
+    shares = tables.parts(0.5, 0.1)
+    found = tables.reached(invented(falling), shares, 1, "time")["a"](results(tmp_path))
+    np.testing.assert_array_equal(
+        found.sel(setting="N = 1").transpose("eps", ...)[0], [50, 450, np.inf]
+    )
+
+
+def test_medians_and_exponents_take_runs_that_never_came_there_as_censored(tmp_path):
+    median = tables.median_of(np.array([1.0, 2, 3, np.inf, np.inf]), np.full(5, 9.0))
+    assert (median.value, median.runs) == (3.0, 5)
+    assert median.high == np.inf
+    never = tables.median_of(np.full(4, np.inf), np.full(4, 9.0))
+    assert (never.value, never.low) == (np.inf, 9.0)
+    rng = np.random.default_rng(0)
+    agents = np.array([1.0, 2, 4, 8])
+    times = 100 / agents * np.exp(rng.normal(scale=0.2, size=(20, 4)))
+    ends = np.broadcast_to(100.0 / agents, times.shape)
+
+    def number(values):
+        array = xr.DataArray(values, {"seed": range(20), "num_agents": agents})
+        return Number(lambda results: array, ())
+
+    late = np.where(times > ends, np.inf, times)
+    assert np.isinf(late).any(axis=0).all()
+    for own in (times, late):
+        (found,) = tables.time_exponent(number(own), number(ends), "num_agents")(None)
+        assert found.low < -1 < found.high
+        assert found.high - found.low < 0.4
+    assert np.isnan(
+        tables.time_exponent(number(np.full((20, 4), np.inf)), number(ends), "num_agents")(None)[0][
+            0
+        ]
+    )
+
+
+def test_settings_of_numbers_of_agents_lie_along_them(tmp_path):
+    stage = invented(np.ones((2, 3, 4)))
+    own = tables.along(stage["gap"].last(), "num_agents", {"N = 2": 2, "N = 1": 1})
+    both = tables.joined(own, own)(results(tmp_path))
+    assert both.dims == ("method", "num_agents", "seed")
+    assert both["num_agents"].values.tolist() == [2, 1]
+
+
+@pytest.mark.parametrize("scale", ["smoke", "quick"])
+def test_every_claim_is_declared_and_controlled(scale):
+    figures = STUDY.declare(list(STUDY.figures), STUDY.size(scale))
+    claims = {own.claim.id: own for figure in figures for own in figure.claims}
+    for name in ("claim 1", "claim 2", "claim 4", "claim 5", "claim 6", "E1 hopper"):
+        assert name in claims
+    assert sum(own.claim.kind == "control" for own in claims.values()) >= 6
+    assert claims["E1 hopper"].there == (scale == "quick")
+    assert not claims["E1 humanoid"].there
 
 
 def test_a_direction_of_no_length_does_not_move():
@@ -310,7 +372,7 @@ def test_it_learns_and_more_agents_are_faster():
     algorithm = frl.afedpg(m3(), episodes_per_step=8)
     runs = run(algorithm, num_agents=[1, 8], seeds=range(6), num_steps=200, record_every=20)
     gaps = runs.gap.mean("seed")
-    start = measures.first_gap()
+    start = tables.first_gap()
     assert start == pytest.approx(1.1234792, abs=1e-6)
     assert float(gaps.sel(num_agents=8)[-1]) < 0.25 * start
     # At the same simulated time eight agents have sent eight times as many messages.

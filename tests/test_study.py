@@ -9,10 +9,8 @@ import pytest
 from fedjax_rl import analysis, envs
 from fedjax_rl.studies import (
     STUDIES,
-    afedpg_data,
     intervals,
     linear_speedup_protocols,
-    variant_runs,
 )
 from fedjax_rl.studies import linear_speedup_data as data
 from fedjax_rl.studies import linear_speedup_measures as measures
@@ -171,14 +169,6 @@ def test_finishing_without_stages_is_done():
     meter = Meter(lambda *done: seen.append(done), {})
     meter.finish()
     assert seen == [(1.0, 1.0)]
-
-
-def test_variants_of_a_study_on_a_clock_are_allowed(monkeypatch):
-    monkeypatch.setattr(variant_runs, "run", lambda variants, *_, **options: variants)
-    scale = afedpg_data.SCALES["smoke"]
-    for make in (afedpg_data.heterogeneity, afedpg_data.methods):
-        for variant in make(scale, None, ""):
-            variant.algorithm.replace(**variant.properties)
 
 
 def test_a_scale_knows_its_sizes():

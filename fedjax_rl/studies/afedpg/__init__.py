@@ -1,0 +1,35 @@
+"""Study `afedpg`: agents of different speed, after Lan et al. (2024)."""
+
+from __future__ import annotations
+
+from fedjax_rl.studies.afedpg import clocks, control, exact, steps
+from fedjax_rl.studies.declared import Study
+from fedjax_rl.studies.study import scales
+
+SCALES = scales(
+    trials=(4, 30, 100),  # of the sampled experiments on tables
+    steps=(600, 3000, 3000),  # of the experiments on looking ahead; half of those on rates
+    sampled=(None, 10, 30),  # trials of those that take longest
+    brax=(None, control.SHORT, control.PAPER),
+)
+
+STUDY = Study(
+    "afedpg",
+    "Lan, Han, Hashemi, Aggarwal, Brinton, Asynchronous Federated Reinforcement Learning with "
+    "Policy Gradient Updates, arXiv 2404.08003",
+    (
+        exact.lookahead,
+        exact.clock,
+        clocks.speedup,
+        clocks.heterogeneity,
+        clocks.methods,
+        steps.ablation,
+        steps.rates,
+        control.brax,
+    ),
+    SCALES,
+    note="""The figure-level numbers of the paper are not available. Bands of rows B7 and B8 are 15
+    to 40 % around what a prototype measured, of ten trials where they are sampled; those of a claim
+    are what its sentence means. M3 is one MDP with five states and three actions. Times are
+    simulated.""",
+)
