@@ -9,7 +9,7 @@ from fedjax_rl.studies.fast_fedpg import sampled as tables
 from fedjax_rl.studies.runs import Results
 from fedjax_rl.studies.study import Meter
 
-TINY = STUDY.size("smoke").replace(trials=3, rounds=4, floor=6, lengths=(10, 20))
+TINY = STUDY.size("smoke").replace(trials=3, speedup=(3, 4), floor=6, lengths=(10, 20))
 
 
 def test_every_row_is_declared_at_every_scale():

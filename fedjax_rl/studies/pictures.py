@@ -194,6 +194,7 @@ def against(
             means = {v: mean for v, mean in means.items() if np.isfinite(mean)}
             at, height = np.array(list(means), float), np.array(list(means.values()))
             middle = np.exp(np.mean(np.log(height) - law * np.log(at)))
+            at = array[dim].values.astype(float)
             axis.plot(at, middle * at**law, "--", color=GREY, lw=1, zorder=1, label=words)
         if level is not None:
             pages.level(axis, *level)

@@ -7,8 +7,8 @@ from fedjax_rl.studies.fast_fedpg import enumerated, exact, physics, sampled
 from fedjax_rl.studies.study import scales
 
 SCALES = scales(
-    trials=(3, 12, 20),  # of the tables with sampled gradients
-    rounds=(40, 400, 400),  # of the speedup
+    trials=(3, 16, 40),  # of the tables with sampled gradients
+    speedup=((3, 40), (40, 400), (100, 400)),  # trials and rounds
     floor=(15, 150, 150),  # rounds
     lengths=((20, 40), (200, 400, 800), (200, 400, 800, 1600)),  # rounds, by sample complexity
     cartpole=((3, 3), (10, 20), (20, 40)),  # trials and rounds

@@ -12,14 +12,7 @@ from fedjax_rl import algorithms
 from fedjax_rl.analysis import around
 from fedjax_rl.studies.claims import control, effect, number
 from fedjax_rl.studies.declared import figure
-from fedjax_rl.studies.estimates import (
-    exponent,
-    mean,
-    of_means,
-    power,
-    ratio,
-    together,
-)
+from fedjax_rl.studies.estimates import exponent, mean, of_means, power, ratio, together
 from fedjax_rl.studies.numbers import Number
 from fedjax_rl.studies.pictures import against, page
 from fedjax_rl.studies.policy_gradients import ENTROPY, m2
@@ -36,14 +29,15 @@ def speedup(size):
     """N agents leave about 1/N of the gap that the noise of one episode leaves.
 
     They do so with the correction and without it alike, as noise hides the bias here. One agent
-    alone learns nothing at this step, even in the mean MDP: its noise holds the model where it
-    began, and nearly so with two.
+    alone, even in the mean MDP, ends further away than it began at this step: its noise is larger
+    than what it learns, and nearly so with two.
     """
     own = {"learning_rate": 0.1, "local_steps": 5, "entropy": ENTROPY}
     fast = algorithms.fast_fedpg(m2(max_steps=30), memory_episodes=1, **own)
     plain = algorithms.fedpg(m2(max_steps=30), **own)
     methods = {"Fast-FedPG": fast, "FedPG": plain}
-    made = {"num_steps": size.rounds, "trials": size.trials, "metrics": TABLE}
+    trials, rounds = size.speedup
+    made = {"num_steps": rounds, "trials": trials, "metrics": TABLE}
     gap = runs("speedup", methods, {"num_agents": AGENTS}, seconds=90, **made)["gap"].late()
     mean_task = {"independent": (plain, {"task": m2(0.0, max_steps=30)})}
     alone = runs("alone", mean_task, {"num_agents": (1,)}, seconds=20, **made)["gap"].late()
@@ -94,7 +88,7 @@ def speedup(size):
     yield page(
         "speedup",
         _panel(_beside(gap, alone), "mean over the second half of the rounds"),
-        title=f"M2, η = 0.1, H = 5, one episode a gradient, {size.trials} trials, 95 % intervals",
+        title=f"M2, η = 0.1, H = 5, one episode a gradient, {trials} trials, 95 % intervals",
         height=3.6,
     )
 
@@ -230,7 +224,7 @@ def samples(size):
     yield page(
         "samples",
         against(
-            _by_effort(gap, effort / np.log(effort)),
+            _by_effort(gap, np.round(effort / np.log(effort))),
             "effort",
             by="N",
             title="entropy: the gradient dominates",
