@@ -1,163 +1,144 @@
-"""The study `communication-efficient`: its rows, its runs at a tiny size, its directory."""
+"""The study `communication-efficient`: its declarations, its numbers from invented runs, a run."""
 
-import json
+import types
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import xarray as xr
 
-from fedjax_rl.algorithms import espc
-from fedjax_rl.envs import simple_grid
-from fedjax_rl.saving import results
-from fedjax_rl.studies import communication_efficient as study
-from fedjax_rl.studies import communication_efficient_data as data
-from fedjax_rl.studies import communication_efficient_measures as measures
-from fedjax_rl.studies import communication_efficient_targets as targets
-from fedjax_rl.studies import stage_runs, variant_runs
-from fedjax_rl.studies.study import Meter
-
-TINY = data.SCALES["smoke"].replace(
-    grid_trials=2,
-    grid_es_trials=1,
-    episodes=4,
-    windy_trials=2,
-    cartpole_trials=2,
-    setting_trials=2,
-    setting_a_trials=2,
-    cartpole_episodes=3,
-    table=False,
-    samples=200,
-)
-
-
-def test_every_row_of_the_specification_is_there_once_and_belongs_to_a_figure():
-    ids = [target.id for target in targets.TARGETS]
-    assert len(set(ids)) == len(ids)
-    assert [i for i in ids if i.startswith("C")] == [f"C{n}" for n in range(1, 38)]
-    assert set(targets.FIGURE_OF.values()) <= set(study.FIGURES)
-    assert set(measures.MEASURE) == set(study.FIGURES) == set(study._NEEDS)
-    assert {stage for needs in study._NEEDS.values() for stage in needs} == set(data.STAGES)
-
-
-def test_bands_widen_with_fewer_trials_and_nothing_else_changes():
-    scale = data.SCALES["paper"].replace(grid_trials=25)
-    wide = {target.id: target for target in targets.for_scale(scale)}
-    same = {target.id: target for target in targets.TARGETS}
-    np.testing.assert_allclose(wide["C9"].band, (-8.55, -5.55))  # -7.05 +- 2 times 0.75
-    assert wide["C8"].bands[1] == (None, 80)  # one-sided
-    assert wide["C12"].bands == ((1, 1), (1, 1))  # exact
-    for name in ("C1", "C20", "C26", "claim 7"):
-        assert wide[name] == same[name]
-    assert targets.for_scale(data.SCALES["paper"]) == list(targets.TARGETS)
-
-
-def test_reference_numbers_of_the_rows_agree_with_each_other():
-    """The first episode is the row of one sample; the rates tend to m / n."""
-    assert targets.FIRST_EPISODE[25] == 0.5
-    assert set(measures.SIGNAL_TO_NOISE) == set(data.METHODS)
-    assert all(len(row) == len(data.RATIOS) for row in measures.SIGNAL_TO_NOISE.values())
-    for m, rate in measures.WINDOW_RATES[30].items():
-        assert abs(rate - m / 50) < 0.006
+from fedjax_rl import sweep
+from fedjax_rl.algorithms import es
+from fedjax_rl.envs import frozen_lake, optimal_q, simple_grid
+from fedjax_rl.studies.communication_efficient import SCALES, STUDY, lines, settings, variants
 
 
 @pytest.fixture(scope="module")
-def runs():
-    """Variants of one algorithm with different agents and trials."""
-    one = espc(simple_grid(), **data.GRID_ES)
-    variants = [
-        variant_runs.Variant("ES", one, 4, {"target_senders": 4}, 3),
-        variant_runs.Variant("ESPC", one, 4, {"target_senders": 2}, 2),
-        variant_runs.Variant("few", one, 2, {"target_senders": 2, "shaping": "center"}, 3),
-    ]
-    return data.run(variants, 5, Meter(None, {"some": 1.0}), "some")
+def declared():
+    return {name: STUDY.declare(list(STUDY.figures), STUDY.size(name)) for name in SCALES}
 
 
-def test_a_stage_holds_every_trial_of_every_variant(runs):
-    assert dict(runs.sizes) == {"label": 3, "seed": 3, "time": 5}
-    assert np.isnan(runs["reward"].sel(label="ESPC", seed=2)).all()
-    assert data.line(runs, "ESPC").shape == (2, 5)
-    assert (data.line(runs, "ES", "frequency") == 1).all()
-    assert (data.line(runs, "ES", "size") == 4).all()
-    # What the curves say is what the ledger says.
-    for label in ("ES", "ESPC", "few"):
-        n = int(runs.sel(label=label)["num_agents"])
-        sent = data.line(runs, label, "frequency").sum(axis=1) * n
-        trials = len(sent)
-        np.testing.assert_allclose(runs.sel(label=label)["messages_up"].values[:trials], sent)
-        np.testing.assert_allclose(runs.sel(label=label)["bytes_up"].values[:trials], 4 * sent)
+def test_every_row_of_the_specification_is_there_at_every_scale(declared):
+    for figures in declared.values():
+        ids = [own.claim.id for figure in figures for own in figure.claims]
+        assert {f"C{n}" for n in range(1, 38)} <= set(ids)
+        assert {"claim 2", "claim 4", "claim 6", "claim 7", "claim 7b", "claim 1.4"} <= set(ids)
+        assert len(set(ids)) == len(ids)
 
 
-def test_variants_share_their_first_episode(runs):
-    """The same seed, the same first parameters, perturbations and states."""
-    first = runs["reward"].isel(time=0, seed=slice(0, 2))
-    np.testing.assert_array_equal(first.sel(label="ES"), first.sel(label="ESPC"))
+def test_learning_is_controlled_in_every_figure_that_claims_it(declared):
+    for figure in declared["quick"]:
+        words = " ".join(own.claim.quantity + own.claim.id for own in figure.claims)
+        kinds = {own.claim.kind for own in figure.claims}
+        if figure.name in {"fig3-4", "fig3-5", "fig4-2", "fig4-3", "fig4-5", "fig4-8"}:
+            assert "control" in kinds or "without learning" in words, figure.name
 
 
-def curves(labels, episodes=4, trials=2):
-    """A stage as `data.run` makes it, of invented numbers."""
-    rng = np.random.default_rng(0)
-    shape = (len(labels), trials, episodes)
-    return xr.Dataset(
-        {
-            "reward": (("label", "seed", "time"), rng.uniform(-10, -5, shape)),
-            "frequency": (("label", "seed", "time"), np.ones(shape)),
-            "size": (("label", "seed", "time"), np.full(shape, 4.0)),
-            "messages_up": (("label", "seed"), np.full(shape[:2], 5.0 * episodes)),
-            "bytes_up": (("label", "seed"), np.full(shape[:2], 20.0 * episodes)),
-            "trials": ("label", [trials] * len(labels)),
-            "num_agents": ("label", [5] * len(labels)),
-        },
-        {"label": list(labels), "seed": range(trials), "time": np.arange(1, episodes + 1)},
+def test_what_is_run_at_quick_and_paper_rests_on_ten_runs_at_least():
+    for name in ("quick", "paper"):
+        own = SCALES[name].sizes
+        assert all(n >= 10 for size, n in own.items() if "trials" in size and n is not None)
+
+
+def test_ant_is_not_run_below_the_paper_and_says_its_cost(declared):
+    ant = [figure for figure in declared["quick"] if figure.name in ("fig4-6", "fig4-9", "fig4-11")]
+    assert all(not own.there for figure in ant for own in figure.claims)
+    seconds = {s.name: s.seconds for f in declared["paper"] for s in f.stages if "ant" in s.name}
+    assert 3600 < sum(seconds.values()) < 4 * 3600
+
+
+def test_the_authors_windy_grid_has_the_published_optimum():
+    """By value iteration on moves that are written down here."""
+    moves = np.array([(0, -1), (0, 1), (-1, 0), (1, 0), (0, 0)])
+    value = np.zeros((5, 5))
+    for _ in range(400):
+        best = np.full((5, 5), -np.inf)
+        for move in moves:
+            q = np.zeros((5, 5))
+            for down, left in np.ndindex(2, 2):
+                chance = (0.3 if down else 0.7) * (0.3 if left else 0.7)
+                for row, column in np.ndindex(5, 5):
+                    r, c = np.clip(np.array([row, column]) + move, 0, 4)
+                    r, c = min(r + down, 4), max(c - left, 0)
+                    goal = (r, c) == (4, 4)
+                    q[row, column] += chance * (0 if goal else -1 + 0.9 * value[r, c])
+            best = np.maximum(best, q)
+        best[4, 4] = 0
+        if np.abs(best - value).max() < 1e-12:
+            break
+        value = best
+    np.testing.assert_allclose(lines.best_return(lines.gunn_grid()), value[0, 0], atol=1e-9)
+    assert round(value[0, 0], 2) == -5.19
+
+
+def test_a_policy_that_explores_attains_less_than_the_optimum():
+    lake = frozen_lake()
+    assert lines.attainable(lake, 0.0) == pytest.approx(optimal_q(lake.grid.mdp).max(-1)[0])
+    assert lines.attainable(lake) == pytest.approx(0.02985, abs=1e-5)
+
+
+class Invented(dict):
+    """Runs by the name of their stage."""
+
+    def __getitem__(self, stage):
+        return super().__getitem__(stage.name)
+
+
+def test_orders_and_rates_of_invented_runs(declared):
+    figure = next(own for own in declared["quick"] if own.name == "fig4-8")
+    m = np.array([5, 10, 15, 25, 30, 45, 50])
+    seeds, episodes = 10, 30
+    noise = np.random.default_rng(0).uniform(-1, 1, (1, 1, seeds, 1)) + [1.0, -1.0] * (
+        episodes // 2
     )
-
-
-def test_runs_that_are_too_short_are_not_judged(tmp_path):
-    made = stage_runs.Runs(data.STAGES, TINY, Meter(None, {"simple": 1}), tmp_path)
-    made._made["simple"] = curves(["DQL", "EBCDQL", "DAVIA", "ES", "ES centred"])
-    assert set(measures.measure("fig3-4", made)) == {"C12", "C17"}
-
-
-@pytest.mark.thorough
-def test_a_study_that_was_stopped_reads_the_stages_it_has(tmp_path, monkeypatch):
-    calls = []
-
-    def simple(scale, meter, stage):
-        calls.append(stage)
-        meter.stage(stage)
-        return curves(["DQL", "EBCDQL", "DAVIA", "ES", "ES centred"])
-
-    monkeypatch.setitem(data.STAGES, "simple", stage_runs.Stage(simple, 1))
-    monkeypatch.setitem(data.SCALES, "smoke", TINY)
-    seen = []
-    for _ in range(2):
-        summary = study.STUDY.run(
-            tmp_path, ["fig3-4", "fig4-7"], "smoke", progress=lambda *now: seen.append(now)
-        )
-    assert calls == ["simple"]
-    xr.testing.assert_equal(
-        results.load(tmp_path / "simple"), simple(TINY, Meter(None, {"x": 1}), "x")
+    level = np.array([120.0, 140, 180, 150, 140, 96, 100])[None, :, None, None]
+    reward = np.broadcast_to(level + noise, (3, 7, seeds, episodes)).copy()
+    reward[2] = 20.0  # nothing is learned
+    frequency = np.broadcast_to((m / 50)[None, :, None, None], reward.shape)
+    dims = ("method", "target_senders", "seed", "time")
+    made = xr.Dataset(
+        {"reward": (dims, reward), "frequency": (dims, frequency)},
+        {"method": ["as in the thesis", "own baseline", "still"], "target_senders": m},
     )
-    assert seen[-1][0] == seen[-1][1]
-    saved = json.loads((tmp_path / "summary.json").read_text())
-    assert saved["targets"] == summary["targets"]
-    verdicts = {line["id"]: line["verdict"] for line in saved["targets"]}
-    assert verdicts["C12"] == verdicts["C4"] == verdicts["C5"] == "reproduced"
-    assert verdicts["C7"] == "not run"
-    assert "C26" not in verdicts
-    # What is damaged is made anew, and what is of another scale is not shown as of this one.
-    (tmp_path / "simple" / "result.nc").write_bytes(b"junk")
-    study.STUDY.run(tmp_path, ["fig3-4"], "smoke")
-    assert calls == ["simple", "x", "simple"]
-    monkeypatch.setitem(data.SCALES, "smoke", TINY.replace(grid_trials=3))
-    with pytest.raises(ValueError, match=r"scale.grid_trials is 3, there 2; allowed"):
-        study.STUDY.run(tmp_path, ["fig3-4"], "smoke")
-    assert {"fig3-4.png", "fig4-7.png", "fig4-7.svg", "scoreboard.png"} <= {
-        path.name for path in tmp_path.iterdir()
-    }
+    found = {own.claim.id: own.decide(Invented(senders=made)) for own in figure.claims}
+    np.testing.assert_allclose(found["claim 7"]["measured"], [20, 40, 80, 40, -4])
+    assert found["claim 7"]["verdicts"] == ["reproduced"] * 4 + ["not reproduced"]
+    np.testing.assert_allclose(found["claim 7 best"]["measured"], [60, 40, 40, 84])
+    assert found["claim 7 best"]["verdict"] == "reproduced"
+    assert found["claim 7 null"]["verdict"] == "reproduced"
+    np.testing.assert_allclose(found["claim 1.4"]["measured"], [60, -40, -44])
+    np.testing.assert_allclose(found["C33"]["measured"], [0.1, 0.2, 0.3, 0.6, 0.9])
 
 
-def test_without_ant_its_figures_are_not_run(tmp_path):
-    summary = study.STUDY.run(tmp_path, ["fig4-6", "fig4-7"], "quick")
+def test_moments_that_forget_are_those_of_weighted_samples():
+    uplink = variants._forgetting(keep=0.8)
+    spec = types.SimpleNamespace(
+        utility=lambda message: message, items=lambda message: (message[None], jnp.ones(1, bool))
+    )
+    view = types.SimpleNamespace(spec=spec, own={"target": 25, "members": 50})
+    state, values = uplink.init(None, None, spec), np.array([3.0, 1.0, 4.0, 1.0, 5.0])
+    for value in values:
+        state = uplink.send(jax.random.key(0), jnp.float32(value), state, view)[2]
+    weights = 0.8 ** np.arange(len(values))[::-1]
+    mean = np.average(values, weights=weights)
+    variance = np.average((values - mean) ** 2, weights=weights)
+    np.testing.assert_allclose(state, [weights.sum(), mean, variance], rtol=1e-5)
+
+
+def test_everybody_sends_once_espc_is_over():
+    uplink = settings._espc_then_everybody(3)
+    algorithm = es(simple_grid(max_steps=5), network=(2,), uplink=uplink)
+    sent = sweep(algorithm, num_agents=50, num_steps=6, record_every=1).frequency.values[..., :]
+    assert (sent[..., 3:] == 1).all()
+    assert (sent[..., :3] < 1).all()
+
+
+def test_a_figure_runs_at_a_tiny_size(tmp_path, monkeypatch):
+    tiny = SCALES["smoke"].replace(windy_trials=3, episodes=12)
+    monkeypatch.setitem(STUDY.scales, "smoke", tiny)
+    summary = STUDY.run(tmp_path, ["grids", "fig4-7"], "smoke")
     verdicts = {line["id"]: line["verdict"] for line in summary["targets"]}
-    assert verdicts["C36"] == verdicts["C37"] == "not run"
-    assert not (tmp_path / "fig4-6.png").exists()
+    assert verdicts["C4"] == verdicts["C5"] == "reproduced"
+    assert verdicts["claim 4 mean"] in ("undecided", "not reproduced", "reproduced")
+    assert {"grids.png", "fig4-7.png", "summary.json"} <= {p.name for p in tmp_path.iterdir()}
