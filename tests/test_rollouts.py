@@ -11,7 +11,10 @@ import pytest
 
 import fedjax_rl as frl
 from fedjax_rl import streams
+from fedjax_rl.algorithms.oracle import Oracle
 from fedjax_rl.envs.task import Discrete, Task
+from fedjax_rl.federation.population import population
+from fedjax_rl.federation.state import Params
 from fedjax_rl.rollouts import engine, episodes
 from fedjax_rl.rollouts.engine import Inputs
 from fedjax_rl.rollouts.environments import VectorEnv
@@ -179,6 +182,57 @@ def test_environments_begin_anew_and_show_where_the_last_episode_ended():
 def test_an_unknown_loop_is_refused():
     with pytest.raises(ValueError, match=r"'whale' is no loop; .*while"):
         loop(None, None, (), (), 3, "whale")
+
+
+class Marked(Walk):
+    """A step with an operation in it that nobody else has."""
+
+    def step(self, key, state, action, far):
+        seen, state, reward, *ends = super().step(key, state, action, far)
+        return seen, state, reward + jax.lax.lgamma(1 + reward), *ends
+
+
+@pytest.mark.parametrize(
+    ("name", "properties", "expected"),
+    [
+        ("reinforce", {}, 1),
+        ("fedpg", {}, 1),
+        ("fedhapg_m", {}, 1),
+        ("fedhapg_m", {"two_trajectories": True}, 1),
+        ("es", {}, 1),
+        # An exchange lies between the two: what is played next depends on it.
+        ("fast_fedpg", {}, 2),
+        ("ns_es", {}, 2),
+    ],
+)
+def test_a_round_has_one_copy_of_the_environments_step(name, properties, expected):
+    """Where nothing that is played depends on something that was played before it."""
+    task = TASK.replace(env=Marked(), name="marked")
+    algorithm = getattr(frl, name)(task, **properties)
+    state = frl.init(algorithm, num_agents=2)
+    advance = algorithm.functions(algorithm.config).advance
+    run = functools.partial(advance, population(2))
+    assert str(jax.make_jaxpr(run)(state.params, state.state, 1)).count("lgamma") == expected
+
+
+def test_episodes_of_two_kinds_in_one_loop_are_those_of_two():
+    """Under networks, in environments of the agents' own."""
+    ends = jnp.asarray([6, 9, 3], jnp.int32)
+    oracle = Oracle(frl.fedpg(TASK, baseline="none").config.resolved())
+    oracle.own = lambda params: params.agent["environment"]
+    params = Params({"environment": ends}, {}, {})
+    keys = [keys_of(3), keys_of(6)]
+    keys[1] = tuple(key[3:] for key in keys[1])
+    models = [
+        jax.vmap(oracle.policy.init)(jax.random.split(jax.random.key(seed), 3)) for seed in (0, 1)
+    ]
+    both = oracle.sample_both(params, keys, models, 5, False)
+    for own, key, model in zip(both, keys, models, strict=True):
+        alone = oracle.sample(params, key, model, 5, False)
+        np.testing.assert_array_equal(own.mask, alone.mask)
+        for name in ("observation", "action", "reward"):
+            x, y = (np.asarray(getattr(made, name))[np.asarray(own.mask)] for made in (own, alone))
+            np.testing.assert_array_equal(x, y, err_msg=name)
 
 
 @pytest.mark.thorough

@@ -316,12 +316,20 @@ def fedhapg_m(config: FedHAPGM) -> Learner:
         at, ways = per_agent(between, population, params, now, models, shares)
         newest = None
         if config.two_trajectories:
-            newest, statistics = oracle.gradients(
-                population, params, keys, now.parameters, now.statistics, count, differentiable
+            memory = streams.keys_of(state.keys, streams.Episodic.MEMORY)
+            first, trajectories = oracle.sample_both(
+                params,
+                (keys, keys_at(memory, state.time, place)),
+                (now.parameters, at),
+                count,
+                differentiable,
+            )
+            newest, statistics = oracle.estimates(
+                population, params, first, now.parameters, now.statistics
             )
             now = now._replace(statistics=statistics)
-            keys = keys_at(streams.keys_of(state.keys, streams.Episodic.MEMORY), state.time, place)
-        trajectories = oracle.sample(params, keys, at, count, differentiable)
+        else:
+            trajectories = oracle.sample(params, keys, at, count, differentiable)
 
         def everybody(trajectories, now, models, at, ways, newest):
             return per_agent(

@@ -116,6 +116,31 @@ class Oracle:
             self.task, self.policy, keys, parameters, count, environment=self.own(params), kind=kind
         )
 
+    def sample_both(self, params, keys, parameters, count: int, differentiable: bool) -> tuple:
+        """Episodes of all agents under two parameters each, in one loop.
+
+        A loop has a copy of the environment's step, which is most of what there is to compile.
+
+        Args:
+          params: traced properties.
+          keys: two pairs of [A].
+          parameters: two of [A, q].
+          count: episodes of each agent under each.
+          differentiable: whether loops have a static length.
+
+        Returns:
+          Two `Trajectories` of [A, count, T], those of two calls of `sample`.
+        """
+
+        def joined(*trees):
+            return jax.tree.map(lambda *x: jnp.concatenate(x), *trees)
+
+        twice = Params({n: joined(x, x) for n, x in params.agent.items()}, {}, {})
+        made = self.sample(twice, joined(*keys), joined(*parameters), count, differentiable)
+        size = len(parameters[0])
+        first = jax.tree.map(lambda x: x[:size], made)
+        return first, jax.tree.map(lambda x: x[size:], made)
+
     def own(self, params: Params):
         """Parameters of the agents' environments, [A, ...], or None where all are alike."""
         return params.agent["environment"] if self.config.differs else None
@@ -149,6 +174,23 @@ class Oracle:
         if self.exact:
             return per_agent(self.gradient, population, params, parameters), statistics
 
+        trajectories = self.sample(params, keys, parameters, count, differentiable)
+        return self.estimates(population, params, trajectories, parameters, statistics)
+
+    def estimates(self, population, params, trajectories, parameters, statistics):
+        """Estimated gradients of all agents from their episodes.
+
+        Args:
+          population: who belongs to whom.
+          params: traced properties.
+          trajectories: of [A, N, T], under the parameters.
+          parameters: [A, q].
+          statistics: `RoundStatistics` of [A].
+
+        Returns:
+          [A, q] and the statistics.
+        """
+
         def one(parameters, own, trajectories, params):
             value = self.estimate(parameters, trajectories, params)
             return value, own.seen(trajectories, self.task.discount)
@@ -156,7 +198,6 @@ class Oracle:
         def everybody(trajectories, parameters, statistics):
             return per_agent(one, population, params, parameters, statistics, trajectories)
 
-        trajectories = self.sample(params, keys, parameters, count, differentiable)
         return learner.without_padding(everybody, trajectories, parameters, statistics)
 
 
