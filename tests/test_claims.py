@@ -34,6 +34,7 @@ from fedjax_rl.studies import (
     together,
 )
 from fedjax_rl.studies.estimates import mean_of, power, seeds_apart
+from fedjax_rl.studies.numbers import beside
 from fedjax_rl.studies.runs import Results
 from fedjax_rl.studies.study import Meter
 
@@ -222,6 +223,11 @@ def test_numbers_are_those_of_the_array(stage, results):
     }
     for name, (own, expected) in rows.items():
         np.testing.assert_allclose(own(results).values, expected, err_msg=name)
+    both = beside(gap["b"].sel(num_agents=1), gap[["a"]])(results).transpose("method", ...)
+    np.testing.assert_array_equal(
+        both.sel({"method": "a"}).transpose("num_agents", "seed", "time"), array[0]
+    )
+    np.testing.assert_array_equal(both.sel({"method": "b", "num_agents": 4}), array[1, 0])
     with pytest.raises(KeyError, match="num_agents 3 was not run; there is 1, 2, 4"):
         gap.sel(num_agents=3)(results)
     with pytest.raises(KeyError, match="beta is no dimension"):
@@ -289,14 +295,15 @@ def test_runs_are_those_of_a_sweep(results):
 
 def test_a_method_has_properties_of_its_own_at_every_value(results):
     learner = frl.fedq(MDP, epsilon=1.0)
-    steps = {"one": (learner, lambda at: {"learning_rate": 0.1 * at["sync_period"]})}
+    rule = lambda at: {"learning_rate": 0.1 * at["sync_period"]}
+    steps = {"one": (learner, rule), "the same": (learner, rule)}
     same = {"num_steps": 4, "trials": 2, "num_agents": 2, "metrics": ("error_server",)}
     own = results[runs("one", steps, {"sync_period": [1, 2]}, **same)]
     other = learner.replace(learning_rate=0.2, sync_period=2)
     alone = results[runs("two", {"one": other}, **same)]
-    np.testing.assert_array_equal(
-        own["error_server"].sel(sync_period=2).values, alone["error_server"].values
-    )
+    for label in steps:  # what is the same is run once
+        found = own["error_server"].sel({"method": [label], "sync_period": 2})
+        np.testing.assert_array_equal(found.values, alone["error_server"].values)
 
 
 def test_numbers_of_agents_have_their_dimension(results):

@@ -1,6 +1,4 @@
-"""The study `momentum`: its rows, numbers from invented runs, one tiny run."""
-
-import json
+"""The study `momentum`: its rows, numbers from invented runs with a known answer, one tiny run."""
 
 import jax
 import jax.numpy as jnp
@@ -8,37 +6,36 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from fedjax_rl import plotting
 from fedjax_rl.envs import family_optimum, objective
-from fedjax_rl.studies import momentum as study
-from fedjax_rl.studies import momentum_data as data
-from fedjax_rl.studies import momentum_figures as figures
-from fedjax_rl.studies import momentum_measures as measures
-from fedjax_rl.studies import momentum_targets as targets
-from fedjax_rl.studies import policy_gradients, stage_runs, variant_runs
-from fedjax_rl.studies.momentum_data import label
+from fedjax_rl.studies import policy_gradients
+from fedjax_rl.studies.momentum import STUDY, exact, tables
+from fedjax_rl.studies.runs import Results
 from fedjax_rl.studies.study import Meter
 
-TINY = data.SCALES["smoke"].replace(
-    exact_rounds=4,
-    kernel_rounds=4,
-    trials=2,
-    error_rounds=6,
-    rounds=6,
-    tuned_rounds=8,
-    pole_trials=3,
-    pole_rounds=60,
-    sweep_rounds=20,
-)
+SIZE = STUDY.size("quick").replace(lengths=(50, 100), rounds=60, error_rounds=60, tuned_rounds=60)
+SHOWN = [name for name in STUDY.figures if name != "halfcheetah"]
 
 
-def test_every_row_is_there_once_and_belongs_to_a_figure():
-    ids = [target.id for target in targets.TARGETS]
+def test_every_row_is_there_once():
+    ids = [own.claim.id for one in STUDY.declare(list(STUDY.figures), SIZE) for own in one.claims]
     assert len(set(ids)) == len(ids)
-    assert {"A11", "A12", "A13", "B4", "B5", "B6", "B9"} <= set(ids)
-    assert set(targets.FIGURE_OF.values()) == set(study.FIGURES) == set(measures.MEASURE)
-    assert set(study._NEEDS) == set(figures.PICTURES) == set(study.FIGURES)
-    assert {stage for needs in study._NEEDS.values() for stage in needs} == set(data.STAGES)
+    specified = {
+        "A11",
+        "A11b",
+        "A12",
+        "A13",
+        "B4",
+        "B5",
+        "B6",
+        "B6b",
+        "B9",
+        "B9b",
+        "T3",
+        "T6",
+        "T7",
+    }
+    claims = {f"claim {own}" for own in ("1", "1b", "2", "3", "3b", "3c", "4", "5", "6", "7", "8")}
+    assert specified | claims <= set(ids)
 
 
 def test_what_counts_as_lost_is_the_gap_before_anything_is_learned():
@@ -46,132 +43,126 @@ def test_what_counts_as_lost_is_the_gap_before_anything_is_learned():
     each = [jax.tree.map(lambda x, i=i: x[i], mdps) for i in range(8)]
     with jax.enable_x64(True):
         untrained = np.mean([objective.value(mdp, jnp.zeros((5, 3)), 0.3) for mdp in each])
-    assert family_optimum.optimum(mdps, 0.3) - untrained == pytest.approx(targets.START, abs=1e-6)
+    assert family_optimum.optimum(mdps, 0.3) - untrained == pytest.approx(tables.START, abs=1e-6)
 
 
-def invented(variants, num_steps, meter, stage, *, metrics, record_every=1, **options):
-    """A stage of random numbers, without a run."""
-    del options
-    meter.stage(stage)
-    rng = np.random.default_rng(len(variants))
-    time = np.arange(record_every, num_steps + 1, record_every)
-    shape = (len(variants), max(v.trials for v in variants), len(time))
-    made = {name: (("label", "seed", "time"), rng.uniform(0.1, 0.3, shape)) for name in metrics}
-    made["diverged"] = ("label", "seed"), np.zeros(shape[:2])
-    made["trials"] = "label", [v.trials for v in variants]
-    return xr.Dataset(
-        made, {"label": [v.label for v in variants], "seed": range(shape[1]), "time": time}
-    )
+def invented(stage) -> xr.Dataset:
+    """Random numbers in the shape of a stage, without a run."""
+    if stage.name == "identities":
+        return xr.Dataset({k: (("seed", f"of_{k}"), [[1e-16]]) for k in ("moved", "ended")})
+    of, rng = stage.of, np.random.default_rng(0)
+    sizes = {"method": list(of["methods"]), **{k: list(v) for k, v in of["axes"].items()}}
+    sizes["seed"] = range(of["trials"])
+    sizes["time"] = range(of["record_every"], of["num_steps"] + 1, of["record_every"])
+    shape = [len(own) for own in sizes.values()]
+    made = {name: (list(sizes), rng.uniform(0.1, 0.3, shape)) for name in of["metrics"]}
+    return xr.Dataset(made, {name: list(own) for name, own in sizes.items()})
 
 
-@pytest.fixture
-def runs(tmp_path, monkeypatch):
-    monkeypatch.setattr(variant_runs, "run", invented)
-    made = stage_runs.Runs(
-        data.STAGES, TINY, Meter(None, dict.fromkeys(data.STAGES, 1.0)), tmp_path
-    )
-    names = ["A12 SV", "A13 SV"]
-    made._made["identities"] = xr.Dataset({"value": ("name", [1e-16, 2e-16])}, {"name": names})
-    return made
+def decided(directory, figure, **fill):
+    """The lines of a figure by id, from invented runs some of whose variables are set.
 
-
-SHOWN = [figure for figure in study.FIGURES if figure != "halfcheetah"]
+    Args:
+      directory: for the stages.
+      figure: its name.
+      **fill: variable -> function of the runs, which returns what it is.
+    """
+    (one,) = STUDY.declare([figure], SIZE)
+    results = Results(directory, Meter(None, {}))
+    for stage in one.stages:
+        made = results._made[stage.name] = invented(stage)
+        for name, value in fill.items():
+            if name in made:
+                made[name] = value(made).broadcast_like(made[name])
+    return {own.claim.id: own.decide(results) for own in one.claims}, one, results
 
 
 @pytest.mark.parametrize("figure", SHOWN)
-def test_every_figure_has_the_lines_that_it_measures_and_shows(runs, figure):
-    bands = {t.id: len(t.bands) for t in targets.TARGETS if t.figure == figure}
-    found = measures.MEASURE[figure](runs)
-    assert set(found) == set(bands)
-    for name, (measured, _, _) in found.items():
-        assert np.size(measured) == bands[name]
-        assert np.all(np.isfinite(measured))
-    assert set(measures.measure(figure, runs)) == ({"A12", "A13"} if figure == "bias" else set())
-    assert list(figures.PICTURES[figure](runs)) == [figure]
+def test_every_figure_measures_what_it_claims(tmp_path, figure):
+    lines, _, _ = decided(tmp_path, figure)
+    for line in lines.values():
+        assert line["verdict"] != "not run"
+        assert np.all(np.isfinite(line["measured"]))
 
 
-def fill(runs, stage, metric, value):
-    """Sets a metric of every line to a function of its label."""
-    made = getattr(runs, stage)
-    for place, name in enumerate(made["label"].values.tolist()):
-        made[metric].values[place] = value(name)
+@pytest.mark.thorough
+@pytest.mark.parametrize("figure", SHOWN)
+def test_every_figure_is_drawn(tmp_path, figure):
+    _, one, results = decided(tmp_path, figure)
+    assert [own.draw(results).axes != [] for own in one.pictures] == [True]
 
 
-def number(name, letter):
-    return float(name.split(f"{letter}=")[1].split()[0])
+def test_speedup_is_the_exponent_of_the_gap_in_the_number_of_agents(tmp_path):
+    def gap(made):  # of one agent alone there is no axis
+        return 2 / made["num_agents"] if "num_agents" in made.coords else made["gap"]
+
+    lines, _, _ = decided(tmp_path, "speedup", gap=gap)
+    assert lines["claim 2"]["measured"] == pytest.approx([-1, -1])
+    assert lines["claim 2b"]["measured"] == pytest.approx([2 / 8 - 2 / 32] * 2)
 
 
-def test_speedup_is_the_exponent_of_the_gap_in_the_number_of_agents(runs):
-    fill(runs, "speedup", "gap", lambda name: 2 / number(name, "N"))
-    assert measures.MEASURE["speedup"](runs)["claim 2"][0] == pytest.approx([-1, -1])
+def test_error_is_compared_with_the_law(tmp_path):
+    def law(made):
+        if "momentum" in made.coords:
+            return tables.law(made["momentum"])
+        return 1 / made["num_agents" if "num_agents" in made.coords else "local_steps"]
+
+    lines, _, _ = decided(tmp_path, "estimator-error", estimator_error=law)
+    assert lines["B4"]["measured"] == pytest.approx([1, 1, 1, -1, -1])
 
 
-def test_error_is_compared_with_the_law(runs):
-    def law(name):
-        if "beta" in name:
-            beta = number(name, "beta")
-            return beta / (2 - beta)
-        return 1 / number(name, "N" if "N=" in name else "H")
+def test_rates_are_exponents_in_rounds_agents_and_what_is_to_be_reached(tmp_path):
+    def norm(made):
+        return (made["num_agents"] * made["length"]) ** (-1 / 3)
 
-    fill(runs, "error", "estimator_error", law)
-    measured = measures.MEASURE["estimator-error"](runs)["B4"][0]
-    assert measured == pytest.approx([1, 1, 1, -1, -1])
+    lines, _, _ = decided(tmp_path, "rates", gradient_norm=norm)
+    assert lines["rate"]["measured"] == pytest.approx([-2 / 3, -2 / 3])
+    assert lines["rate ε"]["measured"] == pytest.approx([-1.5, -1])
+    assert lines["rate order"]["measured"] == pytest.approx(0, abs=1e-12)
 
 
-def test_runs_are_lost_that_end_worse_than_untrained(runs):
-    fill(runs, "tuned", "gap", lambda name: 0.5 if name == "HA lambda=1" else 0.01)
-    found = measures.MEASURE["tuned"](runs)
-    assert found["B6b"][0] == pytest.approx([0, 0, 0.25])
-    assert measures.lost(runs.tuned, "HA lambda=1").all()
+def test_runs_are_lost_that_end_worse_than_untrained(tmp_path):
+    def gap(made):
+        worst = (made["method"] == tables.HA) & (made["server_learning_rate"] == 1.0)
+        return xr.where(worst, 0.5, 0.01)
+
+    lines, _, _ = decided(tmp_path, "tuned", gap=gap)
+    assert lines["B6b"]["measured"] == pytest.approx([0, 0, 0.25])
+    assert lines["B6b"]["verdicts"] == ["reproduced", "reproduced", "not reproduced"]
 
 
-def test_longer_steps_alone_are_no_advantage_at_equal_steps(runs):
+def test_longer_steps_alone_are_no_advantage_at_equal_steps(tmp_path):
     """Truncation that doubles the steps and nothing else: better at equal lambda only."""
 
-    def length(name):
-        step = 0.003 if "lambda" not in name else number(name, "lambda")
-        return step * (2 if name.startswith("SV clip") else 1)
+    def norm(made):
+        return xr.where(made["method"] == tables.CLIPPED, 2.0, 1.0)
 
-    def norm(name):
-        return 2.0 if name.startswith("SV clip") else 1.0
+    def value(made):
+        return 50 + 10 * np.log(made["server_learning_rate"] * norm(made))
 
-    fill(runs, "sweeps", "direction_norm", norm)
-    fill(runs, "sweeps", "return", lambda name: 50 + 10 * np.log(length(name)))
-    found = measures.MEASURE["clipping"](runs)
-    at_lambda, at_steps = found["claim 4"][0]
+    fill = {"direction_norm": norm, "return": value}
+    lines, _, _ = decided(tmp_path, "clipping", **fill)
+    at_lambda, at_steps = lines["claim 4"]["measured"]
     assert at_lambda == pytest.approx(10 * np.log(2))
     # Between the lambdas that were run it is interpolated.
     assert at_steps == pytest.approx(0, abs=0.02)
-    assert found["T6"][0] == pytest.approx(2)
+    assert lines["T6"]["measured"] == pytest.approx(2)
 
 
-def test_points_leave_out_what_is_not_finite_and_mark_what_is_hollow():
-    lines = {"one": {1: [1.0, 3.0, np.nan], 10: [np.nan] * 3, 100: [5.0]}}
-    (axis,) = plotting.points(lines, hollow={"one": [100]}).axes
-    bars, empty = axis.containers[0], axis.lines[-1]
-    np.testing.assert_allclose(bars[0].get_xydata(), [[1, 2], [100, 5]])
-    np.testing.assert_allclose(empty.get_xydata(), [[100, 5]])
+def test_at_equal_steps_of_the_server_fedpg_is_as_biased_and_as_fast():
+    """The bias does not know of momentum; averaging with a small step is slow."""
+    (one,) = STUDY.declare(["bias"], STUDY.size("quick").replace(exact_rounds=120))
+    stage = next(own for own in one.stages if own.name == "bias-eta")
+    found = stage.make(Meter(None, {"bias-eta": 1.0}))["gap"].isel(time=-1, seed=0)
+    gap = dict(zip(found["method"].values.tolist(), found.values, strict=True))
+    np.testing.assert_allclose(gap[exact.SAME], gap[exact.SV], rtol=0.2)
+    place = exact.ETAS.index(0.01)
+    assert gap[exact.AVERAGED][place] > 100 * gap[exact.SV][place]
+    assert np.all(gap["still"] > 0.1)
 
 
-def test_a_tiny_run_of_exact_gradients(tmp_path, monkeypatch):
-    """Alike environments: one curve for averaging, and QAvg is exact."""
-    methods = data._kernel_methods()
-    few = {name: methods[name] for name in ("FedPG", "QAvg")}
-    monkeypatch.setattr(data, "_kernel_methods", lambda: few)
-    monkeypatch.setattr(data, "KAPPAS", (0.0, 1.0))
-    monkeypatch.setitem(data.SCALES, "smoke", TINY.replace(kernel_rounds=20))
-    summary = study.STUDY.run(tmp_path, ["kernels"], "smoke")
-    saved = json.loads((tmp_path / "summary.json").read_text())
-    assert saved["targets"] == summary["targets"]
-    assert [line["verdict"] for line in saved["targets"]] == ["not run"]
-    assert {"kernels.png", "kernels.svg", "scoreboard.png"} <= {p.name for p in tmp_path.iterdir()}
-    meter = Meter(None, {"kernels": 1.0})
-    made = stage_runs.Runs(data.STAGES, data.SCALES["smoke"], meter, tmp_path).kernels
-    gap = {name: variant_runs.line(made, name, "gap")[0, -1] for name in made["label"].values}
-    assert gap[label("QAvg", kappa=0.0)] < 1e-9 < 1e-3 < gap[label("QAvg", kappa=1.0)]
-    assert 0 < gap[label("FedPG", kappa=0.0)] < gap[label("FedPG", kappa=1.0)]
-
-
-def test_without_halfcheetah_its_row_is_not_run(tmp_path):
-    (line,) = study.STUDY.run(tmp_path, ["halfcheetah"], "quick")["targets"]
-    assert line["verdict"] == "not run"
+def test_without_halfcheetah_its_rows_are_not_run(tmp_path):
+    lines = STUDY.run(tmp_path, ["halfcheetah"], "quick")["targets"]
+    assert {line["verdict"] for line in lines} == {"not run"}
+    assert lines[0]["command"] == "fedjax-rl reproduce momentum:halfcheetah --scale paper"
+    assert lines[0]["cost"] == 6000

@@ -113,6 +113,20 @@ class Number:
         return self.then(operator.neg)
 
 
+def beside(*numbers: Number, dim: str = "method") -> Number:
+    """Numbers of several stages as one along a dimension, for all values that another one has."""
+    needs = tuple(dict.fromkeys(stage for number in numbers for stage in number.needs))
+
+    def of(results):
+        arrays = [number(results) for number in numbers]
+        for place, array in enumerate(arrays):
+            others = [name for name, own in array.coords.items() if not own.dims and name != dim]
+            arrays[place] = array.drop_vars(others)
+        return xr.concat(xr.broadcast(*arrays, exclude=(dim,)), dim)
+
+    return Number(of, needs)
+
+
 def _known(array: xr.DataArray, where: dict) -> dict:
     """The same with the labels of the array: 0.1 finds 0.1 whatever its precision.
 

@@ -25,6 +25,9 @@ PLACES = {
     "FedSVRPG-M": 0,
     "FedHAPG-M": 1,
     "Fast-FedPG": 2,
+    "FedSVRPG-M, clipped": 4,
+    "FedAvgM": 4,
+    "FedAdam": 5,
     "SCAFFOLD": 3,
     "AFedPG": 0,
     "A3C": 1,
@@ -95,8 +98,9 @@ def page(
     columns: int | None = None,
     height: float = 2.7,
     caption: str = "",
+    legends: str = "",
 ) -> Picture:
-    """Panels side by side, with one legend below them.
+    """Panels side by side, with one legend below them, or one in each.
 
     Args:
       stem: of its file.
@@ -105,6 +109,7 @@ def page(
       columns: panels in a row; three at most by default.
       height: of a row in inches.
       caption: of the legend.
+      legends: place of one in every panel, such as "lower right"; one below all by default.
     """
     columns = columns or min(3, len(panels))
     rows = -(-len(panels) // columns)
@@ -116,12 +121,14 @@ def page(
             for axis, own in zip(shown, panels, strict=True):
                 own.draw(axis, results)
                 axis.set_title(own.title)
-                if axis.get_legend() is not None:
+                if legends:
+                    axis.legend(loc=legends, fontsize=6)
+                elif axis.get_legend() is not None:
                     axis.get_legend().remove()
             for axis in axes.ravel()[len(panels) :]:
                 axis.set_axis_off()
             words = [word for axis in shown for word in axis.get_legend_handles_labels()[1]]
-            if words:
+            if words and not legends:
                 longest = max(map(len, words))
                 fitting = max(1, min(len(set(words)), pages.LETTERS // (9 + longest)))
                 pages.legend_below(figure, list(shown), fitting, caption)

@@ -21,6 +21,7 @@ from fedjax_rl.saving import results as files
 from fedjax_rl.saving.fingerprint import differences
 from fedjax_rl.studies.numbers import Number
 from fedjax_rl.studies.study import Meter
+from fedjax_rl.sweeps.axes import identity
 from fedjax_rl.sweeps.cells import Cell
 from fedjax_rl.sweeps.sweep import run_cells
 
@@ -82,7 +83,8 @@ def runs(
 ) -> Stage:
     """Methods x axes x seeds as one Dataset with the dimensions `method`, the axes, `seed`, `time`.
 
-    Methods of one algorithm object share a program, which is compiled once.
+    Methods of one algorithm object share a program, which is compiled once. What is the same run
+    under two names is run once.
 
     Args:
       name: of the stage.
@@ -109,7 +111,8 @@ def runs(
     algorithms = {first[id(algorithm)]: algorithm for algorithm, _ in made.values()}
     shape = (len(made), *map(len, axes.values()), trials or 0)
 
-    def cells() -> list[Cell]:
+    def cells() -> tuple[list[Cell], list[int]]:
+        """The runs that differ, and which of them each combination is."""
         out = []
         for algorithm, own in made.values():
             for place in itertools.product(*axes.values()):
@@ -124,14 +127,17 @@ def runs(
                     Cell(agents, before + trial, properties, first[id(algorithm)])
                     for trial in range(trials or 0)
                 ]
-        return out
+        found: dict = {}
+        index = [found.setdefault(_key(cell), (len(found), cell))[0] for cell in out]
+        return [cell for _, cell in found.values()], index
 
     def make(meter: Meter) -> xr.Dataset:
+        different, index = cells()
         with jax.enable_x64(True) if double else contextlib.nullcontext():
             flat = meter.count(
                 run_cells(
                     algorithms,
-                    cells(),
+                    different,
                     num_steps=num_steps,
                     record_every=every,
                     metrics=metrics,
@@ -149,12 +155,12 @@ def runs(
         for variable in (*metrics, *LEDGER):
             array = flat[variable]
             dims = (*names, *array.dims[1:])  # of a metric of agents, `agent` before the time
-            data[variable] = (dims, array.values.reshape(*shape, *array.shape[1:]))
+            data[variable] = (dims, array.values[index].reshape(*shape, *array.shape[1:]))
         return xr.Dataset(data, coordinates, flat.attrs)
 
     def plan():
         count: dict = {}
-        for cell in cells():
+        for cell in cells()[0]:
             own = count.setdefault(cell.algorithm, {})
             own[cell.num_agents] = own.get(cell.num_agents, 0) + 1
         return [(algorithms[label], own, num_steps) for label, own in count.items()]
@@ -173,6 +179,11 @@ def runs(
         "options": options,
     }
     return _Runs(name, make, seconds, of, trials is not None, plan)
+
+
+def _key(cell: Cell) -> Hashable:
+    rest = frozenset((name, identity(value)) for name, value in cell.properties.items())
+    return cell.algorithm, cell.num_agents, cell.seed, rest
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -1,0 +1,42 @@
+"""Study `momentum`: FedSVRPG-M and FedHAPG-M of Wang et al. (2024), and what holds of them."""
+
+from __future__ import annotations
+
+from fedjax_rl.studies.declared import Study
+from fedjax_rl.studies.momentum import cheetah, exact, poles, tables
+from fedjax_rl.studies.study import scales
+
+SCALES = scales(
+    exact_rounds=(600, 3000, 6000),  # with exact gradients
+    kernel_rounds=(200, 1500, 4000),  # likewise, without entropy
+    trials=(3, 10, 32),  # of the tables with sampled gradients
+    error_rounds=(20, 240, 400),  # of the law of the estimator's error; the last half counts
+    rounds=(20, 300, 300),  # of the speedup
+    lengths=((10, 40), (50, 100, 200, 400), (50, 100, 200, 400, 800)),  # of the rates, in rounds
+    tuned_rounds=(8, 120, 120),  # of the tuned comparison
+    pole_trials=(None, 10, 20),  # of CartPole
+    pole_rounds=(None, 60, 60),
+    sweep_rounds=(None, 20, 20),
+    cheetah_trials=(None, None, 10),
+)
+
+STUDY = Study(
+    "momentum",
+    "Wang, He, Zhang, Miao, Anderson, Momentum for the Win, arXiv 2405.19499 (2024)",
+    (
+        exact.bias,
+        tables.error,
+        tables.speedup,
+        tables.rates,
+        tables.tuned,
+        poles.clipping,
+        exact.kernels,
+        poles.hyperparameters,
+        poles.cartpole,
+        poles.authors,
+        cheetah.halfcheetah,
+    ),
+    SCALES,
+    note="""The paper's figures have no published numbers: a band is what its sentence means, a
+    reference what a prototype of the algorithms measured, or what their theory says.""",
+)
