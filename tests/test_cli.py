@@ -179,7 +179,7 @@ def test_doctor_of_a_study(capsys):
     # learn; at most, because every epoch counts a rollout.
     operations = float(re.search(r"at most ([\d,.]+) GFLOP", text)[1].replace(",", ""))
     assert operations == pytest.approx(129 * 4000 * 16384 * 61.2e6 * (1 + 3) / 1e9, rel=0.1)
-    assert cli.main(["doctor", "linear-speedup:fig4"]) == 0
+    assert cli.main(["doctor", "linear-speedup:fig1"]) == 0
     assert "nothing" in capsys.readouterr().out
     assert cli.main(["doctor", "linear-speedup:fig99"]) == 2
     assert "'fig99' is no figure" in capsys.readouterr().err

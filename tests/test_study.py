@@ -1,55 +1,59 @@
-"""The study `linear-speedup`: its grids, its protocols and what it leaves behind."""
+"""The tabular half of the study `linear-speedup`: its grids, protocols and regressions."""
 
 import copy
-import json
 
 import numpy as np
 import pytest
+import xarray as xr
 
-from fedjax_rl import analysis, envs
-from fedjax_rl.studies import (
-    STUDIES,
-    intervals,
-    linear_speedup_protocols,
-)
-from fedjax_rl.studies import linear_speedup_data as data
-from fedjax_rl.studies import linear_speedup_measures as measures
-from fedjax_rl.studies import linear_speedup_targets as targets
+from fedjax_rl import envs
+from fedjax_rl.analysis import Measured, decide
+from fedjax_rl.studies import STUDIES
+from fedjax_rl.studies.linear_speedup import SCALES, errors, grids, laws, protocols, times
+from fedjax_rl.studies.study import SCALES as NAMES
 from fedjax_rl.studies.study import Meter
 
-ENTRIES = {
-    *("id", "figure", "quantity", "published", "measured"),
-    *("low", "high", "band", "kind", "verdict"),
-}
+STUDY = STUDIES["linear-speedup"]
+TABLES = [name for name in STUDY.figures if name not in STUDY.only_named]
+FULL = STUDY.size("paper")
+
+
+def at(cell):
+    return cell.num_agents, *cell.properties.values()
 
 
 def test_the_grids_are_the_authors():
-    full = data.SCALES["paper"]
-    runs = data.grid_a(full)
-    assert len(runs) == 1920
-    assert len(data.grid_b(full)) == 1782
-    at = [(c.num_agents, c.properties["learning_rate"], c.properties["sync_period"]) for c in runs]
-    assert len(set(at)) == 320
-    assert sum(n == 1 or k == 1 for n, _, k in at) == 432
-    assert len({c.seed for c in runs}) == 1920
-    assert {c.properties["learning_rate"] for c in runs if c.num_agents == 1} == set(data.RATES)
+    cells = [cell for cell in grids.grid_cells(FULL) if cell.seed < grids.EXTRA]
+    kinds = {at(cell)[:3] for cell in cells}
+    assert (len(cells), len(kinds)) == (1920, 320)
+    assert sum(n == 1 or k == 1 for n, _, k, _ in map(at, cells)) == 432
+    assert {rate for n, rate, _ in kinds if n == 1} == set(grids.RATES)
+    assert len(grids.period_cells(FULL.replace(period_trials=3))) == 1782
+    # Every run is a run of its own.
+    every = grids.grid_cells(FULL)
+    assert len({cell.seed for cell in every}) == len(every)
 
 
-def test_targets_are_those_of_the_specification():
-    assert [t.id for t in targets.TARGETS] == [f"T{i}" for i in range(1, 26)]
-    shift = np.log2(50) / 10
-    np.testing.assert_allclose(targets.SHIFT, shift, atol=1e-12)
+@pytest.mark.parametrize("scale", NAMES)
+@pytest.mark.parametrize("preset", STUDY.presets)
+def test_every_figure_declares_the_rows_of_the_specification(scale, preset):
+    made = STUDY.declare(TABLES, STUDY.size(scale, preset))
+    claims = [own.claim for figure in made for own in figure.claims]
+    rows = {claim.id for claim in claims}
+    assert {f"T{i}" for i in range(1, 25)} | {"T25a", "T25b", "F6b", "5.2", "EQ 1"} <= rows
+    assert sum(claim.kind == "control" for claim in claims) >= 2
+    assert all(figure.claims and figure.pictures for figure in made)
 
 
-def test_the_mdp_alone_reproduces_its_targets():
-    measured = measures.fig1()
-    for target in targets.TARGETS[:3]:
-        assert analysis.judge(target, *measured[target.id])["verdict"] == "reproduced"
+def test_the_mdp_alone_reproduces_its_rows():
+    (made,) = STUDY.declare(["fig1"], FULL)
+    for own in made.claims:
+        assert own.decide(None)["verdict"] == "reproduced"
 
 
 def test_rollouts_follow_the_policy_and_the_kernel():
     mdp = envs.tabular_mdp(np.array([[[0.0, 1.0]], [[1.0, 0.0]]]), np.array([2.0, 3.0]), 0.5)
-    total = measures.rollouts(mdp, np.ones((2, 1)), np.full((5, 2, 3), 0.5))
+    total = errors.rollouts(mdp, np.ones((2, 1)), np.full((5, 2, 3), 0.5))
     np.testing.assert_array_equal(total, [3 + 2 + 3 + 2 + 3] * 3)
 
 
@@ -60,8 +64,8 @@ def meter():
 
 @pytest.fixture(scope="module")
 def author(meter):
-    where = {"learning_rate": 0.08, "sync_period": 10, "epsilon": 1.0}
-    return data.author_runs([data.Cell(n, 7, where) for n in (1, 4)], meter, "some")
+    cells = protocols.cells_of([(n, 0.08, 10, 1.0) for n in (1, 4)], 7)
+    return protocols.author(cells, meter, "some")
 
 
 def test_author_runs_end_by_the_authors_rule(author):
@@ -81,87 +85,127 @@ def test_author_runs_end_by_the_authors_rule(author):
 
 
 def test_a_single_agent_belongs_to_every_period(author):
-    assert measures.pick(author, sync_period=1000).sizes["cell"] == 1
-    assert measures.pick(author, sync_period=10).sizes["cell"] == 2
+    assert grids.pick(author, sync_period=1000).sizes["cell"] == 1
+    assert grids.pick(author, sync_period=10).sizes["cell"] == 2
 
 
 def test_clean_runs_measure_the_server_for_a_fixed_length(meter):
-    where = {"learning_rate": 0.08, "sync_period": 10, "epsilon": 1.0}
-    clean = data.clean_runs([data.Cell(n, 7, where) for n in (1, 16)], meter, "some")
+    cells = protocols.cells_of([(n, 0.08, 10, 1.0) for n in (1, 16)], 7)
+    clean = protocols.clean(cells, meter, "some")
     assert clean["series_time"].values.max() == 400 / 0.08
-    ratio = clean["final_squared"].values[0] / clean["final_squared"].values[1]
-    assert 8 < ratio < 32
+    one, many = clean["final_squared"].values
+    assert 8 < one / many < 32
     np.testing.assert_allclose(clean["reached"], 76.4 / 0.08, rtol=0.3)
 
 
+def invented(trials=4, noise=0.01):
+    """Runs of which every answer is known: D^2 = 3 alpha / N, T = 76 / alpha."""
+    cells = [at(cell) for cell in grids.grid_cells(FULL.replace(trials=trials, extra=0))]
+    n, rate, period, epsilon = np.array(cells).T
+    noisy = np.exp(noise * np.random.default_rng(0).normal(size=(2, n.size)))
+    squared, reached = 3 * rate / n * noisy[0], np.round(76 / rate * noisy[1])
+    data = {"final": np.sqrt(squared), "final_squared": squared, "reached": reached}
+    data["server_squared"] = squared
+    where = {"num_agents": n.astype(int), "learning_rate": rate, "sync_period": period.astype(int)}
+    where |= {"epsilon": epsilon, "seed": np.arange(n.size)}
+    return xr.Dataset(*({k: ("cell", v) for k, v in own.items()} for own in (data, where)))
+
+
+class Invented(dict):
+    def __getitem__(self, stage):
+        return super().__getitem__(stage.name)
+
+
+def lines(figure, ids, results):
+    (made,) = STUDY.declare([figure], FULL)
+    return {
+        own.claim.id: own.decide(Invented(results)) for own in made.claims if own.claim.id in ids
+    }
+
+
+def test_regressions_find_what_was_put_into_runs():
+    results = {"grid": invented()}
+    found = lines("fig4", ("T10", "T11"), results) | lines("fig6", ("T18", "F6b"), results)
+    found |= lines("fig7", ("T23", "T24", "T24b"), results)
+    np.testing.assert_allclose(found["T10"]["measured"], 1, atol=0.01)
+    np.testing.assert_allclose(found["T11"]["measured"], [1, -1], atol=0.01)
+    np.testing.assert_allclose(found["T18"]["measured"], [0, np.log10(76 / 0.002)], atol=0.01)
+    np.testing.assert_allclose(found["F6b"]["measured"], -1, atol=0.02)
+    np.testing.assert_allclose(found["T24"]["measured"], [-0.4356, -1, -1], atol=0.01)
+    assert {line["verdict"] for line in (found["T18"], found["F6b"], found["T24b"])} == {
+        "reproduced"
+    }
+    # Perfect times are not those that the paper read every 1010 steps.
+    assert found["T24"]["verdict"] == "not reproduced"
+    np.testing.assert_allclose(found["T23"]["measured"][0], np.log2(50) / 10, atol=1e-9)
+    assert found["T10"]["runs"] == 432 * 4 / 3
+    assert found["T24"]["runs"] == [40, 40, 40]
+
+
+def test_raw_runs_are_compared_cell_by_cell():
+    runs = invented()
+    (line,) = lines("fig3", ("raw K <= 10",), {"grid": runs}).values()
+    rates, agents = np.array(errors.RAW_RATES), np.array([2, 4, 8, 16])
+    expected = np.exp(np.mean(np.log(3 * rates[:, None] / agents)) / 2)
+    np.testing.assert_allclose(line["measured"], [expected] * 2, rtol=0.01)
+    assert line["runs"] == [160, 160]
+    # His runs have noise, too: 1.96 times 0.014.
+    np.testing.assert_allclose(
+        line["high"], np.exp(0.02744) * np.array(line["measured"]), rtol=1e-3
+    )
+
+
+def test_agents_alone_and_together_are_told_apart():
+    reached = np.array([100.0, 101, 102, 10, 11, 12, 9, 10, 11])
+    where = {"num_agents": [1] * 6 + [16] * 3, "learning_rate": [0.002] * 3 + [0.032] * 6}
+    where |= {"sync_period": [10_000] * 6 + [1] * 3, "epsilon": [1.0] * 9}
+    fine = xr.Dataset({"reached": ("cell", reached)}, {k: ("cell", v) for k, v in where.items()})
+    assert times.together(fine).sizes["cell"] == 6
+    assert times.alone(fine)["num_agents"].values.tolist() == [1] * 3 + [16] * 3
+    gain = times._gain(fine)
+    np.testing.assert_allclose(
+        gain.value, np.log10([10, 11, 12]).mean() - np.log10([9, 10, 11]).mean()
+    )
+
+
+def test_a_difference_of_independent_numbers():
+    found = grids.less(Measured(3, 0, 6, 10), Measured(1, -3, 5, 8))
+    assert found == Measured(2, -3, 7, 8)
+
+
+def test_the_drift_law_of_runs_that_follow_it():
+    rng = np.random.default_rng(0)
+    period, rate = (a.ravel() for a in np.meshgrid(grids.GRID_B[::5], (0.1, 0.3, 0.6)))
+    phase = (1010 * np.arange(21, 31)[None]) % period[:, None]
+    law = 0.02 * rate[:, None] + 5 * rate[:, None] ** 1.3 * -np.expm1(-rate[:, None] * phase / 10)
+    value = law.mean(axis=1) * np.exp(0.02 * rng.normal(size=period.size))
+    data = {"all_squared": value, "final": np.sqrt(value), "records": np.full(period.size, 30)}
+    where = {"sync_period": period, "learning_rate": rate, "num_agents": np.full(period.size, 256)}
+    runs = xr.Dataset(*({k: ("cell", v) for k, v in own.items()} for own in (data, where)))
+    (line,) = lines("fig5", ("T17",), {"periods": runs}).values()
+    assert line["measured"][0] > 0.99
+    np.testing.assert_allclose(laws.drift(runs).law.exponent, 1.3, atol=0.05)
+
+
 def test_a_figure_leaves_a_complete_directory(tmp_path, monkeypatch):
-    tiny = data.SCALES["quick"].replace(
-        rates=(0.002, 0.02), periods=(1, 1000), trials=1, fine_seeds=2
-    )
-    monkeypatch.setitem(data.SCALES, "smoke", tiny)
-    seen = []
-    summary = STUDIES["linear-speedup"].run(
-        tmp_path, ["fig7"], "smoke", progress=lambda done, total: seen.append(done / total)
-    )
-    assert json.loads((tmp_path / "summary.json").read_text()) == summary
-    keys = {"study", "scale", "preset", "device", "versions", "seconds", "targets"}
-    assert keys <= set(summary)
-    assert set(summary["seconds"]) == {"compile", "run"}
-    assert [line["id"] for line in summary["targets"]] == ["T23", "T24"]
-    for line in summary["targets"]:
-        assert set(line) == ENTRIES
-    # Two of its periods were not run, and a target of several numbers needs them all.
-    assert summary["targets"][0]["verdict"] == "not run"
-    np.testing.assert_allclose(summary["targets"][0]["measured"][0], targets.SHIFT, atol=1e-9)
-    for name in ("fig7.png", "fig7.svg", "scoreboard.png", "grid_a/result.nc"):
+    monkeypatch.setattr(grids, "FAST", 0.01)  # runs are as short as the author's rule has them
+    monkeypatch.setitem(STUDY.scales, "smoke", SCALES["smoke"].replace(rates=(0.01,), trials=1))
+    summary = STUDY.run(tmp_path, ["fig7"], "smoke")
+    assert [line["id"] for line in summary["targets"]] == ["T23", "T24", "T24b"]
+    for name in ("fig7.png", "fig7.svg", "grid/result.nc"):
         assert (tmp_path / name).stat().st_size > 0
-    assert seen == sorted(seen)
-    assert seen[-1] == 1
-    # Going on reads the runs, of other MDPs too, and makes none.
-    monkeypatch.setattr(data, "run_cells", None)
-    monkeypatch.setattr(linear_speedup_protocols, "run_cells", None)
-    again = STUDIES["linear-speedup"].run(tmp_path, ["fig7"], "smoke")
+    # Going on reads the runs and makes none.
+    monkeypatch.setattr(protocols, "run_cells", None)
+    again = STUDY.run(tmp_path, ["fig7"], "smoke")
     assert again["targets"] == summary["targets"]
-    assert again["seconds"] == summary["seconds"]
-    assert set(data.STAGES) == {"grid_a", "grid_b", "fine", "same", "steady", "mdps"}
+    np.testing.assert_allclose(list(again["seconds"].values()), list(summary["seconds"].values()))
 
 
-def slopes_of(count, repetitions, noise):
-    x, rng = np.array([1.0, 2, 4, 8]), np.random.default_rng(0)
-    trials = np.exp(noise * rng.normal(size=(repetitions, 4, count))) / x[:, None]
-    found = [intervals.slope(dict(zip(x, own, strict=True))) for own in trials]
-    each = np.polyfit(np.log(x), np.log(trials).transpose(1, 0, 2).reshape(4, -1), 1)[0]
-    return np.array(found, float).T, each.reshape(repetitions, count)
-
-
-@pytest.mark.parametrize("count", [2, 3, 6])
-def test_small_differences_of_seeds_give_the_t_interval_of_their_slopes(count):
-    (value, low, high), each = slopes_of(count, 3, 1e-3)
-    expected = analysis.mean_interval(each, axis=1)
-    np.testing.assert_allclose(value, expected.value, rtol=1e-5)
-    np.testing.assert_allclose(high - low, expected.high - expected.low, rtol=0.15)
-
-
-@pytest.mark.thorough
-@pytest.mark.parametrize("count", [2, 3, 5, 10])
-def test_intervals_of_numbers_over_seeds_cover(count):
-    """Percentiles of a bootstrap cover 49, 76, 83 and 90 %."""
-    (_, low, high), _ = slopes_of(count, 300, 0.2)
-    assert 0.92 < np.mean((low < -1) & (high > -1)) < 0.98
-
-
-def test_times_that_are_infinite_stay_so_in_intervals():
-    def ratio(a, b):
-        return intervals.seeds_apart(lambda x, y: float(x / y), a, b, centre=np.median)
-
-    never, times = np.full(6, np.inf), np.arange(1.0, 7)
-    assert ratio(never, times) == (np.inf, np.inf, np.inf)
-    some = np.array([1, 2, 3, 4, np.inf, np.inf])
-    # Of many resamples both medians are infinite: the ratio of the others is no fair sample.
-    assert ratio(some, 2 * some) == (0.5, None, None)
-    points = {n: np.array([1.0, 2.0, 1.5]) / n for n in (1, 2, 4)}
-    points[4] = np.array([1.0, -0.6, 0.2])
-    assert intervals.slope(points)[1:] == (None, None)
+def test_what_a_scale_lacks_is_not_run():
+    (made,) = STUDY.declare(["fig4"], STUDY.size("smoke"))
+    (own,) = (own for own in made.claims if own.claim.id == "T25a")
+    assert not own.there
+    assert decide(own.claim)["verdict"] == "not run"
 
 
 def test_finishing_without_stages_is_done():
@@ -172,7 +216,7 @@ def test_finishing_without_stages_is_done():
 
 
 def test_a_scale_knows_its_sizes():
-    scale = data.SCALES["smoke"]
+    scale = SCALES["smoke"]
     assert scale.replace(trials=7).trials == 7
     assert copy.deepcopy(scale) == scale
     with pytest.raises(AttributeError, match=r"no size of this study; known: .*trials"):

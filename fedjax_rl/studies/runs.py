@@ -226,18 +226,22 @@ class Results:
                 self._meter.stage(stage.name)
                 self._meter.count(made)
             else:
-                start = time.perf_counter()
+                before, start = self._spent(), time.perf_counter()
                 made = stage.make(self._meter)
                 self.seconds[stage.name] = time.perf_counter() - start
                 place = self._directory / stage.name
                 place.mkdir(exist_ok=True)
                 # Seconds are not in the result: its bytes are the same again.
-                seconds = json.loads(made.attrs.get("seconds", "{}"))
+                said = made.attrs.get("seconds")
+                seconds = json.loads(said) if said else _since(before, self._spent())
                 own = {**seconds, "all": self.seconds[stage.name], "of": of}
                 files.write_sealed(place / SECONDS, own)
                 files.save(place, made)
             self._made[stage.name] = made
         return self._made[stage.name]
+
+    def _spent(self) -> dict[str, float]:
+        return {"compile": self._meter.compile_seconds, "run": self._meter.run_seconds}
 
     def _saved(self, stage: Stage, of: dict) -> xr.Dataset | None:
         """A whole stage of these very runs, with the seconds it took; None where there is none."""
@@ -255,3 +259,7 @@ class Results:
             self.seconds[stage.name] = seconds.pop("all", 0.0)
             return made.assign_attrs(seconds=json.dumps(seconds)) if seconds else made
         return None
+
+
+def _since(before: dict[str, float], now: dict[str, float]) -> dict[str, float]:
+    return {name: now[name] - before[name] for name in now}

@@ -1,0 +1,38 @@
+"""Study `linear-speedup`: the figures of Einhorn (2023), with tables and with federated PPO.
+
+Figures 1 to 7 are about tables; 8 to 13, about federated PPO on BigFish, are run where they are
+named.
+"""
+
+from __future__ import annotations
+
+from fedjax_rl.studies.declared import Study
+from fedjax_rl.studies.linear_speedup import deep, errors, laws, times
+from fedjax_rl.studies.linear_speedup.grids import GRID_B, RATES
+from fedjax_rl.studies.study import scales
+
+SCALES = scales(
+    rates=(RATES[1:], RATES, RATES),  # of Fig. 4; the lowest takes half of its time
+    trials=(3, 3, 3),  # repetitions of a cell of the grid, as the author's
+    extra=(0, 13, 29),  # and more of those that Figs 3, 6 and 7 show
+    whole=(False, True, True),  # whether the grid has the cells that no figure shows
+    periods=(GRID_B[::7], GRID_B, GRID_B),
+    period_trials=(1, 3, 12),
+    seeds=(16, 32, 64),  # of our own runs on a fine grid of times
+    mdps=(None, 24, 24),  # random MDPs
+    **deep.SIZES,
+)
+
+STUDY = Study(
+    "linear-speedup",
+    "Einhorn, Federated Reinforcement Learning Has Linear Speedup (2023)",
+    (*errors.FIGURES, *laws.FIGURES, *times.FIGURES, *deep.FIGURES),
+    SCALES,
+    presets=deep.PRESETS,
+    note="""`paper` is the author's protocol: one local table, errors every 1010 steps, a stop rule
+    on the errors. `clean` measures the server average, finely in time and for a fixed length
+    (Fig. 5: over all agents, just before an exchange). A band is of the published protocol, so
+    what fails under `clean` alone is a number of how it was measured (which table, when, and at
+    which rates) rather than of learning. References are of an independent prototype, of theory and
+    of the author's notebooks.""",
+)
