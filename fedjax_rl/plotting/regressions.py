@@ -27,6 +27,7 @@ from fedjax_rl.plotting.style import (
     style,
 )
 
+WORDS = 0.2  # of the height of an axis, for two lines in a corner
 _BOX = {"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 2.0}
 
 
@@ -108,6 +109,7 @@ def regression(
         # The corner that the line does not cross.
         left = 0.03
         bottom = fit["slope"] < 0
+        _make_room(axis, x, y, bottom)
         axis.text(
             left,
             0.04 if bottom else 0.96,
@@ -124,6 +126,23 @@ def regression(
         ticks(axis.xaxis, base, x)
         ticks(axis.yaxis, base)
     return figure
+
+
+def _make_room(axis: Axes, x: np.ndarray, y: np.ndarray, bottom: bool) -> None:
+    """Moves the ends of the vertical axis until no point is behind the words or the legend.
+
+    They stand in opposite corners, the words on the left.
+    """
+    logs, heights = np.log(x), np.log(y)
+    left = logs <= (logs.min() + logs.max()) / 2
+    below, above = (left, ~left) if bottom else (~left, left)
+    low, high = np.log(axis.get_ylim())
+    for _ in range(5):  # room at one end makes that at the other less
+        if below.any():
+            low = min(low, (heights[below].min() - WORDS * high) / (1 - WORDS))
+        if above.any():
+            high = max(high, (heights[above].max() - WORDS * low) / (1 - WORDS))
+    axis.set_ylim(np.exp(low), np.exp(high))
 
 
 def panels(
