@@ -47,11 +47,20 @@ def measured(cells, meter: Meter, report, num_steps: int, every: int, **options)
     )
 
 
-def where(cells: list[Cell]) -> dict:
-    """Coordinates along `cell`."""
+def along(cells: list[Cell], attrs=None, **columns) -> xr.Dataset:
+    """Columns along `cell` with what the cells are."""
     own = {name: [cell.properties[name] for cell in cells] for name in PROPERTIES}
     own |= {"num_agents": [c.num_agents for c in cells], "seed": [c.seed for c in cells]}
-    return {name: ("cell", values) for name, values in own.items()}
+    data, where = ({n: ("cell", v) for n, v in part.items()} for part in (columns, own))
+    return xr.Dataset(data, where, attrs)
+
+
+def by(name: str, cells: list[Cell], report):
+    """The values of a property; of each the places of its cells and its share of the progress."""
+    values = sorted({cell.properties[name] for cell in cells})
+    for i, value in enumerate(values):
+        own = [c for c, cell in enumerate(cells) if cell.properties[name] == value]
+        yield value, own, lambda done, total, i=i: report(i + done / total, len(values))
 
 
 class AuthorRule:
@@ -119,12 +128,16 @@ def author(cells: list[Cell], meter: Meter, stage: str) -> xr.Dataset:
     def tail(name):
         return analysis.tail_mean(result[name].values, end=stop.num_records)
 
-    columns = {"final": final, "final_squared": final_squared, "records": stop.num_records}
-    columns |= {"reached": reached, "server_squared": tail("error_server")}
-    columns |= {"all_squared": tail("error_local_mean")}
-    data = {name: ("cell", values) for name, values in columns.items()}
-    data["series"] = (("cell", "time"), series)
-    return xr.Dataset(data, {**where(cells), "time": result["time"]}, result.attrs)
+    return along(
+        cells,
+        result.attrs,
+        final=final,
+        final_squared=final_squared,
+        records=stop.num_records,
+        reached=reached,
+        server_squared=tail("error_server"),
+        all_squared=tail("error_local_mean"),
+    ).assign(series=(("cell", "time"), series), time=result["time"])
 
 
 def clean(cells: list[Cell], meter: Meter, stage: str) -> xr.Dataset:
@@ -133,33 +146,22 @@ def clean(cells: list[Cell], meter: Meter, stage: str) -> xr.Dataset:
     The steady state is the mean over the last 150/alpha steps, when the transient (time constant
     about 16/alpha) is gone; times to the threshold are read every 0.05/alpha steps.
     """
-    rates = sorted({cell.properties["learning_rate"] for cell in cells})
-    report = meter.stage(stage)
-    columns = {name: np.full(len(cells), np.nan) for name in ("final_squared", "reached")}
-    columns["all_squared"] = np.full(len(cells), np.nan)
+    settled, spread, reached = np.full((3, len(cells)), np.nan)
     series, grid = np.full((2, len(cells), POINTS), np.nan)
-    for i, rate in enumerate(rates):
-        own = [c for c, cell in enumerate(cells) if cell.properties["learning_rate"] == rate]
-        result = measured(
-            [cells[c] for c in own],
-            meter,
-            lambda done, total, i=i: report(i + done / total, len(rates)),
-            int(np.ceil(400 / rate)),
-            max(1, round(0.05 / rate)),
-            metrics=("error_server", "error_local_mean"),
-        )
+    for rate, own, report in by("learning_rate", cells, meter.stage(stage)):
+        steps, every = int(np.ceil(400 / rate)), max(1, round(0.05 / rate))
+        metrics = ("error_server", "error_local_mean")
+        result = measured([cells[c] for c in own], meter, report, steps, every, metrics=metrics)
         times, squared = result["time"].values, result["error_server"].values.astype(np.float64)
-        for name, values in (("final_squared", squared), ("all_squared", result.error_local_mean)):
-            columns[name][own] = analysis.settled_mean(values, times, burn_in=250 / rate)
-        columns["reached"][own] = analysis.time_to_threshold(times, squared, THRESHOLD).time
+        settled[own] = analysis.settled_mean(squared, times, burn_in=250 / rate)
+        spread[own] = analysis.settled_mean(result[metrics[1]], times, burn_in=250 / rate)
+        reached[own] = analysis.time_to_threshold(times, squared, THRESHOLD).time
         shown = np.geomspace(0.5, 400, POINTS) / rate
         shown = np.interp(shown, times, np.arange(len(times))).astype(int)
         series[own], grid[own] = squared[:, shown], times[shown]
-    columns["server_squared"] = columns["final_squared"]
-    columns["final"] = np.sqrt(columns["final_squared"])
-    data = {name: ("cell", values) for name, values in columns.items()}
-    data |= {"series": (("cell", "record"), series), "series_time": (("cell", "record"), grid)}
-    return xr.Dataset(data, where(cells))
+    made = along(cells, final=np.sqrt(settled), final_squared=settled, server_squared=settled)
+    made = made.assign(all_squared=("cell", spread), reached=("cell", reached))
+    return made.assign(series=(("cell", "record"), series), series_time=(("cell", "record"), grid))
 
 
 def before_exchange(cells: list[Cell], meter: Meter, stage: str) -> xr.Dataset:
@@ -167,26 +169,14 @@ def before_exchange(cells: list[Cell], meter: Meter, stage: str) -> xr.Dataset:
 
     Thirty records as near to every 1010 steps as the phase allows; the last ten are averaged.
     """
-    periods = sorted({cell.properties["sync_period"] for cell in cells})
-    report = meter.stage(stage)
     value = np.full(len(cells), np.nan)
-    for i, period in enumerate(periods):
-        own = [c for c, cell in enumerate(cells) if cell.properties["sync_period"] == period]
+    for period, own, report in by("sync_period", cells, meter.stage(stage)):
         every = period * max(1, round(RECORD / period))
-        result = measured(
-            [cells[c] for c in own],
-            meter,
-            lambda done, total, i=i: report(i + done / total, len(periods)),
-            30 * every + period - 1,
-            every,
-            first_record=period - 1,
-            metrics=("error_local_mean",),
-            chunk=31,
-        )
+        options = {"first_record": period - 1, "metrics": ("error_local_mean",), "chunk": 31}
+        steps = 30 * every + period - 1
+        result = measured([cells[c] for c in own], meter, report, steps, every, **options)
         value[own] = analysis.tail_mean(result["error_local_mean"].values)
-    columns = {"final": np.sqrt(value), "final_squared": value, "all_squared": value}
-    data = {name: ("cell", values) for name, values in columns.items()}
-    return xr.Dataset(data, where(cells))
+    return along(cells, final=np.sqrt(value), final_squared=value, all_squared=value)
 
 
 def server_times(
@@ -199,5 +189,5 @@ def server_times(
     result = measured(cells, meter, meter.stage(stage), 60_000, every)
     times, squared = result["time"].values, result["error_server"].values
     reached = analysis.time_to_threshold(times, squared, THRESHOLD).time
-    made = xr.Dataset({"reached": ("cell", reached)}, where(cells), result.attrs)
+    made = along(cells, result.attrs, reached=reached)
     return made.assign(error_server=result["error_server"]) if keep else made
