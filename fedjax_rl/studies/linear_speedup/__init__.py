@@ -20,6 +20,7 @@ SCALES = scales(
     period_trials=(1, 3, 12),
     seeds=(16, 32, 64),  # of our own runs on a fine grid of times
     mdps=(None, 24, 24),  # random MDPs
+    mdp_trials=(None, 12, 24),
     **deep.SIZES,
 )
 
@@ -34,5 +35,5 @@ STUDY = Study(
     (Fig. 5: over all agents, just before an exchange). A band is of the published protocol, so
     what fails under `clean` alone is a number of how it was measured (which table, when, and at
     which rates) rather than of learning. References are of an independent prototype, of theory and
-    of the author's notebooks.""",
+    of the author's notebooks. Figure 2 shows the two games and has no numbers.""",
 )

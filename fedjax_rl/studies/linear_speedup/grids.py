@@ -66,7 +66,7 @@ def grid(size) -> Stage:
     """Figs 3, 4, 6 and 7."""
     make = clean if size.preset != "paper" else protocols.author
     of = (size.preset, size.rates, size.trials, size.extra, size.whole)
-    return Stage("grid", lambda meter: make(grid_cells(size), meter, "grid"), 90, of)
+    return Stage("grid", lambda meter: make(grid_cells(size), meter, "grid"), 120, of)
 
 
 def period_cells(size) -> list[Cell]:
@@ -82,7 +82,7 @@ def periods(size) -> Stage:
     """Fig. 5."""
     make = protocols.before_exchange if size.preset != "paper" else protocols.author
     of = (size.preset, size.periods, size.period_trials)
-    return Stage("periods", lambda meter: make(period_cells(size), meter, "periods"), 120, of)
+    return Stage("periods", lambda meter: make(period_cells(size), meter, "periods"), 240, of)
 
 
 def all_periods(size) -> Stage:
@@ -101,21 +101,22 @@ def fine(size) -> Stage:
     where += [(1, rates[n], LONGEST) for n in AGENTS[1:]]
     own = [(*cell, epsilon) for cell in where for epsilon in EPSILONS for _ in range(size.seeds)]
     cells = cells_of(own, 2_000_000)
-    return Stage("fine", lambda meter: server_times(cells, meter, "fine", 5), 15, size.seeds)
+    return Stage("fine", lambda meter: server_times(cells, meter, "fine", 5), 30, size.seeds)
 
 
 def same(size) -> Stage:
     """Errors of the server average at two small rates, whatever N."""
     where = [(n, rate, 1, e) for n in (1, 4, 16) for rate in SAME_RATES for e in EPSILONS]
     cells = cells_of([cell for cell in where for _ in range(size.seeds)], 3_000_000)
-    return Stage("same", lambda meter: server_times(cells, meter, "same", 20, True), 5, size.seeds)
+    return Stage("same", lambda meter: server_times(cells, meter, "same", 20, True), 8, size.seeds)
 
 
 def steady(size) -> Stage:
     """Steady states of the server average at small rates."""
     where = [(n, rate, 1, 1.0) for n in (1, 4, 16) for rate in SLOW_RATES]
+    where += [(16, 0.005, LONGEST, 1.0)]
     cells = cells_of([cell for cell in where for _ in range(2 * size.seeds)], 4_000_000)
-    return Stage("steady", lambda meter: clean(cells, meter, "steady"), 6, size.seeds)
+    return Stage("steady", lambda meter: clean(cells, meter, "steady"), 12, size.seeds)
 
 
 def still(size) -> Stage:
@@ -167,7 +168,7 @@ def mdps(size) -> Stage:
         *parts, last = meter.split("mdps", len(MDP_RATES) + 1)
         steady = []
         for i, rate in enumerate(MDP_RATES):
-            where = [(n, rate, 2 * size.trials) for n in (1, 4, 16)]
+            where = [(n, rate, size.mdp_trials) for n in (1, 4, 16)]
             steps, every = int(800 / rate), max(1, round(1 / rate))
             result, labels = run(meter, parts[i].stage("mdps"), where, 5_000_000, steps, every)
             value = analysis.settled_mean(result.error_server, result.time, burn_in=500 / rate)
@@ -183,7 +184,7 @@ def mdps(size) -> Stage:
         own = {f"timed_{name}": ("timed", values) for name, values in labels.items()}
         return xr.concat(steady, "cell").assign(timed).assign_coords(own)
 
-    return Stage("mdps", make, 40, (size.mdps, size.trials), there=size.mdps is not None)
+    return Stage("mdps", make, 60, (size.mdps, size.mdp_trials), there=size.mdps is not None)
 
 
 # What is read from them ---------------------------------------------------------------------------
