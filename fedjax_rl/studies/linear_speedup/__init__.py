@@ -32,10 +32,10 @@ STUDY = Study(
     presets=deep.PRESETS,
     found="""N agents at N times the rate need an N-th of the time: time falls with N to the power
     {T20} {T20!}. The paper's -0.944 (here {T19} {T19!}) and, at K = 10^4, -0.855 (here {T21}
-    {T21!}) are how it was read: one local table, every 1010 steps. What averaging buys is the error, which
-    agents alone make {T12 alone/1} times as large as 16 that average {T12 alone!}. The author's raw
-    runs agree at K >= 100 {raw K >= 100!}; below, a race in his averaging makes his errors larger
-    {raw K <= 10!}.""",
+    {T21!}) are how it was read: one local table, every 1010 steps. What averaging buys is the
+    error, which agents alone make {T12 alone/1} times as large as 16 that average {T12 alone!}. The
+    author's raw runs agree at K >= 100 {raw K >= 100!}; below, a race in his averaging makes his
+    errors larger {raw K <= 10!}.""",
     note="""`paper` is the author's protocol: one local table, errors every 1010 steps, a stop rule
     on the errors. `clean` measures the server average, finely in time and for a fixed length
     (Fig. 5: over all agents, just before an exchange). A band is of the published protocol, so
