@@ -1,144 +1,207 @@
-"""Figures 8 to 13 of the study `linear-speedup`: how their runs are read, on made-up ones."""
+"""Figures 8 to 13 of `linear-speedup`: how their runs are read, on invented ones; one tiny run."""
 
-import types
+import json
 
 import numpy as np
 import pytest
 import xarray as xr
 
+import fedjax_rl as frl
 from fedjax_rl import analysis
 from fedjax_rl.cli.study import _named
-from fedjax_rl.studies import federated_ppo_data as data
-from fedjax_rl.studies import federated_ppo_figures as pictures
-from fedjax_rl.studies import federated_ppo_targets as targets
-from fedjax_rl.studies.linear_speedup import FIGURES
+from fedjax_rl.studies.linear_speedup import STUDY, deep_runs, deep_times
+from fedjax_rl.studies.linear_speedup.deep import FIGURES
+from fedjax_rl.studies.linear_speedup.deep_rewards import PARAMETERS
+from fedjax_rl.studies.linear_speedup.deep_runs import EACH, Bench
+from fedjax_rl.studies.linear_speedup.deep_times import AGENTS, ANY, MEAN, NEVER, NULL, PERIODS
+from fedjax_rl.studies.runs import Results
+from fedjax_rl.studies.study import Meter
 
-SCALE = data.SCALES["smoke"].replace(preset="clean", epochs=240, window=2)
+NAMES = [own.name for own in FIGURES]
+SLOPES = {1: -1.0, 10: -0.5, 100: 0.0, NEVER: 0.0}
+TRIALS = 10
+# Two towers of 64 and 64 units on 37 numbers, 15 logits, a value.
+PARAMETERS_HERE = 2 * (37 * 64 + 64 + 64 * 64 + 64) + 64 * 15 + 15 + 64 + 1
 
 
-def made_up(scale=SCALE, exponents=(-1.0, -0.5, 0.0)):
-    """Rewards that rise as t / T, T = 100 N^exponent of K, but for a little noise."""
+def size_of(preset="paper", **sizes):
+    return STUDY.size("quick", preset).replace(ppo_epochs=3000, **sizes)
+
+
+def invented(size):
+    """Rewards that rise from 0.1 to 0.6 in about 2000 N^slope epochs, by stage."""
     rng = np.random.default_rng(0)
-    time = np.arange(1, scale.epochs + 1)
-    rows = [
-        (n, k, trial)
-        for n in data.AGENTS
-        for k in (data.PERIODS if n > 1 else (1,))
-        for trial in range(3)
-    ]
-    reward, each = [], []
-    for n, k, _ in rows:
-        slow = 100 * n ** exponents[data.PERIODS.index(k)] * 2 ** rng.normal(0, 0.1)
-        reward.append(0.1 + np.minimum(time / slow, 2.5))
-        own = np.full((8, time.size), np.nan)
-        own[:n] = reward[-1] + 0.01 * np.arange(n)[:, None]
-        each.append(own)
-    number, period = np.array([r[0] for r in rows]), np.array([r[1] for r in rows])
-    averages = np.where(number > 1, (scale.epochs - 1) // period + 1, 0)
-    messages = averages * number
-    steps = 16 * 128 * -(-scale.epochs // 3) * number
-    grid = xr.Dataset(
-        {
-            "reward": (("cell", "time"), np.array(reward)),
-            "reward_of_agent": (("cell", "agent", "time"), np.array(each)),
-            "env_steps": ("cell", steps),
-            "communications": ("cell", averages),
-            "messages_up": ("cell", messages),
-            "floats_up": ("cell", 1000 * messages),
-            "bytes_up": ("cell", 4000 * messages),
-        },
-        {
-            "time": time,
-            "num_agents": ("cell", number),
-            "sync_period": ("cell", period),
-            "trial": ("cell", [r[2] for r in rows]),
-        },
+    time = np.arange(3, size.ppo_epochs + 1, 3)
+
+    def stage(methods, agents, slope, learns=True, trials=TRIALS):
+        shape = (len(methods), len(agents), trials, max(agents), time.size)
+        each = np.full(shape, np.nan)
+        for m, n, trial in np.ndindex(*shape[:3]):
+            slow = 2000 * agents[n] ** slope * 2 ** rng.normal(0, 0.15)
+            own = 0.1 + (0.5 * np.minimum(time / slow, 1.0) if learns and m == 0 else 0)
+            noise = rng.normal(0, 0.02, (agents[n], time.size))
+            each[m, n, trial, : agents[n]] = (own + noise) / deep_times.REWARD
+        dims = ("method", "num_agents", "seed", "agent", "time")
+        coordinates = {"method": methods, "num_agents": list(agents), "time": time}
+        return xr.Dataset({EACH: (dims, each)}, {**coordinates, "seed": np.arange(trials)})
+
+    out = {"ppo-one": stage(["FedPPO", NULL], AGENTS[:1], 0.0)}
+    out |= {f"ppo-{kind}": stage(["FedPPO"], AGENTS[1:], own) for kind, own in SLOPES.items()}
+    out["ppo-null"] = stage([NULL], AGENTS[1:], 0.0, learns=False)
+    for period in PERIODS:
+        own = out[f"ppo-{period}"]
+        number = own["num_agents"].values[:, None] * np.ones(TRIALS)
+        messages = number * ((size.ppo_epochs - 1) // period + 1)
+        counts = {"env_steps": number * 16 * 128 * size.ppo_epochs / 3, "messages_up": messages}
+        counts["bytes_up"] = 4 * PARAMETERS_HERE * messages
+        for name, values in counts.items():
+            own[name] = (("method", "num_agents", "seed"), values[None])
+    controls = ["constant rate", deep_runs.WIDE]
+    own = stage(controls, AGENTS, -1.0)
+    own[EACH][:] = own[EACH][0]
+    out["ppo-controls"] = own.rename(num_agents="N")
+    dims = ("method", "sync_period", "seed", "time")
+    returns = np.ones((1, 2, TRIALS, time.size)) + rng.normal(0, 0.1, (1, 2, TRIALS, 1))
+    out["ppo-server"] = xr.Dataset(
+        {"episode_return": (dims, returns), "return": (dims, returns - 0.5)},
+        {"method": ["FedPPO"], "sync_period": [10, 100], "time": time},
     )
-    control = grid.isel(cell=np.flatnonzero((number == 1) | (period == 1)))
-    control = control.drop_vars(["num_agents", "sync_period", "trial"])
-    size = number[(number == 1) | (period == 1)]
-    names = ["as published", "constant rate"]
-    controls = xr.concat([control] * 2, "control").assign_coords(
-        control=names, size=(("control", "cell"), np.tile(size, (2, 1)))
-    )
-    rng = np.random.default_rng(1)
-    facts = xr.Dataset(
+    out["ppo-facts"] = xr.Dataset(
         {
-            "parameters": ("network", list(targets.PARAMETERS)),
+            "parameters": ("network", list(PARAMETERS)),
             "returns": ("episode", rng.poisson(0.85, 5000)),
             "lengths": ("episode", rng.normal(117, 60, 5000)),
         }
     )
-    return types.SimpleNamespace(scale=scale, grid=grid, controls=controls, facts=facts)
+    return out
+
+
+def results_of(size, directory):
+    results = Results(directory, Meter(None, {}))
+    results._made = invented(size)
+    return results
 
 
 @pytest.fixture(scope="module")
-def runs():
-    return made_up()
+def measured(tmp_path_factory):
+    """The lines of all claims and the pictures of invented runs, by preset."""
+    size = size_of(ppo_controls=TRIALS, ppo_server=TRIALS)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(deep_times, "RESAMPLES", 40)
+        yield from _measured(size, tmp_path_factory)
 
 
-def test_known_slopes_are_found(runs):
-    measured = {}
-    for figure in pictures.PICTURES:
-        measured |= targets.measure(figure, runs)
-    lines = {t.id: analysis.judge(t, *measured[t.id]) for t in targets.TARGETS}
-    assert lines["P1"]["verdict"] == lines["P9"]["verdict"] == "reproduced"
-    assert lines["P3"]["verdict"] == lines["P3 published"]["verdict"] == "reproduced"
-    for slope in lines["P4"]["measured"]:
-        assert slope == pytest.approx(-1, abs=0.15)
+def _measured(size, tmp_path_factory):
+    results = results_of(size, tmp_path_factory.mktemp("invented"))
+    figures = STUDY.declare(NAMES, size)
+    lines = [own.decide(results) for figure in figures for own in figure.claims]
+    yield {line["id"]: line for line in lines}, figures, results
+
+
+def test_known_slopes_are_found(measured):
+    lines, _, _ = measured
+    assert lines["P4"]["measured"] == pytest.approx([-1] * 4, abs=0.25)
+    assert lines["P4 other"]["measured"] == pytest.approx([-1] * 4, abs=0.15)
+    for low, high, narrow in zip(
+        lines["P4 resampled"]["low"], lines["P4 resampled"]["high"], lines["P4"]["low"], strict=True
+    ):
+        assert low < -1 < high
+        assert low == pytest.approx(narrow, abs=0.1)
     assert lines["P5"]["measured"] == pytest.approx(-1, abs=0.15)
-    slope, high, apart = lines["P6"]["measured"]
-    assert slope == pytest.approx(-0.5, abs=0.15)
-    assert slope < high
-    assert apart == pytest.approx(0.5, abs=0.2)
+    assert lines["P6"]["measured"] == pytest.approx([-0.5] * 4, abs=0.15)
+    assert lines["P6 flatter"]["measured"] == pytest.approx(0.5, abs=0.1)
+    assert lines["P7 flatter"]["measured"] == pytest.approx(1, abs=0.15)
+    assert lines["P12"]["verdict"] == "reproduced"
     assert lines["P7"]["measured"] == pytest.approx(0, abs=0.15)
-    rising = lines["P8"]["measured"][:3]
-    assert rising == sorted(rising)
+    # log T of K = 1, 10, 100 at N: 0, log N / 2, log N.
+    over = [np.log2(n) / 2 / np.log2(10) for n in AGENTS[1:]]
+    assert lines["P8"]["measured"] == pytest.approx(over, abs=0.08)
+    assert lines["P8 order"]["measured"] == pytest.approx(np.diff(over), abs=0.1)
+    assert lines["P3"]["verdict"] == lines["P9"]["verdict"] == lines["P1"]["verdict"]
+    assert lines["P3"]["verdict"] == lines["P9 size"]["verdict"] == "reproduced"
+    # A charge that every run pays moves the slope of any runs that all get there alike.
+    assert lines["P3 data"]["measured"] == pytest.approx([0.1261, 0.6585, 1.5796], abs=0.02)
+    assert lines["P11"]["measured"] == pytest.approx([0.05, 0.05])
 
 
-def test_every_figure_is_drawn(runs):
-    drawn = {}
-    for figure, draw in pictures.PICTURES.items():
-        drawn |= draw(runs)
-        assert figure in drawn
-    assert "fig9-controls" in drawn
+def test_without_learning_nothing_is_claimed(measured):
+    lines, _, _ = measured
+    for name in ("P4 null", "P6 null", "P8 null", "P10 null"):
+        assert lines[name]["verdict"] == "reproduced", name
+    assert lines["P4 null"]["measured"] == [None] * 4
 
 
-def test_what_is_never_reached_is_censored(runs):
-    times = targets.against_agents(runs, 1, 10.0)
-    assert times.censored.all()
-    assert (times.time == SCALE.epochs).all()
-    assert targets.fit(times) is None
-    assert np.isnan(targets.slope(times)[0])
-    assert set(times.x) == set(data.AGENTS)
+def test_every_figure_is_drawn(measured):
+    _, figures, results = measured
+    stems = [own.stem for figure in figures for own in figure.pictures if own.draw(results)]
+    assert set(NAMES) | {"fig8-curves", "fig9-reached", "fig9-controls"} == set(stems)
+
+
+def test_thresholds_are_above_what_is_read_without_learning(tmp_path):
+    for preset in ("paper", "clean"):
+        size = size_of(preset)
+        seen = Bench(size).seen(results_of(size, tmp_path))
+        null = deep_times.read(seen.rewards[NULL], seen.size, ANY)
+        assert seen.levels[0] > float(null.max())
+        assert list(seen.levels) == sorted(seen.levels)
+    assert deep_times.Seen(STUDY.size("paper"), {}).levels == (0.15, 0.2, 0.3, 0.5)
 
 
 def test_two_readings_of_the_same_rewards():
-    """The author's mean is centred, with zeros beyond the ends; ours is of what has been."""
-    ramp = np.arange(20.0)
-    np.testing.assert_allclose(targets.smoothed(ramp, 5, "paper")[5:15], ramp[5:15])
-    assert targets.smoothed(ramp, 5, "paper")[-1] == pytest.approx((17 + 18 + 19) / 5)
-    clean = targets.smoothed(ramp, 5, "clean")
-    assert np.isnan(clean[:4]).all()
-    np.testing.assert_allclose(clean[4:], ramp[4:] - 2)
+    """The author's mean has zeros beyond the ends, and is of any agent; ours is of all."""
+    size = size_of("paper")
+    ramp = np.arange(1.0, 31.0)
+    rewards = xr.DataArray(
+        [ramp, ramp + 1, np.full(30, np.nan)], dims=("agent", "time"), coords={"time": ramp}
+    )
+    centred = deep_times.read(rewards, size, ANY).values
+    np.testing.assert_allclose(centred, np.convolve(ramp + 1, np.ones(10) / 10, "same"))
+    whole = deep_times.read(rewards, size, MEAN).values
+    np.testing.assert_allclose(whole[5:-4], ramp[5:-4] + 0.5 - 0.5)
+    assert np.isnan(whole[:5]).all()
+    assert np.isnan(whole[-4:]).all()
 
 
-def test_any_agent_is_enough_for_the_author():
-    author = made_up(SCALE.replace(preset="paper", window=10))
-    early, _ = targets.reached(author.grid, author.scale, 0.5)
-    late, _ = targets.reached(author.grid, SCALE.replace(window=10), 0.5)
-    assert (early < late).all()
+def test_what_is_never_reached_is_censored_and_decides_nothing(measured):
+    _, _, results = measured
+    seen = Bench(size_of()).seen(results)
+    rows = seen.of(1, 10.0)
+    assert rows.reached.censored.all()
+    assert (rows.reached.lower == 3000).all()
+    line = analysis.decide(
+        analysis.Claim("P", "fig9", "slope", (-2.0, -0.7)), deep_times.slope(rows)
+    )
+    assert line["verdict"] == "undecided"
 
 
-def test_sizes_have_thresholds_of_their_own(runs):
-    own = targets.thresholds(runs)
-    assert len(own) == 3
-    assert list(own) == sorted(own)
-    paper = types.SimpleNamespace(scale=data.SCALES["paper"])
-    assert targets.thresholds(paper) == (0.15, 0.2, 0.3, 0.5)
+def test_every_run_has_a_seed_of_its_own_and_vectors_are_a_preset():
+    bench = Bench(STUDY.size("paper", "vectors"))
+    assert (bench.size.ppo_trials, bench.size.ppo_epochs) == (10, 3000)
+    plan = [own for stage in bench.stages.values() for own in stage.plan()]
+    assert sum(n * count for _, counts, _ in plan for n, count in counts.items()) == 720
+    firsts = [dict(stage.of)["first_seed"] for stage in bench.stages.values()]
+    assert np.diff(firsts).min() >= 30
+    assert not any(stage.of["paired"] for stage in bench.stages.values())
 
 
 def test_figures_are_named_by_numbers_too():
-    assert _named("8-13", FIGURES) == [f"fig{n}" for n in range(8, 14)]
-    assert _named("fig4,9", FIGURES) == ["fig4", "fig9"]
-    assert _named("fig99", FIGURES) == ["fig99"]
+    assert _named("8-13", STUDY.figures) == NAMES
+    assert set(NAMES) <= set(STUDY.only_named)
+
+
+@pytest.mark.thorough
+def test_a_tiny_run_says_that_it_says_nothing(tmp_path, monkeypatch):
+    """On CartPole, which compiles sooner."""
+    monkeypatch.setattr(deep_runs, "task", lambda size: frl.envs.gymnax_task("CartPole-v1"))
+    tiny = STUDY.scales["smoke"].replace(ppo_epochs=6)
+    monkeypatch.setitem(STUDY.scales, "smoke", tiny)
+    summary = STUDY.run(tmp_path, ["fig10"], "smoke")
+    lines = {line["id"]: line["verdict"] for line in summary["targets"]}
+    assert lines == {
+        "P6": "undecided",
+        "P6 flatter": "undecided",
+        "P6 reversal": "undecided",
+        "P6 null": "reproduced",
+    }
+    assert json.loads((tmp_path / "summary.json").read_text())["targets"] == summary["targets"]
+    assert (tmp_path / "fig10.png").stat().st_size > 0
