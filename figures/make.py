@@ -21,7 +21,14 @@ import tempfile
 from PIL import Image
 
 from fedjax_rl import plotting
-from fedjax_rl.analysis.verdict import MARKS, NOT_REPRODUCED, NOT_RUN, REPRODUCED, UNDECIDED
+from fedjax_rl.analysis.verdict import (
+    MARKS,
+    NOT_REPRODUCED,
+    NOT_RUN,
+    NUMBER,
+    REPRODUCED,
+    UNDECIDED,
+)
 from fedjax_rl.cli.study import duration, note
 from fedjax_rl.saving import results
 from fedjax_rl.studies import STUDIES
@@ -130,16 +137,24 @@ def number(value) -> str:
 
 
 def span(low, high) -> str:
-    """An interval or a band, or several."""
+    """An interval or a band with what is open, or several: once where all are the same."""
     if isinstance(low, list):
-        return "; ".join(span(a, b) for a, b in zip(low, high, strict=True))
-    return "–" if low is None and high is None else f"[{number(low)}, {number(high)}]"
+        each = [span(a, b) for a, b in zip(low, high, strict=True)]
+        if len(set(each)) > 1:
+            return "; ".join(each)
+        return each[0] if each[0] == "–" else f"{each[0]} each"
+    if low is None and high is None:
+        return "–"
+    if low is None:
+        return f"≤ {number(high)}"
+    return f"≥ {number(low)}" if high is None else f"[{number(low)}, {number(high)}]"
 
 
-def band(value) -> str:
-    """The band of a claim, or of each of its numbers."""
+def band(value, strict: bool) -> str:
+    """The band of a claim, or of each of its numbers; the ends of a strict one are outside it."""
     several = isinstance(value[0], list)
-    return "; ".join(span(*v) for v in value) if several else span(*value)
+    text = span(*(map(list, zip(*value, strict=True)) if several else value))
+    return text.replace("≥", ">").replace("≤", "<") if strict else text
 
 
 def runs(value) -> str:
@@ -176,7 +191,7 @@ def claim(line: dict, why: str) -> list[str]:
         number(line["measured"]) if ran else "–",
         span(line["low"], line["high"]),
         runs(line["runs"]) if ran else "–",
-        band(line["band"]),
+        band(line["band"], strict=line["kind"] != NUMBER),
         note({**line, "why": why}),
     ]
 

@@ -164,7 +164,10 @@ def test_a_gallery_says_what_was_found(tmp_path, make, monkeypatch):
     assert "`fedjax-rl reproduce small:fig1 --scale quick`: 0 s on cpu" in text
     assert "`fedjax-rl reproduce small:fig2 --scale paper`: 0 s on cpu" in text
     assert "| T1 | ✓ | Fig 1a: states | 4 | - | 4 | - | exact | [4, 4] |" in text
-    assert "| c | ? | two effects | it \\| rises | - | 0.5, inf | [-1, 2]; - | 12, 2 |" in text
+    assert (
+        "| c | ? | two effects | it \\| rises | - | 0.5, inf | [-1, 2]; - | 12, 2 | > 0 each |"
+        in text
+    )
     assert "| null | ✓ | control: the same of nothing |" in text
     assert (tmp_path / "figures" / "small" / "paper" / "fig1.png").stat().st_size > 0
     summary = json.loads(old.read_text())
