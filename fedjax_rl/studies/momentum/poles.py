@@ -377,6 +377,7 @@ def authors(size):
             title="M2, β = 0.1",
             x="server's step λ",
             y=ERROR,
+            styles={TODAY: 3},
             dodge=0.05,
         ),
         beside_theirs(SV, CLIPPED),
