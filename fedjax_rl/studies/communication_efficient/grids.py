@@ -10,7 +10,7 @@ from fedjax_rl import analysis
 from fedjax_rl.algorithms import davia, dql, ebcdql, espc
 from fedjax_rl.analysis import around
 from fedjax_rl.envs import frozen_lake, simple_grid
-from fedjax_rl.studies.claims import control, effect, number
+from fedjax_rl.studies.claims import control, number
 from fedjax_rl.studies.communication_efficient.lines import (
     BASELINE,
     CENTRED,
@@ -96,22 +96,18 @@ def fig3_4(size):
         return end(stage, label, last, metric)
 
     optimal, quick = (-5.66, -5.53), "converges quickly to the optimum"
-    yield number(
-        "C7",
-        "DQL: mean of the last 100; within 5 % of it at episode",
-        together(ends("DQL"), settled("DQL")),
-        (optimal, (40, 90)),
-        published=quick,
-        reference=(-5.592, 58),
-    )
-    yield number(
-        "C8",
-        "DAVIA: mean of the last 100; within 5 % of it at episode",
-        together(ends("DAVIA"), settled("DAVIA")),
-        (optimal, (None, 80)),
-        published=quick,
-        reference=(-5.586, 35),
-    )
+    for id, label, within, found in (
+        ("C7", "DQL", (40, 90), (-5.592, 58)),
+        ("C8", "DAVIA", (None, 80), (-5.586, 35)),
+    ):
+        yield number(
+            id,
+            f"{label}: mean of the last 100; within 5 % of it at episode",
+            together(ends(label), settled(label)),
+            (optimal, within),
+            published=quick,
+            reference=found,
+        )
     yield control(
         "C7 null",
         "mean of the last 100 where nothing is learned: DQL, DAVIA",
@@ -123,22 +119,13 @@ def fig3_4(size):
         "DQL, episodes 1 to 50: 5 agents - one alone",
         simple["reward"]["DQL"].first(50) - simple["reward"]["DQL alone"].first(50),
     )
-    yield number(
-        "C9",
-        "EBCDQL: mean of the last 100",
-        ends("EBCDQL"),
-        (-7.8, -6.3),
-        published="suboptimal plateau",
-        reference=-7.09,
-    )
-    low = "near the minimum, -10"
-    yield number("C10", "ES: mean of the last 100", ends("ES", es), (None, -9.6), published=low)
-    yield number("C11", "ES centred: mean of the last 100", ends("ES centred", es), (-5.6, None))
+    low, last_100 = "near the minimum, -10", "mean of the last 100"
+    plateau = {"published": "suboptimal plateau", "reference": -7.09}
+    yield number("C9", f"EBCDQL: {last_100}", ends("EBCDQL"), (-7.8, -6.3), **plateau)
+    yield number("C10", f"ES: {last_100}", ends("ES", es), (None, -9.6), published=low)
+    yield number("C11", f"ES centred: {last_100}", ends("ES centred", es), (-5.6, None))
     yield control(
-        "C11 null",
-        "ES that learns nothing: mean of the last 100",
-        ends("ES still", es),
-        (-5.6, None),
+        "C11 null", f"ES without learning: {last_100}", ends("ES still", es), (-5.6, None)
     )
     yield number(
         "C12",
@@ -173,47 +160,27 @@ def fig3_4(size):
         published="goes quiet",
         reference=(0.0002, 0.028),
     )
-    yield number(
-        "C14",
-        "DAVIA: frequency below 0.5 at episode",
-        silent("DAVIA"),
-        (25, 75),
-        published=50,
-        reference=35,
-    )
-    yield number(
-        "C15",
-        "DQL: bytes in the first episode, 50 after it, in the last",
-        together(*(episode(simple, "DQL", e, "size") for e in (1, 51, 1000))),
-        around((1266, 253, 142), 0.15),
-        reference=(1266, 253, 142),
-    )
-    yield positive(
-        "C15 order",
-        "DQL: bytes in the first episode - 50 after it, there - in the last",
-        *(
-            episode(simple, "DQL", a, "size") - episode(simple, "DQL", b, "size")
-            for a, b in ((1, 51), (51, 1000))
-        ),
-        published="large, then dropping",
-    )
-    yield number(
-        "C16",
-        "EBCDQL: bytes in the first episode, 10 and 25 after it",
-        together(*(episode(simple, "EBCDQL", e, "size") for e in (1, 11, 26))),
-        around((1154, 193, 1.6), 0.3),
-        reference=(1154, 193, 1.6),
-    )
-    less = [
-        episode(simple, "DQL", e, "size") - episode(simple, "EBCDQL", e, "size")
-        for e in (1, 11, 26)
-    ]
-    yield positive(
-        "C16 order",
-        "bytes of DQL - EBCDQL in the first episode, 10 and 25 after it",
-        *less,
-        published="smaller than DQL's",
-    )
+    near = {"published": 50, "reference": 35}
+    yield number("C14", "DAVIA: frequency below 0.5 at episode", silent("DAVIA"), (25, 75), **near)
+
+    def bytes_of(label, at):
+        return [episode(simple, label, e, "size") for e in at]
+
+    for id, label, at, found, part in (
+        ("C15", "DQL", (1, 51, 1000), (1266, 253, 142), 0.15),
+        ("C16", "EBCDQL", (1, 11, 26), (1154, 193, 1.6), 0.3),
+    ):
+        quantity = f"{label}: bytes in episodes {', '.join(map(str, at))}"
+        own = together(*bytes_of(label, at))
+        yield number(id, quantity, own, around(found, part), reference=found)
+    first, middle, final = bytes_of("DQL", (1, 51, 1000))
+    falls = {"published": "large, then dropping"}
+    quantity = "DQL: bytes in episode 1 - 51, 51 - 1000"
+    yield positive("C15 order", quantity, first - middle, middle - final, **falls)
+    both = zip(bytes_of("DQL", (1, 11, 26)), bytes_of("EBCDQL", (1, 11, 26)), strict=True)
+    less = {"published": "smaller than DQL's"}
+    quantity = "bytes of DQL - EBCDQL in episodes 1, 11, 26"
+    yield positive("C16 order", quantity, *(a - b for a, b in both), **less)
     per_message = [
         exact((stage["bytes_up"] / stage["messages_up"])[label])
         for stage, label in ((simple, "DAVIA"), (es, "ES"))
@@ -276,34 +243,34 @@ def fig3_5(size):
         (*around(prototype[:4], 0.2), (1, 3), (0, 0.01)),
         reference=prototype,
     )
-    order, two = "EBCDQL best, then ES, then DQL", ((0, None),) * 2
-    yield effect(
-        "claim 2",
-        "cumulative reward with random ties: EBCDQL .8 - ES, ES - DQL",
-        together(total["EBCDQL 0.8"] - by, by - total["DQL"]),
-        published=order,
-        band=two,
-        why="With random ties DQL learns. At a threshold of 0.8 EBCDQL sends nothing before the "
-        "goal was seen, nor then: its errors are discounted rewards, below 0.8 but once.",
+    random_ties = (
+        "With random ties DQL learns. At a threshold of 0.8 EBCDQL sends nothing before the goal "
+        "was seen, nor then: its errors are discounted rewards, below 0.8 but once."
     )
-    yield effect(
-        "claim 2 ties",
-        "cumulative reward: EBCDQL .3 - ES, ES - DQL with first-index ties",
-        together(total["EBCDQL 0.3"] - by, by - total["DQL first"]),
-        published=order,
-        band=two,
-        why="The public code breaks DQL's ties by the first index; with them the order is there.",
+    first_index = "The public code takes the first of DQL's equal actions; so the order is there."
+    exploring = (
+        "A slip in the public code is a candidate: it puts EBCDQL above DQL, which finds nothing, "
+        "but not above ES."
     )
-    yield effect(
-        "claim 2 code",
-        "cumulative reward where EBCDQL explores with its threshold, first-index ties: EBCDQL - "
-        "ES, ES - DQL",
-        together(total["EBCDQL as coded"] - by, by - total["DQL first"]),
-        published=order,
-        band=two,
-        why="A slip in the public code is a candidate: it puts EBCDQL above DQL, which finds "
-        "nothing, but not above ES.",
-    )
+    for id, of_event, of_all, words, why in (
+        ("claim 2", "EBCDQL 0.8", "DQL", "random ties", random_ties),
+        ("claim 2 ties", "EBCDQL 0.3", "DQL first", "DQL's first-index ties", first_index),
+        (
+            "claim 2 code",
+            "EBCDQL as coded",
+            "DQL first",
+            "EBCDQL that explores with its threshold",
+            exploring,
+        ),
+    ):
+        yield positive(
+            id,
+            f"cumulative reward, {words}: {of_event} - ES, ES - {of_all}",
+            total[of_event] - by,
+            by - total[of_all],
+            published="EBCDQL best, then ES, then DQL",
+            why=why,
+        )
     learning = ("EBCDQL 0.3", "EBCDQL 0.05", "DAVIA tuned")
     yield positive(
         "claim 2 learn",
@@ -318,14 +285,11 @@ def fig3_5(size):
     )
     near = "near 0"
     yield number("C18 DAVIA", "cumulative reward of DAVIA", total["DAVIA"], (0, 2), published=near)
-    yield effect(
+    yield positive(
         "C18 tuned",
         "cumulative reward: DAVIA at the price 0.001 and rate 1 - DQL; bytes: DQL - that",
-        together(
-            total["DAVIA tuned"] - total["DQL"],
-            over(lake, "DQL", "size") - over(lake, "DAVIA tuned", "size"),
-        ),
-        band=two,
+        total["DAVIA tuned"] - total["DQL"],
+        over(lake, "DQL", "size") - over(lake, "DAVIA tuned", "size"),
     )
 
     def straight(label):
