@@ -56,10 +56,11 @@ def top(size) -> tuple[float, float]:
 
 
 def above(stage, one: str, other: str):
-    """Share of the episodes after 50 in which the mean curve of one is above another's."""
+    """Share of the episodes after 50 of 200 in which the mean curve of one is above another's."""
 
     def share(a, b):
-        return float(np.mean(a[50:] > b[50:]))
+        quarter = len(a) // 4
+        return float(np.mean(a[quarter:] > b[quarter:]))
 
     return of_means(share, stage["reward"][one], stage["reward"][other])
 
