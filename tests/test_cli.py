@@ -174,11 +174,11 @@ def test_doctor_of_networks(capsys):
 def test_doctor_of_a_study(capsys):
     assert cli.main(["doctor", "linear-speedup:8-13", "--scale", "paper"]) == 0
     text = capsys.readouterr().out
-    assert "30 federation(s), 129 agents" in text
-    # 4000 epochs of 16,384 frames with 61 million operations forward and three times as many to
+    assert "9 federation(s), 42 agents" in text  # of one K
+    # 3999 epochs of 16,384 frames with 61 million operations forward and three times as many to
     # learn; at most, because every epoch counts a rollout.
     operations = float(re.search(r"at most ([\d,.]+) GFLOP", text)[1].replace(",", ""))
-    assert operations == pytest.approx(129 * 4000 * 16384 * 61.2e6 * (1 + 3) / 1e9, rel=0.1)
+    assert operations == pytest.approx(42 * 3999 * 16384 * 61.2e6 * (1 + 3) / 1e9, rel=0.1)
     assert cli.main(["doctor", "linear-speedup:fig1"]) == 0
     assert "nothing" in capsys.readouterr().out
     assert cli.main(["doctor", "linear-speedup:fig99"]) == 2
