@@ -200,6 +200,7 @@ class Marked(Walk):
         ("fedhapg_m", {}, 1),
         ("fedhapg_m", {"two_trajectories": True}, 1),
         ("es", {}, 1),
+        ("es", {"evaluate": True}, 1),
         # An exchange lies between the two: what is played next depends on it.
         ("fast_fedpg", {}, 2),
         ("ns_es", {}, 2),

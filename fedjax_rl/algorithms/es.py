@@ -20,7 +20,6 @@ import numpy as np
 
 from fedjax_rl import fields, streams
 from fedjax_rl.algorithms import episodic, held_out
-from fedjax_rl.algorithms.assemble import first_keys
 from fedjax_rl.algorithms.episodic import Experience
 from fedjax_rl.algorithms.learner import Learner
 from fedjax_rl.algorithms.strategy import (
@@ -30,7 +29,6 @@ from fedjax_rl.algorithms.strategy import (
     evolution_strategy,
     network_of,
     nothing_owed,
-    run_episodes,
     run_perturbed,
     unseen,
 )
@@ -284,12 +282,12 @@ def strategy(config: ES, link: Exchange) -> Learner:
     def work(population, params, state, differentiable):
         kind = "scan" if differentiable else config.loop
         centre = state.server.parameters
-        noise, episode = run_perturbed(config, network, population, params, state, centre, kind)
+        noise, episode, own = run_perturbed(
+            config, network, population, params, state, centre, kind, besides=config.evaluate
+        )
         agents = per_agent(remember, population, params, state.agents, noise, *episode[:3])
         state = dataclasses.replace(state, agents=agents)
-        if config.evaluate:
-            keys = tuple(first_keys(population, key) for key in episodic.episode_keys(state))
-            own = run_episodes(config, network, keys, centre, kind)
+        if own is not None:
             state = dataclasses.replace(state, server=state.server._replace(value=own.value))
         return state, episode.steps.astype(jnp.uint32)
 

@@ -294,7 +294,7 @@ def ns_es(config: NoveltySearch) -> Learner:
         )
         centre = jax.vmap(link.broadcast)(model)
         kind = "scan" if differentiable else config.loop
-        noise, episode = run_perturbed(
+        noise, episode, _ = run_perturbed(
             config, network, population, params, state, centre, kind, behaviour=True
         )
         seen = (noise, *episode[:2], episode.behaviour, episode.steps)

@@ -17,6 +17,7 @@ import numpy as np
 
 from fedjax_rl import fields, streams
 from fedjax_rl.algorithms import episodic, held_out
+from fedjax_rl.algorithms.assemble import first_keys
 from fedjax_rl.algorithms.define import Federated, algorithm
 from fedjax_rl.algorithms.records import HeldOut, Heterogeneity, Network, Optimizer
 from fedjax_rl.envs.task import Discrete, Task
@@ -215,18 +216,47 @@ def run_episodes(
 
 
 def run_perturbed(
-    config: Strategy, network: MLP, population, params: Params, state, centre, kind, **options
-) -> tuple[jax.Array, episodes.Episode]:
+    config: Strategy,
+    network: MLP,
+    population,
+    params: Params,
+    state,
+    centre,
+    kind,
+    *,
+    besides: bool = False,
+    **options,
+) -> tuple[jax.Array, episodes.Episode, episodes.Episode | None]:
     """One episode of every agent with its own perturbation of the parameters centre [F, q].
 
+    Args:
+      config: of the strategy.
+      network: of its policy.
+      population: who belongs to whom.
+      params: its properties.
+      state: of now.
+      centre: [F, q].
+      kind: of the loop.
+      besides: whether the centres run an episode, too, with the keys of their first members.
+      **options: of `run_episodes`.
+
     Returns:
-      The perturbations [A, q] in units of sigma, and the episodes.
+      The perturbations [A, q] in units of sigma, the episodes of the agents, and those of the
+      centres, [F], or None.
     """
     noise = perturbations(config, network, population, state)
     sigma = population.spread(params.federation["sigma"])
     perturbed = population.spread(centre) + sigma[:, None] * noise
     keys = episodic.episode_keys(state)
-    return noise, run_episodes(config, network, keys, perturbed, kind, **options)
+    if not besides:
+        return noise, run_episodes(config, network, keys, perturbed, kind, **options), None
+    # In one loop, as every loop has a copy of the environment's step.
+    keys = tuple(jnp.concatenate([key, first_keys(population, key)]) for key in keys)
+    every = jnp.concatenate([perturbed, centre])
+    made = run_episodes(config, network, keys, every, kind, **options)
+    size = population.num_agents
+    agents = jax.tree.map(lambda x: x[:size], made)
+    return noise, agents, jax.tree.map(lambda x: x[size:], made)
 
 
 def unseen(config: Strategy, network: MLP, population, params: Params, state, parameters) -> dict:
