@@ -34,6 +34,7 @@ def average(
         model that its sender had; not on a clock.
       **more: further fields of the `Exchange`, such as weights or a server step.
     """
+    # Compressed models would lose what agents have in common; their changes are small.
     changes = config.transmits().on_changes
     server = servers.towards(SHARE) if config.clock is not None else servers.replace()
     if changes and moves:

@@ -50,6 +50,7 @@ def by_episodes(run: Callable, population, params, state, models, stream: int) -
     """
     environments = params.federation["held_out"]
     count = jax.tree.leaves(environments)[0].shape[1]
+    # By number, so that an environment plays the same episodes whatever else is held out.
     places = jnp.arange(count, dtype=jnp.uint32)
     fold = jax.vmap(jax.vmap(jax.random.fold_in, in_axes=(None, 0)), in_axes=(0, None))
     keys = fold(streams.keys_of(first_keys(population, state.keys), stream, state.time), places)

@@ -43,6 +43,7 @@ class RoundStatistics(NamedTuple):
         """With the episodes [N, T] of one more gradient."""
         returns = learner.returns_to_go(trajectories.reward, discount)[:, 0]
         return self._replace(
+            # Sums rather than means: agents of other numbers of episodes are averaged by weight.
             value=self.value + jnp.sum(returns),
             episodes=self.episodes + returns.shape[0],
             steps=self.steps + jnp.sum(trajectories.steps, dtype=jnp.uint32),
@@ -135,6 +136,7 @@ class Oracle:
         def joined(*trees):
             return jax.tree.map(lambda *x: jnp.concatenate(x), *trees)
 
+        # What is of a federation has no part in an episode; only environments are an agent's own.
         twice = Params({n: joined(x, x) for n, x in params.agent.items()}, {}, {})
         made = self.sample(twice, joined(*keys), joined(*parameters), count, differentiable)
         size = len(parameters[0])

@@ -228,6 +228,7 @@ class HeldOut(Record):
         kind = dataclasses.replace(agents, **{n: x for n, x in given.items() if x is not None})
         whose = "heterogeneity" if self.level is None else "held_out"
         levels = kind.levels(task, f"{whose}.level")
+        # On the host, as the agents' are: N is known here, where a family may be too small.
         own = heterogeneity.held_out(task, self.members, levels, kind.seed, after=after)
         if task.tabular:
             check_mdp(own, "task.members")
@@ -244,6 +245,7 @@ class HeldOut(Record):
         if self.of is not None:
             fields.check("held_out.of", self.of, fields.words(heterogeneity.parts(task)))
         if self.level is not None or fields.is_number(agents.level):
+            # What is wrong at every N is said at once, not when a run begins.
             try:
                 self.environments(task, 1, agents)
             except ValueError as error:

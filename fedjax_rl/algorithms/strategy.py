@@ -274,6 +274,7 @@ def unseen(config: Strategy, network: MLP, population, params: Params, state, pa
             jax.vmap(jax.random.fold_in)(each(streams.keys_of(keys, stream)), places)
             for stream in (streams.Episodic.RESET, streams.Episodic.EPISODE)
         )
+        # A copy for every episode, as "compact" moves an episode with all that it reads.
         own = each(environments)
         made = run_episodes(config, network, pair, each(parameters), config.loop, environment=own)
         return jnp.mean(made.undiscounted.reshape(-1, count), axis=1)

@@ -177,6 +177,7 @@ def round(algorithm: Algorithm, state: FederationState) -> tuple[FederationState
 
 def _shapes(steps: Stepper, params: Params) -> dict[str, tuple[int, ...]]:
     """The shape of every part of a federation's state, by name."""
+    # Shapes alone: nothing is drawn or computed, and what is kept is small.
     first = jax.eval_shape(
         lambda: _first(steps, jax.tree.map(jnp.asarray, bind([params])), np.uint32(0))
     )
