@@ -105,7 +105,7 @@ def floor(size):
     fast = algorithms.fast_fedpg(m2(3.0), episodes_per_step=4, **own)
     plain = algorithms.fedpg(m2(3.0), episodes_per_step=4, **own)
     few, many = "Fast-FedPG, 4 for the memory", "Fast-FedPG, 80 for the memory"
-    methods = {"FedPG": plain, few: fast.replace(memory_episodes=4), many: fast}
+    methods = {many: fast, few: fast.replace(memory_episodes=4), "FedPG": plain}
     made = {"num_steps": size.floor, "metrics": TABLE, "record_every": 3}
     gap = runs("floor", methods, {"num_agents": FEW}, trials=size.trials, seconds=180, **made)
     whole = {"FedPG, whole gradients": algorithms.fedpg(m2(3.0), gradient="exact", **own)}
@@ -163,10 +163,7 @@ def samples(size):
     """
     steps = 5
     own = {"local_steps": steps, "episodes_per_step": 8, "memory_episodes": 8}
-    tau, none = (
-        algorithms.fast_fedpg(m2(), entropy=ENTROPY, **own),
-        algorithms.fast_fedpg(m2(), **own),
-    )
+    tau, none = (algorithms.fast_fedpg(m2(), entropy=tau, **own) for tau in (ENTROPY, 0.0))
 
     def stage(rounds):
         def shrinking(at):
@@ -220,27 +217,13 @@ def samples(size):
         together(exponent(_null()["gap"].late(), "num_agents"), exponent(null, "num_agents")),
         ((-1.25, -0.85), (None, -0.4)),
     )
-    x = "NHT, steps of all agents"
+    on_gap = {"by": "N", "x": "NHT / log NHT", "y": "last J* − J", "ideal": (-1, "∝ 1/x")}
+    on_norm = {"by": "N", "x": "NHT", "y": "mean of |∇J|²", "ideal": (-0.5, "∝ 1/√x")}
+    at, title = np.round(effort / np.log(effort)), "entropy: the gradient dominates"
     yield page(
         "samples",
-        against(
-            _by_effort(gap, np.round(effort / np.log(effort))),
-            "effort",
-            by="N",
-            title="entropy: the gradient dominates",
-            x="NHT / log NHT",
-            y="last J* − J",
-            ideal=(-1, "∝ 1/x"),
-        ),
-        against(
-            _by_effort(norm, effort),
-            "effort",
-            by="N",
-            title="no entropy",
-            x=x,
-            y="mean of |∇J|²",
-            ideal=(-0.5, "∝ 1/√x"),
-        ),
+        against(_by_effort(gap, at), "effort", title=title, **on_gap),
+        against(_by_effort(norm, effort), "effort", title="no entropy", **on_norm),
         title=f"M2, Fast-FedPG, H = 5, B = 8, {size.trials} trials, 95 % intervals",
         height=3.2,
     )
@@ -255,17 +238,14 @@ def _null():
 
 
 def _panel(gap: Number, title: str):
-    return against(
-        gap,
-        "num_agents",
-        title=title,
-        x="agents N",
-        y="gap J* − J",
-        ideal=(-1, "1/N"),
-        level=(START, "untrained"),
-        dashed=["independent"],
-        dodge=0.05,
-    )
+    words = {
+        "x": "agents N",
+        "y": "gap J* − J",
+        "ideal": (-1, "1/N"),
+        "level": (START, "untrained"),
+    }
+    line = {"ideal": (-1, "1/N"), "dashed": ["independent"], "dodge": 0.05}
+    return against(gap, "num_agents", title=title, **line, **words)
 
 
 def _beside(gap: Number, alone: Number) -> Number:
