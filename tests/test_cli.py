@@ -22,14 +22,13 @@ import xarray as xr
 from scipy import stats
 
 import fedjax_rl as frl
-from fedjax_rl import cli, memory
+from fedjax_rl import cli, memory, studies
 from fedjax_rl.algorithms import ALGORITHMS, Entry
 from fedjax_rl.cli import config, named, options, parse, picture, process, report, settings, work
 from fedjax_rl.cli import study as study_command
 from fedjax_rl.federation import uplinks
 from fedjax_rl.federation.ledger import COLUMNS
 from fedjax_rl.saving import results
-from fedjax_rl.studies import study
 
 ROOT = pathlib.Path(__file__).parent.parent
 FILES = {"config.json", "result.nc", "summary.json", "figure.png", "figure.svg", "checkpoints"}
@@ -924,7 +923,8 @@ def _fake(fail=()):
         "T4": {"note": "about 70 runs would decide"},
     }
 
-    def run(directory, figures, scale, preset, progress):
+    def run(directory, figures, scale, preset, progress, devices):
+        assert devices == 1
         if fail:
             raise fail.pop()
         progress(1, 2)
@@ -942,10 +942,12 @@ def _fake(fail=()):
             ],
         }
         (directory / "fig1.png").touch()
-        results.write_json(directory / "summary.json", summary)
-        return summary
+        return results.write_sealed(directory / "summary.json", summary)
 
-    return study.Study("fake", "Nobody (2000)", {"fig1": "a", "fig2": "b"}, ("paper",), run)
+    figures = [studies.figure(name, "nothing")(lambda size: iter(())) for name in ("fig1", "fig2")]
+    fake = studies.Study("fake", "Nobody (2000)", figures, studies.scales(trials=(1, 1, 1)))
+    fake.run = run
+    return fake
 
 
 def test_reproduce_and_resume(tmp_path, capsys, monkeypatch):

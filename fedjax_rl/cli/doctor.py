@@ -145,13 +145,13 @@ def _of_study(arguments) -> int:
     from fedjax_rl.cli.needs import Needs
 
     print(f"{study.name}, {', '.join(figures)}, scale {arguments.scale}, preset {preset}")
-    seconds = getattr(study, "seconds", lambda *_: {})(figures, arguments.scale, preset)
+    seconds = study.seconds(figures, arguments.scale, preset)
     if seconds:
         print("Time of its stages, roughly, on two cores")
         for stage, own in seconds.items():
             print(f"  {stage}: {duration(own)}")
         print(f"  in all {duration(sum(seconds.values()))}")
-    runs = study.plan(figures, arguments.scale, preset) if study.plan else {}
+    runs = study.plan(figures, arguments.scale, preset)
     if not runs:
         print("  nothing that is planned beforehand")
     fits = True

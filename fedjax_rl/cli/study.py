@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import pathlib
 import re
 from typing import Any
@@ -36,7 +35,7 @@ def reproduce(arguments) -> int:
         "versions": results.versions(),
     }
     prepare(arguments.devices)
-    _check_devices(study, arguments.devices)
+    _check_devices(arguments.devices)
     stem = f"{arguments.study.replace(':', '-').replace(',', '-')}-{arguments.scale}"
     out = results.claim(arguments.out or free(stem), config)
     with held(out), interruptible(lambda: out), keeping(arguments.cache):
@@ -99,22 +98,17 @@ def _figures_of(word: str, known) -> list[str]:
     return [name for name in known if word and re.fullmatch(rf"fig{re.escape(word)}[a-z]", name)]
 
 
-def _check_devices(study, devices: int) -> None:
+def _check_devices(devices: int) -> None:
     import jax
 
-    if devices > 1 and "devices" not in inspect.signature(study.run).parameters:
-        raise ValueError(f"devices is {devices}; allowed: 1 with {study.name}")
     if devices > jax.device_count():
         raise ValueError(f"devices is {devices}; allowed: 1 to {jax.device_count()}")
 
 
 def carry_out(config: dict, out: pathlib.Path) -> None:
     """Runs what `config` says of a study, from where it stopped, and says what came of it."""
-    from fedjax_rl.saving import results
-
     quiet()
     study = studies()[config["study"]]
-    more = {"devices": config["devices"]} if config["devices"] > 1 else {}
     with live() as (progress, _):
         summary = study.run(
             out,
@@ -122,10 +116,8 @@ def carry_out(config: dict, out: pathlib.Path) -> None:
             scale=config["scale"],
             preset=config["preset"],
             progress=progress,
-            **more,
+            devices=config["devices"],
         )
-    if results.read_sealed(out / "summary.json") is None:
-        results.write_sealed(out / "summary.json", summary)
     _verdicts(summary, out)
 
 

@@ -1,4 +1,4 @@
-"""What a study is: a paper's experiments, declared."""
+"""Sizes of a study, its progress, and the summary that ends it."""
 
 from __future__ import annotations
 
@@ -51,33 +51,6 @@ def scales(**sizes: tuple) -> dict[str, Scale]:
     columns = zip(*sizes.values(), strict=True)
     names = zip(SCALES, columns, strict=True)
     return {name: Scale(name, dict(zip(sizes, own, strict=True))) for name, own in names}
-
-
-@dataclasses.dataclass(frozen=True)
-class Study:
-    """A paper's experiments.
-
-    Attributes:
-      name: as on the command line.
-      paper: authors, title, year or arXiv id.
-      figures: name of each figure -> what it shows.
-      presets: the protocols it can be run with, the default first.
-      run: `(directory, figures, scale, preset, progress, devices) -> summary`, the content of
-        `summary.json`: `study, scale, preset, device, versions, seconds, targets`. Writes the
-        pictures, `result*.nc` and `summary.json` into `directory`. `progress(done, total)` may be
-        called often, with fractions of the whole study.
-      only_named: figures that take so long that they are run only where they are named.
-      plan: `(figures, scale, preset) -> {what: [(algorithm, {N: federations}, steps)]}`, the sets
-        of runs of the figures, for those who want to know beforehand what they need; or None.
-    """
-
-    name: str
-    paper: str
-    figures: dict[str, str]
-    presets: tuple[str, ...]
-    run: Callable
-    only_named: tuple[str, ...] = ()
-    plan: Callable | None = None
 
 
 class Meter:
@@ -158,7 +131,7 @@ def conclude(
     Args:
       directory: of the run.
       meter: knows the seconds.
-      lines: of `analysis.judge`, one per target.
+      lines: of `analysis.decide`, one per claim.
       study: its name.
       scale: of the run.
       preset: of the run.
