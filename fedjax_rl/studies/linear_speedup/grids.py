@@ -234,7 +234,7 @@ def numbers_of(stage: Stage):
 
 
 def less(a: Measured, b: Measured) -> Measured:
-    """The difference of two numbers of independent runs."""
+    """The difference of two numbers; runs in common, of one agent, make its interval too wide."""
     reach = np.hypot((a.high - a.low) / 2, (b.high - b.low) / 2)
     value = a.value - b.value
     return Measured(value, value - reach, value + reach, min(a.runs, b.runs))
