@@ -238,14 +238,9 @@ def _null():
 
 
 def _panel(gap: Number, title: str):
-    words = {
-        "x": "agents N",
-        "y": "gap J* − J",
-        "ideal": (-1, "1/N"),
-        "level": (START, "untrained"),
-    }
+    words = {"title": title, "x": "agents N", "y": "gap J* − J", "level": (START, "untrained")}
     line = {"ideal": (-1, "1/N"), "dashed": ["independent"], "dodge": 0.05}
-    return against(gap, "num_agents", title=title, **line, **words)
+    return against(gap, "num_agents", **words, **line)
 
 
 def _beside(gap: Number, alone: Number) -> Number:
