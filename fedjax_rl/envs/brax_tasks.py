@@ -71,7 +71,7 @@ class BraxEnv:
 
     def __reduce__(self) -> tuple:
         """By name where brax keeps its backend as a module, which no pickle takes."""
-        # Arrays and numbers go along: parsing the model again could round otherwise.
+        # Arrays and numbers go along, so that no model is read and compiled again.
         own = vars(self.env)
         modules = {n: x.__name__ for n, x in own.items() if isinstance(x, types.ModuleType)}
         rest = {n: x for n, x in own.items() if n not in modules}
