@@ -11,13 +11,9 @@ from __future__ import annotations
 import functools
 from typing import Any
 
-import numpy as np
-import xarray as xr
-
 from fedjax_rl import envs
 from fedjax_rl.envs import heterogeneity
 from fedjax_rl.envs.task import Task
-from fedjax_rl.studies import variant_runs
 
 ENTROPY = 0.3
 # What is recorded of tables, and where returns are.
@@ -49,17 +45,6 @@ def cartpoles() -> Task:
         name="CartPole-v1, strongly different",
         members=lambda num_agents: heterogeneity.members(task, num_agents, STRONG),
     )
-
-
-def late(runs: xr.Dataset, label: str, name: str = "gap", part: float = 0.5) -> np.ndarray:
-    """Mean over the last part of the records of every trial, [L]."""
-    values = variant_runs.line(runs, label, name)
-    return values[:, -max(1, round(part * values.shape[1])) :].mean(axis=1)
-
-
-def ends(runs: xr.Dataset, label: str, name: str = "gap") -> np.ndarray:
-    """The last record of every trial, [L]."""
-    return variant_runs.line(runs, label, name)[:, -1]
 
 
 def exactly(**more) -> dict[str, Any]:
