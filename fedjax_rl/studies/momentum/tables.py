@@ -278,7 +278,7 @@ def tuned_runs(size):
     own = {"learning_rate": 0.005, "episodes_per_step": 4, "momentum": 0.1}
     sv, ha = (_sampled(make, **own) for make in (algorithms.fedsvrpg_m, algorithms.fedhapg_m))
     methods = {PLAIN: (sv, {"momentum": 1.0}), SV: sv, CLIPPED: (sv, {"weight_clip": 1.5}), HA: ha}
-    more = {"num_steps": size.tuned_rounds, "trials": size.trials, "record_every": 1}
+    more = {"num_steps": size.tuned_rounds or 1, "trials": size.tuned_trials, "record_every": 1}
     more |= {"num_agents": 8, "metrics": TABLE, "seconds": 120}
     made = runs("tuned", methods, {"server_learning_rate": (1e-12, *LAMBDAS)}, **more)
     today = {
@@ -371,6 +371,6 @@ def tuned(size):
             )
             for own, words in ((gap, GAP), (norm, "squared " + NORM), (err, ERROR))
         ),
-        title=f"M2, N = 8, H = 10, B = 4, {size.tuned_rounds} rounds, {size.trials} trials",
+        title=f"M2, N = 8, H = 10, B = 4, {size.tuned_rounds} rounds, {size.tuned_trials} trials",
         caption="β = 0.1 with momentum; clipped: w ≤ 1.5; worse than untrained: lost",
     )
