@@ -215,6 +215,7 @@ def on_clock(
             when = times.isel({dim: place}).mean("seed").values
             shaded(axis, when, low, mean, high, color=shade, lw=1.3, label=label)
         axis.set_xscale("log")
+        ticks(axis.xaxis, 10.0)
         describe(axis, title, x, y)
         if target:
             axis.set_yscale("log")
