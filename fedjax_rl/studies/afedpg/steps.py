@@ -10,7 +10,7 @@ import xarray as xr
 import fedjax_rl as frl
 from fedjax_rl.analysis import around
 from fedjax_rl.plotting.page import describe
-from fedjax_rl.plotting.style import GREY, OKABE_ITO
+from fedjax_rl.plotting.style import GREY, colours
 from fedjax_rl.studies.afedpg import tables
 from fedjax_rl.studies.afedpg.tables import STILL, along, reached, time_exponent
 from fedjax_rl.studies.claims import control, effect, number
@@ -242,11 +242,12 @@ def rates(size):
     def law(value, method, title, y, power):
         def draw(axis, results):
             array = value[method].sel(learning_rate=list(etas))(results).mean("seed")
+            shades = colours(etas)
             for place, eta in enumerate(etas):
                 axis.loglog(
                     array["time"],
                     array.isel(learning_rate=place),
-                    color=OKABE_ITO[place],
+                    color=shades[place],
                     label=f"η = {eta:g}",
                 )
             x = np.array([300, 2 * size.steps])
