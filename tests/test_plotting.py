@@ -10,8 +10,6 @@ from matplotlib.figure import Figure
 from fedjax_rl import envs, plotting
 from fedjax_rl.analysis import (
     DriftLaw,
-    Target,
-    judge,
     loglog,
     ols,
     speedup_fit,
@@ -63,17 +61,6 @@ def by_epsilon():
     return grid().rename(sync_period="epsilon").assign_coords(epsilon=[0.0, 1.0]).isel(num_agents=0)
 
 
-def targets():
-    def line(name, figure, published, band, measured, *limits):
-        return judge(Target(name, figure, "slope " * 15, published, band), measured, *limits)
-
-    return [
-        line("T1", "Fig 3", 0.997, (0.97, 1.04), 1.01, 1.0, 1.02),
-        line("T2", "Fig 4", (0.9, -1.0), ((0.8, 1.0), (-1.1, -0.9)), (0.9, -2), (0.8, -3), (1, -1)),
-        line("T3", "Fig 4", None, (0.0, None), None),
-    ]
-
-
 def windows():
     rng = np.random.default_rng(1)
     period, alpha = (x.ravel() for x in np.meshgrid(np.arange(20, 200, 10), [0.2, 0.4, 0.6]))
@@ -110,7 +97,6 @@ PICTURES = {
     "mdp": draw_mdp,
     "speedup": lambda **o: plotting.speedup(grid(), **o),
     "heat": lambda **o: plotting.heat(grid(), "error_server", "num_agents", "sync_period", **o),
-    "scoreboard": lambda: plotting.scoreboard(targets(), title="linear speedup"),
 }
 
 
@@ -139,7 +125,7 @@ def test_every_picture_draws_and_labels_its_axes(name):
             assert axis.get_xlabel() or shared
 
 
-@pytest.mark.parametrize("name", [name for name in PICTURES if name != "scoreboard"])
+@pytest.mark.parametrize("name", PICTURES)
 def test_every_picture_draws_into_given_axes(name):
     count = {"coefficients": 4, "mdp": 2}.get(name, 1)
     figure = Figure(figsize=(6, 6))
@@ -512,27 +498,6 @@ def test_heat_shows_numbers_and_hatches_what_is_missing():
     image = figure.axes[0].images[0].get_array()
     expected = np.median(result.error_server.values[3, 0, :, -5:].mean(-1))
     np.testing.assert_allclose(image[0, 3], expected)
-
-
-def test_scoreboard_groups_by_figure_and_marks_by_shape():
-    figure = plotting.scoreboard(targets())
-    said = texts(figure)
-    assert [text for text in said if text.startswith("Fig")] == ["Fig 3", "Fig 4"]
-    assert "1 reproduced, 1 not reproduced, 1 not run" in said
-    marks = {line.get_marker() for line in figure.axes[0].lines} - {"None"}
-    assert len(marks) == 3
-    with pytest.raises(ValueError, match="verdict is 'maybe'"):
-        plotting.scoreboard([targets()[0] | {"verdict": "maybe"}])
-    with pytest.raises(ValueError, match="lacks published"):
-        plotting.scoreboard([{k: v for k, v in targets()[0].items() if k != "published"}])
-
-
-def test_scoreboard_texts_stay_in_their_columns():
-    figure = plotting.scoreboard(targets())
-    figure.draw_without_rendering()
-    boxes = [t.get_window_extent() for t in figure.axes[0].texts if t.get_text().strip()]
-    for i, one in enumerate(boxes):
-        assert not any(one.shrunk(0.98, 0.98).overlaps(other) for other in boxes[i + 1 :])
 
 
 def test_unknown_names_are_answered_with_the_nearest():

@@ -1,7 +1,6 @@
 """From recorded arrays to numbers with intervals. Host-side NumPy; knows no algorithm by name."""
 
 from fedjax_rl.analysis.asynchrony import time_per_update, time_ratio
-from fedjax_rl.analysis.banded import Target, judge
 from fedjax_rl.analysis.bands import (
     Bands,
     agent_mean,
@@ -69,7 +68,6 @@ __all__ = [
     "MedianTime",
     "ReachedCurve",
     "SignalToNoise",
-    "Target",
     "ThresholdTime",
     "agent_mean",
     "around",
@@ -91,7 +89,6 @@ __all__ = [
     "growth_correlation",
     "ideal_signal_to_noise",
     "interval_regression",
-    "judge",
     "kaplan_meier_curve",
     "kaplan_meier_median",
     "khodadadian_bound",

@@ -10,7 +10,7 @@ from fedjax_rl.plotting.regressions import coefficients, panels, regression
 from fedjax_rl.plotting.snr import expected_communication, first_communication, snr
 from fedjax_rl.plotting.speedup import speedup
 from fedjax_rl.plotting.style import save, style
-from fedjax_rl.plotting.tables import heat, scoreboard
+from fedjax_rl.plotting.tables import heat
 
 __all__ = [
     "banded_curves",
@@ -27,7 +27,6 @@ __all__ = [
     "points",
     "regression",
     "save",
-    "scoreboard",
     "snr",
     "speedup",
     "style",

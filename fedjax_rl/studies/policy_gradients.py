@@ -16,9 +16,6 @@ from fedjax_rl.envs import heterogeneity
 from fedjax_rl.envs.task import Task
 
 ENTROPY = 0.3
-# What is recorded of tables, and where returns are.
-TABLE = ("gap", "gradient_norm", "estimator_error", "direction_norm", "weight_mean", "weight_max")
-CONTROL = ("return", "direction_norm", "weight_mean", "weight_max")
 # Physics that differ strongly between the poles; each is multiplied by exp(level u), |u| <= 1.
 STRONG = {"gravity": 0.7, "length": 0.7, "force": 0.5}
 
