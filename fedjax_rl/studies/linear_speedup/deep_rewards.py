@@ -22,7 +22,7 @@ from fedjax_rl.studies.study import Scale
 
 NETWORKS = ("impala", "vit-12-8-64", "vit-6-8-96", "vit-4-4-32", "vit-3-4-16")
 PARAMETERS = (626_256, 620_624, 702_256, 61_232, 15_056)
-RANDOM_PLAY = (512, 12)  # copies, and episodes of each
+RANDOM_PLAY = (512, 24)  # copies, and episodes of each
 
 
 def _facts() -> Stage:
