@@ -193,21 +193,19 @@ def rates(size):
         step = 0.5 * np.sqrt(at["num_agents"] * steps / at["length"])
         return {"momentum": 1.0, "server_learning_rate": float(step)}
 
-    made = runs(
-        "rates",
-        {
-            SV: (sv, momentum),
-            PLAIN: (sv, plain),
-            "still": (sv, lambda at: {"server_learning_rate": 1e-12 * at["length"]}),
-        },
-        {"num_agents": FEW, "length": {length: {} for length in size.lengths}},
-        num_steps=size.lengths[-1],
-        record_every=1,
-        trials=size.trials,
-        metrics=("gradient_norm",),
-        seconds=120,
+    methods = {
+        SV: (sv, momentum),
+        PLAIN: (sv, plain),
+        "still": (sv, lambda at: {"server_learning_rate": 1e-12 * at["length"]}),
+    }
+    axes = {"num_agents": FEW, "length": {length: {} for length in size.lengths}}
+    more = {"num_steps": size.lengths[-1], "record_every": 1, "trials": size.trials}
+    more |= {"metrics": ("gradient_norm",), "seconds": 40}
+    # A stage each: XLA does not come back from these programs with 2,500 agents in one.
+    made = (
+        runs(f"rates-{n}", {m: own}, axes, **more) for n, (m, own) in enumerate(methods.items())
     )
-    squared = made["gradient_norm"].then(
+    squared = beside(*(stage["gradient_norm"] for stage in made)).then(
         lambda array: (array**2).where(array["time"] <= array["length"]).mean("time")
     )
 
