@@ -30,10 +30,11 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 # Which room may import from which, besides itself. What is absent knows no other room.
 ROOMS = {
     "federation": {"streams"},
-    "learners": {"streams", "envs", "networks"},
+    "learners": {"streams", "envs", "networks", "lapack"},
     "rollouts": {"streams", "envs", "learners"},
-    "envs": {"streams"},
-    "networks": set(),
+    "envs": {"streams", "lapack"},
+    "networks": {"lapack"},
+    "lapack": set(),
     "streams": set(),
     "memory": set(),
     "analysis": set(),

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fedjax_rl import fields
+from fedjax_rl import fields, lapack
 from fedjax_rl.envs.tabular import TabularMDP
 
 # Of one MDP; its leaves and those of the policies may be traced.
@@ -225,4 +225,4 @@ def discounted(mdp: TabularMDP, policy: chex.Array, reward: chex.Array) -> chex.
     chain, discount, start = _chain(mdp, policy)
     total = jnp.sum(policy * reward, axis=-1)
     system = jnp.eye(mdp.num_states, dtype=policy.dtype) - discount * chain
-    return start @ jnp.linalg.solve(system, total)
+    return start @ lapack.solve(system, total)

@@ -27,6 +27,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from fedjax_rl import lapack
 from fedjax_rl.envs.tabular import TabularMDP
 
 # An action takes over if it is better by more than this many roundings of what is compared.
@@ -197,7 +198,8 @@ def _residual(xp: Any, chain: _Chain, split: Split) -> Any:
 
 def _refined(xp: Any, chain: _Chain, split: Split) -> Split:
     """A better solution: the old one and the solution for what it lacks."""
-    more = xp.linalg.solve(_matrix(xp, chain), _residual(xp, chain, split))
+    solve = np.linalg.solve if xp is np else lapack.solve
+    more = solve(_matrix(xp, chain), _residual(xp, chain, split))
     rest = xp.concatenate([xp.zeros_like(more[:1]), more[1:]])
     return Split(split.gain + more[0], split.apart + rest)
 

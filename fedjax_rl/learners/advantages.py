@@ -9,6 +9,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from fedjax_rl import lapack
 from fedjax_rl.learners import rounding
 from fedjax_rl.learners.trajectories import Trajectories
 from fedjax_rl.names import check_known
@@ -104,7 +105,7 @@ def _linear(trajectories, returns, num_states):
     moments = product(features.T, features) / count
     moments = moments + _RIDGE * jnp.eye(len(moments), dtype=dtype)
     slopes = product(features.T, targets) / count
-    slopes = jax.scipy.linalg.solve(moments, slopes, assume_a="pos")
+    slopes = lapack.solve_positive(moments, slopes)
     slopes = jnp.where(jnp.all(jnp.isfinite(slopes)), slopes, jnp.zeros_like(slopes))
     fit = (mean + product(features, slopes)).reshape(returns.shape)
     return jnp.where(rounding.alike_where(returns, trajectories.mask), returns, fit)

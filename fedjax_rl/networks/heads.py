@@ -12,7 +12,7 @@ import math
 import jax
 from flax import linen as nn
 
-from fedjax_rl import fields
+from fedjax_rl import fields, lapack
 from fedjax_rl.names import check_known
 from fedjax_rl.networks.mlp import ACTIVATIONS
 from fedjax_rl.networks.pictures import Impala, VisionTransformer
@@ -31,7 +31,7 @@ NETWORKS = ("mlp", *PICTURES)
 
 
 def _dense(units: int, gain: float) -> nn.Dense:
-    return nn.Dense(units, kernel_init=nn.initializers.orthogonal(gain))
+    return nn.Dense(units, kernel_init=lapack.orthogonal(gain))
 
 
 class TwoHeads(nn.Module):

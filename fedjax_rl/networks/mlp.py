@@ -16,7 +16,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from fedjax_rl import fields
+from fedjax_rl import fields, lapack
 from fedjax_rl.names import check_known
 
 ACTIVATIONS: dict[str, Callable] = {"tanh": jnp.tanh, "relu": jax.nn.relu}
@@ -99,7 +99,7 @@ class MLP:
             if initializer == "normal":
                 parts += [jax.random.normal(layer, (i * o,)) / math.sqrt(i), jnp.zeros(o)]
             elif initializer == "orthogonal":
-                weights = jax.nn.initializers.orthogonal(gain)(layer, (i, o))
+                weights = lapack.orthogonal(gain)(layer, (i, o))
                 parts += [jnp.ravel(weights), jnp.zeros(o)]
             else:
                 bound = 1 / math.sqrt(i)
