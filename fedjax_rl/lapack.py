@@ -105,7 +105,7 @@ def orthogonal(gain: float) -> Callable:
     """`jax.nn.initializers.orthogonal` in parts: `(key, (inputs, outputs), dtype) -> weights`."""
     initializer = jax.nn.initializers.orthogonal(gain)
 
-    def init(key, shape, dtype=jnp.float32):
+    def init(key, shape, dtype=None):
         make = in_parts(
             lambda key: initializer(key, shape, dtype), 4 * math.prod(shape) * min(shape)
         )

@@ -31,7 +31,7 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 import jax  # noqa: E402
 import matplotlib  # noqa: E402
 import pytest  # noqa: E402
-from daily import DAILY  # noqa: E402
+from daily import is_daily  # noqa: E402
 
 from fedjax_rl.sweeps.programs import PROGRAMS  # noqa: E402
 
@@ -45,7 +45,7 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 def pytest_collection_modifyitems(items):
     """Marks the cases that are not run every day, before marks decide what is run."""
     for item in items:
-        if item.originalname in DAILY and item.callspec.id not in DAILY[item.originalname]:
+        if not is_daily(item):
             item.add_marker(pytest.mark.thorough)
 
 

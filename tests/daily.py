@@ -7,6 +7,9 @@ could break it, and every one compiles programs of its own: one of each form is 
 # Of all algorithms one of each form: on tables, of episodes, of a clock, with networks.
 FORMS = ("fedq", "es", "dql", "fedpg", "fedhapg-m", "afedpg", "fedppo", "qavg")
 
+# Files of which every test over algorithms has these alone, unless it is named below.
+OF_FORMS = ("test_contract", "test_costs")
+
 # Test -> its cases, by what stands in brackets behind its name.
 DAILY = {
     "test_a_federation_is_the_same_in_any_company_and_over_any_devices": FORMS,
@@ -33,4 +36,19 @@ DAILY = {
     "test_with_failures_too_and_no_event_is_lost": ("0.5-1-0", "0.5-5-1", "5.0-2-2"),
     "test_an_algorithm_of_ones_own_is_the_loop_that_it_says": ("True",),
     "test_it_runs": (),
+    "test_a_plain_loop_over_the_same_words": ("markovian", "iid", "everything", "generative"),
+    "test_a_clock_of_equal_times_that_waits_for_all_is_rounds_exactly": ("fedq",),
+    "test_derivatives_through_sampled_actions_are_refused": ("a property",),
+    "test_rounds_by_hand_are_a_sweep": ("fedpg", "qavg"),
 }
+
+
+def is_daily(item) -> bool:
+    """Whether a test, as pytest has collected it, is run every day as far as its case goes."""
+    case = getattr(item, "callspec", None)
+    if case is None:
+        return True
+    if item.originalname in DAILY:
+        return case.id in DAILY[item.originalname]
+    name = case.params.get("name")
+    return item.path.stem not in OF_FORMS or not isinstance(name, str) or name in FORMS
