@@ -182,3 +182,10 @@ def test_agents_do_not_learn_in_what_is_held_out():
     algorithm = frl.fedpg(family, held_out=2)
     with pytest.raises(ValueError, match="family of 4"):
         frl.init(algorithm, num_agents=3)
+
+
+def test_what_differs_is_refused_by_name_even_where_nobody_is_held_out():
+    task = frl.envs.gymnax_task("CartPole-v1")
+    for make in (frl.es, frl.fedpg):
+        with pytest.raises(ValueError, match=r"held_out.of is \('a',\); allowed: .*gravity"):
+            make(task, held_out={"of": ("a",)})

@@ -240,10 +240,11 @@ class HeldOut(Record):
         Raises:
           ValueError: naming the part of the record.
         """
-        if not self.members:
-            return
+        # Also where there are no members: what nobody asks for is refused where it stands.
         if self.of is not None:
             fields.check("held_out.of", self.of, fields.words(heterogeneity.parts(task)))
+        if not self.members:
+            return
         if self.level is not None or fields.is_number(agents.level):
             # What is wrong at every N is said at once, not when a run begins.
             try:
