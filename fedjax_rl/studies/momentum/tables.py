@@ -201,7 +201,7 @@ def rates(size):
     axes = {"num_agents": FEW, "length": {length: {} for length in size.lengths}}
     more = {"num_steps": size.lengths[-1], "record_every": 1, "trials": size.trials}
     more |= {"metrics": ("gradient_norm",), "seconds": 40}
-    # A stage each: XLA does not come back from these programs with 2,500 agents in one.
+    # A stage each, so that a run that was stopped goes on from the last of them.
     made = (
         runs(f"rates-{n}", {m: own}, axes, **more) for n, (m, own) in enumerate(methods.items())
     )
