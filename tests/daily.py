@@ -12,7 +12,9 @@ OF_FORMS = ("test_contract", "test_costs")
 
 # Test -> its cases, by what stands in brackets behind its name.
 DAILY = {
-    "test_a_federation_is_the_same_in_any_company_and_over_any_devices": FORMS,
+    "test_a_federation_is_the_same_in_any_company_and_over_any_devices": (
+        *("fedq", "es", "fedpg", "afedpg"),
+    ),
     "test_killed_and_resumed_is_uninterrupted": ("fedq", "ns-es", "davia", "afedpg", "fedppo"),
     "test_no_nan_is_made": ("fedq", "fedtd", "espc", "davia", "fedhapg-m", "a3c-pg"),
     "test_returns_are_told_with_and_without_discount": ("espc", "nsra-es", "dql", "reinforce"),
@@ -39,6 +41,18 @@ DAILY = {
     "test_a_plain_loop_over_the_same_words": ("markovian", "iid", "everything", "generative"),
     "test_a_clock_of_equal_times_that_waits_for_all_is_rounds_exactly": ("fedq",),
     "test_derivatives_through_sampled_actions_are_refused": ("a property",),
+    "test_traced_optimal_values_are_the_concrete_ones_with_their_derivative": ("0.99",),
+    "test_every_number_of_a_step_may_follow_time": ("markovian",),
+    "test_of_tables_exactly": ("qavg",),
+    "test_the_cost_model_of_linear_speedup_is_a_special_case": ("1-1.0-1", "10-0.1-8"),
+    "test_agents_draw_their_first_states": ("True",),
+    "test_dql_is_the_plain_loop": ("task1-sequential",),
+    "test_exact_gradient_of_one_agent_is_plain_ascent": ("scaffold",),
+    "test_a_round_has_one_copy_of_the_environments_step": (
+        *("fedpg-properties1-1", "es-properties5-1", "fast_fedpg-properties6-2"),
+    ),
+    "test_ledger_counts_both_exchanges": ("svrpg",),
+    "test_every_uplink": ("partial", "top-k"),
     "test_rounds_by_hand_are_a_sweep": ("fedpg", "qavg"),
 }
 
