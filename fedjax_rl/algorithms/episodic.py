@@ -90,10 +90,13 @@ def no_experience() -> Experience:
 
 def episode_keys(state: State) -> tuple:
     """Keys of this round's first states, and of what is drawn in its episodes."""
-    return (
-        streams.keys_of(state.keys, streams.Episodic.RESET, state.time),
-        streams.keys_of(state.keys, streams.Episodic.EPISODE, state.time),
-    )
+    return pair_of(state.keys, state.time)
+
+
+def pair_of(keys, *places) -> tuple:
+    """Keys of first states, and of what is drawn in episodes, as `streams.keys_of`."""
+    kinds = streams.Episodic.RESET, streams.Episodic.EPISODE
+    return tuple(streams.keys_of(keys, kind, *places) for kind in kinds)
 
 
 def measure(population, state: State, wire: Wire, experience: Experience) -> dict:

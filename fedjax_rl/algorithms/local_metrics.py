@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from fedjax_rl import streams
-from fedjax_rl.algorithms import held_out
+from fedjax_rl.algorithms import episodic, held_out
 from fedjax_rl.algorithms.oracle import Oracle, keys_at
 from fedjax_rl.federation.state import per_agent
 from fedjax_rl.federation.uplinks import norm_squared
@@ -96,12 +96,8 @@ def measure_of(oracle: Oracle) -> Callable:
             return held_out.exactly(oracle.value, params, parameters)
 
         def run(keys, parameters, environments):
-            pair = (
-                streams.keys_of(keys, stream)
-                for stream in (streams.Episodic.RESET, streams.Episodic.EPISODE)
-            )
-            count = config.held_out.episodes
-            made = evaluate(task, policy, (*pair,), parameters, count, environment=environments)
+            pair, count = episodic.pair_of(keys), config.held_out.episodes
+            made = evaluate(task, policy, pair, parameters, count, environment=environments)
             return made[1]
 
         return held_out.by_episodes(

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from fedjax_rl import streams
+from fedjax_rl.algorithms import episodic
 from fedjax_rl.envs import objective
 from fedjax_rl.federation.state import Params, per_agent
 from fedjax_rl.learners import policy_gradient as learner
@@ -211,9 +211,5 @@ def keys_at(keys, time, place) -> tuple:
       time: the round.
       place: of the gradient in the round.
     """
-
-    def at(stream):
-        own = streams.keys_of(keys, stream, time)
-        return jax.vmap(jax.random.fold_in, in_axes=(0, None))(own, place)
-
-    return at(streams.Episodic.RESET), at(streams.Episodic.EPISODE)
+    fold = jax.vmap(jax.random.fold_in, in_axes=(0, None))
+    return tuple(fold(own, place) for own in episodic.pair_of(keys, time))

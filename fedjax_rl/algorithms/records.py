@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -93,6 +95,17 @@ class Optimizer(Record):
         return optax.scale_by_adam() if self.name == "adam" else optax.identity()
 
 
+@contextlib.contextmanager
+def _said_of(words: str) -> Iterator[None]:
+    """Refusals within, of whoever makes the environments, begin with the property, `words`."""
+    try:
+        yield
+    except ValueError as error:
+        if str(error).startswith(words[: words.index(".") + 1]):
+            raise
+        raise ValueError(f"{words}: {error}") from error
+
+
 @record
 class Heterogeneity(Record):
     """How the agents' environments differ; they are made on the host.
@@ -167,14 +180,8 @@ class Heterogeneity(Record):
                 "varied; allowed: 0"
             )
         if known and fields.is_number(self.level):
-            try:
+            with _said_of(f"heterogeneity.level is {self.level} on {task.name}"):
                 self.members(task, 1)
-            except ValueError as error:
-                if str(error).startswith("heterogeneity."):
-                    raise
-                raise ValueError(
-                    f"heterogeneity.level is {self.level} on {task.name}: {error}"
-                ) from error
 
 
 @record
@@ -247,14 +254,8 @@ class HeldOut(Record):
             return
         if self.level is not None or fields.is_number(agents.level):
             # What is wrong at every N is said at once, not when a run begins.
-            try:
+            with _said_of(f"held_out.members is {self.members} on {task.name}"):
                 self.environments(task, 1, agents)
-            except ValueError as error:
-                if str(error).startswith("held_out."):
-                    raise
-                raise ValueError(
-                    f"held_out.members is {self.members} on {task.name}: {error}"
-                ) from error
 
     def derived(self, task: Task, num_agents: int, agents: Heterogeneity) -> dict:
         """What of it is traced, of a federation: nothing unless it is asked for."""

@@ -271,8 +271,7 @@ def unseen(config: Strategy, network: MLP, population, params: Params, state, pa
 
         places = jnp.tile(jnp.arange(count, dtype=jnp.uint32), len(keys))
         pair = tuple(
-            jax.vmap(jax.random.fold_in)(each(streams.keys_of(keys, stream)), places)
-            for stream in (streams.Episodic.RESET, streams.Episodic.EPISODE)
+            jax.vmap(jax.random.fold_in)(each(own), places) for own in episodic.pair_of(keys)
         )
         # A copy for every episode, as "compact" moves an episode with all that it reads.
         own = each(environments)

@@ -6,7 +6,7 @@ Functions of arrays return a `Measured`; an `Estimate` is the same to be compute
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import numpy as np
 import xarray as xr
@@ -71,18 +71,6 @@ def seeds_apart(statistic: Callable[..., float], *trials, centre: Callable = np.
     if found.num_failed > MOST_FAILED * RESAMPLES:
         return Measured(value, runs=count)
     return Measured(value, found.low, found.high, count)
-
-
-def slope_of(points: Mapping[float, np.ndarray]) -> Measured:
-    """Exponent of a power law through means over trials, with a 95 % interval as `seeds_apart`.
-
-    Args:
-      points: x -> positive numbers of its trials [L]; trials of equal seed stay together.
-    """
-    x = np.asarray(list(points), np.float64)
-    count = min(len(one) for one in points.values())
-    table = np.stack([np.asarray(one[:count], np.float64) for one in points.values()], axis=1)
-    return seeds_apart(lambda means: power(x, means), table)
 
 
 def power(x, y) -> float:

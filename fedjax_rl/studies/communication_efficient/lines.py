@@ -26,6 +26,7 @@ GRID_ES |= {"optimizer": "momentum"}
 CARTPOLE_ES = {"network": (8, 8), "learning_rate": 0.01, "sigma": 0.05, "l2": 0.05}
 ANT_ES = {"network": (64, 64), "learning_rate": 0.005, "sigma": 0.02, "l2": 0.05}
 CENTRED, BASELINE = {"shaping": "center"}, {"baseline": "own_window"}
+HALF = {"target_senders": 25}  # of 50 agents
 
 # Places among the colours, the same in all pictures; dashed lines may share one.
 STYLES = {"DQL": 0, "DQL first": 0, "EBCDQL": 1, "EBCDQL 0.8": 1, "EBCDQL 0.3": 1, "DAVIA": 2}

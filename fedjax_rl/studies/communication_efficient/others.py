@@ -11,6 +11,7 @@ from fedjax_rl.studies.communication_efficient.lines import (
     CARTPOLE_ES,
     CENTRED,
     GRID_ES,
+    METRICS,
     NEAR,
     best_return,
     end,
@@ -25,7 +26,6 @@ from fedjax_rl.studies.estimates import exponent, mean, ratio, together
 from fedjax_rl.studies.pictures import against, curves, page
 from fedjax_rl.studies.runs import runs
 
-METRICS = ("reward", "frequency", "size")
 ROUNDS = 200
 GRADIENT = {"num_agents": 5, "num_steps": ROUNDS, "metrics": METRICS, "record_every": 1}
 

@@ -24,6 +24,7 @@ from fedjax_rl.studies.communication_efficient.cartpole import (
 from fedjax_rl.studies.communication_efficient.lines import (
     CARTPOLE_ES,
     CENTRED,
+    HALF,
     LAST,
     NEAR,
     end,
@@ -38,9 +39,6 @@ from fedjax_rl.studies.declared import figure
 from fedjax_rl.studies.estimates import mean, ratio, together
 from fedjax_rl.studies.pictures import Picture, page
 from fedjax_rl.studies.runs import runs
-
-HALF = {"target_senders": 25}
-SHIFTS = (-500.0, 0.0, 500.0)
 
 
 def literal_deviation(window, count, utility):

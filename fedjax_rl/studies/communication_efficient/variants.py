@@ -23,6 +23,7 @@ from fedjax_rl.studies.communication_efficient.lines import (
     BASELINE,
     CARTPOLE_ES,
     CENTRED,
+    HALF,
     LAST,
     NEAR,
     end,
@@ -34,7 +35,6 @@ from fedjax_rl.studies.estimates import mean, ratio, together
 from fedjax_rl.studies.pictures import against, curves, page, picture
 from fedjax_rl.studies.runs import runs
 
-HALF = {"target_senders": 25}
 SHIFTS = (-500.0, 0.0, 500.0)
 
 
