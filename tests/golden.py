@@ -14,6 +14,7 @@ import collections
 import functools
 import hashlib
 import json
+import os
 import pathlib
 import platform
 import time
@@ -129,7 +130,8 @@ def machine() -> dict:
         if line.startswith("model name"):
             model = line.partition(":")[2].strip()
             break
-    return {"jaxlib": jaxlib.__version__, "cpu": model}
+    flags = " ".join(sorted(set(os.environ.get("XLA_FLAGS", "").split())))
+    return {"jaxlib": jaxlib.__version__, "cpu": model, "flags": flags}
 
 
 def read(name: str, key: str) -> Outcome | str | None:

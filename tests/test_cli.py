@@ -418,10 +418,15 @@ def test_a_period_longer_than_the_run_is_a_warning(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143), ("SIGHUP", 129)])
-def test_a_signal_saves_and_says_how_to_go_on(finished, tmp_path, capsys, monkeypatch, name, code):
+def test_a_signal_saves_and_says_how_to_go_on(
+    finished, tmp_path, capsys, monkeypatch, request, name, code
+):
     """What is saved is the state at the signal, not that of the last checkpoint before it."""
     out, done = tmp_path / "o", []
     advance = report.live
+    # What a shell starts in the background ignores interrupts, and so would the run.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
 
     @contextlib.contextmanager
     def live(*arguments):

@@ -29,12 +29,13 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 # Which room may import from which, besides itself. What is absent knows no other room.
 ROOMS = {
-    "federation": {"streams"},
-    "learners": {"streams", "envs", "networks", "lapack"},
+    "federation": {"streams", "rounding"},
+    "learners": {"streams", "envs", "networks", "lapack", "rounding"},
     "rollouts": {"streams", "envs", "learners"},
     "envs": {"streams", "lapack"},
     "networks": {"lapack"},
     "lapack": set(),
+    "rounding": set(),
     "streams": set(),
     "memory": set(),
     "analysis": set(),
@@ -42,7 +43,8 @@ ROOMS = {
     "saving": {"federation", "streams", "sweeps"},  # of sweeps, types
     "sweeps": {"federation", "streams", "saving", "memory"},
     "algorithms": {
-        *("federation", "learners", "rollouts", "envs", "networks", "streams", "memory"),
+        *("federation", "learners", "rollouts", "envs", "networks"),
+        *("streams", "memory", "rounding"),
     },
 }
 # Messages about names and values are worded alike everywhere, and values told apart alike.

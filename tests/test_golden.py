@@ -9,6 +9,8 @@ from fedjax_rl.algorithms import ALGORITHMS
 
 # How far numbers may be apart on other processors, or where the order of a sum may change.
 FAR = {"float64": 1e-9, "float32": 1e-6}
+# Networks are float32 in both, and the loss of a policy is a sum in which nearly all cancels.
+FAR_OF_NETWORKS = 1e-4
 # A choice for every day: short to compile, and each with a branch of its own.
 DAILY = [
     ("fedq", "importance, top-k"),
@@ -29,7 +31,8 @@ def held(name, title, precision):
     exact = precision == "float64" and case.devices == 1
     if exact and golden.machine() == golden.recorded()["machine"]:
         assert found.bits, f"{title}, {precision}: {found.text}"
-    assert found.apart <= FAR[precision], f"{title}, {precision}: {found.text}"
+    far = FAR_OF_NETWORKS if name == "fedppo" else FAR[precision]
+    assert found.apart <= far, f"{title}, {precision}: {found.text}"
 
 
 @pytest.mark.parametrize(("name", "title"), DAILY)

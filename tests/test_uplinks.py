@@ -250,6 +250,18 @@ def test_compressors_contract(x, k):
     assert np.sum((signs - x) ** 2) <= (1 - 1 / 6) * np.sum(x**2) + 1e-2
 
 
+@few
+@given(vectors, st.integers(1, 6), st.randoms(use_true_random=False))
+def test_who_is_largest_is_not_a_matter_of_rounding(x, k, random):
+    """Of magnitudes that are equal the earlier stays, whatever their last bits are."""
+    x = np.asarray(x, np.float32)
+    off = np.array([random.randint(-3, 3) for _ in x], np.float32) * np.float32(2.0**-23)
+    exact, near = (np.asarray(uplinks.largest(jnp.asarray(own), k)) for own in (x, x * (1 + off)))
+    order = np.argsort(-np.abs(x), kind="stable")[:k]
+    np.testing.assert_array_equal(exact, np.where(np.isin(np.arange(6), order), x, 0))
+    np.testing.assert_array_equal(near != 0, exact != 0)
+
+
 def test_without_feedback_nothing_is_kept():
     _, _, left = drive(uplinks.top_k(1, feedback=False), [[1.0, 5.0, 2.0]] * 2, numbers=3)
     np.testing.assert_array_equal(left, [0, 0, 0])

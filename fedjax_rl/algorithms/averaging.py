@@ -23,7 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from fedjax_rl import fields, streams
+from fedjax_rl import fields, rounding, streams
 from fedjax_rl.algorithms import held_out
 from fedjax_rl.algorithms.define import Learner, algorithm
 from fedjax_rl.algorithms.records import Varied
@@ -36,7 +36,6 @@ from fedjax_rl.federation.ledger import Wire
 from fedjax_rl.federation.server import ServerStep
 from fedjax_rl.federation.state import Params, per_agent
 from fedjax_rl.fields.record import environment, host, nested, record, static, traced
-from fedjax_rl.learners import rounding
 from fedjax_rl.names import brief
 
 METRICS = {

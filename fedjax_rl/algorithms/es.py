@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fedjax_rl import fields, streams
+from fedjax_rl import fields, rounding, streams
 from fedjax_rl.algorithms import episodic, held_out
 from fedjax_rl.algorithms.episodic import Experience
 from fedjax_rl.algorithms.learner import Learner
@@ -40,7 +40,7 @@ from fedjax_rl.federation.state import Params, per_agent
 from fedjax_rl.federation.uplinks import MessageSpec, norm_squared
 from fedjax_rl.fields import is_number
 from fedjax_rl.fields.record import engine, host, record, static, traced
-from fedjax_rl.learners import evolution, rounding
+from fedjax_rl.learners import evolution
 
 BASELINES = ("none", "own_window")
 UTILITIES = ("signed", "absolute", "return", "norm")

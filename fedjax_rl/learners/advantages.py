@@ -9,8 +9,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from fedjax_rl import lapack
-from fedjax_rl.learners import rounding
+from fedjax_rl import lapack, rounding
 from fedjax_rl.learners.trajectories import Trajectories
 from fedjax_rl.names import check_known
 

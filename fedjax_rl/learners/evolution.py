@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import jax.numpy as jnp
 
-from fedjax_rl.learners import rounding
+from fedjax_rl import rounding
 
 SHAPINGS = ("raw", "center", "zscore", "rank")
 WEIGHTS = ("return", "equal")

@@ -5,8 +5,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from fedjax_rl import streams
-from fedjax_rl.learners import rounding
+from fedjax_rl import rounding, streams
 
 CHOICES = ("sample", "argmax")
 

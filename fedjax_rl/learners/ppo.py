@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from fedjax_rl.learners import rounding
+from fedjax_rl import rounding
 
 NORMALISATIONS = ("rollout", "minibatch", "none")
 SHUFFLES = ("samples", "steps")
@@ -32,7 +32,7 @@ def normalized(x, size=0.0, epsilon: float = 1e-8) -> jax.Array:
     Args:
       x: any shape.
       size: of the terms that x is the difference of, an array or a scalar: differences that are
-        small beside it are rounding, see `learners.rounding`.
+        small beside it are rounding, see `fedjax_rl.rounding`.
       epsilon: added to the deviation.
     """
     same = rounding.alike(jnp.min(x), jnp.max(x), jnp.max(jnp.abs(size)))

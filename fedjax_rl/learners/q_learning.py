@@ -16,8 +16,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fedjax_rl import streams
-from fedjax_rl.learners import rounding, tables
+from fedjax_rl import rounding, streams
+from fedjax_rl.learners import tables
 
 # Thresholds have 31 bits, so that "always" (2^31) is above every word of 31 bits.
 _CERTAIN = 2.0**31

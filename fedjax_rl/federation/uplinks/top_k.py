@@ -5,7 +5,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from fedjax_rl import fields
+from fedjax_rl import fields, rounding
 from fedjax_rl.federation.uplinks.compressed import compressed
 from fedjax_rl.federation.uplinks.protocol import Uplink, uplink
 
@@ -15,14 +15,20 @@ def largest(x, k) -> jax.Array:
 
     Args:
       x: float [q].
-      k: whole number; may be traced, which is why the entries are ranked and not cut off.
+      k: whole number from 1 to q; may be traced.
 
     Returns:
-      float [q]. Of equal magnitudes the earlier entry stays.
+      float [q]. Of magnitudes that are equal but for rounding the earlier entry stays: those of a
+      softmax's gradient with two actions are, and which is larger is another compiler's choice.
     """
-    order = jnp.argsort(-jnp.abs(x), stable=True)
-    rank = jnp.zeros_like(order).at[order].set(jnp.arange(x.shape[0], dtype=order.dtype))
-    return jnp.where(rank < k, x, jnp.zeros_like(x))
+    size = jnp.abs(x)
+    size = jnp.where(jnp.isnan(size), jnp.zeros_like(size), size)
+    least = jnp.sort(size, descending=True)[k - 1]  # of those that stay
+    share = rounding.share(size.dtype)
+    above = size > least * (1 + share)
+    equal = ~above & (size >= least * (1 - share))
+    stays = above | (equal & (jnp.cumsum(equal) <= k - jnp.sum(above)))
+    return jnp.where(stays, x, jnp.zeros_like(x))
 
 
 @uplink(k=fields.whole(1, follows=True, traced=True), feedback=fields.switch())
