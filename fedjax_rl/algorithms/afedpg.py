@@ -159,6 +159,7 @@ def server_of(config: AFedPG) -> ServerStep:
 
     def step(model, memory, total, params):
         gradient, momentum = total
+        # The message is alpha g: divided by alpha, d begins as g, without decay.
         first = gradient / momentum
         direction = jnp.where(model.steps == 0, first, (1 - momentum) * model.direction + gradient)
         # Fewer may come than are waited for; one is one step where steps are not scaled.
@@ -200,6 +201,7 @@ SPEC = MessageSpec(
 
 def first_model(parameters) -> Model:
     """The model of a server that begins with parameters [q]."""
+    # theta_{-1} = theta_0: ahead of a model that has not moved is where it is.
     return Model(parameters, parameters, jnp.zeros_like(parameters), jnp.uint32(0))
 
 
@@ -238,6 +240,7 @@ def afedpg(config: AFedPG) -> Learner:
     link = Exchange(
         # On the wire the gradient and alpha.
         message=lambda agent, broadcast, params: (
+            # Multiplied before the mean: the alphas of several messages may differ.
             agent.momentum * agent.gradient,
             agent.momentum,
         ),

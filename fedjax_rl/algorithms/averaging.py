@@ -154,6 +154,7 @@ def bellman(table, mdp, learning_rate) -> jax.Array:
 
 def ascent(table, mdp, learning_rate) -> jax.Array:
     """One step of PAvg, [S, U]: uphill and back onto the simplex."""
+    # The slope of J in the probabilities is d_i Q_i, the policy gradient theorem.
     uphill = table + learning_rate * jax.grad(objective.direct_value, argnums=1)(mdp, table)
     return onto_simplex(uphill)
 
@@ -206,6 +207,7 @@ def _learner(config: Averaging) -> Learner:
     def work(population, params, state, differentiable):
         del differentiable
         changes = per_agent(learn, population, params, population.spread(state.server.table))
+        # Environments are known: no step of one is made.
         nothing = jnp.zeros(population.num_agents, jnp.uint32)
         return dataclasses.replace(state, agents=changes), nothing
 

@@ -165,6 +165,7 @@ def semi_gradient(table, index, error, valid):
     error = jnp.where(valid, error, jnp.zeros_like(error))
     # By row first: one product with the table, however long the episode is.
     by_row = jnp.zeros(table.shape[0], error.dtype).at[index].add(error)
+    # Half the slope of J: the report leaves the 2 to eta, and the gain is that of this step.
     gradient = by_row @ table / steps
     return gradient, (table @ gradient)[index], steps
 

@@ -117,6 +117,7 @@ class Definition(NamedTuple):
         """
         own = {n: jax.tree.map(lambda x: x[0], leaf) for n, leaf in params.agent.items()}
         own = {**params.shared, **params.federation, **own}
+        # A schedule has its number only within a program; here any number has the right shape.
         own |= dict.fromkeys(parameters.schedules_of(config), 0.0)
         shapes = {name: jax.tree.map(_shape, value) for name, value in own.items()}
         leaves, structure = jax.tree.flatten(shapes)

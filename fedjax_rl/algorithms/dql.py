@@ -184,6 +184,7 @@ def aggregate_of(actions: int):
         total = population.sum(jax.vmap(lambda m: sums(m, size))(received(message, sent)))
         # Added before they are divided: a mean of means would weigh all actions alike.
         by_state = jnp.sum(total.reshape(-1, size // actions, actions, 2), axis=2)
+        # The switch is traced: both means are made, and one program serves a sweep over it.
         literal = context.params.federation["literal_state_average"][:, None]
         spread = jnp.repeat(means(by_state), actions, axis=-1)
         return Aggregate(jnp.where(literal, spread, means(total)), None)
@@ -237,6 +238,7 @@ def spec_of(config: DQL) -> MessageSpec:
         if not config.compact_trajectory:
             return jnp.uint32(WORDS) * kept
         before = jnp.concatenate([jnp.zeros(1, bool), message.kept[:-1]])
+        # The first state of a run is sent besides; all others are next states of the one before.
         runs = jnp.sum(message.kept & ~before, dtype=jnp.uint32)
         return jnp.uint32(COMPACT_WORDS) * kept + runs
 
@@ -285,6 +287,7 @@ def _learner(config: DQL) -> Learner:
         ahead = config.task.discount * jnp.max(step.next_row)
         ahead = jnp.where(step.terminal, jnp.zeros_like(ahead), ahead)
         error = step.reward + ahead - step.row[step.action]
+        # Only that order makes the errors anew, with a table that has moved since.
         rest = (step.reward, step.next_state, step.terminal) if sequential else ()
         return index, error, rest
 

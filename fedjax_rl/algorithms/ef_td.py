@@ -210,6 +210,7 @@ def ef_td(config: EFTD) -> Learner:
         state, error = trajectory.notes
         inside = jnp.arange(length, dtype=jnp.int32) < trajectory.steps
         error = jnp.where(inside, error, jnp.zeros_like(error))
+        # By state first: one product with the features, however long the episode is.
         by_state = jnp.zeros(phi.shape[0], error.dtype).at[state].add(error)
         direction = by_state @ phi / jnp.maximum(trajectory.steps, 1).astype(error.dtype)
         experience = agent.experience.following(
@@ -233,6 +234,7 @@ def ef_td(config: EFTD) -> Learner:
             episodic.episode_keys(state)[1],
             jnp.zeros((agents, world.num_states * actions)),
             population.spread(state.server @ phi.T),
+            # The uniform policy is epsilon-greedy with epsilon 1, on any table.
             epsilon=jnp.ones(agents),
             first=jnp.zeros(agents, bool),
             differentiable=differentiable,

@@ -77,6 +77,7 @@ class Experience:
           steps: its length.
           fine: whether everything else that came of it is finite.
         """
+        # One episode that diverged would leave its federation nan for ever; it is counted instead.
         good = jnp.isfinite(value) & fine
         value = jnp.where(good, value, jnp.zeros_like(value))
         undiscounted = jnp.where(good, undiscounted, jnp.zeros_like(undiscounted))

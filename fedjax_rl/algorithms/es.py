@@ -190,6 +190,7 @@ def message(agent: Agent, model: Model, params) -> Sample:
     # The ring holds the present return already, at the place of episode count - 1.
     places = jnp.arange(BASELINE_WINDOW + 1, dtype=jnp.int32)
     now = (agent.count - 1) % (BASELINE_WINDOW + 1)
+    # Without the present return, which the perturbation has made: with it the estimate is biased.
     earlier = (places != now) & (places < agent.count)
     total = jnp.sum(jnp.where(earlier, agent.past, jnp.zeros_like(agent.past)))
     baseline = total / jnp.maximum(seen, 1).astype(total.dtype)

@@ -148,6 +148,7 @@ def fast_fedpg(config: FastFedPG) -> Learner:
             )
 
         def corrected(gradient, agent, model, params):
+            # Constant over the round: only the gradient is taken anew, with episodes of its own.
             return gradient + model.correction - agent.memory
 
         moves = per_agent(corrected, population, params, gradients, state.agents, models)

@@ -128,6 +128,7 @@ def fedpg(config: FedPG) -> Learner:
         return moves, now._replace(statistics=statistics)
 
     def propose(agent, model, params):
+        # Option II of SCAFFOLD, uphill: c_i - c + (theta_i - theta) / (H eta).
         return agent.memory - model.correction + mean_direction(config, agent.change, params)
 
     def message(agent, broadcast, params):
@@ -205,5 +206,6 @@ fedadam_pg = variant(
       'adam'
     """,
     optimizer="adam",
+    # A step of Adam is as long as its rate, whatever the change was.
     server_learning_rate=0.01,
 )

@@ -126,6 +126,7 @@ def _grouped(function, together: bool, *trees):
 def _weights(population, params) -> dict:
     """Properties of the agents' federations under the names of learning, float32 [A] each."""
     values = {name: params.federation[known] for name, known in WEIGHTS.items()}
+    # Networks are float32 whatever the precision of the run, and rates must not promote them.
     return population.spread({n: x.astype(jnp.float32) for n, x in values.items()})
 
 
@@ -223,6 +224,7 @@ def fedppo(config: FedPPO) -> Learner:
             places = ppo.order(key, size, settings.minibatches, settings.shuffle)
             places = jax.lax.dynamic_slice_in_dim(places, place, count)
             peak, horizon = weights["learning_rate"], weights["horizon_epochs"]
+            # Time counts passes, several to a rollout, and so does the schedule of the paper.
             rate = ppo.rate(settings.schedule, peak, state.time, weights["warmup_epochs"], horizon)
             weights = {**weights, "rate": rate}
             parameters, moments, diagnostics = ppo.improve(
@@ -313,6 +315,7 @@ def fedppo(config: FedPPO) -> Learner:
         return {"return": mean(value), "return_of_agent": value, **found}
 
     def act(model, observation, word):
+        # Where moments are averaged, too, they are part of the model.
         parameters = model[0] if isinstance(model, tuple) else model
         outputs, _ = policy.apply(parameters, observation[None])
         return policy.performed(policy.sample(parameters, outputs[0], word))

@@ -71,6 +71,7 @@ def exchange_of(config: FedPPO) -> Exchange:
         if config.sync_every_minibatches is not None:
             return together
         period, shift = (params.federation[f"sync_{name}"] for name in ("period", "shift"))
+        # Time is the epoch just made: with shift 0 an average follows epoch 0, as published.
         return together & ((time + shift) % period == 0)
 
     return average(

@@ -123,6 +123,7 @@ def _memory(task, policy, settings, num_agents: int, at_once: int) -> dict[str, 
         batch = batches.empty_batch(task, policy, settings.num_envs, settings.rollout_steps)
         keys = jax.random.split(jax.random.key(0), 1)
         tail = tail_of(task, policy, settings)
+        # With everything that may be kept, so that no setting needs more.
         collector = vectorised.begin(
             task, keys, settings.num_envs, scale=True, late=True, tail=tail
         )
@@ -135,6 +136,7 @@ def _memory(task, policy, settings, num_agents: int, at_once: int) -> dict[str, 
     names = ("policy_clip", "value_clip", "value_coefficient", "entropy_coefficient")
 
     def backward(parameters, part, weights):
+        # What the function encloses is what a backward pass keeps; only its shapes are looked at.
         return jax.vjp(lambda p: ppo.loss(policy, p, part, weights)[0], parameters)[1]
 
     kept = jax.eval_shape(backward, learned[0], part, dict.fromkeys(names, number))

@@ -109,6 +109,7 @@ def fedq(config: FedQ) -> Learner:
         if config.mixing is not None:
             share = params["mixing"]
             model = jax.tree.map(lambda q, m: q + share * (m - q), agent.table, model)
+        # Visits go on counting: steps fall with all of them, weights are those of one period.
         return agent._replace(
             table=model, log_weight=jax.tree.map(jnp.zeros_like, agent.log_weight)
         )
@@ -120,6 +121,7 @@ def fedq(config: FedQ) -> Learner:
             return params.agent["weights"]
         if config.aggregation == "learned":
             return aggregators.LogWeights(params.agent["weights"])
+        # As logarithms: products of 1 / (1 - alpha) over a long period overflow.
         return aggregators.LogWeights(agents.log_weight)
 
     def errors(table, params):
@@ -127,6 +129,8 @@ def fedq(config: FedQ) -> Learner:
         return jnp.sum(gap**2), jnp.max(jnp.abs(gap))
 
     def measure(population, params, state) -> dict:
+        # Both: the linear speedup paper measures a local table, which drifts between exchanges; the
+        # bounds of the theory are on the mean.
         local_error, local_sup = per_agent(errors, population, params, state.agents.table)
         server_error, server_sup = per_federation(errors, params, state.server)
         return {

@@ -59,6 +59,7 @@ def _derived(mdp: TabularMDP, discount) -> dict:
     optimum = optimal.optimal_split(centre(mdp))
     middle = xp.mean(optimum.apart)
     first = mdp.discount if np.ndim(mdp.discount) == 0 else mdp.discount.reshape(-1)[0]
+    # Level and differences apart: near a discount of 1 the level would take all their digits.
     offset = optimum.gain / (1 - first) + middle
     family = mdp.transition.ndim > 3
     learning = xp.broadcast_to(xp.asarray(learning, float), np.shape(mdp.discount))
@@ -67,6 +68,7 @@ def _derived(mdp: TabularMDP, discount) -> dict:
 
     def split(array, trailing):
         array = array.reshape(*array.shape[: array.ndim - trailing], -1)
+        # Entries lead: each becomes a vector over the agents.
         array = np.moveaxis(array, -1, 0) if family and shape.unrolled else array
         return tables.layout(array, shape.unrolled)
 

@@ -259,6 +259,7 @@ def _derived_parameters(config: FedQ, num_agents: int) -> Params:
     own = prepared(config.mdp, config.discount)
     agent = {}
     if config.aggregation == "importance" and not is_schedule(config):
+        # Again at this N, where a function of N has become a number.
         _check_importance(config, config.learning_rate)
     if config.weights is not None:
         weights = _first(config.weights, num_agents)
@@ -268,6 +269,7 @@ def _derived_parameters(config: FedQ, num_agents: int) -> Params:
             agent[SHARE] = _shares(config.aggregation, weights)
     reference, offset = own["reference"], own["offset"]
     if config.reference is not None:
+        # Compared with tables of the inner loop, which are centred.
         given = np.asarray(config.reference, np.float64).reshape(-1) - offset
         reference = tables.layout(given, shape_of(config.mdp).unrolled)
     shared = {"reference": reference, "offset": offset}
@@ -300,6 +302,7 @@ def _shares(aggregation: str, weights):
     """Of every agent in the weight of all, [N]."""
     xp = np if is_concrete(weights) else jnp
     if aggregation == "learned":
+        # Logits: any constant may be taken off, and the largest keeps exp from overflowing.
         weights = xp.exp(weights - xp.max(weights))
     return weights / xp.sum(weights)
 

@@ -287,6 +287,7 @@ def fedtd(config: FedTD) -> Learner:
         g, state = direction(key, agent, own, params)
         rate = params["learning_rate"]
         if corrects:
+            # K rate of the recursion; a sum, because the rate may follow time.
             agent = agent._replace(length=agent.length + rate)
             g = g + agent.control
         return agent._replace(parameters=agent.parameters + rate * g, state=state)

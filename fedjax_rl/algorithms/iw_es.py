@@ -139,7 +139,9 @@ def reusing(config: IWES) -> Exchange:
             model, optimizer = select(going, new, (model, optimizer))
             return (model, optimizer, going, effective, reused + going.astype(jnp.int32)), None
 
+        # Where nobody was heard there is nothing to reuse.
         start = (model, optimizer, first.present, received, jnp.zeros_like(received, jnp.int32))
+        # Of known length: federations stop at different times, in one program.
         (model, optimizer, _, effective, reused), _ = jax.lax.scan(
             again, start, length=config.reuse
         )

@@ -286,6 +286,7 @@ def mean_direction(config: LocalGradient, change, params) -> jax.Array:
 
 def _no_direction(parameters) -> Model:
     nothing = jnp.zeros_like(parameters)
+    # theta_{-1} = theta_0: in the first round there is no way to correct for.
     return Model(parameters, parameters, nothing, nothing)
 
 

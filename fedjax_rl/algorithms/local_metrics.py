@@ -82,6 +82,7 @@ def measure_of(oracle: Oracle) -> Callable:
             "objective": population.mean(values),
             "plain_gap": best - population.mean(plain),
             "plain_objective": population.mean(plain),
+            # Never alone: where a policy has saturated it is small, far from any optimum.
             "gradient_norm": jnp.sqrt(jax.vmap(norm_squared)(population.mean(gradients))),
             "estimator_error": jax.vmap(norm_squared)(error),
             "objective_of_agent": values,
@@ -105,6 +106,7 @@ def measure_of(oracle: Oracle) -> Callable:
         )
 
     def by_episodes(population, params, state) -> dict:
+        # Fresh ones: the round's own are of parameters on the way, not of the model.
         keys = keys_at(
             streams.keys_of(state.keys, streams.Episodic.EVALUATION), state.time, jnp.uint32(0)
         )

@@ -204,6 +204,7 @@ def _anchor(config: MomentumPG, model, now):
     if config.authors_code:
         return now.before
     current = getattr(config, "anchor", "previous") == "current"
+    # u is made of gradients on the way from `previous`, and so estimates the one there.
     return model.parameters if current else model.previous
 
 
@@ -228,6 +229,8 @@ def fedsvrpg_m(config: FedSVRPGM) -> Learner:
         change = jnp.zeros_like(newest)
         if config.variance_reduction:
             anchor = _anchor(config, model, now)
+            # Eq. (4): the target theta' is the numerator, theta, which made the episodes, the
+            # denominator. The other way round it still looks like learning.
             old, weights, overflows = learner.weighted_gradient(
                 policy,
                 anchor,
@@ -273,6 +276,7 @@ def fedhapg_m(config: FedHAPGM) -> Learner:
     def between(now, model, share, params):
         """theta_a, and the way from theta' to theta."""
         way = now.parameters - _anchor(config, model, now)
+        # Written from theta: where there is no way, theta_a is theta to the last bit.
         return now.parameters - (1 - share) * way, way
 
     def along(at, way, trajectories, params):
@@ -312,6 +316,7 @@ def fedhapg_m(config: FedHAPGM) -> Learner:
         words = jax.vmap(lambda key: jax.random.bits(jax.random.fold_in(key, place), (), "uint32"))(
             own
         )
+        # Drawn, not 1/2: in the mean over a the product is the difference of the gradients exactly.
         shares = streams.uniform(words, now.parameters.dtype)
         at, ways = per_agent(between, population, params, now, models, shares)
         newest = None

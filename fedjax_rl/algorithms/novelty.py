@@ -186,6 +186,7 @@ def aggregate(neighbours: int):
         found = jax.vmap(lambda a, b: search.novelty(a, b, neighbours))(archive, sample.behaviour)
         found = jnp.where(counts, found, jnp.zeros_like(found))
         w = population.spread(context.model.weight)
+        # Ranked apart: returns and distances have no unit in common.
         values = w * centred_ranks(population, sample.value, counts)
         values = values + (1 - w) * centred_ranks(population, found, counts)
         received = population.sum(counts.astype(values.dtype))
@@ -203,6 +204,7 @@ def server_of(config: NoveltySearch) -> ServerStep:
     def step(model, memory, total, params):
         gradient, novelty = total
         learned = model.parameters, memory
+        # Moments of another set of parameters would be a momentum from somewhere else.
         own = jax.tree.map(lambda x: x[model.chosen], learned)
         own = uphill.step(*own, gradient, params)
         learned = jax.tree.map(lambda x, y: x.at[model.chosen].set(y), learned, own)

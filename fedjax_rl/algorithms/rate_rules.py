@@ -115,6 +115,7 @@ def following(own: Functions, rules: dict[str, tuple[str, OnPlateau]]) -> Functi
     def init(population, params, keys):
         count = population.num_federations
         kept = {
+            # The first value of a metric is an improvement, whatever it is.
             name: Kept(jnp.ones(count), jnp.full(count, -jnp.inf), jnp.zeros(count, jnp.int32))
             for name in rules
         }
@@ -142,6 +143,7 @@ def following(own: Functions, rules: dict[str, tuple[str, OnPlateau]]) -> Functi
             done, state = carry
             return done + jnp.uint32(1), one(population, params, state, jnp.uint32(1))
 
+        # One round at a time: after each the rule may have another value.
         start = jnp.uint32(0), state
         return jax.lax.while_loop(lambda carry: carry[0] < num_steps, body, start)[1]
 

@@ -148,6 +148,8 @@ class LAPG(Reinforce):
 
     def transmits(self, num_agents=None) -> uplinks.Uplink:
         """Who has something new to say."""
+        # arXiv 1812.03239 has a bound on the variance there, of constants that nobody knows;
+        # here it is estimated from the episodes of the round.
         return uplinks.lazy(self.weight, self.depth, self.variance)
 
 

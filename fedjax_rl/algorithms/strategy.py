@@ -141,7 +141,10 @@ def direction(population, values, noise, received, params: Params) -> Aggregate:
     if SHARE in params.federation:
         # On a clock those who are waited for are a part of all agents.
         size = jnp.round(size / params.federation[SHARE].astype(size.dtype))
+    # Adam hardly feels which; with "sgd" and "momentum" it is a factor of the rate.
     number = jnp.where(every, size, received)
+    # Absent where nobody was heard: the coupled decay alone would, through Adam, move every
+    # parameter by a full learning rate towards 0.
     return Aggregate(total / jnp.maximum(number, 1)[:, None], received > 0)
 
 
@@ -166,6 +169,7 @@ def perturbations(config: Strategy, network: MLP, population, state):
     if config.antithetic:
         if population.axis_name is not None:
             raise ValueError("devices is more than 1 with antithetic perturbations; allowed: 1")
+        # Both of a pair draw with the key of the first, and differ in sign.
         partner = np.arange(population.num_agents) - population.member_of % 2
         keys = keys[partner]
     keys = streams.keys_of(keys, streams.Episodic.NOISE, state.time)

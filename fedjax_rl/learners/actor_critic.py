@@ -88,6 +88,7 @@ class Normal:
 
     def sample(self, outputs, own, word) -> jax.Array:
         """An action [M], not clipped, from means [M], log deviations [M] and a uint32 word."""
+        # The word is the key of a stream of its own, so that a step takes one word whatever M is.
         places = jnp.arange(self.size, dtype=jnp.uint32)
         words = jax.vmap(lambda place: streams.threefry((word, jnp.uint32(0)), place))(places)
         return outputs + jnp.exp(own) * streams.normal(words, outputs.dtype)
@@ -148,6 +149,7 @@ class ActorCritic:
     def init(self, key) -> jax.Array:
         """First parameters, float32 [q]; the key is consumed."""
         module = self.module.init(key, jnp.zeros((1, *self.shape), jnp.float32))
+        # Learned as a logarithm, a deviation stays above 0.
         own = jnp.full(self.actions.own, math.log(self.deviation), jnp.float32)
         return jnp.concatenate([ravel_pytree(module)[0], own])
 
@@ -238,6 +240,7 @@ def is_picture(task) -> bool:
 
 def _pixels(observation) -> jax.Array:
     """A picture as floats; bytes become fractions of 255."""
+    # Converted for the network and not before: a rollout of floats is four times as large.
     if observation.dtype == jnp.uint8:
         return observation.astype(jnp.float32) * jnp.float32(1 / 255)
     return observation.astype(jnp.float32)

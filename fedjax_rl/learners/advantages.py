@@ -226,6 +226,7 @@ def advantages(trajectories: Trajectories, discount, *, decisions=None, **choice
     if rule.normalize:
         advantage = _standardised(advantage, returns, trajectories.mask)
     if rule.estimator == "gpomdp" and rule.discount_weight:
+        # G_t is discounted from t on; as of the first step it counts discount^t.
         exponent = jnp.arange(returns.shape[1], dtype=returns.dtype)
         advantage = advantage * (jnp.asarray(discount, returns.dtype) ** exponent)[None]
     return jnp.where(trajectories.mask, advantage, jnp.zeros_like(advantage))

@@ -41,6 +41,7 @@ def all_trajectories(mdp: TabularMDP, num_steps: int) -> tuple[Trajectories, np.
     kernel = np.asarray(mdp.transition, np.float64)
     reward = np.broadcast_to(np.asarray(mdp.reward, np.float64), (states, actions, 1))
     moves = kernel[visited[:, :-1], taken[:, :-1], visited[:, 1:]]
+    # Without the policy's part, so that one enumeration serves all parameters.
     chance = np.asarray(mdp.initial_distribution, np.float64)[visited[:, 0]] * moves.prod(1)
     made = (visited, taken, reward[visited, taken, 0], np.ones(visited.shape, bool))
     return Trajectories(*(x[:, None] for x in made)), chance

@@ -69,9 +69,11 @@ def shaped(population, values, counts, shaping, weights):
     centred = jnp.where(differ, centred, jnp.zeros_like(values))
     variance = population.spread(population.sum(centred**2)) / size
     deviation = jnp.sqrt(variance)
+    # Two selections: a quotient that is not taken must be finite, too, for its derivative.
     scored = jnp.where(deviation > 0, centred / jnp.where(deviation > 0, deviation, 1), 0.0)
     ranks = centred_ranks(population, values, counts)
     shaping = population.spread(shaping)
+    # All four are made and one is taken: the word is traced, a sweep over it is one program.
     kinds = [values, centred, scored, ranks]
     out = jnp.select([shaping == n for n in range(len(kinds))], kinds)
     equal = population.spread(weights) == WEIGHTS.index("equal")
@@ -95,9 +97,11 @@ def importance(population, noise, moved, counts):
       [A], w up to a factor per federation, the largest 1, zero where there is no sample; and the
       effective sample size `(\sum w)^2 / \sum w^2`, [F], 0 without samples.
     """
+    # Without |m|^2 / 2, which all samples of a federation have in common.
     logits = jnp.sum(noise * population.spread(moved), axis=-1)
     logits = jnp.where(counts, logits, -jnp.inf)
     top = population.max(logits)
+    # Of nobody the largest is -inf, and -inf less -inf is nan.
     top = jnp.where(jnp.isfinite(top), top, jnp.zeros_like(top))
     weights = jnp.exp(logits - population.spread(top))
     total, squares = population.sum(weights), population.sum(weights**2)

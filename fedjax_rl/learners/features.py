@@ -43,5 +43,6 @@ def features(world: GridWorld, kind: str, per_action: bool = False) -> np.ndarra
         width = _WIDTH * max((world.rows - 1) / 4, 0.5)
         distances = np.sum((cells[:, None] - centres) ** 2, axis=-1)
         table = np.exp(-distances / (2 * width**2))
+        # Norms of at most 1, as analyses of TD learning assume them.
         table = table / np.linalg.norm(table, axis=1, keepdims=True)
     return np.kron(table, np.eye(world.num_actions)) if per_action else table

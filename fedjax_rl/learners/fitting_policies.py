@@ -92,6 +92,7 @@ def check_fits(task, policy: Policy) -> None:
         actions = policy.network.sizes[-1]
     else:
         return
+    # Either kind of action has its number first.
     if not isinstance(action, kind) or actions != action[0]:
         raise ValueError(
             f"policy has {actions} {kind.__name__.lower()} actions on {task.name}; allowed: "

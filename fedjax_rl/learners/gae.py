@@ -38,6 +38,7 @@ def discounts(terminated, truncated, discount, gae_lambda, bootstrap_timeouts: b
     over = terminated | truncated
     ended = terminated if bootstrap_timeouts else over
     nothing = jnp.zeros((), jnp.result_type(discount))
+    # After a cut the value goes on, but the next row is of another episode: no advantage of it.
     return jnp.where(ended, nothing, discount), jnp.where(over, nothing, discount * gae_lambda)
 
 
@@ -117,6 +118,7 @@ def targets(
       Advantages [R], 0 in rows that are not there; targets [R]; the reward of step T - 1, float32.
     """
     reward = reward * weights["reward_scale"]
+    # Before rewards are moved: what is due next is what this step earned.
     last = reward[num_steps - 1]
     if settings.reward_alignment == "late":
         reward, _ = late(reward, due)
@@ -127,16 +129,20 @@ def targets(
         weights["gae_lambda"],
         settings.bootstrap_timeouts,
     )
+    # The value before step t + 1 is that after step t; the network sees every state once.
     after = jnp.concatenate([value[1:], following[None]])
     own = value
     if settings.stale_tail:
         place = jnp.arange(value.shape[0])
+        # Agents have different numbers of rows: the bootstrap stands behind the last that is there.
         after = jnp.where(place == count - 1, following, after)
         there = place < count
+        # The recursion comes through these rows first, and is to bring nothing along.
         reward, own, after, trace = (
             jnp.where(there, x, jnp.zeros_like(x)) for x in (reward, value, after, trace)
         )
         last_value = jnp.where(there, last_value, 0.0)
+    # Where an episode was cut off, the next row is the start of another one.
     after = jnp.where(truncated, last_value, after)
     found = advantages(reward, own, after, discount, trace)
     return found, found + own, last
@@ -191,5 +197,6 @@ def scaled_rewards(scale: RewardScale, reward, over, discount=0.99, clip=10.0):
     mean = scale.mean + apart * size / count
     squares = scale.variance * scale.count + jnp.var(total) * size
     variance = (squares + apart**2 * scale.count * size / count) / count
+    # Not centred: a constant taken from every reward would pay for the length of an episode.
     reward = jnp.clip(reward / jnp.sqrt(variance + 1e-8), -clip, clip)
     return RewardScale(jnp.where(over, jnp.zeros_like(total), total), mean, variance, count), reward

@@ -36,6 +36,7 @@ def log_weights(policy: Policy, target, behaviour, trajectories: Trajectories) -
 
 def _log_ratios(policy, target, behaviour, trajectories):
     here, there = (log_likelihood(policy, x, trajectories) for x in (target, behaviour))
+    # Step by step: over an episode both sums are large, and their difference would lose digits.
     return here - there
 
 
@@ -54,6 +55,7 @@ def _truncated(weights, clip, two_sided):
     if isinstance(clip, numbers.Number | np.ndarray) and not np.all(clip >= least):
         raise ValueError(f"clip is {clip}; allowed: at least {least}")
     clip = jnp.asarray(clip, weights.dtype)
+    # The authors' code of FedHAPG-M (arXiv 2405.19499) has both bounds, of FedSVRPG-M the upper.
     return jnp.clip(weights, 2 - clip if two_sided else None, clip)
 
 

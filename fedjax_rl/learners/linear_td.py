@@ -121,5 +121,7 @@ def mean_solution(mdp: TabularMDP, policy, phi, sampling: str, num_agents: int):
         system(member, policy, phi, visits(member, policy, sampling))
         for member in members_of(mdp, num_agents)
     ]
+    # Means of A and b, then one solution: the mean of the agents' own solutions is another point.
     matrix = np.mean([a for a, _ in systems], axis=0)
+    # Features may be dependent, which leaves A singular.
     return np.linalg.pinv(matrix) @ (sum(b for _, b in systems) / len(systems))

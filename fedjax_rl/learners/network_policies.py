@@ -105,6 +105,7 @@ class Gaussian(Policy):
 
     def init(self, key) -> jax.Array:
         """As the network's, with the deviation given."""
+        # Learned as a logarithm, a deviation stays above 0.
         log_deviation = jnp.full(self.num_actions, math.log(self.deviation))
         return jnp.concatenate([self.network.init(key, self.initializer), log_deviation])
 
@@ -117,6 +118,7 @@ class Gaussian(Policy):
     def sample(self, parameters, observation, word) -> jax.Array:
         """An action [M], not clipped; as in `Policy`."""
         mean, log_deviation = self.moments(parameters, observation)
+        # The word is the key of a stream of its own, so that a step takes one word whatever M is.
         key = (word, jnp.uint32(0))
         places = jnp.arange(self.num_actions, dtype=jnp.uint32)
         words = jax.vmap(lambda place: streams.threefry(key, place))(places)

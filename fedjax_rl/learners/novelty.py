@@ -61,6 +61,7 @@ def novelty(archive: Archive, behaviour, neighbours: int) -> jax.Array:
       Float scalar, 0 where the archive is empty.
     """
     size = archive.entries.shape[0]
+    # Squares rank as distances do, and only K roots are taken.
     squares = jnp.sum((archive.entries - behaviour[None]) ** 2, axis=-1)
     squares = jnp.where(jnp.arange(size, dtype=jnp.int32) < archive.count, squares, jnp.inf)
     nearest = -jax.lax.top_k(-squares, min(neighbours, size))[0]

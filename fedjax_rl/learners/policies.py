@@ -24,12 +24,15 @@ def categorical(outputs, word) -> jax.Array:
     top = outputs[0]
     for output in outputs[1:]:
         top = jnp.maximum(top, output)
+    # Less the largest, so that nothing overflows. Scalars rather than arrays: under `vmap` each
+    # is a vector over the agents.
     weights = [jnp.exp(output - top) for output in outputs]
     totals = [weights[0]]
     for weight in weights[1:]:
         totals.append(totals[-1] + weight)
     level = streams.uniform(word, top.dtype) * totals[-1]
     action = jnp.int32(0)
+    # The last action is what is left, whatever the sum was rounded to.
     for total in totals[:-1]:
         action = action + (level >= total).astype(jnp.int32)
     return action
@@ -71,10 +74,13 @@ def epsilon_greedy(row, epsilon, first, word) -> jax.Array:
         ties = ties + equal
     level = streams.uniform(word, row.dtype)
     explores = level < epsilon
+    # On either side of epsilon what is left of the word is uniform again; a side narrower than
+    # the 24 bits of `level` is next to never drawn, and only must not divide by 0.
     rest = jnp.where(explores, level, level - epsilon)
     rest = rest / jnp.maximum(jnp.where(explores, epsilon, 1 - epsilon), 2.0**-24)
 
     def among(count):
+        # A quotient may round to 1.
         return jnp.minimum((rest * count.astype(rest.dtype)).astype(jnp.int32), count - 1)
 
     place = jnp.where(first, 0, among(ties))

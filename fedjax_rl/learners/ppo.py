@@ -82,6 +82,7 @@ def approximate_kl(log_ratio) -> jax.Array:
 
     Schulman, *Approximating KL Divergence* (2020), the third estimator.
     """
+    # In the first pass ratios are near 1, where exp and a subtraction leave no digits.
     return jnp.expm1(log_ratio) - log_ratio
 
 

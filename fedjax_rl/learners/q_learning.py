@@ -176,12 +176,14 @@ def softmax_behaviour(shape: Shape) -> Behaviour:
     def act(words, state, row, params):
         epsilon, beta = params["epsilon"], params["beta"]
         top = functools.reduce(jnp.maximum, row)
+        # Less the largest: nothing overflows, and the sum is at least 1.
         weights = [jnp.exp(beta * (value - top)) for value in row]
         total = functools.reduce(jnp.add, weights)
         # Comparing with unnormalised sums saves the division.
         level = streams.uniform(words[0], total.dtype) * total
         explore = epsilon * total / shape.num_actions
         action, cumulative = jnp.int32(0), jnp.zeros_like(total)
+        # The last action is what is left: no rounding of the sum leaves a word without one.
         for weight in weights[:-1]:
             cumulative = cumulative + (explore + (1 - epsilon) * weight)
             action = action + (level >= cumulative).astype(jnp.int32)
@@ -198,6 +200,7 @@ def greedy_behaviour(shape: Shape) -> Behaviour:
 
     def act(words, state, row, params):
         best = jnp.int32(0)
+        # Backwards, so that the first of the best is what stays.
         for i, equal in reversed(list(enumerate(rounding.best_of(row)))):
             best = jnp.where(equal, jnp.int32(i), best)
         epsilon = params["epsilon"]
@@ -294,8 +297,10 @@ def learn(
         index = state * shape.num_actions + action
         visits = tables.take(agent.visits, index) + 1 if _kept(agent.visits) else None
         alpha = step_size(params, visits)
+        # Of an array the row has been gathered above, and a gather is what costs.
         q_tm1 = tables.take(agent.table, index) if shape.unrolled else tables.take(row, action)
         value = q_tm1 + alpha * (td_target(r_t, environment.discount, q_t) - q_tm1)
+        # The powers of 1 / (1 - alpha) of arXiv 2305.10697 overflow between rare exchanges.
         amount = -jnp.log1p(-alpha) if _kept(agent.log_weight) else ()
         pending = (index, value, amount)
         ahead = words(key, now + jnp.uint32(1), len(agent.words), generator)
@@ -304,6 +309,7 @@ def learn(
     def step(i, carry):
         return act(i, flush(*carry))
 
+    # An index past the end: the first flush changes nothing.
     nothing = (jnp.int32(shape.size), jnp.zeros_like(tables.take(agent.table, 0)))
     amount = jnp.zeros_like(nothing[1]) if _kept(agent.log_weight) else ()
     carry = (agent, (*nothing, amount))
@@ -368,6 +374,7 @@ def learn_everywhere(
         own_params = at(params, now)
         turns = now * jnp.uint32(shape.size) + jnp.arange(shape.size, dtype=jnp.uint32)
         own = jax.vmap(lambda turn: jnp.stack(words(key, turn, per_pair, generator)))(turns)
+        # Nothing is pending here: every entry is written in every step anyway.
         q = tables.as_array(agent.table)
         rows = q.reshape(shape.num_states, shape.num_actions)
         noise = own_params["reward_noise"] if noisy else None

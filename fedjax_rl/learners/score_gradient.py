@@ -25,6 +25,7 @@ def log_likelihood(policy: Policy, parameters, trajectories: Trajectories) -> ja
     """
     observation, action, mask = trajectories.observation, trajectories.action, trajectories.mask
     logs = policy.log_probs(parameters, _flat(observation), _flat(action)).reshape(mask.shape)
+    # Selected, not multiplied: padding may have a logarithm of -inf, and 0 times that is nan.
     return jnp.where(mask, logs, jnp.zeros_like(logs))
 
 
@@ -38,6 +39,8 @@ def gradient(policy: Policy, parameters, trajectories: Trajectories, advantage) 
       advantage: [N, T], such as `advantages`; 0 in the padding.
     """
     flat = map(_flat, (trajectories.observation, trajectories.action, advantage))
+    # Per episode, never per step: a mean over steps is no gradient of the return where episodes
+    # differ in length, and no derivative of a likelihood.
     return policy.score(parameters, *flat) / advantage.shape[0]
 
 
@@ -67,6 +70,8 @@ def with_entropy(policy, parameters, trajectories, entropy) -> Trajectories:
     reward = trajectories.reward.astype(parameters.dtype)
     if not _is_zero(entropy):
         logs = log_likelihood(policy, parameters, trajectories)
+        # No stop_gradient: `score` holds advantages constant by itself, and Hessian-vector
+        # products are biased unless the bonus moves with theta.
         reward = reward - jnp.asarray(entropy, reward.dtype) * logs
     return trajectories._replace(reward=reward)
 

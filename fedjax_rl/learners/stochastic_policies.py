@@ -71,6 +71,7 @@ class Policy:
         def total(parameters):
             return jnp.sum(weight * self.log_probs(parameters, observation, action))
 
+        # Only of the logarithms: weights are constants here, whatever they were made of.
         return jax.grad(total)(parameters)
 
 

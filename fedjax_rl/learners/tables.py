@@ -34,6 +34,7 @@ def take(table, index):
     """Entry `index` of the table."""
     if not isinstance(table, tuple):
         return table[index]
+    # An index is always one of them, so that the last entry needs no comparison.
     entry = table[-1]
     for i in range(len(table) - 2, -1, -1):
         entry = jnp.where(index == i, table[i], entry)

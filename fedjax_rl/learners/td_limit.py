@@ -48,6 +48,7 @@ def restarted(chain: Chain, terminal) -> Chain:
 def pairs_in_steps(chain: Chain) -> np.ndarray:
     """How often a step leads from one state to another in the long run, [S, S], sum 1."""
     num = len(chain.transition)
+    # Stationarity leaves the scale open; the last row says that probabilities add up to 1.
     system = np.vstack([chain.transition.T - np.eye(num), np.ones(num)])
     stationary = np.linalg.lstsq(system, np.append(np.zeros(num), 1.0), rcond=None)[0]
     return stationary[:, None] * chain.transition
@@ -72,6 +73,7 @@ def pairs_in_episodes(chain: Chain, terminal, max_steps: int) -> np.ndarray:
         left = max_steps - t - 1
         after = ends[:left]
         weight = np.sum(after / (t + 1 + np.arange(left))[:, None], axis=0)
+        # Whoever has not ended by then is cut off: an episode of all the steps.
         weight = weight + (1 - after.sum(axis=0)) / max_steps
         pairs += now[:, None] * inside * weight
         now = now @ inside * ~terminal
@@ -122,4 +124,5 @@ def _solved(chain: Chain, pairs: np.ndarray, phi: np.ndarray, discount: float) -
     ahead = pairs @ phi * discount
     matrix = phi.T @ (weight[:, None] * phi - ahead)
     earned = phi.T @ np.sum(pairs * chain.reward, axis=1)
+    # Least squares, as the features of states that are never met leave directions open.
     return Limit(np.linalg.lstsq(matrix, earned, rcond=None)[0], weight)

@@ -41,6 +41,7 @@ def td_errors(table, actions: int, discount, index, reward, next_state, terminal
       terminal: bool, whether the next state is.
     """
     row = jax.lax.dynamic_slice(table, (next_state * actions,), (actions,))
+    # Only terminal states: behind a step that was cut off the value goes on.
     ahead = jnp.where(terminal, jnp.zeros_like(reward), discount * jnp.max(row))
     return reward + ahead - table[index]
 
@@ -48,6 +49,7 @@ def td_errors(table, actions: int, discount, index, reward, next_state, terminal
 def sums(message: Transitions, size: int):
     """The errors that are kept, by entry of the table: their sums and their numbers, [size, 2]."""
     kept = message.kept.astype(message.error.dtype)
+    # Side by side, so that one scatter adds up both.
     pair = jnp.stack([jnp.where(message.kept, message.error, jnp.zeros_like(kept)), kept], axis=-1)
     return jnp.zeros((size, 2), pair.dtype).at[message.index].add(pair)
 

@@ -93,6 +93,7 @@ class MLP:
         if initializer == "zeros":
             return jnp.zeros(self.num_parameters)
         parts = []
+        # Small last weights: at first all actions are about as likely.
         gains = [math.sqrt(2)] * (len(self.layers) - 1) + [0.01]
         keys = jax.random.split(key, len(self.layers))
         for layer, (i, o), gain in zip(keys, self.layers, gains, strict=True):

@@ -44,6 +44,7 @@ def _convolve_on_cpu(x, kernel):
 
 def _backward(kept, change):
     x, kernel = kept
+    # With respect to the pictures the gradient is a convolution again, with the kernel turned.
     before = _convolve(change, jnp.swapaxes(kernel[::-1, ::-1], 2, 3))
     height, width, channels = x.shape[1:]
     wide = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
@@ -67,6 +68,7 @@ def pool(x) -> jax.Array:
     Slices have a much cheaper gradient than a reduction over windows.
     """
     height, width = x.shape[1:3]
+    # Padded with what is never the largest; 0 would be, beside negative numbers.
     x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=-jnp.inf)
     x = functools.reduce(jnp.maximum, (x[:, n : n + height : 2] for n in range(3)))
     return functools.reduce(jnp.maximum, (x[:, :, n : n + width : 2] for n in range(3)))

@@ -131,4 +131,5 @@ def no_tail(batch: ppo.Batch, agents: int) -> Tail:
 def rows_of(batch: ppo.Batch) -> Row:
     """Buffers of a rollout in place of a batch, to be overwritten; leaves [..., T, E, ...]."""
     nothing = jnp.zeros(batch.value.shape, jnp.float32)
+    # What a batch shares with rows are its own buffers: there is no second rollout in memory.
     return Row(*batch[:4], nothing, nothing > 0, nothing > 0, nothing)

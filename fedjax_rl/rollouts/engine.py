@@ -168,6 +168,7 @@ def stepper(
     Returns:
       A `Stepper`.
     """
+    # Words of a new episode are set aside in every step, so that a place depends on time alone.
     needed = 1 + env.words + (0 if begins_anew is None else 2)
     first, stride = (0, needed) if words is None else words
 
@@ -182,6 +183,7 @@ def stepper(
         )
         length = now.steps + now.alive.astype(jnp.int32)
         if begins_anew is not None:
+            # An MDP that ends in the last step has ended: there is no value to go on with.
             truncated = (truncated | (length >= begins_anew)) & ~terminated
         made = Step(
             t,
@@ -197,6 +199,7 @@ def stepper(
             terminated,
             truncated,
         )
+        # Before anything begins anew, while the last observation of an episode is still there.
         memory, row = note(made, now.memory, inputs)
         if begins_anew is None:
             return RolloutState(state, observation, length, now.alive & ~made.over, memory), row

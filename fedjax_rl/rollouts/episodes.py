@@ -46,6 +46,7 @@ class Returns(NamedTuple):
         zero = jnp.zeros_like(self.value)
         reward = step.reward.astype(zero.dtype)
         return Returns(
+            # Selected, not multiplied: a finished environment that is stepped on may say nan.
             self.value + jnp.where(step.alive, self.weight * reward, zero),
             self.undiscounted + jnp.where(step.alive, reward, zero),
             self.weight * jnp.asarray(discount, zero.dtype),
@@ -129,6 +130,7 @@ def run_episodes(
     state = state._replace(memory=(no_returns(resets.shape), nothing, nothing))
     inputs = Inputs(parameters, jax.random.key_data(draws), environment)
     step = engine.stepper(env, act_of_all, note)
+    # Loops that move episodes aside move what these read along, and have to know its axis.
     axes, kind = Inputs(axis, 0, 0, 0), fitting(kind, task.env)
     done, _ = engine.rollout(step, inputs, state, task.max_steps, kind=kind, axes=axes)
     returns, last, total = done.memory

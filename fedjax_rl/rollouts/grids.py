@@ -158,6 +158,7 @@ def grid_env(world: GridWorld) -> GridEnv:
         jnp.asarray(bounds.reshape(-1)),
         jnp.asarray(np.asarray(world.next_state).reshape(-1)),
         jnp.asarray(np.asarray(world.reward).reshape(-1), jnp.result_type(float)),
+        # By outcome rather than by state: in the loop one gather would have to wait for another.
         jnp.asarray(np.asarray(world.terminal)[np.asarray(world.next_state)].reshape(-1)),
         world.num_actions,
         world.next_state.shape[-1],

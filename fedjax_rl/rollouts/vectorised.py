@@ -88,6 +88,7 @@ def _noting(policy, settings):
     def note(step, running, inputs):
         parameters, (outputs, value) = inputs.policy, step.output
         reward = step.reward.astype(jnp.float32)
+        # As the environment gave it: what is reported is neither scaled nor clipped.
         total, over = running.undiscounted + reward, step.over
         last_value = jnp.zeros_like(value)
         if settings.bootstrap_timeouts:
@@ -178,6 +179,7 @@ def collect(
         count = jnp.full(agents, steps, jnp.int32)
     ended = state.memory.ended
     state = state._replace(memory=state.memory._replace(ended=()))
+    # The one value that no row has: of the observation behind the last step.
     _, following = jax.vmap(policy.apply)(parameters, state.observation)
     is_late = settings.reward_alignment == "late"
     due = collector.due if is_late else jnp.zeros((agents, envs), jnp.float32)
@@ -193,6 +195,7 @@ def collect(
     batch = ppo.Batch(*rows[:4], found, target)
     batch = jax.tree.map(lambda x: x[:, :steps], batch)
     if settings.normalize == "rollout":
+        # Of every agent by itself: nobody knows the advantages of the others.
         batch = jax.vmap(ppo.with_normalized_advantage)(batch)
     return collector, batch, ended
 
