@@ -97,6 +97,7 @@ class Algorithm:
             "functions": derivatives.GuardedFunctions,
         }
         for name, kind in guarded.items():
+            # `dataclasses.replace` hands on what is guarded already, by the contract of before.
             own = derivatives.without_guards(getattr(self, name))
             object.__setattr__(self, name, kind(own, contract))
         if self.headline is None:
@@ -106,6 +107,7 @@ class Algorithm:
 
     def __eq__(self, other: object) -> bool:
         """Equal if name and configuration are."""
+        # Functions are closures, never equal; what they close over follows from the configuration.
         same = isinstance(other, Algorithm) and other.name == self.name
         return same and other.config == self.config
 
@@ -177,6 +179,8 @@ def _found(home: str, config) -> Algorithm:
 def common(each: list[Params]) -> set[str]:
     """The entries of `shared` that are one and the same object in every federation."""
     first = each[0].shared
+    # By object: to compare the tables of thousands of federations would take long, and what is
+    # traced cannot be compared.
     return {n for n in first if all(p.shared[n] is first[n] for p in each)}
 
 

@@ -39,6 +39,7 @@ class _Watch:
     known: dict[str, np.ndarray] | None = None
 
 
+# Of a context, as jobs run in threads that copy it, and another run beside them does not debug.
 _WATCH: contextvars.ContextVar[_Watch | None] = contextvars.ContextVar("watch", default=None)
 
 
@@ -68,12 +69,16 @@ def per_one(function: Callable, in_axes: tuple = ()) -> Callable:
     Args:
       function: of unbatched arguments.
       in_axes: 0 or None for each argument; 0 for all by default.
+
+    Returns:
+      A function of the same arguments, batched; its leaves [B, ...].
     """
     mapped = jax.vmap(function, in_axes=in_axes or 0)
 
     def called(*args):
         axes = in_axes or (0,) * len(args)
         leaves = jax.tree.leaves(args)
+        # Under `grad` or somebody's own `vmap` no value can be seen, debugging or not.
         if not is_on() or any(isinstance(leaf, jax.core.Tracer) for leaf in leaves):
             return mapped(*args)
         batched = jax.tree.leaves([arg for arg, axis in zip(args, axes, strict=True) if axis == 0])
@@ -126,6 +131,7 @@ def look(population, state, what: str, time=None) -> None:
                     f"{watch.unit} {int(np.max(time))}, {_who(population, owner, first[0])}: "
                     f"{name}{inner} is {values[first]} after {what}"
                 )
+    # Replaced, not added to: what is finite again is complained of when it breaks once more.
     watch.known = seen
 
 

@@ -44,6 +44,7 @@ def undifferentiated(reason: str) -> Callable:
       `tree -> tree`; whoever differentiates a float of it gets a ValueError with the reason.
     """
 
+    # A rule of forward mode alone: reverse mode transposes what that one makes, and meets it too.
     @jax.custom_jvp
     def guard(floats):
         return floats
@@ -66,6 +67,7 @@ def undifferentiated(reason: str) -> Callable:
 
 def _is_float(leaf) -> bool:
     """Whether a leaf can have a derivative: an array of floats, not a number or a key."""
+    # Numbers of Python are constants of the trace: nobody can differentiate by them.
     return isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jnp.floating)
 
 
@@ -118,6 +120,7 @@ def _guarded(value, guard: Callable):
 
     Tracers in the closure of a function are out of reach; they are met where they come out.
     """
+    # What is known is not differentiated, and stays the same object: see `algorithm.common`.
     if isinstance(value, jax.core.Tracer):
         return guard(value)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
@@ -170,6 +173,7 @@ class Contract:
         """What refuses the derivatives of a configuration."""
         draws = {name: self._no_derivative(name) for name in (*self.draws, *_DECIDES)}
         reason = self.why_not(config)
+        # What decides draws is guarded even where a bias is accepted: its derivative would be 0.
         if reason is None or getattr(config, "derivative", None) is not None:
             return Guards(None, draws)
         accept = hasattr(config, "derivative") * (

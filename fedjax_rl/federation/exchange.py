@@ -228,6 +228,7 @@ def trip(
     if link.at_time is not None:
         params = link.at_time(population, params, state.time)
     model = state.server if held is None else held
+    # Over federations, or over agents where each is held to the model that it was handed.
     model = jax.vmap(link.broadcast)(model)
     model = population.spread(model) if held is None else model
     message, sent, uplink_state, (floats, bits) = outgoing(
@@ -249,12 +250,15 @@ def trip(
     )
     kept = both(due, came)
     if kept is not None:
+        # Without a message an optimiser would still move the model by its momentum.
         server, server_state = select(kept, (server, server_state), before)
     due = None if due is None else population.spread(due)
     broadcast = jax.vmap(link.broadcast)(server)
     agents = per_agent(link.receive, population, params, state.agents, population.spread(broadcast))
+    # Who sits a round out hears nothing; who is there and has nothing to send hears the answer.
     listens = sent if link.uplink.silent == "absent" else present
     listens, heard = (both(both(due, present), who) for who in (listens, sent))
+    # An uplink's state changes in silence too, such as what it is used to; not in absence.
     if (acts := both(due, present)) is not None:
         uplink_state = select(acts, uplink_state, state.uplink_state[place])
     if listens is not None:
@@ -272,6 +276,7 @@ def trip(
         uplink_state=_put(state.uplink_state, place, uplink_state),
     )
     flag = jnp.ones_like(floats) if sent is None else sent.astype(jnp.uint32)
+    # Sizes were worked out for all; what was not sent has none.
     return state, Sent(flag, floats * flag, bits * flag)
 
 

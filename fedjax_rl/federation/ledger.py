@@ -86,12 +86,17 @@ class Ledger:
         Args:
           each: what happens once, from `line`.
           *times: one or two factors, uint32 [F]; their product with an entry may pass 2^32.
+
+        Returns:
+          The `Ledger` after it.
         """
         first, second = (*times, jnp.ones_like(times[0]))[:2]
         count, count_high = wide_product(first, second)
         more, carried = wide_product(each[None, :], count[:, None])
+        # The rest of a product of three; what passes 64 bits is lost, where no counter comes.
         carried = carried + each[None, :] * count_high[:, None]
         low = self.low + more
+        # Unsigned sums wrap: one that is less than a summand has been carried.
         return Ledger(low, self.high + carried + (low < more).astype(jnp.uint32))
 
     def totals(self) -> dict[str, np.ndarray]:
@@ -111,6 +116,8 @@ def wide_product(a: jax.Array, b: jax.Array) -> tuple[jax.Array, jax.Array]:
     Returns:
       Two uint32 arrays of the shape that both have together.
     """
+    # By halves, as JAX has no 64-bit integers unless all of it computes in double precision; each
+    # product of two halves, and the sum of three, fits into 32 bits.
     half, mask = jnp.uint32(16), jnp.uint32(0xFFFF)
     a, b = jnp.broadcast_arrays(a, b)
     a0, a1, b0, b1 = a & mask, a >> half, b & mask, b >> half
@@ -234,6 +241,7 @@ def price(
     each = line(floats_up=1, bytes_up=wire.word_bytes)
     for amount, unit in _wide_sum(population, sent.floats, largest):
         spent = spent.add(each, amount, unit)
+    # Rounded up by message: bytes are what is sent, and no two messages share one.
     octets = (sent.bits + jnp.uint32(7)) // jnp.uint32(8)
     for amount, unit in _wide_sum(population, octets, largest):
         spent = spent.add(line(bytes_up=1), amount, unit)
@@ -256,6 +264,7 @@ def _wide_sum(population, amounts, largest: int):
     one = jnp.ones(population.num_federations, jnp.uint32)
     if int(population.sizes.max()) * largest < 2**32:
         return [(population.sum(amounts), one)]
+    # Low parts of 12 bits add up exactly over 2^20 members of a federation.
     bits = jnp.uint32(12)
     low, high = amounts & ((jnp.uint32(1) << bits) - jnp.uint32(1)), amounts >> bits
     return [(population.sum(low), one), (population.sum(high), one << bits)]

@@ -43,6 +43,7 @@ class Layout:
         """The population's parameters, device by device, from those of single federations."""
         if self.mesh is None:
             return bind([each[f] for f in self.order])
+        # Of all federations at once: parts of which one finds more in common would not concatenate.
         same = common(each)
         parts = [
             bind([_members(each[f], j, self.blocks[1]) for f in block], same)
@@ -67,6 +68,7 @@ class Layout:
     def first_places(self, num_federations: int) -> np.ndarray:
         """Where on the global federation axis each of the caller's federations lies, [F]."""
         places = np.full(num_federations, -1)
+        # Backwards, so that of a federation and its repetitions the original stays.
         for place in range(len(self.order) - 1, -1, -1):
             places[self.order[place]] = place
         return places
@@ -82,6 +84,7 @@ class Layout:
         Returns:
           A partition spec for each leaf.
         """
+        # Agents lie over both axes of the mesh, those of one federation beside each other.
         name = {"agent": AXES, "federation": AXES[0], None: None}[axis]
         spec = PartitionSpec(*(None,) * leading, name) if name else PartitionSpec()
         return jax.tree.map(lambda _: spec, tree)
@@ -124,6 +127,7 @@ class Layout:
         """
         if self.mesh is None:
             return function
+        # Unchecked: that a server is the same on all devices of its members cannot be inferred.
         return jax.shard_map(
             function, mesh=self.mesh, in_specs=in_specs, out_specs=out_specs, check_vma=False
         )
@@ -179,6 +183,7 @@ def layout(sizes, num_devices: int = 1, spread: bool = True) -> Layout:
         down = num_devices // across
         if any(sizes[group[0]] % across for group in groups):
             return None
+        # One program for all devices needs one shape: as many federations of each size everywhere.
         padded = [group + [group[-1]] * (-len(group) % down) for group in groups]
         total = sum(len(group) * sizes[group[0]] for group in padded)
         local = tuple((len(g) // down, sizes[g[0]] // across) for g in padded)
@@ -188,6 +193,7 @@ def layout(sizes, num_devices: int = 1, spread: bool = True) -> Layout:
             for g in padded
             for f in g[i * (len(g) // down) : (i + 1) * (len(g) // down)]
         )
+        # In this order options are compared: of equal work the one of fewest devices a federation.
         return total, across, local, order
 
     shares = range(1, num_devices + 1) if spread else (1,)

@@ -11,7 +11,15 @@ from fedjax_rl.streams import Engine, keys_of
 
 
 def both(one, other):
-    """Where both are true, None standing for true everywhere."""
+    """Where both are true, None standing for true everywhere.
+
+    Args:
+      one: bool array, or None.
+      other: bool array that broadcasts against it, or None.
+
+    Returns:
+      A bool array, or None where both are.
+    """
     if one is None or other is None:
         return other if one is None else one
     return one & other
@@ -19,6 +27,14 @@ def both(one, other):
 
 def outgoing(population, link, params, state, model, place):
     """What the uplink makes of the messages.
+
+    Args:
+      population: who belongs to whom.
+      link: the kind of exchange.
+      params: traced properties.
+      state: before the exchange.
+      model: leaves [A, ...], what the server sent down last, to each agent.
+      place: which exchange of a round it is, from 0.
 
     Returns:
       Messages [A, ...]; whether each was sent, bool [A] or None for all; the uplinks' states; the
@@ -68,6 +84,7 @@ def outgoing(population, link, params, state, model, place):
         # Who has nothing to say does not speak, whatever the uplink.
         something = per_agent(there, population, params, message)
         sent = both(sent, something)
+    # After the uplink, whose message may be another; whoever is silent is masked by the caller.
     sizes = per_agent(size, population, params, message)
     return message, sent, uplink_state, sizes
 
@@ -78,6 +95,7 @@ def _to_others(population, link, whole, sent):
     A federation of one without a server apart has only itself to talk to, and loses nothing of
     what it has learned.
     """
+    # Sizes are static: where nobody is alone, nothing of it is in the program.
     alone = population.sizes == 1
     if link.dedicated_server or not alone.any():
         return sent

@@ -106,6 +106,7 @@ class Population:
                 part = x[start : start + federations]
                 shape = (federations, agents, *part.shape[1:])
                 parts.append(
+                    # As static as a reduction: no gather by the index of a federation.
                     jnp.broadcast_to(part[:, None], shape).reshape(-1, *part.shape[1:])
                     if agents > 1
                     else part
@@ -124,6 +125,7 @@ class Population:
         Returns:
           [A] like `x`: 0 for the smallest that counts; meaningless where the mask is false.
         """
+        # Last in the order, where it moves nobody's place.
         x = jnp.where(mask, x, jnp.inf)
         parts, at = [], 0
         for federations, agents in self.groups:
@@ -131,12 +133,14 @@ class Population:
             at += federations * agents
             whole = part
             if self.axis_name is not None:
+                # A place among all needs all values, not a sum; they are one scalar for each agent.
                 whole = jax.lax.all_gather(part, self.axis_name, axis=1, tiled=True)
 
             def rank(values, among):
                 ordered = jnp.sort(among)
                 below = jnp.searchsorted(ordered, values, side="left")
                 upto = jnp.searchsorted(ordered, values, side="right")
+                # Equal values have the places `below` to `upto - 1`, and get the middle of these.
                 return (below + upto - 1).astype(values.dtype) / 2
 
             parts.append(jax.vmap(rank)(part, whole).reshape(-1))
@@ -148,6 +152,7 @@ class Population:
         own = jax.tree.map(lambda leaf: leaf[places], x)
         if self.axis_name is None:
             return own
+        # Each device has a first member of its own; the federation's is on the first device.
         return jax.tree.map(lambda leaf: jax.lax.all_gather(leaf, self.axis_name)[0], own)
 
     @functools.cached_property

@@ -129,6 +129,7 @@ def _of_rounds(parts, after) -> Rounds:
             return (dataclasses.replace(state, time=time), total), None
 
         turns = jnp.arange(part.count, dtype=jnp.int32)
+        # One copy of the work in the program, however often it is repeated.
         return jax.lax.scan(once, (state, total), turns)[0]
 
     def one(population, params, state, differentiable):
@@ -164,6 +165,8 @@ def _of_rounds(parts, after) -> Rounds:
             done, state = carry
             return done + jnp.uint32(1), one(population, params, state, False)
 
+        # Of a traced length, so that one program serves every distance between two records; reverse
+        # mode, which needs a scan, goes through `round`.
         return jax.lax.while_loop(go_on, body, (jnp.uint32(0), state))[1]
 
     return Rounds(round_, advance, parts if after is None else ())
@@ -208,11 +211,13 @@ def _of_steps(steps: LocalSteps, link: Exchange) -> Rounds:
             return period - time % period
 
         def go_on(state):
+            # Unsigned, and never below 0: no turn of the loop passes the end.
             return jnp.min(left(state.time)) <= end - state.time
 
         def body(state):
             # Federations of many periods lie side by side: all work up to the next exchange of any.
             state = work(population, params, state, jnp.min(left(state.time)))
+            # One period for all: at every exchange everybody is due, and nothing is masked.
             due = None if period.ndim == 0 else state.time % period == 0
             if sends_everything(link):
                 state = trip(population, link, params, state, due)[0]
@@ -224,6 +229,7 @@ def _of_steps(steps: LocalSteps, link: Exchange) -> Rounds:
         # Where everybody sends, an exchange always costs the same. It is then charged once at
         # the end rather than in the loop, which matters where an exchange follows every step.
         after = jax.lax.while_loop(go_on, body, state)
+        # The rest of the way, in which no exchange falls due.
         after = spent(population, work(population, params, after, end - after.time), num_steps)
         if sends_everything(link):
             happens = exchanging(population, link)
@@ -247,6 +253,7 @@ def _of_steps(steps: LocalSteps, link: Exchange) -> Rounds:
             fits = period == length
             return jax.tree.map(lambda x: jnp.where(fits, x, _not_a_number(x)), agent), period
 
+        # On a clock workers have made different numbers of rounds: time is batched here, [A].
         agents, made = per_agent(one, population, params, state.keys, state.agents, state.time)
         return dataclasses.replace(state, agents=agents), made
 

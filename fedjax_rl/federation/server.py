@@ -142,6 +142,7 @@ def optimizer_step(
         return parameters if meant is None else meant(parameters, params)
 
     def step(model, state, total, params):
+        # Optax goes against what it is given.
         downhill = read(jax.tree.map(jnp.subtract, model, total))
         with jax.numpy_dtype_promotion("standard"):  # optax mixes integer counts with floats
             updates, state = optimizer.update(downhill, state, shown(model, params))
@@ -183,6 +184,7 @@ def next_models(
     )(models, states, value, federation)
     if by_entry:
         if jax.tree.structure(after) == jax.tree.structure(came):
+            # Once more afterwards: an optimiser's momentum moves what has not changed, too.
             after = jax.tree.map(jnp.where, came, after, models)
         each = [jnp.any(x.reshape(x.shape[0], -1), axis=1) for x in jax.tree.leaves(came)]
         came = jnp.any(jnp.stack(each), axis=0)
@@ -210,6 +212,7 @@ def _arrived(population, params, present) -> dict:
         own = jnp.where(present, own, 0)
     # All of it to the last bit where everybody is there.
     counts = jnp.where(share == 1, 1, population.sum(own))
+    # Where nobody has come nothing of it is kept; it must not be 0 / 0 all the same.
     return {SHARE: counts, EMPHASIS: counts / jnp.where(share > 0, share, 1)}
 
 

@@ -38,7 +38,7 @@ class State:
     """Everything a run carries from one moment to the next.
 
     Attributes:
-      time: uint32 scalar, local steps taken by every agent.
+      time: uint32 scalar, in the unit of the algorithm: local steps of an agent, rounds or updates.
       keys: typed keys [A]; constant, streams are read by counter or by `fold_in` of the time.
       agents: the algorithm's agents, leaves [A, ...].
       server: the servers' models, leaves [F, ...].
@@ -131,9 +131,11 @@ def per_agent(function: Callable, population: Population, params: Params, *batch
     Returns:
       What the function returns, leaves [A, ...].
     """
+    # The narrower scope wins: an agent's own value, then its federation's, then that of all.
     own = {**population.spread(params.federation), **params.agent}
 
     def one(batched, own, *fixed):
         return function(*batched, {**params.shared, **own}, *fixed)
 
+    # What is shared is closed over, not batched: there is one of it, whatever A is.
     return per_one(one, (0, 0, *(None,) * len(fixed)))(batched, own, *fixed)

@@ -53,6 +53,7 @@ def mean(population: Population, message, sent=None, weight=None, context=None) 
     del context
     if sent is None and weight is None:
         return Aggregate(population.mean(message), None)
+    # A softmax over everybody never adds up to 0.
     certain = sent is None and isinstance(weight, LogWeights)
     if isinstance(weight, LogWeights):
         weight = softmax_weights(population, weight.value, sent)

@@ -40,6 +40,7 @@ def softmax_weights(population: Population, logits, sent=None):
         logits = select(sent, logits, nothing)
     top = population.max(logits)
     if sent is not None:
+        # Where nobody sent, -inf less -inf would be NaN.
         top = jax.tree.map(lambda x: jnp.where(x > -jnp.inf, x, jnp.zeros_like(x)), top)
     logits = jax.tree.map(lambda x, top: x - top, logits, population.spread(top))
     weights = jax.tree.map(jnp.exp, logits)

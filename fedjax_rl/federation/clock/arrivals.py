@@ -91,6 +91,8 @@ def _functions(own: Functions, parts: Parts, rules: Rules) -> Functions:
         transfer = 0
         if rules.limited:
             each = message_costs(population, link, params, state)
+            # A whole message, whatever an uplink makes of it: who arrives when is planned before
+            # the message is made.
             transfer = each["bytes_up"] + each["bytes_down"]
         return Timing(rules, population, int(transfer))
 
@@ -98,6 +100,7 @@ def _functions(own: Functions, parts: Parts, rules: Rules) -> Functions:
         state = own.init(population, params, keys)
         timing = timing_of(population, params, state)
         in_flight, elapsed = timing.start(params.agent[PARAMETERS], keys)
+        # A model for each agent, the one that it was handed, as the server's moves on meanwhile.
         models = population.spread(state.server)
         return dataclasses.replace(state, in_flight=(in_flight, models), elapsed=elapsed)
 
@@ -117,6 +120,7 @@ def _functions(own: Functions, parts: Parts, rules: Rules) -> Functions:
             )
             return step.make(step.Step(parts, timing, params, here, differentiable), state)
 
+        # Without a loop: one of a traced length has no reverse mode.
         if length == 1:
             return made(jnp.int32(0), state)
 
@@ -136,6 +140,7 @@ def _functions(own: Functions, parts: Parts, rules: Rules) -> Functions:
         end = state.time + num_steps
 
         def body(state):
+            # The length shapes the program; how many of its steps are made is traced.
             count = jnp.minimum(end - state.time, jnp.uint32(length))
             return block(population, params, state, count, length, False)
 

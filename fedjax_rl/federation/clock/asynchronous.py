@@ -31,6 +31,9 @@ def merged(group, in_flight, version, count, length: int):
       version: uint32 scalar, steps that the servers have made.
       count: uint32 scalar, steps to plan, from 1 to `length`.
       length: T.
+
+    Returns:
+      As `Group.plan`.
     """
     width = min(length, group.agents)
 
@@ -68,6 +71,7 @@ def _window(group, in_flight, version, count, width: int):
     _, order = jax.lax.top_k(-drawn.reshape(f, -1), width)
     time = jnp.take_along_axis(drawn.reshape(f, -1), order, axis=1)
     horizon = jnp.min(drawn[..., -1], axis=1, keepdims=True)
+    # Servers go on together, so that of several the one with the fewest certain steps decides.
     certain = jnp.min(jnp.sum(time < horizon, axis=1, dtype=jnp.uint32)) + jnp.uint32(1)
     made = jnp.minimum(jnp.minimum(certain, jnp.uint32(width)), count)
 

@@ -210,6 +210,7 @@ def tree_latency(cost: float = 1.0) -> fields.ByAgents:
     With a time of K for K local steps, synchronous rounds then take the time T + cost floor(T / K)
     log2 N of Einhorn's cost model, see `ledger.communication_time`.
     """
+    # An exchange has two messages, one up and one down.
     return fields.by_agents(lambda num_agents: cost * math.log2(num_agents) / 2)
 
 
@@ -218,6 +219,7 @@ def _brief(value) -> str:
 
 
 def _any_finite(value) -> bool:
+    # What a function of N gives is not known yet, and may be finite for some N.
     return isinstance(value, fields.ByAgents) or bool(
         np.any(np.isfinite(np.asarray(value, np.float64)))
     )

@@ -70,6 +70,7 @@ class Group(NamedTuple):
         candidates = length * self.messages
         if self.rules.fails or length == 1 or 2 * candidates > self.agents:
             return self._among_all(in_flight, now, version, count, length)
+        # Of equal ends `top_k` takes the lower places first, as a heap of (end, place) does.
         _, members = jax.lax.top_k(-in_flight.end, candidates)
         # In the order of their places, which decides between those who end at the same time.
         members = jnp.sort(members, axis=1)
@@ -99,6 +100,7 @@ class Group(NamedTuple):
         if length == 1:
             in_flight, now, arrivals = self._step(jnp.uint32(0), in_flight, now, version)
             return jax.tree.map(lambda x: x[None], arrivals), in_flight, now
+        # As many as there can be: how many are made is traced, and the rest means nothing.
         nothing = jax.tree.map(
             lambda x: jnp.zeros((length, *x.shape), x.dtype),
             jax.eval_shape(self._step, jnp.uint32(0), in_flight, now, version)[2],
@@ -134,6 +136,7 @@ class Group(NamedTuple):
         if m > 1:
             earliest, members = jax.lax.top_k(-end, m)
             return jnp.sort(members, axis=1), -earliest[:, -1], None
+        # The first of equal ends, as above.
         member = jnp.argmin(end, axis=1).astype(jnp.int32)[:, None]
         return member, jnp.take_along_axis(end, member, axis=1)[:, 0], None
 
@@ -141,6 +144,7 @@ class Group(NamedTuple):
         """As `_next`, where some of the work in flight is going to be lost."""
         n, m = self.agents, self.messages
         end = in_flight.end
+        # Work that is going to be lost brings no message, and stands behind all that does.
         coming = jnp.where(in_flight.failing, jnp.inf, end)
         count = jnp.sum(~in_flight.failing, axis=1, dtype=jnp.int32)
         if m == n:
@@ -224,6 +228,7 @@ class Group(NamedTuple):
                 return x
             if few:
                 chosen = jnp.where(_as(hit, x), x, jnp.zeros_like(x))
+                # One entry and zeros: a sum, yet exact; and of its dtype, which x64 would widen.
                 return jnp.sum(chosen, axis=1, keepdims=True, dtype=x.dtype)
             return x[at]
 
@@ -233,6 +238,7 @@ class Group(NamedTuple):
                 new = jnp.where(_as(present, new), new, take(x))
             if everybody:
                 return new
+            # Nobody arrives twice in a step, which spares XLA an order of writes.
             return jnp.where(hit, new, x) if few else x.at[at].set(new, unique_indices=True)
 
         return take, put
@@ -276,6 +282,7 @@ class Group(NamedTuple):
             return in_flight, returned + who.astype(jnp.uint32), now
 
         first = (in_flight, jnp.zeros(in_flight.failing.shape, jnp.uint32), now)
+        # Again and again: who begins may fail once more before anybody arrives.
         return jax.lax.while_loop(lambda carry: jnp.any(nobody(carry[0])), body, first)
 
 

@@ -69,6 +69,9 @@ def timetable(
       seeds: one federation each.
       transfer: bytes of a message up and its answer down, where the bandwidth is limited.
 
+    Returns:
+      The `Timetable`.
+
     Raises:
       ValueError: naming the argument, its value and what is allowed.
     """
@@ -94,6 +97,7 @@ def timetable(
         arrivals, start, in_flight, elapsed = more(
             own, in_flight, elapsed, jnp.uint32(done), jnp.uint32(count)
         )
+        # Times within a block are of the run's precision; on the host their sum need not be.
         begun = np.asarray(start, np.float64)
         kept = jax.tree.map(lambda x, count=count: np.asarray(x)[:count], arrivals)
         parts.append((kept, begun + np.asarray(kept.time, np.float64)))

@@ -63,6 +63,9 @@ class Arrivals(NamedTuple):
         Args:
           start: place of the first federation's first agent.
           num_agents: n, of each federation.
+
+        Returns:
+          `Arrivals` of all these agents side by side; times as they are, [T, f].
         """
         first = start + num_agents * jnp.arange(self.agent.shape[1], dtype=jnp.int32)
         flat = self._replace(agent=self.agent + first[None, :, None], time=())

@@ -68,6 +68,7 @@ class Elapsed(NamedTuple):
 
 def nothing_elapsed(num_federations: int) -> Elapsed:
     """Before anything has happened; times of the default precision."""
+    # Counters are whole numbers: a float32 counts to 2^24, which long runs pass.
     none = jnp.zeros(num_federations, jnp.uint32)
     zero = jnp.zeros(num_federations)
     counts = jnp.zeros((num_federations, len(BINS)), jnp.uint32)
@@ -81,6 +82,7 @@ def next_block(elapsed: Elapsed) -> Elapsed:
     """
     more = elapsed.now - elapsed.remainder
     total = elapsed.before + more
+    # Not 0: XLA leaves sums of floats as they are written, unless told to be fast.
     remainder = (total - elapsed.before) - more
     return elapsed._replace(now=jnp.zeros_like(elapsed.now), before=total, remainder=remainder)
 
@@ -93,6 +95,9 @@ def recorded(elapsed: Elapsed, staleness, present, count) -> Elapsed:
       staleness: uint32 [T, f, m].
       present: bool [T, f, m], which messages there are; () for all of them.
       count: uint32 scalar, the steps that are made, the first of T.
+
+    Returns:
+      What has passed after it, leaves [f, ...].
     """
     dtype = elapsed.now.dtype
     made = jnp.arange(staleness.shape[0], dtype=jnp.uint32) < count
@@ -106,6 +111,7 @@ def recorded(elapsed: Elapsed, staleness, present, count) -> Elapsed:
         axis=(0, 2),
         dtype=jnp.uint32,
     )
+    # Bins as differences of cumulative counts: one reduction, no scatter into a histogram.
     more = at_least - jnp.pad(at_least[:, 1:], ((0, 0), (0, 1)))
     last = (count - jnp.uint32(1)).astype(jnp.int32)
     messages = jnp.sum(_at(arrived, last), axis=1, dtype=jnp.uint32).astype(dtype)
@@ -125,13 +131,23 @@ def recorded(elapsed: Elapsed, staleness, present, count) -> Elapsed:
 
 
 def measure(population: Population, in_flight: InFlight, elapsed: Elapsed) -> dict:
-    """The values of `METRICS`, [F] or [A]."""
+    """The values of `METRICS`, [F] or [A].
+
+    Args:
+      population: who belongs to whom.
+      in_flight: the work in flight, leaves [A, ...].
+      elapsed: what has passed, leaves [F, ...].
+
+    Returns:
+      A value of each of `METRICS` by name, in the dtype of the times.
+    """
     time = elapsed.before + elapsed.now
     waits = not isinstance(in_flight.idle, tuple)
     idle = in_flight.idle if waits else jnp.zeros_like(in_flight.end)
     share = population.mean(idle) / jnp.where(time > 0, time, 1)
     lost = jnp.zeros_like(time)
     if not isinstance(in_flight.lost, tuple):
+        # A loss is known from the start of the work, and counted once it has happened.
         over = in_flight.failing & (in_flight.end <= population.spread(elapsed.now))
         lost = population.sum(in_flight.lost + over.astype(jnp.uint32)).astype(time.dtype)
     counts = _wide(elapsed.histogram, elapsed.wraps, time.dtype)
@@ -161,6 +177,7 @@ def _wide_sum(x, axes):
         low = one[0] + other[0]
         return low, one[1] + other[1] + (low < one[0]).astype(jnp.uint32)
 
+    # Pairs of words in one reduction: their addition carries, and is associative.
     nothing = jnp.uint32(0)
     return jax.lax.reduce((x, jnp.zeros_like(x)), (nothing, nothing), add, axes)
 

@@ -66,12 +66,21 @@ class Step(NamedTuple):
 
     def take(self, tree):
         """What the workers have of all agents' leaves, [A, ...] -> [W, ...]."""
+        # Where all arrive at every step, they stand in the order of the agent axis already.
         if self._everybody:
             return tree
         return jax.tree.map(lambda x: x[self.arrivals.agent], tree)
 
     def put(self, tree, new):
-        """All agents' leaves [A, ...] with the workers' [W, ...]."""
+        """All agents' leaves [A, ...] with the workers' [W, ...].
+
+        Args:
+          tree: of all agents, leaves [A, ...].
+          new: the same of the workers, leaves [W, ...]; cast to the dtypes of `tree`.
+
+        Returns:
+          A pytree like `tree`.
+        """
         if self._everybody:
             return new
         at = self.arrivals.agent
@@ -81,7 +90,17 @@ class Step(NamedTuple):
 
 
 def make(step: Step, state: State) -> State:
-    """One step of every server."""
+    """One step of every server.
+
+    Args:
+      step: who arrives, and what a round of theirs consists of.
+      state: of all agents, before it.
+
+    Returns:
+      The state of all agents after it, whose time is one update later.
+    """
+    # Before the step: models for who begins while nobody is at work; after it, for who has returned
+    # in the meantime.
     if step.fails:
         state = _dispatched(step, state, step.arrivals.returned_before)
     worked, env_steps = _worked(step, state)
@@ -125,6 +144,7 @@ def _worked(step: Step, state: State) -> tuple[State, jax.Array]:
       Their state, federations of one; and their environment steps, uint32 [W].
     """
     workers, arrivals = step.workers, step.arrivals
+    # Federations of one: within its work an agent knows only the model that it was handed.
     alone = Population(((workers.num_agents, 1),))
     federation = jax.tree.map(lambda x: x[workers.federation_of], step.params.federation)
     params = Params(step.take(step.params.agent), federation, step.params.shared)
@@ -134,6 +154,7 @@ def _worked(step: Step, state: State) -> tuple[State, jax.Array]:
         keys=step.take(state.keys),
         agents=before,
         server=step.take(state.in_flight[1]),
+        # No work reads these: they belong to the exchange.
         server_state=(),
         uplink_state=(),
         ledger=empty_ledger(workers.num_agents),
@@ -143,6 +164,7 @@ def _worked(step: Step, state: State) -> tuple[State, jax.Array]:
         worked, more = work(alone, params, worked, step.differentiable)
         env_steps = env_steps + more
     if step.fails:
+        # Who is not there has been simulated all the same, as a step has a fixed number of workers.
         env_steps = jnp.where(arrivals.present, env_steps, 0)
         kept = select(arrivals.present, worked.agents, before)
         worked = dataclasses.replace(worked, agents=kept)

@@ -14,6 +14,7 @@ from fedjax_rl.federation.clock.config import Rules
 
 # Words of an agent's stream for one attempt: how long it takes, when it would fail, when the agent
 # would return.
+# All three are counted even where nobody fails, so that failures change no duration.
 _WORDS = 3
 _DURATION, _FAILURE, _RETURN = range(_WORDS)
 
@@ -54,6 +55,7 @@ def durations(rules: Rules, transfer: int, own: dict, stream, attempt, dtype) ->
     elif rules.distribution == "log_normal":
         sigma = own["sigma"]
         normal = streams.normal(_word(stream, attempt, _DURATION), dtype)
+        # Less half the variance: the mean is `time`, not the median.
         time = own["time"] * jnp.exp(sigma * (normal - sigma / 2))
     else:
         time = own["time"]
@@ -98,4 +100,5 @@ def _word(stream, attempt, place: int):
 
 
 def _exponential(word, mean, dtype):
+    # A uniform is below 1, so that the logarithm is finite.
     return -jnp.log1p(-streams.uniform(word, dtype)) * mean

@@ -70,6 +70,9 @@ class Timing(NamedTuple):
         Args:
           own: `Clock.parameters` of all agents, leaves [A, ...].
           keys: typed keys [A].
+
+        Returns:
+          The work in flight, leaves [A, ...], and what has passed: nothing, leaves [F, ...].
         """
         agents, fails = self.population.num_agents, self.rules.fails
         nothing = jnp.zeros(agents, jnp.uint32)
@@ -106,6 +109,7 @@ class Timing(NamedTuple):
           The arrivals, and the work in flight and what has passed after `count` steps.
         """
         shift = self.population.spread(elapsed.now)
+        # From the block's own start: single precision has digits for a block, not for a run.
         in_flight = in_flight._replace(end=in_flight.end - shift)
         if self.rules.fails:
             in_flight = in_flight._replace(ready=in_flight.ready - shift)
@@ -137,5 +141,13 @@ class Timing(NamedTuple):
         return join(arrivals, 1), join(agents, 0), join(federations, 0)
 
     def measure(self, in_flight: InFlight, elapsed: Elapsed) -> dict:
-        """The values of `METRICS`."""
+        """The values of `METRICS`.
+
+        Args:
+          in_flight: the work in flight.
+          elapsed: what has passed.
+
+        Returns:
+          As `statistics.measure`.
+        """
         return statistics.measure(self.population, in_flight, elapsed)

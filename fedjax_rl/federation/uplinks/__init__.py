@@ -79,6 +79,13 @@ UPLINKS: dict[str, Callable] = {
 def make(name: str, **values) -> Uplink:
     """The uplink of that name, for the command line and saved configurations.
 
+    Args:
+      name: of `UPLINKS`.
+      **values: of its properties; the others have their defaults.
+
+    Returns:
+      The `Uplink`.
+
     Raises:
       ValueError: an unknown name or property, with the nearest known ones, or a bad value.
     """

@@ -60,6 +60,7 @@ def event_triggered(
         del key
         own = view.own
         horizon, time = (x.astype(own["ratio"].dtype) for x in (own["horizon"], view.time))
+        # In floats: unsigned time past the horizon would wrap.
         left = jnp.maximum(horizon - 1 - time, 0)
         # The power may overflow; a threshold of 0 stays one.
         free = own["threshold"] == 0

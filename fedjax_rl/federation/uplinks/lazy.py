@@ -64,6 +64,7 @@ def lazy(weight=0.1, depth: int = 10, variance=2.0, step: float | None = None) -
         rate = own["step"] if given else view.spec.step(view.params)
         bound = own["weight"] / rate**2 * jnp.sum(history)
         bound = bound + own["variance"] * view.spec.variance(message)
+        # The first message is always sent: there is no last one for the server to go on with.
         sent = (norm_squared(delta) >= bound) | ~sent_before
         sent = sent & jnp.any(view.spec.items(message)[1])
         # The server goes on with it, so that the last message is what counts for who is silent.

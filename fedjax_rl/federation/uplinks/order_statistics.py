@@ -21,6 +21,7 @@ def window_moments(window, count) -> tuple[jax.Array, jax.Array]:
     weight = (jnp.arange(window.shape[0], dtype=jnp.int32) < count).astype(window.dtype)
     weight = weight / jnp.maximum(count, 1).astype(window.dtype)
     mean = jnp.sum(weight * window)
+    # About the mean: the difference of two moments would lose the digits of close utilities.
     variance = jnp.sum(weight * (window - mean) ** 2)
     constant = variance <= 1e-12 * mean**2  # a share, whatever the unit
     return mean, jnp.sqrt(jnp.where(constant, 1.0, variance))

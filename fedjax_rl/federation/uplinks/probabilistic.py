@@ -64,6 +64,7 @@ def probabilistic(
     rank = utility_model if callable(utility_model) else UTILITY_MODELS[utility_model]
     longest = _WINDOW_CAPACITY
     if not isinstance(window, jax.core.Tracer) and window > longest:
+        # Powers of two, so that nearby windows still share a program.
         longest = 2 ** math.ceil(math.log2(window))
 
     def init(message, model, spec):
@@ -75,6 +76,7 @@ def probabilistic(
         there = jnp.any(view.spec.items(message)[1])
         value = (utility or view.spec.utility)(message)
         length = own["window"].astype(jnp.int32)
+        # A ring of a traced length in an array of a static one: later entries stay unused.
         place = count % length
         newer = past.at[place].set(value)
         seen = jnp.minimum(count + 1, length)

@@ -13,6 +13,7 @@ from fedjax_rl.federation.uplinks.protocol import Uplink, uplink
 
 def scaled_signs(x) -> jax.Array:
     """`mean |x| sign(x)`, with sign(0) = 1: one number and one bit per coordinate."""
+    # `jnp.sign` would make a third value of 0, for which one bit has no room.
     return jnp.mean(jnp.abs(x)) * jnp.where(x >= 0, jnp.ones_like(x), -jnp.ones_like(x))
 
 

@@ -22,7 +22,9 @@ def largest(x, k) -> jax.Array:
       softmax's gradient with two actions are, and which is larger is another compiler's choice.
     """
     size = jnp.abs(x)
+    # A NaN would be sorted first, and as the least that stays it would let nothing through.
     size = jnp.where(jnp.isnan(size), jnp.zeros_like(size), size)
+    # Not by `lax.top_k`, whose k shapes the program: this one is traced.
     least = jnp.sort(size, descending=True)[k - 1]  # of those that stay
     share = rounding.share(size.dtype)
     above = size > least * (1 + share)
@@ -59,6 +61,7 @@ def top_k(k: int, feedback: bool = True) -> Uplink:
             )
 
     def size(numbers, params):
+        # A number and its place, each of them a word on the wire.
         return (2 * params["uplink"]["k"]).astype(jnp.uint32), jnp.uint32(0)
 
     return compressed("top-k", lambda x, own: largest(x, own["k"]), size, {"k": k}, feedback, check)
