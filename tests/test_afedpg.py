@@ -13,7 +13,7 @@ import fedjax_rl as frl
 from fedjax_rl import envs
 from fedjax_rl.algorithms.afedpg import Model, first_model, point_ahead, server_of
 from fedjax_rl.federation.clock import METRICS
-from fedjax_rl.studies import Stage
+from fedjax_rl.studies import Stage, estimates, numbers
 from fedjax_rl.studies.afedpg import STUDY, exact, tables
 from fedjax_rl.studies.numbers import Number
 from fedjax_rl.studies.runs import Results
@@ -279,10 +279,10 @@ def test_a_target_is_reached_when_the_mean_of_the_window_is_there(tmp_path):
 
 
 def test_medians_and_exponents_take_runs_that_never_came_there_as_censored(tmp_path):
-    median = tables.median_of(np.array([1.0, 2, 3, np.inf, np.inf]), np.full(5, 9.0))
+    median = estimates.median_time(np.array([1.0, 2, 3, np.inf, np.inf]), np.full(5, 9.0))
     assert (median.value, median.runs) == (3.0, 5)
     assert median.high == np.inf
-    never = tables.median_of(np.full(4, np.inf), np.full(4, 9.0))
+    never = estimates.median_time(np.full(4, np.inf), np.full(4, 9.0))
     assert (never.value, never.low) == (np.inf, 9.0)
     rng = np.random.default_rng(0)
     agents = np.array([1.0, 2, 4, 8])
@@ -296,21 +296,18 @@ def test_medians_and_exponents_take_runs_that_never_came_there_as_censored(tmp_p
     late = np.where(times > ends, np.inf, times)
     assert np.isinf(late).any(axis=0).all()
     for own in (times, late):
-        (found,) = tables.time_exponent(number(own), number(ends), "num_agents")(None)
+        (found,) = estimates.time_exponent(number(own), number(ends), "num_agents")(None)
         assert found.low < -1 < found.high
         assert found.high - found.low < 0.4
-    assert np.isnan(
-        tables.time_exponent(number(np.full((20, 4), np.inf)), number(ends), "num_agents")(None)[0][
-            0
-        ]
-    )
+    never = number(np.full((20, 4), np.inf))
+    assert np.isnan(estimates.time_exponent(never, number(ends), "num_agents")(None)[0][0])
 
 
 def test_settings_of_numbers_of_agents_lie_along_them(tmp_path):
     stage = invented(np.ones((2, 3, 4)))
-    own = tables.along(stage["gap"].last(), "num_agents", {"N = 2": 2, "N = 1": 1})
-    both = tables.joined(own, own)(results(tmp_path))
-    assert both.dims == ("method", "num_agents", "seed")
+    own = numbers.along(stage["gap"].last(), "num_agents", {"N = 2": 2, "N = 1": 1})
+    both = numbers.beside(own, own)(results(tmp_path))
+    assert set(both.dims) == {"method", "num_agents", "seed"}
     assert both["num_agents"].values.tolist() == [2, 1]
 
 

@@ -88,6 +88,20 @@ def power(x, y) -> float:
     return float(logs @ np.log(y) / (logs @ logs))
 
 
+def median_time(times, ends) -> Measured:
+    """Median of times [L], infinite where later than the ends, with its 95 % interval.
+
+    Kaplan and Meier's estimate: a run that never comes there is later than it lasted, and no time.
+    """
+    never = ~np.isfinite(times)
+    found = analysis.kaplan_meier_median(
+        analysis.ThresholdTime(np.where(never, np.nan, times), never, np.asarray(ends, float))
+    )
+    value = np.inf if np.isnan(found.median) else found.median
+    low = np.max(ends) if np.isnan(found.low) and never.all() else found.low
+    return Measured(value, low, found.high, len(times))
+
+
 # Of runs ------------------------------------------------------------------------------------------
 
 
@@ -165,6 +179,44 @@ def exponent(number: Number, dim: str) -> Estimate:
         return [seeds_apart(lambda means: power(x, means), table) for table in tables]
 
     return Estimate(of, number.needs)
+
+
+def medians(times: Number, ends: Number, dim: str) -> Estimate:
+    """Medians along a dimension, as `median_time`."""
+
+    def of(results):
+        both = (number(results).transpose(dim, "seed").values for number in (times, ends))
+        return [median_time(*own) for own in zip(*both, strict=True)]
+
+    return Estimate(of, _joined((times, ends)))
+
+
+def time_exponent(times: Number, ends: Number, dim: str) -> Estimate:
+    """Exponent of times in a dimension, seeds resampled whole; infinite ones are later than ends.
+
+    A regression of logarithms by maximum likelihood; that of least squares where all are finite.
+    """
+
+    def statistic(x, own, limits):
+        never = ~np.isfinite(own)
+        logs = np.log(np.where(never, limits, own))
+        if not never.any():
+            return power(x, np.exp(logs.mean(axis=0)))
+        columns = {"slope": np.log(np.broadcast_to(x, own.shape)).ravel()}
+        fit = analysis.tobit(logs.ravel(), never.ravel(), interval="wald", **columns)
+        return fit["slope"]
+
+    def of(results):
+        x = times(results)[dim].values.astype(np.float64)
+        both = [number(results).transpose("seed", dim).values for number in (times, ends)]
+        try:
+            return seeds_apart(
+                lambda *own: statistic(x, *own), *both, centre=lambda own, axis: np.asarray(own)
+            )
+        except ValueError:  # too few have come there
+            return Measured(np.nan, runs=len(both[0]))
+
+    return Estimate(of, _joined((times, ends)))
 
 
 def together(*estimates: Estimate | Number) -> Estimate:

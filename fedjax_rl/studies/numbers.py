@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -125,6 +125,15 @@ def beside(*numbers: Number, dim: str = "method") -> Number:
         return xr.concat(xr.broadcast(*arrays, exclude=(dim,)), dim)
 
     return Number(of, needs)
+
+
+def along(number: Number, dim: str, settings: Mapping) -> Number:
+    """The runs of some settings, `{name: value}`, along a dimension of these values."""
+
+    def of(array):
+        return array.rename(setting=dim).assign_coords({dim: list(map(float, settings.values()))})
+
+    return number.sel(setting=list(settings)).then(of)
 
 
 def _known(array: xr.DataArray, where: dict) -> dict:

@@ -13,11 +13,11 @@ from fedjax_rl.plotting.page import describe
 from fedjax_rl.plotting.regressions import ticks
 from fedjax_rl.plotting.style import GREY
 from fedjax_rl.studies.afedpg import tables
-from fedjax_rl.studies.afedpg.tables import along, joined, on_clock, reached, time_exponent
+from fedjax_rl.studies.afedpg.tables import on_clock, reached
 from fedjax_rl.studies.claims import control, effect, number
 from fedjax_rl.studies.declared import figure
-from fedjax_rl.studies.estimates import Estimate, of_means, together
-from fedjax_rl.studies.numbers import Number
+from fedjax_rl.studies.estimates import Estimate, medians, of_means, time_exponent, together
+from fedjax_rl.studies.numbers import Number, along, beside
 from fedjax_rl.studies.pictures import Panel, page
 from fedjax_rl.studies.runs import runs
 
@@ -154,7 +154,7 @@ def speedup(size):
     yield number(
         "B7 agents",
         "median time to the target, AFedPG, N = 1, 2, 4, 8, 16",
-        tables.medians(ours, ends["AFedPG"], "num_agents"),
+        medians(ours, ends["AFedPG"], "num_agents"),
         around(TIMES, 0.25),
         reference=TIMES,
         why=f"{BESIDE}; the exponent in N is the same.",
@@ -162,7 +162,7 @@ def speedup(size):
     yield number(
         "B7 rounds",
         "the same, synchronous",
-        tables.medians(times["synchronous"], ends["synchronous"], "num_agents"),
+        medians(times["synchronous"], ends["synchronous"], "num_agents"),
         around(ROUNDS, 0.25),
         reference=ROUNDS,
         why="With 16 agents that wait for each other the mean of the last 20 gaps cannot fall "
@@ -180,8 +180,8 @@ def speedup(size):
             words=lambda n: f"N = {n:g}",
         ),
         tables.times_against(
-            joined(times, lonely[0]),
-            joined(ends, lonely[1]),
+            beside(times, lonely[0]),
+            beside(ends, lonely[1]),
             "num_agents",
             title="medians, 95 % intervals",
             x="agents N",
@@ -232,7 +232,7 @@ def heterogeneity(size):
     yield number(
         "B7 times",
         "median time to the target, AFedPG, half of eight agents 1, 2, 4, 10, 20 times slower",
-        tables.medians(ours, ends["AFedPG"], "ratio"),
+        medians(ours, ends["AFedPG"], "ratio"),
         around(MIXED, 0.25),
         reference=MIXED,
         why=f"{BESIDE}.",
@@ -267,7 +267,7 @@ def heterogeneity(size):
     yield number(
         "B7 slow",
         "median time, AFedPG, one agent 10 or 100 times slower",
-        tables.medians(*(along(own["AFedPG"], "slow", SLOW) for own in (every, every_end)), "slow"),
+        medians(*(along(own["AFedPG"], "slow", SLOW) for own in (every, every_end)), "slow"),
         around(ONE_SLOW, 0.25),
         reference=ONE_SLOW,
         why=f"{BESIDE}.",
@@ -284,8 +284,8 @@ def heterogeneity(size):
     yield page(
         "heterogeneity",
         tables.times_against(
-            joined(times, lonely),
-            joined(ends, on_their_own(every_end, "ratio", slowness)),
+            beside(times, lonely),
+            beside(ends, on_their_own(every_end, "ratio", slowness)),
             "ratio",
             title="half of eight agents slower",
             x="times slower",

@@ -11,9 +11,11 @@ import fedjax_rl as frl
 from fedjax_rl import envs
 from fedjax_rl.studies.afedpg import tables
 from fedjax_rl.studies.afedpg.clocks import median_ratio, two_speeds
-from fedjax_rl.studies.afedpg.tables import along, crossed, joined, on_clock
+from fedjax_rl.studies.afedpg.tables import crossed, on_clock
 from fedjax_rl.studies.claims import control, effect, number
 from fedjax_rl.studies.declared import figure
+from fedjax_rl.studies.estimates import time_exponent
+from fedjax_rl.studies.numbers import along, beside
 from fedjax_rl.studies.pictures import page
 from fedjax_rl.studies.runs import Stage, runs
 
@@ -128,7 +130,7 @@ def _task(name, size):
     yield number(
         f"E1 {name}",
         f"{name}: exponent in N of the messages per agent to half of the way of N = 1",
-        tables.time_exponent(messages, ends, "num_agents"),
+        time_exponent(messages, ends, "num_agents"),
         (-1, -0.6),
         published=-1,
         reference="-1 to -0.6",
@@ -166,7 +168,7 @@ def _task(name, size):
     def at_once(metric):
         own = (stage[metric].sel(setting=TOP) for stage in (ours, others))
         waiting = rounds[metric].sel(setting=TOP)
-        return joined(*own, waiting.then(lambda array: array.assign_coords(time=MOST * array.time)))
+        return beside(*own, waiting.then(lambda array: array.assign_coords(time=MOST * array.time)))
 
     yield page(
         f"brax-{name}",

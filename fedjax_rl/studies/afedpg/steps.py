@@ -12,10 +12,11 @@ from fedjax_rl.analysis import around
 from fedjax_rl.plotting.page import describe
 from fedjax_rl.plotting.style import GREY, colours
 from fedjax_rl.studies.afedpg import tables
-from fedjax_rl.studies.afedpg.tables import STILL, along, reached, time_exponent
+from fedjax_rl.studies.afedpg.tables import STILL, reached
 from fedjax_rl.studies.claims import control, effect, number
 from fedjax_rl.studies.declared import figure
-from fedjax_rl.studies.estimates import exact, exponent, mean, ratio, together
+from fedjax_rl.studies.estimates import exact, exponent, mean, ratio, time_exponent, together
+from fedjax_rl.studies.numbers import along
 from fedjax_rl.studies.pictures import Panel, against, curves, page
 from fedjax_rl.studies.policy_gradients import ENTROPY
 from fedjax_rl.studies.runs import runs

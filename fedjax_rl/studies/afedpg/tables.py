@@ -10,20 +10,19 @@ later than it lasted.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import jax
 import numpy as np
 import xarray as xr
 
 from fedjax_rl import analysis, envs
-from fedjax_rl.analysis import Measured
 from fedjax_rl.envs import family_optimum, objective
 from fedjax_rl.envs.task import Task
 from fedjax_rl.plotting.page import describe, errors, level, shaded
 from fedjax_rl.plotting.regressions import ticks
 from fedjax_rl.plotting.style import GREY, OKABE_ITO, colours
-from fedjax_rl.studies.estimates import Estimate, power, seeds_apart
+from fedjax_rl.studies.estimates import median_time
 from fedjax_rl.studies.numbers import Number
 from fedjax_rl.studies.pictures import Panel, styles_of
 from fedjax_rl.studies.runs import Stage
@@ -81,75 +80,6 @@ def share_reached(times: Number) -> Number:
     return times.then(lambda array: np.isfinite(array).astype(float))
 
 
-def along(number: Number, dim: str, settings: Mapping) -> Number:
-    """Some settings, `{name: value}`, as a dimension of numbers."""
-
-    def of(array):
-        return array.rename(setting=dim).assign_coords({dim: list(map(float, settings.values()))})
-
-    return number.sel(setting=list(settings)).then(of)
-
-
-def joined(*numbers: Number) -> Number:
-    """Numbers of several stages along `method`, without what they do not share."""
-    needs = tuple(dict.fromkeys(stage for own in numbers for stage in own.needs))
-
-    def of(results):
-        arrays = [own(results).reset_coords(drop=True) for own in numbers]
-        return xr.concat(arrays, "method", coords="minimal", compat="override", join="exact")
-
-    return Number(of, needs)
-
-
-def median_of(times, ends) -> Measured:
-    """Median of times [L], infinite where later than the ends, with its 95 % interval."""
-    never = ~np.isfinite(times)
-    found = analysis.kaplan_meier_median(
-        analysis.ThresholdTime(np.where(never, np.nan, times), never, np.asarray(ends, float))
-    )
-    value = np.inf if np.isnan(found.median) else found.median
-    low = np.max(ends) if np.isnan(found.low) and never.all() else found.low
-    return Measured(value, low, found.high, len(times))
-
-
-def medians(times: Number, ends: Number, dim: str) -> Estimate:
-    """Medians along a dimension, as `median_of`."""
-
-    def of(results):
-        both = (number(results).transpose(dim, "seed").values for number in (times, ends))
-        return [median_of(*own) for own in zip(*both, strict=True)]
-
-    return Estimate(of, times.needs)
-
-
-def time_exponent(times: Number, ends: Number, dim: str) -> Estimate:
-    """Exponent of times in a dimension, seeds resampled whole; infinite ones are later than ends.
-
-    A regression of logarithms by maximum likelihood; that of least squares where all are finite.
-    """
-
-    def statistic(x, own, limits):
-        never = ~np.isfinite(own)
-        logs = np.log(np.where(never, limits, own))
-        if not never.any():
-            return power(x, np.exp(logs.mean(axis=0)))
-        columns = {"slope": np.log(np.broadcast_to(x, own.shape)).ravel()}
-        fit = analysis.tobit(logs.ravel(), never.ravel(), interval="wald", **columns)
-        return fit["slope"]
-
-    def of(results):
-        x = times(results)[dim].values.astype(np.float64)
-        both = [number(results).transpose("seed", dim).values for number in (times, ends)]
-        try:
-            return seeds_apart(
-                lambda *own: statistic(x, *own), *both, centre=lambda own, axis: np.asarray(own)
-            )
-        except ValueError:  # too few have come there
-            return Measured(np.nan, runs=len(both[0]))
-
-    return Estimate(of, times.needs)
-
-
 # Pictures -----------------------------------------------------------------------------------------
 
 
@@ -172,7 +102,7 @@ def times_against(
         values, names = array[dim].values, array["method"].values.tolist()
         for place, (name, style) in enumerate(styles_of(names).items()):
             both = (own.isel(method=place).transpose(dim, "seed").values for own in (array, limits))
-            found = np.array([median_of(*own)[:3] for own in zip(*both, strict=True)], float)
+            found = np.array([median_time(*own)[:3] for own in zip(*both, strict=True)], float)
             found[~np.isfinite(found)] = np.nan
             aside = values * (1 + 0.05 * (place - (len(names) - 1) / 2))
             errors(axis, aside, found, style, label=name, ms=4, lw=1)
