@@ -205,6 +205,7 @@ def fedppo(config: FedPPO) -> Learner:
             )
             count = ended.episodes[:, None]
             recent = jnp.stack([ended.total, ended.steps], axis=1) / jnp.maximum(count, 1)
+            # Of long episodes most rollouts see no end: what is known of the last ones stands.
             recent = jnp.where(count > 0, recent, agents.recent)
             return agents._replace(collector=collector, batch=batch, ended=ended, recent=recent)
 
@@ -262,6 +263,7 @@ def fedppo(config: FedPPO) -> Learner:
     def learn_all(population, params, state, differentiable):
         del differentiable
         state = learn(population, params, state, 0, settings.minibatches)
+        # Steps of environments are counted where they are made, in `gather`.
         return state, jnp.zeros(population.num_agents, jnp.uint32)
 
     def measure(population, params, state) -> dict:

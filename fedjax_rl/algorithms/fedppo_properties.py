@@ -26,6 +26,8 @@ MOMENTS = ("local", "average", "reset")
 AGGREGATIONS = ("mean", "sum")
 BATCHING = ("auto", "together", "in turn")
 
+# Einhorn (2023) as the code has it, which says more than the text: an epoch is a pass, advantages
+# are normalised once a rollout, rewards are divided by ten and stand one step late.
 _PAPER = {
     "learning_rate": 2.5e-4,
     "schedule.name": "cosine",

@@ -115,6 +115,7 @@ def _server(config: MomentumPG) -> ServerStep:
 
     def step(model, memory, total, params):
         direction = mean_direction(config, total, params)
+        # Theirs is the plain mean of the parameters, which is lambda = eta H.
         move = total if config.authors_code else params["server_learning_rate"] * direction
         model = model._replace(
             parameters=model.parameters + move, previous=model.parameters, direction=direction
@@ -160,6 +161,7 @@ def _assemble(config: MomentumPG, oracle: Oracle, direction) -> Learner:
         dedicated_server=True,
     )
     work = local_steps(oracle, direction)
+    # A recursion that begins anew in every round needs no first momentum.
     begins = directions if first > 0 and not config.authors_code else None
     return learner_of(oracle, work, link, directions=begins)
 

@@ -174,6 +174,7 @@ class Oracle:
           [A, q] and the statistics.
         """
         if self.exact:
+            # No episode is made, and none is counted.
             return per_agent(self.gradient, population, params, parameters), statistics
 
         trajectories = self.sample(params, keys, parameters, count, differentiable)

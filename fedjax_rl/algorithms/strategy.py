@@ -154,6 +154,7 @@ def ascent(optimizer: Optimizer) -> ServerStep:
     def step(theta, memory, total, params):
         coupled = params["l2_mode"] == L2_MODES.index("coupled")
         gradient = total / params["sigma"]
+        # Beside the gradient of raw returns, hundreds in size, this decay hardly tells.
         gradient = gradient - jnp.where(coupled, params["l2"], 0.0) * theta
         momentum = params["optimizer.momentum"]
         uphill, memory = optimizer.direction(gradient, memory, theta, momentum)

@@ -161,6 +161,7 @@ def lists_of(config: dict) -> dict[str, list]:
 
 def _values(config: dict, one) -> dict[str, list]:
     """Every property that a configuration sets, with its one value or its several."""
+    # JSON has lists alone: of these properties a list is one value, of all others it is several.
     tuples = [own.name for own in settings(one) if own.is_tuple]
     found = {}
     for name, value in config["properties"].items():

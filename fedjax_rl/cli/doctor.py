@@ -52,6 +52,7 @@ def overview(_) -> int:
     for name, entry in ALGORITHMS.items():
         print(f"  {name}  {_first(entry.make)}")
         print(f"    runs on: {', '.join(fitting(name))}")
+        # Papers are said once, in the docstrings of the algorithms.
         text = sys.modules[entry.make.__module__].__doc__ or ""
         for paper in re.findall(r"^\* ((?:.|\n(?!\* ))*)", text, re.MULTILINE):
             print(f"    - {' '.join(paper.replace('*', '').split())}")

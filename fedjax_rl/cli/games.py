@@ -88,10 +88,12 @@ def show(task, act, game: str, num_steps: int, seed: int, out: pathlib.Path) -> 
     from fedjax_rl.envs import procgen
 
     drawing = {n: v for n, v in task.options if n in procgen.Drawing.__dataclass_fields__}
+    # A picture is drawn whatever the policy sees.
     seen = procgen.procgen_env(game, "pixels", drawing=procgen.Drawing(**drawing))
 
     @jax.jit
     def step(state, observation, tick, key):
+        # Even places of the stream are for actions, odd ones for keys of levels.
         word = streams.threefry(jax.random.key_data(key), 2 * tick)
         action = act(state, observation, word)
         new = jax.random.fold_in(key, 2 * tick + 1)
@@ -174,6 +176,7 @@ def _learned(directory: pathlib.Path, game: str):
     one = population(n)
     params = bind([algorithm.parameters(algorithm.config, n)])
     keys = streams.agent_keys(np.full(n, config["seeds"]), one.member_of)
+    # A checkpoint is read into arrays of its shapes, which the start has, too.
     like = jax.jit(lambda p, k: functions.init(one, p, k))(params, keys)
     manager = Checkpoints(directory / "checkpoints" / "job-0000")
     saved = manager.load(like, ())

@@ -21,6 +21,7 @@ def study_in(argv: list[str]) -> bool:
 
 def devices_in(argv: list[str]) -> int:
     """The devices that a line asks for, as far as that can be told before it is read."""
+    # Joined by a character that no argument can have.
     given = re.search(r"\0--devices[\0=](\d{1,4})\0", "\0".join(["", *argv, ""]))
     return max(1, min(int(given[1]), MOST_DEVICES)) if given else 1
 

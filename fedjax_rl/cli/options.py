@@ -171,6 +171,7 @@ def _of_environments(names: list[str]) -> list[tuple]:
     for each in known.values():
         first = each[0]
         if any(option.default != first.default for option in each):
+            # Environments that disagree about a default: each takes its own where none is given.
             first = first._replace(kind=first.kind | None, default=None, text="")
         fields.append(_option(*first[:3], first.text or "Of the environment."))
     if not fields:
@@ -228,6 +229,7 @@ def _of_clocks(one, several: bool) -> list[tuple]:
 def _option(name, kind, default, text, metavar=None) -> tuple:
     import tyro
 
+    # The parser formats the help.
     text = text.replace("%", "%%")
     arg = tyro.conf.arg(help=text, metavar=metavar or _metavar(kind))
     return name, Annotated[kind, arg], dataclasses.field(default=default)

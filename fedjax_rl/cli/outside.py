@@ -95,6 +95,7 @@ def _imported(what: str, word: str, module: str):
     """The module, found from the current directory as well."""
     here = os.getcwd()
     if here not in sys.path and "" not in sys.path:
+        # A console script has its own directory there instead.
         sys.path.insert(0, here)
     importlib.invalidate_caches()
     try:

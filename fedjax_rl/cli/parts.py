@@ -69,6 +69,7 @@ def uplink_config(given: dict) -> dict | list[dict] | None:
             pairs = zip(options, combination, strict=True)
             own = {o.name: finite(v) for o, v in pairs if v is not None}
             found.append({"name": name, **own})
+            # Made here and dropped, so that a bad value is refused before anything runs.
             uplink(found[-1])
     return found[0] if len(found) == 1 else found or None
 
@@ -94,6 +95,7 @@ def clock_config(given: dict, one) -> dict | list[dict] | None:
             pairs = zip(options, combination, strict=True)
             own = {o.name: finite(v) for o, v in pairs if v != o.default}
             if len(names) > 1 and name != "semi-synchronous":
+                # Of a grid's schedulers only this one waits for a number.
                 own.pop("wait_for", None)
             if {"scheduler": name, **own} not in found:
                 found.append({"scheduler": name, **own})

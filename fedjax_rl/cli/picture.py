@@ -34,6 +34,7 @@ def picture(result, algorithm, metrics: Sequence[str] | None):
         return None
     swept = [d for d in result[metric].dims if d not in ("time", "seed", "agent")]
     lines = math.prod(result.sizes[d] for d in swept)
+    # More lines than colours cannot be told apart; `curves` has dashes for them.
     if algorithm.unit == "step" or lines > len(OKABE_ITO):
         return plotting.curves(result, metric)
     panels = [algorithm.headline, *_BESIDE]

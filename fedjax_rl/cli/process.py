@@ -46,6 +46,7 @@ def prepare(devices: int = 1) -> None:
     os.environ.setdefault("MPLBACKEND", "Agg")
     if not _on_cpu():
         return
+    # Here, too, for what JAX compiles besides: this scheduler has hung (jax issue 39257).
     wanted = {"--xla_cpu_enable_concurrency_optimized_scheduler": "false"}
     if devices > 1:
         wanted["--xla_force_host_platform_device_count"] = str(devices)
@@ -87,6 +88,7 @@ def _on_cpu() -> bool:
     plugins += [d for d in ("libtpu",) if importlib.util.find_spec(d) is not None]
     if not plugins or sys.platform != "linux":
         return not plugins
+    # A plugin may be installed where there is nothing that it could run on.
     nodes = ("nvidia[0-9]*", "accel*", "vfio/[0-9]*", "kfd")
     return not any(next(pathlib.Path("/dev").glob(node), None) for node in nodes)
 

@@ -121,6 +121,7 @@ def parts(kind) -> list:
 
 def _kind(hint, default):
     """The part of an annotation that can be typed, or None where nothing can."""
+    # Numbers are annotated so, as they may also be traced or schedules.
     if hint is Any:
         if default is None:
             return int | float | None

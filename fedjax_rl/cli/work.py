@@ -35,6 +35,7 @@ def run(arguments) -> int:
         stack.enter_context(keeping(arguments.cache))
         claimed = []
 
+        # Called when all arguments have been accepted: what is refused leaves no directory behind.
         def accept() -> pathlib.Path:
             claimed.append(results.claim(out, config))
             stack.enter_context(held(out))

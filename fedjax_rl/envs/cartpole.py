@@ -159,6 +159,7 @@ def sine_cosine(angle: chex.Array) -> tuple[chex.Array, chex.Array]:
 def _series(square: chex.Array, first: int) -> chex.Array:
     """1 - x^2/((f+1)(f+2)) + ..., of sine (f = 1, without its factor x) or cosine (f = 0)."""
     total = jnp.ones_like(square)
+    # From the smallest term up, so that the large ones are rounded last.
     for place in range(6, 0, -1):
         low = 2 * place - 1 + first
         total = 1 - total * square * (1 / (low * (low + 1)))

@@ -74,6 +74,7 @@ def _envelope(primals, tangents):
     best, policy = _called(*primals)
 
     def at(mdps, entropy):
+        # An action that is never taken has no bonus: 0 log 0 is 0.
         bonus = jnp.asarray(entropy, policy.dtype) * jnp.log(jnp.where(policy > 0, policy, 1.0))
 
         def one(mdp):
@@ -109,6 +110,7 @@ def _called(mdps: TabularMDP, entropy) -> tuple[chex.Array, chex.Array]:
         found = _best(jax.tree.map(np.asarray, mdps), float(entropy))
         return tuple(np.asarray(x, dtype) for x in found)
 
+    # One after the other: `solve` looks its MDP up by content.
     return jax.pure_callback(solve, shapes, mdps, entropy, vmap_method="sequential")
 
 

@@ -32,6 +32,7 @@ def _tabular(name: str, draw: Callable[..., TabularMDP]) -> Callable[..., Task]:
     steps = inspect.signature(factory).parameters["max_steps"].replace(annotation=int)
     factory.__doc__ = draw.__doc__
     factory.__annotations__ = draw.__annotations__ | hints
+    # The command line reads the options off the signature.
     factory.__signature__ = own.replace(
         parameters=[*own.parameters.values(), steps], return_annotation=Task
     )

@@ -185,6 +185,7 @@ def _trials(name: str, label: str, array: xr.DataArray) -> tuple[np.ndarray, np.
     if values.size == 0:
         raise ValueError(f"{name} of {label or 'the result'} is empty")
     time = array[times[0]].values.astype(np.float64)
+    # Running means and cumulative sums take records in order.
     order = np.argsort(time, kind="stable")
     return time[order], np.atleast_2d(values)[:, order]
 

@@ -28,7 +28,7 @@ def drift(
     """Steady-state error against (K − 1) α², coloured by K (Fig. 5a of Einhorn 2023).
 
     If the error were a function of (K − 1) α² alone the points would lie on one line. The curves
-    are the drift-saturation law (specification 5.3), one per learning rate.
+    are the drift-saturation law of `analysis.DriftLaw`, one per learning rate.
 
     Args:
         final_sq: [n] steady-state squared distances of the local tables, positive.

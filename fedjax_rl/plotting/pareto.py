@@ -147,6 +147,7 @@ def _along(x: np.ndarray, y: np.ndarray, corners: np.ndarray) -> np.ndarray:
     found = [corners]
     for (cx, lx, hx), (cy, ly, hy) in zip(x, y, strict=True):
         if np.isfinite([lx, hx, ly, hy]).all():
+            # Evenly on a logarithmic axis.
             found.append(np.column_stack([lx * (hx / lx) ** part, np.full(12, cy)]))
             found.append(np.column_stack([np.full(12, cx), ly + (hy - ly) * part]))
     for (ax, ay), (bx, by) in itertools.pairwise(corners):

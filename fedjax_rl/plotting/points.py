@@ -67,6 +67,7 @@ def points(
         for place, (label, trials) in enumerate(lines.items()):
             x = np.array([x for x, own in trials.items() if np.isfinite(own).any()], np.float64)
             side = (place - (len(lines) - 1) / 2) * dodge
+            # Equal distances on either axis, so that intervals of lines do not cover each other.
             shown = x * (1 + side) if "x" in log else x + side
             means, lows, highs = np.array([_interval(trials[value]) for value in x]).T
             if each:

@@ -116,6 +116,7 @@ def cells(
             )
             continue
         red, green, blue, _ = image.cmap(scale(value))
+        # Luma of the box, as of ITU-R BT.601.
         dark = 0.299 * red + 0.587 * green + 0.114 * blue < 0.5
         axis.text(
             j,

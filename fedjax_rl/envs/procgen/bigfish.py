@@ -228,10 +228,12 @@ class BigFishDynamics:
         growth = jnp.asarray(params.growth, jnp.float32)
         shoal, radius, gained, died = _contacts(shoal, body, state.radius, growth)
         eaten = state.eaten + gained
+        # Then the birth: a newborn neither moves nor touches anybody in its first step.
         shoal = _remove_gone(shoal)
         shoal = _add(shoal, birth, clock, self.one_species)
 
         complete = eaten >= TO_EAT
+        # In the step of a death, too: what was eaten in it is paid.
         reward = gained.astype(jnp.float32) + jnp.where(complete, jnp.float32(10), 0)
         timeout = clock >= TIME_LIMIT
         ended = complete | died
@@ -254,6 +256,7 @@ class BigFishDynamics:
 
 
 def _velocity(old: chex.Array, push: chex.Array) -> chex.Array:
+    # In this order float32 has the digits of the game, and so its levels.
     return 0.9 * (0.5 * old + 0.25 * push)
 
 

@@ -164,6 +164,7 @@ class CoinRunDynamics:
         vx, vy = _run(state.vx, ax, supported), _jump(state.vy, ay, supported)
         body = motion.Body(state.x, state.y, vx, vy, jnp.array(False))
         held = (vy < 0) & (ay >= 0) & (state.y >= enemies[:, 1] + (_HALF + HALF_HEIGHT))
+        # Enemies first: the player meets them where they are by then.
         enemy_x, enemy_vx = _walk(state.enemy_x, state.enemy_vx, enemies, held)
 
         def blocked(left, right, bottom, top):
@@ -187,6 +188,7 @@ class CoinRunDynamics:
         touched = _touches(body, table.saws[state.row][:, 0], table.saws[state.row][:, 1])
         touched = touched | _touches(body, enemy_x, enemies[:, 1])
         burnt, complete = _enters(body, table.cells, state.row)
+        # Where the same step is deadly, too.
         reward = jnp.where(complete, jnp.float32(REWARD), 0)
         ended = touched | burnt | complete
         timeout = (clock >= TIME_LIMIT) & ~ended
@@ -225,6 +227,8 @@ def _supported(state: CoinRunState, cells: chex.Array) -> chex.Array:
     left, right = state.x - (HALF_WIDTH - 0.01), state.x + (HALF_WIDTH - 0.01)
     below = state.y - (HALF_HEIGHT + 0.01)
     ground = _solid(cells, state.row, left, below) | _solid(cells, state.row, right, below)
+    # Exactly 0, which it is when all moves of a step were blocked: after a landing support comes a
+    # step late, and a tolerance would let the player jump too early.
     return (state.vy == 0) & (state.on_crate | ground)
 
 

@@ -59,6 +59,7 @@ class ProcgenEnv:
           and ``level_seed`` of the level now seen.
         """
         state, reward, terminated, truncated, info = self.dynamics.advance(state, action, params)
+        # In every step, as under `vmap` a condition would, too; a level is few draws, or a row.
         fresh = self.dynamics.begin(self.dynamics.draw(key, params), params)
         ends = terminated | truncated
         state = jax.tree.map(lambda new, old: jnp.where(ends, new, old), fresh, state)

@@ -98,6 +98,7 @@ def native_birth(seed: chex.Array, clock: chex.Array) -> tuple[chex.Array, Birth
       Whether a tie of both axes goes horizontally, bool, and the `Birth`.
     """
     lot, size, y, speed = levels.native_words(seed, clock)
+    # The lowest bit, which the draws below, from the top of the word, hardly feel.
     tie = (lot & jnp.uint32(1)) == 0
     chance, rest = streams.scaled(lot, _ONE_IN)
     species, rest = streams.scaled(rest, len(ASPECTS))
@@ -107,6 +108,7 @@ def native_birth(seed: chex.Array, clock: chex.Array) -> tuple[chex.Array, Birth
     return tie, Birth(
         born=chance == 1,
         radius=radius,
+        # Not centred: large fish stay away from the upper rim, a refuge that is part of the game.
         y=streams.uniform(y) * (SIZE - 2 * radius),
         velocity=jnp.where(rightward, speed, -speed),
         species=species,
@@ -163,6 +165,7 @@ def classic_table(seeds: np.ndarray) -> FishTable:
     owners = np.concatenate([born for _, born, _ in births])
     draws = np.concatenate([draws for *_, draws in births])
     share = levels.uniforms(draws)
+    # In double precision, as the game has it: the levels are to be the same.
     radius = _radius(share[:, 0].astype(np.float64) ** 1.4).astype(np.float32)
     speed = _speed(share[:, 3])
     rows = np.stack(
@@ -191,6 +194,7 @@ def classic_table(seeds: np.ndarray) -> FishTable:
 
 
 def _start_x(share):
+    # Whatever the player's size is: some begin across an edge, as in the game.
     return 0.4 + (SIZE - 0.8) * share
 
 

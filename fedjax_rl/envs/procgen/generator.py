@@ -134,6 +134,7 @@ def _generate(draw: Callable[[int], int], hard: bool):
         start, gap = c + left, length - left - right
         block(c, 0, left, h)
         block(c + length - right, 0, right, h)
+        # Drawn whatever the danger is: the words behind it are those of Procgen.
         depth = below(h - 3) + 1
         if danger == _LAVA:
             block(start, 1, gap, depth, LAVA_INTERIOR, LAVA_SURFACE)
@@ -158,6 +159,7 @@ def _generate(draw: Callable[[int], int], hard: bool):
         if below(10) < 2 * difficulty and length > 3:
             busy.append(c + below(length - 2) + 1)
             saws.append((busy[-1], h))
+        # Drawn on easy levels, too, for the same reason.
         if below(10) < difficulty and length > 3 and hard:
             busy.append(c + below(length - 2) + 1)
             place_enemy(busy[-1], h)

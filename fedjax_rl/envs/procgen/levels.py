@@ -80,6 +80,7 @@ def level_seeds(num_levels: int, start_level: int, pool: int) -> np.ndarray:
     """Returns the seeds of a range, or of a pool that stands in for all levels; uint32 [L]."""
     if num_levels:
         return np.arange(start_level, start_level + num_levels, dtype=np.uint32)
+    # One pool for all runs, so that these compare.
     return np.random.default_rng(0).integers(UNLIMITED, size=pool, dtype=np.uint32)
 
 

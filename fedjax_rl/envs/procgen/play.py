@@ -105,6 +105,7 @@ def _play(dynamics, copies, quota, params, policy, seed, levels):
             data = jnp.stack([streams.threefry(key, word), word])
             key = jax.random.wrap_key_data(data, impl=streams.IMPLEMENTATION)
             return dynamics.begin(dynamics.draw(key, params), params)
+        # Whoever is through goes on with its last level until all are, and nothing of it is kept.
         return dynamics.begin(order[jnp.minimum(done, quota - 1)], params)
 
     def step(key, order, tick, state, gain, done, kept):
@@ -115,6 +116,7 @@ def _play(dynamics, copies, quota, params, policy, seed, levels):
         ends, gain = terminated | truncated, gain + reward
         note = (state.clock, gain, info["level_complete"], info["timeout"])
         note = jnp.stack([jnp.asarray(x).astype(jnp.float32) for x in note])
+        # Behind the end, where nothing is written, unless an episode has ended.
         kept = kept.at[jnp.where(ends, done, quota)].set(note, mode="drop")
         done = done + ends.astype(jnp.int32)
         new = begin(key, order, done, word + jnp.uint32(1))
@@ -124,6 +126,7 @@ def _play(dynamics, copies, quota, params, policy, seed, levels):
     axis = None if levels is None else 0
     steps = jax.vmap(step, in_axes=(0, axis, None, 0, 0, 0, 0))
     none = jnp.zeros(copies, jnp.int32)
+    # With a word that no step comes to.
     first = jax.vmap(begin, in_axes=(0, axis, 0, None))(keys, levels, none, jnp.uint32(2**32 - 1))
     carry = (
         jnp.uint32(0),

@@ -159,6 +159,7 @@ def procgen_task(
       >>> task.observation_size, task.action, task.max_steps
       (12288, Discrete(num=15), 6000)
     """
+    # Before anything else has a name: the arguments are the options.
     options = dict(locals())
     own_game = options.pop("game")
     drawing = Drawing(**{field.name: options[field.name] for field in dataclasses.fields(Drawing)})
