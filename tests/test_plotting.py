@@ -16,6 +16,7 @@ from fedjax_rl.analysis import (
     time_to_threshold,
     windowed,
 )
+from fedjax_rl.plotting import curve_page
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -512,3 +513,19 @@ def test_unknown_names_are_answered_with_the_nearest():
         plotting.curves(result, "bytes_up")
     with pytest.raises(ValueError, match="no num_agents"):
         plotting.speedup(result.isel(num_agents=0, drop=True))
+
+
+@pytest.mark.parametrize(("cumulative", "window"), [(True, 1), (False, 2), (False, 1)])
+def test_lines_of_single_trials_are_of_what_their_mean_is(cumulative, window):
+    table = np.array([[1.0, 2.0, 4.0], [3.0, 2.0, 0.0]])
+    lines = {"a": xr.Dataset({"x": (("seed", "time"), table)}, {"time": [1, 2, 3]})}
+    axis = Figure().subplots()
+    curve_page.curves(
+        axis, lines, "x", "x", cumulative=cumulative, window=window, interval=None, each=True
+    )
+    mean, *each = (line.get_ydata() for line in axis.lines if len(line.get_ydata()) > 1)
+    wanted = table.cumsum(axis=1) if cumulative else table
+    if window == 2:
+        wanted = (table[:, 1:] + table[:, :-1]) / 2
+    np.testing.assert_allclose(each[:2], wanted)
+    np.testing.assert_allclose(mean, wanted.mean(axis=0))

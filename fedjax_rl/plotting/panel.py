@@ -119,14 +119,13 @@ def panel(
         curve = _mean(axis, times, ends.mean, styles[label], dashes)
         band = None
         colour = OKABE_ITO[styles[label]]
-        if len(values) > 1 and not each:
+        if each:
+            axis.plot(times, values.T, color=colour, linewidth=0.6, alpha=0.6)
+        elif len(values) > 1:
             shape = {"color": colour, "alpha": shade, "linewidth": 0, "zorder": 2, "gid": "band"}
             band = axis.fill_between(times, ends.low, ends.high, **shape)
             _interval(axis, times, values, colour, level)
         drawn[label] = Curve(curve, band)
-    for label in drawn if each else ():
-        times, values = lines[label]
-        axis.plot(times, values.T, color=OKABE_ITO[styles[label]], linewidth=0.6, alpha=0.6)
     if log:
         _logarithmic(axis, [curve.mean.get_ydata() for curve in drawn.values()])
     axis.margins(x=0.01)
