@@ -152,6 +152,8 @@ def remembered(size: int = 64) -> Callable:
                 if key in kept:
                     kept.move_to_end(key)
                     return kept[key]
+            # Outside of the lock, or nobody could look anything up meanwhile; made twice it is the
+            # same.
             value = function(*args)
             with lock:
                 kept[key] = value
@@ -185,6 +187,7 @@ class _Walk:
             return f"up {len(self._path) - self._path.index(place)}"
         self._path.append(place)
         try:
+            # A line for each part, a digest where it has parts itself: none looks like two others.
             word = _sum("\n".join(self(part) for part in self._parts(value)))
         finally:
             self._path.pop()
@@ -201,6 +204,7 @@ class _Walk:
         if isinstance(value, np.ndarray | np.generic | jax.Array):
             return self._array(np.asarray(value))
         if isinstance(value, Mapping):
+            # Sorted, as sets are below: their order does not count, and differs between processes.
             pairs = sorted((self(key), self(own)) for key, own in value.items())
             return [_kind(value), *(word for pair in pairs for word in pair)]
         if isinstance(value, set | frozenset):
@@ -213,14 +217,17 @@ class _Walk:
             return ["logger", value.name]
         if isinstance(value, jax.tree_util.PyTreeDef):
             return ["structure", str(value)]
+        # What is installed is what its name says, in the version that stands beside every result.
         if (name := _library_name(value)) is not None:
             return ["named", name]
         return self._functions(value) or self._record(value)
 
     def _array(self, value: np.ndarray) -> list:
         head = ["array", value.dtype.str, str(value.shape)]
+        # The bytes of an array of objects are their addresses.
         if value.dtype.hasobject:
             return [*head, *value.ravel().tolist()]
+        # By name too: `dtype.str` of bfloat16 is no more than `<V2`.
         return [*head, str(value.dtype), _sum(np.ascontiguousarray(value).tobytes())]
 
     def _functions(self, value) -> list | None:
@@ -235,6 +242,7 @@ class _Walk:
             # What is installed changes with its version; the caller's own may change at any time.
             return own if _installed(value.__module__) else [*own, _globals(value)]
         if isinstance(value, types.CodeType):
+            # What runs, not where it stands: comments, lines and names of locals change no number.
             return [
                 "code",
                 value.co_code,
@@ -296,6 +304,7 @@ def _simple(value) -> str | None:
     if kind is int:
         return f"int {value}"
     if kind is float:
+        # Every bit: -0.0, infinities and the last digit.
         return f"float {value.hex()}"
     if kind is complex:
         return f"complex {value.real.hex()} {value.imag.hex()}"
@@ -343,6 +352,7 @@ def _globals(function: types.FunctionType) -> dict:
     names, codes = set(), [function.__code__]
     while codes:
         code = codes.pop()
+        # From the instructions: `co_names` holds attributes as well.
         names |= {i.argval for i in dis.get_instructions(code) if i.opname == "LOAD_GLOBAL"}
         codes += [const for const in code.co_consts if isinstance(const, types.CodeType)]
     known = function.__globals__
@@ -355,6 +365,7 @@ def _library_name(value) -> str | None:
     name = getattr(value, "__qualname__", None) or getattr(value, "__name__", None)
     if not isinstance(module, str) or not isinstance(name, str) or not _installed(module):
         return None
+    # The name alone proves nothing: a method of an instance has that of its class.
     found = sys.modules.get(module)
     for word in name.split("."):
         found = getattr(found, word, None)

@@ -28,6 +28,7 @@ def in_parts(function: Callable, work: int) -> Callable:
     Returns:
       A function of the same arrays, with the same values.
     """
+    # Only under `vmap` is it known how large a batch is.
     one = jax.custom_batching.custom_vmap(function)
 
     @one.def_vmap
@@ -46,6 +47,7 @@ def in_parts(function: Callable, work: int) -> Callable:
         # The last part is filled with what is there already.
         places = jnp.minimum(jnp.arange(parts * many), size - 1)
         cut = [arg[places].reshape(parts, many, *arg.shape[1:]) for arg in args]
+        # One part after the other: at the same time they would be one large batch again.
         made = jax.lax.map(lambda own: part(*own), cut)
         joined = jax.tree.map(lambda x: x.reshape(parts * many, *x.shape[2:])[:size], made)
         return joined, jax.tree.map(lambda x: True, joined)
@@ -66,6 +68,7 @@ def solve(matrix: jax.Array, vector: jax.Array) -> jax.Array:
     size = matrix.shape[-1]
     # As `jnp.linalg.solve`: one factorisation, for the derivative too.
     factor = in_parts(lambda matrix: jax.scipy.linalg.lu_factor(matrix), size**3)
+    # Derivatives come from `matrix @ x` below, by the implicit function, not through the factors.
     factors = factor(jax.lax.stop_gradient(matrix))
 
     def solver(trans: int) -> Callable:

@@ -21,10 +21,12 @@ def available(devices: int | None = None) -> int | None:
     Args:
       devices: all of them by default.
     """
+    # What JAX may take of a device, which is less than it has; a CPU does not say.
     limit = (jax.devices()[0].memory_stats() or {}).get("bytes_limit")
     if limit:
         return limit * (jax.device_count() if devices is None else devices)
     with contextlib.suppress(OSError):
+        # Not MemFree, which leaves out what the system would give back of its caches.
         found = re.search(r"MemAvailable:\s+(\d+) kB", pathlib.Path("/proc/meminfo").read_text())
         return int(found[1]) * 1024 if found else None
     return None
@@ -44,6 +46,9 @@ def most_agents(algorithm, there: int | None = None) -> int:
     Args:
       algorithm: a `federation.Algorithm` that says what it needs.
       there: bytes of a device; those that are free now by default.
+
+    Returns:
+      Their number; 2^20 where nothing is known.
     """
     there = available(devices=1) if there is None else there
     return 2**20 if there is None else there // algorithm.memory(algorithm.config, 1)["total"]

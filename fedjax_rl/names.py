@@ -8,7 +8,15 @@ from collections.abc import Iterable
 
 
 def brief(value, length: int = 80) -> str:
-    """A value in one line of a message."""
+    """A value in one line of a message.
+
+    Args:
+      value: anything at all.
+      length: most characters.
+
+    Returns:
+      Its text without line breaks, cut where it is longer.
+    """
     try:
         text = repr(value) if isinstance(value, str | bytes) else str(value)
     except Exception:  # an object that cannot even be printed
@@ -41,7 +49,15 @@ def check_known(name: str, known: Iterable[str], what: str) -> None:
 
 
 def nearest(name, known: Iterable[str]) -> list[str]:
-    """The known names that somebody may have meant, none for what is no word."""
+    """The known names that somebody may have meant, none for what is no word.
+
+    Args:
+      name: what was given, of any type.
+      known: what there is.
+
+    Returns:
+      At most three, the nearest first.
+    """
     if not isinstance(name, str):
         return []
     # The search is quadratic in the lengths of the words.

@@ -41,9 +41,20 @@ def alike(least, most, size=0.0):
 
 
 def alike_where(values, mask, axis=None, size=0.0):
-    """`alike` of the values of a mask along an axis, which stays; true where there are none."""
+    """`alike` of the values of a mask along an axis, which stays; true where there are none.
+
+    Args:
+      values: float array.
+      mask: bool, which of them count.
+      axis: along which they are compared; all of them by default.
+      size: as in `alike`.
+
+    Returns:
+      bool, with the axis as one of length 1.
+    """
     least = jnp.min(jnp.where(mask, values, jnp.inf), axis=axis, keepdims=True)
     most = jnp.max(jnp.where(mask, values, -jnp.inf), axis=axis, keepdims=True)
+    # Where the mask is empty, the smallest is +inf and the largest -inf.
     return (most < least) | alike(least, most, size)
 
 
@@ -64,6 +75,7 @@ def best_of(row):
         size = jnp.max(jnp.abs(row), axis=-1, keepdims=True)
         top = jnp.max(row, axis=-1, keepdims=True)
         return row >= top - TIE_UNITS * float(jnp.finfo(row.dtype).eps) * size
+    # A row of a small table, which is scalars: `learners.tables` says why.
     top = functools.reduce(jnp.maximum, row)
     size = functools.reduce(jnp.maximum, [jnp.abs(value) for value in row])
     least = top - TIE_UNITS * float(jnp.finfo(top.dtype).eps) * size

@@ -30,6 +30,7 @@ _PARITY = 0x1BD11BDA
 class Engine(enum.IntEnum):
     """Streams of the engine, apart from those of every algorithm."""
 
+    # A number once given stays: with another one every recorded run would draw other words.
     UPLINK = 1
     CLOCK = 64
     OWN = 16
@@ -103,6 +104,7 @@ def keys_of(keys, stream: int, time=None) -> jax.Array:
     Returns:
       Typed keys [A].
     """
+    # One after the other: in a sum of both, streams would meet.
     own = jax.vmap(lambda key: jax.random.fold_in(key, stream))(keys)
     if time is None:
         return own
@@ -137,6 +139,7 @@ def agent_keys(seeds, members) -> jax.Array:
       Typed threefry keys [A].
     """
     root = jax.vmap(lambda seed: jax.random.key(seed, impl=IMPLEMENTATION))(jnp.asarray(seeds))
+    # By its place alone: what `split` gives may depend on how many it is asked for.
     return jax.vmap(jax.random.fold_in)(root, jnp.asarray(members))
 
 
@@ -181,6 +184,7 @@ def threefry(key, counter) -> jax.Array:
       uint32 scalar.
     """
     a, b = threefry_block(key, counter)
+    # Both words of the block, as `jax.random` makes one of 32 bits when it is partitionable.
     return a ^ b
 
 
@@ -189,6 +193,13 @@ def integer_hash(key, counter) -> jax.Array:
 
     Two rounds of xor-shift and multiplication with the constants of Wellons' `lowbias32`.
     Statistically adequate for simulation here (see `tests/test_streams.py`), and opt-in.
+
+    Args:
+      key: uint32 pair, the data of a typed threefry key.
+      counter: uint32 scalar.
+
+    Returns:
+      uint32 scalar.
     """
 
     def mix(x):
@@ -196,6 +207,7 @@ def integer_hash(key, counter) -> jax.Array:
         x = (x ^ (x >> _word(15))) * _word(0x846CA68B)
         return x ^ (x >> _word(16))
 
+    # 2^32 over the golden ratio: counters in a row start far from each other.
     return mix(mix(key[0] + counter * _word(0x9E3779B9)) ^ key[1])
 
 
@@ -222,12 +234,30 @@ def scaled(word, n: int) -> tuple[jax.Array, jax.Array]:
 
 
 def uniform(word, dtype=jnp.float32) -> jax.Array:
-    """The word as a float in [0, 1), of 24 bits."""
+    """The word as a float in [0, 1), of 24 bits.
+
+    Args:
+      word: uint32, of any shape.
+      dtype: of the result.
+
+    Returns:
+      A number of that dtype, in steps of 2^-24.
+    """
     # Through int32: unsigned to float conversion is emulated on most vector units.
+    # 24 bits, as many as a float32 has: with more of them the largest would be rounded to 1.
     return (word >> _word(8)).astype(jnp.int32).astype(dtype) * jnp.asarray(2.0**-24, dtype)
 
 
 def normal(word, dtype=jnp.float32) -> jax.Array:
-    """The word as a standard normal variate, by inversion."""
+    """The word as a standard normal variate, by inversion.
+
+    Args:
+      word: uint32, of any shape.
+      dtype: of the result.
+
+    Returns:
+      A number of that dtype, always finite.
+    """
+    # The middle of each of 2^24 steps: never -1 or 1, where the inverse is infinite.
     centred = 2 * uniform(word, dtype) - jnp.asarray(1 - 2.0**-24, dtype)
     return jnp.asarray(2.0**0.5, dtype) * jax.lax.erf_inv(centred)

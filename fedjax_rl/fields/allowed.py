@@ -107,6 +107,7 @@ def number(
 
     def fine(value) -> bool:
         array = real_array(value)
+        # Empty ones first: whatever is asked of all of nothing is true.
         if array is None or array.ndim > axes or array.size == 0 or np.isnan(array).any():
             return False
         finite = np.isfinite(array)

@@ -29,6 +29,7 @@ def check(name: str, value, allowed: Allowed) -> None:
         good = allowed.follows
     elif isinstance(value, Schedule):
         good = allowed.scheduled is not None
+    # Of a tracer only its shape is known; its values are the caller's to keep within bounds.
     elif not allowed.kind and not is_concrete(value):
         if not allowed.traced:
             raise ValueError(

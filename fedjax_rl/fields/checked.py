@@ -32,6 +32,7 @@ def check_config(config):
         if value is not None and is_number(value):
             read = allowed.read(value)
             changes |= {} if read is value else {name: read}
+    # At time 0 alone: how long a run is, is not known yet, and is looked at with it.
     check_schedules(config, 1)
     return dataclasses.replace(config, **changes) if changes else config
 
@@ -65,6 +66,7 @@ def checked(**allowed: Allowed) -> Callable:
                     check_known(name, signature.parameters, f"argument of {function.__name__}")
             bound = signature.bind(*args, **kwargs)
             for name, kind in allowed.items():
+                # Defaults are ours, and need no look.
                 if name in bound.arguments:
                     check(name, bound.arguments[name], kind)
                     bound.arguments[name] = plain(bound.arguments[name])

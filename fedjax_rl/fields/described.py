@@ -11,13 +11,22 @@ import re
 def documentation(kind: type) -> dict[str, str]:
     """What is said of each property of a class of records, by name."""
     found: dict[str, str] = {}
+    # Bases first, so that a class may say something else of what it inherits.
     for base in reversed(kind.__mro__):
         found |= section(base.__doc__ or "", "Attributes")
     return found
 
 
 def section(docstring: str, name: str) -> dict[str, str]:
-    """The entries of a section of a docstring, such as "Args" or "Attributes", by name."""
+    """The entries of a section of a docstring, such as "Args" or "Attributes", by name.
+
+    Args:
+      docstring: as it stands in the source.
+      name: of the section.
+
+    Returns:
+      Name of an entry -> what is said of it, in one line.
+    """
     found: dict[str, str] = {}
     lines = inspect.cleandoc(docstring).partition(f"{name}:\n")[2].splitlines()
     entry = indent = None
@@ -55,6 +64,9 @@ def signature_of(kind: type, returns, **defaults) -> inspect.Signature:
       kind: class of records.
       returns: annotation of the result.
       **defaults: where these differ from those of the class.
+
+    Returns:
+      The signature.
     """
     parameters = []
     for place, field in enumerate(in_order(kind)):

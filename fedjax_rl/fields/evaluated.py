@@ -103,6 +103,7 @@ def check_schedules(config, length: int = WHOLE_LIMIT) -> None:
             continue
         times = looked_at(length)
         try:
+            # Traced, as a run will call it: a schedule with an `if` on time fails here already.
             given = schedule_values(value, times)
         except Exception as error:
             raise ValueError(
@@ -115,6 +116,7 @@ def check_schedules(config, length: int = WHOLE_LIMIT) -> None:
         # What is allowed has no gaps but near 0.
         size = np.abs(given[given != 0])
         ends = [given.min(), given.max(), *([size.min()] if size.size else [])]
+        # Three looks for thousands of times; the others only serve to name the time that is wrong.
         if given.ndim == 1 and all(holds(allowed.scheduled, end) for end in ends):
             continue
         for time, one in zip(times, given, strict=True):

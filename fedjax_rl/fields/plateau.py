@@ -12,6 +12,7 @@ from fedjax_rl.fields.functions import Schedule
 BETTER = ("higher", "lower")
 
 
+# A class, not a lambda: two of one value are equal, and can be pickled.
 @dataclasses.dataclass(frozen=True)
 class _Always:
     """A function of time that is constant."""
@@ -88,5 +89,6 @@ def on_plateau(
     Raises:
       ValueError: naming the argument, its value and what is allowed.
     """
+    # As floats, so that 1 and 1.0 have one content.
     start, factor = float(start), float(factor)
     return OnPlateau(_Always(start), start, factor, int(patience), metric, better)

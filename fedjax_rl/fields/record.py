@@ -47,6 +47,9 @@ def traced(
       absent: what the program sees for None; without, it sees no such property.
       scheduled: whether a number may follow a schedule.
       **more: further metadata of the field, such as `cli=False`.
+
+    Returns:
+      What `dataclasses.field` returns.
     """
     numbers = scheduled and by in ("agent", "federation")
     if allowed is not None and numbers and allowed.scheduled is None:
@@ -62,12 +65,24 @@ def static(default=dataclasses.MISSING, allowed=None, key: Callable | None = Non
       allowed: as in `traced`.
       key: `value -> hashable`, what of it shapes the program; itself by default.
       **more: as in `traced`.
+
+    Returns:
+      What `dataclasses.field` returns.
     """
     return _field(default, allowed, by="static", key=key, **more)
 
 
 def host(default=dataclasses.MISSING, allowed=None, **more) -> Any:
-    """A property that only decides what is made before the program runs, in `Record.derived`."""
+    """A property that only decides what is made before the program runs, in `Record.derived`.
+
+    Args:
+      default: as in `traced`.
+      allowed: as in `traced`.
+      **more: as in `traced`.
+
+    Returns:
+      What `dataclasses.field` returns.
+    """
     return _field(default, allowed, by="host", **more)
 
 
@@ -78,12 +93,24 @@ def environment(allowed, by: str = "static", key: Callable | None = None) -> Any
       allowed: as in `traced`.
       by: "static", or "shared" where its arrays are traced.
       key: as in `static`; of a shared one, what of its shape matters.
+
+    Returns:
+      What `dataclasses.field` returns.
     """
     return _field(dataclasses.MISSING, allowed, by=by, key=key, environment=True)
 
 
 def engine(default=dataclasses.MISSING, allowed=None, **more) -> Any:
-    """A property that the engine reads: periods, uplinks, clocks."""
+    """A property that the engine reads: periods, uplinks, clocks.
+
+    Args:
+      default: as in `traced`.
+      allowed: as in `traced`.
+      **more: as in `traced`.
+
+    Returns:
+      What `dataclasses.field` returns.
+    """
     return _field(default, allowed, by="engine", **more)
 
 
@@ -95,6 +122,9 @@ def nested(kind: type, **values) -> Any:
     Args:
       kind: its class.
       **values: of the record that is the default.
+
+    Returns:
+      What `dataclasses.field` returns.
     """
     default = kind(**values)
     return dataclasses.field(default=default, metadata={"record": kind, "by": "record"})
@@ -130,6 +160,7 @@ class Property(NamedTuple):
 
 def record(kind: type) -> type:
     """Makes a class with declared fields a frozen dataclass; it derives from `Record`."""
+    # Without the equality of dataclasses, which arrays answer with arrays.
     return dataclasses.dataclass(frozen=True, eq=False, kw_only=True)(kind)
 
 
@@ -149,6 +180,7 @@ class Record:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             object.__setattr__(self, field.name, _read(field, value))
+        # At time 0 alone, as the length of a run is not known yet.
         check_schedules(self, 1)
         self.check()
 
@@ -209,6 +241,7 @@ class Record:
             head, _, rest = name.partition(".")
             inner = getattr(self, head)
             if head in whole:
+                # Given at once with the whole record, a property is that of the new one.
                 inner = _read(type(self).__dataclass_fields__[head], whole[head])
             try:
                 whole[head] = inner.replace(**{rest: changes[name]})

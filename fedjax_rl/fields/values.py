@@ -57,6 +57,7 @@ def real_array(value) -> np.ndarray | None:
             # bfloat16 and its like are of no kind that NumPy knows.
             if not jax.numpy.issubdtype(array.dtype, np.floating):
                 return None
+        # NumPy has made numbers of the switches among numbers already.
         elif isinstance(value, list | tuple) and _has_bool(value):
             return None
         return array.astype(np.float64)
@@ -73,6 +74,7 @@ def _has_bool(values) -> bool:
 
 def is_whole(value) -> bool:
     """Whether a value is one whole number of an integer type, with an axis never."""
+    # A whole number to Python, and a mistake where somebody gives one.
     if isinstance(value, bool | np.bool_):
         return False
     if isinstance(value, numbers.Integral):

@@ -66,6 +66,7 @@ def check(root, fingerprint: dict, count: int, made_with: dict) -> list[str]:
                 f"checkpoints in {root} are of another run: {'; '.join(differ[:4])}; allowed: the "
                 "same arguments, or another directory"
             )
+        # One that was renamed says nothing of a run's length; loading passes it over.
         if step.name == str(label["done"]) and label["done"] > count:
             raise ValueError(
                 f"num_steps is too short for the checkpoints in {root}: {label['done']} records "
@@ -124,6 +125,11 @@ class Checkpoints:
     def maybe_save(self, done: int, state: State, records: Callable[[], dict]) -> None:
         """Saves if the last checkpoint is old enough; `done` counts the records made.
 
+        Args:
+          done: records made.
+          state: after them.
+          records: a function that returns them, called where something is written.
+
         Raises:
           OSError: the disk is full; the checkpoints before are untouched.
         """
@@ -133,12 +139,18 @@ class Checkpoints:
     def save(self, done: int, state: State, records: Callable[[], dict]) -> None:
         """Saves, unless as many records have been saved before; as `maybe_save`.
 
+        Args:
+          done: as in `maybe_save`.
+          state: likewise.
+          records: likewise.
+
         Raises:
           OSError: the disk is full; the checkpoints before are untouched.
         """
         if self._is_sound(self._directory / str(done)):
             return
         began = time.monotonic()
+        # On the host first, so that its size is known before anything is written.
         tree = jax.device_get({"state": _plain(state), "records": records()})
         size = sum(x.nbytes for x in jax.tree.leaves(tree))
         try:
@@ -146,6 +158,8 @@ class Checkpoints:
             if shutil.disk_usage(self._directory).free < 2 * size + _OVERHEAD:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             if self._manager is None:
+                # Before Orbax opens the directory, which keeps so many of whatever looks like a
+                # checkpoint.
                 self._discard_unsound()
                 self._manager = _manager(self._directory, self._keep)
             self._manager.save(done, args=ocp.args.StandardSave(tree))
@@ -194,6 +208,10 @@ class Checkpoints:
           like: a state of the same structure.
           metrics: names of the records.
 
+        Returns:
+          The records made, the state after them and the records themselves; None where no
+          checkpoint is whole.
+
         Raises:
           ValueError: it is of another version of the algorithm.
         """
@@ -202,6 +220,7 @@ class Checkpoints:
                 continue
             try:
                 with hushed():
+                    # Without a target: what is there is compared by us, who can say what differs.
                     tree = ocp.StandardCheckpointer().restore(step / "default")
                 records = tree.get("records") or {}
                 records = {n: np.asarray(records[n]) for n in metrics}
@@ -267,7 +286,9 @@ def _restore(like: State, saved: dict, where: pathlib.Path) -> State:
     """A state with the structure of `like` and the arrays of `saved`."""
     like = dataclasses.replace(like, keys=jax.random.key_data(like.keys))
     leaves, structure = jax.tree.flatten(like)
+    # Names of one width, so that words are sorted as numbers are.
     arrays = [jnp.asarray(saved[place]) for place in sorted(saved)]
+    # Types too, or a state of another precision would go on in a mixture of both.
     kinds = [[(x.shape, x.dtype) for x in each] for each in (arrays, leaves)]
     if kinds[0] != kinds[1]:
         raise ValueError(
@@ -275,5 +296,6 @@ def _restore(like: State, saved: dict, where: pathlib.Path) -> State:
             "arrays have other shapes or types; allowed: another directory"
         )
     state = jax.tree.unflatten(structure, arrays)
+    # By our generator's name, as the data of a key do not say whose they are.
     keys = jax.random.wrap_key_data(state.keys, impl=streams.IMPLEMENTATION)
     return dataclasses.replace(state, keys=keys)

@@ -32,18 +32,25 @@ def place(path) -> pathlib.Path:
 def write(path, data: bytes | str) -> None:
     """Writes a file so that it is there whole or as it was before.
 
+    Args:
+      path: of the file, in a directory that is there.
+      data: all of it; words are encoded as UTF-8.
+
     Raises:
       OSError: naming the file, when the disk is full or refuses.
     """
     path = place(path)
     data = data.encode() if isinstance(data, str) else data
     try:
+        # In the same directory: only within one file system is a file replaced at once.
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         try:
             with os.fdopen(handle, "wb") as file:
                 file.write(data)
                 file.flush()
+                # Or a crash of the machine could leave the new name with nothing in it.
                 os.fsync(file.fileno())
+            # `mkstemp` makes files that nobody else may read.
             os.chmod(temporary, 0o644)
             os.replace(temporary, path)
         except BaseException:
@@ -57,7 +64,12 @@ def write(path, data: bytes | str) -> None:
 
 
 def write_json(path, value) -> None:
-    """Writes plain values as JSON, atomically."""
+    """Writes plain values as JSON, atomically.
+
+    Args:
+      path: of the file.
+      value: plain values; NaN is refused.
+    """
     write(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
@@ -72,6 +84,10 @@ def read_json(path) -> dict | None:
 
 def write_sealed(path, value: dict) -> dict:
     """Writes a record as JSON, atomically, with a digest that tells whether it is whole.
+
+    Args:
+      path: of the file.
+      value: plain values by name, none of them "digest".
 
     Returns:
       What was written.
@@ -114,6 +130,7 @@ def held(directory) -> Iterator[bool]:
         return
     try:
         try:
+            # The system's own: however a process ends, no file is left that somebody has to remove.
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise ValueError(
@@ -122,6 +139,7 @@ def held(directory) -> Iterator[bool]:
             ) from None
         except OSError:
             pass  # a file system without locks
+        # Locked is what was opened; another process may have removed or replaced it before.
         yield _is(handle, directory)
     finally:
         os.close(handle)
@@ -221,6 +239,10 @@ def _spare(path: pathlib.Path) -> dict | None:
 def replace_config(directory, config: dict) -> None:
     """Writes what is run in a directory of ours from now on.
 
+    Args:
+      directory: ours.
+      config: plain values, with whose it is under "made_by".
+
     Raises:
       OSError: the disk is full or refuses; what was there is unchanged.
     """
@@ -255,6 +277,7 @@ def recover_config(directory) -> dict | None:
             f"{file} is not what the run was begun with, of which {path / SPARE} is a copy: "
             f"{words}; allowed: as it was, or a new directory"
         )
+    # Without a digest it was written by hand, which is allowed.
     if "digest" in (read_json(file) or {}) and read_sealed(file) is None:
         raise ValueError(
             f"{file} is not what the run was begun with, and the copy of that is damaged; "

@@ -55,6 +55,9 @@ def fingerprint(
       run: how they are run.
       jobs: how the cells are split.
 
+    Returns:
+      A list of two words for each name: what it looks like, and the digest of its content.
+
     Raises:
       ValueError: naming a property that cannot be told apart by its content.
     """
@@ -68,6 +71,7 @@ def fingerprint(
         "first_record": jobs[0].recording.first,
         "record_every": jobs[0].recording.every,
         "metrics": list(metrics),
+        # How agents lie over devices, and the compiler of these, order sums.
         "devices": run.devices,
         "platform": jax.default_backend(),
         "precision": str(jnp.result_type(float)),
@@ -110,6 +114,7 @@ def _of_cells(name: str, values: list) -> dict[str, tuple[str, str]]:
     """A value of every cell: taken apart if it is one for all, else as a list."""
     known: dict[int, tuple[str, dict]] = {}
     for value in values:
+        # By object first: seeds share their values, and digests of tables are dear.
         if id(value) not in known:
             leaves = parts(name, value)
             known[id(value)] = digest(sorted(leaves.items())), leaves
@@ -123,7 +128,15 @@ def _of_cells(name: str, values: list) -> dict[str, tuple[str, str]]:
 
 
 def differences(own: dict[str, Any], there: dict[str, Any]) -> list[str]:
-    """What differs between two fingerprints, in words."""
+    """What differs between two fingerprints, in words.
+
+    Args:
+      own: of this run.
+      there: of what was saved.
+
+    Returns:
+      A sentence for each name that differs; none where nothing does.
+    """
     named: list[str] = []
     out = []
     for name in [*own, *(n for n in there if n not in own)]:

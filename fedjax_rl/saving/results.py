@@ -68,6 +68,7 @@ def device() -> str:
     devices = jax.devices()
     kind = devices[0].device_kind
     if devices[0].platform == "cpu":
+        # JAX calls every processor "cpu".
         kind = platform.processor() or platform.machine()
         with contextlib.suppress(OSError, StopIteration):
             lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
@@ -111,6 +112,7 @@ def save(directory, result: xr.Dataset) -> None:
         _check_attributes(name, own.attrs)
     path = place(directory)
     data = _bytes(result)
+    # Sealed as it is read, not as it is given: a file changes types of attributes on the way.
     with xr.open_dataset(io.BytesIO(data), engine="h5netcdf") as back:
         result.attrs[SEAL] = _seal(back)
     data = _bytes(result)

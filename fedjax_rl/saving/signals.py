@@ -40,15 +40,19 @@ def as_exceptions(words: str = "") -> Iterator[list[int]]:
 
     def stop(number: int, frame) -> None:
         if came:
+            # Its own way of ending, so that whoever has started the process sees by what it ended.
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
         came.append(number)
         with contextlib.suppress(OSError):  # whoever read it may be gone
+            # Not `print`: the signal may have come in the middle of one, which cannot be entered
+            # twice.
             os.write(2, words.encode())
         raise Stopped(number)
 
     usual = (signal.SIG_DFL, signal.default_int_handler)
     numbers = [getattr(signal, name, None) for name in ("SIGINT", "SIGTERM", "SIGHUP")]
+    # Python lets nobody else set handlers.
     if threading.current_thread() is not threading.main_thread():
         numbers = []
     before = {n: signal.getsignal(n) for n in numbers if n and signal.getsignal(n) in usual}
@@ -75,6 +79,7 @@ def saving(directory) -> Iterator[None]:
     except KeyboardInterrupt:
         if came:
             print(f"stopped; checkpoints are in {directory}", file=sys.stderr, flush=True)
+        # By the signal itself, as whoever sent it looks for that; of Ctrl-C Python makes the same.
         if came and came[0] != signal.SIGINT:
             signal.signal(came[0], signal.SIG_DFL)
             os.kill(os.getpid(), came[0])

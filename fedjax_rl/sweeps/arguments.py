@@ -24,7 +24,16 @@ SEED = fields.SEED._replace(text="whole numbers from 0 to 4294967295")
 
 
 def between(low: int, high: int, of: str = "") -> Allowed:
-    """Whole numbers of an integer type from `low` to `high`, of which `of` says what it is."""
+    """Whole numbers of an integer type from `low` to `high`, of which `of` says what it is.
+
+    Args:
+      low: smallest value.
+      high: largest value.
+      of: what the largest value is, followed by a space.
+
+    Returns:
+      The `Allowed`.
+    """
     return whole(low, high)._replace(text=f"whole numbers from {low} to {of}{high}")
 
 
@@ -41,6 +50,9 @@ def count(name: str, value, low: int = 1, high: int = LIMIT, of: str = "") -> in
       high: largest value.
       of: what the largest value is, followed by a space.
 
+    Returns:
+      The number as an `int`.
+
     Raises:
       ValueError: naming the argument, its value and what is allowed.
     """
@@ -49,7 +61,15 @@ def count(name: str, value, low: int = 1, high: int = LIMIT, of: str = "") -> in
 
 
 def seed(name: str, value) -> int:
-    """A seed: keys are made of 32 bits, so that other numbers would repeat one of these."""
+    """A seed: keys are made of 32 bits, so that other numbers would repeat one of these.
+
+    Args:
+      name: of the argument.
+      value: anything at all.
+
+    Returns:
+      The seed as an `int`.
+    """
     check(name, value, SEED)
     return int(value)
 
@@ -60,6 +80,9 @@ def seeds(value, name: str = "seeds") -> int | list[int]:
     Args:
       value: anything at all.
       name: of the argument.
+
+    Returns:
+      An `int` where one is given by itself, else a list of them.
 
     Raises:
       ValueError: naming what is wrong and what is allowed.
@@ -89,6 +112,7 @@ def _is_words(value) -> bool:
 def _listed(name: str, values: Iterable) -> list:
     """Values as a list, which what never ends is not."""
     try:
+        # One more than allowed, so that what never ends is refused, too.
         out = list(itertools.islice(values, MOST_FEDERATIONS + 1))
     except Exception as error:
         raise ValueError(
@@ -142,6 +166,7 @@ def num_agents(value) -> int:
       ValueError: naming the argument, its value and what is allowed.
     """
     check("num_agents", value, COUNT)
+    # By the least that any agent needs: what an algorithm needs is asked later, of its jobs.
     n, there = int(value), memory.available()
     if there is not None and n * LEAST_BYTES > there:
         raise ValueError(
@@ -158,6 +183,9 @@ def metrics(names, known: Mapping[str, tuple], of: str) -> tuple[str, ...]:
       names: what somebody asks for; those per federation where it is None.
       known: what there is, as in `Algorithm.metrics`.
       of: the name of the algorithm, for the message.
+
+    Returns:
+      Their names, in the order in which they were asked for.
 
     Raises:
       ValueError: naming the argument, its value and what is allowed.
@@ -186,6 +214,9 @@ def cells(values: Iterable, algorithms: Mapping[str | None, Algorithm]) -> list[
       values: anything at all.
       algorithms: by label.
 
+    Returns:
+      Tuples (num_agents, seed, properties, label of the algorithm), in the same order.
+
     Raises:
       ValueError: naming what is wrong and what is allowed.
     """
@@ -198,6 +229,7 @@ def cells(values: Iterable, algorithms: Mapping[str | None, Algorithm]) -> list[
             raise ValueError(f"{name} is {brief(cell)}; allowed: frl.Cell(N, seed, properties)")
         try:
             n = count("num_agents", cell.num_agents)
+            # Free memory is looked up once for each N, not for every one of thousands of cells.
             if n not in found:
                 found.add(num_agents(n))
             own_seed = seed("seed", cell.seed)

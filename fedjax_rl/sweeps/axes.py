@@ -65,6 +65,9 @@ def axis(algorithms: Sequence[Algorithm], name: str, value) -> list | None:
       name: of the property.
       value: as somebody gave it.
 
+    Returns:
+      The values in order, or None.
+
     Raises:
       ValueError: an empty list, equal values, or what could be one value as well as several.
     """
@@ -125,6 +128,7 @@ def _tuples(kind: type) -> set[str]:
 
 def identity(value) -> Hashable:
     """Something hashable that tells values of a property apart."""
+    # True is 1 to Python, and another value of a property.
     if isinstance(value, bool | np.bool_):
         return "switch", bool(value)
     if isinstance(value, np.generic):
@@ -135,6 +139,8 @@ def identity(value) -> Hashable:
         return (value.shape, value.tobytes())
     if type(value) in (tuple, list):
         return tuple(identity(x) for x in value)
+    # Two that do the same are equal, whichever call has made each.
     if isinstance(value, Uplink):
         return (value.static, *sorted((n, identity(v)) for n, v in value.parameters.items()))
+    # Tasks, clocks, functions: each object is a value of its own, alive as long as the sweep.
     return id(value)

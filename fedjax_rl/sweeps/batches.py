@@ -91,6 +91,9 @@ def batches_of(
       run: for how long, and how.
       machine: this one.
       begun: batches that there is something of.
+
+    Returns:
+      The batches that there is something of, then one for the rest of each algorithm.
     """
     out, count = [], 0
     for order, own in _assigned([cell for cell, _ in several], begun, machine):
@@ -139,6 +142,9 @@ def opened(stack: contextlib.ExitStack, checkpoints) -> tuple[pathlib.Path, list
       stack: gets what is to be closed.
       checkpoints: the directory, or a function that returns it.
 
+    Returns:
+      The directory, and the batches whose checkpoints are legible there.
+
     Raises:
       ValueError: it is a file, or somebody is at work there.
     """
@@ -147,8 +153,10 @@ def opened(stack: contextlib.ExitStack, checkpoints) -> tuple[pathlib.Path, list
         raise ValueError(f"checkpoints is {root}, which is a file; allowed: a directory")
     root.mkdir(parents=True, exist_ok=True)
     stack.enter_context(signals.saving(root))
+    # Held before anything is read: another process may be writing there.
     stack.enter_context(held(root))
     begun = []
+    # In the order in which they were begun, of which the names tell.
     for own in (root, *sorted(root.glob("batch-*"))):
         for label in labels(own).values():
             with contextlib.suppress(KeyError, TypeError):
@@ -222,8 +230,10 @@ def carry_out(
       A Dataset as of `run_cells`, and the batches that have been run, to be gone on with.
     """
     if run.debug:
+        # One job after the other, or prints and breakpoints of several would mix.
         run = dataclasses.replace(run, workers=1, chunk=run.chunk or 1)
     recording = recording_of(run)
+    # Up to the last record: steps after it are not made.
     several = federations(algorithms, cells, int(recording.times[-1]))
     names = " and ".join(dict.fromkeys(one.name for one in algorithms.values()))
     metrics = arguments.metrics(run.metrics, metrics_of(several), names)

@@ -36,10 +36,12 @@ def keep_programs(least_seconds: float | None = None) -> pathlib.Path | None:
     where = directory()
     try:
         where.mkdir(parents=True, exist_ok=True)
+        # Only writing tells whether it can be written: modes say little to root or over a network.
         with tempfile.TemporaryFile(dir=where):
             pass
     except OSError:
         return None
+    # Once in a process, as from then on JAX has been told this directory.
     if given is None:
         _prune(where, _MOST)
         jax.config.update("jax_compilation_cache_dir", str(where))

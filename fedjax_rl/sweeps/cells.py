@@ -43,6 +43,14 @@ class Federation(NamedTuple):
 def federations(algorithms: dict, cells: Sequence[Cell], length: int) -> list[Federation]:
     """The cells with their configurations, for so many units of time; equal ones are one.
 
+    Args:
+      algorithms: by label.
+      cells: in any order.
+      length: units of time of the run, within which schedules are looked at.
+
+    Returns:
+      A `Federation` for each cell; those of one configuration and N share the `Algorithm`.
+
     Raises:
       ValueError: naming a property, its value and what is allowed, or units of time that differ.
     """
@@ -50,6 +58,7 @@ def federations(algorithms: dict, cells: Sequence[Cell], length: int) -> list[Fe
     out = []
     for cell in cells:
         key = cell.algorithm, *((n, identity(v)) for n, v in cell.properties.items())
+        # Seeds and sizes share a configuration, which is checked once for all of them.
         if key not in made:
             one = algorithms[cell.algorithm]
             made[key] = one.replace(**cell.properties) if cell.properties else one

@@ -26,7 +26,19 @@ def collected(
     places: Sequence[Place],
     outcomes: Sequence[Outcome],
 ) -> xr.Dataset:
-    """The outcomes as one Dataset in the caller's order of cells."""
+    """The outcomes as one Dataset in the caller's order of cells.
+
+    Args:
+      federations: the cells with their configurations, in the caller's order.
+      recording: when they were measured.
+      metrics: names that were recorded.
+      jobs: that were run.
+      places: where the numbers of each cell are.
+      outcomes: of each job.
+
+    Returns:
+      The Dataset, with the dimensions `cell` and `time`, and `agent` where a metric has it.
+    """
     cells, count = [cell for cell, _ in federations], len(federations)
     first = federations[0].algorithm
     records = max(outcome.count for outcome in outcomes)
@@ -122,7 +134,15 @@ def _view(job: Job, outcome: Outcome):
 
 
 def unstacked(flat: xr.Dataset, grid: Grid) -> xr.Dataset:
-    """From one dimension of cells to a dimension per swept name."""
+    """From one dimension of cells to a dimension per swept name.
+
+    Args:
+      flat: with the dimension `cell`, in the order of `grid.cells`.
+      grid: whose cells these are.
+
+    Returns:
+      The same numbers with the grid's dimensions in place of `cell`.
+    """
     sizes = {name: len(values) for name, values in grid.axes.items()}
     coordinates = {name: labels(values) for name, values in grid.axes.items()}
     out = {}

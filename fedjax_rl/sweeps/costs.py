@@ -36,7 +36,15 @@ class Operations(NamedTuple):
     counted: bool = True
 
     def plus(self, other: Operations, times: float = 1) -> Operations:
-        """These and so many times others."""
+        """These and so many times others.
+
+        Args:
+          other: to be added.
+          times: how often they are carried out.
+
+        Returns:
+          The sum, counted where both are.
+        """
         return Operations(
             self.products + times * other.products,
             self.others + times * other.others,
@@ -70,6 +78,9 @@ def costs_of(algorithm: Algorithm, num_agents: int) -> Costs:
       algorithm: any.
       num_agents: N.
 
+    Returns:
+      The `Costs`.
+
     Raises:
       ValueError: an algorithm whose rounds have no length that is known.
     """
@@ -77,6 +88,7 @@ def costs_of(algorithm: Algorithm, num_agents: int) -> Costs:
     steps = stepper(algorithm, num_agents)
     with jax.disable_jit(False):  # which programs are looked at for, not run
         first = jax.eval_shape(lambda: init(algorithm, num_agents, 0))
+        # The round, not `advance`, whose loops have traced lengths that nothing could count.
         made = jax.make_jaxpr(steps.round)(first.params, first.state)
         measured = jax.make_jaxpr(steps.measure)(first.params, first.state)
     state = first.state
@@ -100,6 +112,7 @@ def _count(jaxpr: core.Jaxpr) -> Operations:
             found = found.plus(inner[0], own["length"])
         elif name == "while":
             for part in inner:
+                # How often is not known: each counts once, and the whole says so.
                 found = found.plus(part._replace(counted=False))
         elif name == "cond":  # at most
             found = found.plus(max(inner, key=lambda part: part.total))
@@ -136,9 +149,11 @@ def _of_one(equation) -> Operations:
         return Operations(2.0 * size * math.prod(shape[axis] for axis in contracted))
     if name == "conv_general_dilated":
         shape = equation.invars[1].aval.shape
+        # Each number that comes out is a sum over the weights of one output feature.
         features = shape[equation.params["dimension_numbers"].rhs_spec[0]]
         groups = equation.params["batch_group_count"]
         return Operations(2.0 * size * math.prod(shape) / features / groups)
+    # These work on what goes in, of which little comes out.
     if name.startswith(("reduce", "cum", "arg", "sort")):
         size = max(math.prod(x.aval.shape) for x in equation.invars if hasattr(x.aval, "shape"))
     return Operations(0.0, float(size))

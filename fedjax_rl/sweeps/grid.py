@@ -58,10 +58,14 @@ def grid(algorithms: dict, num_agents, seeds, properties: dict) -> Grid:
       seeds: one or several.
       properties: of all of the algorithms; lists are swept.
 
+    Returns:
+      The `Grid`, whose algorithms have the values that are not swept.
+
     Raises:
       ValueError: naming the argument, its value and what is allowed.
     """
     several = list(algorithms.values())
+    # In the order of dimensions: what is compared first, seeds last.
     axes: dict = {} if None in algorithms else {"algorithm": list(algorithms)}
     counts, one_count, one_seed = axis(several, "num_agents", num_agents), None, None
     if counts is None:

@@ -152,6 +152,7 @@ def plan(
             members = [u for period in periods for u in by_period[period]]
             counts = [federations[simulated[u].first].cell.num_agents for u in members]
             first = federations[simulated[members[0]].first].algorithm
+            # As if all groups were of this size: cores are shared by all of them.
             limit, most = _bounds(first, sum(counts) * len(groups), devices, machine)
             for pack in packing.split(counts, limit, most):
                 spread, meshes = not first.on_clock, [(range(len(pack)), 1)]
@@ -178,8 +179,10 @@ def _bounds(
     cores = max(machine.cores, 1)
     limit = held = most_in_population() * devices
     if algorithm.memory is not None:
+        # As many populations are in memory at a time as there are cores.
         room = memory.most_agents(algorithm, machine.free) * devices // cores
         held = max(1, min(limit, room))
+    # Steps are so short that what they cost a population outweighs its agents: fewer are better.
     if algorithm.periodic:
         return held, None
     # Nothing waits within a round but the exchange: a share for every idle core.
@@ -216,6 +219,7 @@ def _job(part: Part, federations: Sequence[Federation], recording: Recording, ru
     bound, known = [], {}
     for one, (cell, algorithm) in zip(part.members, own, strict=True):
         key = id(algorithm), cell.num_agents
+        # One call for all seeds: it is dear, and what is the same object in all stays shared.
         if key not in known:
             known[key] = algorithm.parameters(algorithm.config, cell.num_agents)
         params = known[key]
@@ -225,12 +229,14 @@ def _job(part: Part, federations: Sequence[Federation], recording: Recording, ru
         bound.append(params)
     params = where.bind(bound)
     if part.period is not None and first.periodic:
+        # A scalar, by which a program knows that all exchange at the same time.
         params.shared["sync_period"] = jax.numpy.uint32(part.period)
     federation, member = where.agents()
     return Job(
         first,
         where,
         params,
+        # Unsigned: an int32 would not hold the upper half of the seeds.
         np.asarray([cell.seed for cell in cells], np.uint32)[federation],
         member,
         recording,
@@ -246,6 +252,9 @@ def at_once(populations: Sequence[tuple[Algorithm, Sequence[int]]], workers: int
     Args:
       populations: of each, a configuration and the agents of its federations.
       workers: at most.
+
+    Returns:
+      Their number, at least 1.
     """
     there = memory.available(devices=1)
     needed = max(

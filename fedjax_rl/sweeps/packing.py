@@ -30,6 +30,7 @@ def join_periods(agents: Mapping[int, int]) -> list[list[int]]:
 
     def cost(periods, count) -> float:
         """Seconds per step; an exchange costs about two steps."""
+        # Exchanges of different periods hardly ever coincide; more than one a step there are not.
         rate = min(1.0, sum(1 / p for p in periods))
         return STEP_OVERHEAD * (1 + 2 * rate) + count * AGENT_STEP * (1 + 2 * rate)
 
@@ -67,6 +68,7 @@ def split(sizes: Sequence[int], limit: int, most: int | None = None) -> list[lis
     total = sum(sizes[place] for place in rest)
     if most is None and total <= limit:
         return [rest, *giants]
+    # The largest are dealt first, so that small ones level what these leave uneven.
     ranked = sorted(rest, key=lambda place: -sizes[place])
     runs = [list(run) for _, run in itertools.groupby(ranked, key=lambda place: sizes[place])]
 
@@ -74,9 +76,11 @@ def split(sizes: Sequence[int], limit: int, most: int | None = None) -> list[lis
         return max(_deal([(sizes[run[0]], len(run)) for run in runs], packs)[0])
 
     fewest = math.ceil(total / limit)
+    # Federations cannot be cut, so that the total alone promises too much.
     while largest(fewest) > limit:
         fewest += 1
     repaid = min(len(rest), math.ceil(total / (most or limit)))
+    # Of numbers that make the largest pack equally small the first: fewest packs.
     packs = min(range(fewest, max(fewest, repaid) + 1), key=largest)
     if packs == 1:
         return [rest, *giants]

@@ -110,11 +110,21 @@ class Threads(futures.ThreadPoolExecutor):
     """Threads that compute as the one that hands work in, in what JAX and the engine keep of it."""
 
     def submit(self, function, /, *args, **values) -> futures.Future:
-        """Calls a function in another thread, in the precision and the context of this one."""
+        """Calls a function in another thread, in the precision and the context of this one.
+
+        Args:
+          function: to be called.
+          *args: of it.
+          **values: of it, by name.
+
+        Returns:
+          The future of what it returns.
+        """
         double, by_hand = jax.config.jax_enable_x64, jax.config.jax_disable_jit
         context = contextvars.copy_context()
 
         def alike():
+            # Both are of a thread in JAX, and no part of the context that is copied.
             with jax.enable_x64(double), jax.disable_jit(by_hand):
                 return context.run(function, *args, **values)
 
@@ -137,6 +147,10 @@ class Programs:
 
     def prepare(self, jobs: Sequence[Job], workers: int = 1) -> float:
         """Compiles what the jobs need and is not there yet, several at a time.
+
+        Args:
+          jobs: in any order; equal ones are compiled once.
+          workers: programs at a time.
 
         Returns:
           The seconds it took, as wall time.
@@ -161,6 +175,8 @@ class Programs:
 
     @staticmethod
     def _key(job: Job):
+        # What JAX would trace anew for, too: programs are compiled by hand, so that nobody else
+        # looks. Not the mesh, which follows from the blocks, and not the values of any parameter.
         leaves, structure = jax.tree.flatten(job.params)
         return (
             job.identity,
@@ -191,10 +207,12 @@ def bytes_of(job: Job) -> int:
 
     What goes into the program, what comes out, both there at a time, and what it needs between.
     """
+    # While debugging, too, there has to be a program that can be asked.
     with jax.disable_jit(False):
         _, again, _ = PROGRAMS.get(job)
     found = again.memory_analysis()
     inside = found.argument_size_in_bytes + found.output_size_in_bytes + found.temp_size_in_bytes
+    # Output that takes the place of input has been counted twice.
     return inside - found.alias_size_in_bytes + _STARTING * len(job.seeds)
 
 
@@ -242,6 +260,7 @@ def _compile(job: Job):
             measured = functions.measure(local, params, state)
             return state, {n: measured[n] for n in job.metrics}
 
+        # Gaps are traced: every distance between records, and the rest of a run, is one program.
         return jax.lax.scan(record, state, gaps)
 
     if jax.config.jax_disable_jit:

@@ -32,7 +32,13 @@ class Counter:
         self._steps = self._cells = 0
 
     def advance(self, steps: int, cells: int = 0) -> None:
-        """Counts agent-steps that are done."""
+        """Counts agent-steps that are done.
+
+        Args:
+          steps: agent-steps since the last call.
+          cells: that have been finished since.
+        """
+        # Under the lock reports come in order and one at a time, so that the caller's needs none.
         with self._lock:
             self._steps += steps
             self._cells += cells
@@ -52,6 +58,9 @@ def counted(progress, jobs: Sequence[Job], places: Sequence[Place]) -> Iterator[
       progress: a function of (done, total) agent-steps, True for a bar, or None or False.
       jobs: that are run.
       places: where the numbers of each cell are.
+
+    Yields:
+      The `Counter`.
     """
     total = int(sum(job.recording.times[-1] * job.side_by_side for job in jobs))
     if progress is True:
@@ -89,6 +98,7 @@ def bar(cells: int, what: str, unit: str) -> Iterator[Callable[[int, int, int], 
     from rich import progress
     from rich.console import Console
 
+    # Beside the output, which somebody may pipe.
     console = Console(stderr=True)
     columns = (
         progress.TextColumn("{task.description}"),

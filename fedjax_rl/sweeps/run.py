@@ -57,6 +57,9 @@ def execute(
       progress: called with the agent-steps of each chunk, see `Job.side_by_side`.
       watch: called after a chunk with the means of the last records, and with the ledger's totals.
       cancelled: stops between chunks when set: saves, and raises KeyboardInterrupt.
+
+    Returns:
+      The `Outcome`, of all records from the first one on.
     """
     _, again, (specs, state_specs, gap_spec) = PROGRAMS.get(job)
     params = job.layout.place(job.params, specs)
@@ -85,6 +88,7 @@ def execute(
             last = {name: chunks[-1][-1] for name, chunks in records.items()}
             watch({n: float(np.mean(x)) for n, x in (last | state.ledger.totals()).items()})
         if checkpoints is not None:
+            # A function, as records are only joined where something is written.
             checkpoints.maybe_save(done, state, lambda: _joined(records))
     if checkpoints is not None:  # what has been learned, for whoever wants to see it at work
         checkpoints.save(done, state, lambda: _joined(records))
@@ -95,6 +99,7 @@ def execute(
 def _joined(records: dict[str, list]) -> dict[str, np.ndarray]:
     """All records, [t, ...] of each name, of which the chunks become one."""
     for chunks in records.values():
+        # In place, so that no record is held twice.
         chunks[:] = [np.concatenate(chunks) if chunks else np.empty((0, 0))]
     return {name: chunks[0] for name, chunks in records.items()}
 
@@ -121,6 +126,7 @@ def _rule(job: Job) -> Callable[[int, dict], bool]:
         nonlocal asked
         while asked < done:
             end = min(asked + job.chunk, done)
+            # Half a chunk, where a shorter run has ended: the rule hears of it when it is whole.
             if end % job.chunk and end < job.recording.count:
                 return False
             began, asked = asked, end
@@ -149,6 +155,7 @@ def _finite(job: Job, state: State) -> np.ndarray:
             if jnp.issubdtype(leaf.dtype, jnp.inexact):
                 with np.errstate(over="ignore", invalid="ignore"):
                     each = np.isfinite(np.square(np.asarray(leaf)))
+                # Unbuffered: several agents have the same owner.
                 np.logical_and.at(fine, owner, each.reshape(len(owner), -1).all(axis=1))
     return fine[order]
 
@@ -219,7 +226,18 @@ def execute_all(
 
 
 def by_member(x, federation, member, count) -> np.ndarray:
-    """[t, A] of a layout -> [t, F, N], NaN past the size of a federation."""
+    """[t, A] of a layout -> [t, F, N], NaN past the size of a federation.
+
+    Args:
+      x: [t, A].
+      federation: int [A], the federation at each place of the global agent axis.
+      member: int [A], its place there.
+      count: F.
+
+    Returns:
+      Float [t, F, N], N the size of the largest.
+    """
+    # A float of any kind has NaN, a counter has not.
     out = np.full((len(x), count, member.max() + 1), np.nan, np.result_type(x, np.float32))
     out[:, federation, member] = x
     return out

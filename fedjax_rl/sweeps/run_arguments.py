@@ -22,6 +22,7 @@ def _is_path(value) -> bool:
     """Whether a value can be the name of a file: none that a file system refuses."""
     if not isinstance(value, str | os.PathLike) or str(value) == "" or "\0" in str(value):
         return False
+    # Bytes, as file systems count them.
     return all(len(part.encode()) <= 255 for part in pathlib.PurePath(value).parts)
 
 

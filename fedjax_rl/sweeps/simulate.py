@@ -100,6 +100,7 @@ def simulate(
         return steps.round(first.params, state), None
 
     def record(state, _):
+        # Scans of static lengths: a `while_loop`, as in a sweep, has no reverse mode.
         state, _ = jax.lax.scan(again, state, length=record_every // period)
         return state, steps.measure(first.params, state)
 

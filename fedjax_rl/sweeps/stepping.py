@@ -51,11 +51,27 @@ class Stepper(NamedTuple):
     sides: dict[str, str]
 
     def round(self, params: Params, state: State) -> State:
-        """The state one communication round later."""
+        """The state one communication round later.
+
+        Args:
+          params: traced properties.
+          state: before it.
+
+        Returns:
+          The `State` after it.
+        """
         return self.functions.round(self.population, params, state, self.period)
 
     def measure(self, params: Params, state: State) -> dict:
-        """Every metric, a scalar of the federation or [N] of its agents."""
+        """Every metric, a scalar of the federation or [N] of its agents.
+
+        Args:
+          params: traced properties.
+          state: that is measured.
+
+        Returns:
+          The values by name.
+        """
         found = self.functions.measure(self.population, params, state)
         return {n: x[0] if self.sides[n] == "federation" else x for n, x in found.items()}
 
@@ -66,6 +82,9 @@ def stepper(algorithm: Algorithm, num_agents: int) -> Stepper:
     Args:
       algorithm: with its functions of N evaluated.
       num_agents: N.
+
+    Returns:
+      The `Stepper`.
 
     Raises:
       ValueError: a period that is traced, where it is the length of a loop.
@@ -99,12 +118,16 @@ def init(algorithm: Algorithm, num_agents: int, seed=0) -> FederationState:
       num_agents: N.
       seed: of the federation; may be traced.
 
+    Returns:
+      The `FederationState`, which `round` takes.
+
     Raises:
       ValueError: naming the argument, its value and what is allowed.
     """
     arguments.check_algorithm(algorithm)
     num_agents = arguments.num_agents(num_agents)
     if not isinstance(seed, jax.core.Tracer):
+        # Unsigned, as in a sweep: an int32 does not hold the upper half of the seeds.
         seed = np.uint32(arguments.seed("seed", seed))
     algorithm = algorithm.at(num_agents)
     steps = stepper(algorithm, num_agents)

@@ -243,6 +243,7 @@ def _carried_out(grid: Grid, run: Run, begun: Sequence[Begun] = ()) -> xr.Datase
     done = [own._replace(outcomes=[_kept(one, has_states) for one in own.outcomes]) for own in done]
     key = id(result)
     whole = _Made(grid, run, done, has_states, jnp.result_type(float))
+    # Weakly: what is known of a result must not keep it, and ids are given away again.
     _RESULTS[key] = weakref.ref(result, lambda _: _RESULTS.pop(key, None)), whole
     return result
 
