@@ -134,19 +134,43 @@ class Agent(NamedTuple):
 
 
 def decayed(value, power, start, steps):
-    """`value (start / (steps + start))^power`, scalars."""
+    """`value (start / (steps + start))^power`, scalars.
+
+    Args:
+      value: at step 0, scalar.
+      power: p or q, scalar.
+      start: k0, scalar.
+      steps: k, uint32 scalar.
+
+    Returns:
+      Scalar, of the dtype of the value.
+    """
     return value * (start / (steps.astype(value.dtype) + start)) ** power
 
 
 def momentum_at(model: Model, params):
-    """alpha_k of the messages of a step."""
+    """alpha_k of the messages of a step.
+
+    Args:
+      model: of the server.
+      params: of its federation.
+
+    Returns:
+      Scalar in (0, 1].
+    """
     count = params["messages"]
     value = jnp.minimum(1, count * params["momentum"])
     return decayed(value, params["momentum_decay"], params["decay_start"], model.steps)
 
 
 def point_ahead(config: AFedPG, model: Model, params):
-    """Where an agent is to take its gradient, [q], and alpha."""
+    """Where an agent is to take its gradient, [q], and alpha.
+
+    Args:
+      config: of the algorithm.
+      model: of the server.
+      params: of its federation.
+    """
     momentum = momentum_at(model, params)
     if not config.lookahead:
         return model.parameters, momentum

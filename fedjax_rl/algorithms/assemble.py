@@ -47,6 +47,7 @@ def assemble(config: Federated, learner: Learner, root_keys: bool = True) -> Fun
       root_keys: as in `algorithm`.
     """
     rules = rate_rules.rules_of(config)
+    # Rules look like schedules, but have a state: they are driven from around these functions.
     schedules = {n: own for n, own in parameters.schedules_of(config).items() if n not in rules}
 
     def now(population, params, time):
@@ -185,6 +186,14 @@ def per_federation(function: Callable, params: Params, *batched):
 
 
 def first_keys(population, keys):
-    """The key of every federation's first member, for what its server draws: [A] -> [F]."""
+    """The key of every federation's first member, for what its server draws: [A] -> [F].
+
+    Args:
+      population: who belongs to whom.
+      keys: typed keys [A] of the agents.
+
+    Returns:
+      Typed keys [F].
+    """
     data = population.first(jax.random.key_data(keys))
     return jax.random.wrap_key_data(data, impl=streams.IMPLEMENTATION)

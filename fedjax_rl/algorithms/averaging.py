@@ -146,14 +146,26 @@ class Model(NamedTuple):
 
 
 def bellman(table, mdp, learning_rate) -> jax.Array:
-    """One step of QAvg, [S, U]: towards what the Bellman operator makes of the values."""
+    """One step of QAvg, [S, U]: towards what the Bellman operator makes of the values.
+
+    Args:
+      table: [S, U], action values.
+      mdp: of the agent.
+      learning_rate: eta in (0, 1].
+    """
     following = jnp.max(table, axis=-1)
     target = jnp.sum(mdp.transition * (mdp.reward + mdp.discount * following[None, None]), axis=-1)
     return (1 - learning_rate) * table + learning_rate * target
 
 
 def ascent(table, mdp, learning_rate) -> jax.Array:
-    """One step of PAvg, [S, U]: uphill and back onto the simplex."""
+    """One step of PAvg, [S, U]: uphill and back onto the simplex.
+
+    Args:
+      table: [S, U], a policy.
+      mdp: of the agent.
+      learning_rate: eta, above 0.
+    """
     # The slope of J in the probabilities is d_i Q_i, the policy gradient theorem.
     uphill = table + learning_rate * jax.grad(objective.direct_value, argnums=1)(mdp, table)
     return onto_simplex(uphill)
@@ -202,6 +214,7 @@ def _learner(config: Averaging) -> Learner:
         def one(table, _):
             return step(table, params["environment"], params["learning_rate"]), None
 
+        # Changes rather than tables: an uplink may compress them, and they fade as learning ends.
         return jax.lax.scan(one, table, length=config.local_steps)[0] - table
 
     def work(population, params, state, differentiable):

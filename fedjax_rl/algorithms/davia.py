@@ -171,20 +171,44 @@ def semi_gradient(table, index, error, valid):
 
 
 def gain(gradient, along, valid, steps, rate) -> jax.Array:
-    """J(theta) - J(theta - rate g), a scalar, from `semi_gradient`."""
+    """J(theta) - J(theta - rate g), a scalar, from `semi_gradient`.
+
+    Args:
+      gradient: g, [d].
+      along: g . phi(s_t), [T].
+      valid: bool [T].
+      steps: their number, at least 1.
+      rate: eta.
+    """
     # No approximation: with frozen targets J is quadratic in theta.
     curvature = jnp.sum(jnp.where(valid, along**2, jnp.zeros_like(along))) / steps
     return 2 * rate * norm_squared(gradient) - rate**2 * curvature
 
 
 def error_after(error, along, valid, steps, rate) -> jax.Array:
-    """J(theta - rate g), a scalar, from `semi_gradient` and the errors [T] before."""
+    """J(theta - rate g), a scalar, from `semi_gradient` and the errors [T] before.
+
+    Args:
+      error: theta . phi(s_t) - y_t, [T].
+      along: g . phi(s_t), [T].
+      valid: bool [T].
+      steps: their number, at least 1.
+      rate: eta.
+    """
     after = jnp.where(valid, error - rate * along, jnp.zeros_like(error))
     return jnp.sum(after**2) / steps
 
 
 def aggregate(population, message: Gradient, sent, weight, context) -> Aggregate:
-    """The mean gradient over those who sent, [F, d]."""
+    """The mean gradient over those who sent, [F, d].
+
+    Args:
+      population: who belongs to whom.
+      message: leaves [A, ...].
+      sent: bool [A], or None for all.
+      weight: of the agents, as `mean` takes it.
+      context: of the exchange.
+    """
     return mean(population, message.value, sent, weight, context)
 
 

@@ -88,7 +88,12 @@ class Definition(NamedTuple):
         return (*parameters.shape_key(config), *config.static(), config.transmits().static)
 
     def traced(self, config: Federated, num_agents: int) -> Params:
-        """What is traced, for one federation of N agents."""
+        """What is traced, for one federation of N agents.
+
+        Args:
+          config: of the algorithm.
+          num_agents: N.
+        """
         config = config.at(num_agents).resolved()
         own, more = parameters.parameters_of(config, num_agents), config.derived(num_agents)
         params = Params(

@@ -193,7 +193,15 @@ def aggregate_of(actions: int):
 
 
 def sequential_of(actions: int, discount: float):
-    """The table after the transitions of step 0 of all agents, then those of step 1, ..."""
+    """The table after the transitions of step 0 of all agents, then those of step 1, ...
+
+    Args:
+      actions: U.
+      discount: of the task.
+
+    Returns:
+      An aggregate, as an `Exchange` has it.
+    """
 
     def aggregate(population: Population, message: Transitions, sent, weight, context) -> Aggregate:
         del weight
@@ -286,6 +294,7 @@ def _learner(config: DQL) -> Learner:
         index = step.state * actions + step.action
         ahead = config.task.discount * jnp.max(step.next_row)
         ahead = jnp.where(step.terminal, jnp.zeros_like(ahead), ahead)
+        # Of the table that was sent down, in all steps of an episode: one batch, one table.
         error = step.reward + ahead - step.row[step.action]
         # Only that order makes the errors anew, with a table that has moved since.
         rest = (step.reward, step.next_state, step.terminal) if sequential else ()

@@ -191,6 +191,7 @@ def ef_td(config: EFTD) -> Learner:
     env, over = grid_env(world), jnp.asarray(np.asarray(world.terminal))
 
     def step_once(agent, theta, time, params):
+        # One word a step: its integer part is the action, what is left of it the transition.
         action, word = streams.scaled(streams.threefry(agent.words, time), actions)
         state, reward, _ = env.transition(agent.state, action, word)
         ends = over[agent.state]

@@ -95,13 +95,31 @@ def episode_keys(state: State) -> tuple:
 
 
 def pair_of(keys, *places) -> tuple:
-    """Keys of first states, and of what is drawn in episodes, as `streams.keys_of`."""
+    """Keys of first states, and of what is drawn in episodes, as `streams.keys_of`.
+
+    Args:
+      keys: typed keys [A].
+      *places: the time to be folded in besides, or nothing.
+
+    Returns:
+      Two of [A].
+    """
     kinds = streams.Episodic.RESET, streams.Episodic.EPISODE
     return tuple(streams.keys_of(keys, kind, *places) for kind in kinds)
 
 
 def measure(population, state: State, wire: Wire, experience: Experience) -> dict:
-    """The metrics of `METRICS`."""
+    """The metrics of `METRICS`.
+
+    Args:
+      population: who belongs to whom.
+      state: of now; tells what was sent.
+      wire: the format of messages.
+      experience: of the agents, leaves [A].
+
+    Returns:
+      Name -> [F], or [A] of those of agents.
+    """
     sent, size = state.sent.messages.astype(jnp.float32), state.sent.bytes(wire)
     size = size.astype(jnp.float32)
     return {
@@ -138,6 +156,11 @@ def check_task(task: Task) -> None:
 def check_shape(name: str, value, shape: tuple[int, ...]) -> None:
     """Refuses an array of another shape than the one that is learned; a number fills it.
 
+    Args:
+      name: of the property.
+      value: a number, an array or what stands for one.
+      shape: what is allowed.
+
     Raises:
       ValueError: naming the property, its shape and what is allowed.
     """
@@ -146,6 +169,14 @@ def check_shape(name: str, value, shape: tuple[int, ...]) -> None:
 
 
 def filled(value, shape: tuple[int, ...]):
-    """A number, or an array of a shape, as a flat float64 array."""
+    """A number, or an array of a shape, as a flat float64 array.
+
+    Args:
+      value: a number or an array.
+      shape: of what is learned.
+
+    Returns:
+      Float64 [product of the shape]; traced where the value is.
+    """
     xp = np if fields.is_concrete(value) else jnp
     return xp.broadcast_to(xp.asarray(value, float), shape).reshape(-1)

@@ -185,7 +185,13 @@ class Model(NamedTuple):
 
 
 def message(agent: Agent, model: Model, params) -> Sample:
-    """The sample of an agent's last episode."""
+    """The sample of an agent's last episode.
+
+    Args:
+      agent: of now.
+      model: that was sent down.
+      params: of the agent's federation.
+    """
     seen = jnp.minimum(agent.count - 1, BASELINE_WINDOW)
     # The ring holds the present return already, at the place of episode count - 1.
     places = jnp.arange(BASELINE_WINDOW + 1, dtype=jnp.int32)
@@ -220,7 +226,14 @@ SPEC = MessageSpec(
 
 
 def shaped(population, sample: Sample, sent, params: Params) -> tuple:
-    """The weights of the perturbations [A], how many count [F], and which do, bool [A]."""
+    """The weights of the perturbations [A], how many count [F], and which do, bool [A].
+
+    Args:
+      population: who belongs to whom.
+      sample: messages, leaves [A, ...].
+      sent: bool [A], or None for all.
+      params: of the federations.
+    """
     counts = sample.valid if sent is None else sample.valid & sent
     own = params.federation
     values, received = evolution.shaped(
@@ -230,7 +243,15 @@ def shaped(population, sample: Sample, sent, params: Params) -> tuple:
 
 
 def aggregate(population, sample: Sample, sent, weight, context) -> Aggregate:
-    """The weighted mean of the perturbations, [F, q]; the gradient times sigma."""
+    """The weighted mean of the perturbations, [F, q]; the gradient times sigma.
+
+    Args:
+      population: who belongs to whom.
+      sample: messages, leaves [A, ...].
+      sent: bool [A], or None for all.
+      weight: not asked for, the samples say what they weigh.
+      context: of the exchange, with the properties of the federations.
+    """
     del weight
     values, received, _ = shaped(population, sample, sent, context.params)
     return direction(population, values, sample.noise, received, context.params)
@@ -260,7 +281,12 @@ def exchange_of(config: ES) -> Exchange:
 
 
 def strategy(config: ES, link: Exchange) -> Learner:
-    """A strategy with that exchange."""
+    """A strategy with that exchange.
+
+    Args:
+      config: of the algorithm.
+      link: the exchange.
+    """
     network = network_of(config)
 
     def first(key, params):

@@ -65,7 +65,18 @@ class FedPG(LocalGradient):
 
 
 def controlled(population, message, sent, weight, context) -> Aggregate:
-    """The mean change of those who count; what the mean of *all* control variates changes by."""
+    """The mean change of those who count; what the mean of *all* control variates changes by.
+
+    Args:
+      population: who belongs to whom.
+      message: changes and changes of control variates, [A, q] each.
+      sent: bool [A], or None for all.
+      weight: of the agents, as `mean` takes it.
+      context: says which part of all members was heard.
+
+    Returns:
+      Two of [F, q], and which of the first are there.
+    """
     change, control = message
     total = mean(population, change, sent, weight)
     return Aggregate((total.value, part_of_all(population, control, context)), total.present)

@@ -28,7 +28,15 @@ class Learned(NamedTuple):
 
 
 def shared_of(config: FedPPO, learned: Learned):
-    """What of it agents exchange."""
+    """What of it agents exchange.
+
+    Args:
+      config: says whether moments are averaged.
+      learned: of an agent.
+
+    Returns:
+      Parameters [q], or these and both moments.
+    """
     if config.moments == "average":
         return learned.parameters, learned.moments.first, learned.moments.second
     return learned.parameters

@@ -309,6 +309,10 @@ def _filled(config, values: dict):
 def preset(name: str, size: str | None = None) -> dict:
     """The properties of a preset, and of a size, as `fedppo` takes them, with dotted names.
 
+    Args:
+      name: of `PRESETS`.
+      size: of `SIZES`, or None for no size.
+
     Raises:
       ValueError: an unknown name.
     """

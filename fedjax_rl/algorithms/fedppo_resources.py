@@ -87,7 +87,13 @@ def together_of(config) -> Together:
 
 
 def tail_of(task, policy, settings):
-    """A blank batch as long as the steps beyond a rollout; None where there are none."""
+    """A blank batch as long as the steps beyond a rollout; None where there are none.
+
+    Args:
+      task: an `envs.Task`.
+      policy: of all agents.
+      settings: says how many steps a tail may have.
+    """
     steps = settings.stale_tail
     return batches.empty_batch(task, policy, settings.num_envs, steps) if steps else None
 
@@ -151,7 +157,12 @@ def _memory(task, policy, settings, num_agents: int, at_once: int) -> dict[str, 
 
 
 def check_memory(config, num_agents: int) -> None:
-    """Refuses a federation that the device cannot hold."""
+    """Refuses a federation that the device cannot hold.
+
+    Args:
+      config: of the algorithm.
+      num_agents: N.
+    """
     needed, there = memory_of(config, num_agents), memory.available()
     if there is not None and needed["total"] > there:
         raise ValueError(

@@ -58,6 +58,7 @@ def _derived(mdp: TabularMDP, discount) -> dict:
     learning = mdp.discount if discount is None else discount
     optimum = optimal.optimal_split(centre(mdp))
     middle = xp.mean(optimum.apart)
+    # A family has one discount: `average_mdp` refuses others.
     first = mdp.discount if np.ndim(mdp.discount) == 0 else mdp.discount.reshape(-1)[0]
     # Level and differences apart: near a discount of 1 the level would take all their digits.
     offset = optimum.gain / (1 - first) + middle
@@ -101,12 +102,22 @@ def centre(mdp: TabularMDP) -> TabularMDP:
         transition=np.mean(mdp.transition, axis=0),
         reward=jnp.mean(jnp.asarray(mdp.reward, float), axis=0),
         discount=mdp.discount[0],
+        # q* does not depend on where episodes begin.
         initial_distribution=None,
     )
 
 
 def policy_of_agents(policy, shape: q_learning.Shape, num_agents: int):
-    """A policy [S, U], or one for each agent, as the learner's words."""
+    """A policy [S, U], or one for each agent, as the learner's words.
+
+    Args:
+      policy: [S, U] or [N, S, U], rows of probabilities.
+      shape: of the MDP.
+      num_agents: N.
+
+    Returns:
+      A table of `thresholds`, leaves [N].
+    """
     policy = np.asarray(policy, np.float64)
     if policy.ndim == 3 and len(policy) < num_agents:
         raise ValueError(

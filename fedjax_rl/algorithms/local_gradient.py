@@ -155,6 +155,7 @@ class LocalGradient(Varied):
         mdps = own.agent["environment"]
         best = {"optimum": optimum_of(mdps, self.entropy)}
         if self.regularised:
+            # With the bonus is what is climbed; without is what compares between weights of it.
             best["plain_optimum"] = optimum_of(mdps)
         return Params(own.agent, {**own.federation, **best}, {})
 
@@ -268,7 +269,17 @@ class LocalState(NamedTuple):
 
 
 def begin(population, params, state, differentiable):
-    """The work that starts a round: the statistics begin anew."""
+    """The work that starts a round: the statistics begin anew.
+
+    Args:
+      population: who belongs to whom.
+      params: not asked for.
+      state: of now.
+      differentiable: not asked for.
+
+    Returns:
+      The state, and no environment steps, uint32 [A].
+    """
     del params, differentiable
     agents = state.agents._replace(statistics=state.agents.statistics.following())
     state = dataclasses.replace(state, agents=agents)
@@ -276,7 +287,13 @@ def begin(population, params, state, differentiable):
 
 
 def mean_direction(config: LocalGradient, change, params) -> jax.Array:
-    """The mean change of a round per local step and learning rate, [q]; unbatched."""
+    """The mean change of a round per local step and learning rate, [q]; unbatched.
+
+    Args:
+      config: of the algorithm.
+      change: [q], of the parameters.
+      params: of the federation.
+    """
     length = params["learning_rate"] * config.local_steps
     if not isinstance(config.learning_rate, fields.Schedule):
         return change / length

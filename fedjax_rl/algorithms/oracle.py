@@ -40,7 +40,12 @@ class RoundStatistics(NamedTuple):
         return jax.tree.map(jnp.zeros_like, self)._replace(overflows=self.overflows)
 
     def seen(self, trajectories: learner.Trajectories, discount) -> RoundStatistics:
-        """With the episodes [N, T] of one more gradient."""
+        """With the episodes [N, T] of one more gradient.
+
+        Args:
+          trajectories: of one agent.
+          discount: of the task.
+        """
         returns = learner.returns_to_go(trajectories.reward, discount)[:, 0]
         return self._replace(
             # Sums rather than means: agents of other numbers of episodes are averaged by weight.
@@ -50,7 +55,12 @@ class RoundStatistics(NamedTuple):
         )
 
     def weighed(self, weights, overflows) -> RoundStatistics:
-        """With the importance weights [N] of one more gradient, before any truncation."""
+        """With the importance weights [N] of one more gradient, before any truncation.
+
+        Args:
+          weights: [N].
+          overflows: int32 scalar, how many of them are beyond exp(+-20).
+        """
         return self._replace(
             weight=self.weight + jnp.sum(weights),
             weights=self.weights + weights.size,
@@ -89,16 +99,31 @@ class Oracle:
         return jax.vmap(self.policy.outputs, in_axes=(None, 0))(parameters, states)
 
     def value(self, parameters, params) -> jax.Array:
-        """J_i on a table, a scalar; unbatched."""
+        """J_i on a table, a scalar; unbatched.
+
+        Args:
+          parameters: [q].
+          params: of the agent, with its environment.
+        """
         logits = self.logits(parameters)
         return objective.value(params["environment"], logits, self.entropy(params))
 
     def plain_value(self, parameters, params) -> jax.Array:
-        """J_i on a table without the entropy bonus, a scalar; unbatched."""
+        """J_i on a table without the entropy bonus, a scalar; unbatched.
+
+        Args:
+          parameters: [q].
+          params: of the agent, with its environment.
+        """
         return objective.value(params["environment"], self.logits(parameters))
 
     def gradient(self, parameters, params) -> jax.Array:
-        """Gradient of J_i, or of what an episode sees of it, [q]; unbatched."""
+        """Gradient of J_i, or of what an episode sees of it, [q]; unbatched.
+
+        Args:
+          parameters: [q].
+          params: of the agent, with its environment.
+        """
         if self.config.gradient == "exact":
             return jax.grad(self.value)(parameters, params)
 
@@ -110,7 +135,15 @@ class Oracle:
         return jax.grad(truncated)(parameters)
 
     def sample(self, params, keys, parameters, count: int, differentiable: bool):
-        """Episodes of all agents under parameters [A, q]: `Trajectories` of [A, count, T]."""
+        """Episodes of all agents under parameters [A, q]: `Trajectories` of [A, count, T].
+
+        Args:
+          params: traced properties.
+          keys: a pair of [A], as `sample_trajectories` takes them.
+          parameters: [A, q].
+          count: episodes of each agent.
+          differentiable: whether loops have a static length.
+        """
         # Reverse mode needs a loop of known length.
         kind = "scan" if differentiable else self.config.loop
         return sample_trajectories(
@@ -148,7 +181,13 @@ class Oracle:
         return params.agent["environment"] if self.config.differs else None
 
     def estimate(self, parameters, trajectories, params) -> jax.Array:
-        """The estimated gradient [q] of one agent."""
+        """The estimated gradient [q] of one agent.
+
+        Args:
+          parameters: [q], which made the episodes.
+          trajectories: of the agent.
+          params: of the agent.
+        """
         return learner.estimate(
             self.policy,
             parameters,

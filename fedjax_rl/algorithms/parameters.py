@@ -94,4 +94,5 @@ def _of_members(value, num_agents: int):
     if value.ndim == 0:
         xp = np if fields.is_concrete(value) else jnp
         return xp.broadcast_to(value, (num_agents,))
+    # The first ones: an agent has its value in a federation of any size.
     return value[:num_agents]

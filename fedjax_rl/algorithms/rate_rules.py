@@ -75,7 +75,13 @@ class Kept(NamedTuple):
 
 
 def kept_after(rule: OnPlateau, kept: Kept, value) -> Kept:
-    """What a rule knows after a round in which the metric had this value; unbatched."""
+    """What a rule knows after a round in which the metric had this value; unbatched.
+
+    Args:
+      rule: of a property.
+      kept: what it knew before.
+      value: of its metric, scalar.
+    """
     value = -value if rule.better == "lower" else value
     # What is not a number is no improvement.
     improved = value > kept.best

@@ -244,6 +244,10 @@ class HeldOut(Record):
     def check_of(self, task: Task, agents: Heterogeneity) -> None:
         """Refuses environments that cannot be, or are no others than those of the agents.
 
+        Args:
+          task: of all agents.
+          agents: how their environments differ.
+
         Raises:
           ValueError: naming the part of the record.
         """
@@ -258,7 +262,16 @@ class HeldOut(Record):
                 self.environments(task, 1, agents)
 
     def derived(self, task: Task, num_agents: int, agents: Heterogeneity) -> dict:
-        """What of it is traced, of a federation: nothing unless it is asked for."""
+        """What of it is traced, of a federation: nothing unless it is asked for.
+
+        Args:
+          task: of all agents.
+          num_agents: N.
+          agents: how their environments differ.
+
+        Returns:
+          By name, leaves [M, ...].
+        """
         if not self.members:
             return {}
         return {"held_out": self.environments(task, num_agents, agents)}

@@ -111,6 +111,7 @@ class Reinforce(Federated):
         fitting = "batch_mean"
         if isinstance(policy_of(self), learner.SoftmaxTable):
             fitting = "state_mean"
+        # Of one episode a mean is the return itself, and no advantage would be left.
         fitting = "none" if self.episodes_per_round == 1 else fitting
         return dataclasses.replace(self, baseline=fitting)
 
@@ -203,7 +204,15 @@ SPEC = MessageSpec(
 
 
 def aggregate(population, message: Gradient, sent, weight, context) -> Aggregate:
-    """The mean of the gradients that mean something, [F, q]."""
+    """The mean of the gradients that mean something, [F, q].
+
+    Args:
+      population: who belongs to whom.
+      message: leaves [A, ...].
+      sent: bool [A], or None for all.
+      weight: of the agents, as `mean` takes it.
+      context: of the exchange.
+    """
     counts = message.valid if sent is None else message.valid & sent
     return aggregators.mean(population, message.value, counts, weight, context)
 
@@ -268,6 +277,7 @@ def reinforce(config: Reinforce) -> Learner:
         else:
             each = learner.per_episode(policy, model, trajectories, advantages)
             value, variance = jnp.mean(each, axis=0), learner.variance_of_mean(each)
+        # One gradient that is not finite would spoil the mean for everybody: it is left out.
         valid = jnp.all(jnp.isfinite(value)) & jnp.isfinite(variance)
         value = jnp.where(valid, value, jnp.zeros_like(value))
         variance = jnp.where(valid, variance, jnp.zeros_like(variance))

@@ -114,6 +114,10 @@ def of_now(sent, context):
 
     Where an uplink goes on with old messages these count, too; but an old sample is one around
     other parameters, which not every server can make use of.
+
+    Args:
+      sent: bool [A] that count, or None for all.
+      context: of the exchange, which knows who was heard.
     """
     heard = context.heard
     if sent is None or heard is None:
@@ -134,7 +138,18 @@ def network_of(config: Strategy) -> MLP:
 
 
 def direction(population, values, noise, received, params: Params) -> Aggregate:
-    """The mean of the perturbations [A, q] weighted by values [A]; received [F] of them count."""
+    """The mean of the perturbations [A, q] weighted by values [A]; received [F] of them count.
+
+    Args:
+      population: who belongs to whom.
+      values: [A], weights of the perturbations.
+      noise: [A, q], the perturbations in units of sigma.
+      received: [F], how many messages count.
+      params: of the federations.
+
+    Returns:
+      [F, q], the gradient times sigma, absent where nothing was received.
+    """
     total = population.sum(values[:, None] * noise)
     every = params.federation["denominator"] == DENOMINATORS.index("n")
     size = jnp.asarray(population.sizes, values.dtype)
@@ -165,7 +180,17 @@ def ascent(optimizer: Optimizer) -> ServerStep:
 
 
 def perturbations(config: Strategy, network: MLP, population, state):
-    """The perturbation of every agent in this round, [A, q]."""
+    """The perturbation of every agent in this round, [A, q].
+
+    Args:
+      config: of the strategy.
+      network: of its policy.
+      population: who belongs to whom.
+      state: of now; its keys and its time make the perturbations.
+
+    Returns:
+      Standard normal [A, q].
+    """
     keys = state.keys
     if config.antithetic:
         if population.axis_name is not None:
@@ -188,7 +213,12 @@ def perturbations(config: Strategy, network: MLP, population, state):
 
 
 def behaviour_of(config: Strategy, network: MLP) -> Callable:
-    """`(parameters, observation, word) -> action`, for `rollouts.episodes.run_episodes`."""
+    """`(parameters, observation, word) -> action`, for `rollouts.episodes.run_episodes`.
+
+    Args:
+      config: of the strategy.
+      network: of its policy.
+    """
     discrete = isinstance(config.task.action, Discrete)
 
     def act(parameters, observation, word):
@@ -205,7 +235,16 @@ def behaviour_of(config: Strategy, network: MLP) -> Callable:
 def run_episodes(
     config: Strategy, network: MLP, keys, parameters, kind, **options
 ) -> episodes.Episode:
-    """One episode of every policy with parameters [A, q]; options of `run_episodes`."""
+    """One episode of every policy with parameters [A, q]; options of `run_episodes`.
+
+    Args:
+      config: of the strategy.
+      network: of its policy.
+      keys: a pair of [A].
+      parameters: [A, q].
+      kind: of the loop.
+      **options: of `rollouts.episodes.run_episodes`.
+    """
     act = behaviour_of(config, network)
     if not network.unrolled:
         return episodes.run_episodes(config.task, act, keys, parameters, kind=kind, **options)
@@ -265,7 +304,16 @@ def run_perturbed(
 
 
 def unseen(config: Strategy, network: MLP, population, params: Params, state, parameters) -> dict:
-    """The metric of `held_out` of the servers' parameters [F, q]; none unless it is asked for."""
+    """The metric of `held_out` of the servers' parameters [F, q]; none unless it is asked for.
+
+    Args:
+      config: of the strategy.
+      network: of its policy.
+      population: who belongs to whom.
+      params: its properties, with the environments that are held out.
+      state: of now.
+      parameters: [F, q].
+    """
     if not config.held_out.members:
         return {}
     count = config.held_out.episodes

@@ -34,6 +34,7 @@ def config_of(arguments) -> dict:
 
     name = "seeds" if "seeds" in vars(arguments) else "seed"
     check_seeds(plain(vars(arguments)[name]), name)
+    # By name, before either is made: an environment may take seconds, or a package.
     check_fits(arguments.algorithm, arguments.environment)
     one, given = algorithm(arguments.algorithm, arguments.environment), vars(arguments)
     env = vars(given["env"]) if "env" in given else {}

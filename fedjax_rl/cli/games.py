@@ -80,7 +80,16 @@ def play(arguments) -> int:
 
 
 def show(task, act, game: str, num_steps: int, seed: int, out: pathlib.Path) -> None:
-    """Plays so many steps of a game by `(state, observation, word) -> action`, and saves them."""
+    """Plays so many steps of a game by `(state, observation, word) -> action`, and saves them.
+
+    Args:
+      task: of the game.
+      act: the policy.
+      game: "BigFish" or "CoinRun".
+      num_steps: each a picture.
+      seed: of levels and actions.
+      out: the file to write.
+    """
     import jax
     import numpy as np
 
@@ -121,7 +130,12 @@ def show(task, act, game: str, num_steps: int, seed: int, out: pathlib.Path) -> 
 
 
 def save(pictures, path: pathlib.Path) -> None:
-    """An animated GIF of pictures uint8 [64, 64, 3]."""
+    """An animated GIF of pictures uint8 [64, 64, 3].
+
+    Args:
+      pictures: uint8 [64, 64, 3] each, in order.
+      path: ends in .gif.
+    """
     from PIL import Image
 
     frames = [

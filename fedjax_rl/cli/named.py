@@ -60,7 +60,12 @@ def accepted(name: str) -> tuple[str, ...] | None:
 
 
 def made_in(name: str, place):
-    """The algorithm of that name with its defaults, in an environment that is made already."""
+    """The algorithm of that name with its defaults, in an environment that is made already.
+
+    Args:
+      name: of ours, or `module:name`.
+      place: a `TabularMDP` or a `Task`.
+    """
     from fedjax_rl.algorithms import ALGORITHMS
 
     if outside.is_outside(name):
@@ -79,6 +84,10 @@ def fitting(name: str) -> list[str]:
 def check_fits(name: str, place: str) -> None:
     """Refuses an environment that an algorithm cannot run in, as far as names tell.
 
+    Args:
+      name: of the algorithm.
+      place: name of the environment.
+
     Raises:
       ValueError: an unknown name, or what does not fit, with what does.
     """
@@ -93,6 +102,10 @@ def check_fits(name: str, place: str) -> None:
 
 def environment(name: str, **options):
     """The environment of a name, with options.
+
+    Args:
+      name: of ours, of a package, or `module:name`.
+      **options: of its factory.
 
     Raises:
       ValueError: an unknown name or option, with the nearest known ones, a value that is not
@@ -157,6 +170,10 @@ def check_uplink(name: str) -> None:
 
 def uplink(name: str, **values):
     """The uplink of a name, with its values.
+
+    Args:
+      name: of ours, or `module:name`.
+      **values: of its factory.
 
     Raises:
       ValueError: an unknown name or value, with the nearest known ones, or a bad value.

@@ -29,7 +29,15 @@ class Needs:
         self._costs: dict = {}
 
     def add(self, algorithm, num_agents: int, federations: int, steps: int, records: int) -> None:
-        """So many federations alike, which make so many steps and are measured so many times."""
+        """So many federations alike, which make so many steps and are measured so many times.
+
+        Args:
+          algorithm: of the federations.
+          num_agents: N.
+          federations: how many.
+          steps: in the algorithm's unit of time.
+          records: how often metrics are computed.
+        """
         each, costs = self.each(algorithm, num_agents), self.costs(algorithm, num_agents)
         parts = costs.kept
         if algorithm.memory is not None:
@@ -46,7 +54,12 @@ class Needs:
         self.kept += 4 * numbers
 
     def costs(self, algorithm, num_agents: int) -> Costs:
-        """What the program of a federation computes and keeps, in proportion as in `each`."""
+        """What the program of a federation computes and keeps, in proportion as in `each`.
+
+        Args:
+          algorithm: of the federation.
+          num_agents: N.
+        """
         key = algorithm.static(algorithm.config)
         if key not in self._costs:
             self._costs[key] = num_agents, costs_of(algorithm, num_agents)
@@ -61,6 +74,10 @@ class Needs:
 
         Programs that differ in the number of agents alone are compiled for the first one asked
         for, best the largest, and take memory in proportion.
+
+        Args:
+          algorithm: of the federation.
+          num_agents: N.
         """
         if algorithm.memory is not None:
             self.compiled = False

@@ -173,6 +173,10 @@ def environment_factory(word: str) -> Callable:
 def uplink(word: str, **options):
     """A user's uplink, under the name by which a saved configuration finds it again.
 
+    Args:
+      word: `module:name`.
+      **options: of its function.
+
     Raises:
       ValueError: as of `called`.
     """

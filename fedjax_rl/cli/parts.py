@@ -15,7 +15,12 @@ from fedjax_rl.cli.settings import Setting, clock_options, uplink_options
 
 
 def plain(value, is_tuple: bool = False):
-    """A value as JSON has it; a list of one value is that value."""
+    """A value as JSON has it; a list of one value is that value.
+
+    Args:
+      value: of an argument.
+      is_tuple: whether one value consists of several words, so that a list of one stays a list.
+    """
     if isinstance(value, tuple):
         return value[0] if len(value) == 1 and not is_tuple else list(value)
     return value
@@ -75,7 +80,15 @@ def uplink_config(given: dict) -> dict | list[dict] | None:
 
 
 def clock_config(given: dict, one) -> dict | list[dict] | None:
-    """The clocks that were asked for, every combination of their values."""
+    """The clocks that were asked for, every combination of their values.
+
+    Args:
+      given: arguments by name.
+      one: the algorithm with its defaults.
+
+    Returns:
+      The properties of a clock by name, a list of them, or None without a clock.
+    """
     names, values = given["scheduler"], vars(given["clock_options"])
     options = [option for option in clock_options() if option.name in values]
     if names is None and one.config.clock is not None:
@@ -118,7 +131,7 @@ def finite(value):
 
 
 def _numbers(config: dict) -> dict:
-    """Values as they were before `_finite`."""
+    """Values as they were before `finite`."""
     words = {word: float(word) for word in ("inf", "-inf", "nan")}
     return {name: words.get(value, value) for name, value in config.items()}
 
@@ -133,7 +146,12 @@ def uplink(config: dict):
 
 @contextlib.contextmanager
 def prefixed(prefix: str, names) -> Iterator[None]:
-    """Errors about one of these names say where it was set."""
+    """Errors about one of these names say where it was set.
+
+    Args:
+      prefix: such as "uplink".
+      names: what errors have to begin with.
+    """
     try:
         yield
     except ValueError as error:

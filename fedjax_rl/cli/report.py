@@ -37,7 +37,12 @@ def print_table(renderable) -> None:
 
 
 def number(value, digits: int = 6) -> str:
-    """A number, a list of them, or nothing, as a cell of a table."""
+    """A number, a list of them, or nothing, as a cell of a table.
+
+    Args:
+      value: a number, a list or a word.
+      digits: that count, of fractions.
+    """
     if value is None:
         return "-"
     if isinstance(value, list | tuple):
@@ -157,7 +162,12 @@ def _plain(value):
 
 
 def summarise(config: dict, result) -> dict:
-    """The content of `summary.json`: a row per configuration, seeds averaged, with intervals."""
+    """The content of `summary.json`: a row per configuration, seeds averaged, with intervals.
+
+    Args:
+      config: as of `config.json`.
+      result: of the run or sweep.
+    """
     import numpy as np
 
     from fedjax_rl import analysis
@@ -221,7 +231,12 @@ def summarise(config: dict, result) -> dict:
 
 
 def report(summary: dict, out: pathlib.Path) -> None:
-    """What came of a run or sweep, for the reader of a terminal."""
+    """What came of a run or sweep, for the reader of a terminal.
+
+    Args:
+      summary: of `summarise`.
+      out: the directory where everything is.
+    """
     from rich.table import Table
 
     most = 30

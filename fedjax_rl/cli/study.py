@@ -106,7 +106,12 @@ def _check_devices(devices: int) -> None:
 
 
 def carry_out(config: dict, out: pathlib.Path) -> None:
-    """Runs what `config` says of a study, from where it stopped, and says what came of it."""
+    """Runs what `config` says of a study, from where it stopped, and says what came of it.
+
+    Args:
+      config: as of `config.json`.
+      out: the directory of the study.
+    """
     quiet()
     study = studies()[config["study"]]
     with live() as (progress, _):

@@ -80,7 +80,12 @@ class BraxEnv:
     # Physics takes long to trace. What has been traced for training serves evaluation, too.
     @functools.partial(jax.jit, static_argnums=0)
     def reset(self, key: chex.PRNGKey, params: Physics) -> tuple[chex.Array, Any]:
-        """Returns ``(obs, state)`` of a new episode."""
+        """Returns ``(obs, state)`` of a new episode.
+
+        Args:
+          key: consumed.
+          params: of one agent.
+        """
         with foreign():
             state = self._own(params).reset(key)
             state = cast(state, jax.tree.map(jnp.result_type, state))
@@ -121,7 +126,12 @@ class BraxEnv:
         return found + ("target_speed",) * (params.target_speed is not None)
 
     def base(self, part: str, params: Physics) -> float:
-        """The middle of a part that differs by a sum, "reset" or "target_speed"."""
+        """The middle of a part that differs by a sum, "reset" or "target_speed".
+
+        Args:
+          part: of `parts`.
+          params: leaves [N], of which the least is the middle.
+        """
         own = getattr(params, part)
         return self.env._reset_noise_scale if own is None else float(np.min(own))
 

@@ -80,7 +80,12 @@ class CartPoleEnv(GymnaxEnv):
     """
 
     def reset(self, key: chex.PRNGKey, params: CartPoleParams) -> tuple[chex.Array, Any]:
-        """Returns ``(obs, state)`` of a new episode, uniform within the reset width."""
+        """Returns ``(obs, state)`` of a new episode, uniform within the reset width.
+
+        Args:
+          key: consumed.
+          params: of one agent.
+        """
         obs, state = super().reset(key, params)
         wider = params.reset_width / _RESET_WIDTH  # gymnax has the width in its code
         obs = obs * wider
@@ -89,7 +94,14 @@ class CartPoleEnv(GymnaxEnv):
     def step(
         self, key: chex.PRNGKey, state: Any, action: chex.Array, params: CartPoleParams
     ) -> tuple[chex.Array, Any, chex.Array, chex.Array, chex.Array, dict[str, Any]]:
-        """Makes one step of explicit Euler, as `GymnaxEnv.step`."""
+        """Makes one step of explicit Euler, as `GymnaxEnv.step`.
+
+        Args:
+          key: not needed, the physics is deterministic.
+          state: of `reset` or a step.
+          action: [] integer, 1 pushes to the right.
+          params: of one agent.
+        """
         del key
         sine, cosine = sine_cosine(state.theta)
         force = jnp.where(action == 1, params.force_mag, -params.force_mag)
@@ -116,7 +128,12 @@ class CartPoleEnv(GymnaxEnv):
         return (*_PARTS, "reset")
 
     def base(self, part: str, params: CartPoleParams) -> float:
-        """The middle of a part that differs by a sum, "reset", in m."""
+        """The middle of a part that differs by a sum, "reset", in m.
+
+        Args:
+          part: of `parts`.
+          params: leaves [N], of which the least is the middle.
+        """
         del part
         return float(np.min(params.reset_width))
 

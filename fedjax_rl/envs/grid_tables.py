@@ -70,6 +70,10 @@ class GridEnv:
         """Returns ``(obs, state)``, both the state in which an episode begins.
 
         The key is consumed where episodes begin in several states, and not needed elsewhere.
+
+        Args:
+          key: of the first state.
+          params: one grid world.
         """
         state = first_state(key, params.mdp)
         return state, state

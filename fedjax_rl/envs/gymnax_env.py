@@ -47,7 +47,12 @@ class AdaptedEnv:
     watch: bool = False
 
     def reset(self, key: chex.PRNGKey, params: Any) -> tuple[chex.Array, Any]:
-        """Returns ``(obs, state)`` of a new episode."""
+        """Returns ``(obs, state)`` of a new episode.
+
+        Args:
+          key: consumed.
+          params: of the environment.
+        """
         with foreign():
             obs, state = self._begin(key, params)
         return obs, self._watched(obs, cast(state, self.dtypes))
@@ -108,7 +113,12 @@ class GymnaxEnv(AdaptedEnv):
         return obs, new, reward, terminated, self.env.is_truncated(new, params)
 
     def limit(self, params: Any, max_steps: int) -> Any:
-        """Returns parameters whose clock stops after ``max_steps`` steps."""
+        """Returns parameters whose clock stops after ``max_steps`` steps.
+
+        Args:
+          params: of the environment.
+          max_steps: T.
+        """
         return params.replace(max_steps_in_episode=max_steps)
 
 

@@ -90,7 +90,12 @@ def optimal_split(mdp: TabularMDP) -> Split:
 
 
 def evaluated(mdp: TabularMDP, policy: np.ndarray) -> Split:
-    """Returns the value of a policy [S, U], [S], as a `Split`; on the host in float64."""
+    """Returns the value of a policy [S, U], [S], as a `Split`; on the host in float64.
+
+    Args:
+      mdp: one MDP.
+      policy: [S, U], rows of probabilities.
+    """
     model = _model(np, mdp, np.float64)
     return _value(_mixed(model, policy, np.sum(policy * model.reward, axis=-1)))
 

@@ -28,6 +28,10 @@ class TabularEnv:
         """Returns ``(obs, state)``, both the state in which an episode begins.
 
         The key is consumed where ``params`` has an initial distribution, and not needed elsewhere.
+
+        Args:
+          key: of the first state.
+          params: one MDP.
         """
         state = first_state(key, params)
         return state, state

@@ -227,6 +227,10 @@ def _changed(change: Callable, members: Callable, num_agents: int) -> Any:
 def check_episode(max_steps: int, discount: float) -> None:
     """Checks what every task has.
 
+    Args:
+      max_steps: T.
+      discount: of the return.
+
     Raises:
       ValueError: If ``max_steps`` is no whole number of at least 1 or ``discount`` is not in
         [0, 1].
@@ -251,5 +255,10 @@ def foreign() -> Iterator[None]:
 
 
 def cast(tree: Any, dtypes: Any) -> Any:
-    """Returns a pytree of arrays of definite dtypes, so that a loop can carry it."""
+    """Returns a pytree of arrays of definite dtypes, so that a loop can carry it.
+
+    Args:
+      tree: of arrays or numbers.
+      dtypes: of the same structure.
+    """
     return jax.tree.map(lambda leaf, dtype: jnp.asarray(leaf, dtype), tree, dtypes)

@@ -49,7 +49,13 @@ class Softmax:
         return policies.categorical(outputs, word)
 
     def log_prob(self, outputs, own, action) -> jax.Array:
-        """Logarithm of the probability of an action, a scalar."""
+        """Logarithm of the probability of an action, a scalar.
+
+        Args:
+          outputs: [U].
+          own: [0].
+          action: int32 scalar.
+        """
         del own
         # A product rather than an index, whose backward pass would be a scatter.
         chosen = jax.nn.one_hot(action, self.num, dtype=outputs.dtype)
@@ -87,14 +93,26 @@ class Normal:
         return self.size
 
     def sample(self, outputs, own, word) -> jax.Array:
-        """An action [M], not clipped, from means [M], log deviations [M] and a uint32 word."""
+        """An action [M], not clipped, from means [M], log deviations [M] and a uint32 word.
+
+        Args:
+          outputs: [M], means.
+          own: [M], logarithms of the deviations.
+          word: uint32 scalar, random.
+        """
         # The word is the key of a stream of its own, so that a step takes one word whatever M is.
         places = jnp.arange(self.size, dtype=jnp.uint32)
         words = jax.vmap(lambda place: streams.threefry((word, jnp.uint32(0)), place))(places)
         return outputs + jnp.exp(own) * streams.normal(words, outputs.dtype)
 
     def log_prob(self, outputs, own, action) -> jax.Array:
-        """Logarithm of the density of an action, a scalar."""
+        """Logarithm of the density of an action, a scalar.
+
+        Args:
+          outputs: [M], means.
+          own: [M], logarithms of the deviations.
+          action: [M], as drawn.
+        """
         scaled = (action - outputs) * jnp.exp(-own)
         return jnp.sum(-(scaled**2) / 2 - own - math.log(2 * math.pi) / 2)
 
@@ -190,15 +208,32 @@ class ActorCritic:
         return parameters[parameters.shape[0] - self.actions.own :]
 
     def sample(self, parameters, outputs, word) -> jax.Array:
-        """An action drawn from outputs [O] with a uint32 word."""
+        """An action drawn from outputs [O] with a uint32 word.
+
+        Args:
+          parameters: [q], or `Unpacked`.
+          outputs: [O], of the network.
+          word: uint32 scalar, random.
+        """
         return self.actions.sample(outputs, self._own(parameters), word)
 
     def log_prob(self, parameters, outputs, action) -> jax.Array:
-        """Logarithm of the probability, or of the density, of an action; a scalar."""
+        """Logarithm of the probability, or of the density, of an action; a scalar.
+
+        Args:
+          parameters: [q], or `Unpacked`.
+          outputs: [O], of the network.
+          action: as drawn.
+        """
         return self.actions.log_prob(outputs, self._own(parameters), action)
 
     def entropy(self, parameters, outputs) -> jax.Array:
-        """Entropy of the actions at outputs [O], in nats, a scalar."""
+        """Entropy of the actions at outputs [O], in nats, a scalar.
+
+        Args:
+          parameters: [q], or `Unpacked`.
+          outputs: [O], of the network.
+        """
         return self.actions.entropy(outputs, self._own(parameters))
 
     def performed(self, action) -> jax.Array:

@@ -77,7 +77,16 @@ def transition(environment: Environment, state, words):
 
 
 def direction(theta, phi, discount, state, reward, next_state) -> jax.Array:
-    """g, [d], of one step; theta is [d] and phi [S, d]."""
+    """g, [d], of one step; theta is [d] and phi [S, d].
+
+    Args:
+      theta: [d].
+      phi: [S, d].
+      discount: scalar.
+      state: int32 scalar.
+      reward: of the step.
+      next_state: int32 scalar.
+    """
     error = reward + discount * (phi[next_state] @ theta) - phi[state] @ theta
     return error * phi[state]
 
@@ -100,14 +109,25 @@ def system(mdp: TabularMDP, policy, phi, weight) -> tuple:
 
 
 def members_of(mdp: TabularMDP, num_agents: int) -> list[TabularMDP]:
-    """The environments of N agents; the one of all but once."""
+    """The environments of N agents; the one of all but once.
+
+    Args:
+      mdp: one MDP or a family.
+      num_agents: N.
+    """
     if mdp.transition.ndim == 3:
         return [mdp]
     return [jax.tree.map(lambda leaf, i=i: leaf[i], mdp) for i in range(num_agents)]
 
 
 def visits(mdp: TabularMDP, policy, sampling: str) -> np.ndarray:
-    """How often the states of one MDP are met, [S], sum 1."""
+    """How often the states of one MDP are met, [S], sum 1.
+
+    Args:
+      mdp: one MDP.
+      policy: [S, U].
+      sampling: "generative", all alike; or another word, the stationary distribution.
+    """
     if sampling == "generative":
         return np.full(mdp.num_states, 1 / mdp.num_states)
     # The reward, which may be traced, has no part in it.
@@ -116,7 +136,15 @@ def visits(mdp: TabularMDP, policy, sampling: str) -> np.ndarray:
 
 @remembered(64)
 def mean_solution(mdp: TabularMDP, policy, phi, sampling: str, num_agents: int):
-    """Where the mean of the agents' equations has its solution, [d]."""
+    """Where the mean of the agents' equations has its solution, [d].
+
+    Args:
+      mdp: one MDP or a family.
+      policy: [S, U].
+      phi: [S, d].
+      sampling: as of `visits`.
+      num_agents: N.
+    """
     systems = [
         system(member, policy, phi, visits(member, policy, sampling))
         for member in members_of(mdp, num_agents)

@@ -57,7 +57,12 @@ class Categorical(Policy):
         return self.network.init(key, self.initializer)
 
     def outputs(self, parameters, observation) -> jax.Array:
-        """What the softmax is taken of, [U]."""
+        """What the softmax is taken of, [U].
+
+        Args:
+          parameters: [q].
+          observation: as the environment gives it.
+        """
         return self.network.apply(parameters, self.encode(observation).astype(parameters.dtype))
 
     def sample(self, parameters, observation, word) -> jax.Array:
@@ -110,7 +115,12 @@ class Gaussian(Policy):
         return jnp.concatenate([self.network.init(key, self.initializer), log_deviation])
 
     def moments(self, parameters, observation) -> tuple[jax.Array, jax.Array]:
-        """Means and logarithms of the deviations, both [M]."""
+        """Means and logarithms of the deviations, both [M].
+
+        Args:
+          parameters: [q].
+          observation: as the environment gives it.
+        """
         own = parameters[: self.network.num_parameters]
         mean = self.network.apply(own, self.encode(observation).astype(parameters.dtype))
         return mean, parameters[self.network.num_parameters :]

@@ -31,7 +31,12 @@ class Archive(NamedTuple):
 
 
 def empty(size: int, behaviour_size: int) -> Archive:
-    """An archive for C behaviours of size b."""
+    """An archive for C behaviours of size b.
+
+    Args:
+      size: C.
+      behaviour_size: b.
+    """
     return Archive(jnp.zeros((size, behaviour_size)), jnp.int32(0))
 
 
@@ -140,7 +145,16 @@ def begun(model: Model, value, behaviours) -> Model:
 
 
 def choose(key, model: Model, neighbours: int) -> Model:
-    """Draws the parameters of a round, with chances in proportion to their novelty."""
+    """Draws the parameters of a round, with chances in proportion to their novelty.
+
+    Args:
+      key: typed key, consumed.
+      model: the server.
+      neighbours: K, as of `novelty`.
+
+    Returns:
+      The server with its choice.
+    """
     found = jax.vmap(lambda b: novelty(model.archive, b, neighbours))(model.behaviours)
     # Without any novelty all have the same chance.
     logits = jnp.where(jnp.sum(found) > 0, jnp.log(found), jnp.zeros_like(found))

@@ -87,7 +87,12 @@ def approximate_kl(log_ratio) -> jax.Array:
 
 
 def is_clipped(log_ratio, clip) -> jax.Array:
-    """Whether the ratio is farther than `clip` from 1, bool; elementwise."""
+    """Whether the ratio is farther than `clip` from 1, bool; elementwise.
+
+    Args:
+      log_ratio: log pi(a | s) less that at the time of the rollout.
+      clip: epsilon.
+    """
     return jnp.abs(jnp.expm1(log_ratio)) > clip
 
 
@@ -205,7 +210,15 @@ def adam(gradient, moments: Moments, epsilon) -> tuple[jax.Array, Moments]:
 
 
 def bounded(gradient, norm) -> tuple[jax.Array, jax.Array]:
-    """The gradient [q] scaled down to a norm where it has a larger one, and its norm before."""
+    """The gradient [q] scaled down to a norm where it has a larger one, and its norm before.
+
+    Args:
+      gradient: [q].
+      norm: the largest there is to be, scalar; may be infinite.
+
+    Returns:
+      The gradient [q], and a scalar.
+    """
     # Squares of more than 1.8e19 overflow in float32; then in units of the largest.
     length = jnp.sqrt(jnp.sum(gradient**2))
     top = jnp.max(jnp.abs(gradient))

@@ -22,6 +22,11 @@ def log_likelihood(policy: Policy, parameters, trajectories: Trajectories) -> ja
     """Logarithm of the probability of every action that was taken, [N, T]; 0 in the padding.
 
     What depends on the policy in the likelihood of an episode is its sum over the steps.
+
+    Args:
+      policy: that has been followed, or another of the same actions.
+      parameters: [q].
+      trajectories: N episodes of T steps, of one agent.
     """
     observation, action, mask = trajectories.observation, trajectories.action, trajectories.mask
     logs = policy.log_probs(parameters, _flat(observation), _flat(action)).reshape(mask.shape)
@@ -45,7 +50,14 @@ def gradient(policy: Policy, parameters, trajectories: Trajectories, advantage) 
 
 
 def per_episode(policy: Policy, parameters, trajectories: Trajectories, advantage) -> jax.Array:
-    """The summands of the estimate, one per episode, [N, q]; as in `gradient`, their mean."""
+    """The summands of the estimate, one per episode, [N, q]; as in `gradient`, their mean.
+
+    Args:
+      policy: as of `gradient`.
+      parameters: [q].
+      trajectories: N episodes of one agent.
+      advantage: [N, T].
+    """
     score = jax.vmap(policy.score, in_axes=(None, 0, 0, 0))
     return score(parameters, trajectories.observation, trajectories.action, advantage)
 
@@ -66,7 +78,14 @@ def _is_zero(number) -> bool:
 
 
 def with_entropy(policy, parameters, trajectories, entropy) -> Trajectories:
-    """The same episodes with the bonus in their rewards, which get the dtype of the parameters."""
+    """The same episodes with the bonus in their rewards, which get the dtype of the parameters.
+
+    Args:
+      policy: whose entropy counts.
+      parameters: [q].
+      trajectories: of one agent.
+      entropy: tau, scalar; a plain 0 costs nothing.
+    """
     reward = trajectories.reward.astype(parameters.dtype)
     if not _is_zero(entropy):
         logs = log_likelihood(policy, parameters, trajectories)

@@ -39,7 +39,13 @@ class Policy:
         raise NotImplementedError
 
     def log_prob(self, parameters, observation, action) -> jax.Array:
-        """Logarithm of the probability, or of the density, of an action; a scalar."""
+        """Logarithm of the probability, or of the density, of an action; a scalar.
+
+        Args:
+          parameters: [q].
+          observation: as the environment gives it.
+          action: as `sample` draws it.
+        """
         raise NotImplementedError
 
     def performed(self, action) -> jax.Array:

@@ -15,7 +15,12 @@ LARGEST_UNROLLED = 24
 
 
 def layout(values, unrolled: bool):
-    """The table of the entries `values` [n]: a tuple of n scalars, or the array itself."""
+    """The table of the entries `values` [n]: a tuple of n scalars, or the array itself.
+
+    Args:
+      values: [n].
+      unrolled: whether the table is a tuple.
+    """
     return tuple(values[i] for i in range(values.shape[0])) if unrolled else values
 
 
@@ -25,13 +30,27 @@ def as_array(table):
 
 
 def filled(size: int, value, unrolled: bool):
-    """A table of `size` entries, all equal to the scalar `value`."""
+    """A table of `size` entries, all equal to the scalar `value`.
+
+    Args:
+      size: n.
+      value: scalar.
+      unrolled: whether the table is a tuple.
+    """
     value = jnp.asarray(value)
     return (value,) * size if unrolled else jnp.broadcast_to(value, (size,))
 
 
 def take(table, index):
-    """Entry `index` of the table."""
+    """Entry `index` of the table.
+
+    Args:
+      table: n entries.
+      index: integer scalar, of one of them.
+
+    Returns:
+      Scalar.
+    """
     if not isinstance(table, tuple):
         return table[index]
     # An index is always one of them, so that the last entry needs no comparison.
@@ -42,7 +61,16 @@ def take(table, index):
 
 
 def take_row(table, row, width: int) -> tuple:
-    """The `width` entries of row `row` of a table laid out row by row."""
+    """The `width` entries of row `row` of a table laid out row by row.
+
+    Args:
+      table: laid out row by row.
+      row: integer scalar.
+      width: entries of a row.
+
+    Returns:
+      A tuple of scalars.
+    """
     if not isinstance(table, tuple):
         start = row * width
         return tuple(table[start + i] for i in range(width))
@@ -50,14 +78,26 @@ def take_row(table, row, width: int) -> tuple:
 
 
 def put(table, index, value):
-    """The table with `value` at `index`; an index past the end changes nothing."""
+    """The table with `value` at `index`; an index past the end changes nothing.
+
+    Args:
+      table: n entries.
+      index: integer scalar.
+      value: scalar.
+    """
     if not isinstance(table, tuple):
         return table.at[index].set(value, mode="drop")
     return tuple(jnp.where(index == i, value, entry) for i, entry in enumerate(table))
 
 
 def add(table, index, value):
-    """The table with `value` added at `index`; an index past the end changes nothing."""
+    """The table with `value` added at `index`; an index past the end changes nothing.
+
+    Args:
+      table: n entries.
+      index: integer scalar.
+      value: scalar.
+    """
     if not isinstance(table, tuple):
         return table.at[index].add(value, mode="drop")
     return tuple(jnp.where(index == i, entry + value, entry) for i, entry in enumerate(table))

@@ -38,7 +38,12 @@ def chain_of(world: GridWorld) -> Chain:
 
 
 def restarted(chain: Chain, terminal) -> Chain:
-    """The chain in which a step from a terminal state leads to the start and gives 0."""
+    """The chain in which a step from a terminal state leads to the start and gives 0.
+
+    Args:
+      chain: that stays in terminal states.
+      terminal: bool [S].
+    """
     transition, reward = chain.transition.copy(), chain.reward.copy()
     transition[terminal] = chain.start
     reward[terminal] = 0.0
@@ -59,6 +64,11 @@ def pairs_in_episodes(chain: Chain, terminal, max_steps: int) -> np.ndarray:
 
     A step in a long episode weighs less than one in a short one: with t steps before it and k
     after it, 1 / (t + 1 + k). The chances of k are worked out backwards from the end.
+
+    Args:
+      chain: of the episodes.
+      terminal: bool [S].
+      max_steps: T.
     """
     num = len(chain.transition)
     inside = np.where(terminal[:, None], 0.0, chain.transition)

@@ -47,7 +47,12 @@ def td_errors(table, actions: int, discount, index, reward, next_state, terminal
 
 
 def sums(message: Transitions, size: int):
-    """The errors that are kept, by entry of the table: their sums and their numbers, [size, 2]."""
+    """The errors that are kept, by entry of the table: their sums and their numbers, [size, 2].
+
+    Args:
+      message: of one agent, or of one step.
+      size: S U.
+    """
     kept = message.kept.astype(message.error.dtype)
     # Side by side, so that one scatter adds up both.
     pair = jnp.stack([jnp.where(message.kept, message.error, jnp.zeros_like(kept)), kept], axis=-1)
@@ -60,7 +65,12 @@ def means(total) -> jax.Array:
 
 
 def received(message: Transitions, sent) -> Transitions:
-    """The messages [A, ...] with nothing kept in those that were not sent."""
+    """The messages [A, ...] with nothing kept in those that were not sent.
+
+    Args:
+      message: leaves [A, ...].
+      sent: bool [A], or None for all.
+    """
     if sent is None:
         return message
     return message._replace(kept=message.kept & sent[:, None])

@@ -26,6 +26,13 @@ def convolve(x, kernel) -> jax.Array:
 
     XLA for CPUs takes the gradient of a kernel inside a loop fifty times slower than outside. There
     it is computed as nine matrix products instead.
+
+    Args:
+      x: [B, H, W, C].
+      kernel: [3, 3, C, D].
+
+    Returns:
+      [B, H, W, D].
     """
     return _convolve_on_cpu(x, kernel) if jax.default_backend() == "cpu" else _convolve(x, kernel)
 

@@ -123,7 +123,12 @@ def empty_batch(task, policy, num_envs: int, num_steps: int) -> ppo.Batch:
 
 
 def no_tail(batch: ppo.Batch, agents: int) -> Tail:
-    """Of so many agents before their first rollout; the batch is as long as a tail may be."""
+    """Of so many agents before their first rollout; the batch is as long as a tail may be.
+
+    Args:
+      batch: of one agent, leaves [S, E, ...].
+      agents: G.
+    """
     rows = jax.tree.map(lambda x: jnp.broadcast_to(x, (agents, *x.shape)), rows_of(batch))
     return Tail(jnp.zeros(agents, jnp.int32), rows)
 

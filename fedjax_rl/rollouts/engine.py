@@ -265,7 +265,18 @@ def rollout(
 
 
 def empty_rows(step: Stepper, inputs: Inputs, state: RolloutState, num_steps: int, time_axis=1):
-    """Buffers of zeros for what a step writes down, for `rollout`."""
+    """Buffers of zeros for what a step writes down, for `rollout`.
+
+    Args:
+      step: of `stepper`.
+      inputs: what it reads.
+      state: where episodes are.
+      num_steps: T.
+      time_axis: where the buffers have the axis T.
+
+    Returns:
+      Leaves [B, T, ...], or [T, B, ...].
+    """
     rows = jax.eval_shape(step, jnp.uint32(0), inputs, state)[1]
 
     def buffer(row):

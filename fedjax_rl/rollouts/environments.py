@@ -22,10 +22,22 @@ class Environments(Protocol):
     words: int
 
     def reset(self, keys, environment) -> tuple:
-        """Observations and states of new episodes."""
+        """Observations and states of new episodes.
+
+        Args:
+          keys: typed keys [B]; consumed.
+          environment: parameters of the environments, leaves [A, ...]; () for their own.
+        """
 
     def step(self, words, state, action, environment) -> tuple:
-        """Observations, states, rewards, and whether it terminated and was truncated."""
+        """Observations, states, rewards, and whether it terminated and was truncated.
+
+        Args:
+          words: as many uint32 [B] as a step takes.
+          state: leaves [B, ...].
+          action: [B, ...].
+          environment: as of `reset`.
+        """
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,14 +122,25 @@ def words_at(data, place, count: int) -> list:
 
 
 def key_of(first, second) -> jax.Array:
-    """Typed keys [B] from two words [B] each."""
+    """Typed keys [B] from two words [B] each.
+
+    Args:
+      first: uint32 [B].
+      second: uint32 [B].
+    """
     return jax.random.wrap_key_data(
         jnp.stack([first, second], axis=-1), impl=streams.IMPLEMENTATION
     )
 
 
 def choose(condition, new, old) -> Any:
-    """Whole episodes of one tree or the other: `condition` bool [B], leaves [B, ...]."""
+    """Whole episodes of one tree or the other: `condition` bool [B], leaves [B, ...].
+
+    Args:
+      condition: bool [B].
+      new: leaves [B, ...], taken where it is true.
+      old: leaves [B, ...], taken elsewhere.
+    """
     ndim = condition.ndim
 
     def leaf(new, old):

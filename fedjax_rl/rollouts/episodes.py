@@ -42,7 +42,12 @@ class Returns(NamedTuple):
     weight: jax.Array
 
     def following(self, step: Step, discount) -> Returns:
-        """After one step more; what a finished episode is rewarded with does not count."""
+        """After one step more; what a finished episode is rewarded with does not count.
+
+        Args:
+          step: of the episodes.
+          discount: of the task.
+        """
         zero = jnp.zeros_like(self.value)
         reward = step.reward.astype(zero.dtype)
         return Returns(
@@ -54,7 +59,12 @@ class Returns(NamedTuple):
 
 
 def no_returns(shape: tuple[int, ...], dtype=float) -> Returns:
-    """Of episodes [B] that begin."""
+    """Of episodes [B] that begin.
+
+    Args:
+      shape: B.
+      dtype: of the returns.
+    """
     zero = jnp.zeros(shape, jnp.result_type(dtype))
     return Returns(zero, zero, zero + 1)
 

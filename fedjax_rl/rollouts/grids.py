@@ -138,13 +138,25 @@ class GridEnv:
         return self.next_state[at], self.reward[at], self.terminal[at]
 
     def reset(self, keys, environment=()) -> tuple:
-        """The first state of every agent, int32 [A], as observation and as state."""
+        """The first state of every agent, int32 [A], as observation and as state.
+
+        Args:
+          keys: typed keys [A]; consumed.
+          environment: not asked for, all agents have these tables.
+        """
         del environment
         state = jax.vmap(lambda key: self.start(start_word(key)))(keys)
         return state, state
 
     def step(self, words, state, action, environment=()) -> tuple:
-        """Steps all agents, as `VectorEnv.step`; the tables never truncate."""
+        """Steps all agents, as `VectorEnv.step`; the tables never truncate.
+
+        Args:
+          words: one uint32 [A].
+          state: int32 [A].
+          action: int32 [A].
+          environment: not asked for.
+        """
         del environment
         state, reward, terminal = jax.vmap(self.transition)(state, action, *words)
         return state, state, reward, terminal, jnp.zeros_like(terminal)

@@ -154,14 +154,24 @@ class BigFishDynamics:
     truncate: bool = False
 
     def draw(self, key: chex.PRNGKey, params: BigFishParams) -> chex.Array:
-        """Draws a level: its seed, or its row where there is a table; uint32. Consumes the key."""
+        """Draws a level: its seed, or its row where there is a table; uint32. Consumes the key.
+
+        Args:
+          key: consumed.
+          params: of the game.
+        """
         if params.table is None:
             return levels.draw_level(key, params.num_levels, params.start_level)
         rows = jnp.uint32(params.table.seeds.shape[0])
         return levels.draw_level(key, rows, jnp.uint32(0))
 
     def begin(self, level: chex.Array, params: BigFishParams) -> BigFishState:
-        """Returns the first state of a level; level is what `draw` gives."""
+        """Returns the first state of a level; level is what `draw` gives.
+
+        Args:
+          level: uint32 scalar.
+          params: of the game.
+        """
         row = jnp.int32(0)
         if params.table is None:
             seed, start = jnp.asarray(level, jnp.uint32), fish.native_start(level)

@@ -15,6 +15,10 @@ VECTOR_SIZE = 5 + 4 * SEEN
 def features(state: BigFishState, params: BigFishParams) -> chex.Array:
     """The vector observation.
 
+    Args:
+      state: of an episode.
+      params: not asked for.
+
     Returns:
       float32 [37] in cells and cells per step: x, y, half size and velocity (vx, vy) of the
       player; then dx, dy, half width and velocity of the 8 nearest fish, the nearest first, zeros

@@ -114,12 +114,22 @@ class CoinRunDynamics:
     truncate: bool = False
 
     def draw(self, key: chex.PRNGKey, params: CoinRunParams) -> chex.Array:
-        """Draws the row of a level, uint32. Consumes the key."""
+        """Draws the row of a level, uint32. Consumes the key.
+
+        Args:
+          key: consumed.
+          params: of the game.
+        """
         rows = jnp.uint32(params.table.seeds.shape[0])
         return levels.draw_level(key, rows, jnp.uint32(0))
 
     def begin(self, level: chex.Array, params: CoinRunParams) -> CoinRunState:
-        """Returns the first state of a level; level is what `draw` gives."""
+        """Returns the first state of a level; level is what `draw` gives.
+
+        Args:
+          level: uint32 scalar.
+          params: of the game.
+        """
         row = jnp.asarray(level, jnp.int32)
         enemies = jnp.asarray(params.table.enemies)[row]
         no, zero = jnp.array(False), jnp.float32(0)

@@ -28,6 +28,10 @@ _VALUES = {
 def features(state: CoinRunState, params: CoinRunParams) -> chex.Array:
     """The vector observation: the player, the cells that a picture shows, the next enemies.
 
+    Args:
+      state: of an episode.
+      params: of the game, with its levels.
+
     Returns:
       float32 [186] in cells and cells per step: x, y, vx and vy of the player and whether it
       stood; the 13 by 13 cells around its own, by column and row from the lower left (ground 1,

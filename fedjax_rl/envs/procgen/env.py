@@ -22,7 +22,12 @@ class ProcgenEnv:
     observe: Callable[[Any, Any], chex.Array]
 
     def reset(self, key: chex.PRNGKey, params: Any) -> tuple[chex.Array, Any]:
-        """Returns ``(obs, state)`` at the start of a level that the key, consumed, draws."""
+        """Returns ``(obs, state)`` at the start of a level that the key, consumed, draws.
+
+        Args:
+          key: consumed.
+          params: of the game.
+        """
         state = self.dynamics.begin(self.dynamics.draw(key, params), params)
         return self.observe(state, params), state
 
@@ -53,6 +58,12 @@ class ProcgenEnv:
         The reward and the two ends are those of the step made; the observation and the state are
         then the first ones of the next level, which the key, consumed, draws. One observation is
         made, not two.
+
+        Args:
+          key: consumed, of the next level.
+          state: of `reset` or a step.
+          action: integer, 0 to 14.
+          params: of the game.
 
         Returns:
           As `step`; ``info`` has ``prev_level_seed`` and ``prev_level_complete`` of the step made

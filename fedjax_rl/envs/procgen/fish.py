@@ -116,7 +116,12 @@ def native_birth(seed: chex.Array, clock: chex.Array) -> tuple[chex.Array, Birth
 
 
 def table_start(table: FishTable, row: chex.Array) -> Start:
-    """The start of a level of a table; row is int32."""
+    """The start of a level of a table; row is int32.
+
+    Args:
+      table: of the classic source.
+      row: int32 scalar.
+    """
     return Start(table.offset[row], table.background[row], table.x[row])
 
 

@@ -30,6 +30,10 @@ _TAG = 0x9E3779B9  # makes a key of a seed; any number would do
 def check_words(mode: str, source: str) -> None:
     """Checks what a game is asked for.
 
+    Args:
+      mode: of the game.
+      source: of its levels.
+
     Raises:
       ValueError: an unknown mode or source, with the nearest known ones.
     """
@@ -77,7 +81,13 @@ def check_tables(num_levels: int) -> None:
 
 
 def level_seeds(num_levels: int, start_level: int, pool: int) -> np.ndarray:
-    """Returns the seeds of a range, or of a pool that stands in for all levels; uint32 [L]."""
+    """Returns the seeds of a range, or of a pool that stands in for all levels; uint32 [L].
+
+    Args:
+      num_levels: of the range; 0 for all levels.
+      start_level: the first one.
+      pool: L of all levels.
+    """
     if num_levels:
         return np.arange(start_level, start_level + num_levels, dtype=np.uint32)
     # One pool for all runs, so that these compare.
@@ -142,5 +152,10 @@ def pack_bits(bits: np.ndarray) -> np.ndarray:
 
 
 def read_bit(row: chex.Array, place: chex.Array) -> chex.Array:
-    """Reads one bit of a packed row uint32 [W] back, a bool scalar; place is int32."""
+    """Reads one bit of a packed row uint32 [W] back, a bool scalar; place is int32.
+
+    Args:
+      row: uint32 [W], of `pack_bits`.
+      place: int32 scalar.
+    """
     return ((row[place >> 5] >> (place & 31).astype(jnp.uint32)) & jnp.uint32(1)) == 1

@@ -51,7 +51,12 @@ def axes(action: chex.Array) -> tuple[chex.Array, chex.Array]:
 
 
 def inside(width: float, height: float) -> Blocked:
-    """Returns the rule by which only the rim of a world blocks."""
+    """Returns the rule by which only the rim of a world blocks.
+
+    Args:
+      width: of the world, in cells.
+      height: of the world, in cells.
+    """
 
     def blocked(left, right, bottom, top):
         return (left < 0) | (right >= width) | (bottom < 0) | (top >= height)

@@ -90,6 +90,14 @@ def procgen_params(
 ) -> Any:
     """Parameters of a game, on the host; arguments as of `procgen_task`.
 
+    Args:
+      game: "BigFish" or "CoinRun".
+      mode: "easy" or "hard".
+      num_levels: levels that episodes are drawn from, 0 for all.
+      start_level: the first of them.
+      source: "native" or "classic".
+      pool: levels that stand in for all where they are tables.
+
     Raises:
       ValueError: If a word is unknown or the range of levels is not one.
     """
