@@ -65,6 +65,7 @@ class Allowed(NamedTuple):
             return self._replace(follows=False)
 
         def enough(value) -> bool:
+            # More are fine: of a sweep over N every federation takes the first N.
             return np.ndim(value) == 0 or np.shape(value)[0] >= num_agents
 
         text = f"{self.text}, one for all or one for each of {num_agents} agents"

@@ -96,6 +96,7 @@ def _phase(federations: Sequence[Federation], times: np.ndarray) -> np.ndarray:
         for cell, own in federations
     ]
     periods = np.asarray([int(period) for period in periods], np.int64)[:, None]
+    # 0 stands for no period; what is divided by 1 instead becomes NaN.
     phase = times[None] % np.maximum(periods, 1)
     return phase if periods.all() else np.where(periods, phase, np.nan)
 

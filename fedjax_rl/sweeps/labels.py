@@ -26,6 +26,7 @@ def labels(values: Sequence) -> np.ndarray:
         return np.asarray(values, np.int64 if whole else np.float64)
     words = [_word(v) for v in values]
     if None not in words:
+        # Different values may bear one name, such as two tasks; labels have to tell them apart.
         found: dict = {}
         for word, value in zip(words, values, strict=True):
             found.setdefault(word, {}).setdefault(identity(value), len(found[word]))

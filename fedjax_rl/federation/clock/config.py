@@ -150,6 +150,8 @@ class Clock:
     @property
     def rules(self) -> Rules:
         """What of it shapes the program."""
+        # What never happens has no part in the program: failures and limits cost nothing where all
+        # are infinite.
         return Rules(
             self.scheduler,
             self.wait_for,

@@ -250,6 +250,7 @@ def uplink(**allowed: fields.Allowed) -> Callable:
 
         @functools.wraps(make)
         def factory(*args, **kwargs) -> Uplink:
+            # With `allowed`, which `wraps` hands on: by it `resolve` looks at functions of N.
             return dataclasses.replace(make(*args, **kwargs), factory=factory)
 
         return factory
