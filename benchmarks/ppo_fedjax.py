@@ -15,7 +15,7 @@ import fedjax_rl as frl
 from fedjax_rl import envs
 from fedjax_rl.algorithms import fedppo_resources as properties
 from fedjax_rl.algorithms.fedppo_properties import WEIGHTS
-from fedjax_rl.learners import ppo
+from fedjax_rl.learners import optimizers, ppo
 from fedjax_rl.networks import pictures
 from fedjax_rl.rollouts import batches, vectorised
 from fedjax_rl.rollouts.environments import VectorEnv
@@ -153,7 +153,7 @@ def parts() -> dict[str, Call]:
     def learning(parameters, batch, key):
         size = config.rollout_steps, config.num_envs
         places = ppo.order(key, size, config.minibatches, config.shuffle)
-        moments = ppo.no_moments(parameters)
+        moments = optimizers.no_moments(parameters)
         return ppo.improve(policy, parameters, moments, batch, places, weights, settings)[0]
 
     made = {"whole": Call(whole, frames, seconds)}

@@ -61,6 +61,7 @@ class Epochs(enum.IntEnum):
     SHUFFLE = 5
     EVALUATION = 6
     HELD_OUT = 7
+    REPLAY = 8
 
 
 @enum.unique

@@ -144,6 +144,10 @@ SMALL = {
     "fast-fedpg": GRADIENTS,
     **dict.fromkeys(("fedsvrpg-m", "fedhapg-m"), MOMENTA),
     **dict.fromkeys(("afedpg", "a3c-pg"), ARRIVALS),
+    "feddqn": {
+        **{"num_envs": 2, "buffer_size": 8, "batch_size": 2, "learning_starts": 2},
+        "hidden": (4,),
+    },
     "fedppo": {"num_envs": 2, "rollout_steps": 8, "minibatches": 2, "hidden": (4,)},
     "qavg": {"local_steps": 2},
     "pavg": {"local_steps": 2},
@@ -408,6 +412,13 @@ OWN = {
         "not normalized": {"normalize_step": False},
     },
     "a3c-pg": {"momentum": {"momentum": 0.5, "lookahead": True}},
+    "feddqn": {
+        "plain targets": {"double": False, "loss": "squared", "target.every": 1, "target.tau": 0.5},
+        "moments": {"moments": "average", "sync_period": 2, "updates": 2, "update_every": 2},
+        "kernels": ({"heterogeneity": 0.3, "evaluation_episodes": 2}, {}, "mdp"),
+        "grid": ({"moments": "reset", "exploration.steps": 4, "sync_period": 3}, {}, "grid"),
+        "cartpole": ({"activation": "tanh", "gradient_clip": 0.1}, {}, "cartpole"),
+    },
     "fedppo": {
         "paper": {"preset": "paper", "minibatches": 4, "warmup_epochs": 2, "horizon_epochs": 6},
         "procgen": {"preset": "procgen", "sync_period": 2, "sync_first": False},

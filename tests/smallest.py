@@ -11,6 +11,13 @@ from fedjax_rl.federation.ledger import COLUMNS
 # What makes an algorithm small; nothing that changes what it is.
 SMALL = {
     "davia": {"horizon": 4},
+    "feddqn": {
+        "num_envs": 2,
+        "buffer_size": 8,
+        "batch_size": 2,
+        "learning_starts": 2,
+        "network": (4,),
+    },
     "fedppo": {"num_envs": 2, "rollout_steps": 8, "minibatches": 2, "network": {"hidden": (4,)}},
 }
 RUN = {"num_agents": 3, "seeds": 5, "num_steps": 4, "record_every": 2, "workers": 1}

@@ -15,7 +15,7 @@ from scipy import stats
 
 import fedjax_rl as frl
 from fedjax_rl import memory, streams
-from fedjax_rl.algorithms import fedppo_exchange
+from fedjax_rl.algorithms import fedppo_exchange, learned
 from fedjax_rl.algorithms.fedppo import fedppo
 from fedjax_rl.algorithms.fedppo_properties import PRESETS, SIZES, preset
 from fedjax_rl.algorithms.fedppo_resources import memory_of, policy_of, settings_of
@@ -25,7 +25,7 @@ from fedjax_rl.federation.algorithm import bind
 from fedjax_rl.federation.exchange import exchange, first_state
 from fedjax_rl.federation.ledger import message_costs
 from fedjax_rl.federation.population import population
-from fedjax_rl.learners import gae, ppo
+from fedjax_rl.learners import gae, optimizers, ppo
 from fedjax_rl.learners.actor_critic import Normal, Softmax, actor_critic_for
 from fedjax_rl.networks import heads, pictures
 from fedjax_rl.rollouts import batches, vectorised
@@ -144,7 +144,7 @@ def test_large_ratios_and_gradients_do_not_overflow():
     )
     np.testing.assert_allclose(loss, [-2.4, 0, -2.4], rtol=1e-6)
     np.testing.assert_array_equal(slope, 0.0)
-    clipped, norm = ppo.bounded(jnp.asarray([3e25, 4e25]), 0.5)
+    clipped, norm = optimizers.bounded(jnp.asarray([3e25, 4e25]), 0.5)
     np.testing.assert_allclose(clipped, [0.3, 0.4], rtol=1e-6)
     assert float(norm) == pytest.approx(5e25)
 
@@ -460,7 +460,7 @@ def test_an_evaluation_counts_whole_episodes():
 class Holder(NamedTuple):
     """Of an agent what an exchange looks at."""
 
-    learned: fedppo_exchange.Learned
+    learned: learned.Learned
 
 
 def shares(num_agents, **values):
@@ -472,17 +472,17 @@ def shares(num_agents, **values):
     keys = streams.agent_keys(np.zeros(num_agents, int), one.member_of)
     size = num_agents, policy_of(config).num_parameters
     rng = np.random.default_rng(4)
-    before = fedppo_exchange.Learned(
+    before = learned.Learned(
         jnp.asarray(rng.normal(size=size), jnp.float32),
-        ppo.Moments(
+        optimizers.Moments(
             jnp.arange(num_agents, dtype=jnp.int32) + 3,
             jnp.asarray(rng.normal(size=size), jnp.float32),
             jnp.asarray(rng.random(size), jnp.float32),
         ),
     )
     link = fedppo_exchange.exchange_of(config)
-    first = fedppo_exchange.Learned(jnp.ones(size), before.moments)
-    model = one.first(fedppo_exchange.shared_of(config, first))
+    first = learned.Learned(jnp.ones(size), before.moments)
+    model = one.first(learned.shared_of(config, first))
     state = first_state(one, link, params, keys, Holder(before), model)
     after = exchange(one, link, params, state, jnp.ones(1, bool))
     return first, before, dataclasses.replace(after, agents=after.agents.learned)

@@ -10,6 +10,8 @@ from fedjax_rl.algorithms.dql import DQL, EBCDQL, dql, ebcdql
 from fedjax_rl.algorithms.ef_td import EFTD, ef_td
 from fedjax_rl.algorithms.es import ES, ESPC, es, espc
 from fedjax_rl.algorithms.fast_fedpg import FastFedPG, fast_fedpg
+from fedjax_rl.algorithms.feddqn import feddqn
+from fedjax_rl.algorithms.feddqn_properties import FedDQN
 from fedjax_rl.algorithms.fedpg import (
     FedPG,
     fedadam_pg,
@@ -76,6 +78,7 @@ _KNOWN = (
     afedpg,
     a3c_pg,
     fedppo,
+    feddqn,
     qavg,
     pavg,
 )
@@ -97,6 +100,7 @@ __all__ = [
     "AdaptiveNoveltySearch",
     "Entry",
     "FastFedPG",
+    "FedDQN",
     "FedHAPGM",
     "FedPG",
     "FedPPO",
@@ -118,6 +122,7 @@ __all__ = [
     "fast_fedpg",
     "fedadam_pg",
     "fedavgm_pg",
+    "feddqn",
     "fedhapg_m",
     "fedpg",
     "fedppo",

@@ -26,7 +26,7 @@ import jax.numpy as jnp
 from fedjax_rl import streams
 from fedjax_rl.algorithms import held_out
 from fedjax_rl.algorithms.define import Learner, Repeated, algorithm
-from fedjax_rl.algorithms.fedppo_exchange import Learned, exchange_of, shared_of
+from fedjax_rl.algorithms.fedppo_exchange import exchange_of
 from fedjax_rl.algorithms.fedppo_properties import WEIGHTS, FedPPO, first_exchange
 from fedjax_rl.algorithms.fedppo_resources import (
     memory_of,
@@ -35,9 +35,10 @@ from fedjax_rl.algorithms.fedppo_resources import (
     tail_of,
     together_of,
 )
+from fedjax_rl.algorithms.learned import Learned, parameters_of, shared_of
 from fedjax_rl.envs.tabular_tasks import task_of
 from fedjax_rl.federation.uplinks import norm_squared
-from fedjax_rl.learners import ppo
+from fedjax_rl.learners import optimizers, ppo
 from fedjax_rl.rollouts import batches, vectorised
 
 METRICS = {
@@ -173,7 +174,7 @@ def fedppo(config: FedPPO) -> Learner:
         )
         parameters = policy.init(jax.random.fold_in(key, streams.Epochs.MODEL))
         return Agent(
-            Learned(parameters, ppo.no_moments(parameters)),
+            Learned(parameters, optimizers.no_moments(parameters)),
             jax.tree.map(lambda x: x[0], collector),
             batches.empty_batch(task, policy, settings.num_envs, settings.rollout_steps),
             batches.none_ended(),
@@ -317,8 +318,7 @@ def fedppo(config: FedPPO) -> Learner:
         return {"return": mean(value), "return_of_agent": value, **found}
 
     def act(model, observation, word):
-        # Where moments are averaged, too, they are part of the model.
-        parameters = model[0] if isinstance(model, tuple) else model
+        parameters = parameters_of(model)
         outputs, _ = policy.apply(parameters, observation[None])
         return policy.performed(policy.sample(parameters, outputs[0], word))
 

@@ -12,6 +12,7 @@ from fedjax_rl import fields
 from fedjax_rl.algorithms import episodic
 from fedjax_rl.algorithms.define import Averaged
 from fedjax_rl.algorithms.fedppo_resources import check_memory, policy_of
+from fedjax_rl.algorithms.learned import MOMENTS
 from fedjax_rl.algorithms.records import Varied
 from fedjax_rl.federation.state import Params
 from fedjax_rl.fields import is_number
@@ -22,7 +23,6 @@ from fedjax_rl.names import check_known
 from fedjax_rl.networks.heads import NETWORKS
 from fedjax_rl.networks.mlp import ACTIVATIONS
 
-MOMENTS = ("local", "average", "reset")
 AGGREGATIONS = ("mean", "sum")
 BATCHING = ("auto", "together", "in turn")
 

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from fedjax_rl import memory
 from fedjax_rl.identity import remembered
-from fedjax_rl.learners import ppo
+from fedjax_rl.learners import optimizers, ppo
 from fedjax_rl.learners.actor_critic import ActorCritic, actor_critic_for
 from fedjax_rl.rollouts import batches, vectorised
 
@@ -125,7 +125,7 @@ def memory_of(config, num_agents: int = 1) -> dict[str, int]:
 def _memory(task, policy, settings, num_agents: int, at_once: int) -> dict[str, int]:
     def parts():
         parameters = policy.init(jax.random.key(0))
-        learned = parameters, ppo.no_moments(parameters)
+        learned = parameters, optimizers.no_moments(parameters)
         batch = batches.empty_batch(task, policy, settings.num_envs, settings.rollout_steps)
         keys = jax.random.split(jax.random.key(0), 1)
         tail = tail_of(task, policy, settings)

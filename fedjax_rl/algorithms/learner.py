@@ -99,9 +99,11 @@ class Local(NamedTuple):
     Attributes:
       learn: `(key, agent, params, time, num_steps) -> agent`: so many steps from `time` on
         (uint32). `num_steps` is an int where the loop can be differentiated, else traced uint32.
+      env_steps: environment steps of a local step.
     """
 
     learn: Callable
+    env_steps: int = 1
 
 
 class Steps(NamedTuple):

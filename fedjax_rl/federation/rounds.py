@@ -30,10 +30,12 @@ class LocalSteps(NamedTuple):
         `time` on. `num_steps` is an int in `Rounds.round` and traced in `Rounds.advance`.
       length: K where it is known. A clock's rounds are then loops of that length, which can be
         differentiated in reverse; of agents whose `sync_period` is another they are NaN.
+      env_steps: environment steps of a local step.
     """
 
     local: Callable
     length: int | None = None
+    env_steps: int = 1
 
 
 class Repeated(NamedTuple):
@@ -179,7 +181,7 @@ def _stepped(state: State, *steps) -> State:
 
 def _of_steps(steps: LocalSteps, link: Exchange) -> Rounds:
     """Time counts local steps, K of which make a round."""
-    local, length = steps
+    local, length, env_steps = steps
 
     def work(population, params, state, num_steps):
         if isinstance(num_steps, int):  # a static trip count must not pass through vmap
@@ -193,7 +195,7 @@ def _of_steps(steps: LocalSteps, link: Exchange) -> Rounds:
 
     def spent(population, state, num_steps):
         """The state with the environment steps of every agent in the ledger."""
-        sizes = jnp.asarray(population.sizes).astype(jnp.uint32)
+        sizes = jnp.asarray(population.sizes).astype(jnp.uint32) * jnp.uint32(env_steps)
         return _stepped(state, sizes, jnp.broadcast_to(jnp.uint32(num_steps), sizes.shape))
 
     def round_(population, params, state, period):
@@ -255,7 +257,7 @@ def _of_steps(steps: LocalSteps, link: Exchange) -> Rounds:
 
         # On a clock workers have made different numbers of rounds: time is batched here, [A].
         agents, made = per_agent(one, population, params, state.keys, state.agents, state.time)
-        return dataclasses.replace(state, agents=agents), made
+        return dataclasses.replace(state, agents=agents), made * jnp.uint32(env_steps)
 
     return Rounds(round_, advance, (alone, link))
 

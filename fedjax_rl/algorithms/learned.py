@@ -1,0 +1,91 @@
+"""What agents with optimisers of their own exchange: parameters, and perhaps moments.
+
+The optimiser of an agent goes on through an average, forgets, or is averaged, too. Of McMahan et
+al., *Communication-Efficient Learning of Deep Networks from Decentralized Data*, arXiv 1602.05629,
+whose local steps are plain descent, no answer follows.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from fedjax_rl.algorithms.average import average
+from fedjax_rl.federation.exchange import Exchange
+from fedjax_rl.learners.optimizers import Moments, no_moments
+
+MOMENTS = ("local", "average", "reset")
+
+
+class Learned(NamedTuple):
+    """What an agent has learned, and may share.
+
+    Attributes:
+      parameters: float [q].
+      moments: of its optimiser.
+    """
+
+    parameters: jax.Array
+    moments: Moments
+
+
+def shared_of(config, learned: Learned):
+    """What of it agents exchange.
+
+    Args:
+      config: says whether moments are averaged.
+      learned: of an agent.
+
+    Returns:
+      Parameters [q], or these and both moments.
+    """
+    if config.moments == "average":
+        return learned.parameters, learned.moments.first, learned.moments.second
+    return learned.parameters
+
+
+def parameters_of(shared) -> jax.Array:
+    """The parameters [..., q] of what is exchanged."""
+    # Where moments are averaged, too, they are part of the model.
+    return shared[0] if isinstance(shared, tuple) else shared
+
+
+def adopted(config, learned: Learned, broadcast) -> Learned:
+    """What an agent has learned once it has heard what the federation has.
+
+    Args:
+      config: says what becomes of the moments.
+      learned: before.
+      broadcast: as of `shared_of`, of the server.
+    """
+    if config.moments == "average":
+        parameters, first, second = broadcast
+        # A compressed change of what is never negative may leave it so.
+        second = jnp.maximum(second, 0.0)
+        return Learned(parameters, Moments(learned.moments.count, first, second))
+    if config.moments == "reset":
+        return Learned(broadcast, no_moments(broadcast))
+    return learned._replace(parameters=broadcast)
+
+
+def exchange_of(config, **more) -> Exchange:
+    """The exchange of averaging of agents whose attribute `learned` is `Learned`.
+
+    Args:
+      config: the configuration.
+      **more: further fields of the `Exchange`.
+    """
+
+    def receive(agent, broadcast, params):
+        del params
+        return agent._replace(learned=adopted(config, agent.learned, broadcast))
+
+    return average(
+        config,
+        lambda agent: shared_of(config, agent.learned),
+        receive,
+        moves=config.clock is None,
+        **more,
+    )

@@ -1,0 +1,66 @@
+"""First-order optimisers of one agent, whose parameters are one vector [q].
+
+* Kingma and Ba, *Adam: A Method for Stochastic Optimization*, arXiv 1412.6980, Algorithm 1.
+* Tieleman and Hinton, *Lecture 6.5: RMSProp* (2012), as of Mnih et al., *Asynchronous Methods for
+  Deep Reinforcement Learning*, arXiv 1602.01783, equation S3.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+
+class Moments(NamedTuple):
+    """What an optimiser remembers.
+
+    Attributes:
+      count: int32, updates so far.
+      first, second: float [q], moving means of the gradient and of its square.
+    """
+
+    count: jax.Array
+    first: jax.Array
+    second: jax.Array
+
+
+def no_moments(parameters) -> Moments:
+    """Before the first update."""
+    return Moments(jnp.int32(0), jnp.zeros_like(parameters), jnp.zeros_like(parameters))
+
+
+def adam(gradient, moments: Moments, epsilon) -> tuple[jax.Array, Moments]:
+    """The direction of Adam, not yet scaled by the learning rate, with 0.9 and 0.999.
+
+    Without weight decay AdamW is the same.
+
+    Args:
+      gradient: [q].
+      moments: before.
+      epsilon: beside the root of the second moment.
+    """
+    optimizer = optax.scale_by_adam(eps=epsilon)
+    with jax.numpy_dtype_promotion("standard"):  # optax mixes integer counts with floats
+        move, new = optimizer.update(gradient, optax.ScaleByAdamState(*moments))
+    return move, Moments(new.count, new.mu, new.nu)
+
+
+def bounded(gradient, norm) -> tuple[jax.Array, jax.Array]:
+    """The gradient [q] scaled down to a norm where it has a larger one, and its norm before.
+
+    Args:
+      gradient: [q].
+      norm: the largest there is to be, scalar; may be infinite.
+
+    Returns:
+      The gradient [q], and a scalar.
+    """
+    # Squares of more than 1.8e19 overflow in float32; then in units of the largest.
+    length = jnp.sqrt(jnp.sum(gradient**2))
+    top = jnp.max(jnp.abs(gradient))
+    scaled = top * jnp.sqrt(jnp.sum((gradient / jnp.maximum(top, 1e-30)) ** 2))
+    length = jnp.where(jnp.isfinite(length), length, scaled)
+    return gradient * jnp.minimum(1.0, norm / jnp.maximum(length, 1e-12)), length
