@@ -58,6 +58,7 @@ if TYPE_CHECKING:
         reinforce,
         scaffold_pg,
     )
+    from fedjax_rl.algorithms.observed import Observations
     from fedjax_rl.algorithms.records import HeldOut, Heterogeneity, Network, Optimizer
     from fedjax_rl.federation import uplinks
     from fedjax_rl.federation.clock import Clock, timetable
@@ -95,6 +96,7 @@ __all__ = [
     "Heterogeneity",
     "Network",
     "NoveltySearch",
+    "Observations",
     "Optimizer",
     "PAvg",
     "QAvg",
@@ -158,6 +160,7 @@ _HOMES = {
     "HeldOut": "algorithms.records",
     "Heterogeneity": "algorithms.records",
     "Network": "algorithms.records",
+    "Observations": "algorithms.observed",
     "Optimizer": "algorithms.records",
     "Trajectory": "sweeps.simulate",
     "Wire": "federation.ledger",

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 from typing import NamedTuple
 
 import jax
@@ -36,9 +37,17 @@ from fedjax_rl.algorithms.fedppo_resources import (
     together_of,
 )
 from fedjax_rl.algorithms.learned import Learned, parameters_of, shared_of
+from fedjax_rl.algorithms.observed import (
+    Observed,
+    nothing_observed,
+    pooled,
+    renewed,
+    with_rollout,
+)
 from fedjax_rl.envs.tabular_tasks import task_of
 from fedjax_rl.federation.uplinks import norm_squared
 from fedjax_rl.learners import optimizers, ppo
+from fedjax_rl.learners.observations import normalizer_of, normalizing
 from fedjax_rl.rollouts import batches, vectorised
 
 METRICS = {
@@ -81,6 +90,7 @@ class Agent(NamedTuple):
       ended: `batches.Ended` of that rollout.
       recent: float32 [2], mean return and length of the episodes that ended last.
       diagnostics: `ppo.Diagnostics` of the last epoch.
+      observed: `Observed`.
     """
 
     learned: Learned
@@ -89,6 +99,7 @@ class Agent(NamedTuple):
     ended: batches.Ended
     recent: jax.Array
     diagnostics: ppo.Diagnostics
+    observed: Observed
 
 
 def _one(environment):
@@ -160,6 +171,7 @@ def fedppo(config: FedPPO) -> Learner:
     """
     task, policy, settings = config.task, policy_of(config), settings_of(config)
     together, passes = together_of(config), jnp.uint32(settings.passes)
+    kind = settings.observations
 
     def first(key, params):
         """Everything of an agent but its parameters, which are those of its federation."""
@@ -180,6 +192,7 @@ def fedppo(config: FedPPO) -> Learner:
             batches.none_ended(),
             jnp.zeros(2, jnp.float32),
             ppo.no_diagnostics(),
+            nothing_observed(kind, math.prod(policy.shape)),
         )
 
     def begin(population, params, state):
@@ -193,11 +206,12 @@ def fedppo(config: FedPPO) -> Learner:
         """A new rollout of every agent."""
 
         def made(keys, agents, environment, weights):
+            observed = renewed(agents.observed)
             collector, batch, ended = vectorised.collect(
                 task,
                 policy,
                 keys,
-                agents.learned.parameters,
+                normalizing(agents.learned.parameters, normalizer_of(observed.used)),
                 agents.collector,
                 agents.batch,
                 environment=environment or None,
@@ -208,7 +222,12 @@ def fedppo(config: FedPPO) -> Learner:
             recent = jnp.stack([ended.total, ended.steps], axis=1) / jnp.maximum(count, 1)
             # Of long episodes most rollouts see no end: what is known of the last ones stands.
             recent = jnp.where(count > 0, recent, agents.recent)
-            return agents._replace(collector=collector, batch=batch, ended=ended, recent=recent)
+            if kind != "none":
+                inputs = jax.vmap(jax.vmap(jax.vmap(policy.inputs)))(batch.observation)
+                observed = with_rollout(observed, inputs.reshape(len(keys), -1, *policy.shape))
+            return agents._replace(
+                collector=collector, batch=batch, ended=ended, recent=recent, observed=observed
+            )
 
         keys = streams.keys_of(state.keys, streams.Epochs.ROLLOUT, state.time)
         environment = params.agent.get("environment", ())
@@ -219,7 +238,7 @@ def fedppo(config: FedPPO) -> Learner:
     def learn(population, params, state, place, count: int):
         """Some updates of the pass of every agent, from the minibatch `place` on."""
 
-        def one(key, learned, batch, weights):
+        def one(key, learned, batch, weights, used):
             size = settings.rollout_steps, settings.num_envs
             # The order of the whole pass, whatever part of it is learned now: a pass with exchanges
             # within goes through the minibatches of one without.
@@ -230,7 +249,14 @@ def fedppo(config: FedPPO) -> Learner:
             rate = ppo.rate(settings.schedule, peak, state.time, weights["warmup_epochs"], horizon)
             weights = {**weights, "rate": rate}
             parameters, moments, diagnostics = ppo.improve(
-                policy, learned.parameters, learned.moments, batch, places, weights, settings
+                policy,
+                learned.parameters,
+                learned.moments,
+                batch,
+                places,
+                weights,
+                settings,
+                normalizer_of(used),
             )
             return Learned(parameters, moments), diagnostics
 
@@ -238,7 +264,7 @@ def fedppo(config: FedPPO) -> Learner:
         keys = streams.keys_of(state.keys, streams.Epochs.SHUFFLE, state.time)
         weights = _weights(population, params)
         learned, diagnostics = _each(
-            one, together.passes, keys, agents.learned, agents.batch, weights
+            one, together.passes, keys, agents.learned, agents.batch, weights, agents.observed.used
         )
         return dataclasses.replace(
             state, agents=agents._replace(learned=learned, diagnostics=diagnostics)
@@ -304,23 +330,31 @@ def fedppo(config: FedPPO) -> Learner:
 
             return _grouped(evaluate, together.rollouts, *trees)
 
+        used = agents.observed.used
         if config.held_out.members:
+            all_used = pooled(population, used) if kind != "none" else ()
+            models = normalizing(average, normalizer_of(all_used))
             run = functools.partial(returns, config.held_out.episodes)
             found |= held_out.by_episodes(
-                run, population, params, state, average, streams.Epochs.HELD_OUT
+                run, population, params, state, models, streams.Epochs.HELD_OUT
             )
         if not config.evaluation_episodes:
             return found
         keys = streams.keys_of(state.keys, streams.Epochs.EVALUATION, state.time)
         environment = params.agent.get("environment", ())
-        spread = population.spread(average)
+        spread = normalizing(population.spread(average), normalizer_of(used))
         value = returns(config.evaluation_episodes, keys, spread, environment)
         return {"return": mean(value), "return_of_agent": value, **found}
 
     def act(model, observation, word):
-        parameters = parameters_of(model)
+        model, statistics = model if kind == "shared" else (model, ())
+        parameters = normalizing(parameters_of(model), normalizer_of(statistics))
         outputs, _ = policy.apply(parameters, observation[None])
         return policy.performed(policy.sample(parameters, outputs[0], word))
+
+    def share(agent):
+        learned = shared_of(config, agent.learned)
+        return (learned, agent.observed.base) if kind == "shared" else learned
 
     every, link = config.sync_every_minibatches, exchange_of(config)
     rest = (learn_all, link)
@@ -334,7 +368,8 @@ def fedppo(config: FedPPO) -> Learner:
         first,
         (gather, *rest),
         measure,
-        share=lambda agent: shared_of(config, agent.learned),
+        share=share,
         begin=begin,
-        act=act,
+        # Nobody knows what a server's model is to be normalised by that no agent has.
+        act=None if kind == "personal" else act,
     )

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import math
+
 import jax.numpy as jnp
 
 from fedjax_rl.algorithms import learned
 from fedjax_rl.algorithms.fedppo_properties import FedPPO
+from fedjax_rl.algorithms.fedppo_resources import policy_of
+from fedjax_rl.algorithms.observed import with_statistics
 from fedjax_rl.federation import aggregators
 from fedjax_rl.federation.aggregators import Aggregate
 from fedjax_rl.federation.exchange import Exchange
 
 
 def exchange_of(config: FedPPO) -> Exchange:
-    """What agents exchange: their parameters, and their moments if these are averaged."""
+    """What agents exchange: parameters, moments if averaged, and statistics if shared."""
 
     def total(population, message, sent, weight, context):
         """The sum of the changes of parameters; moments are averaged."""
@@ -37,8 +41,11 @@ def exchange_of(config: FedPPO) -> Exchange:
         # Time is the epoch just made: with shift 0 an average follows epoch 0, as published.
         return together & ((time + shift) % period == 0)
 
-    return learned.exchange_of(
+    link = learned.exchange_of(
         config,
         aggregate=total if config.aggregation == "sum" else aggregators.mean,
         due=due,
     )
+    if config.observations.normalize != "shared":
+        return link
+    return with_statistics(link, math.prod(policy_of(config).shape))

@@ -13,12 +13,13 @@ from fedjax_rl.algorithms import episodic
 from fedjax_rl.algorithms.define import Averaged
 from fedjax_rl.algorithms.fedppo_resources import check_memory, policy_of
 from fedjax_rl.algorithms.learned import MOMENTS
+from fedjax_rl.algorithms.observed import Observations
 from fedjax_rl.algorithms.records import Varied
 from fedjax_rl.federation.state import Params
 from fedjax_rl.fields import is_number
 from fedjax_rl.fields.record import Record, host, nested, record, static, traced
 from fedjax_rl.learners import gae, ppo
-from fedjax_rl.learners.actor_critic import is_picture
+from fedjax_rl.learners.actor_critic import is_picture, seen
 from fedjax_rl.names import check_known
 from fedjax_rl.networks.heads import NETWORKS
 from fedjax_rl.networks.mlp import ACTIVATIONS
@@ -193,6 +194,7 @@ class FedPPO(Varied, Averaged):
       gradient_clip: largest norm of a gradient, above 0; may be infinite.
       adam_epsilon: above 0.
       rewards: what is learned from.
+      observations: what policies and values see; pictures are fractions of 255 as they are.
       bootstrap_timeouts: whether the value goes on where an episode is cut off; otherwise a
         timeout is an end.
       stale_tail: S, steps that an agent may go on beyond a rollout until every episode begun
@@ -201,6 +203,8 @@ class FedPPO(Varied, Averaged):
       network: of policy and value.
       deviation: first standard deviation of continuous actions, above 0; it is learned.
       evaluation_episodes: of the average parameters, per agent and record; 0 for no evaluation.
+        Where observations are normalised, in each agent's environment by the statistics by which
+        it acts, and in those held out by those of all agents together.
       uplink: what crosses the wire, everything by default. Uplinks other than `partial` act on the
         change since the last average, and everybody goes on from the server's parameters.
       batching: agents of a population "together" in one array or "in turn"; by default together,
@@ -227,6 +231,7 @@ class FedPPO(Varied, Averaged):
     gradient_clip: Any = traced(None, _BOUND)
     adam_epsilon: Any = traced(None, _POSITIVE)
     rewards: Rewards = nested(Rewards)
+    observations: Observations = nested(Observations)
     bootstrap_timeouts: bool | None = static(None, fields.switch().or_none())
     stale_tail: int | None = static(None, fields.whole(0).or_none())
     network: PPONetwork = nested(PPONetwork)
@@ -263,6 +268,11 @@ class FedPPO(Varied, Averaged):
         if cosine and is_number(warmup, horizon) and horizon <= warmup:
             raise ValueError(
                 f"schedule.horizon_epochs is {horizon}; allowed: more than warmup_epochs {warmup}"
+            )
+        if full.observations.normalize != "none" and is_picture(self.task):
+            raise ValueError(
+                f"observations.normalize is {full.observations.normalize} on {self.task.name}, "
+                f"which shows pictures {seen(self.task).shape}; allowed: none"
             )
         if self.uplink is not None and self.aggregation == "sum":
             raise ValueError("aggregation is sum with an uplink; allowed: mean")

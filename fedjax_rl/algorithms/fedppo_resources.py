@@ -5,12 +5,15 @@ Of configurations that are resolved where nothing else is said.
 
 from __future__ import annotations
 
+import dataclasses
+import math
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from fedjax_rl import memory
+from fedjax_rl.algorithms.observed import nothing_observed
 from fedjax_rl.identity import remembered
 from fedjax_rl.learners import optimizers, ppo
 from fedjax_rl.learners.actor_critic import ActorCritic, actor_critic_for
@@ -18,16 +21,18 @@ from fedjax_rl.rollouts import batches, vectorised
 
 
 @remembered()
-def _policy(task, network, hidden, activation, deviation) -> ActorCritic:
-    return actor_critic_for(
+def _policy(task, network, hidden, activation, deviation, clip) -> ActorCritic:
+    policy = actor_critic_for(
         task, network, hidden=hidden, activation=activation, deviation=deviation
     )
+    return dataclasses.replace(policy, clip=float(clip))
 
 
 def policy_of(config) -> ActorCritic:
     """Policy and value of all agents, of a configuration that is resolved."""
     network = config.network
-    return _policy(config.task, network.kind, network.hidden, network.activation, config.deviation)
+    shape = network.kind, network.hidden, network.activation
+    return _policy(config.task, *shape, config.deviation, config.observations.clip)
 
 
 class Settings(NamedTuple):
@@ -44,6 +49,7 @@ class Settings(NamedTuple):
     reward_normalization: bool
     bootstrap_timeouts: bool
     stale_tail: int
+    observations: str
 
 
 def settings_of(config) -> Settings:
@@ -60,6 +66,7 @@ def settings_of(config) -> Settings:
         reward_normalization=config.rewards.normalize,
         bootstrap_timeouts=config.bootstrap_timeouts,
         stale_tail=config.stale_tail,
+        observations=config.observations.normalize,
     )
 
 
@@ -106,10 +113,10 @@ def memory_of(config, num_agents: int = 1) -> dict[str, int]:
       num_agents: N.
 
     Returns:
-      "parameters" (with Adam's moments), "rollout" (observations in their own dtype), "worlds" (the
-      states of the environments), "minibatch" (what a backward pass keeps of one), "total". All
-      but the minibatch are there twice, before a chunk of epochs and after it; without batching
-      the minibatch is there once.
+      "parameters" (with Adam's moments and statistics of observations), "rollout" (observations in
+      their own dtype), "worlds" (the states of the environments), "minibatch" (what a backward pass
+      keeps of one), "total". All but the minibatch are there twice, before a chunk of epochs and
+      after it; without batching the minibatch is there once.
     """
     config = config.resolved()
     return _memory(
@@ -125,7 +132,8 @@ def memory_of(config, num_agents: int = 1) -> dict[str, int]:
 def _memory(task, policy, settings, num_agents: int, at_once: int) -> dict[str, int]:
     def parts():
         parameters = policy.init(jax.random.key(0))
-        learned = parameters, optimizers.no_moments(parameters)
+        observed = nothing_observed(settings.observations, math.prod(policy.shape))
+        learned = parameters, optimizers.no_moments(parameters), observed
         batch = batches.empty_batch(task, policy, settings.num_envs, settings.rollout_steps)
         keys = jax.random.split(jax.random.key(0), 1)
         tail = tail_of(task, policy, settings)

@@ -185,7 +185,10 @@ def _learned(directory: pathlib.Path, game: str):
     algorithm = algorithm_of(config)
     functions = algorithm.functions(algorithm.config)
     if functions.act is None:
-        raise ValueError(f"policy is of {algorithm.name}, which cannot be played; allowed: fedppo")
+        raise ValueError(
+            f"policy is of {algorithm.name}, whose server's model does not act by itself; allowed: "
+            "fedppo, without personal statistics of observations"
+        )
     n = config["num_agents"]
     one = population(n)
     params = bind([algorithm.parameters(algorithm.config, n)])

@@ -19,7 +19,7 @@ from jax.flatten_util import ravel_pytree
 from fedjax_rl import streams
 from fedjax_rl.envs.task import Continuous, Discrete
 from fedjax_rl.identity import remembered
-from fedjax_rl.learners import policies
+from fedjax_rl.learners import observations, policies
 from fedjax_rl.networks import heads
 
 
@@ -143,7 +143,7 @@ class ActorCritic:
     """A network with two heads on a task.
 
     The parameters are the network's, then those of the actions' distribution. What takes them takes
-    them in one vector [q] or `Unpacked`.
+    them in one vector [q] or `Unpacked`, or either as `observations.Normalizing`.
 
     Attributes:
       module: from inputs [B, ...] to outputs [B, O] and values [B].
@@ -151,6 +151,7 @@ class ActorCritic:
       shape: of one input.
       inputs: from an observation to what the network sees, float32 of that shape.
       deviation: first standard deviation of continuous actions.
+      clip: largest magnitude of an input that is normalised.
     """
 
     module: nn.Module
@@ -158,6 +159,7 @@ class ActorCritic:
     shape: tuple[int, ...]
     inputs: Callable
     deviation: float = 1.0
+    clip: float = 10.0
 
     @property
     def num_parameters(self) -> int:
@@ -188,21 +190,26 @@ class ActorCritic:
         leaves = jax.tree.leaves(unpacked.network)
         return jnp.concatenate([*(leaf.ravel() for leaf in leaves), unpacked.own])
 
-    def apply(self, parameters, observations) -> tuple[jax.Array, jax.Array]:
+    def apply(self, parameters, seen) -> tuple[jax.Array, jax.Array]:
         """What the network says of observations.
 
         Args:
           parameters: of the network and the distribution.
-          observations: [B, ...], as the environment gives them.
+          seen: [B, ...], observations as the environment gives them.
 
         Returns:
           Outputs [B, O], which the other functions take, and values [B].
         """
+        parameters, normalizer = _with_normalizer(parameters)
         if not isinstance(parameters, Unpacked):
             parameters = self.unpack(parameters)
-        return self.module.apply(parameters.network, jax.vmap(self.inputs)(observations))
+        inputs = jax.vmap(self.inputs)(seen)
+        if normalizer is not None:
+            inputs = observations.normalized(inputs, normalizer, self.clip)
+        return self.module.apply(parameters.network, inputs)
 
     def _own(self, parameters) -> jax.Array:
+        parameters, _ = _with_normalizer(parameters)
         if isinstance(parameters, Unpacked):
             return parameters.own
         return parameters[parameters.shape[0] - self.actions.own :]
@@ -239,6 +246,13 @@ class ActorCritic:
     def performed(self, action) -> jax.Array:
         """What the environment is told to do when this action was drawn."""
         return self.actions.performed(action)
+
+
+def _with_normalizer(parameters) -> tuple:
+    """Parameters, and what normalises their inputs; None where nothing does."""
+    if isinstance(parameters, observations.Normalizing):
+        return parameters
+    return parameters, None
 
 
 @functools.lru_cache(maxsize=64)

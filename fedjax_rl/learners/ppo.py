@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from fedjax_rl import rounding
+from fedjax_rl.learners.observations import Normalizer, normalizing
 from fedjax_rl.learners.optimizers import Moments, adam, bounded
 
 NORMALISATIONS = ("rollout", "minibatch", "none")
@@ -145,7 +146,7 @@ def loss(policy, parameters, batch: Batch, weights: dict) -> tuple[jax.Array, Di
 
     Args:
       policy: a `learners.actor_critic.ActorCritic`.
-      parameters: [q], or `Unpacked`.
+      parameters: as the policy takes them.
       batch: leaves [B, ...], its advantages normalised if they are to be.
       weights: float scalars "policy_clip", "value_clip", "value_coefficient" and
         "entropy_coefficient".
@@ -212,7 +213,16 @@ def minibatch(batch: Batch, places, shuffle: str) -> Batch:
     return jax.tree.map(take, batch)
 
 
-def improve(policy, parameters, moments: Moments, batch: Batch, places, weights: dict, settings):
+def improve(
+    policy,
+    parameters,
+    moments: Moments,
+    batch: Batch,
+    places,
+    weights: dict,
+    settings,
+    normalizer: Normalizer | None = None,
+):
     """Updates on some minibatches, one after the other.
 
     Args:
@@ -223,6 +233,7 @@ def improve(policy, parameters, moments: Moments, batch: Batch, places, weights:
       places: int32 [M, ...], lines of `order`.
       weights: as of `loss`, and float scalars "rate", "gradient_clip" and "adam_epsilon".
       settings: has the words `shuffle` and `normalize` as attributes.
+      normalizer: of the network's inputs, that of the rollout; None for inputs as they are.
 
     Returns:
       Parameters, moments, and `Diagnostics` that are means over the minibatches.
@@ -235,7 +246,7 @@ def improve(policy, parameters, moments: Moments, batch: Batch, places, weights:
             part = with_normalized_advantage(part)
 
         def objective(parameters):
-            return loss(policy, parameters, part, weights)
+            return loss(policy, normalizing(parameters, normalizer), part, weights)
 
         gradient, told = jax.grad(objective, has_aux=True)(policy.unpack(parameters))
         gradient, norm = bounded(policy.pack(gradient), weights["gradient_clip"])

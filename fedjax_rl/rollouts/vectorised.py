@@ -145,7 +145,7 @@ def collect(
       task: an `envs.Task`.
       policy: a `learners.actor_critic.ActorCritic`.
       keys: typed keys [G] of this rollout; environment e has e folded in, whatever E is.
-      parameters: float32 [G, q].
+      parameters: float32 [G, q], or `Normalizing` of leaves [G, ...].
       collector: where the environments are.
       batch: leaves [G, T, E, ...], to be overwritten.
       environment: parameters of the environments, leaves [G, ...], or None for the task's own.
@@ -254,7 +254,7 @@ def evaluate(task, policy, keys, parameters, num_episodes: int, *, environment=N
       task: an `envs.Task`.
       policy: a `learners.actor_critic.ActorCritic`.
       keys: typed keys [G]; episode n has n folded in.
-      parameters: float32 [G, q].
+      parameters: float32 [G, q], or `Normalizing` of leaves [G, ...].
       num_episodes: at least 1, side by side.
       environment: parameters of the environments, leaves [G, ...]; None for the task's own.
 
