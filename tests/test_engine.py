@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from fedjax_rl import federation as fed
 from fedjax_rl import streams
 from fedjax_rl.federation.exchange import first_state
-from fedjax_rl.federation.ledger import line, wide_product
+from fedjax_rl.federation.ledger import _wide_sum, line, wide_product
 from fedjax_rl.federation.server import ServerStep
 from fedjax_rl.federation.state import per_agent
 from fedjax_rl.names import check_known
@@ -264,6 +264,26 @@ def test_a_long_wait_of_a_large_federation_does_not_wrap_the_counter():
     state = drive.advance(population, never, state, jnp.uint32(steps))
     assert state.ledger.totals()["env_steps"][0] == 3000 * steps
     assert state.ledger.totals()["messages_up"][0] == 0
+
+
+@few
+@given(st.sampled_from([3, 2**12, 2**20 - 1, 2**20, 2**28 + 5, 2**31]), st.data())
+def test_a_sum_over_any_number_of_agents_is_exact(members, data):
+    """Of members of which a few are there: no part of the sum may reach 2^32 if all were."""
+    amounts = np.array(data.draw(st.lists(st.integers(0, 2**32 - 1), min_size=3, max_size=3)))
+    parts = []
+
+    class Many:
+        num_federations, sizes = 1, np.array([members])
+
+        def sum(self, x):
+            parts.append(int(x.max()))
+            return x.sum(dtype=jnp.uint32)[None]
+
+    found = _wide_sum(Many(), jnp.asarray(amounts, jnp.uint32), 2**32 - 1)
+    assert max(parts) * members < 2**32
+    total = sum(int(amount[0]) * int(unit[0]) for amount, unit in found)
+    assert total == amounts.sum()
 
 
 def test_a_large_model_in_a_large_federation_does_not_wrap_the_counter():

@@ -101,6 +101,8 @@ def test_all_episodes_are_there():
     np.testing.assert_allclose(chances(TARGET).sum(), 1, rtol=1e-14)
     value = (made.reward[:, 0] * DISCOUNT ** np.arange(STEPS)).sum(1) @ chances(TARGET)
     np.testing.assert_allclose(value, jit(objective)(TARGET, 0.0), rtol=1e-13)
+    one = frl.envs.tabular_mdp(KERNEL, REWARD[:, :, None], DISCOUNT, initial_state=2)
+    np.testing.assert_array_equal(enumeration.all_trajectories(one, 1)[1], np.eye(3)[2].repeat(2))
     with pytest.raises(ValueError, match="num_steps is 9 with 3 states and 2 actions; allowed"):
         enumeration.all_trajectories(MDP, 9)
     arrived = frl.envs.tabular_mdp(KERNEL, np.ones(STATES), DISCOUNT)

@@ -293,6 +293,11 @@ BAD = [
     (frl.fedsvrpg_m, {"momentum": 0.0}, "momentum"),
     (frl.fedsvrpg_m, {"momentum": 1.5}, "momentum"),
     (frl.fedsvrpg_m, {"weight_clip": 0.0}, "weight_clip"),
+    (
+        frl.fedhapg_m,
+        {"authors_code": True, "weight_clip": 0.5},
+        r"weight_clip is 0\.5 with authors_code; allowed: at least 1",
+    ),
     (frl.fedsvrpg_m, {"anchor": "next"}, "anchor"),
     (frl.fedhapg_m, {"first_episodes": -1}, "first_episodes"),
     (frl.fast_fedpg, {"memory_episodes": 0}, "memory_episodes"),

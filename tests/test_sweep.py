@@ -86,10 +86,11 @@ def test_metrics_per_agent_end_with_the_federation(grid):
 
 
 def test_agents_share_their_randomness_whatever_n_is(algorithm):
-    with pytest.warns(UserWarning, match="never synchronise"):
+    with pytest.warns(UserWarning, match="never synchronise") as told:
         result = frl.sweep(
             algorithm, num_agents=[1, 3], sync_period=100, num_steps=30, metrics=["error_local"]
         )
+    assert told[0].filename == __file__  # the line that asked for it
     first = result["error_local"].isel(agent=0)
     np.testing.assert_allclose(first[0], first[1], rtol=1e-5)
 

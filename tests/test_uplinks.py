@@ -262,6 +262,26 @@ def test_who_is_largest_is_not_a_matter_of_rounding(x, k, random):
     np.testing.assert_array_equal(near != 0, exact != 0)
 
 
+@pytest.mark.parametrize("window", [3, 32, 40])
+def test_a_traced_window_is_one_that_is_kept(window):
+    """What is longer than the program keeps counts as 32."""
+    messages = jnp.asarray(np.random.default_rng(0).normal(size=(70, 3)), jnp.float32)
+
+    def sent(window):
+        uplink = uplinks.probabilistic(2, window)
+        seen = view(uplink, num_agents=4, spec=MessageSpec(), model=jnp.zeros(3), time=0)
+
+        def one(state, both):
+            key, message = both
+            _, went, state = uplink.send(key, message, state, seen)
+            return state, went
+
+        state = uplink.init(messages[0], jnp.zeros(3), MessageSpec())
+        return jax.lax.scan(one, state, (jax.random.split(jax.random.key(0), 70), messages))[1]
+
+    np.testing.assert_array_equal(jax.jit(sent)(window), sent(min(window, 32)))
+
+
 def test_without_feedback_nothing_is_kept():
     _, _, left = drive(uplinks.top_k(1, feedback=False), [[1.0, 5.0, 2.0]] * 2, numbers=3)
     np.testing.assert_array_equal(left, [0, 0, 0])

@@ -169,14 +169,14 @@ def check_shape(name: str, value, shape: tuple[int, ...]) -> None:
 
 
 def filled(value, shape: tuple[int, ...]):
-    """A number, or an array of a shape, as a flat float64 array.
+    """A number, or an array of a shape, as a flat array.
 
     Args:
       value: a number or an array.
       shape: of what is learned.
 
     Returns:
-      Float64 [product of the shape]; traced where the value is.
+      Float [product of the shape]: float64, or, where the value is traced, the run's precision.
     """
     xp = np if fields.is_concrete(value) else jnp
     return xp.broadcast_to(xp.asarray(value, float), shape).reshape(-1)

@@ -114,9 +114,9 @@ def memory_of(config, num_agents: int = 1) -> dict[str, int]:
 
     Returns:
       "parameters" (with Adam's moments and statistics of observations), "rollout" (observations in
-      their own dtype), "worlds" (the states of the environments), "minibatch" (what a backward pass
-      keeps of one), "total". All but the minibatch are there twice, before a chunk of epochs and
-      after it; without batching the minibatch is there once.
+      their own dtype), "environments" (their states), "minibatch" (what a backward pass keeps of
+      one), "total". All but the minibatch are there twice, before a chunk of epochs and after it;
+      without batching the minibatch is there once.
     """
     config = config.resolved()
     return _memory(
@@ -157,10 +157,10 @@ def _memory(task, policy, settings, num_agents: int, at_once: int) -> dict[str, 
     found = {
         "parameters": num_agents * memory.size(learned),
         "rollout": num_agents * memory.size(batch),
-        "worlds": num_agents * memory.size(collector),
+        "environments": num_agents * memory.size(collector),
         "minibatch": at_once * (memory.size(kept) + memory.size(part)),
     }
-    lasting = found["parameters"] + found["rollout"] + found["worlds"]
+    lasting = found["parameters"] + found["rollout"] + found["environments"]
     return {**found, "total": 2 * lasting + found["minibatch"]}
 
 

@@ -42,6 +42,7 @@ from fedjax_rl.federation.exchange import Exchange
 from fedjax_rl.federation.server import ServerStep
 from fedjax_rl.federation.state import per_agent
 from fedjax_rl.federation.uplinks import MessageSpec
+from fedjax_rl.fields import is_number
 from fedjax_rl.fields.record import record, static, traced
 from fedjax_rl.learners import policy_gradient as learner
 
@@ -108,6 +109,14 @@ class FedHAPGM(MomentumPG):
     """
 
     two_trajectories: bool = static(False, fields.switch())
+
+    def check(self) -> None:
+        """Refuses properties that do not fit together."""
+        super().check()
+        clip = self.weight_clip
+        # Theirs truncates weights to [2 - clip, clip], which is empty below 1.
+        if self.authors_code and is_number(clip) and clip < 1:
+            raise ValueError(f"weight_clip is {clip} with authors_code; allowed: at least 1")
 
 
 def _server(config: MomentumPG) -> ServerStep:

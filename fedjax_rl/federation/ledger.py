@@ -259,15 +259,18 @@ _LARGEST = 4
 def _wide_sum(population, amounts, largest: int):
     """Sums per federation of uint32 [A], each at most `largest`, as pairs (sum, unit) of [F].
 
-    A sum that may pass 2^32 comes in two parts.
+    A sum that may pass 2^32 comes in parts, of as many bits as that many members leave.
     """
     one = jnp.ones(population.num_federations, jnp.uint32)
-    if int(population.sizes.max()) * largest < 2**32:
+    members = int(population.sizes.max())
+    if members * largest < 2**32:
         return [(population.sum(amounts), one)]
-    # Low parts of 12 bits add up exactly over 2^20 members of a federation.
-    bits = jnp.uint32(12)
-    low, high = amounts & ((jnp.uint32(1) << bits) - jnp.uint32(1)), amounts >> bits
-    return [(population.sum(low), one), (population.sum(high), one << bits)]
+    bits = 32 - members.bit_length()  # of which so many members cannot make 2^32
+    mask = jnp.uint32((1 << bits) - 1)
+    return [
+        (population.sum(amounts >> jnp.uint32(start) & mask), one << jnp.uint32(start))
+        for start in range(0, 32, bits)
+    ]
 
 
 def communication_time(

@@ -180,7 +180,7 @@ def whole(
     def fine(value) -> bool:
         return is_whole(value) and low <= int(value) <= high
 
-    bound = f"of at least {low}" if high == WHOLE_LIMIT else text or f"from {low} to {high}"
+    bound = text or (f"of at least {low}" if high == WHOLE_LIMIT else f"from {low} to {high}")
     return Allowed(f"a whole number {bound}", fine, follows=follows, traced=traced)
 
 
@@ -244,7 +244,7 @@ def sizes(
         return bool(listed and all(is_whole(x) and low <= x <= high for x in value))
 
     count = "" if length is None else f"{length} "
-    return Allowed(f"a tuple of {count}whole numbers of at least {low}", fine, read=plain_tuple)
+    return Allowed(f"a tuple of {count}whole numbers from {low} to {high}", fine, read=plain_tuple)
 
 
 def instance(*kinds: type, text: str | None = None, where: Callable | None = None) -> Allowed:

@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 from scipy import special
 
-from fedjax_rl.envs.tabular import TabularMDP
+from fedjax_rl.envs.tabular import TabularMDP, initial_distribution
 from fedjax_rl.learners.trajectories import Trajectories
 
 LARGEST = 1_000_000  # episodes
@@ -42,7 +42,7 @@ def all_trajectories(mdp: TabularMDP, num_steps: int) -> tuple[Trajectories, np.
     reward = np.broadcast_to(np.asarray(mdp.reward, np.float64), (states, actions, 1))
     moves = kernel[visited[:, :-1], taken[:, :-1], visited[:, 1:]]
     # Without the policy's part, so that one enumeration serves all parameters.
-    chance = np.asarray(mdp.initial_distribution, np.float64)[visited[:, 0]] * moves.prod(1)
+    chance = np.asarray(initial_distribution(mdp), np.float64)[visited[:, 0]] * moves.prod(1)
     made = (visited, taken, reward[visited, taken, 0], np.ones(visited.shape, bool))
     return Trajectories(*(x[:, None] for x in made)), chance
 

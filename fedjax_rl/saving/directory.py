@@ -9,8 +9,8 @@ import logging
 import os
 import pathlib
 import re
+import secrets
 import sys
-import tempfile
 from collections.abc import Iterator
 
 MARK = "fedjax_rl"
@@ -43,15 +43,15 @@ def write(path, data: bytes | str) -> None:
     data = data.encode() if isinstance(data, str) else data
     try:
         # In the same directory: only within one file system is a file replaced at once.
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        # Not by `tempfile`, whose files nobody else may read: the umask says who may.
+        temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
         try:
             with os.fdopen(handle, "wb") as file:
                 file.write(data)
                 file.flush()
                 # Or a crash of the machine could leave the new name with nothing in it.
                 os.fsync(file.fileno())
-            # `mkstemp` makes files that nobody else may read.
-            os.chmod(temporary, 0o644)
             os.replace(temporary, path)
         except BaseException:
             with contextlib.suppress(OSError):

@@ -1,7 +1,7 @@
 """What the studies of federated policy gradients have in common.
 
 Zhu, Heath and Mitra, arXiv 2409.05291; Wang, He, Zhang, Miao and Anderson, arXiv 2405.19499. The
-tables are those of the project's specification: M1 is a family of MDPs whose rewards or kernels
+tables are our own: M1 is a family of MDPs whose rewards or kernels
 differ, M2 one of opposed rewards whose mean is the same for every even number of agents. Their
 objectives have an entropy bonus, so that the mean objective has one optimum.
 """

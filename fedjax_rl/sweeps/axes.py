@@ -136,7 +136,7 @@ def identity(value) -> Hashable:
     if isinstance(value, int | float | str | type(None)):
         return value
     if isinstance(value, np.ndarray):
-        return (value.shape, value.tobytes())
+        return (value.shape, value.dtype.str, value.tobytes())
     if type(value) in (tuple, list):
         return tuple(identity(x) for x in value)
     # Two that do the same are equal, whichever call has made each.

@@ -103,7 +103,7 @@ def _simulated(federations: Sequence[Federation], length: int) -> tuple[list[Sim
         warnings.warn(
             f"sync_period is {', '.join(map(str, sorted(late)))}, longer than the run of {length} "
             f"{federations[0].algorithm.unit}s: these federations never synchronise",
-            stacklevel=7,
+            stacklevel=8,
         )
     return out, index
 

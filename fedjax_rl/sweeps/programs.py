@@ -159,19 +159,24 @@ class Programs:
         missing = {self._key(job): job for job in jobs if self._key(job) not in self._compiled}
         with Threads(workers) as pool:
             for key, programs in zip(missing, pool.map(_compile, missing.values()), strict=True):
-                with self._lock:
-                    self._compiled[key] = programs
-        with self._lock:
-            for key in list(self._compiled)[: max(0, len(self._compiled) - self._size)]:
-                del self._compiled[key]
+                self._keep(key, programs)
         return time.perf_counter() - began
 
     def get(self, job: Job):
         """The two programs of a job: `init(params, keys)` and `chunk(params, state, gaps)`."""
         key = self._key(job)
-        if key not in self._compiled:
-            self.prepare([job])
-        return self._compiled[key]
+        # Not looked up again: another thread's programs may have taken its place meanwhile.
+        programs = self._compiled.get(key) or _compile(job)
+        self._keep(key, programs)
+        return programs
+
+    def _keep(self, key, programs) -> None:
+        """Keeps programs as those used last, and lets go of those that were not for longest."""
+        with self._lock:
+            self._compiled[key] = programs
+            self._compiled.move_to_end(key)
+            while len(self._compiled) > self._size:
+                self._compiled.popitem(last=False)
 
     @staticmethod
     def _key(job: Job):

@@ -48,7 +48,8 @@ def probabilistic(
 
     Args:
       target: m, senders wanted per exchange, a whole number from 0 to the number of agents.
-      window: k, at least 1.
+      window: k, at least 1. One that is traced, as under `jax.jit`, counts as 32 if it is longer:
+        how much is kept is a part of the program.
       utility: `message -> scalar`; the algorithm's own measure by default.
       utility_model: "gaussian", "empirical" or `(window [C], count, utility) -> p`.
 
@@ -75,7 +76,7 @@ def probabilistic(
         own = view.own
         there = jnp.any(view.spec.items(message)[1])
         value = (utility or view.spec.utility)(message)
-        length = own["window"].astype(jnp.int32)
+        length = jnp.minimum(own["window"].astype(jnp.int32), longest)
         # A ring of a traced length in an array of a static one: later entries stay unused.
         place = count % length
         newer = past.at[place].set(value)
