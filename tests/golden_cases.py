@@ -144,6 +144,7 @@ SMALL = {
     "fast-fedpg": GRADIENTS,
     **dict.fromkeys(("fedsvrpg-m", "fedhapg-m"), MOMENTA),
     **dict.fromkeys(("afedpg", "a3c-pg"), ARRIVALS),
+    "feda2c": {"num_envs": 2, "rollout_steps": 4, "hidden": (4,)},
     "feddqn": {
         **{"num_envs": 2, "buffer_size": 8, "batch_size": 2, "learning_starts": 2},
         "hidden": (4,),
@@ -412,6 +413,14 @@ OWN = {
         "not normalized": {"normalize_step": False},
     },
     "a3c-pg": {"momentum": {"momentum": 0.5, "lookahead": True}},
+    "feda2c": {
+        "rmsprop": {"optimizer": "rmsprop", "optimizer.decay": 0.9, "gae_lambda": 1.0},
+        "moments": {"moments": "average", "sync_period": 2, "normalize": "rollout"},
+        "kernels": ({"heterogeneity": 0.3, "evaluation_episodes": 2}, {}, "mdp"),
+        "grid": ({"moments": "reset", "bootstrap_timeouts": False, "sync_period": 3}, {}, "grid"),
+        "cartpole": ({"activation": "relu", "gradient_clip": 0.1}, {}, "cartpole"),
+        "pendulum": ({"deviation": 0.3, "reward_scale": 0.1}, {}, "pendulum"),
+    },
     "feddqn": {
         "plain targets": {"double": False, "loss": "squared", "target.every": 1, "target.tau": 0.5},
         "moments": {"moments": "average", "sync_period": 2, "updates": 2, "update_every": 2},

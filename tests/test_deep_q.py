@@ -1,12 +1,12 @@
 """Deep Q-learning and FedDQN against loops and NumPy; that it learns; what it refuses."""
 
 import functools
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from walk import WALK
 
 import fedjax_rl as frl
 from fedjax_rl import envs, memory, streams
@@ -15,33 +15,6 @@ from fedjax_rl.learners import deep_q, replay
 from fedjax_rl.sweeps import costs
 
 CARTPOLE = envs.gymnax_task("CartPole-v1")
-
-
-class Nothing(NamedTuple):
-    unit: float = 1.0
-
-
-class Walk:
-    """Two steps to the right end it, three of any kind are all that there is time for."""
-
-    num_actions = 2
-    default_params = Nothing()
-
-    def _seen(self, place, time):
-        return jnp.stack([place, time * time]).astype(jnp.float32) / 2
-
-    def reset(self, key, params):
-        del key, params
-        return self._seen(jnp.int32(0), jnp.int32(0)), (jnp.int32(0), jnp.int32(0))
-
-    def step(self, key, state, action, params):
-        del key
-        place, time = state[0] + action, state[1] + 1
-        reward = params.unit * (0.5 + place.astype(jnp.float32))
-        return self._seen(place, time), (place, time), reward, place >= 2, False, {}
-
-
-WALK = envs.as_task(Walk(), max_steps=3)
 
 
 def test_a_ring_keeps_the_last_steps():

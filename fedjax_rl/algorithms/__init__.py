@@ -10,6 +10,8 @@ from fedjax_rl.algorithms.dql import DQL, EBCDQL, dql, ebcdql
 from fedjax_rl.algorithms.ef_td import EFTD, ef_td
 from fedjax_rl.algorithms.es import ES, ESPC, es, espc
 from fedjax_rl.algorithms.fast_fedpg import FastFedPG, fast_fedpg
+from fedjax_rl.algorithms.feda2c import feda2c
+from fedjax_rl.algorithms.feda2c_properties import FedA2C
 from fedjax_rl.algorithms.feddqn import feddqn
 from fedjax_rl.algorithms.feddqn_properties import FedDQN
 from fedjax_rl.algorithms.fedpg import (
@@ -78,6 +80,7 @@ _KNOWN = (
     afedpg,
     a3c_pg,
     fedppo,
+    feda2c,
     feddqn,
     qavg,
     pavg,
@@ -100,6 +103,7 @@ __all__ = [
     "AdaptiveNoveltySearch",
     "Entry",
     "FastFedPG",
+    "FedA2C",
     "FedDQN",
     "FedHAPGM",
     "FedPG",
@@ -120,6 +124,7 @@ __all__ = [
     "es",
     "espc",
     "fast_fedpg",
+    "feda2c",
     "fedadam_pg",
     "fedavgm_pg",
     "feddqn",

@@ -65,8 +65,7 @@ def assemble(config: Federated, learner: Learner, root_keys: bool = True) -> Fun
         local = inner.learn if isinstance(inner, Local) else _one_by_one(inner.step, schedules)
         period = config.sync_period
         known = isinstance(period, int | np.integer)
-        env_steps = inner.env_steps if isinstance(inner, Local) else 1
-        local = LocalSteps(local, int(period) if known else None, env_steps)
+        local = LocalSteps(local, int(period) if known else None, inner.env_steps)
         drive = rounds(local, links[0])
     else:
         after = learner.after

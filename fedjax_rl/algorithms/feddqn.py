@@ -19,14 +19,13 @@ environment is its own so bootstraps from values of that environment, and nothin
 from __future__ import annotations
 
 import dataclasses
-import functools
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from fedjax_rl import streams
-from fedjax_rl.algorithms import held_out
+from fedjax_rl.algorithms import fresh_episodes
 from fedjax_rl.algorithms.define import Learner, Local, algorithm
 from fedjax_rl.algorithms.feddqn_properties import FedDQN, memory_of, network_of
 from fedjax_rl.algorithms.learned import Learned, exchange_of, parameters_of, shared_of
@@ -36,7 +35,7 @@ from fedjax_rl.federation.uplinks import norm_squared
 from fedjax_rl.learners import deep_q, replay
 from fedjax_rl.learners.actor_critic import seen
 from fedjax_rl.learners.optimizers import no_moments
-from fedjax_rl.rollouts import transitions, vectorised
+from fedjax_rl.rollouts import transitions
 from fedjax_rl.rollouts.engine import Inputs, RolloutState
 
 METRICS = {
@@ -55,13 +54,6 @@ METRICS = {
     "episode_return_of_agent": ("agent", "episode_return of each agent"),
     "loss_of_agent": ("agent", "loss of each agent"),
     "mean_q_of_agent": ("agent", "mean_q of each agent"),
-}
-OF_EVALUATION = {
-    "return": (
-        "federation",
-        "mean undiscounted return of the greedy policy of the server's network, in fresh episodes",
-    ),
-    "return_of_agent": ("agent", "the same in each agent's environment"),
 }
 
 
@@ -97,8 +89,7 @@ class Settings(NamedTuple):
 
 def metrics_of(config: FedDQN) -> dict:
     """Those of an evaluation first, if there is one."""
-    evaluation = OF_EVALUATION if config.evaluation_episodes else {}
-    return {**evaluation, **METRICS, **held_out.metrics_of(config)}
+    return fresh_episodes.metrics_of(config, METRICS)
 
 
 @algorithm(
@@ -200,7 +191,8 @@ def feddqn(config: FedDQN) -> Learner:
         apart = jax.vmap(norm_squared)(parameters - population.spread(mean(parameters)))
         episodes, diagnostics = agents.rollout.memory, agents.diagnostics
         returns = episodes.of_last(episodes.last)
-        found = {
+        return {
+            **fresh_episodes.measure(config, q, population, params, state, model),
             "episode_return": mean(returns),
             "episode_steps": mean(episodes.of_last(episodes.steps)),
             "episodes": population.sum(jnp.sum(episodes.ended, axis=1)).astype(jnp.float32),
@@ -213,22 +205,6 @@ def feddqn(config: FedDQN) -> Learner:
             "loss_of_agent": diagnostics.loss,
             "mean_q_of_agent": diagnostics.mean_q,
         }
-
-        def evaluate(count, keys, models, environment):
-            environment = environment or None
-            return vectorised.evaluate(task, q, keys, models, count, environment=environment)[0]
-
-        if config.held_out.members:
-            run = functools.partial(evaluate, config.held_out.episodes)
-            found |= held_out.by_episodes(
-                run, population, params, state, model, streams.Epochs.HELD_OUT
-            )
-        if not config.evaluation_episodes:
-            return found
-        keys = streams.keys_of(state.keys, streams.Epochs.EVALUATION, state.time)
-        environment = params.agent.get("environment", ())
-        value = evaluate(config.evaluation_episodes, keys, population.spread(model), environment)
-        return {"return": mean(value), "return_of_agent": value, **found}
 
     def act(model, observation, word):
         parameters = parameters_of(model)

@@ -8,7 +8,7 @@ import jax
 
 from fedjax_rl import fields, memory
 from fedjax_rl.algorithms.define import Averaged
-from fedjax_rl.algorithms.learned import MOMENTS
+from fedjax_rl.algorithms.learned import MOMENTS, check_memory
 from fedjax_rl.algorithms.records import Network, Varied
 from fedjax_rl.federation.ledger import Wire
 from fedjax_rl.federation.state import Params
@@ -109,12 +109,7 @@ class FedDQN(Varied, Averaged):
 
     def derived(self, num_agents: int) -> Params:
         """The agents' environments, if there is memory for what agents keep."""
-        needed, there = memory_of(self, num_agents)["total"], memory.available()
-        if there is not None and needed > there:
-            raise ValueError(
-                f"num_agents is {num_agents} with buffer_size {self.buffer_size}, which needs "
-                f"{memory.words(needed)}; allowed: at most {memory.words(there)}, what there is"
-            )
+        check_memory("buffer_size", self.buffer_size, memory_of(self, num_agents), num_agents)
         return super().derived(num_agents)
 
 

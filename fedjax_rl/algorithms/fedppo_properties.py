@@ -286,11 +286,11 @@ class FedPPO(Varied, Averaged):
             defaults["network.kind"] = "mlp"
         given = {each.name: each.value for each in self.properties()}
         missing = {name: value for name, value in defaults.items() if given[name] is None}
-        full = _filled(self, missing)
+        full = filled(self, missing)
         if full.minibatches is None:
-            full = _filled(full, {"minibatches": full.rollout_steps})
+            full = filled(full, {"minibatches": full.rollout_steps})
         if full.rewards.normalization_discount is None:
-            full = _filled(full, {"rewards.normalization_discount": full.discount})
+            full = filled(full, {"rewards.normalization_discount": full.discount})
         return full
 
     def static(self) -> tuple:
@@ -305,13 +305,13 @@ class FedPPO(Varied, Averaged):
         return Params(own.agent, {**own.federation, "sync_shift": shift}, {})
 
 
-def _filled(config, values: dict):
+def filled(config, values: dict):
     """A record with properties filled in that need no check: they are defaults of ours."""
     config = copy.copy(config)
     for name, value in values.items():
         head, _, rest = name.partition(".")
         if rest:
-            value = _filled(getattr(config, head), {rest: value})
+            value = filled(getattr(config, head), {rest: value})
         object.__setattr__(config, head, value)
     return config
 

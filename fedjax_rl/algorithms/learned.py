@@ -12,6 +12,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from fedjax_rl import memory
 from fedjax_rl.algorithms.average import average
 from fedjax_rl.federation.exchange import Exchange
 from fedjax_rl.learners.optimizers import Moments, no_moments
@@ -89,3 +90,21 @@ def exchange_of(config, **more) -> Exchange:
         moves=config.clock is None,
         **more,
     )
+
+
+def check_memory(name: str, value: int, needed: dict[str, int], num_agents: int) -> None:
+    """Refuses a federation that the device cannot hold.
+
+    Args:
+      name: of the property that decides how much an agent keeps.
+      value: of it.
+      needed: bytes, "total" among them.
+      num_agents: N.
+    """
+    there = memory.available()
+    if there is not None and needed["total"] > there:
+        raise ValueError(
+            f"num_agents is {num_agents} with {name} {value}, which needs "
+            f"{memory.words(needed['total'])}; allowed: at most {memory.words(there)}, what there "
+            "is"
+        )

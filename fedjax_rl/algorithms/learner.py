@@ -112,6 +112,8 @@ class Steps(NamedTuple):
     Attributes:
       step: `(key, agent, params) -> agent`; the key is that of the step, properties that follow a
         schedule have the value of the step.
+      env_steps: environment steps of a local step.
     """
 
     step: Callable
+    env_steps: int = 1

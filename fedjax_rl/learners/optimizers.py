@@ -48,6 +48,19 @@ def adam(gradient, moments: Moments, epsilon) -> tuple[jax.Array, Moments]:
     return move, Moments(new.count, new.mu, new.nu)
 
 
+def rms_prop(gradient, moments: Moments, epsilon, decay) -> tuple[jax.Array, Moments]:
+    """The direction of RMSProp, g / sqrt(E[g^2] + epsilon), of which the first moment is no part.
+
+    Args:
+      gradient: [q].
+      moments: before.
+      epsilon: beside the second moment, below the root.
+      decay: of the second moment, in [0, 1].
+    """
+    second = decay * moments.second + (1 - decay) * gradient**2
+    return gradient / jnp.sqrt(second + epsilon), Moments(moments.count + 1, moments.first, second)
+
+
 def bounded(gradient, norm) -> tuple[jax.Array, jax.Array]:
     """The gradient [q] scaled down to a norm where it has a larger one, and its norm before.
 

@@ -1,0 +1,177 @@
+"""Properties of FedA2C."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from fedjax_rl import fields, memory
+from fedjax_rl.algorithms import episodic
+from fedjax_rl.algorithms.define import Averaged
+from fedjax_rl.algorithms.fedppo_properties import PPONetwork, filled
+from fedjax_rl.algorithms.fedppo_resources import policy_of
+from fedjax_rl.algorithms.learned import MOMENTS, check_memory
+from fedjax_rl.algorithms.records import Varied
+from fedjax_rl.federation.ledger import Wire
+from fedjax_rl.federation.state import Params
+from fedjax_rl.fields.record import Record, nested, record, static, traced
+from fedjax_rl.identity import remembered
+from fedjax_rl.learners import a2c
+from fedjax_rl.learners.actor_critic import is_picture
+from fedjax_rl.learners.optimizers import no_moments
+from fedjax_rl.rollouts import batches, vectorised
+
+NORMALISATIONS = ("none", "rollout")
+
+
+@record
+class LocalOptimizer(Record):
+    """What an agent makes of a gradient, before its learning rate.
+
+    Attributes:
+      name: "rmsprop", or "adam" (0.9, 0.999).
+      decay: of the mean of squares of "rmsprop", in [0, 1].
+      epsilon: above 0; of "rmsprop" below the root, of "adam" beside it.
+    """
+
+    name: str = static("adam", fields.word(a2c.OPTIMIZERS))
+    decay: Any = traced(0.99, fields.PROBABILITY)
+    epsilon: Any = traced(1e-5, fields.POSITIVE)
+
+
+@record
+class A2CLoss(Record):
+    """The loss of FedA2C.
+
+    Attributes:
+      value_coefficient: of half the squared error, at least 0.
+      entropy_coefficient: at least 0.
+      normalize: advantages over the "rollout" of an agent, or "none".
+    """
+
+    value_coefficient: Any = traced(0.5, fields.NOT_NEGATIVE)
+    entropy_coefficient: Any = traced(0.01, fields.NOT_NEGATIVE)
+    normalize: str = static("none", fields.word(NORMALISATIONS))
+
+
+@record
+class FedA2C(Varied, Averaged):
+    """Properties of FedA2C.
+
+    Attributes:
+      learning_rate: of the optimiser, above 0.
+      optimizer: of every agent.
+      num_envs: E, environments of an agent.
+      rollout_steps: n, steps of each in a rollout.
+      discount: gamma, in [0, 1].
+      gae_lambda: lambda of the advantages, in [0, 1]; 1 for n-step ones.
+      loss: that is made smaller.
+      gradient_clip: largest norm of a gradient, above 0; may be infinite.
+      reward_scale: factor of the rewards that are learned from, above 0.
+      bootstrap_timeouts: whether the value goes on where an episode is cut off; otherwise a
+        timeout is an end.
+      moments: the optimiser's at an average: "local" (each agent goes on with its own), "average"
+        (they are sent, too) or "reset".
+      network: of policy and value; by default "mlp", or "impala-small" where observations are
+        pictures.
+      deviation: first standard deviation of continuous actions, above 0; it is learned.
+      evaluation_episodes: of the server's network, per agent and record; 0 for no evaluation.
+      wire: the format of messages.
+    """
+
+    learning_rate: Any = traced(2e-3, fields.POSITIVE)
+    optimizer: LocalOptimizer = nested(LocalOptimizer)
+    num_envs: int = static(8, fields.COUNT)
+    rollout_steps: int = static(16, fields.COUNT)
+    discount: Any = traced(0.99, fields.PROBABILITY)
+    gae_lambda: Any = traced(0.95, fields.PROBABILITY)
+    loss: A2CLoss = nested(A2CLoss)
+    gradient_clip: Any = traced(0.5, fields.number(0, above=True, infinite=True))
+    reward_scale: Any = traced(1.0, fields.POSITIVE)
+    bootstrap_timeouts: bool = static(True, fields.switch())
+    moments: str = static("local", fields.word(MOMENTS))
+    network: PPONetwork = nested(PPONetwork)
+    deviation: float = static(1.0, episodic.DEVIATION)
+    evaluation_episodes: int = static(0, fields.whole(0))
+    wire: Wire = nested(Wire)
+
+    def check(self) -> None:
+        """Refuses a network that does not fit the task."""
+        super().check()
+        policy_of(self.resolved())
+
+    def resolved(self):
+        """With the network that fits the task."""
+        if self.network.kind is not None:
+            return self
+        return filled(self, {"network.kind": "impala-small" if is_picture(self.task) else "mlp"})
+
+    def static(self) -> tuple:
+        """Besides the task the network."""
+        return *super().static(), policy_of(self).module
+
+    def derived(self, num_agents: int) -> Params:
+        """The agents' environments, if there is memory for what agents keep."""
+        check_memory("num_envs", self.num_envs, memory_of(self, num_agents), num_agents)
+        return super().derived(num_agents)
+
+
+# The numbers that a rollout and a step of descent read.
+WEIGHTS = (
+    *("learning_rate", "discount", "gae_lambda", "gradient_clip", "reward_scale"),
+    *("loss.value_coefficient", "loss.entropy_coefficient"),
+    *("optimizer.decay", "optimizer.epsilon"),
+)
+
+
+class Settings(NamedTuple):
+    """What shapes a rollout, as `rollouts.vectorised` reads it."""
+
+    bootstrap_timeouts: bool
+    normalize: str
+    reward_alignment: str = "correct"
+    reward_normalization: bool = False
+    stale_tail: int = 0
+
+
+def memory_of(config: FedA2C, num_agents: int = 1) -> dict[str, int]:
+    """Bytes that a federation needs, from the shapes of its arrays; nothing is compiled.
+
+    Args:
+      config: of an algorithm.
+      num_agents: N.
+
+    Returns:
+      "parameters" (with the optimiser's moments), "environments", "rollout" (with what a backward
+      pass keeps of it) and "total": what lasts is there twice, before a chunk of steps and after.
+    """
+    config = config.resolved()
+    each = _memory(config.task, policy_of(config), config.num_envs, config.rollout_steps)
+    found = {name: num_agents * size for name, size in each.items()}
+    return {**found, "total": 2 * sum(found.values()) - found["rollout"]}
+
+
+@remembered()
+def _memory(task, policy, num_envs: int, num_steps: int) -> dict[str, int]:
+    def parts():
+        parameters = policy.init(jax.random.key(0))
+        keys = jax.random.split(jax.random.key(0), 1)
+        collector = vectorised.begin(task, keys, num_envs, scale=False, late=False)
+        batch = batches.empty_batch(task, policy, num_envs, num_steps)
+        return (parameters, no_moments(parameters)), collector, batch
+
+    def backward(parameters, batch, weight):
+        names = ("loss.value_coefficient", "loss.entropy_coefficient")
+        weights = dict.fromkeys(names, weight)
+        return jax.vjp(lambda p: a2c.loss(policy, p, batch, weights)[0], parameters)[1]
+
+    learned, collector, batch = jax.eval_shape(parts)
+    number = jax.ShapeDtypeStruct((), jnp.float32)
+    kept = jax.eval_shape(backward, learned[0], batch, number)
+    return {
+        "parameters": memory.size(learned),
+        "environments": memory.size(collector),
+        "rollout": memory.size((batch, kept)),
+    }

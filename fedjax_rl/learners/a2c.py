@@ -1,0 +1,96 @@
+r"""Advantage actor-critic of one agent: one step of descent for every rollout.
+
+* Mnih et al., *Asynchronous Methods for Deep Reinforcement Learning*, arXiv 1602.01783, Algorithm
+  S3 and section 4: gradients of policy, value and entropy from n steps, here of E environments in
+  step with each other. Advantages are those of `learners.gae`; its own have lambda = 1.
+
+Axes: `T` steps of a rollout, `E` environments of the agent.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from fedjax_rl.learners import optimizers
+from fedjax_rl.learners.ppo import Batch
+
+OPTIMIZERS = ("adam", "rmsprop")
+
+
+class Diagnostics(NamedTuple):
+    """Means over the steps of a rollout; float scalars.
+
+    Attributes:
+      policy_loss: -log pi(a | s) A.
+      value_loss: half the squared error of the value.
+      entropy: of the policy, in nats.
+      gradient_norm: before clipping.
+    """
+
+    policy_loss: Any
+    value_loss: Any
+    entropy: Any
+    gradient_norm: Any
+
+
+def no_diagnostics() -> Diagnostics:
+    """Before the first rollout."""
+    return Diagnostics(*(jnp.zeros((), jnp.float32) for _ in Diagnostics._fields))
+
+
+def loss(policy, parameters, batch: Batch, weights: dict) -> tuple[jax.Array, Diagnostics]:
+    """The loss of a rollout, arXiv 1602.01783, section 4 with its sign turned.
+
+        mean of  -log pi(a | s) A + c_v (v(s) - R)^2 / 2 - c_e H(pi(. | s))
+
+    Args:
+      policy: a `learners.actor_critic.ActorCritic`.
+      parameters: [q], or `Unpacked`.
+      batch: leaves [T, E, ...]; advantages A and targets R are constants.
+      weights: float scalars "loss.value_coefficient" c_v and "loss.entropy_coefficient" c_e.
+
+    Returns:
+      The loss, and what it consists of.
+    """
+    flat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), batch)
+    outputs, value = policy.apply(parameters, flat.observation)
+    log_prob = jax.vmap(policy.log_prob, in_axes=(None, 0, 0))(parameters, outputs, flat.action)
+    entropy = jnp.mean(jax.vmap(policy.entropy, in_axes=(None, 0))(parameters, outputs))
+    actor = -jnp.mean(log_prob * flat.advantage)
+    critic = jnp.mean((value - flat.target) ** 2) / 2
+    total = actor + weights["loss.value_coefficient"] * critic
+    total = total - weights["loss.entropy_coefficient"] * entropy
+    return total, Diagnostics(actor, critic, entropy, jnp.zeros((), jnp.float32))
+
+
+def improve(policy, parameters, moments, batch: Batch, weights: dict, optimizer: str) -> tuple:
+    """One step of descent.
+
+    Args:
+      policy: a `learners.actor_critic.ActorCritic`.
+      parameters: [q].
+      moments: of the optimiser.
+      batch: leaves [T, E, ...].
+      weights: as of `loss`, and float scalars "learning_rate", "gradient_clip",
+        "optimizer.epsilon" and "optimizer.decay".
+      optimizer: of `OPTIMIZERS`.
+
+    Returns:
+      Parameters, moments and `Diagnostics`.
+    """
+
+    def objective(unpacked):
+        return loss(policy, unpacked, batch, weights)
+
+    gradient, found = jax.grad(objective, has_aux=True)(policy.unpack(parameters))
+    gradient, norm = optimizers.bounded(policy.pack(gradient), weights["gradient_clip"])
+    epsilon = weights["optimizer.epsilon"]
+    if optimizer == "adam":
+        move, moments = optimizers.adam(gradient, moments, epsilon)
+    else:
+        move, moments = optimizers.rms_prop(gradient, moments, epsilon, weights["optimizer.decay"])
+    parameters = parameters - weights["learning_rate"] * move
+    return parameters, moments, found._replace(gradient_norm=norm)
