@@ -498,11 +498,12 @@ def _place(own: str, algorithm) -> str:
 def is_single(name: str, case: Case) -> bool:
     """Whether a case runs in single precision alone.
 
-    Of strategies on environments of gymnax that is what is recorded; in the history of lazy
-    aggregation of FedPPO two precisions meet, which the tests forbid.
+    Of strategies on environments of gymnax that is what is recorded; where an uplink chooses by the
+    size of a message of networks, two precisions meet, which the tests forbid.
     """
-    if name == "fedppo":
-        return getattr(case.properties.get("uplink"), "name", None) == "lazy"
+    if name in ("fedppo", "feda2c"):
+        uplink = getattr(case.properties.get("uplink"), "name", None)
+        return uplink in ("lazy", "event-triggered", "probabilistic")
     strategy = name in ("es", "espc", "iw-es", "ns-es", "nsr-es", "nsra-es")
     return strategy and case.environment in ("cartpole", "pendulum")
 
