@@ -24,8 +24,7 @@ import jax.numpy as jnp
 from fedjax_rl import streams
 from fedjax_rl.algorithms import fresh_episodes
 from fedjax_rl.algorithms.define import Learner, Steps, algorithm
-from fedjax_rl.algorithms.feda2c_properties import WEIGHTS, FedA2C, Settings, memory_of
-from fedjax_rl.algorithms.fedppo_resources import policy_of
+from fedjax_rl.algorithms.feda2c_properties import WEIGHTS, FedA2C, Settings, memory_of, policy_of
 from fedjax_rl.algorithms.learned import Learned, exchange_of, parameters_of, shared_of
 from fedjax_rl.envs.tabular_tasks import task_of
 from fedjax_rl.federation.uplinks import norm_squared

@@ -11,7 +11,6 @@ from fedjax_rl import fields, memory
 from fedjax_rl.algorithms import episodic
 from fedjax_rl.algorithms.define import Averaged
 from fedjax_rl.algorithms.fedppo_properties import PPONetwork, filled
-from fedjax_rl.algorithms.fedppo_resources import policy_of
 from fedjax_rl.algorithms.learned import MOMENTS, check_memory
 from fedjax_rl.algorithms.records import Varied
 from fedjax_rl.federation.ledger import Wire
@@ -19,7 +18,7 @@ from fedjax_rl.federation.state import Params
 from fedjax_rl.fields.record import Record, nested, record, static, traced
 from fedjax_rl.identity import remembered
 from fedjax_rl.learners import a2c
-from fedjax_rl.learners.actor_critic import is_picture
+from fedjax_rl.learners.actor_critic import ActorCritic, actor_critic_for, is_picture
 from fedjax_rl.learners.optimizers import no_moments
 from fedjax_rl.rollouts import batches, vectorised
 
@@ -134,6 +133,17 @@ class Settings(NamedTuple):
     reward_alignment: str = "correct"
     reward_normalization: bool = False
     stale_tail: int = 0
+
+
+def policy_of(config: FedA2C) -> ActorCritic:
+    """Policy and value of all agents, of a configuration that is resolved."""
+    own = config.network
+    return _policy(config.task, own.kind, own.hidden, own.activation, config.deviation)
+
+
+@remembered()
+def _policy(task, kind, hidden, activation, deviation) -> ActorCritic:
+    return actor_critic_for(task, kind, hidden=hidden, activation=activation, deviation=deviation)
 
 
 def memory_of(config: FedA2C, num_agents: int = 1) -> dict[str, int]:
