@@ -12,6 +12,17 @@ from fedjax_rl.sweeps.run_arguments import Run
 CHUNK = 4
 
 
+def largest(x, k, dtype=np.float64):
+    """The k largest of some numbers, others zero; of those equal but for rounding the earlier."""
+    left, out = list(range(len(x))), np.zeros_like(x)
+    size = np.abs(x)
+    least = np.sort(size)[::-1][k - 1]
+    near = 84 * np.finfo(dtype).eps * least
+    left.sort(key=lambda i: (size[i] <= least + near, size[i] < least - near, i))
+    out[left[:k]] = x[left[:k]]
+    return out
+
+
 def end_of(algorithm, num_agents, num_steps, *, every=None, seed=0):
     """All metrics, [t] or [t, N], and the state at the end."""
     run = Run.taken({"num_steps": num_steps, "record_every": every or num_steps, "chunk": CHUNK})

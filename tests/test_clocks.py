@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from federations import largest
 from heap import attempts, by_heap
 from smallest import smallest
 
@@ -138,9 +139,7 @@ class Compressed:
         direction = np.asarray(agent.direction, float)
         self.owed = np.zeros((AGENTS, direction.size)) if self.owed is None else self.owed
         whole = self.owed[i] + direction
-        sent = np.zeros_like(whole)
-        places = np.argsort(-np.abs(whole), kind="stable")[:3]
-        sent[places] = whole[places]
+        sent = largest(whole, 3)
         self.owed[i] = whole - sent
         return sent, 6
 

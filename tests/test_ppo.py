@@ -568,6 +568,21 @@ def test_one_agent_has_nobody_to_average_with():
     assert not grid()["diverged"].any()
 
 
+@pytest.mark.parametrize("values", [{}, {"observations": "shared"}, {"moments": "average"}])
+def test_what_one_agent_has_learned_is_what_is_played(values):
+    """Its server stays as it was in the beginning, since nobody talks to it."""
+    sizes = {"num_envs": 2, "rollout_steps": 4, "network.hidden": (2,), "passes": 1}
+    algorithm = frl.fedppo(counting(), **sizes, minibatches=2, **values)
+    one = population(1)
+    functions = algorithm.functions(algorithm.config)
+    params = bind([algorithm.parameters(algorithm.config, 1)])
+    state = functions.init(one, params, streams.agent_keys(np.array([0]), one.member_of))
+    state = jax.jit(lambda state: functions.round(one, params, state, 1))(state)
+    parameters = learned.parameters_of(functions.model(one, params, state))
+    np.testing.assert_array_equal(parameters, state.agents.learned.parameters)
+    assert not np.array_equal(parameters, learned.parameters_of(state.server))
+
+
 @functools.cache
 def together():
     """First states from keys [2], and so many epochs, of agents in one array."""

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from federations import end_of
+from federations import end_of, largest
 
 import fedjax_rl as frl
 from fedjax_rl import federation as fed
@@ -336,8 +336,8 @@ UPLINKS = {
 class Senders:
     """What of N messages [q] a server has, by the rules of the uplinks as they are written."""
 
-    def __init__(self, kind, rate=1.0, num_agents=AGENTS):
-        self.kind, self.rate, self.time = kind, rate, 0
+    def __init__(self, kind, rate=1.0, num_agents=AGENTS, dtype=np.float64):
+        self.kind, self.rate, self.time, self.dtype = kind, rate, 0, dtype
         self.filter = np.zeros(num_agents)
         self.last = [None] * num_agents
         self.residual = [0.0] * num_agents
@@ -376,9 +376,7 @@ class Senders:
                 message = self.last[i]
             elif self.kind == "top k":
                 whole = self.residual[i] + message
-                message = np.where(
-                    np.argsort(np.argsort(-np.abs(whole), kind="stable")) < 2, whole, 0
-                )
+                message = largest(whole, 2, self.dtype)
                 self.residual[i] = whole - message
             if sent:
                 heard.append(i)
@@ -605,7 +603,10 @@ def test_averages_of_moments_are_those_of_who_was_heard(kind):
     if kind != "partial":
         lonely = silent.functions(silent.config)
         alone = jax.jit(lambda state, params: lonely.round(everybody, params, state, 1))
-    state, senders = functions.init(everybody, params, keys_of(AGENTS)), Senders(kind)
+    state, senders = (
+        functions.init(everybody, params, keys_of(AGENTS)),
+        Senders(kind, dtype=np.float32),
+    )
 
     def shared(agents):
         parameters, moments = agents.learned

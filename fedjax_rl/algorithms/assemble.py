@@ -16,6 +16,7 @@ from fedjax_rl.algorithms.learner import Federated, Learner, Local, Steps
 from fedjax_rl.federation import aggregators
 from fedjax_rl.federation.algorithm import Functions
 from fedjax_rl.federation.exchange import Exchange, first_state
+from fedjax_rl.federation.population import select
 from fedjax_rl.federation.rounds import LocalSteps, Repeated, rounds
 from fedjax_rl.federation.state import Params, per_agent
 
@@ -97,7 +98,14 @@ def assemble(config: Federated, learner: Learner, root_keys: bool = True) -> Fun
             state = dataclasses.replace(state, server=average)
         return learner.measure(population, params, state)
 
-    own = Functions(init, drive.round, drive.advance, measure, drive.parts, learner.act)
+    def model(population, params, state):
+        # One agent has nobody to exchange with: its server stays as it was in the beginning.
+        alone = jnp.asarray((population.sizes == 1) & (not links[0].dedicated_server))
+        shared = population.first(jax.vmap(learner.share)(state.agents))
+        return select(alone, shared, state.server)
+
+    kept = {"model": model} if learner.model is None else {}
+    own = Functions(init, drive.round, drive.advance, measure, drive.parts, learner.act, **kept)
     return rate_rules.following(own, rules) if rules else own
 
 

@@ -200,7 +200,7 @@ def _learned(directory: pathlib.Path, game: str):
     manager.close()
     if saved is None:
         raise ValueError(f"policy is {directory}, which has no checkpoint; allowed: a longer run")
-    model = jax.tree.map(lambda x: x[0], saved[1].server)
+    model = jax.tree.map(lambda x: x[0], functions.model(one, params, saved[1]))
 
     def act(state, observation, word):
         return functions.act(model, observation, word)

@@ -29,6 +29,7 @@ class Functions(NamedTuple):
       parts: what a round consists of, see `rounds.Rounds`; empty where no clock can drive it.
       act: `(model, observation, word) -> action`, what the model of a server does with a uint32
         word; None where there is no such thing.
+      model: `(population, params, state) -> [F, ...]`, what `act` is to be given.
     """
 
     init: Callable
@@ -37,6 +38,7 @@ class Functions(NamedTuple):
     measure: Callable
     parts: tuple = ()
     act: Callable | None = None
+    model: Callable = lambda population, params, state: state.server
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

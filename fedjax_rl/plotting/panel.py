@@ -124,7 +124,7 @@ def panel(
         elif len(values) > 1:
             shape = {"color": colour, "alpha": shade, "linewidth": 0, "zorder": 2, "gid": "band"}
             band = axis.fill_between(times, ends.low, ends.high, **shape)
-            _interval(axis, times, values, colour, level)
+            _interval(axis, times, values, colour, level, log)
         drawn[label] = Curve(curve, band)
     if log:
         _logarithmic(axis, [curve.mean.get_ydata() for curve in drawn.values()])
@@ -155,11 +155,13 @@ def _mean(axis, times, mean, place, dashes) -> Line2D:
     return line
 
 
-def _interval(axis, times, values, colour, level) -> None:
+def _interval(axis, times, values, colour, level, log) -> None:
     """Thin lines around the mean of values [trials, T], unless the level is None."""
     if level is not None:
         interval = mean_interval(values, 0, level)
-        for limit in (interval.low, interval.high):
+        # As of points: what a logarithm does not have would fall to the end of the axis.
+        low = np.maximum(interval.low, interval.value / 10) if log else interval.low
+        for limit in (low, interval.high):
             axis.plot(times, limit, color=colour, linewidth=0.5, alpha=0.7, zorder=3, gid="limit")
 
 

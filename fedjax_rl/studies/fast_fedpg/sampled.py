@@ -234,7 +234,7 @@ def _null():
     fast = algorithms.fast_fedpg(m2(), local_steps=1, entropy=ENTROPY)
     still = {"still": (fast, {"learning_rate": 1e-12})}
     axes = {"num_agents": AGENTS}
-    return runs("null", still, axes, num_steps=8, trials=3, metrics=TABLE, seconds=8)
+    return runs("null", still, axes, num_steps=8, trials=10, metrics=TABLE, seconds=8)
 
 
 def _panel(gap: Number, title: str):

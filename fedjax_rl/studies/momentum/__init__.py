@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fedjax_rl.studies.declared import Study
-from fedjax_rl.studies.momentum import cheetah, exact, poles, tables
+from fedjax_rl.studies.momentum import authors, cheetah, exact, poles, rates, tables
 from fedjax_rl.studies.study import scales
 
 SCALES = scales(
@@ -28,13 +28,13 @@ STUDY = Study(
         exact.bias,
         tables.error,
         tables.speedup,
-        tables.rates,
+        rates.rates,
         tables.tuned,
         poles.clipping,
         exact.kernels,
         poles.hyperparameters,
         poles.cartpole,
-        poles.authors,
+        authors.authors,
         cheetah.halfcheetah,
     ),
     SCALES,

@@ -4,13 +4,17 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from fedjax_rl import algorithms
 from fedjax_rl.analysis import around
 from fedjax_rl.studies.claims import control, effect, number
 from fedjax_rl.studies.declared import figure
-from fedjax_rl.studies.estimates import exponent, mean, of_means, ratio, together
+from fedjax_rl.studies.estimates import (
+    exponent,
+    mean,
+    of_means,
+    ratio,
+    together,
+)
 from fedjax_rl.studies.numbers import beside
 from fedjax_rl.studies.pictures import against, page
 from fedjax_rl.studies.policy_gradients import ENTROPY, m2
@@ -27,10 +31,10 @@ TODAY = "FedSVRPG-M, anchor of today"
 TABLE = ("gap", "gradient_norm", "estimator_error")
 GAP, NORM, ERROR = "gap J* − J", "norm of the gradient of J", "squared error of u"
 STILL = {"server_learning_rate": 1e-12}  # nothing is learned
-CURVATURE = 17.0  # variance of the correction per squared step, between 14 and 20 on M2
 
 
-def _sampled(make, **more):
+def sampled(make, **more):
+    """An algorithm on M2 with sampled gradients."""
     return make(m2(1.0, 20), entropy=ENTROPY, **more)
 
 
@@ -39,20 +43,30 @@ def law(beta):
     return beta / (2 - beta)
 
 
+def _error_runs(size, name, methods, axes, **more):
+    """Runs of the error of the momentum."""
+    more |= {"num_steps": size.error_rounds, "trials": size.trials, "seconds": 60}
+    return runs(f"error-{name}", methods, axes, metrics=("estimator_error",), **more)
+
+
+def error_of_betas(size):
+    """Both methods, and the runs of the error of their momentum over beta; N = 8, H = 10."""
+    own = {"learning_rate": 0.001, "server_learning_rate": 0.05, "momentum": 0.2}
+    sv, ha = (sampled(make, **own) for make in (algorithms.fedsvrpg_m, algorithms.fedhapg_m))
+    return {SV: sv, HA: ha}, _error_runs(
+        size, "beta", {SV: sv, HA: ha}, {"momentum": ERROR_BETAS}, num_agents=8
+    )
+
+
 @figure("estimator-error", "error of the momentum against beta, N and H")
 def error(size):
     """The error of u as an estimate of the gradient is β / (2 − β) / (N H) of that without.
 
     It does so whether anything is learned or not, so that no control belongs here.
     """
-    own = {"learning_rate": 0.001, "server_learning_rate": 0.05, "momentum": 0.2}
-    sv, ha = (_sampled(make, **own) for make in (algorithms.fedsvrpg_m, algorithms.fedhapg_m))
-    more = {"num_steps": size.error_rounds, "trials": size.trials, "seconds": 60}
-    more["metrics"] = ("estimator_error",)
-    kept = {SV: sv, HA: ha}
-    betas = runs("error-beta", kept, {"momentum": ERROR_BETAS}, num_agents=8, **more)
-    agents = runs("error-agents", {SV: sv}, {"num_agents": AGENTS}, **more)
-    steps = runs("error-steps", {SV: sv}, {"local_steps": STEPS}, num_agents=8, **more)
+    kept, betas = error_of_betas(size)
+    agents = _error_runs(size, "agents", {SV: kept[SV]}, {"num_agents": AGENTS})
+    steps = _error_runs(size, "steps", {SV: kept[SV]}, {"local_steps": STEPS}, num_agents=8)
     of_beta, of_n, of_h = (made["estimator_error"].late() for made in (betas, agents, steps))
 
     def to_law(beta):
@@ -97,7 +111,7 @@ def speedup(size):
     own environment as the optimum, and all the noise.
     """
     own = {"local_steps": 5, "learning_rate": 0.005, "server_learning_rate": 0.5}
-    sv, ha = (_sampled(make, **own) for make in (algorithms.fedsvrpg_m, algorithms.fedhapg_m))
+    sv, ha = (sampled(make, **own) for make in (algorithms.fedsvrpg_m, algorithms.fedhapg_m))
     methods = {
         SV: (sv, {"momentum": 0.3}),
         HA: (ha, {"momentum": 0.3}),
@@ -173,115 +187,18 @@ def speedup(size):
     )
 
 
-@figure("rates", "tables: squared gradient norm against rounds and agents, steps as in the theorem")
-def rates(size):
-    """Trajectories to reach a squared gradient norm ε, with the steps that the theorem takes.
-
-    For R rounds β = (N H / R²)^(1/3) and λ is in proportion to √(β N H); without momentum λ is in
-    proportion to √(N H / R), and the same at N = 8, R = 100. The theorem says (N H R)^(-2/3), that
-    is ε^(-3/2) / N trajectories of an agent; without variance reduction it is (N H R)^(-1/2).
-    """
-    steps = 5
-    sv = _sampled(algorithms.fedsvrpg_m, local_steps=steps, learning_rate=0.005)
-
-    def momentum(at):
-        beta = min(1.0, (at["num_agents"] * steps / at["length"] ** 2) ** (1 / 3))
-        step = 0.5 * np.sqrt(beta * at["num_agents"] * steps / CURVATURE)
-        return {"momentum": float(beta), "server_learning_rate": float(step)}
-
-    def plain(at):
-        step = 0.5 * np.sqrt(at["num_agents"] * steps / at["length"])
-        return {"momentum": 1.0, "server_learning_rate": float(step)}
-
-    methods = {
-        SV: (sv, momentum),
-        PLAIN: (sv, plain),
-        "still": (sv, lambda at: {"server_learning_rate": 1e-12 * at["length"]}),
-    }
-    axes = {"num_agents": FEW, "length": {length: {} for length in size.lengths}}
-    more = {"num_steps": size.lengths[-1], "record_every": 1, "trials": size.trials}
-    more |= {"metrics": ("gradient_norm",), "seconds": 40}
-    # A stage each, so that a run that was stopped goes on from the last of them.
-    made = (
-        runs(f"rates-{n}", {m: own}, axes, **more) for n, (m, own) in enumerate(methods.items())
-    )
-    squared = beside(*(stage["gradient_norm"] for stage in made)).then(
-        lambda array: (array**2).where(array["time"] <= array["length"]).mean("time")
-    )
-
-    x = np.log(np.array(np.meshgrid(FEW, size.lengths, indexing="ij"))).reshape(2, -1)
-    solved = np.linalg.pinv(np.vstack([x, np.ones(x.shape[1])]).T)[:2]
-
-    def powers(means):
-        """Exponents in N and in R of means [N, R], by least squares between logarithms."""
-        return solved @ np.log(means).ravel()
-
-    def both(method):
-        return together(*(of_means(lambda m, i=i: powers(m)[i], squared[method]) for i in (1, 0)))
-
-    yield number(
-        "rate",
-        "exponents of the mean squared gradient norm in rounds R and in agents N, FedSVRPG-M",
-        both(SV),
-        ((-1.0, -0.55), (-1.0, -0.55)),
-        reference=(-2 / 3, -2 / 3),
-    )
-    yield number(
-        "rate ε",
-        "exponents of the trajectories of an agent until ε, in ε and in N, FedSVRPG-M",
-        together(
-            of_means(lambda m: 1 / powers(m)[1], squared[SV]),
-            of_means(lambda m: -powers(m)[0] / powers(m)[1], squared[SV]),
-        ),
-        ((-1.8, -1.0), (-1.25, -0.75)),
-        published=(-1.5, -1),
-    )
-    yield effect(
-        "rate order",
-        "exponent in R without momentum less that of FedSVRPG-M, each with steps as in theory",
-        of_means(lambda a, b: powers(a)[1] - powers(b)[1], squared[PLAIN], squared[SV]),
-        published="ε^(-3/2) instead of ε^(-2)",
-    )
-    yield control(
-        "rate null",
-        "exponents of the mean squared gradient norm in R and N where nothing is learned",
-        both("still"),
-        ((None, -0.55), (None, -0.55)),
-    )
-    shown = squared[[SV, PLAIN]]
-    yield page(
-        "rates",
-        *(
-            against(
-                shown.sel(num_agents=n),
-                "length",
-                title=f"N = {n}",
-                x="rounds R",
-                y="mean squared norm of the gradient" if n == FEW[0] else "",
-                power=size.lengths,
-                dodge=0.05,
-            )
-            for n in FEW
-        ),
-        title=f"M2, H = {steps}, steps as in the theorem for R, {size.trials} trials",
-        caption="dotted: power laws",
-    )
-
-
 # The server's step -------------------------------------------------------------------------------
 
 
 def tuned_runs(size):
     """Methods over the server's step; none at all is the first."""
     own = {"learning_rate": 0.005, "episodes_per_step": 4, "momentum": 0.1}
-    sv, ha = (_sampled(make, **own) for make in (algorithms.fedsvrpg_m, algorithms.fedhapg_m))
+    sv, ha = (sampled(make, **own) for make in (algorithms.fedsvrpg_m, algorithms.fedhapg_m))
     methods = {PLAIN: (sv, {"momentum": 1.0}), SV: sv, CLIPPED: (sv, {"weight_clip": 1.5}), HA: ha}
     more = {"num_steps": size.tuned_rounds or 1, "trials": size.tuned_trials, "record_every": 1}
     more |= {"num_agents": 8, "metrics": TABLE, "seconds": 120}
     made = runs("tuned", methods, {"server_learning_rate": (1e-12, *LAMBDAS)}, **more)
-    today = {
-        "FedSVRPG-M, anchor of today": _sampled(algorithms.fedsvrpg_m, **own, anchor="current")
-    }
+    today = {"FedSVRPG-M, anchor of today": sampled(algorithms.fedsvrpg_m, **own, anchor="current")}
     other = runs("tuned-anchor", today, {"server_learning_rate": (0.1, 0.5, 1.0)}, **more)
     return made, other
 
