@@ -168,7 +168,7 @@ def clipping(size):
 
 @figure("hyperparameters", "CartPole: beta, the server's step, N and H")
 def hyperparameters(size):
-    """At one λ β = 0.2 is a little better than 1, and more local steps are; more agents hardly.
+    """At one λ more local steps learn faster; more agents and β = 0.2 do so by a little.
 
     Lines of several N are not of the same poles: the first of them falls sooner than the others,
     by six steps where nothing is learned. So ten agents are held against ten that never speak, each
@@ -212,7 +212,7 @@ def hyperparameters(size):
         published="momentum learns faster",
         band=((0, None), (0, None)),
         why="""Of a return of 100 it is some two steps; at equal lengths of steps nothing is left of
-        it (`claim 4 free`).""",
+        it that these runs can tell (`claim 4 free`).""",
     )
     yield effect(
         "claim 6",
