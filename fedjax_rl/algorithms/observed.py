@@ -17,7 +17,7 @@ from fedjax_rl.fields.record import Record, record, static
 from fedjax_rl.learners.observations import Statistics, joined, moments_of, nothing_seen
 
 KINDS = ("none", "personal", "shared")
-_CLIP = fields.number(0, above=True, infinite=True)._replace(traced=False)
+_CLIP = fields.number(0, above=True, infinite=True).fixed()
 
 
 @record
