@@ -15,7 +15,6 @@ descent along the gradient of policy, value and entropy from them. After K steps
 
 from __future__ import annotations
 
-import dataclasses
 from typing import NamedTuple
 
 import jax
@@ -25,9 +24,15 @@ from fedjax_rl import streams
 from fedjax_rl.algorithms import fresh_episodes
 from fedjax_rl.algorithms.define import Learner, Steps, algorithm
 from fedjax_rl.algorithms.feda2c_properties import WEIGHTS, FedA2C, Settings, memory_of, policy_of
-from fedjax_rl.algorithms.learned import Learned, exchange_of, parameters_of, shared_of
+from fedjax_rl.algorithms.learned import (
+    Learned,
+    alike,
+    drift_of,
+    exchange_of,
+    parameters_of,
+    shared_of,
+)
 from fedjax_rl.envs.tabular_tasks import task_of
-from fedjax_rl.federation.uplinks import norm_squared
 from fedjax_rl.learners import a2c
 from fedjax_rl.learners.optimizers import no_moments
 from fedjax_rl.rollouts import batches, vectorised
@@ -110,13 +115,6 @@ def feda2c(config: FedA2C) -> Learner:
         recent = jnp.zeros(2, jnp.float32)
         return Agent(learned, alone(collector), recent, a2c.no_diagnostics())
 
-    def begin(population, params, state):
-        """All agents of a federation begin with the parameters of its first one."""
-        del params
-        # The mean of networks that began apart is no network that learned anything.
-        alike = population.spread(population.first(state.agents.learned))
-        return dataclasses.replace(state, agents=state.agents._replace(learned=alike))
-
     def step(key, agent, params):
         """A rollout, and what is learned from it."""
         # Networks are float32 whatever the precision of the run, as those of PPO.
@@ -134,15 +132,13 @@ def feda2c(config: FedA2C) -> Learner:
             settings=settings,
         )
         collector, batch, ended = alone((collector, batch, ended))
-        recent = jnp.stack([ended.total, ended.steps]) / jnp.maximum(ended.episodes, 1)
-        recent = jnp.where(ended.episodes > 0, recent, agent.recent)
+        recent = ended.means(agent.recent)
         *learned, diagnostics = a2c.improve(policy, *learned, batch, weights, config.optimizer.name)
         return Agent(Learned(*learned), collector, recent, diagnostics)
 
     def measure(population, params, state) -> dict:
         agents, mean = state.agents, population.mean
         parameters, diagnostics = agents.learned.parameters, agents.diagnostics
-        apart = jax.vmap(norm_squared)(parameters - population.spread(mean(parameters)))
         returns, steps = agents.recent[:, 0], agents.recent[:, 1]
         model = parameters_of(state.server)
         return {
@@ -153,21 +149,19 @@ def feda2c(config: FedA2C) -> Learner:
             "policy_loss": mean(diagnostics.policy_loss),
             "value_loss": mean(diagnostics.value_loss),
             "gradient_norm": mean(diagnostics.gradient_norm),
-            "drift": jnp.sqrt(mean(apart)),
+            "drift": drift_of(population, parameters),
             "episode_return_of_agent": returns,
             "entropy_of_agent": diagnostics.entropy,
         }
 
     def act(model, observation, word):
-        parameters = parameters_of(model)
-        outputs, _ = policy.apply(parameters, observation[None])
-        return policy.performed(policy.sample(parameters, outputs[0], word))
+        return policy.act(parameters_of(model), observation, word)
 
     return Learner(
         first,
         (Steps(step, config.num_envs * config.rollout_steps), exchange_of(config)),
         measure,
         share=lambda agent: shared_of(config, agent.learned),
-        begin=begin,
+        begin=alike("learned"),
         act=act,
     )

@@ -18,7 +18,6 @@ environment is its own so bootstraps from values of that environment, and nothin
 
 from __future__ import annotations
 
-import dataclasses
 from typing import NamedTuple
 
 import jax
@@ -28,10 +27,16 @@ from fedjax_rl import streams
 from fedjax_rl.algorithms import fresh_episodes
 from fedjax_rl.algorithms.define import Learner, Local, algorithm
 from fedjax_rl.algorithms.feddqn_properties import FedDQN, memory_of, network_of
-from fedjax_rl.algorithms.learned import Learned, exchange_of, parameters_of, shared_of
+from fedjax_rl.algorithms.learned import (
+    Learned,
+    alike,
+    drift_of,
+    exchange_of,
+    parameters_of,
+    shared_of,
+)
 from fedjax_rl.algorithms.parameters import at_step, schedules_of
 from fedjax_rl.envs.tabular_tasks import task_of
-from fedjax_rl.federation.uplinks import norm_squared
 from fedjax_rl.learners import deep_q, replay
 from fedjax_rl.learners.actor_critic import seen
 from fedjax_rl.learners.optimizers import no_moments
@@ -137,15 +142,6 @@ def feddqn(config: FedDQN) -> Learner:
             deep_q.Diagnostics(nothing, nothing, nothing),
         )
 
-    def begin(population, params, state):
-        """All agents of a federation begin with the parameters of its first one."""
-        del params
-        # The mean of networks that began apart is no network that learned anything.
-        agents = state.agents
-        alike = population.spread(population.first((agents.learned, agents.lagged)))
-        agents = agents._replace(learned=alike[0], lagged=alike[1])
-        return dataclasses.replace(state, agents=agents)
-
     def learn(key, agent, params, time, num_steps):
         """So many steps of the environments, each with the updates that are due."""
         own, places = of_each(params), stream(key, streams.Epochs.REPLAY)
@@ -188,7 +184,6 @@ def feddqn(config: FedDQN) -> Learner:
     def measure(population, params, state) -> dict:
         agents, mean = state.agents, population.mean
         parameters, model = agents.learned.parameters, parameters_of(state.server)
-        apart = jax.vmap(norm_squared)(parameters - population.spread(mean(parameters)))
         episodes, diagnostics = agents.rollout.memory, agents.diagnostics
         returns = episodes.of_last(episodes.last)
         return {
@@ -200,7 +195,7 @@ def feddqn(config: FedDQN) -> Learner:
             "loss": mean(diagnostics.loss),
             "mean_q": mean(diagnostics.mean_q),
             "gradient_norm": mean(diagnostics.gradient_norm),
-            "drift": jnp.sqrt(mean(apart)),
+            "drift": drift_of(population, parameters),
             "episode_return_of_agent": returns,
             "loss_of_agent": diagnostics.loss,
             "mean_q_of_agent": diagnostics.mean_q,
@@ -215,6 +210,6 @@ def feddqn(config: FedDQN) -> Learner:
         (Local(learn, envs), exchange_of(config)),
         measure,
         share=lambda agent: shared_of(config, agent.learned),
-        begin=begin,
+        begin=alike("learned", "lagged"),
         act=act,
     )

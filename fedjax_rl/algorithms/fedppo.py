@@ -25,7 +25,7 @@ import jax
 import jax.numpy as jnp
 
 from fedjax_rl import streams
-from fedjax_rl.algorithms import held_out
+from fedjax_rl.algorithms import fresh_episodes, held_out
 from fedjax_rl.algorithms.define import Learner, Repeated, algorithm
 from fedjax_rl.algorithms.fedppo_exchange import exchange_of
 from fedjax_rl.algorithms.fedppo_properties import WEIGHTS, FedPPO, first_exchange
@@ -36,7 +36,7 @@ from fedjax_rl.algorithms.fedppo_resources import (
     tail_of,
     together_of,
 )
-from fedjax_rl.algorithms.learned import Learned, parameters_of, shared_of
+from fedjax_rl.algorithms.learned import Learned, alike, drift_of, parameters_of, shared_of
 from fedjax_rl.algorithms.observed import (
     Observed,
     nothing_observed,
@@ -45,7 +45,6 @@ from fedjax_rl.algorithms.observed import (
     with_rollout,
 )
 from fedjax_rl.envs.tabular_tasks import task_of
-from fedjax_rl.federation.uplinks import norm_squared
 from fedjax_rl.learners import optimizers, ppo
 from fedjax_rl.learners.observations import normalizer_of, normalizing
 from fedjax_rl.rollouts import batches, vectorised
@@ -70,13 +69,6 @@ METRICS = {
     "entropy_of_agent": ("agent", "entropy of each agent's policy in the last epoch, in nats"),
     "kl_of_agent": ("agent", "kl of each agent, in nats"),
     "clip_fraction_of_agent": ("agent", "clip_fraction of each agent"),
-}
-OF_EVALUATION = {
-    "return": (
-        "federation",
-        "mean undiscounted return of the agents' average parameters, in fresh episodes",
-    ),
-    "return_of_agent": ("agent", "the same in each agent's environment"),
 }
 
 
@@ -144,8 +136,7 @@ def _weights(population, params) -> dict:
 
 def metrics_of(config: FedPPO) -> dict:
     """Those of an evaluation first, if there is one."""
-    evaluation = OF_EVALUATION if config.evaluation_episodes else {}
-    return {**evaluation, **METRICS, **held_out.metrics_of(config)}
+    return fresh_episodes.metrics_of(config, METRICS)
 
 
 @algorithm(
@@ -195,13 +186,6 @@ def fedppo(config: FedPPO) -> Learner:
             nothing_observed(kind, math.prod(policy.shape)),
         )
 
-    def begin(population, params, state):
-        """All agents of a federation begin with the parameters of its first one."""
-        del params
-        # The mean of networks that began apart is no network that learned anything.
-        alike = population.spread(population.first(state.agents.learned))
-        return dataclasses.replace(state, agents=state.agents._replace(learned=alike))
-
     def collect(population, params, state):
         """A new rollout of every agent."""
 
@@ -218,10 +202,8 @@ def fedppo(config: FedPPO) -> Learner:
                 weights=weights,
                 settings=settings,
             )
-            count = ended.episodes[:, None]
-            recent = jnp.stack([ended.total, ended.steps], axis=1) / jnp.maximum(count, 1)
             # Of long episodes most rollouts see no end: what is known of the last ones stands.
-            recent = jnp.where(count > 0, recent, agents.recent)
+            recent = ended.means(agents.recent)
             if kind != "none":
                 inputs = jax.vmap(jax.vmap(jax.vmap(policy.inputs)))(batch.observation)
                 observed = with_rollout(observed, inputs.reshape(len(keys), -1, *policy.shape))
@@ -297,7 +279,6 @@ def fedppo(config: FedPPO) -> Learner:
         agents = state.agents
         diagnostics, parameters = agents.diagnostics, agents.learned.parameters
         average = population.mean(parameters)
-        apart = jax.vmap(norm_squared)(parameters - population.spread(average))
         returns, steps = agents.recent[:, 0], agents.recent[:, 1]
         mean = population.mean
         found = {
@@ -310,7 +291,7 @@ def fedppo(config: FedPPO) -> Learner:
             "policy_loss": mean(diagnostics.policy_loss),
             "value_loss": mean(diagnostics.value_loss),
             "gradient_norm": mean(diagnostics.gradient_norm),
-            "drift": jnp.sqrt(mean(apart)),
+            "drift": drift_of(population, parameters),
             "episode_return_of_agent": returns,
             "episode_steps_of_agent": steps,
             "entropy_of_agent": diagnostics.entropy,
@@ -349,8 +330,7 @@ def fedppo(config: FedPPO) -> Learner:
     def act(model, observation, word):
         model, statistics = model if kind == "shared" else (model, ())
         parameters = normalizing(parameters_of(model), normalizer_of(statistics))
-        outputs, _ = policy.apply(parameters, observation[None])
-        return policy.performed(policy.sample(parameters, outputs[0], word))
+        return policy.act(parameters, observation, word)
 
     def share(agent):
         learned = shared_of(config, agent.learned)
@@ -369,7 +349,7 @@ def fedppo(config: FedPPO) -> Learner:
         (gather, *rest),
         measure,
         share=share,
-        begin=begin,
+        begin=alike("learned"),
         # Nobody knows what a server's model is to be normalised by that no agent has.
         act=None if kind == "personal" else act,
     )

@@ -11,7 +11,7 @@ from fedjax_rl.rollouts import vectorised
 OF_EVALUATION = {
     "return": (
         "federation",
-        "mean undiscounted return of the server's network, in fresh episodes",
+        "mean undiscounted return of the agents' average parameters, in fresh episodes",
     ),
     "return_of_agent": ("agent", "the same in each agent's environment"),
 }

@@ -7,6 +7,7 @@ whose local steps are plain descent, no answer follows.
 
 from __future__ import annotations
 
+import dataclasses
 from typing import NamedTuple
 
 import jax
@@ -15,6 +16,7 @@ import jax.numpy as jnp
 from fedjax_rl import memory
 from fedjax_rl.algorithms.average import average
 from fedjax_rl.federation.exchange import Exchange
+from fedjax_rl.federation.uplinks import norm_squared
 from fedjax_rl.learners.optimizers import Moments, no_moments
 
 MOMENTS = ("local", "average", "reset")
@@ -90,6 +92,33 @@ def exchange_of(config, **more) -> Exchange:
         moves=config.clock is None,
         **more,
     )
+
+
+def alike(*names: str):
+    """How agents begin: with what the first of their federation has under these names.
+
+    The mean of networks that began apart is no network that learned anything.
+
+    Args:
+      *names: fields of an agent.
+
+    Returns:
+      `(population, params, state) -> state`, as `Learner.begin`.
+    """
+
+    def begin(population, params, state):
+        del params
+        own = {name: getattr(state.agents, name) for name in names}
+        own = population.spread(population.first(own))
+        return dataclasses.replace(state, agents=state.agents._replace(**own))
+
+    return begin
+
+
+def drift_of(population, parameters) -> jax.Array:
+    """Root mean square distance of the agents' parameters [A, q] to their mean, [F]."""
+    apart = jax.vmap(norm_squared)(parameters - population.spread(population.mean(parameters)))
+    return jnp.sqrt(population.mean(apart))
 
 
 def check_memory(name: str, value: int, needed: dict[str, int], num_agents: int) -> None:

@@ -56,9 +56,7 @@ def loss(policy, parameters, batch: Batch, weights: dict) -> tuple[jax.Array, Di
       The loss, and what it consists of.
     """
     flat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), batch)
-    outputs, value = policy.apply(parameters, flat.observation)
-    log_prob = jax.vmap(policy.log_prob, in_axes=(None, 0, 0))(parameters, outputs, flat.action)
-    entropy = jnp.mean(jax.vmap(policy.entropy, in_axes=(None, 0))(parameters, outputs))
+    log_prob, entropy, value = policy.judged(parameters, flat.observation, flat.action)
     actor = -jnp.mean(log_prob * flat.advantage)
     critic = jnp.mean((value - flat.target) ** 2) / 2
     total = actor + weights["loss.value_coefficient"] * critic

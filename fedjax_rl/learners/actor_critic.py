@@ -208,6 +208,33 @@ class ActorCritic:
             inputs = observations.normalized(inputs, normalizer, self.clip)
         return self.module.apply(parameters.network, inputs)
 
+    def act(self, parameters, observation, word):
+        """The action that is performed at one observation, with a uint32 word.
+
+        Args:
+          parameters: of the network and the distribution.
+          observation: as the environment gives it.
+          word: uint32 scalar, random.
+        """
+        outputs, _ = self.apply(parameters, observation[None])
+        return self.performed(self.sample(parameters, outputs[0], word))
+
+    def judged(self, parameters, seen, actions) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """What a loss is made of.
+
+        Args:
+          parameters: of the network and the distribution.
+          seen: [B, ...], observations as the environment gives them.
+          actions: [B, ...], as drawn.
+
+        Returns:
+          Logarithms of the actions' probabilities [B], the mean entropy, values [B].
+        """
+        outputs, value = self.apply(parameters, seen)
+        log_prob = jax.vmap(self.log_prob, in_axes=(None, 0, 0))(parameters, outputs, actions)
+        entropy = jnp.mean(jax.vmap(self.entropy, in_axes=(None, 0))(parameters, outputs))
+        return log_prob, entropy, value
+
     def _own(self, parameters) -> jax.Array:
         parameters, _ = _with_normalizer(parameters)
         if isinstance(parameters, Unpacked):

@@ -154,9 +154,7 @@ def loss(policy, parameters, batch: Batch, weights: dict) -> tuple[jax.Array, Di
     Returns:
       The loss, and what it consists of.
     """
-    outputs, value = policy.apply(parameters, batch.observation)
-    log_prob = jax.vmap(policy.log_prob, in_axes=(None, 0, 0))(parameters, outputs, batch.action)
-    entropy = jnp.mean(jax.vmap(policy.entropy, in_axes=(None, 0))(parameters, outputs))
+    log_prob, entropy, value = policy.judged(parameters, batch.observation, batch.action)
     log_ratio = log_prob - batch.log_prob
     actor = jnp.mean(policy_loss(log_ratio, batch.advantage, weights["policy_clip"]))
     critic = jnp.mean(value_loss(value, batch.value, batch.target, weights["value_clip"]))

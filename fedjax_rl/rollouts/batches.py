@@ -90,6 +90,16 @@ class Ended(NamedTuple):
     total: jax.Array
     steps: jax.Array
 
+    def means(self, before) -> jax.Array:
+        """Mean return and length, [G, 2]; those of before where no episode ended.
+
+        Args:
+          before: [G, 2], of the episodes that ended last.
+        """
+        count = self.episodes[..., None]
+        found = jnp.stack([self.total, self.steps], axis=-1) / jnp.maximum(count, 1)
+        return jnp.where(count > 0, found, before)
+
 
 def none_ended() -> Ended:
     """Before the first rollout, of one agent."""

@@ -8,9 +8,16 @@ from fedjax_rl import algorithms
 from fedjax_rl.analysis import Measured
 from fedjax_rl.studies.claims import control, effect, number
 from fedjax_rl.studies.declared import figure
-from fedjax_rl.studies.estimates import exactly, measured, of_means, together
+from fedjax_rl.studies.estimates import Estimate, exactly, measured, of_means, together
 from fedjax_rl.studies.momentum import linear
-from fedjax_rl.studies.momentum.tables import FEW, PLAIN, SV, error_of_betas, sampled
+from fedjax_rl.studies.momentum.tables import (
+    ERROR_SAMPLES,
+    FEW,
+    PLAIN,
+    SV,
+    error_of_betas,
+    sampled,
+)
 from fedjax_rl.studies.numbers import beside
 from fedjax_rl.studies.pictures import against, page
 from fedjax_rl.studies.runs import runs
@@ -55,7 +62,8 @@ def rates(size):
     def expected(errors, agents, lengths):
         """Exponents in R and N of the linear law, with the noise that was measured."""
         of_one = errors["estimator_error"].sel({"method": SV, "momentum": 1.0})
-        of_one = float(of_one.isel(time=slice(-len(of_one["time"]) // 2, None)).mean()) * 8 * 10
+        late = of_one.isel(time=slice(-len(of_one["time"]) // 2, None))
+        of_one = float(late.mean()) * ERROR_SAMPLES
         table = np.empty((len(agents), len(lengths)))
         for i, n in enumerate(agents):
             for j, length in enumerate(lengths):
@@ -86,6 +94,15 @@ def rates(size):
     def both(method):
         return together(*(of_means(lambda m, i=i: powers(m)[i], squared[method]) for i in (1, 0)))
 
+    betas = error_of_betas(size)[1]
+
+    def beside_law(results):
+        law = expected(results[betas], FEW, size.lengths)
+        return [
+            Measured(own.value - x, own.low - x, own.high - x, own.runs)
+            for own, x in zip(both(SV)(results), law, strict=True)
+        ]
+
     yield number(
         "rate",
         "exponents of the mean squared gradient norm in rounds R and in agents N, FedSVRPG-M",
@@ -94,22 +111,10 @@ def rates(size):
         reference=(-2 / 3, -2 / 3),
         why=BELOW,
     )
-    betas = error_of_betas(size)[1]
     yield number(
         "rate linear",
         "the same less what a linear model of M2 has at these rounds",
-        measured(
-            lambda errors, *stages: [
-                Measured(own.value - x, own.low - x, own.high - x, own.runs)
-                for own, x in zip(
-                    both(SV)({stage: data for stage, data in zip(made, stages, strict=True)}),
-                    expected(errors, FEW, size.lengths),
-                    strict=True,
-                )
-            ],
-            betas,
-            *made,
-        ),
+        Estimate(beside_law, (betas, *made)),
         ((-0.15, 0.15), (-0.15, 0.15)),
     )
     yield number(

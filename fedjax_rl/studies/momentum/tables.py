@@ -22,6 +22,7 @@ from fedjax_rl.studies.runs import runs
 
 ERROR_BETAS = (1.0, 0.5, 0.2, 0.1, 0.05)
 AGENTS = (2, 4, 8, 16, 32)
+ERROR_SAMPLES = 8 * 10  # gradients in a round of the runs over beta: N H
 FAR = (8, 16, 32)  # within the limit of stability
 FEW, STEPS = (2, 8, 32), (1, 5, 20)
 LAMBDAS = (0.1, 0.2, 0.5, 1.0, 2.0, 4.0)
