@@ -314,6 +314,13 @@ def test_bad_properties(make, values, name):
     assert any(word in str(error.value) for word in ("allowed", "Known"))
 
 
+@pytest.mark.parametrize("make", [frl.fedsvrpg_m, frl.fedhapg_m])
+def test_the_authors_code_needs_no_clip(make):
+    """Without one nothing is truncated; with one their weights lie in [2 - clip, clip]."""
+    assert make(m1(), authors_code=True).config.weight_clip is None
+    assert make(m1(), authors_code=True, weight_clip=1.0).config.weight_clip == 1.0
+
+
 def test_policies_and_environments_have_to_match():
     cartpole = frl.envs.gymnax_task("CartPole-v1")
     with pytest.raises(ValueError, match="policy"):

@@ -115,7 +115,7 @@ class FedHAPGM(MomentumPG):
         super().check()
         clip = self.weight_clip
         # Theirs truncates weights to [2 - clip, clip], which is empty below 1.
-        if self.authors_code and is_number(clip) and clip < 1:
+        if self.authors_code and clip is not None and is_number(clip) and clip < 1:
             raise ValueError(f"weight_clip is {clip} with authors_code; allowed: at least 1")
 
 
