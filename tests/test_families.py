@@ -150,6 +150,8 @@ def test_frequencies_of_first_and_next_states():
     """Chi-square against the initial distribution, the kernel and, in a big MDP, the kernel."""
     env, num_draws = envs.TabularEnv(), 4000
     small = envs.dirichlet_mdp().replace(initial_distribution=np.array([0.1, 0, 0.4, 0.3, 0.2]))
+    whole = (envs.dirichlet_mdp(concentration=c).transition for c in (2**64, float(2**64)))
+    np.testing.assert_array_equal(*whole)  # NumPy has no whole number as large as that
     large = envs.dirichlet_mdp(num_states=40, num_actions=1, concentration=5.0)
     keys = jax.random.split(jax.random.key(4), num_draws)
     first = np.asarray(jax.jit(jax.vmap(env.reset, (0, None)))(keys, small)[1])

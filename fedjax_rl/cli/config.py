@@ -17,6 +17,7 @@ from fedjax_rl.cli.parts import (
     clock,
     clock_config,
     finite,
+    numbers,
     plain,
     prefixed,
     uplink,
@@ -61,7 +62,7 @@ def config_of(arguments) -> dict:
         "num_agents": plain(arguments.num_agents),
         "num_steps": arguments.num_steps,
         "seeds": plain(given["seeds"] if "seeds" in given else given["seed"]),
-        "properties": properties,
+        "properties": finite(properties),
         "uplink": uplink_config(given) if takes_uplinks(one) else None,
         "clock": clock_config(given, one) if takes_clocks(one) else None,
         "learning_rate_per_agent": per_agent,
@@ -131,13 +132,7 @@ def nested_errors(config: dict) -> Iterator[None]:
 
 def resolved(one) -> dict:
     """Every property of an algorithm as it is used, defaults included, as JSON has them."""
-
-    def words(value):
-        if isinstance(value, dict):
-            return {name: words(own) for name, own in value.items()}
-        return [words(own) for own in value] if isinstance(value, list) else finite(value)
-
-    return words(one.describe(one.config))
+    return finite(one.describe(one.config))
 
 
 def algorithm_of(config: dict):
@@ -165,7 +160,7 @@ def _values(config: dict, one) -> dict[str, list]:
     # JSON has lists alone: of these properties a list is one value, of all others it is several.
     tuples = [own.name for own in settings(one) if own.is_tuple]
     found = {}
-    for name, value in config["properties"].items():
+    for name, value in numbers(config["properties"]).items():
         if name in tuples and isinstance(value, list):
             found[name] = [tuple(value)]
         else:

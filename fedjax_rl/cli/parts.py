@@ -120,25 +120,37 @@ def clock(config: dict):
     """The clock of a configuration."""
     from fedjax_rl.federation.clock import Clock
 
-    values = _numbers(config)
+    values = numbers(config)
     with prefixed("clock", values.keys() - {"scheduler"}):
         return Clock(**values)
 
 
 def finite(value):
-    """A number that JSON has; what is not finite as a word."""
+    """A value, or a dict or list of values, that JSON has; what is not finite as a word."""
+    if isinstance(value, dict):
+        return {name: finite(own) for name, own in value.items()}
+    if isinstance(value, list):
+        return [finite(own) for own in value]
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _numbers(config: dict) -> dict:
+_WORDS = {word: float(word) for word in ("inf", "-inf", "nan")}
+
+
+def numbers(config: dict) -> dict:
     """Values as they were before `finite`."""
-    words = {word: float(word) for word in ("inf", "-inf", "nan")}
-    return {name: words.get(value, value) for name, value in config.items()}
+
+    def number(value):
+        if isinstance(value, list):
+            return [number(own) for own in value]
+        return _WORDS.get(value, value) if isinstance(value, str) else value
+
+    return {name: number(value) for name, value in config.items()}
 
 
 def uplink(config: dict):
     """The uplink of a configuration."""
-    values = _numbers(config)
+    values = numbers(config)
     name = values.pop("name")
     with prefixed("uplink", values):
         return named.uplink(name, **values)

@@ -10,6 +10,8 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 
+from fedjax_rl.cli.parts import finite
+
 PROGRAM = "fedjax-rl"
 # What is shown of a run beside its headline, where it has a clock.
 WATCHED = ("simulated_time", "staleness")
@@ -158,7 +160,7 @@ def live(counted: str = "", shown: Sequence[str] = ()) -> Iterator[tuple[Callabl
 
 def _plain(value):
     """A label as JSON has it: None among numbers is NaN on an axis."""
-    return None if isinstance(value, float) and math.isnan(value) else value
+    return None if isinstance(value, float) and math.isnan(value) else finite(value)
 
 
 def summarise(config: dict, result) -> dict:

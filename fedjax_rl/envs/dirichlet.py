@@ -88,7 +88,7 @@ def dirichlet_mdps(
     check_size("num_agents", num_agents, num_agents, num_states, num_actions, num_states)
     pairs = (num_states, num_actions)
     rng = np.random.default_rng(seed)
-    alpha = np.full(num_states, concentration)
+    alpha = np.full(num_states, concentration, np.float64)
     shared = _dirichlet(rng, alpha, pairs)
     own = _dirichlet(rng, alpha, (num_agents, *pairs))
     base = rng.random(pairs)
@@ -204,7 +204,7 @@ def dirichlet_mdp(
     """
     check_size("num_states", num_states, num_states, num_actions, num_states)
     rng = np.random.default_rng(seed)
-    alpha = np.full(num_states, concentration)
+    alpha = np.full(num_states, concentration, np.float64)
     transition = _dirichlet(rng, alpha, (num_states, num_actions))
     reward = rng.random((num_states, num_actions, 1))
     start = np.full(num_states, 1 / num_states)
