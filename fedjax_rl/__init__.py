@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from fedjax_rl import analysis, envs, federation, plotting
     from fedjax_rl.algorithms import (
+        A3C,
         DAVIA,
         DQL,
         EBCDQL,
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
         PAvg,
         QAvg,
         Reinforce,
+        a3c,
         a3c_pg,
         afedpg,
         davia,
@@ -74,6 +76,7 @@ if TYPE_CHECKING:
     from fedjax_rl.sweeps.sweep import extend, run_cells, sweep
 
 __all__ = [
+    "A3C",
     "DAVIA",
     "DQL",
     "EBCDQL",
@@ -106,6 +109,7 @@ __all__ = [
     "Reinforce",
     "Trajectory",
     "Wire",
+    "a3c",
     "a3c_pg",
     "afedpg",
     "analysis",

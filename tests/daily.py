@@ -38,6 +38,8 @@ DAILY = {
     "test_with_failures_too_and_no_event_is_lost": ("0.5-1-0", "0.5-5-1", "5.0-2-2"),
     "test_an_algorithm_of_ones_own_is_the_loop_that_it_says": ("True",),
     "test_it_is_the_loop_of_n_steps": ("rmsprop",),
+    "test_it_is_the_simulation_of_its_events": ("asynchronous-rmsprop",),
+    "test_memory_is_that_of_its_state": ("clock",),
     "test_it_is_the_plain_loop": ("True-huber-3-1.0",),
     "test_it_runs": (),
     "test_a_plain_loop_over_the_same_words": ("markovian", "iid", "everything", "generative"),

@@ -144,7 +144,7 @@ SMALL = {
     "fast-fedpg": GRADIENTS,
     **dict.fromkeys(("fedsvrpg-m", "fedhapg-m"), MOMENTA),
     **dict.fromkeys(("afedpg", "a3c-pg"), ARRIVALS),
-    "feda2c": {"num_envs": 2, "rollout_steps": 4, "hidden": (4,)},
+    **dict.fromkeys(("a3c", "feda2c"), {"num_envs": 2, "rollout_steps": 4, "hidden": (4,)}),
     "feddqn": {
         **{"num_envs": 2, "buffer_size": 8, "batch_size": 2, "learning_starts": 2},
         "hidden": (4,),
@@ -413,6 +413,14 @@ OWN = {
         "not normalized": {"normalize_step": False},
     },
     "a3c-pg": {"momentum": {"momentum": 0.5, "lookahead": True}},
+    "a3c": {
+        "adam": {"optimizer": "adam", "gae_lambda": 0.9, "normalize": "rollout"},
+        "rounds": {"clock": None, "optimizer": "momentum", "optimizer.decay": 0.5},
+        "kernels": ({"heterogeneity": 0.3, "evaluation_episodes": 2}, ON_A_CLOCK, "mdp"),
+        "grid": ({"optimizer": "sgd", "bootstrap_timeouts": False}, ON_A_CLOCK, "grid"),
+        "cartpole": ({"activation": "relu", "gradient_clip": 0.1}, {}, "cartpole"),
+        "pendulum": ({"deviation": 0.3, "reward_scale": 0.1}, {}, "pendulum"),
+    },
     "feda2c": {
         "rmsprop": {"optimizer": "rmsprop", "optimizer.decay": 0.9, "gae_lambda": 1.0},
         "moments": {"moments": "average", "sync_period": 2, "normalize": "rollout"},
@@ -501,7 +509,7 @@ def is_single(name: str, case: Case) -> bool:
     Of strategies on environments of gymnax that is what is recorded; where an uplink chooses by the
     size of a message of networks, two precisions meet, which the tests forbid.
     """
-    if name in ("fedppo", "feda2c"):
+    if name in ("a3c", "fedppo", "feda2c"):
         uplink = getattr(case.properties.get("uplink"), "name", None)
         return uplink in ("lazy", "event-triggered", "probabilistic")
     strategy = name in ("es", "espc", "iw-es", "ns-es", "nsr-es", "nsra-es")

@@ -11,7 +11,9 @@ from fedjax_rl.federation.ledger import COLUMNS
 # What makes an algorithm small; nothing that changes what it is.
 SMALL = {
     "davia": {"horizon": 4},
-    "feda2c": {"num_envs": 2, "rollout_steps": 4, "network": {"hidden": (4,)}},
+    **dict.fromkeys(
+        ("a3c", "feda2c"), {"num_envs": 2, "rollout_steps": 4, "network": {"hidden": (4,)}}
+    ),
     "feddqn": {
         "num_envs": 2,
         "buffer_size": 8,

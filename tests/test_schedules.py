@@ -19,6 +19,7 @@ SHORT = ("ef-td", "reinforce", "afedpg", "qavg")
 GIVEN = {
     "fedq": {"sync_period": 2, "visit_exponent": 0.5, "reward_noise": 0.5, "mixing": 0.5},
     "afedpg": {"clock": frl.Clock(), "delay_compensation": 0.5},
+    "a3c": {"clock": frl.Clock()},
     "a3c-pg": {"clock": frl.Clock()},
     "reinforce": {"optimizer": "momentum"},
     "fedavgm-pg": {"optimizer": "momentum"},

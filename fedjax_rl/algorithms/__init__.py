@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
+from fedjax_rl.algorithms.a3c import A3C, a3c
 from fedjax_rl.algorithms.afedpg import AFedPG, a3c_pg, afedpg
 from fedjax_rl.algorithms.averaging import PAvg, QAvg, pavg, qavg
 from fedjax_rl.algorithms.davia import DAVIA, davia
@@ -10,8 +11,7 @@ from fedjax_rl.algorithms.dql import DQL, EBCDQL, dql, ebcdql
 from fedjax_rl.algorithms.ef_td import EFTD, ef_td
 from fedjax_rl.algorithms.es import ES, ESPC, es, espc
 from fedjax_rl.algorithms.fast_fedpg import FastFedPG, fast_fedpg
-from fedjax_rl.algorithms.feda2c import feda2c
-from fedjax_rl.algorithms.feda2c_properties import FedA2C
+from fedjax_rl.algorithms.feda2c import FedA2C, feda2c
 from fedjax_rl.algorithms.feddqn import feddqn
 from fedjax_rl.algorithms.feddqn_properties import FedDQN
 from fedjax_rl.algorithms.fedpg import (
@@ -79,6 +79,7 @@ _KNOWN = (
     fedhapg_m,
     afedpg,
     a3c_pg,
+    a3c,
     fedppo,
     feda2c,
     feddqn,
@@ -90,6 +91,7 @@ ALGORITHMS: dict[str, Entry] = {
 }
 
 __all__ = [
+    "A3C",
     "ALGORITHMS",
     "DAVIA",
     "DQL",
@@ -115,6 +117,7 @@ __all__ = [
     "PAvg",
     "QAvg",
     "Reinforce",
+    "a3c",
     "a3c_pg",
     "afedpg",
     "davia",

@@ -18,7 +18,7 @@ be the same for the terms to cancel.
 With one agent this is the normalised policy gradient with implicit gradient transport
 (N-PG-IGT); on a clock whose steps wait for everybody it is the synchronous federated method, with
 step sizes for the mean of m gradients. Without looking ahead, momentum and normalisation what is
-left is the asynchronous update of A3C, `a3c_pg`.
+left is the asynchronous update of A3C without its critic, `a3c_pg`; the whole is `a3c`.
 
 Where the agents' environments differ, fast agents count more: on a clock of constant times t_i
 the objective is \sum_i J_i / t_i, up to a factor.
@@ -280,9 +280,10 @@ def afedpg(config: AFedPG) -> Learner:
 a3c_pg = variant(
     afedpg,
     "a3c_pg",
-    """Asynchronous gradients as they come: no momentum, no normalisation, nothing ahead.
+    """Asynchronous gradients of whole episodes as they come: AFedPG without what it adds.
 
-    With a network, `baseline="linear"` stands for A3C's critic.
+    No momentum, no normalisation, nothing ahead, on tables, too. A3C itself, with a learned critic,
+    rollouts of n steps and RMSProp, is `a3c`.
 
     Example:
       >>> import fedjax_rl as frl

@@ -17,8 +17,6 @@ import jax.numpy as jnp
 from fedjax_rl.learners import optimizers
 from fedjax_rl.learners.ppo import Batch
 
-OPTIMIZERS = ("adam", "rmsprop")
-
 
 class Diagnostics(NamedTuple):
     """Means over the steps of a rollout; float scalars.
@@ -64,31 +62,40 @@ def loss(policy, parameters, batch: Batch, weights: dict) -> tuple[jax.Array, Di
     return total, Diagnostics(actor, critic, entropy, jnp.zeros((), jnp.float32))
 
 
-def improve(policy, parameters, moments, batch: Batch, weights: dict, optimizer: str) -> tuple:
-    """One step of descent.
+def gradient(policy, parameters, batch: Batch, weights: dict) -> tuple[jax.Array, Diagnostics]:
+    """The gradient of the loss, scaled down where it is too long.
 
     Args:
       policy: a `learners.actor_critic.ActorCritic`.
       parameters: [q].
-      moments: of the optimiser.
       batch: leaves [T, E, ...].
-      weights: as of `loss`, and float scalars "learning_rate", "gradient_clip",
-        "optimizer.epsilon" and "optimizer.decay".
-      optimizer: of `OPTIMIZERS`.
+      weights: as of `loss`, and a float scalar "gradient_clip".
 
     Returns:
-      Parameters, moments and `Diagnostics`.
+      The gradient [q], and `Diagnostics`.
     """
 
     def objective(unpacked):
         return loss(policy, unpacked, batch, weights)
 
-    gradient, found = jax.grad(objective, has_aux=True)(policy.unpack(parameters))
-    gradient, norm = optimizers.bounded(policy.pack(gradient), weights["gradient_clip"])
-    epsilon = weights["optimizer.epsilon"]
-    if optimizer == "adam":
-        move, moments = optimizers.adam(gradient, moments, epsilon)
-    else:
-        move, moments = optimizers.rms_prop(gradient, moments, epsilon, weights["optimizer.decay"])
-    parameters = parameters - weights["learning_rate"] * move
-    return parameters, moments, found._replace(gradient_norm=norm)
+    found, diagnostics = jax.grad(objective, has_aux=True)(policy.unpack(parameters))
+    found, norm = optimizers.bounded(policy.pack(found), weights["gradient_clip"])
+    return found, diagnostics._replace(gradient_norm=norm)
+
+
+def descended(parameters, moments, gradient, weights: dict, optimizer: str) -> tuple:
+    """One step of descent.
+
+    Args:
+      parameters: [q].
+      moments: of the optimiser.
+      gradient: [q].
+      weights: float scalars "learning_rate", "optimizer.epsilon" and "optimizer.decay".
+      optimizer: of `optimizers.NAMES`.
+
+    Returns:
+      Parameters and moments.
+    """
+    epsilon, decay = weights["optimizer.epsilon"], weights["optimizer.decay"]
+    move, moments = optimizers.direction(optimizer, gradient, moments, epsilon, decay)
+    return parameters - weights["learning_rate"] * move, moments

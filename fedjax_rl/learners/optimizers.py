@@ -2,7 +2,7 @@
 
 * Kingma and Ba, *Adam: A Method for Stochastic Optimization*, arXiv 1412.6980, Algorithm 1.
 * Tieleman and Hinton, *Lecture 6.5: RMSProp* (2012), as of Mnih et al., *Asynchronous Methods for
-  Deep Reinforcement Learning*, arXiv 1602.01783, equation S3.
+  Deep Reinforcement Learning*, arXiv 1602.01783, equation S3; their momentum likewise.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+
+NAMES = ("adam", "momentum", "rmsprop", "sgd")
 
 
 class Moments(NamedTuple):
@@ -59,6 +61,37 @@ def rms_prop(gradient, moments: Moments, epsilon, decay) -> tuple[jax.Array, Mom
     """
     second = decay * moments.second + (1 - decay) * gradient**2
     return gradient / jnp.sqrt(second + epsilon), Moments(moments.count + 1, moments.first, second)
+
+
+def momentum(gradient, moments: Moments, decay) -> tuple[jax.Array, Moments]:
+    """The running mean m <- decay m + (1 - decay) g, which begins at 0.
+
+    Args:
+      gradient: [q].
+      moments: before.
+      decay: of the mean, in [0, 1].
+    """
+    first = decay * moments.first + (1 - decay) * gradient
+    return first, Moments(moments.count + 1, first, moments.second)
+
+
+def direction(name: str, gradient, moments: Moments, epsilon, decay) -> tuple[jax.Array, Moments]:
+    """The direction of an optimiser, not yet scaled by the learning rate.
+
+    Args:
+      name: of `NAMES`.
+      gradient: [q].
+      moments: before.
+      epsilon: of "adam" and "rmsprop".
+      decay: of "rmsprop" and "momentum".
+    """
+    if name == "adam":
+        return adam(gradient, moments, epsilon)
+    if name == "rmsprop":
+        return rms_prop(gradient, moments, epsilon, decay)
+    if name == "momentum":
+        return momentum(gradient, moments, decay)
+    return gradient, moments._replace(count=moments.count + 1)
 
 
 def bounded(gradient, norm) -> tuple[jax.Array, jax.Array]:

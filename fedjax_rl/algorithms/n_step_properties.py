@@ -1,4 +1,4 @@
-"""Properties of FedA2C."""
+"""Properties of agents that learn policy and value from n steps of each of their environments."""
 
 from __future__ import annotations
 
@@ -9,40 +9,39 @@ import jax.numpy as jnp
 
 from fedjax_rl import fields, memory
 from fedjax_rl.algorithms import episodic
-from fedjax_rl.algorithms.define import Averaged
 from fedjax_rl.algorithms.fedppo_properties import PPONetwork, filled
-from fedjax_rl.algorithms.learned import MOMENTS, check_memory
+from fedjax_rl.algorithms.learned import check_memory
 from fedjax_rl.algorithms.records import Varied
 from fedjax_rl.federation.ledger import Wire
 from fedjax_rl.federation.state import Params
 from fedjax_rl.fields.record import Record, nested, record, static, traced
 from fedjax_rl.identity import remembered
-from fedjax_rl.learners import a2c
+from fedjax_rl.learners import a2c, optimizers
 from fedjax_rl.learners.actor_critic import ActorCritic, actor_critic_for, is_picture
-from fedjax_rl.learners.optimizers import no_moments
 from fedjax_rl.rollouts import batches, vectorised
 
 NORMALISATIONS = ("none", "rollout")
 
 
 @record
-class LocalOptimizer(Record):
-    """What an agent makes of a gradient, before its learning rate.
+class GradientOptimizer(Record):
+    """What becomes of a gradient before the learning rate.
 
     Attributes:
-      name: "rmsprop", or "adam" (0.9, 0.999).
-      decay: of the mean of squares of "rmsprop", in [0, 1].
+      name: "rmsprop", "adam" (0.9, 0.999), "momentum" (the running mean of gradients) or "sgd" (the
+        gradient as it is).
+      decay: of the mean of squares of "rmsprop", of the mean of "momentum", in [0, 1].
       epsilon: above 0; of "rmsprop" below the root, of "adam" beside it.
     """
 
-    name: str = static("adam", fields.word(a2c.OPTIMIZERS))
+    name: str = static("adam", fields.word(optimizers.NAMES))
     decay: Any = traced(0.99, fields.PROBABILITY)
     epsilon: Any = traced(1e-5, fields.POSITIVE)
 
 
 @record
 class A2CLoss(Record):
-    """The loss of FedA2C.
+    """The loss of an advantage actor-critic.
 
     Attributes:
       value_coefficient: of half the squared error, at least 0.
@@ -55,24 +54,34 @@ class A2CLoss(Record):
     normalize: str = static("none", fields.word(NORMALISATIONS))
 
 
+class Copies(NamedTuple):
+    """How often what is large is there in a federation at one moment.
+
+    Attributes:
+      vectors: of as many numbers as there are parameters.
+      rollouts: that are made and learned from at once.
+    """
+
+    vectors: int
+    rollouts: int
+
+
 @record
-class FedA2C(Varied, Averaged):
-    """Properties of FedA2C.
+class NStep(Varied):
+    """Properties of all of them.
 
     Attributes:
       learning_rate: of the optimiser, above 0.
-      optimizer: of every agent.
+      optimizer: of what learns: every agent, or the server.
       num_envs: E, environments of an agent.
       rollout_steps: n, steps of each in a rollout.
       discount: gamma, in [0, 1].
       gae_lambda: lambda of the advantages, in [0, 1]; 1 for n-step ones.
       loss: that is made smaller.
-      gradient_clip: largest norm of a gradient, above 0; may be infinite.
+      gradient_clip: largest norm of an agent's gradient, above 0; may be infinite.
       reward_scale: factor of the rewards that are learned from, above 0.
       bootstrap_timeouts: whether the value goes on where an episode is cut off; otherwise a
         timeout is an end.
-      moments: the optimiser's at an average: "local" (each agent goes on with its own), "average"
-        (they are sent, too) or "reset".
       network: of policy and value; by default "mlp", or "impala-small" where observations are
         pictures.
       deviation: first standard deviation of continuous actions, above 0; it is learned.
@@ -81,7 +90,7 @@ class FedA2C(Varied, Averaged):
     """
 
     learning_rate: Any = traced(2e-3, fields.POSITIVE)
-    optimizer: LocalOptimizer = nested(LocalOptimizer)
+    optimizer: GradientOptimizer = nested(GradientOptimizer)
     num_envs: int = static(8, fields.COUNT)
     rollout_steps: int = static(16, fields.COUNT)
     discount: Any = traced(0.99, fields.PROBABILITY)
@@ -90,7 +99,6 @@ class FedA2C(Varied, Averaged):
     gradient_clip: Any = traced(0.5, fields.number(0, above=True, infinite=True))
     reward_scale: Any = traced(1.0, fields.POSITIVE)
     bootstrap_timeouts: bool = static(True, fields.switch())
-    moments: str = static("local", fields.word(MOMENTS))
     network: PPONetwork = nested(PPONetwork)
     deviation: float = static(1.0, episodic.DEVIATION)
     evaluation_episodes: int = static(0, fields.whole(0))
@@ -112,9 +120,17 @@ class FedA2C(Varied, Averaged):
         return *super().static(), policy_of(self).module
 
     def derived(self, num_agents: int) -> Params:
-        """The agents' environments, if there is memory for what agents keep."""
+        """The agents' environments, if there is memory for what is kept."""
         check_memory("num_envs", self.num_envs, memory_of(self, num_agents), num_agents)
         return super().derived(num_agents)
+
+    def copies(self, num_agents: int) -> Copies:
+        """What there is of a federation: of agents that learn parameters and moments, all at once.
+
+        Args:
+          num_agents: N.
+        """
+        return Copies(3 * num_agents, num_agents)
 
 
 # The numbers that a rollout and a step of descent read.
@@ -125,17 +141,7 @@ WEIGHTS = (
 )
 
 
-class Settings(NamedTuple):
-    """What shapes a rollout, as `rollouts.vectorised` reads it."""
-
-    bootstrap_timeouts: bool
-    normalize: str
-    reward_alignment: str = "correct"
-    reward_normalization: bool = False
-    stale_tail: int = 0
-
-
-def policy_of(config: FedA2C) -> ActorCritic:
+def policy_of(config: NStep) -> ActorCritic:
     """Policy and value of all agents, of a configuration that is resolved."""
     own = config.network
     return _policy(config.task, own.kind, own.hidden, own.activation, config.deviation)
@@ -146,7 +152,7 @@ def _policy(task, kind, hidden, activation, deviation) -> ActorCritic:
     return actor_critic_for(task, kind, hidden=hidden, activation=activation, deviation=deviation)
 
 
-def memory_of(config: FedA2C, num_agents: int = 1) -> dict[str, int]:
+def memory_of(config: NStep, num_agents: int = 1) -> dict[str, int]:
     """Bytes that a federation needs, from the shapes of its arrays; nothing is compiled.
 
     Args:
@@ -154,34 +160,41 @@ def memory_of(config: FedA2C, num_agents: int = 1) -> dict[str, int]:
       num_agents: N.
 
     Returns:
-      "parameters" (with the optimiser's moments), "environments", "rollout" (with what a backward
-      pass keeps of it) and "total": what lasts is there twice, before a chunk of steps and after.
+      "parameters" (with what is kept or sent in as many numbers), "environments", "rollout" (with
+      what a backward pass keeps of it) and "total": what lasts is there twice, before a chunk of
+      steps and after.
     """
     config = config.resolved()
+    copies = config.copies(num_agents)
     each = _memory(config.task, policy_of(config), config.num_envs, config.rollout_steps)
-    found = {name: num_agents * size for name, size in each.items()}
+    found = {
+        "parameters": copies.vectors * each["parameters"],
+        "environments": num_agents * each["environments"],
+        "rollout": copies.rollouts * each["rollout"],
+    }
     return {**found, "total": 2 * sum(found.values()) - found["rollout"]}
 
 
 @remembered()
 def _memory(task, policy, num_envs: int, num_steps: int) -> dict[str, int]:
+    """Of one vector of parameters, the environments of one agent, and one rollout."""
+
     def parts():
-        parameters = policy.init(jax.random.key(0))
         keys = jax.random.split(jax.random.key(0), 1)
         collector = vectorised.begin(task, keys, num_envs, scale=False, late=False)
         batch = batches.empty_batch(task, policy, num_envs, num_steps)
-        return (parameters, no_moments(parameters)), collector, batch
+        return policy.init(jax.random.key(0)), collector, batch
 
     def backward(parameters, batch, weight):
         names = ("loss.value_coefficient", "loss.entropy_coefficient")
         weights = dict.fromkeys(names, weight)
         return jax.vjp(lambda p: a2c.loss(policy, p, batch, weights)[0], parameters)[1]
 
-    learned, collector, batch = jax.eval_shape(parts)
+    parameters, collector, batch = jax.eval_shape(parts)
     number = jax.ShapeDtypeStruct((), jnp.float32)
-    kept = jax.eval_shape(backward, learned[0], batch, number)
+    kept = jax.eval_shape(backward, parameters, batch, number)
     return {
-        "parameters": memory.size(learned),
+        "parameters": memory.size(parameters),
         "environments": memory.size(collector),
         "rollout": memory.size((batch, kept)),
     }
