@@ -127,6 +127,7 @@ MOMENTA = {**GRADIENTS, "first_episodes": 2}
 ARRIVALS = {**GRADIENTS, "local_steps": 1}
 STRATEGIES = {"hidden": (4,)}
 EPISODES = {"episodes_per_round": 3, "hidden": (4,)}
+N_STEP = {"num_envs": 2, "rollout_steps": 4, "hidden": (4,)}
 NOVELTY = {**STRATEGIES, "meta_population": 2, "neighbours": 2, "archive_size": 4}
 
 # What makes each small.
@@ -144,7 +145,8 @@ SMALL = {
     "fast-fedpg": GRADIENTS,
     **dict.fromkeys(("fedsvrpg-m", "fedhapg-m"), MOMENTA),
     **dict.fromkeys(("afedpg", "a3c-pg"), ARRIVALS),
-    **dict.fromkeys(("a3c", "feda2c"), {"num_envs": 2, "rollout_steps": 4, "hidden": (4,)}),
+    "a3c": N_STEP,
+    "feda2c": N_STEP,
     "feddqn": {
         **{"num_envs": 2, "buffer_size": 8, "batch_size": 2, "learning_starts": 2},
         "hidden": (4,),

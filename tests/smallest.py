@@ -8,12 +8,12 @@ import fedjax_rl as frl
 from fedjax_rl.algorithms import ALGORITHMS
 from fedjax_rl.federation.ledger import COLUMNS
 
+N_STEP = {"num_envs": 2, "rollout_steps": 4, "network": {"hidden": (4,)}}
 # What makes an algorithm small; nothing that changes what it is.
 SMALL = {
     "davia": {"horizon": 4},
-    **dict.fromkeys(
-        ("a3c", "feda2c"), {"num_envs": 2, "rollout_steps": 4, "network": {"hidden": (4,)}}
-    ),
+    "a3c": N_STEP,
+    "feda2c": N_STEP,
     "feddqn": {
         "num_envs": 2,
         "buffer_size": 8,

@@ -85,7 +85,9 @@ class A3C(NStep):
         """
         if self.clock is None:
             return Copies(num_agents + 3, num_agents)
-        return Copies(2 * num_agents + 3, self.clock.rules.arrivals(num_agents))
+        # Not as many as are waited for: one agent's memory is asked for, too, where several are.
+        at_once = 1 if self.clock.scheduler == "asynchronous" else num_agents
+        return Copies(2 * num_agents + 3, at_once)
 
 
 class Agent(NamedTuple):
