@@ -15,7 +15,7 @@ from fedjax_rl import streams
 from fedjax_rl.federation.exchange import first_state
 from fedjax_rl.federation.ledger import _wide_sum, line, wide_product
 from fedjax_rl.federation.server import ServerStep
-from fedjax_rl.federation.state import per_agent
+from fedjax_rl.federation.state import Sent, per_agent
 from fedjax_rl.names import check_known
 
 few = settings(max_examples=10, deadline=None, derandomize=True)
@@ -252,6 +252,12 @@ def test_counters_carry_past_32_bits():
 def test_a_product_of_words_is_exact(a, b):
     low, high = jax.jit(wide_product)(jnp.uint32(a), jnp.uint32(b))
     assert (int(high) << 32) + int(low) == a * b
+
+
+def test_the_size_of_a_message_does_not_wrap():
+    sent = Sent(*(jnp.asarray([1, 0], jnp.uint32) * x for x in (1, jnp.uint32(2**31), 9)))
+    sizes = np.asarray(sent.bytes(fed.Wire(word_bytes=8, header_bytes=2**30)))
+    np.testing.assert_array_equal(sizes, np.float32([2**34 + 2 + 2**30, 0]))
 
 
 def test_a_long_wait_of_a_large_federation_does_not_wrap_the_counter():

@@ -121,7 +121,6 @@ def measure(population, state: State, wire: Wire, experience: Experience) -> dic
       Name -> [F], or [A] of those of agents.
     """
     sent, size = state.sent.messages.astype(jnp.float32), state.sent.bytes(wire)
-    size = size.astype(jnp.float32)
     return {
         "reward": population.mean(experience.value),
         "return": population.mean(experience.undiscounted),

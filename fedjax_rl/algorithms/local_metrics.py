@@ -149,7 +149,7 @@ def measure_of(oracle: Oracle) -> Callable:
             # Recorded as a float, in which what is missing is NaN.
             "overflows": overflows.astype(jnp.float32),
             "frequency": population.mean(state.sent.messages.astype(jnp.float32)),
-            "size": population.mean(state.sent.bytes(config.wire).astype(jnp.float32)),
+            "size": population.mean(state.sent.bytes(config.wire)),
         }
 
     return measure

@@ -82,11 +82,13 @@ class Sent:
     bits: jax.Array
 
     def bytes(self, wire: Wire) -> jax.Array:
-        """Bytes on the wire, uint32."""
-        body = self.floats * jnp.uint32(wire.word_bytes) + (
-            self.bits + jnp.uint32(7)
-        ) // jnp.uint32(8)
-        return body + self.messages * jnp.uint32(wire.header_bytes)
+        """Bytes on the wire, float32: of a message of 2^32 bytes, too, where uint32 would wrap."""
+        # Rounded up by message, as the ledger does.
+        packed = (self.bits + jnp.uint32(7)) // jnp.uint32(8)
+        floats, packed, messages = (
+            jnp.asarray(x, jnp.float32) for x in (self.floats, packed, self.messages)
+        )
+        return floats * wire.word_bytes + packed + messages * wire.header_bytes
 
 
 @jax.tree_util.register_dataclass
