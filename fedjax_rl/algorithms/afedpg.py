@@ -41,7 +41,8 @@ import numpy as np
 
 from fedjax_rl import fields
 from fedjax_rl.algorithms.define import Learner, variant
-from fedjax_rl.algorithms.local_gradient import LocalGradient, learner_of, policy_gradient
+from fedjax_rl.algorithms.local_gradient import learner_of, policy_gradient
+from fedjax_rl.algorithms.local_gradient_properties import LocalGradient
 from fedjax_rl.algorithms.oracle import Oracle, RoundStatistics, keys_at, no_statistics
 from fedjax_rl.federation.clock import CLOCK, Clock
 from fedjax_rl.federation.exchange import Exchange

@@ -23,12 +23,12 @@ import jax.numpy as jnp
 from fedjax_rl import fields, streams
 from fedjax_rl.algorithms.define import Learner
 from fedjax_rl.algorithms.local_gradient import (
-    LocalGradient,
     learner_of,
     local_steps,
     mean_direction,
     policy_gradient,
 )
+from fedjax_rl.algorithms.local_gradient_properties import LocalGradient
 from fedjax_rl.algorithms.oracle import Oracle, keys_at
 from fedjax_rl.federation.exchange import Exchange
 from fedjax_rl.federation.server import ServerStep

@@ -28,12 +28,12 @@ import jax.numpy as jnp
 from fedjax_rl import fields
 from fedjax_rl.algorithms.define import Learner, variant
 from fedjax_rl.algorithms.local_gradient import (
-    LocalGradient,
     learner_of,
     local_steps,
     mean_direction,
     policy_gradient,
 )
+from fedjax_rl.algorithms.local_gradient_properties import LocalGradient
 from fedjax_rl.algorithms.oracle import Oracle
 from fedjax_rl.algorithms.records import Optimizer
 from fedjax_rl.federation.aggregators import Aggregate, mean, part_of_all

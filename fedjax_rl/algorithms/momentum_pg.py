@@ -31,12 +31,12 @@ import numpy as np
 from fedjax_rl import fields, streams
 from fedjax_rl.algorithms.define import Learner
 from fedjax_rl.algorithms.local_gradient import (
-    LocalGradient,
     learner_of,
     local_steps,
     mean_direction,
     policy_gradient,
 )
+from fedjax_rl.algorithms.local_gradient_properties import LocalGradient
 from fedjax_rl.algorithms.oracle import Oracle, keys_at, no_statistics
 from fedjax_rl.federation.exchange import Exchange
 from fedjax_rl.federation.server import ServerStep
