@@ -63,7 +63,13 @@ if TYPE_CHECKING:
         scaffold_pg,
     )
     from fedjax_rl.algorithms.observed import Observations
-    from fedjax_rl.algorithms.records import HeldOut, Heterogeneity, Network, Optimizer
+    from fedjax_rl.algorithms.records import (
+        GradientOptimizer,
+        HeldOut,
+        Heterogeneity,
+        Network,
+        Optimizer,
+    )
     from fedjax_rl.federation import uplinks
     from fedjax_rl.federation.clock import Clock, timetable
     from fedjax_rl.federation.ledger import Wire
@@ -98,6 +104,7 @@ __all__ = [
     "FedQ",
     "FedSVRPGM",
     "FedTD",
+    "GradientOptimizer",
     "HeldOut",
     "Heterogeneity",
     "Network",
@@ -167,6 +174,7 @@ _HOMES = {
     "Clock": "federation.clock",
     "HeldOut": "algorithms.records",
     "Heterogeneity": "algorithms.records",
+    "GradientOptimizer": "algorithms.records",
     "Network": "algorithms.records",
     "Observations": "algorithms.observed",
     "Optimizer": "algorithms.records",

@@ -41,10 +41,10 @@ from fedjax_rl.algorithms.n_step import Actors, Rollouts, weights_of
 from fedjax_rl.algorithms.n_step_properties import (
     WEIGHTS,
     Copies,
-    GradientOptimizer,
     NStep,
     memory_of,
 )
+from fedjax_rl.algorithms.records import GradientOptimizer
 from fedjax_rl.envs.tabular_tasks import task_of
 from fedjax_rl.federation.clock import CLOCK, Clock
 from fedjax_rl.federation.exchange import Exchange

@@ -11,32 +11,16 @@ from fedjax_rl import fields, memory
 from fedjax_rl.algorithms import episodic
 from fedjax_rl.algorithms.fedppo_properties import PPONetwork, filled
 from fedjax_rl.algorithms.learned import check_memory
-from fedjax_rl.algorithms.records import Varied
+from fedjax_rl.algorithms.records import GradientOptimizer, Varied
 from fedjax_rl.federation.ledger import Wire
 from fedjax_rl.federation.state import Params
 from fedjax_rl.fields.record import Record, nested, record, static, traced
 from fedjax_rl.identity import remembered
-from fedjax_rl.learners import a2c, optimizers
+from fedjax_rl.learners import a2c
 from fedjax_rl.learners.actor_critic import ActorCritic, actor_critic_for, is_picture
 from fedjax_rl.rollouts import batches, vectorised
 
 NORMALISATIONS = ("none", "rollout")
-
-
-@record
-class GradientOptimizer(Record):
-    """What becomes of a gradient before the learning rate.
-
-    Attributes:
-      name: "rmsprop", "adam" (0.9, 0.999), "momentum" (the running mean of gradients) or "sgd" (the
-        gradient as it is).
-      decay: of the mean of squares of "rmsprop", of the mean of "momentum", in [0, 1].
-      epsilon: above 0; of "rmsprop" below the root, of "adam" beside it.
-    """
-
-    name: str = static("adam", fields.word(optimizers.NAMES))
-    decay: Any = traced(0.99, fields.PROBABILITY)
-    epsilon: Any = traced(1e-5, fields.POSITIVE)
 
 
 @record

@@ -20,6 +20,7 @@ from fedjax_rl.envs.tabular_tasks import TASK
 from fedjax_rl.envs.task import Task
 from fedjax_rl.federation.state import Params
 from fedjax_rl.fields.record import Record, environment, host, nested, record, static, traced
+from fedjax_rl.learners import optimizers
 from fedjax_rl.networks.mlp import ACTIVATIONS, INITIALIZERS
 
 
@@ -93,6 +94,29 @@ class Optimizer(Record):
 
     def _optax(self) -> optax.GradientTransformation:
         return optax.scale_by_adam() if self.name == "adam" else optax.identity()
+
+
+@record
+class GradientOptimizer(Record):
+    """What becomes of a gradient before the learning rate.
+
+    Example:
+      >>> import fedjax_rl as frl
+      >>> task = frl.envs.gymnax_task("CartPole-v1")
+      >>> algorithm = frl.feda2c(task, optimizer={"name": "rmsprop", "decay": 0.9})
+      >>> algorithm.config.optimizer == frl.GradientOptimizer(name="rmsprop", decay=0.9)
+      True
+
+    Attributes:
+      name: "rmsprop", "adam" (0.9, 0.999), "momentum" (the running mean of gradients) or "sgd" (the
+        gradient as it is).
+      decay: of the mean of squares of "rmsprop", of the mean of "momentum", in [0, 1].
+      epsilon: above 0; of "rmsprop" below the root, of "adam" beside it.
+    """
+
+    name: str = static("adam", fields.word(optimizers.NAMES))
+    decay: Any = traced(0.99, fields.PROBABILITY)
+    epsilon: Any = traced(1e-5, fields.POSITIVE)
 
 
 @contextlib.contextmanager
