@@ -62,6 +62,7 @@ if TYPE_CHECKING:
         reinforce,
         scaffold_pg,
     )
+    from fedjax_rl.algorithms.local_gradient_properties import Critic
     from fedjax_rl.algorithms.observed import Observations
     from fedjax_rl.algorithms.records import (
         GradientOptimizer,
@@ -95,6 +96,7 @@ __all__ = [
     "AdaptiveNoveltySearch",
     "Cell",
     "Clock",
+    "Critic",
     "FastFedPG",
     "FedA2C",
     "FedDQN",
@@ -172,6 +174,7 @@ __all__ = [
 _HOMES = {
     "Cell": "sweeps.cells",
     "Clock": "federation.clock",
+    "Critic": "algorithms.local_gradient_properties",
     "HeldOut": "algorithms.records",
     "Heterogeneity": "algorithms.records",
     "GradientOptimizer": "algorithms.records",

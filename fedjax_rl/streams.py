@@ -49,6 +49,7 @@ class Episodic(enum.IntEnum):
     FIRST = 8
     EVALUATION = 9
     HELD_OUT = 10
+    CRITIC = 11
 
 
 @enum.unique

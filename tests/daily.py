@@ -52,6 +52,7 @@ DAILY = {
     "test_agents_draw_their_first_states": ("True",),
     "test_dql_is_the_plain_loop": ("task1-sequential",),
     "test_exact_gradient_of_one_agent_is_plain_ascent": ("scaffold",),
+    "test_local_and_server_optimisers_are_a_plain_loop": ("adam-reset",),
     "test_a_round_has_one_copy_of_the_environments_step": (
         *("fedpg-properties1-1", "es-properties5-1", "fast_fedpg-properties6-2"),
     ),

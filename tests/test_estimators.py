@@ -121,6 +121,52 @@ def test_estimates_are_unbiased(entropy):
     assert np.abs(found[2] - exact(TARGET, entropy)).max() > 1e-2
 
 
+def worth(entropy):
+    """V of every time and state under `TARGET`, [T, S]."""
+    logs = special.log_softmax(TARGET.reshape(STATES, ACTIONS), -1)
+    values = [np.zeros(STATES)]
+    for _ in range(STEPS):
+        gain = REWARD - entropy * logs + DISCOUNT * KERNEL @ values[0]
+        values.insert(0, np.sum(np.exp(logs) * gain, -1))
+    return np.array(values[:STEPS])
+
+
+@pytest.mark.parametrize("entropy", ENTROPIES)
+def test_a_critic_leaves_the_mean_of_every_estimate(entropy):
+    """Whatever it says if lambda is 1; if it is right with any lambda, and with less variance."""
+    whole, half = (learner.AdvantageRule(baseline="critic", gae_lambda=x) for x in (1.0, 0.5))
+    rubbish = np.random.default_rng(5).normal(size=(STEPS, STATES))
+
+    def judged(one, value):
+        return one._replace(value=jnp.asarray(value)[jnp.arange(STEPS), one.observation])
+
+    def on_policy(one):
+        wrong, right = judged(one, rubbish), judged(one, worth(entropy))
+        each = [estimate(TARGET, *pair, entropy) for pair in ((wrong, whole), (right, half))]
+        spread = [jnp.sum(x**2) for x in (each[1], estimate(TARGET, one, RULE, entropy))]
+        biased = estimate(TARGET, wrong, half, entropy)
+        return each, product(TARGET, DIRECTION, wrong, whole, entropy), biased, spread
+
+    each, along, biased, spread = mean_of(on_policy, TARGET)
+    for unbiased in each:
+        np.testing.assert_allclose(unbiased, exact(TARGET, entropy), atol=1e-12)
+    hessian = jit(jax.hessian(objective))(jnp.asarray(TARGET), entropy)
+    np.testing.assert_allclose(along, hessian @ DIRECTION, atol=1e-12)
+    assert np.abs(biased - exact(TARGET, entropy)).max() > 1e-2
+    assert spread[0] < 0.8 * spread[1]
+
+    def off_policy(one):
+        wrong = judged(one, rubbish)
+        return [weighted(wrong, whole, entropy, kind=kind)[0] for kind in learner.WEIGHTS]
+
+    for unbiased in mean_of(off_policy, BEHAVIOUR):
+        np.testing.assert_allclose(unbiased, exact(TARGET, entropy), atol=1e-12)
+    with pytest.raises(ValueError, match="estimator is reinforce with baseline critic; allowed"):
+        learner.AdvantageRule(estimator="reinforce", baseline="critic")
+    with pytest.raises(ValueError, match="baseline is critic without values of the states"):
+        estimate(TARGET, sample(TABLE, 2, 3), whole)
+
+
 def test_without_entropy_no_logarithm_is_taken():
     one = jax.tree.map(lambda x: x[0], enumerate_trajectories(STEPS)[0])
 
@@ -387,7 +433,7 @@ def test_products_are_those_of_the_explicit_formula(policy):
 
     @jit
     def both():
-        expected = jnp.mean(jax.vmap(by_hand)(*made), 0)
+        expected = jnp.mean(jax.vmap(by_hand)(*made[:4]), 0)
         return product(parameters, direction, made, RULE, tau, policy), expected
 
     np.testing.assert_allclose(*both(), rtol=1e-10, atol=1e-12)

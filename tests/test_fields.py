@@ -176,7 +176,7 @@ def test_records_and_functions_are_checked_where_they_are_declared():
 def fits(name, value):
     """What of the nonsense is none for some properties."""
     switches = value is True
-    sizes = name in ("hidden", "network", "network.hidden")
+    sizes = name in ("hidden", "network", "network.hidden", "critic", "critic.hidden")
     empty = sizes and isinstance(value, list | tuple) and len(value) == 0
     rank = name == "utility_model" and callable(value) and not isinstance(value, type)
     return switches or empty or rank

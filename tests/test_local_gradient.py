@@ -143,6 +143,57 @@ def test_exact_gradient_of_one_agent_is_plain_ascent(double, name):
         assert np.max(np.abs(move - 0.5 * uphill)) < 1e-12
 
 
+def moved(rule, gradient, moments):
+    """The move of an optimiser of 0.8 and 1e-3, and its moments after."""
+    count, first, second = moments
+    count += 1
+    if rule == "momentum":
+        first = 0.8 * first + 0.2 * gradient
+        return first, (count, first, second)
+    if rule == "rmsprop":
+        second = 0.8 * second + 0.2 * gradient**2
+        return gradient / np.sqrt(second + 1e-3), (count, first, second)
+    first, second = 0.9 * first + 0.1 * gradient, 0.999 * second + 0.001 * gradient**2
+    root = np.sqrt(second / (1 - 0.999**count)) + 1e-3
+    return first / (1 - 0.9**count) / root, (count, first, second)
+
+
+@pytest.mark.parametrize(
+    ("rule", "kept"), [("adam", "reset"), ("momentum", "local"), ("rmsprop", "local")]
+)
+def test_local_and_server_optimisers_are_a_plain_loop(double, rule, kept):
+    """Two rounds of Fast-FedPG: three steps of two agents, and a server with momentum."""
+    algorithm = frl.fast_fedpg(
+        m1(),
+        **{**EXACT, "local_steps": 3, "learning_rate": 0.1, "server_learning_rate": 0.8},
+        local_optimizer={"name": rule, "decay": 0.8, "epsilon": 1e-3},
+        local_moments=kept,
+        optimizer={"name": "momentum", "momentum": 0.5},
+    )
+    metrics, state = run(algorithm, 2, num_agents=2)
+    assert "estimator_error" not in metrics
+    mdps = frl.envs.dirichlet_mdps(8, rewards=1.0, kernels=0.0)
+    slope = jax.jit(jax.grad(lambda x, mdp: objective.value(mdp, x.reshape(5, 3), 0.3)))
+    slopes = [
+        functools.partial(slope, mdp=jax.tree.map(lambda x, i=i: x[i], mdps)) for i in range(2)
+    ]
+    nothing = 0, np.zeros(15), np.zeros(15)
+    theta, velocity, moments = np.zeros(15), np.zeros(15), [nothing, nothing]
+    for _ in range(2):
+        memories = [np.asarray(slope(theta)) for slope in slopes]
+        moments = [nothing, nothing] if kept == "reset" else moments
+        ends = [theta, theta]
+        for i in range(2):
+            for _ in range(3):
+                move = np.asarray(slopes[i](ends[i])) + np.mean(memories, 0) - memories[i]
+                move, moments[i] = moved(rule, move, moments[i])
+                ends[i] = ends[i] + 0.1 * move
+        velocity = 0.5 * velocity + np.mean(ends, 0) - theta
+        theta = theta + 0.8 * velocity
+    np.testing.assert_allclose(state.server.parameters[0], theta, rtol=1e-10)
+    assert np.abs(theta).max() > 0.01
+
+
 def test_level_zero_is_the_homogeneous_case():
     """Bit for bit; that of CartPole and brax is tested where families are made."""
     task = frl.envs.tabular_task(frl.envs.random_mdp(0), max_steps=10)
@@ -288,6 +339,14 @@ BAD = [
     (frl.fedpg, {"gradient": "exactly"}, "gradient"),
     (frl.fedpg, {"baseline": "batch_mean"}, "baseline"),
     (frl.fedpg, {"correction": "scafold"}, "correction"),
+    (
+        frl.scaffold_pg,
+        {"local_optimizer": "adam"},
+        "local_optimizer.name is adam with correction scaffold, whose control variates",
+    ),
+    (frl.fedsvrpg_m, {"local_optimizer": "adam"}, "local_optimizer"),
+    (frl.afedpg, {"local_optimizer": "adam"}, "local_optimizer"),
+    (frl.fast_fedpg, {"local_moments": "average"}, "local_moments is 'average'; allowed"),
     (frl.fedpg, {"heterogeneity": -1.0}, "heterogeneity"),
     (frl.fedpg, {"heterogeneity.of": ("gravity",)}, "heterogeneity.of"),
     (frl.fedsvrpg_m, {"momentum": 0.0}, "momentum"),

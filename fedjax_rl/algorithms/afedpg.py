@@ -43,7 +43,8 @@ from fedjax_rl import fields
 from fedjax_rl.algorithms.define import Learner, variant
 from fedjax_rl.algorithms.local_gradient import learner_of, policy_gradient
 from fedjax_rl.algorithms.local_gradient_properties import LocalGradient
-from fedjax_rl.algorithms.oracle import Oracle, RoundStatistics, keys_at, no_statistics
+from fedjax_rl.algorithms.oracle import Oracle, keys_at
+from fedjax_rl.algorithms.oracle_state import OracleState
 from fedjax_rl.federation.clock import CLOCK, Clock
 from fedjax_rl.federation.exchange import Exchange
 from fedjax_rl.federation.server import MESSAGES, ServerStep
@@ -112,12 +113,14 @@ class Model(NamedTuple):
       previous: [q], theta_{k-1}.
       direction: [q], d.
       steps: uint32, k.
+      observed: `Statistics` that it hands out, where they are shared; ().
     """
 
     parameters: jax.Array
     previous: jax.Array
     direction: jax.Array
     steps: jax.Array
+    observed: Any = ()
 
 
 class Agent(NamedTuple):
@@ -126,12 +129,12 @@ class Agent(NamedTuple):
     Attributes:
       gradient: [q], its last one.
       momentum: alpha that came with the point where it was taken.
-      statistics: of the episodes for it.
+      oracle: what it keeps for its estimates.
     """
 
     gradient: jax.Array
     momentum: jax.Array
-    statistics: RoundStatistics
+    oracle: OracleState
 
 
 def decayed(value, power, start, steps):
@@ -230,9 +233,9 @@ def first_model(parameters) -> Model:
     return Model(parameters, parameters, jnp.zeros_like(parameters), jnp.uint32(0))
 
 
-def _first_agent(parameters) -> Agent:
+def _first_agent(parameters, kept: OracleState) -> Agent:
     nothing = jnp.zeros((), parameters.dtype)
-    return Agent(jnp.zeros_like(parameters), nothing, no_statistics())
+    return Agent(jnp.zeros_like(parameters), nothing, kept)
 
 
 @policy_gradient(AFedPG)
@@ -255,12 +258,12 @@ def afedpg(config: AFedPG) -> Learner:
         models = population.spread(state.server)
         points, momentum = per_agent(start, population, params, models)
         keys = keys_at(state.keys, state.time, jnp.uint32(0))
-        before = state.agents.statistics
-        gradients, statistics = oracle.gradients(
+        before = state.agents.oracle
+        gradients, kept = oracle.gradients(
             population, params, keys, points, before, config.episodes_per_step, differentiable
         )
-        state = dataclasses.replace(state, agents=Agent(gradients, momentum, statistics))
-        return state, statistics.steps - before.steps
+        state = dataclasses.replace(state, agents=Agent(gradients, momentum, kept))
+        return state, kept.statistics.steps - before.statistics.steps
 
     link = Exchange(
         # On the wire the gradient and alpha.

@@ -15,7 +15,6 @@ change only where gradients are taken. Where the mean gradient vanishes every ag
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -25,23 +24,22 @@ from fedjax_rl.algorithms.define import Learner
 from fedjax_rl.algorithms.local_gradient import (
     learner_of,
     local_steps,
-    mean_direction,
+    moving,
     policy_gradient,
 )
-from fedjax_rl.algorithms.local_gradient_properties import LocalGradient
+from fedjax_rl.algorithms.local_gradient_properties import LocalAscent
 from fedjax_rl.algorithms.oracle import Oracle, keys_at
 from fedjax_rl.federation.exchange import Exchange
 from fedjax_rl.federation.server import ServerStep
 from fedjax_rl.federation.state import per_agent
-from fedjax_rl.fields.record import record, static, traced
+from fedjax_rl.fields.record import record, static
 
 
 @record
-class FastFedPG(LocalGradient):
-    """Properties of Fast-FedPG; see also `LocalGradient`.
+class FastFedPG(LocalAscent):
+    """Properties of Fast-FedPG; see also `LocalAscent`.
 
     Attributes:
-      server_learning_rate: alpha_g, of the mean change, above 0.
       memory_episodes: B_mem, episodes of an agent for its gradient at the server's model, at
         least 1. By default as many as in all its local steps: the noise of this gradient stays
         for the whole round.
@@ -49,7 +47,6 @@ class FastFedPG(LocalGradient):
         comes from episodes_per_step episodes.
     """
 
-    server_learning_rate: Any = traced(1.0, fields.POSITIVE)
     memory_episodes: int | None = static(None, fields.COUNT.or_none())
     reuse_first: bool = static(False, fields.switch())
 
@@ -82,20 +79,6 @@ def _remember() -> ServerStep:
     )
 
 
-def _move(config: FastFedPG) -> ServerStep:
-    """Moves along the mean change."""
-
-    def step(model, memory, total, params):
-        model = model._replace(
-            parameters=model.parameters + params["server_learning_rate"] * total,
-            previous=model.parameters,
-            direction=mean_direction(config, total, params),
-        )
-        return model, memory
-
-    return ServerStep(lambda model: (), step)
-
-
 @policy_gradient(FastFedPG)
 def fast_fedpg(config: FastFedPG) -> Learner:
     """Fast-FedPG.
@@ -116,8 +99,8 @@ def fast_fedpg(config: FastFedPG) -> Learner:
         keys = state.keys
         if not config.reuse_first:
             keys = streams.keys_of(keys, streams.Episodic.MEMORY)
-        before = state.agents.statistics
-        gradients, statistics = oracle.gradients(
+        before = state.agents.oracle
+        gradients, kept = oracle.gradients(
             population,
             params,
             keys_at(keys, state.time, jnp.uint32(0)),
@@ -126,16 +109,17 @@ def fast_fedpg(config: FastFedPG) -> Learner:
             config.memory_episodes,
             differentiable,
         )
-        agents = state.agents._replace(memory=gradients, proposal=gradients, statistics=statistics)
-        return dataclasses.replace(state, agents=agents), statistics.steps - before.steps
+        agents = state.agents._replace(memory=gradients, proposal=gradients, oracle=kept)
+        spent = kept.statistics.steps - before.statistics.steps
+        return dataclasses.replace(state, agents=agents), spent
 
     def direction(population, params, state, models, now, keys, place, differentiable):
-        gradients, statistics = oracle.gradients(
+        gradients, kept = oracle.gradients(
             population,
             params,
             keys,
             now.parameters,
-            now.statistics,
+            now.oracle,
             config.episodes_per_step,
             differentiable,
         )
@@ -143,16 +127,14 @@ def fast_fedpg(config: FastFedPG) -> Learner:
             # Drawn again at place 0, dropped and not counted: steps of one scan are one program.
             first = place == 0
             gradients = jnp.where(first, state.agents.memory, gradients)
-            statistics = jax.tree.map(
-                lambda new, old: jnp.where(first, old, new), statistics, now.statistics
-            )
+            kept = jax.tree.map(lambda new, old: jnp.where(first, old, new), kept, now.oracle)
 
         def corrected(gradient, agent, model, params):
             # Constant over the round: only the gradient is taken anew, with episodes of its own.
             return gradient + model.correction - agent.memory
 
         moves = per_agent(corrected, population, params, gradients, state.agents, models)
-        return moves, now._replace(statistics=statistics)
+        return moves, now._replace(oracle=kept)
 
     tell = Exchange(
         message=lambda agent, broadcast, params: agent.memory,
@@ -162,7 +144,7 @@ def fast_fedpg(config: FastFedPG) -> Learner:
     )
     average = Exchange(
         message=lambda agent, broadcast, params: agent.change,
-        server=_move(config),
+        server=moving(config),
         broadcast=lambda model: model.parameters,
         dedicated_server=True,
     )

@@ -31,37 +31,41 @@ from fedjax_rl.algorithms.local_gradient import (
     learner_of,
     local_steps,
     mean_direction,
+    moving,
     policy_gradient,
 )
-from fedjax_rl.algorithms.local_gradient_properties import LocalGradient
+from fedjax_rl.algorithms.local_gradient_properties import LocalAscent
 from fedjax_rl.algorithms.oracle import Oracle
-from fedjax_rl.algorithms.records import Optimizer
 from fedjax_rl.federation.aggregators import Aggregate, mean, part_of_all
 from fedjax_rl.federation.exchange import Exchange
 from fedjax_rl.federation.server import ServerStep
 from fedjax_rl.federation.state import per_agent
 from fedjax_rl.federation.uplinks import MessageSpec
-from fedjax_rl.fields.record import nested, record, static, traced
+from fedjax_rl.fields.record import record, static, traced
 
 CORRECTIONS = ("none", "scaffold")
 
 
 @record
-class FedPG(LocalGradient):
-    """Properties of FedPG; see also `LocalGradient`.
+class FedPG(LocalAscent):
+    """Properties of FedPG; see also `LocalAscent`.
 
     Attributes:
       correction: of the local gradients: "none" or "scaffold" (control variates).
       proximal: mu of FedProx, at least 0.
-      optimizer: of the server: "sgd" (the mean change, times the server's learning rate),
-        "momentum" (FedAvgM) or "adam" (FedAdam).
-      server_learning_rate: alpha, above 0.
     """
 
     correction: str = static("none", fields.word(CORRECTIONS))
     proximal: Any = traced(0.0, fields.NOT_NEGATIVE)
-    optimizer: Optimizer = nested(Optimizer)
-    server_learning_rate: Any = traced(1.0, fields.POSITIVE)
+
+    def check(self) -> None:
+        """Refuses properties that do not fit together."""
+        super().check()
+        if self.correction == "scaffold" and self.local_rule is not None:
+            raise ValueError(
+                f"local_optimizer.name is {self.local_rule} with correction scaffold, "
+                "whose control variates are changes over learning rates; allowed: sgd"
+            )
 
 
 def controlled(population, message, sent, weight, context) -> Aggregate:
@@ -84,20 +88,14 @@ def controlled(population, message, sent, weight, context) -> Aggregate:
 
 def server_of(config: FedPG) -> ServerStep:
     """Moves along the mean change, and the control variate with the mean of the agents'."""
+    move = moving(config)
 
     def step(model, state, total, params):
-        change, control = total if config.correction == "scaffold" else (total, 0)
-        momentum = params["optimizer.momentum"]
-        move, state = config.optimizer.direction(change, state, model.parameters, momentum)
-        model = model._replace(
-            parameters=model.parameters + params["server_learning_rate"] * move,
-            previous=model.parameters,
-            direction=mean_direction(config, change, params),
-            correction=model.correction + control,
-        )
-        return model, state
+        change, control = total
+        model, state = move.step(model, state, change, params)
+        return model._replace(correction=model.correction + control), state
 
-    return ServerStep(lambda model: config.optimizer.init(model.parameters), step)
+    return move._replace(step=step) if config.correction == "scaffold" else move
 
 
 # The difference to what the server knows of an agent's control variate is told anew every time.
@@ -119,12 +117,12 @@ def fedpg(config: FedPG) -> Learner:
     corrects = config.correction == "scaffold"
 
     def direction(population, params, state, models, now, keys, place, differentiable):
-        gradients, statistics = oracle.gradients(
+        gradients, kept = oracle.gradients(
             population,
             params,
             keys,
             now.parameters,
-            now.statistics,
+            now.oracle,
             config.episodes_per_step,
             differentiable,
         )
@@ -136,7 +134,7 @@ def fedpg(config: FedPG) -> Learner:
         moves = per_agent(
             corrected, population, params, gradients, now.parameters, state.agents, models
         )
-        return moves, now._replace(statistics=statistics)
+        return moves, now._replace(oracle=kept)
 
     def propose(agent, model, params):
         # Option II of SCAFFOLD, uphill: c_i - c + (theta_i - theta) / (H eta).

@@ -14,7 +14,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -22,11 +22,16 @@ import jax.numpy as jnp
 from fedjax_rl import fields, streams
 from fedjax_rl.algorithms import local_metrics
 from fedjax_rl.algorithms.define import Learner, algorithm
-from fedjax_rl.algorithms.local_gradient_properties import LocalGradient
-from fedjax_rl.algorithms.oracle import Oracle, RoundStatistics, keys_at, no_statistics
+from fedjax_rl.algorithms.local_gradient_properties import LocalAscent, LocalGradient
+from fedjax_rl.algorithms.observed import Standing, with_statistics
+from fedjax_rl.algorithms.oracle import Oracle, keys_at
+from fedjax_rl.algorithms.oracle_state import OracleState
 from fedjax_rl.envs.tabular_tasks import task_of
 from fedjax_rl.federation.ledger import line
+from fedjax_rl.federation.server import ServerStep
 from fedjax_rl.federation.state import per_agent
+from fedjax_rl.learners import optimizers
+from fedjax_rl.learners.observations import nothing_seen
 
 
 def sampled(config: LocalGradient) -> str | None:
@@ -45,12 +50,14 @@ class Model(NamedTuple):
       direction: mean change of the last round per local step and learning rate.
       correction: what the agents correct their gradients with: the mean gradient, or the control
         variate; 0 where there is none.
+      observed: `Statistics` that it hands out, where they are shared; ().
     """
 
     parameters: jax.Array
     previous: jax.Array
     direction: jax.Array
     correction: jax.Array
+    observed: Any = ()
 
 
 class Agent(NamedTuple):
@@ -61,13 +68,15 @@ class Agent(NamedTuple):
       memory: [q], its own part of the correction: its gradient at the server's model, or its
         control variate.
       proposal: [q], its memory once it has been heard.
-      statistics: of its last round.
+      oracle: what it keeps for its estimates.
+      moments: `optimizers.Moments` of its local optimiser; () where it keeps none.
     """
 
     change: jax.Array
     memory: jax.Array
     proposal: jax.Array
-    statistics: RoundStatistics
+    oracle: OracleState
+    moments: Any = ()
 
 
 def local_steps(oracle: Oracle, direction: Callable, propose: Callable | None = None) -> Callable:
@@ -85,11 +94,15 @@ def local_steps(oracle: Oracle, direction: Callable, propose: Callable | None = 
       As `rounds` takes it.
     """
     config = oracle.config
+    optimizer, keeps = config.local_rule, config.keeps_moments
 
     def work(population, params, state, differentiable):
         models = population.spread(state.server)
+        moments = state.agents.moments
+        if optimizer is not None and not keeps:
+            moments = jax.vmap(optimizers.no_moments)(models.parameters)
         start = LocalState(
-            models.parameters, models.parameters, models.direction, state.agents.statistics
+            models.parameters, models.parameters, models.direction, state.agents.oracle, moments
         )
 
         def step(now, place):
@@ -98,25 +111,33 @@ def local_steps(oracle: Oracle, direction: Callable, propose: Callable | None = 
                 population, params, state, models, now, keys, place, differentiable
             )
 
-            def moved(parameters, move, params):
-                return parameters + params["learning_rate"] * move
+            def moved(parameters, move, moments, params):
+                if optimizer is not None:
+                    epsilon, decay = (params[f"local_optimizer.{n}"] for n in ("epsilon", "decay"))
+                    move, moments = optimizers.direction(optimizer, move, moments, epsilon, decay)
+                return parameters + params["learning_rate"] * move, moments
 
-            parameters = per_agent(moved, population, params, now.parameters, moves)
-            return new._replace(parameters=parameters, before=now.parameters), None
+            parameters, moments = per_agent(
+                moved, population, params, now.parameters, moves, now.moments
+            )
+            new = new._replace(parameters=parameters, before=now.parameters, moments=moments)
+            return new, None
 
         # Steps are counted from 0 in every round: with the time they make the key of a gradient.
         places = jnp.arange(config.local_steps, dtype=jnp.uint32)
         end, _ = jax.lax.scan(step, start, places)
         agents = state.agents._replace(
-            change=end.parameters - models.parameters, statistics=end.statistics
+            change=end.parameters - models.parameters,
+            oracle=end.oracle,
+            moments=end.moments if keeps else (),
         )
         if propose is not None:
             agents = agents._replace(
                 proposal=per_agent(propose, population, params, agents, models)
             )
-        before = state.agents.statistics.steps
+        before = state.agents.oracle.statistics.steps
         state = dataclasses.replace(state, agents=agents)
-        return state, end.statistics.steps - before
+        return state, end.oracle.statistics.steps - before
 
     return work
 
@@ -128,13 +149,15 @@ class LocalState(NamedTuple):
       parameters: [A, q].
       before: [A, q], those of one step earlier.
       direction: [A, q], a running estimate of the gradient, where an algorithm keeps one.
-      statistics: `RoundStatistics` of the round so far.
+      oracle: `OracleState`, with the statistics of the round so far.
+      moments: of the local optimiser; () where there is none.
     """
 
     parameters: jax.Array
     before: jax.Array
     direction: jax.Array
-    statistics: RoundStatistics
+    oracle: OracleState
+    moments: Any = ()
 
 
 def begin(population, params, state, differentiable):
@@ -150,9 +173,25 @@ def begin(population, params, state, differentiable):
       The state, and no environment steps, uint32 [A].
     """
     del params, differentiable
-    agents = state.agents._replace(statistics=state.agents.statistics.following())
+    agents = state.agents._replace(oracle=state.agents.oracle.following())
     state = dataclasses.replace(state, agents=agents)
     return state, jnp.zeros(population.num_agents, jnp.uint32)
+
+
+def moving(config: LocalAscent) -> ServerStep:
+    """A server that moves along the mean change, by its optimiser."""
+
+    def step(model, state, change, params):
+        momentum = params["optimizer.momentum"]
+        move, state = config.optimizer.direction(change, state, model.parameters, momentum)
+        model = model._replace(
+            parameters=model.parameters + params["server_learning_rate"] * move,
+            previous=model.parameters,
+            direction=mean_direction(config, change, params),
+        )
+        return model, state
+
+    return ServerStep(lambda model: config.optimizer.init(model.parameters), step)
 
 
 def mean_direction(config: LocalGradient, change, params) -> jax.Array:
@@ -176,9 +215,18 @@ def _no_direction(parameters) -> Model:
     return Model(parameters, parameters, nothing, nothing)
 
 
-def _no_change(parameters) -> Agent:
+def _no_change(parameters, kept: OracleState) -> Agent:
     nothing = jnp.zeros_like(parameters)
-    return Agent(nothing, nothing, nothing, no_statistics())
+    return Agent(nothing, nothing, nothing, kept)
+
+
+OF_STATES = Standing(
+    of_agent=lambda agent: agent.oracle.observed,
+    to_agent=lambda agent, own: agent._replace(oracle=agent.oracle._replace(observed=own)),
+    of_model=lambda model: model.observed,
+    to_model=lambda model, statistics: model._replace(observed=statistics),
+    learned=lambda model: model,
+)
 
 
 def learner_of(
@@ -192,39 +240,52 @@ def learner_of(
 
     Args:
       oracle: makes episodes and gradients.
-      *parts: of a round, after its statistics have begun anew.
-      directions: `(population, params, keys, parameters [A, q]) -> (messages [A, q], steps [A])`,
-        whose means are the servers' first directions, and the environment steps they take; the
+      *parts: of a round, after its statistics have begun anew; with the last one, an exchange,
+        statistics of observations go along if they are shared.
+      directions: `(population, params, keys, parameters [A, q], kept) -> (messages [A, q], kept)`,
+        whose means are the servers' first directions, and what oracles keep after them; the
         directions are zero by default.
       first_model: from parameters [q] to the server's first model; `Model` by default. Of another
         kind `parameters`, `previous` and `direction` are asked for.
-      first_agent: from parameters [q] to an agent that has not begun; `Agent` by default. Of
-        another kind `statistics` is asked for.
+      first_agent: from parameters [q] and an `OracleState` to an agent that has not begun; `Agent`
+        by default. Of another kind `oracle` is asked for, which is that state.
     """
-    config, policy = oracle.config, oracle.policy
+    config, policy, size = oracle.config, oracle.policy, oracle.task.observation_size
+    shared = config.observations.normalize == "shared"
+    if shared:
+        parts = (*parts[:-1], with_statistics(parts[-1], size, OF_STATES))
 
     def agent(key, params):
-        del key, params
-        return first_agent(jnp.zeros(policy.num_parameters))
+        del params
+        parameters = jnp.zeros(policy.num_parameters)
+        own = first_agent(parameters, oracle.first(key))
+        if not config.keeps_moments:
+            return own
+        return own._replace(moments=optimizers.no_moments(parameters))
 
     def model(key, params):
         del params
         parameters = policy.init(jax.random.fold_in(key, streams.Episodic.MODEL))
-        return first_model(parameters.astype(jnp.result_type(float)))
+        first = first_model(parameters.astype(jnp.result_type(float)))
+        return first._replace(observed=nothing_seen(size)) if shared else first
 
     def first_directions(population, params, state):
         """The server's first directions, told and paid for before the first round."""
         parameters = population.spread(state.server.parameters)
-        each, steps = directions(population, params, state.keys, parameters)
+        before = state.agents.oracle
+        each, kept = directions(population, params, state.keys, parameters, before)
+        steps = kept.statistics.steps
+        # What came of these episodes stands in the direction; statistics are those of rounds.
+        agents = state.agents._replace(oracle=kept._replace(statistics=before.statistics))
         server = state.server._replace(direction=population.mean(each))
         floats, wire = policy.num_parameters, config.wire
-        size = floats * wire.word_bytes + wire.header_bytes
+        weight = floats * wire.word_bytes + wire.header_bytes
         once = jnp.ones(population.num_federations, jnp.uint32)
         everybody = jnp.asarray(population.sizes).astype(jnp.uint32)
         spent = state.ledger.add(line(communications=1), once)
-        spent = spent.add(line(messages_up=1, floats_up=floats, bytes_up=size), everybody)
+        spent = spent.add(line(messages_up=1, floats_up=floats, bytes_up=weight), everybody)
         spent = spent.add(line(env_steps=1), population.sum(steps))
-        return dataclasses.replace(state, server=server, ledger=spent)
+        return dataclasses.replace(state, agents=agents, server=server, ledger=spent)
 
     return Learner(
         agent,

@@ -7,15 +7,52 @@ from typing import Any
 
 from fedjax_rl import fields
 from fedjax_rl.algorithms import episodic
-from fedjax_rl.algorithms.records import Network, Varied
+from fedjax_rl.algorithms.observed import Observations
+from fedjax_rl.algorithms.records import GradientOptimizer, Network, Optimizer, Varied
 from fedjax_rl.envs.family_optimum import optimum_of
 from fedjax_rl.federation.ledger import Wire
 from fedjax_rl.federation.state import Params
 from fedjax_rl.fields import is_number
 from fedjax_rl.fields.record import nested, record, static, traced
 from fedjax_rl.learners import policy_gradient as learner
+from fedjax_rl.learners.critic import ValueNetwork
+from fedjax_rl.networks import MLP
+from fedjax_rl.networks.mlp import INITIALIZERS
 
+MOMENTS = ("reset", "local")
 GRADIENTS = ("sampled", "exact", "truncated")
+BASELINES = (*learner.BASELINES, learner.CRITIC)
+
+
+@record
+class Critic(Network):
+    """A value of an agent's own, of the observation and the time, which its estimates subtract.
+
+    It is personal: fitted by every agent to its own episodes, after the estimates that are made of
+    them, it is not sent and costs no message. Its inputs and returns are normalised by the moments
+    of all that it has seen; see `learners.critic`.
+
+    Example:
+      >>> import fedjax_rl as frl
+      >>> task = frl.envs.gymnax_task("CartPole-v1")
+      >>> algorithm = frl.fedpg(task, baseline="critic", critic={"gae_lambda": 1.0})
+      >>> algorithm.config.critic.hidden
+      (32, 32)
+
+    Attributes:
+      hidden: units in each hidden layer of its network.
+      activation: of the hidden units, "tanh" or "relu".
+      initializer: as of `Network`.
+      learning_rate: of its optimiser, which is Adam, above 0.
+      steps: of it, on all episodes of a gradient together, at least 1.
+      gae_lambda: lambda of the advantages, in [0, 1]; 1 has no bias, less of it less variance.
+    """
+
+    hidden: tuple[int, ...] = static((32, 32), fields.sizes())
+    initializer: str = static("orthogonal", fields.word(INITIALIZERS))
+    learning_rate: Any = traced(0.003, fields.POSITIVE)
+    steps: int = static(10, fields.COUNT)
+    gae_lambda: Any = traced(0.97, fields.PROBABILITY)
 
 
 @record
@@ -33,9 +70,12 @@ class LocalGradient(Varied):
       discount_weight: whether step t of gpomdp counts discount^t, as the gradient of the
         discounted return has it.
       baseline: subtracted from the returns: "none", "state_mean" (tables), "batch_mean" or
-        "linear" (regression on the observation and the time). By default "batch_mean" with a
-        network and several episodes, which is biased by 1/B; "none" otherwise.
+        "linear" (regression on the observation and the time) or "critic" (a value that the agent
+        learns). By default "batch_mean" with a network and several episodes, which is biased by
+        1/B; "none" otherwise.
+      critic: of the baseline "critic".
       normalize: whether the advantages of a batch are standardised.
+      observations: what policies see; a critic normalises for itself.
       entropy: tau, weight of the policy's entropy in the reward, at least 0.
       policy: "table" (softmax of one preference per state and action, zeros at first) or "mlp" (a
         network: softmax for discrete actions, Gaussian for continuous ones). By default the table
@@ -53,8 +93,10 @@ class LocalGradient(Varied):
     gradient: str = static("sampled", fields.word(GRADIENTS))
     estimator: str = static("gpomdp", fields.word(learner.ESTIMATORS))
     discount_weight: bool = static(True, fields.switch())
-    baseline: str | None = static(None, fields.word(learner.BASELINES).or_none())
+    baseline: str | None = static(None, fields.word(BASELINES).or_none())
+    critic: Critic = nested(Critic)
     normalize: bool = static(False, fields.switch())
+    observations: Observations = nested(Observations)
     # J* depends on it, which is computed once.
     entropy: Any = traced(0.0, fields.NOT_NEGATIVE, scheduled=False)
     policy: str | None = static(None, fields.word(learner.POLICIES).or_none())
@@ -85,10 +127,31 @@ class LocalGradient(Varied):
                 "from; allowed: episodes_per_step of at least 2"
             )
 
+        if self.observations.normalize != "none" and task.num_states is not None:
+            raise ValueError(
+                f"observations.normalize is {self.observations.normalize} on {task.name}, whose "
+                "observations are states; allowed: none"
+            )
+        for name, allowed in (("estimator", "gpomdp"), ("gradient", "sampled")):
+            if self.baseline == learner.CRITIC and getattr(self, name) != allowed:
+                raise ValueError(
+                    f"{name} is {getattr(self, name)} with baseline critic; allowed: {allowed}"
+                )
+
     @property
     def is_table(self) -> bool:
         """Whether the policy is a table."""
         return self.policy == "table" or (self.policy is None and self.task.num_states is not None)
+
+    @property
+    def local_rule(self) -> str | None:
+        """The optimiser of local steps; None where they go along the gradient."""
+        return None
+
+    @property
+    def keeps_moments(self) -> bool:
+        """Whether an agent goes on with the moments of its local optimiser."""
+        return False
 
     @property
     def regularised(self) -> bool:
@@ -126,6 +189,14 @@ class LocalGradient(Varied):
             normalize=self.normalize,
         )
 
+    def make_critic(self) -> ValueNetwork | None:
+        """What an agent's states are worth; None without a critic."""
+        if self.baseline != learner.CRITIC:
+            return None
+        own = self.critic
+        network = MLP((self.task.observation_size + 1, *own.hidden, 1), own.activation)
+        return ValueNetwork(network, self.task.encode, self.task.max_steps, own.initializer)
+
     def static(self) -> tuple:
         """Besides the task whether the entropy is computed."""
         return *super().static(), self.regularised
@@ -141,3 +212,35 @@ class LocalGradient(Varied):
             # With the bonus is what is climbed; without is what compares between weights of it.
             best["plain_optimum"] = optimum_of(mdps)
         return Params(own.agent, {**own.federation, **best}, {})
+
+
+@record
+class LocalAscent(LocalGradient):
+    """Properties of those whose local steps may be any optimiser's; see also `LocalGradient`.
+
+    Their server moves along the mean change, whatever that was made of. Not so where a change
+    divided by the learning rate stands for a gradient, as in a momentum or a control variate.
+
+    Attributes:
+      local_optimizer: of an agent's steps within a round; "sgd" goes along the gradient.
+      local_moments: its moments at the beginning of a round: "reset" (as of nothing) or "local"
+        (each agent goes on with its own).
+      optimizer: of the server: "sgd" (the mean change, times the server's learning rate),
+        "momentum" (FedAvgM) or "adam" (FedAdam).
+      server_learning_rate: of the server's optimiser, above 0.
+    """
+
+    local_optimizer: GradientOptimizer = nested(GradientOptimizer, name="sgd")
+    local_moments: str = static("reset", fields.word(MOMENTS))
+    optimizer: Optimizer = nested(Optimizer)
+    server_learning_rate: Any = traced(1.0, fields.POSITIVE)
+
+    @property
+    def local_rule(self) -> str | None:
+        """The optimiser of local steps; None where they go along the gradient."""
+        return None if self.local_optimizer.name == "sgd" else self.local_optimizer.name
+
+    @property
+    def keeps_moments(self) -> bool:
+        """Whether an agent goes on with the moments of its local optimiser."""
+        return self.local_rule is not None and self.local_moments == "local"

@@ -9,9 +9,11 @@ import jax.numpy as jnp
 
 from fedjax_rl import streams
 from fedjax_rl.algorithms import episodic, held_out
+from fedjax_rl.algorithms.observed import pooled, renewed
 from fedjax_rl.algorithms.oracle import Oracle, keys_at
 from fedjax_rl.federation.state import per_agent
 from fedjax_rl.federation.uplinks import norm_squared
+from fedjax_rl.learners.observations import Statistics, normalizer_of
 from fedjax_rl.rollouts.episodes import evaluate
 
 METRICS = {
@@ -50,7 +52,10 @@ OF_EPISODES = {
 def metrics_of(config) -> dict:
     """The metrics on a task: exact where it is a table, else from episodes."""
     exact = config.task.tabular
-    own = OF_TABLES if exact else OF_EPISODES
+    own = dict(OF_TABLES if exact else OF_EPISODES)
+    if config.local_rule is not None:
+        # What another optimiser moves along is no estimate of a gradient.
+        own.pop("estimator_error", None)
     return {**own, **METRICS, **held_out.metrics_of(config, exact)}
 
 
@@ -61,7 +66,7 @@ def headline_of(config) -> str:
 
 def measure_of(oracle: Oracle) -> Callable:
     """`(population, params, state) -> metrics` of the algorithms with an oracle."""
-    config, task, policy = oracle.config, oracle.task, oracle.policy
+    config, task = oracle.config, oracle.task
 
     def exactly(population, params, state) -> dict:
         models = population.spread(state.server)
@@ -70,9 +75,12 @@ def measure_of(oracle: Oracle) -> Callable:
             return jax.value_and_grad(oracle.value)(parameters, params)
 
         values, gradients = per_agent(at, population, params, models.parameters)
-        # The direction was estimated where the model was before it moved.
-        before = per_agent(jax.grad(oracle.value), population, params, models.previous)
-        error = state.server.direction - population.mean(before)
+        error = {}
+        if config.local_rule is None:
+            # The direction was estimated where the model was before it moved.
+            before = per_agent(jax.grad(oracle.value), population, params, models.previous)
+            apart = state.server.direction - population.mean(before)
+            error["estimator_error"] = jax.vmap(norm_squared)(apart)
         plain, best = values, params.federation["optimum"]
         if oracle.regularised:
             plain = per_agent(oracle.plain_value, population, params, models.parameters)
@@ -84,8 +92,8 @@ def measure_of(oracle: Oracle) -> Callable:
             "plain_objective": population.mean(plain),
             # Never alone: where a policy has saturated it is small, far from any optimum.
             "gradient_norm": jnp.sqrt(jax.vmap(norm_squared)(population.mean(gradients))),
-            "estimator_error": jax.vmap(norm_squared)(error),
             "objective_of_agent": values,
+            **error,
         }
 
     def unseen(population, params, state) -> dict:
@@ -96,13 +104,16 @@ def measure_of(oracle: Oracle) -> Callable:
         if task.tabular:
             return held_out.exactly(oracle.value, params, parameters)
 
-        def run(keys, parameters, environments):
+        def run(keys, models, environments):
             pair, count = episodic.pair_of(keys), config.held_out.episodes
-            made = evaluate(task, policy, pair, parameters, count, environment=environments)
+            made = evaluate(task, policy, pair, models, count, environment=environments)
             return made[1]
 
+        used = renewed(state.agents.oracle.observed).used
+        used = pooled(population, used) if isinstance(used, Statistics) else ()
+        policy, models = oracle.player(parameters, normalizer_of(used))
         return held_out.by_episodes(
-            run, population, params, state, parameters, streams.Episodic.HELD_OUT
+            run, population, params, state, models, streams.Episodic.HELD_OUT
         )
 
     def by_episodes(population, params, state) -> dict:
@@ -110,11 +121,13 @@ def measure_of(oracle: Oracle) -> Callable:
         keys = keys_at(
             streams.keys_of(state.keys, streams.Episodic.EVALUATION), state.time, jnp.uint32(0)
         )
+        parameters = population.spread(state.server.parameters)
+        policy, parameters = oracle.player(parameters, state.agents.oracle.normalizer)
         value, undiscounted, steps = evaluate(
             task,
             policy,
             keys,
-            population.spread(state.server.parameters),
+            parameters,
             config.evaluation_episodes,
             environment=oracle.own(params),
         )
@@ -126,7 +139,7 @@ def measure_of(oracle: Oracle) -> Callable:
         }
 
     def measure(population, params, state) -> dict:
-        statistics = state.agents.statistics
+        statistics = state.agents.oracle.statistics
         totals = population.sum(
             (
                 statistics.value,

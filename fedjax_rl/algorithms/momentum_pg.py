@@ -37,7 +37,7 @@ from fedjax_rl.algorithms.local_gradient import (
     policy_gradient,
 )
 from fedjax_rl.algorithms.local_gradient_properties import LocalGradient
-from fedjax_rl.algorithms.oracle import Oracle, keys_at, no_statistics
+from fedjax_rl.algorithms.oracle import Oracle, keys_at
 from fedjax_rl.federation.exchange import Exchange
 from fedjax_rl.federation.server import ServerStep
 from fedjax_rl.federation.state import per_agent
@@ -149,16 +149,10 @@ def _assemble(config: MomentumPG, oracle: Oracle, direction) -> Learner:
     """What both have in common besides the direction of a local step."""
     first = config.first_episodes
 
-    def directions(population, params, keys, parameters):
+    def directions(population, params, keys, parameters, kept):
         own = streams.keys_of(keys, streams.Episodic.FIRST)
-        nothing = jax.tree.map(
-            lambda x: jnp.broadcast_to(x, (population.num_agents,)), no_statistics()
-        )
         place = keys_at(own, jnp.uint32(0), jnp.uint32(0))
-        each, statistics = oracle.gradients(
-            population, params, place, parameters, nothing, first, False
-        )
-        return each, statistics.steps
+        return oracle.gradients(population, params, place, parameters, kept, first, False)
 
     link = Exchange(
         message=lambda agent, broadcast, params: agent.change,
@@ -231,12 +225,14 @@ def fedsvrpg_m(config: FedSVRPGM) -> Learner:
       0.2
     """
     oracle = Oracle(config)
-    task, policy = oracle.task, oracle.policy
+    task = oracle.task
 
     def one(now, model, trajectories, params, place):
-        newest = oracle.estimate(now.parameters, trajectories, params)
+        kept = oracle.with_episodes(now.oracle, now.parameters, trajectories, params)
+        policy = oracle.acting(now.oracle)
+        trajectories = oracle.judged(trajectories, now.oracle)
+        newest = oracle.estimate(now.parameters, trajectories, params, now.oracle)
         newest = _per_step(config, newest, trajectories)
-        statistics = now.statistics.seen(trajectories, task.discount)
         change = jnp.zeros_like(newest)
         if config.variance_reduction:
             anchor = _anchor(config, model, now)
@@ -248,19 +244,21 @@ def fedsvrpg_m(config: FedSVRPGM) -> Learner:
                 now.parameters,
                 trajectories,
                 task.discount,
-                oracle.advantages,
+                oracle.rule(params),
                 oracle.entropy(params),
                 kind=config.weights,
                 clip=params["weight_clip"],
             )
             change = newest - _per_step(config, old, trajectories)
-            statistics = statistics.weighed(weights, overflows)
+            kept = kept.weighed(weights, overflows)
         move = _recursion(config, newest, change, model, now, place, params)
-        return move, now._replace(direction=move, statistics=statistics)
+        return move, now._replace(direction=move, oracle=kept)
 
     def direction(population, params, state, models, now, keys, place, differentiable):
         count = config.episodes_per_step
-        trajectories = oracle.sample(params, keys, now.parameters, count, differentiable)
+        trajectories = oracle.sample(
+            params, keys, now.parameters, count, differentiable, now.oracle
+        )
 
         def everybody(trajectories, now, models):
             return per_agent(one, population, params, now, models, trajectories, fixed=(place,))
@@ -282,7 +280,7 @@ def fedhapg_m(config: FedHAPGM) -> Learner:
       0.2
     """
     oracle = Oracle(config)
-    task, policy, count = oracle.task, oracle.policy, config.episodes_per_step
+    task, count = oracle.task, config.episodes_per_step
 
     def between(now, model, share, params):
         """theta_a, and the way from theta' to theta."""
@@ -290,7 +288,7 @@ def fedhapg_m(config: FedHAPGM) -> Learner:
         # Written from theta: where there is no way, theta_a is theta to the last bit.
         return now.parameters - (1 - share) * way, way
 
-    def along(at, way, trajectories, params):
+    def along(policy, at, way, trajectories, params):
         """The estimated change of the gradient along the way."""
         if config.authors_code:
             # The authors' routine loses the rewards: what is left is the likelihood's curvature.
@@ -299,11 +297,18 @@ def fedhapg_m(config: FedHAPGM) -> Learner:
             score = lambda x: learner.gradient(policy, x, trajectories, ones)
             return jax.jvp(score, (at,), (way,))[1]
         return learner.hessian_vector(
-            policy, at, way, trajectories, task.discount, oracle.advantages, oracle.entropy(params)
+            policy,
+            at,
+            way,
+            trajectories,
+            task.discount,
+            oracle.rule(params),
+            oracle.entropy(params),
         )
 
-    def one(now, model, at, way, trajectories, newest, params, place):
-        statistics = now.statistics.seen(trajectories, task.discount)
+    def one(now, before, model, at, way, trajectories, newest, params, place):
+        kept = oracle.with_episodes(now.oracle, at, trajectories, params)
+        policy, trajectories = oracle.acting(before), oracle.judged(trajectories, before)
         if newest is None:
             newest, weights, overflows = learner.weighted_gradient(
                 policy,
@@ -311,16 +316,16 @@ def fedhapg_m(config: FedHAPGM) -> Learner:
                 at,
                 trajectories,
                 task.discount,
-                oracle.advantages,
+                oracle.rule(params),
                 oracle.entropy(params),
                 clip=params["weight_clip"],
                 two_sided=config.authors_code,
             )
             newest = _per_step(config, newest, trajectories)
-            statistics = statistics.weighed(weights, overflows)
-        change = along(at, way, trajectories, params)
+            kept = kept.weighed(weights, overflows)
+        change = along(policy, at, way, trajectories, params)
         move = _recursion(config, newest, change, model, now, place, params)
-        return move, now._replace(direction=move, statistics=statistics)
+        return move, now._replace(direction=move, oracle=kept)
 
     def direction(population, params, state, models, now, keys, place, differentiable):
         own = streams.keys_of(state.keys, streams.Episodic.LEARNER, state.time)
@@ -330,7 +335,7 @@ def fedhapg_m(config: FedHAPGM) -> Learner:
         # Drawn, not 1/2: in the mean over a the product is the difference of the gradients exactly.
         shares = streams.uniform(words, now.parameters.dtype)
         at, ways = per_agent(between, population, params, now, models, shares)
-        newest = None
+        newest, before = None, now.oracle
         if config.two_trajectories:
             memory = streams.keys_of(state.keys, streams.Episodic.MEMORY)
             first, trajectories = oracle.sample_both(
@@ -339,20 +344,20 @@ def fedhapg_m(config: FedHAPGM) -> Learner:
                 (now.parameters, at),
                 count,
                 differentiable,
+                before,
             )
-            newest, statistics = oracle.estimates(
-                population, params, first, now.parameters, now.statistics
-            )
-            now = now._replace(statistics=statistics)
+            newest, kept = oracle.estimates(population, params, first, now.parameters, now.oracle)
+            now = now._replace(oracle=kept)
         else:
-            trajectories = oracle.sample(params, keys, at, count, differentiable)
+            trajectories = oracle.sample(params, keys, at, count, differentiable, before)
 
-        def everybody(trajectories, now, models, at, ways, newest):
+        def everybody(trajectories, now, before, models, at, ways, newest):
             return per_agent(
                 one,
                 population,
                 params,
                 now,
+                before,
                 models,
                 at,
                 ways,
@@ -361,6 +366,8 @@ def fedhapg_m(config: FedHAPGM) -> Learner:
                 fixed=(place,),
             )
 
-        return learner.without_padding(everybody, trajectories, now, models, at, ways, newest)
+        return learner.without_padding(
+            everybody, trajectories, now, before, models, at, ways, newest
+        )
 
     return _assemble(config, oracle, _exactly(config, oracle) if oracle.exact else direction)

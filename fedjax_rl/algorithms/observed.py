@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -25,15 +26,16 @@ class Observations(Record):
     """What policies and values see: running means and variances that inputs are normalised by.
 
     Of inputs as the network has them, `(x - mean) / sqrt(variance + 1e-8)`, clipped; see
-    `learners.observations` for the sources. An agent joins what it sees in a rollout when the next
-    one begins, so that it learns from a rollout by the statistics by which it acted in it; in the
-    first one nothing is normalised. "personal" statistics stay where they are. "shared" ones are
-    those of all agents: at every exchange an agent sends count, mean and sum of squares of what it
-    has seen since it was last heard, uncompressed whatever the uplink makes of the rest (1 + 2 D
-    numbers of D inputs, counted in the ledger), and the server hands out those of all that it has
-    heard of. Who is silent or absent owes what it has seen until it is heard. In between an agent
-    adds its own, just as it goes on from the server's parameters by itself: it sees something
-    normalised before the first exchange, too, and alone it is a "personal" one.
+    `learners.observations` for the sources. An agent joins what it sees in a rollout, or in the
+    episodes of a gradient, when the next one begins, so that it learns from a rollout by the
+    statistics by which it acted in it; in the first one nothing is normalised. "personal"
+    statistics stay where they are. "shared" ones are those of all agents: at every exchange an
+    agent sends count, mean and sum of squares of what it has seen since it was last heard,
+    uncompressed whatever the uplink makes of the rest (1 + 2 D numbers of D inputs, counted in the
+    ledger), and the server hands out those of all that it has heard of. Who is silent or absent
+    owes what it has seen until it is heard. In between an agent adds its own, just as it goes on
+    from the server's parameters by itself: it sees something normalised before the first exchange,
+    too, and alone it is a "personal" one.
 
     That shared statistics harm agents whose environments differ is claimed in arXiv 2605.27385.
 
@@ -125,55 +127,80 @@ def pooled(population, statistics: Statistics, heard=None) -> Statistics:
     return Statistics(total, mean, population.sum(statistics.squares + between))
 
 
-def with_statistics(link: Exchange, size: int) -> Exchange:
+class Standing(NamedTuple):
+    """Where agents and servers have what was observed; by default in a field, and in a pair.
+
+    Functions are unbatched.
+
+    Attributes:
+      of_agent: `agent -> Observed`.
+      to_agent: `(agent, Observed) -> agent`.
+      of_model: `model -> Statistics` that the server hands out.
+      to_model: `(learned, Statistics) -> model`.
+      learned: `model -> learned`, what the exchange without statistics takes for the model.
+    """
+
+    of_agent: Callable = lambda agent: agent.observed
+    to_agent: Callable = lambda agent, observed: agent._replace(observed=observed)
+    of_model: Callable = lambda model: model[1]
+    to_model: Callable = lambda learned, statistics: (learned, statistics)
+    learned: Callable = lambda model: model[0]
+
+
+OF_PAIRS = Standing()
+
+
+def with_statistics(link: Exchange, size: int, at: Standing = OF_PAIRS) -> Exchange:
     """An exchange in which statistics of observations are sent beside what else is.
 
     The uplink reads, measures and compresses what else is: counts that are compressed count
     nothing. Where the last message of who is silent counts, its statistics do not count again.
 
     Args:
-      link: of agents with a field `observed`, an `Observed` that is shared.
+      link: of agents who have an `Observed` that is shared.
       size: D.
+      at: where it stands.
 
     Returns:
-      The `Exchange`; model and messages are pairs of those of `link` and `Statistics`.
+      The `Exchange`; what is sent, up and down, are pairs of that of `link` and `Statistics`.
     """
 
     def message(agent, broadcast, params):
-        return link.message(agent, broadcast[0], params), agent.observed.own
+        return link.message(agent, broadcast[0], params), at.of_agent(agent).own
 
     def decode(message, broadcast):
         return link.decode(message[0], broadcast[0]), message[1]
 
     def receive(agent, broadcast, params):
         agent = link.receive(agent, broadcast[0], params)
-        return agent._replace(observed=agent.observed._replace(base=broadcast[1]))
+        return at.to_agent(agent, at.of_agent(agent)._replace(base=broadcast[1]))
 
     def acknowledge(agent, message, params):
-        del message, params
-        return agent._replace(observed=agent.observed._replace(own=nothing_seen(size)))
+        if link.acknowledge is not None:
+            agent = link.acknowledge(agent, None if message is None else message[0], params)
+        return at.to_agent(agent, at.of_agent(agent)._replace(own=nothing_seen(size)))
 
     def aggregate(population, message, sent, weight, context):
-        inner = dataclasses.replace(context, model=context.model[0])
+        inner = dataclasses.replace(context, model=at.learned(context.model))
         total = link.aggregate(population, message[0], sent, weight, inner)
         new = pooled(population, message[1], context.heard)
         return Aggregate((total.value, new), total.present)
 
     def step(model, state, total, params):
-        learned, state = link.server.step(model[0], state, total[0], params)
-        return (learned, joined(model[1], total[1])), state
+        learned, state = link.server.step(at.learned(model), state, total[0], params)
+        return at.to_model(learned, joined(at.of_model(model), total[1])), state
+
+    def nothing(model):
+        return link.server.nothing(at.learned(model)), nothing_seen(size)
+
+    def shown(model, params):
+        return at.to_model(link.server.shown(at.learned(model), params), at.of_model(model))
 
     server = link.server._replace(
-        init=lambda model: link.server.init(model[0]),
+        init=lambda model: link.server.init(at.learned(model)),
         step=step,
-        nothing=lambda model: (link.server.nothing(model[0]), nothing_seen(size)),
-        shown=lambda model, params: (link.server.shown(model[0], params), model[1]),
-    )
-    spec = MessageSpec(
-        numbers=lambda message: message[0],
-        replaced=lambda message, numbers: (numbers, message[1]),
-        moving=lambda broadcast: broadcast[0],
-        rest=1 + 2 * size,
+        nothing=nothing,
+        shown=shown,
     )
     return link._replace(
         message=message,
@@ -182,5 +209,23 @@ def with_statistics(link: Exchange, size: int) -> Exchange:
         acknowledge=acknowledge,
         aggregate=aggregate,
         server=server,
-        spec=spec,
+        broadcast=lambda model: (link.broadcast(at.learned(model)), at.of_model(model)),
+        spec=_beside(link.spec, 1 + 2 * size),
+    )
+
+
+def _beside(spec: MessageSpec, rest: int) -> MessageSpec:
+    """How an uplink reads what it read before, of a pair whose second part it lets pass."""
+    return MessageSpec(
+        numbers=lambda message: spec.numbers(message[0]),
+        replaced=lambda message, numbers: (spec.replaced(message[0], numbers), message[1]),
+        items=lambda message: spec.items(message[0]),
+        keep=lambda message, kept: (spec.keep(message[0], kept), message[1]),
+        utility=lambda message: spec.utility(message[0]),
+        variance=lambda message: spec.variance(message[0]),
+        step=spec.step,
+        moving=lambda broadcast: spec.moving(broadcast[0]),
+        size=lambda message: spec.size(message[0]) + jnp.uint32(rest),
+        owed=spec.owed,
+        rest=spec.rest + rest,
     )

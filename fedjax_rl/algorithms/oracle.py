@@ -1,78 +1,25 @@
-"""Episodes and gradients of the agents of a population, sampled or exact, and what they saw."""
+"""Episodes and gradients of the agents of a population, sampled or exact, and what they kept."""
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from fedjax_rl import streams
 from fedjax_rl.algorithms import episodic
+from fedjax_rl.algorithms.observed import nothing_observed
+from fedjax_rl.algorithms.oracle_state import OracleState, no_statistics
 from fedjax_rl.envs import objective
 from fedjax_rl.federation.state import Params, per_agent
 from fedjax_rl.learners import policy_gradient as learner
+from fedjax_rl.learners.network_policies import Seeing, seeing
+from fedjax_rl.learners.observations import joined as statistics_joined
+from fedjax_rl.learners.observations import moments_where, normalizing
+from fedjax_rl.learners.score_gradient import with_entropy
 from fedjax_rl.rollouts.episodes import sample_trajectories
-
-
-class RoundStatistics(NamedTuple):
-    """What an agent has seen in a round, all scalars.
-
-    Attributes:
-      value: sum of the discounted returns of its episodes.
-      episodes: how many, float.
-      steps: environment steps, uint32.
-      weight: sum of its importance weights.
-      weights: how many, float.
-      largest: the largest of them.
-      overflows: int32, of all rounds.
-    """
-
-    value: jax.Array
-    episodes: jax.Array
-    steps: jax.Array
-    weight: jax.Array
-    weights: jax.Array
-    largest: jax.Array
-    overflows: jax.Array
-
-    def following(self) -> RoundStatistics:
-        """Of a round that begins."""
-        return jax.tree.map(jnp.zeros_like, self)._replace(overflows=self.overflows)
-
-    def seen(self, trajectories: learner.Trajectories, discount) -> RoundStatistics:
-        """With the episodes [N, T] of one more gradient.
-
-        Args:
-          trajectories: of one agent.
-          discount: of the task.
-        """
-        returns = learner.returns_to_go(trajectories.reward, discount)[:, 0]
-        return self._replace(
-            # Sums rather than means: agents of other numbers of episodes are averaged by weight.
-            value=self.value + jnp.sum(returns),
-            episodes=self.episodes + returns.shape[0],
-            steps=self.steps + jnp.sum(trajectories.steps, dtype=jnp.uint32),
-        )
-
-    def weighed(self, weights, overflows) -> RoundStatistics:
-        """With the importance weights [N] of one more gradient, before any truncation.
-
-        Args:
-          weights: [N].
-          overflows: int32 scalar, how many of them are beyond exp(+-20).
-        """
-        return self._replace(
-            weight=self.weight + jnp.sum(weights),
-            weights=self.weights + weights.size,
-            largest=jnp.maximum(self.largest, jnp.max(weights)),
-            overflows=self.overflows + overflows,
-        )
-
-
-def no_statistics() -> RoundStatistics:
-    """Of an agent that has not begun."""
-    nothing = jnp.zeros(())
-    return RoundStatistics(nothing, nothing, jnp.uint32(0), nothing, nothing, nothing, jnp.int32(0))
 
 
 class Oracle:
@@ -84,8 +31,34 @@ class Oracle:
         self.task = config.task
         self.policy = config.make_policy()
         self.advantages = config.make_advantages()
+        self.critic = config.make_critic()
+        self.observations = config.observations
         self.exact = config.gradient != "sampled"
         self.regularised = config.regularised
+
+    def first(self, key) -> OracleState:
+        """Of an agent that has not begun, with a key of its own."""
+        observed = nothing_observed(self.observations.normalize, self.task.observation_size)
+        values = ()
+        if self.critic is not None:
+            values = self.critic.init(jax.random.fold_in(key, streams.Episodic.CRITIC))
+        return OracleState(no_statistics(), observed._replace(used=()), values)
+
+    def acting(self, kept: OracleState) -> learner.Policy:
+        """The policy of one agent, which sees what it sees normalised, unbatched."""
+        return seeing(self.policy, kept.normalizer, self.observations.clip)
+
+    def player(self, parameters, normalizer) -> tuple:
+        """A policy and its parameters as roll-outs take them.
+
+        Args:
+          parameters: [A, q].
+          normalizer: of the inputs, [A, D], or None.
+        """
+        if normalizer is None:
+            return self.policy, parameters
+        policy = Seeing(self.policy, self.observations.clip)
+        return policy, normalizing(parameters, normalizer)
 
     def entropy(self, params) -> Any:
         """Weight of the entropy of one agent; a plain 0 where nobody has any."""
@@ -134,7 +107,7 @@ class Oracle:
 
         return jax.grad(truncated)(parameters)
 
-    def sample(self, params, keys, parameters, count: int, differentiable: bool):
+    def sample(self, params, keys, parameters, count: int, differentiable: bool, kept=None):
         """Episodes of all agents under parameters [A, q]: `Trajectories` of [A, count, T].
 
         Args:
@@ -143,14 +116,19 @@ class Oracle:
           parameters: [A, q].
           count: episodes of each agent.
           differentiable: whether loops have a static length.
+          kept: `OracleState` of [A], of whom observations are normalised.
         """
         # Reverse mode needs a loop of known length.
         kind = "scan" if differentiable else self.config.loop
+        normalizer = None if self.observations.normalize == "none" else kept.normalizer
+        policy, parameters = self.player(parameters, normalizer)
         return sample_trajectories(
-            self.task, self.policy, keys, parameters, count, environment=self.own(params), kind=kind
+            self.task, policy, keys, parameters, count, environment=self.own(params), kind=kind
         )
 
-    def sample_both(self, params, keys, parameters, count: int, differentiable: bool) -> tuple:
+    def sample_both(
+        self, params, keys, parameters, count: int, differentiable: bool, kept=None
+    ) -> tuple:
         """Episodes of all agents under two parameters each, in one loop.
 
         A loop has a copy of the environment's step, which is most of what there is to compile.
@@ -161,6 +139,7 @@ class Oracle:
           parameters: two of [A, q].
           count: episodes of each agent under each.
           differentiable: whether loops have a static length.
+          kept: as of `sample`.
 
         Returns:
           Two `Trajectories` of [A, count, T], those of two calls of `sample`.
@@ -171,7 +150,9 @@ class Oracle:
 
         # What is of a federation has no part in an episode; only environments are an agent's own.
         twice = Params({n: joined(x, x) for n, x in params.agent.items()}, {}, {})
-        made = self.sample(twice, joined(*keys), joined(*parameters), count, differentiable)
+        made = self.sample(
+            twice, joined(*keys), joined(*parameters), count, differentiable, joined(kept, kept)
+        )
         size = len(parameters[0])
         first = jax.tree.map(lambda x: x[:size], made)
         return first, jax.tree.map(lambda x: x[size:], made)
@@ -180,24 +161,68 @@ class Oracle:
         """Parameters of the agents' environments, [A, ...], or None where all are alike."""
         return params.agent["environment"] if self.config.differs else None
 
-    def estimate(self, parameters, trajectories, params) -> jax.Array:
-        """The estimated gradient [q] of one agent.
+    def judged(self, trajectories, kept: OracleState) -> learner.Trajectories:
+        """Episodes of one agent as its estimates read them: with values, if there is a critic.
 
         Args:
+          trajectories: of the agent.
+          kept: before these episodes.
+        """
+        if self.critic is None:
+            return trajectories
+        return self.critic.judged(kept.critic, trajectories)
+
+    def rule(self, params) -> learner.AdvantageRule:
+        """What makes advantages of the rewards of one agent."""
+        if self.critic is None:
+            return self.advantages
+        return dataclasses.replace(self.advantages, gae_lambda=params["critic.gae_lambda"])
+
+    def with_episodes(self, kept: OracleState, parameters, trajectories, params) -> OracleState:
+        """What one agent keeps after the episodes of one more gradient.
+
+        Only after it: values that had learned from the episodes would bias their estimate.
+
+        Args:
+          kept: before.
           parameters: [q], which made the episodes.
           trajectories: of the agent.
           params: of the agent.
         """
+        discount = self.task.discount
+        after = kept = kept._replace(statistics=kept.statistics.seen(trajectories, discount))
+        if self.observations.normalize != "none":
+            inputs = jax.vmap(jax.vmap(self.task.encode))(trajectories.observation)
+            inputs = inputs.reshape(-1, inputs.shape[-1]).astype(jnp.float32)
+            new = moments_where(inputs, trajectories.mask.reshape(-1))
+            observed = kept.observed._replace(own=statistics_joined(kept.observed.own, new))
+            after = kept._replace(observed=observed)
+        if self.critic is None:
+            return after
+        seen = with_entropy(self.acting(kept), parameters, trajectories, self.entropy(params))
+        returns = learner.returns_to_go(seen.reward, discount)
+        rate, steps = params["critic.learning_rate"], self.config.critic.steps
+        return after._replace(critic=self.critic.fitted(kept.critic, seen, returns, rate, steps))
+
+    def estimate(self, parameters, trajectories, params, kept: OracleState) -> jax.Array:
+        """The estimated gradient [q] of one agent.
+
+        Args:
+          parameters: [q], which made the episodes.
+          trajectories: of the agent, as `judged`.
+          params: of the agent.
+          kept: before these episodes.
+        """
         return learner.estimate(
-            self.policy,
+            self.acting(kept),
             parameters,
             trajectories,
             self.task.discount,
-            self.advantages,
+            self.rule(params),
             self.entropy(params),
         )
 
-    def gradients(self, population, params, keys, parameters, statistics, count, differentiable):
+    def gradients(self, population, params, keys, parameters, kept, count, differentiable):
         """Gradients of all agents at their own parameters.
 
         Args:
@@ -205,21 +230,21 @@ class Oracle:
           params: traced properties.
           keys: a pair of [A], as `rollouts.episodes.sample_trajectories` takes them.
           parameters: [A, q].
-          statistics: `RoundStatistics` of [A].
+          kept: `OracleState` of [A].
           count: episodes of each agent.
           differentiable: whether loops have a static length.
 
         Returns:
-          [A, q] and the statistics.
+          [A, q], and what is kept after.
         """
         if self.exact:
             # No episode is made, and none is counted.
-            return per_agent(self.gradient, population, params, parameters), statistics
+            return per_agent(self.gradient, population, params, parameters), kept
 
-        trajectories = self.sample(params, keys, parameters, count, differentiable)
-        return self.estimates(population, params, trajectories, parameters, statistics)
+        trajectories = self.sample(params, keys, parameters, count, differentiable, kept)
+        return self.estimates(population, params, trajectories, parameters, kept)
 
-    def estimates(self, population, params, trajectories, parameters, statistics):
+    def estimates(self, population, params, trajectories, parameters, kept):
         """Estimated gradients of all agents from their episodes.
 
         Args:
@@ -227,20 +252,20 @@ class Oracle:
           params: traced properties.
           trajectories: of [A, N, T], under the parameters.
           parameters: [A, q].
-          statistics: `RoundStatistics` of [A].
+          kept: `OracleState` of [A].
 
         Returns:
-          [A, q] and the statistics.
+          [A, q], and what is kept after.
         """
 
-        def one(parameters, own, trajectories, params):
-            value = self.estimate(parameters, trajectories, params)
-            return value, own.seen(trajectories, self.task.discount)
+        def one(parameters, kept, trajectories, params):
+            value = self.estimate(parameters, self.judged(trajectories, kept), params, kept)
+            return value, self.with_episodes(kept, parameters, trajectories, params)
 
-        def everybody(trajectories, parameters, statistics):
-            return per_agent(one, population, params, parameters, statistics, trajectories)
+        def everybody(trajectories, parameters, kept):
+            return per_agent(one, population, params, parameters, kept, trajectories)
 
-        return learner.without_padding(everybody, trajectories, parameters, statistics)
+        return learner.without_padding(everybody, trajectories, parameters, kept)
 
 
 def keys_at(keys, time, place) -> tuple:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -131,6 +132,24 @@ BASELINES: dict[str, Callable] = {
     "batch_mean": _batch_mean,
     "linear": _linear,
 }
+# Values that have been learned from earlier episodes, see `learners.critic`.
+CRITIC = "critic"
+
+
+def _generalised(trajectories, reward, discount, gae_lambda, decisions):
+    r"""Generalised advantage estimation, arXiv 1506.02438, equation 16; nothing follows the end.
+
+    delta_t = w_t (r_{t+1} + discount V(s_{t+1}) - V(s_t))
+    A_t     = \sum_{k >= t} (discount lambda)^{k-t} delta_k
+    """
+    if trajectories.value is None:
+        raise ValueError("baseline is critic without values of the states; allowed: with values")
+    value = jnp.where(trajectories.mask, trajectories.value, jnp.zeros_like(trajectories.value))
+    after = jnp.concatenate([value[:, 1:], jnp.zeros_like(value[:, :1])], axis=1)
+    delta = reward + jnp.asarray(discount, reward.dtype) * after - value
+    if decisions is not None:
+        delta = decisions * delta
+    return returns_to_go(delta, discount * gae_lambda)
 
 
 # Advantages --------------------------------------------------------------------------------------
@@ -147,15 +166,18 @@ class AdvantageRule:
         step, over the episodes that have got there); "linear" (least squares on the observation
         clipped to [-10, 10], its square, t / 100, its square and cube and 1, with a small ridge:
         Duan et al., *Benchmarking Deep Reinforcement Learning for Continuous Control*, arXiv
-        1604.06778; states are one-hot where S is given and are left out otherwise).
+        1604.06778; states are one-hot where S is given and are left out otherwise). Or "critic",
+        the values that come with the episodes, of gpomdp.
       discount_weight: whether gpomdp has its factor discount^t. Without it, and without a
         baseline, this is the update that is often printed as REINFORCE.
       num_states: S, where observations are states.
       normalize: whether the advantages are standardised over the steps of the batch, before the
         factor discount^t: mean 0, deviation 1, or less where they hardly differ.
+      gae_lambda: lambda of "critic", in [0, 1], may be traced. With 1 an advantage is G_t - V(s_t),
+        unbiased whatever V is; below, what V knows of the future stands for what was seen of it.
 
     Raises:
-      ValueError: an unknown word, or "state_mean" without S.
+      ValueError: an unknown word, "state_mean" without S, or "critic" of "reinforce".
     """
 
     estimator: str = "gpomdp"
@@ -163,11 +185,14 @@ class AdvantageRule:
     discount_weight: bool = True
     num_states: int | None = None
     normalize: bool = False
+    gae_lambda: Any = 1.0
 
     def __post_init__(self) -> None:
         """Checks the words."""
         check_known(self.estimator, ESTIMATORS, "estimator")
-        check_known(self.baseline, BASELINES, "baseline")
+        check_known(self.baseline, (*BASELINES, CRITIC), "baseline")
+        if self.baseline == CRITIC and self.estimator != "gpomdp":
+            raise ValueError(f"estimator is {self.estimator} with baseline critic; allowed: gpomdp")
         if self.baseline == "state_mean" and self.num_states is None:
             raise ValueError(
                 "baseline is state_mean without num_states; allowed: none, batch_mean or linear "
@@ -189,10 +214,11 @@ def advantages(trajectories: Trajectories, discount, *, decisions=None, **choice
         reinforce    c_t = G_0 - b_t
 
     Without a baseline both have the gradient of the discounted return as their mean. The
-    baselines shrink it by a term of order 1/N, because the present episode is part of them.
+    baselines shrink it by a term of order 1/N, because the present episode is part of them. A
+    critic's values, fitted to earlier episodes, do not; G_t - b_t is then `_generalised`.
 
     With weights of decisions w_t, `G_t = \sum_{k >= t} discount^{k-t} w_k r_{k+1}` and the baseline
-    counts w_t times.
+    counts w_t times; with a critic it is delta_k that counts w_k times.
 
     Args:
       trajectories: of one agent.
@@ -219,10 +245,13 @@ def advantages(trajectories: Trajectories, discount, *, decisions=None, **choice
     returns = returns_to_go(reward, discount)
     if rule.estimator == "reinforce":
         returns = jnp.broadcast_to(returns[:, :1], returns.shape)
-    baseline = BASELINES[rule.baseline](trajectories, returns, rule.num_states)
-    if decisions is not None:
-        returns, baseline = returns_to_go(decisions * reward, discount), decisions * baseline
-    advantage = returns - baseline
+    if rule.baseline == CRITIC:
+        advantage = _generalised(trajectories, reward, discount, rule.gae_lambda, decisions)
+    else:
+        baseline = BASELINES[rule.baseline](trajectories, returns, rule.num_states)
+        if decisions is not None:
+            returns, baseline = returns_to_go(decisions * reward, discount), decisions * baseline
+        advantage = returns - baseline
     if rule.normalize:
         advantage = _standardised(advantage, returns, trajectories.mask)
     if rule.estimator == "gpomdp" and rule.discount_weight:

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 
 from fedjax_rl import fields, streams
 from fedjax_rl.learners import policies
+from fedjax_rl.learners.observations import Normalizer, Normalizing, normalized
 from fedjax_rl.learners.stochastic_policies import Policy
 from fedjax_rl.names import check_known
 from fedjax_rl.networks import MLP
@@ -144,3 +145,44 @@ class Gaussian(Policy):
     def performed(self, action) -> jax.Array:
         """The action clipped to [-1, 1], of the dtype that `envs.Continuous` has."""
         return jnp.clip(action, -1.0, 1.0).astype(jnp.float32)
+
+
+def seeing(policy, normalizer: Normalizer | None, clip: float):
+    """The policy, which sees normalised what it saw as it is.
+
+    Args:
+      policy: `Categorical` or `Gaussian`; any where nothing is normalised.
+      normalizer: [D], of its inputs; None where nothing is normalised.
+      clip: largest magnitude of an input.
+    """
+    if normalizer is None:
+        return policy
+
+    def encode(observation):
+        return normalized(policy.encode(observation)[None], normalizer, clip)[0]
+
+    return dataclasses.replace(policy, encode=encode)
+
+
+@dataclasses.dataclass(frozen=True)
+class Seeing(Policy):
+    """A policy of agents each of whom sees by its own normalizer, for roll-outs.
+
+    Its parameters are `Normalizing`.
+
+    Attributes:
+      policy: `Categorical` or `Gaussian`.
+      clip: largest magnitude of an input.
+    """
+
+    policy: Policy
+    clip: float
+
+    def sample(self, parameters: Normalizing, observation, word) -> jax.Array:
+        """As in `Policy`."""
+        own = seeing(self.policy, parameters.normalizer, self.clip)
+        return own.sample(parameters.parameters, observation, word)
+
+    def performed(self, action) -> jax.Array:
+        """As the policy's."""
+        return self.policy.performed(action)

@@ -28,10 +28,10 @@ class Statistics(NamedTuple):
     """What inputs have been like.
 
     Attributes:
-      count: float32 [...], observations; past 2^24 times those of a rollout it grows no more, and
-        the moments forget what is older.
-      mean: float32 [..., D].
-      squares: float32 [..., D], sum of the squared distances to the mean.
+      count: float [...], observations; in float32, past 2^24 times those of a rollout it grows no
+        more, and the moments forget what is older.
+      mean: float [..., D].
+      squares: float [..., D], sum of the squared distances to the mean.
     """
 
     count: jax.Array
@@ -39,10 +39,10 @@ class Statistics(NamedTuple):
     squares: jax.Array
 
 
-def nothing_seen(size: int) -> Statistics:
+def nothing_seen(size: int, dtype=jnp.float32) -> Statistics:
     """Before the first of so many inputs; joined with others it changes no bit of them."""
-    nothing = jnp.zeros(size, jnp.float32)
-    return Statistics(jnp.float32(0), nothing, nothing)
+    nothing = jnp.zeros(size, dtype)
+    return Statistics(jnp.zeros((), dtype), nothing, nothing)
 
 
 def moments_of(inputs) -> Statistics:
@@ -58,6 +58,22 @@ def moments_of(inputs) -> Statistics:
     squares = jnp.sum((apart - shift) ** 2, axis=-2)
     count = jnp.full(inputs.shape[:-2], inputs.shape[-2], jnp.float32)
     return Statistics(count, (first + shift)[..., 0, :], squares)
+
+
+def moments_where(inputs, there) -> Statistics:
+    """The statistics of those of a batch that are there.
+
+    Args:
+      inputs: float [B, D]; the first is there.
+      there: bool [B].
+    """
+    part = there[:, None].astype(inputs.dtype)
+    count = jnp.sum(part)
+    # Selected, not multiplied: padding may be infinite.
+    apart = jnp.where(there[:, None], inputs - inputs[:1], jnp.zeros_like(inputs))
+    shift = jnp.sum(apart, axis=0) / jnp.maximum(count, 1)
+    squares = jnp.sum(part * (apart - shift[None]) ** 2, axis=0)
+    return Statistics(count, inputs[0] + shift, squares)
 
 
 def joined(one: Statistics, other: Statistics) -> Statistics:
@@ -78,7 +94,7 @@ def joined(one: Statistics, other: Statistics) -> Statistics:
 
 
 class Normalizer(NamedTuple):
-    """What inputs are normalised by; float32 [..., D].
+    """What inputs are normalised by; float [..., D].
 
     Attributes:
       mean: what is taken off.
@@ -107,14 +123,14 @@ def normalizer_of(statistics: Statistics | tuple) -> Normalizer | None:
 
 
 def normalized(inputs, normalizer: Normalizer, clip: float) -> jax.Array:
-    """`(x - mean) / sqrt(variance + 1e-8)`, clipped; float32 [B, D].
+    """`(x - mean) / sqrt(variance + 1e-8)`, clipped; [B, D] of the normalizer's dtype.
 
     Args:
       inputs: [B, D].
       normalizer: [D].
       clip: the largest magnitude, above 0.
     """
-    apart = inputs.astype(jnp.float32) - normalizer.mean[None]
+    apart = inputs.astype(normalizer.mean.dtype) - normalizer.mean[None]
     return jnp.clip(apart / normalizer.deviation[None], -clip, clip)
 
 

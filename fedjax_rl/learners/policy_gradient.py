@@ -30,6 +30,7 @@ from __future__ import annotations
 
 from fedjax_rl.learners.advantages import (
     BASELINES,
+    CRITIC,
     ESTIMATORS,
     AdvantageRule,
     advantages,
@@ -56,6 +57,7 @@ from fedjax_rl.learners.trajectories import Trajectories, without_padding
 
 __all__ = [
     "BASELINES",
+    "CRITIC",
     "ESTIMATORS",
     "POLICIES",
     "WEIGHTS",

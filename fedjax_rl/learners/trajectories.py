@@ -18,12 +18,15 @@ class Trajectories(NamedTuple):
       action: [N, T, ...], as drawn.
       reward: float [N, T], 0 in the padding.
       mask: bool [N, T], the steps that were made.
+      value: float [N, T], what a critic says of the state before each action, anything in the
+        padding; None where there is none.
     """
 
     observation: jax.Array
     action: jax.Array
     reward: jax.Array
     mask: jax.Array
+    value: jax.Array | None = None
 
     @property
     def steps(self) -> jax.Array:

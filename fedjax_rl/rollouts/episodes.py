@@ -166,7 +166,7 @@ def _play(task, policy, keys, parameters, num_episodes, environment, kind, note,
     """
     check_fits(task, policy)
     fields.check("num_episodes", num_episodes, fields.COUNT)
-    agents, env, written = parameters.shape[0], VectorEnv(task), memory is None
+    agents, env, written = keys[0].shape[0], VectorEnv(task), memory is None
     environment = () if environment is None else environment
 
     def act(parameters, observation, word):
@@ -228,7 +228,7 @@ def sample_trajectories(
       policy: of all agents.
       keys: typed keys, a pair of [A]: of the first states, and of everything drawn in the
         episodes. Episode n has n folded in, whatever N is.
-      parameters: float [A, q].
+      parameters: float [A, q], or leaves [A, ...] of a policy that takes more.
       num_episodes: N, at least 1.
       environment: parameters of the environments, leaves [A, ...]; None for the task's own.
       kind: of `loops.LOOPS`.
@@ -240,10 +240,11 @@ def sample_trajectories(
     Raises:
       ValueError: an unknown kind, no episode, or a policy that does not fit the task.
     """
+    dtype = jax.tree.leaves(parameters)[0].dtype
 
     def note(step, memory, inputs):
         reward = jnp.where(step.alive, step.reward, jnp.zeros_like(step.reward))
-        reward = reward.astype(parameters.dtype)
+        reward = reward.astype(dtype)
         return (), Trajectories(step.observation, step.action, reward, step.alive)
 
     return _play(task, policy, keys, parameters, num_episodes, environment, kind, note)[2]
@@ -268,7 +269,7 @@ def evaluate(
       task: an `envs.Task`.
       policy: of all agents.
       keys: as of `sample_trajectories`.
-      parameters: float [A, q].
+      parameters: as of `sample_trajectories`.
       num_episodes: N, at least 1.
       environment: as of `sample_trajectories`.
       kind: of `loops.LOOPS`.
@@ -280,7 +281,7 @@ def evaluate(
     Raises:
       ValueError: as `sample_trajectories`.
     """
-    dtype = parameters.dtype
+    dtype = jax.tree.leaves(parameters)[0].dtype
 
     def note(step, returns, inputs):
         return returns.following(step, task.discount), ()
