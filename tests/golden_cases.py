@@ -125,7 +125,7 @@ class Case(NamedTuple):
 GRADIENTS = {"local_steps": 2, "evaluation_episodes": 2, "hidden": (4,)}
 MOMENTA = {**GRADIENTS, "first_episodes": 2}
 ARRIVALS = {**GRADIENTS, "local_steps": 1}
-STRATEGIES = {"hidden": (4,)}
+STRATEGIES = {"hidden": (4,), "sigma": 0.05, "learning_rate": 0.01}
 EPISODES = {"episodes_per_round": 3, "hidden": (4,)}
 N_STEP = {"num_envs": 2, "rollout_steps": 4, "hidden": (4,)}
 NOVELTY = {**STRATEGIES, "meta_population": 2, "neighbours": 2, "archive_size": 4}
@@ -242,7 +242,11 @@ def _gradients(whole: bool = True) -> dict:
             "mdp",
         ),
         "network": (
-            {"policy": "mlp", "activation": "relu", "loop": "scan", "header_bytes": 3},
+            {
+                **{"policy": "mlp", "activation": "relu", "loop": "scan", "header_bytes": 3},
+                # With the defaults of a network all advantages of so short episodes are 0.
+                **{"normalize": False, "episodes_per_step": 1, "learning_rate": 0.0005},
+            },
             {},
             "grid",
         ),

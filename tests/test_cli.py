@@ -622,7 +622,7 @@ def test_help_of_an_algorithm_has_what_fits_and_imports_no_simulator():
     assert done.returncode == 0, done.stderr
     text = " ".join(done.stdout.split())
     for word in (
-        "T, episodes of every agent. (default: 200)",
+        "T, episodes of every agent. (default: 1000)",
         "--network.hidden INT ...",
         "(default: 8 8)",
         "--antithetic, --no-antithetic",
@@ -1032,8 +1032,8 @@ def test_without_options_the_defaults_are_those_of_python_in_every_kind_of_envir
 def test_defaults_are_those_of_the_policy_whatever_was_set_first():
     table, network = frl.envs.simple_grid(max_steps=8), frl.envs.gymnax_task("CartPole-v1")
     for make, name, values in (
-        (frl.fedpg, "learning_rate", (0.05, 0.0005)),
-        (frl.fedsvrpg_m, "server_learning_rate", (0.5, 0.003)),
+        (frl.fedpg, "learning_rate", (0.05, 0.005)),
+        (frl.fedsvrpg_m, "server_learning_rate", (0.5, 0.05)),
     ):
         for one, value in (
             (make(table), values[0]),

@@ -198,7 +198,7 @@ def normalising(seen):
 def test_policies_see_by_what_was_seen_before(kind, rounds, steps):
     """Rounds of FedPG as if somebody had normalised the task, for every gradient anew."""
     own = {"local_steps": steps, "episodes_per_step": 3, "learning_rate": 0.1, "baseline": "none"}
-    own |= {"network": (3,), "evaluation_episodes": 1}
+    own |= {"network": (3,), "normalize": False, "evaluation_episodes": 1}
     algorithm = frl.fedpg(POLE, observations=kind, **own)
     state = frl.init(algorithm, num_agents=2, seed=1)
     theta = np.asarray(state.state.server.parameters[0])

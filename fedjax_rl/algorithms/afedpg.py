@@ -66,7 +66,7 @@ class AFedPG(LocalGradient):
 
     Attributes:
       learning_rate: eta, of a step of the server, above 0; normalised, it is the length of the
-        step, 0.05 by default.
+        step. By default 0.05, and 0.005 for steps with a network that are not normalised.
       local_steps: 1, an upload is one gradient.
       clock: how long agents take and whom the server waits for, see `federation.clock`; a step at
         every arrival by default.
@@ -84,7 +84,7 @@ class AFedPG(LocalGradient):
       decay_start: k0, steps of the server, above 0.
     """
 
-    learning_rate: Any = traced(0.05, fields.POSITIVE)
+    learning_rate: Any = traced(None, fields.POSITIVE.or_none())
     local_steps: int = static(1, _ONE, cli=False)
     clock: Clock | None = engine(Clock("asynchronous"), CLOCK.or_none())
     momentum: Any = traced(0.1, fields.number(0, 1, above=True))
@@ -95,6 +95,14 @@ class AFedPG(LocalGradient):
     momentum_decay: Any = traced(0.0, fields.NOT_NEGATIVE)
     learning_rate_decay: Any = traced(0.0, fields.NOT_NEGATIVE)
     decay_start: Any = traced(50.0, fields.POSITIVE)
+
+    def resolved(self):
+        """With the learning rate that fits."""
+        own = super().resolved()
+        if own.learning_rate is not None:
+            return own
+        fine = own.is_table or own.normalize_step
+        return dataclasses.replace(own, learning_rate=0.05 if fine else 0.005)
 
     def derived(self, num_agents: int) -> Params:
         """Besides the environments how many messages of a step count as one step each."""

@@ -53,11 +53,12 @@ class FastFedPG(LocalAscent):
     def check(self) -> None:
         """Refuses properties that do not fit together."""
         super().check()
-        if self.reuse_first and self.memory_episodes not in (None, self.episodes_per_step):
+        count = self.of_policy("episodes_per_step")
+        if self.reuse_first and self.memory_episodes not in (None, count):
             raise ValueError(
                 f"memory_episodes is {self.memory_episodes} with reuse_first; allowed: none, the "
                 "gradient that is used again is one of episodes_per_step "
-                f"{self.episodes_per_step}"
+                f"{count}"
             )
 
     def resolved(self):

@@ -8,7 +8,14 @@ from typing import Any
 from fedjax_rl import fields
 from fedjax_rl.algorithms import episodic
 from fedjax_rl.algorithms.observed import Observations
-from fedjax_rl.algorithms.records import GradientOptimizer, Network, Optimizer, Varied
+from fedjax_rl.algorithms.records import (
+    GradientOptimizer,
+    Network,
+    Optimizer,
+    Varied,
+    of_policy,
+    resolved_by_policy,
+)
 from fedjax_rl.envs.family_optimum import optimum_of
 from fedjax_rl.federation.ledger import Wire
 from fedjax_rl.federation.state import Params
@@ -62,7 +69,8 @@ class LocalGradient(Varied):
     Attributes:
       learning_rate: eta of a local step, above 0. By default what suits a table or a network.
       local_steps: H, at least 1.
-      episodes_per_step: B, episodes of an agent for one gradient, at least 1.
+      episodes_per_step: B, episodes of an agent for one gradient, at least 1. By default 1 with a
+        table and 4 with a network.
       gradient: "sampled" from episodes, "exact" (tables: of the whole discounted future) or
         "truncated" (tables: exact, of the steps of an episode).
       estimator: "gpomdp" (every action is credited with what comes after it) or "reinforce" (with
@@ -74,7 +82,8 @@ class LocalGradient(Varied):
         learns). By default "batch_mean" with a network and several episodes, which is biased by
         1/B; "none" otherwise.
       critic: of the baseline "critic".
-      normalize: whether the advantages of a batch are standardised.
+      normalize: whether the advantages of a batch are standardised. By default with a network: its
+        gradients are then of one size at returns of 10 and of 500.
       observations: what policies see; a critic normalises for itself.
       entropy: tau, weight of the policy's entropy in the reward, at least 0.
       policy: "table" (softmax of one preference per state and action, zeros at first) or "mlp" (a
@@ -87,15 +96,15 @@ class LocalGradient(Varied):
       wire: the format of messages.
     """
 
-    learning_rate: Any = traced(None, fields.POSITIVE.or_none(), by_policy=(0.05, 0.0005))
+    learning_rate: Any = traced(None, fields.POSITIVE.or_none(), by_policy=(0.05, 0.005))
     local_steps: int = static(10, fields.whole(1, follows=True))
-    episodes_per_step: int = static(1, fields.COUNT)
+    episodes_per_step: int | None = static(None, fields.COUNT.or_none(), by_policy=(1, 4))
     gradient: str = static("sampled", fields.word(GRADIENTS))
     estimator: str = static("gpomdp", fields.word(learner.ESTIMATORS))
     discount_weight: bool = static(True, fields.switch())
     baseline: str | None = static(None, fields.word(BASELINES).or_none())
     critic: Critic = nested(Critic)
-    normalize: bool = static(False, fields.switch())
+    normalize: bool | None = static(None, fields.switch().or_none(), by_policy=(False, True))
     observations: Observations = nested(Observations)
     # J* depends on it, which is computed once.
     entropy: Any = traced(0.0, fields.NOT_NEGATIVE, scheduled=False)
@@ -121,7 +130,7 @@ class LocalGradient(Varied):
             raise ValueError(
                 f"baseline is state_mean on {task.name}; allowed: where observations are states"
             )
-        if self.baseline == "batch_mean" and self.episodes_per_step == 1:
+        if self.baseline == "batch_mean" and self.of_policy("episodes_per_step") == 1:
             raise ValueError(
                 "baseline is batch_mean with episodes_per_step 1, which leaves nothing to learn "
                 "from; allowed: episodes_per_step of at least 2"
@@ -158,14 +167,13 @@ class LocalGradient(Varied):
         """Whether the entropy has to be computed at all."""
         return not is_number(self.entropy) or bool(self.entropy != 0)
 
+    def of_policy(self, name: str):
+        """A property, or its default of a table or of a network."""
+        return of_policy(self, name, self.is_table)
+
     def resolved(self):
         """With the defaults of a table, or of a network."""
-        missing = {
-            field.name: field.metadata["by_policy"][0 if self.is_table else 1]
-            for field in dataclasses.fields(self)
-            if "by_policy" in field.metadata and getattr(self, field.name) is None
-        }
-        return dataclasses.replace(self, **missing) if missing else self
+        return resolved_by_policy(self, self.is_table)
 
     def make_policy(self) -> learner.Policy:
         """The policy of all agents."""
@@ -227,13 +235,22 @@ class LocalAscent(LocalGradient):
         (each agent goes on with its own).
       optimizer: of the server: "sgd" (the mean change, times the server's learning rate),
         "momentum" (FedAvgM) or "adam" (FedAdam).
-      server_learning_rate: of the server's optimiser, above 0.
+      server_learning_rate: of the server's optimiser, above 0. By default 1, and 0.1 for momentum
+        with a network, whose steps are then in the end as long as without.
     """
 
     local_optimizer: GradientOptimizer = nested(GradientOptimizer, name="sgd")
     local_moments: str = static("reset", fields.word(MOMENTS))
     optimizer: Optimizer = nested(Optimizer)
-    server_learning_rate: Any = traced(1.0, fields.POSITIVE)
+    server_learning_rate: Any = traced(None, fields.POSITIVE.or_none())
+
+    def resolved(self):
+        """With the server's learning rate that fits."""
+        own = super().resolved()
+        if own.server_learning_rate is not None:
+            return own
+        slow = self.optimizer.name == "momentum" and not self.is_table
+        return dataclasses.replace(own, server_learning_rate=0.1 if slow else 1.0)
 
     @property
     def local_rule(self) -> str | None:

@@ -22,6 +22,7 @@ small without slowing the server down.
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import jax
@@ -49,6 +50,9 @@ from fedjax_rl.learners import policy_gradient as learner
 ANCHORS = ("previous", "current")
 WEIGHTS = ("trajectory", "per_decision")
 
+_MOMENTUM = fields.number(0, 1, above=True)
+_BOUND = fields.number(0, above=True, infinite=True).or_none()
+
 
 @record
 class MomentumPG(LocalGradient):
@@ -59,20 +63,20 @@ class MomentumPG(LocalGradient):
       server_learning_rate: lambda, of the momentum, above 0. By default what suits a table or a
         network. Averaging of parameters is lambda = eta H.
       first_episodes: B_0, episodes of an agent for the first momentum; with 0 that is zero.
-      weight_clip: c_w, what importance weights are truncated at, above 0; none by default. It
-        shrinks the term that is subtracted, so that steps become longer: compare methods at equal
-        steps.
+      weight_clip: c_w, what importance weights are truncated at, above 0; may be infinite, as it is
+        by default. It shrinks the term that is subtracted, so that steps become longer: compare
+        methods at equal steps.
       authors_code: the recursion of the authors' published code instead of their algorithm: a
         momentum of the agent's own, begun anew in every round, gradients per step of an episode,
         plain averaging of parameters. Theirs also divides learning rates by a power of the
         gradients seen; here they stay.
     """
 
-    learning_rate: Any = traced(None, fields.POSITIVE.or_none(), by_policy=(0.005, 0.0003))
-    momentum: Any = traced(0.2, fields.number(0, 1, above=True))
-    server_learning_rate: Any = traced(None, fields.POSITIVE.or_none(), by_policy=(0.5, 0.003))
+    learning_rate: Any = traced(None, fields.POSITIVE.or_none(), by_policy=(0.005, 0.005))
+    momentum: Any = traced(0.2, _MOMENTUM)
+    server_learning_rate: Any = traced(None, fields.POSITIVE.or_none(), by_policy=(0.5, 0.05))
     first_episodes: int = static(20, fields.whole(0))
-    weight_clip: Any = traced(None, fields.POSITIVE.or_none(), absent=np.inf)
+    weight_clip: Any = traced(None, _BOUND, absent=np.inf)
     authors_code: bool = static(False, fields.switch())
 
     def check(self) -> None:
@@ -87,6 +91,8 @@ class FedSVRPGM(MomentumPG):
     """Properties of FedSVRPG-M; see also `MomentumPG`.
 
     Attributes:
+      weight_clip: as of `MomentumPG`, but 1.2 by default with a network, whose weights of long
+        episodes vary so much that learning breaks off.
       variance_reduction: whether the old gradient is subtracted; without, the recursion is
         momentum alone, d = beta g + (1 - beta) u.
       anchor: theta', "previous" (the server's model a round ago, of which u is the gradient) or
@@ -94,9 +100,16 @@ class FedSVRPGM(MomentumPG):
       weights: of a whole "trajectory", or "per_decision", which varies less.
     """
 
+    weight_clip: Any = traced(None, _BOUND, absent=np.inf, by_policy=(None, 1.2))
     variance_reduction: bool = static(True, fields.switch())
     anchor: str = static("previous", fields.word(ANCHORS))
     weights: str = static("trajectory", fields.word(WEIGHTS))
+
+    def resolved(self):
+        """Without standardised advantages where weights are of decisions, which have none."""
+        plain = self.normalize is None and self.weights == "per_decision"
+        own = dataclasses.replace(self, normalize=False) if plain else self
+        return super(FedSVRPGM, own).resolved()
 
 
 @record
@@ -104,10 +117,17 @@ class FedHAPGM(MomentumPG):
     """Properties of FedHAPG-M; see also `MomentumPG`.
 
     Attributes:
+      learning_rate: as of `MomentumPG`.
+      momentum: as of `MomentumPG`; 0.2 by default, and 0.9 with a network: of long episodes the
+        product with the Hessian varies more than the gradient.
+      server_learning_rate: as of `MomentumPG`.
       two_trajectories: whether the gradient comes from episodes of its own at theta, with weight
         1: twice the episodes, and more stable.
     """
 
+    learning_rate: Any = traced(None, fields.POSITIVE.or_none(), by_policy=(0.005, 0.002))
+    momentum: Any = traced(None, _MOMENTUM.or_none(), by_policy=(0.2, 0.9))
+    server_learning_rate: Any = traced(None, fields.POSITIVE.or_none(), by_policy=(0.5, 0.02))
     two_trajectories: bool = static(False, fields.switch())
 
     def check(self) -> None:

@@ -119,6 +119,36 @@ class GradientOptimizer(Record):
     epsilon: Any = traced(1e-5, fields.POSITIVE)
 
 
+def of_policy(config: Record, name: str, table: bool):
+    """A property of a record, or its default `by_policy=(table, network)` where it is None.
+
+    Args:
+      config: of an algorithm with a policy.
+      name: of the property.
+      table: whether the policy is a table.
+    """
+    value = getattr(config, name)
+    if value is not None:
+        return value
+    (own,) = (field for field in dataclasses.fields(config) if field.name == name)
+    return own.metadata["by_policy"][0 if table else 1]
+
+
+def resolved_by_policy(config: Record, table: bool):
+    """A record with the defaults of a table, or of a network.
+
+    Args:
+      config: of an algorithm with a policy.
+      table: whether the policy is a table.
+    """
+    missing = {
+        field.name: of_policy(config, field.name, table)
+        for field in dataclasses.fields(config)
+        if "by_policy" in field.metadata and getattr(config, field.name) is None
+    }
+    return dataclasses.replace(config, **missing) if missing else config
+
+
 @contextlib.contextmanager
 def _said_of(words: str) -> Iterator[None]:
     """Refusals within, of whoever makes the environments, begin with the property, `words`."""

@@ -24,7 +24,7 @@ from fedjax_rl import fields, streams
 from fedjax_rl.algorithms import episodic
 from fedjax_rl.algorithms.define import Federated, Learner, algorithm
 from fedjax_rl.algorithms.episodic import Experience
-from fedjax_rl.algorithms.records import Network, Optimizer
+from fedjax_rl.algorithms.records import Network, Optimizer, resolved_by_policy
 from fedjax_rl.envs.task import Task
 from fedjax_rl.federation import aggregators, uplinks
 from fedjax_rl.federation.aggregators import Aggregate
@@ -55,7 +55,7 @@ class Reinforce(Federated):
 
     Attributes:
       task: of every agent.
-      learning_rate: alpha, at least 0.
+      learning_rate: alpha, at least 0. By default what suits a table or a network.
       episodes_per_round: N, episodes an agent averages over for one gradient, at least 1.
       estimator: "gpomdp" (every action is credited with what comes after it) or "reinforce" (with
         the whole return).
@@ -64,6 +64,7 @@ class Reinforce(Federated):
       baseline: subtracted from the returns: "none", "state_mean" (grids: mean of the agent's own
         returns from a state) or "batch_mean" (mean of its returns from a step on). By default
         "state_mean" with a table, "batch_mean" with a network, "none" with N = 1.
+      normalize: whether the advantages of a batch are standardised; by default with a network.
       policy: "table" (grids: softmax of one preference per state and action, zeros at first) or
         "mlp" (a network: softmax for discrete actions, Gaussian for continuous ones). By default
         the table where there is one.
@@ -75,11 +76,12 @@ class Reinforce(Federated):
     """
 
     task: Task = environment(episodic.TASK)
-    learning_rate: Any = traced(0.1, fields.NOT_NEGATIVE)
+    learning_rate: Any = traced(None, fields.NOT_NEGATIVE.or_none(), by_policy=(0.1, 0.02))
     episodes_per_round: int = static(10, fields.COUNT)
     estimator: str = static("gpomdp", fields.word(learner.ESTIMATORS))
     discount_weight: bool = static(True, fields.switch())
     baseline: str | None = static(None, fields.word(learner.BASELINES).or_none())
+    normalize: bool | None = static(None, fields.switch().or_none(), by_policy=(False, True))
     policy: str | None = static(None, fields.word(learner.POLICIES).or_none())
     network: Network = nested(Network)
     deviation: float = static(0.5, episodic.DEVIATION)
@@ -105,15 +107,15 @@ class Reinforce(Federated):
         policy_of(self)
 
     def resolved(self):
-        """With the baseline that fits."""
-        if self.baseline is not None:
-            return self
-        fitting = "batch_mean"
-        if isinstance(policy_of(self), learner.SoftmaxTable):
-            fitting = "state_mean"
+        """With the baseline that fits, and the defaults of a table, or of a network."""
+        table = isinstance(policy_of(self), learner.SoftmaxTable)
+        own = resolved_by_policy(self, table)
+        if own.baseline is not None:
+            return own
+        fitting = "state_mean" if table else "batch_mean"
         # Of one episode a mean is the return itself, and no advantage would be left.
         fitting = "none" if self.episodes_per_round == 1 else fitting
-        return dataclasses.replace(self, baseline=fitting)
+        return dataclasses.replace(own, baseline=fitting)
 
 
 @record
@@ -121,7 +123,8 @@ class LAPG(Reinforce):
     """Properties of the lazily aggregated policy gradient; see also `Reinforce`.
 
     Attributes:
-      learning_rate: alpha, above 0, as the threshold is divided by it.
+      learning_rate: alpha, above 0, as the threshold is divided by it. By default what suits a
+        table or a network.
       weight: xi, of each recent move of the model in the threshold, at least 0.
       depth: D, moves that count, at least 1.
       variance: c_var, factor of the estimated variance of the gradient in the threshold, at least
@@ -129,7 +132,7 @@ class LAPG(Reinforce):
         variance of a gradient.
     """
 
-    learning_rate: Any = traced(0.1, fields.POSITIVE)
+    learning_rate: Any = traced(None, fields.POSITIVE.or_none(), by_policy=(0.1, 0.02))
     uplink: uplinks.Uplink | None = engine(
         None, fields.nothing("lapg is reinforce with the uplink lazy"), cli=False
     )
@@ -257,6 +260,7 @@ def reinforce(config: Reinforce) -> Learner:
         "baseline": config.baseline,
         "discount_weight": config.discount_weight,
         "num_states": task.num_states,
+        "normalize": config.normalize,
     }
 
     def first(key, params):

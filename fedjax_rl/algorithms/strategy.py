@@ -69,8 +69,8 @@ class Strategy(Federated):
     """
 
     task: Task = environment(episodic.TASK)
-    sigma: Any = traced(0.05, fields.POSITIVE._replace(scheduled=fields.POSITIVE))
-    learning_rate: Any = traced(0.01, fields.NOT_NEGATIVE)
+    sigma: Any = traced(0.2, fields.POSITIVE._replace(scheduled=fields.POSITIVE))
+    learning_rate: Any = traced(0.03, fields.NOT_NEGATIVE)
     optimizer: Optimizer = nested(Optimizer, name="adam")
     l2: Any = traced(0.05, fields.NOT_NEGATIVE)
     l2_mode: str = traced("coupled", fields.word(L2_MODES), by="word")

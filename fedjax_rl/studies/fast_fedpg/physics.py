@@ -27,7 +27,8 @@ def cartpole(size):
     """
     trials, rounds = size.cartpole
     task = cartpoles()
-    methods = {name: make(task, local_steps=10, episodes_per_step=5) for name, make in MAKE.items()}
+    plain = {"local_steps": 10, "episodes_per_step": 5, "normalize": False}
+    methods = {name: make(task, **plain) for name, make in MAKE.items()}
     poles = runs(
         "cartpole",
         methods,

@@ -22,8 +22,8 @@ def authors(size):
     and the server averages: β has no effect, as in their logs.
     """
     made, other = tuned_runs(size)
-    code = {"authors_code": True, "normalize": True, "weight_clip": CLIP}
-    code |= OWN | {"baseline": "linear"}
+    code = {"authors_code": True, "normalize": True, "weight_clip": CLIP, "baseline": "linear"}
+    code = OWN | code
     task = cartpoles()
     theirs = {SV: algorithms.fedsvrpg_m(task, **code), HA: algorithms.fedhapg_m(task, **code)}
     settings = {f"η = {e:g}": {"momentum": 0.2, "learning_rate": e} for e in (0.05, 0.1)}

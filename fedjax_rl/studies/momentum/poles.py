@@ -17,7 +17,7 @@ from fedjax_rl.studies.pictures import against, curves, page
 from fedjax_rl.studies.policy_gradients import cartpoles
 from fedjax_rl.studies.runs import runs
 
-OWN = {"local_steps": 10, "episodes_per_step": 10, "baseline": "batch_mean"}
+OWN = {"local_steps": 10, "episodes_per_step": 10, "baseline": "batch_mean", "normalize": False}
 METRICS = ("return", "direction_norm", "weight_mean", "weight_max")
 CLIP = 1.2  # of the authors
 STEPS = (0.001, 0.003, 0.006, 0.01)  # lambda
@@ -53,7 +53,7 @@ def _made(name: str, **more):
 
 
 def _methods() -> dict:
-    sv = _made("fedsvrpg_m")
+    sv = _made("fedsvrpg_m", weight_clip=np.inf)
     return {
         PLAIN: (sv, {"momentum": 1.0}),
         SV: (sv, {"momentum": 0.2}),
@@ -174,7 +174,7 @@ def hyperparameters(size):
     by six steps where nothing is learned. So ten agents are held against ten that never speak, each
     on its own pole (claim 6).
     """
-    sv, base = _made("fedsvrpg_m"), {"momentum": 0.2, **_step(0.003)}
+    sv, base = _made("fedsvrpg_m", weight_clip=np.inf), {"momentum": 0.2, **_step(0.003)}
     settings = {f"β = {b:g}": {**base, "momentum": b} for b in BETAS}
     settings |= {f"N = {n}": {**base, "num_agents": n} for n in AGENTS}
     settings |= {f"N = {n}, still": {**base, **_step(1e-12), "num_agents": n} for n in (1, 10)}
@@ -275,7 +275,7 @@ def cartpole(size):
     }
     other = long_runs(size, "poles-others", others, {}, 200)["return"]
     alone = {i: {"task": _pole(task, i), "num_agents": 1} for i in range(5)}
-    sv = _made("fedsvrpg_m")
+    sv = _made("fedsvrpg_m", weight_clip=np.inf)
     own = {
         "independent": (sv, {"momentum": 1.0, **_step(0.003)}),
         "independent, still": (sv, {"momentum": 1.0, **_step(1e-12)}),
