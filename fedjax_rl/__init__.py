@@ -75,6 +75,7 @@ if TYPE_CHECKING:
     from fedjax_rl.federation.clock import Clock, timetable
     from fedjax_rl.federation.ledger import Wire
     from fedjax_rl.fields import by_agents, on_plateau, schedule
+    from fedjax_rl.presets import tuned
     from fedjax_rl.saving.results import load, save
     from fedjax_rl.sweeps.axes import each
     from fedjax_rl.sweeps.cells import Cell
@@ -166,6 +167,7 @@ __all__ = [
     "simulate",
     "sweep",
     "timetable",
+    "tuned",
     "uplinks",
 ]
 
@@ -196,6 +198,7 @@ _HOMES = {
     "simulate": "sweeps.simulate",
     "sweep": "sweeps.sweep",
     "timetable": "federation.clock",
+    "tuned": "presets",
 }
 _MODULES = {
     "analysis": "analysis",

@@ -42,6 +42,7 @@ ROOMS = {
     "plotting": {"analysis", "saving", "envs"},
     "saving": {"federation", "streams", "sweeps"},  # of sweeps, types
     "sweeps": {"federation", "streams", "saving", "memory"},
+    "presets": {"algorithms", "envs", "federation"},
     "algorithms": {
         *("federation", "learners", "rollouts", "envs", "networks"),
         *("streams", "memory", "rounding"),

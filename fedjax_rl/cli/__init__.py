@@ -82,7 +82,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 # Arguments without a flag.
-_POSITIONAL = ("algorithm", "environment", "directory", "study", "shell")
+_POSITIONAL = ("algorithm", "environment", "directory", "study", "shell", "what")
 
 
 def _flagged(text: str, arguments) -> str:

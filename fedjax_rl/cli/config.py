@@ -12,6 +12,7 @@ from fedjax_rl.cli.named import (
     environment_options,
     made_in,
 )
+from fedjax_rl.cli.outside import is_outside
 from fedjax_rl.cli.parts import (
     changed,
     clock,
@@ -37,13 +38,16 @@ def config_of(arguments) -> dict:
     check_seeds(plain(vars(arguments)[name]), name)
     # By name, before either is made: an environment may take seconds, or a package.
     check_fits(arguments.algorithm, arguments.environment)
-    one, given = algorithm(arguments.algorithm, arguments.environment), vars(arguments)
+    one = algorithm(arguments.algorithm, arguments.environment)
+    given, tuned = _preset_of(arguments, one)
     env = vars(given["env"]) if "env" in given else {}
     known = environment_options(arguments.environment)
     # What was not given is the algorithm's to say, as it may depend on the environment.
     properties = changed(settings(one), given)
     per_agent = given.get("learning_rate_per_agent")
     if per_agent is not None:
+        if properties.get("learning_rate") == tuned.get("learning_rate"):
+            properties.pop("learning_rate", None)
         if "learning_rate" in properties:
             raise ValueError(
                 f"learning_rate_per_agent is {per_agent} beside a learning_rate; allowed: one of "
@@ -72,6 +76,32 @@ def config_of(arguments) -> dict:
         "precision": precision(),
         "versions": results.versions(),
     }
+
+
+def _preset_of(arguments, one) -> tuple[dict, dict]:
+    """The arguments without the preset "tuned", and its properties.
+
+    Its settings are the defaults of the line, so that they stand among the arguments already.
+
+    Raises:
+      ValueError: another preset, or no tuned settings of the algorithm in the environment.
+    """
+    from fedjax_rl import presets
+
+    given, own = vars(arguments), "preset" in one.properties
+    preset = plain(given.get("preset"))
+    values = preset if isinstance(preset, list) else [preset]
+    if preset is None or (own and ("tuned" not in values or is_outside(arguments.algorithm))):
+        return given, {}
+    if preset != "tuned":
+        allowed = "tuned, or others without it" if own else "tuned"
+        raise ValueError(f"preset is {preset}; allowed: {allowed}")
+    found = presets.find(arguments.algorithm, arguments.environment)
+    if found is None:
+        raise ValueError(presets.refusal(arguments.algorithm, arguments.environment))
+    # Of an algorithm with presets of its own the tuned settings may be changes to one of them.
+    instead = {"preset": found.properties.get("preset", one.config.preset)} if own else {}
+    return {**given, **instead}, found.properties
 
 
 def _check_run(arguments) -> None:

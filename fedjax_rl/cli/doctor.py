@@ -41,17 +41,31 @@ _PACKAGES = {
 UNFIT = 2
 
 
-def overview(_) -> int:
+def overview(arguments) -> int:
     """The command `list`."""
+    from fedjax_rl import fields
+
+    fields.check("what", arguments.what, fields.word(("everything", "tuned")))
+    return _tuned() if arguments.what == "tuned" else _everything()
+
+
+def _everything() -> int:
+    """Names, options, papers and figures of all that there is."""
+    from fedjax_rl import presets
     from fedjax_rl.algorithms import ALGORITHMS
     from fedjax_rl.envs.registry import ALIASES, ENVIRONMENTS, options
     from fedjax_rl.federation.clock import SCHEDULERS
     from fedjax_rl.federation.uplinks import UPLINKS
 
+    tuned: dict[str, list] = {}
+    for one in presets.entries():
+        tuned.setdefault(one.algorithm, []).append(one.environment)
     print("Algorithms")
     for name, entry in ALGORITHMS.items():
         print(f"  {name}  {_first(entry.make)}")
         print(f"    runs on: {', '.join(fitting(name))}")
+        if name in tuned:
+            print(f"    tuned for: {', '.join(tuned[name])}")
         # Papers are said once, in the docstrings of the algorithms.
         text = sys.modules[entry.make.__module__].__doc__ or ""
         for paper in re.findall(r"^\* ((?:.|\n(?!\* ))*)", text, re.MULTILINE):
@@ -74,6 +88,26 @@ def overview(_) -> int:
         print(f"    presets: {', '.join(study.presets)}; scales: {', '.join(SCALES)}")
         for figure, text in study.figures.items():
             print(f"    {name}:{figure}  {text}")
+    return 0
+
+
+def _tuned() -> int:
+    """The tuned settings, with what they reach and the line that shows it."""
+    from fedjax_rl import presets
+
+    for one in presets.entries():
+        print(f"{one.algorithm} {one.environment}")
+        print(f"  {one.flags}")
+        got = one.reached
+        if got is None:
+            print("  not measured yet")
+        else:
+            print(
+                f"  {got.metric} {got.mean:.5g} [{got.low:.5g}, {got.high:.5g}], from "
+                f"{got.start:.3g}, of {len(one.seeds)} seeds [95 % Student t interval]; "
+                f"{duration(got.seconds)} on {got.device}"
+            )
+        print(f"  {one.command}")
     return 0
 
 

@@ -50,6 +50,11 @@ def is_environment(word: str) -> bool:
     return word in ENVIRONMENTS or word in ALIASES or bool(package in PACKAGES and slash and rest)
 
 
+def asks_for_tuned(argv: list[str]) -> bool:
+    """Whether a line asks for the tuned settings of its algorithm in its environment."""
+    return bool(re.search("\0--preset[\0=]tuned\0", "\0".join(["", *argv, ""])))
+
+
 def uplinks_in(argv: list[str]) -> list[str]:
     """The uplinks that a line names."""
     from fedjax_rl.federation.uplinks import UPLINKS

@@ -10,7 +10,14 @@ import typing
 from collections.abc import Sequence
 from typing import Annotated, Literal
 
-from fedjax_rl.cli.line import PACKAGES, devices_in, named_in, study_in, uplinks_in
+from fedjax_rl.cli.line import (
+    PACKAGES,
+    asks_for_tuned,
+    devices_in,
+    named_in,
+    study_in,
+    uplinks_in,
+)
 from fedjax_rl.cli.named import algorithm, environment_options, factory_of, fitting
 from fedjax_rl.cli.outside import is_outside
 from fedjax_rl.cli.process import prepare
@@ -27,8 +34,9 @@ from fedjax_rl.cli.settings import (
 SCALES = ("smoke", "quick", "paper")
 SHELLS = ("bash", "zsh", "fish")
 _OWN = "your own as MODULE:NAME"
+_TUNED = "tuned: the settings of `fedjax-rl list tuned`, where none is given."
 # Units of time that a run has by default.
-_DURATIONS = {"step": 100_000, "episode": 200, "round": 200, "epoch": 300, "update": 1000}
+_DURATIONS = {"step": 100_000, "episode": 1000, "round": 200, "epoch": 300, "update": 1000}
 
 
 def of_command(command: str, argv: list[str]) -> list[tuple]:
@@ -39,7 +47,8 @@ def of_command(command: str, argv: list[str]) -> list[tuple]:
       argv: the whole line; the algorithm and the environment named there say which options exist.
     """
     if command == "list":
-        return []
+        text = "tuned: the tuned settings and what they reach; all else by default."
+        return [_positional("what", text, "everything")]
     if command == "resume":
         more = "Of a run or sweep that is to have more {}; as many as it was begun with by default."
         return [
@@ -100,6 +109,7 @@ def _of_simulation(command: str, argv: list[str]) -> list[tuple]:
     chosen = named or next(iter(ALGORITHMS))
     places = list(ENVIRONMENTS) if named is None else fitting(chosen)
     one, several = algorithm(chosen, place), command != "run"
+    tuned = _tuned(named, place) if asks_for_tuned(argv) else {}
     default = (dataclasses.MISSING, dataclasses.MISSING)
     if command == "doctor":
         default = (chosen, place or fitting(chosen)[0])
@@ -114,11 +124,15 @@ def _of_simulation(command: str, argv: list[str]) -> list[tuple]:
     fields = [
         _positional("algorithm", f"One of {', '.join(ALGORITHMS)}, or {_OWN}.", default[0]),
         _positional("environment", allowed, default[1]),
-        _values(several, "num_agents", int, 4, "N, agents of the federation."),
-        _option("num_steps", int, _DURATIONS[unit], steps),
+        _values(
+            several, "num_agents", int, tuned.get("num_agents", 4), "N, agents of the federation."
+        ),
+        _option("num_steps", int, tuned.get("num_steps", _DURATIONS[unit]), steps),
         _values(several, "seeds" if several else "seed", int, 0, "Of the agents' random numbers."),
-        *_of_algorithm(one, several),
+        *_of_algorithm(one, several, tuned.get("properties", {})),
     ]
+    if "preset" not in one.properties:
+        fields.append(_option("preset", str | None, None, _TUNED, "NAME"))
     every = f"{time.capitalize()} between records; about 100 records by default."
     fields.append(_option("record_every", int | None, None, every))
     if command != "doctor":
@@ -126,16 +140,28 @@ def _of_simulation(command: str, argv: list[str]) -> list[tuple]:
         fields += [_option("metrics", tuple[str, ...] | None, None, text, "NAME ..."), _out()]
         text = "Compile nothing, one agent after the other; name the first value that breaks."
         fields.append(_option("debug", bool, False, text))
-    fields += [_devices(), _cache(), *_of_environments([place] if place else places)]
+    fields += [_devices(), _cache(), *_of_environments([place] if place else places, tuned)]
     fields += _of_clocks(one, several) if on_clock else []
     return fields + (_of_uplinks(uplinks_in(argv), several) if takes_uplinks(one) else [])
 
 
-def _of_algorithm(one, several: bool) -> list[tuple]:
+def _tuned(named: str | None, place: str | None) -> dict:
+    """The settings that hold where none is given; none where there are no tuned ones."""
+    from fedjax_rl import presets
+
+    # Refused by `config_of`, once the line is read.
+    found = None if None in (named, place) else presets.find(named, place)
+    return {} if found is None else found._asdict()
+
+
+def _of_algorithm(one, several: bool, tuned: dict) -> list[tuple]:
     """A field per property that a word or a number can set; texts are its docstring's."""
     fields, inner = [], {}
     for own in settings(one):
         text = own.text
+        own = own._replace(default=tuned.get(own.name, own.default))
+        if own.name == "preset":
+            text = f"{text} {_TUNED}"
         if several and own.is_tuple:
             text = f"{text} One value for the whole grid."
         *records, name = own.name.split(".")
@@ -160,8 +186,9 @@ def _of_record(name: str, inner: dict) -> tuple:
     return name, kind, dataclasses.field(default_factory=kind)
 
 
-def _of_environments(names: list[str]) -> list[tuple]:
+def _of_environments(names: list[str], tuned: dict) -> list[tuple]:
     """One field `env` with the options of these environments, if they have any."""
+    options = tuned.get("options", {})
     known: dict = {}
     for name in names:
         for option in parameters(factory_of(name)):
@@ -173,7 +200,8 @@ def _of_environments(names: list[str]) -> list[tuple]:
         if any(option.default != first.default for option in each):
             # Environments that disagree about a default: each takes its own where none is given.
             first = first._replace(kind=first.kind | None, default=None, text="")
-        fields.append(_option(*first[:3], first.text or "Of the environment."))
+        default = options.get(first.name, first.default)
+        fields.append(_option(first.name, first.kind, default, first.text or "Of the environment."))
     if not fields:
         return []
     env = dataclasses.make_dataclass("Env", fields)
