@@ -15,6 +15,7 @@ from fedjax_rl.learners import deep_q, replay
 from fedjax_rl.sweeps import costs
 
 CARTPOLE = envs.gymnax_task("CartPole-v1")
+PIXELS = envs.procgen_task("BigFish", num_levels=2, observation="pixels")
 
 
 def test_a_ring_keeps_the_last_steps():
@@ -221,6 +222,23 @@ def test_memory_is_that_of_its_state():
     assert said["replay"] == 3 * 10_000 * transition
 
 
+def test_pictures_are_seen_by_a_network_for_them():
+    """By default the classic one; in the ring they are bytes. In double precision, too."""
+    for double in (False, True):
+        with jax.enable_x64(double):
+            small = {"num_envs": 2, "buffer_size": 8, "batch_size": 2}
+            algorithm = frl.feddqn(PIXELS, sync_period=2, **small)
+            state = jax.eval_shape(lambda: frl.init(algorithm, num_agents=2))  # noqa: B023
+            agents = state.state.agents
+            assert agents.ring.observation.shape == (2, 4, 2, 64, 64, 3)
+            assert agents.ring.observation.dtype == jnp.uint8
+            heads = 128 * 15 + 15
+            assert agents.learned.parameters.shape == (2, 336_112 - 128 * 16 - 16 + heads)
+            assert agents.learned.parameters.dtype == jnp.float32
+            after, _ = jax.eval_shape(lambda s: frl.round(algorithm, s), state)  # noqa: B023
+            assert jax.tree.structure(after) == jax.tree.structure(state)
+
+
 def test_mistakes_are_named_before_anything_compiles(monkeypatch):
     for values, words in (
         ({"batch_size": 65, "buffer_size": 64}, "buffer_size is 64; allowed: at least batch_size"),
@@ -233,8 +251,10 @@ def test_mistakes_are_named_before_anything_compiles(monkeypatch):
             frl.feddqn(CARTPOLE, **values)
     with pytest.raises(ValueError, match=r"task is .*Pendulum-v1, whose actions are continuous"):
         frl.feddqn(envs.gymnax_task("Pendulum-v1"))
-    with pytest.raises(ValueError, match=r"shows pictures .*; allowed: a task whose observations"):
-        frl.feddqn(frl.envs.registry.make("BigFish", observation="pixels"))
+    with pytest.raises(ValueError, match=r"network.kind is mlp, a network for vectors, on BigFish"):
+        frl.feddqn(PIXELS, network={"kind": "mlp"})
+    with pytest.raises(ValueError, match=r"network.kind is classic on CartPole-v1, whose ob"):
+        frl.feddqn(CARTPOLE, network={"kind": "classic"})
     monkeypatch.setattr(memory, "available", lambda devices=None: 10**6)
     with pytest.raises(ValueError, match="num_agents is 4 with buffer_size 10000, which needs "):
         frl.simulate(frl.feddqn(CARTPOLE), num_agents=4, num_steps=1)

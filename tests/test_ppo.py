@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import linen as nn
-from scipy import stats
+from scipy import signal, stats
 
 import fedjax_rl as frl
 from fedjax_rl import memory, streams
@@ -259,6 +259,7 @@ def test_heads_have_the_probabilities_that_they_draw():
 @pytest.mark.parametrize(
     ("name", "count"),
     [
+        ("classic", 336_112),
         ("impala", 626_256),
         ("vit-12-8-64", 620_624),
         ("vit-6-8-96", 702_256),
@@ -287,6 +288,43 @@ def test_convolution_and_pooling_are_the_usual_ones():
     ours, usual, pooled, same = all_of_it(x, kernel)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4), ours, usual)
     np.testing.assert_array_equal(pooled, same)
+
+
+def test_strided_convolution_is_that_of_scipy_and_its_gradient_the_usual_one():
+    x = jax.random.normal(jax.random.key(0), (2, 15, 13, 3))
+    kernel = jax.random.normal(jax.random.key(1), (4, 4, 3, 5))
+
+    def usual(x, kernel):
+        layout = ("NHWC", "HWIO", "NHWC")
+        return jax.lax.conv_general_dilated(x, kernel, (2, 2), "VALID", dimension_numbers=layout)
+
+    def total(convolve):
+        return jax.grad(lambda *args: jnp.sum(jnp.sin(convolve(*args))), (0, 1))
+
+    @jax.jit
+    def all_of_it(x, kernel):
+        ours = functools.partial(pictures.stride, step=2)
+        return ours(x, kernel), total(ours)(x, kernel), total(usual)(x, kernel)
+
+    found, ours, theirs = all_of_it(x, kernel)
+    for b, d in np.ndindex(2, 5):
+        each = [signal.correlate2d(x[b, ..., c], kernel[..., c, d], "valid") for c in range(3)]
+        np.testing.assert_allclose(found[b, ..., d], sum(each)[::2, ::2], rtol=1e-4, atol=1e-4)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4), ours, theirs)
+
+
+def test_a_picture_costs_the_classic_network_what_it_says():
+    """5.7 million operations, of 2.86 million multiply-adds."""
+    task = counting(shape=(64, 64, 3), dtype=jnp.uint8, actions=15)
+    policy = actor_critic_for(task, "classic")
+    shapes = (
+        jax.eval_shape(policy.init, jax.random.key(0)),
+        jax.ShapeDtypeStruct((9, 64, 64, 3), "u1"),
+    )
+    spent = jax.jit(policy.apply).lower(*shapes).cost_analysis()["flops"] / 9
+    products = 15**2 * 192 * 32 + 6**2 * 512 * 64 + 36 * 64 * 128 + 128 * 16
+    assert 2 * products == pytest.approx(5.7e6, rel=0.01)
+    assert spent == pytest.approx(2 * products, rel=0.02)
 
 
 def test_last_layers_are_scaled_and_pixels_are_fractions():
@@ -677,6 +715,7 @@ def test_presets_and_sizes_give_what_is_published():
     assert (tiny.size, tiny.network.kind, tiny.num_envs) == ("tiny", "mlp", 16)
     assert tiny.rollout_steps == 128
     assert fedppo(pixels).config.resolved().network.kind == "impala-small"
+    assert fedppo(pixels, size="tiny").config.resolved().network.kind == "classic"
     named = preset("procgen", "tiny")
     assert named["adam_epsilon"] == 1e-5
     assert fedppo(CARTPOLE, **named).config.num_envs == 16
@@ -739,6 +778,12 @@ def test_tasks_and_patches_have_to_fit():
     odd = counting(shape=(10, 10, 3), dtype=jnp.uint8)
     with pytest.raises(ValueError, match="pictures of 10 x 10; allowed: sides that"):
         fedppo(odd, network="vit-3-4-16")
+    with pytest.raises(ValueError, match=r"is classic on pictures of 10 x 10; allowed: .* 20"):
+        fedppo(odd, network="classic")
+    for made in (functools.partial(fedppo, network="mlp"), frl.es, frl.reinforce, frl.fedpg):
+        with pytest.raises(ValueError, match=r"for vectors, on counting, which shows pictures .10"):
+            made(odd)
+    assert actor_critic_for(dataclasses.replace(odd, observation_size=4)).shape == (4,)
     with pytest.raises(ValueError, match="outputs is 0; allowed: a whole number of at least 1"):
         heads.actor_critic("mlp", 0)
     assert isinstance(actor_critic_for(make("gymnax/Pendulum-v1")).actions, Normal)

@@ -15,8 +15,9 @@ from fedjax_rl.federation.state import Params
 from fedjax_rl.fields.record import Record, nested, record, static, traced
 from fedjax_rl.identity import remembered
 from fedjax_rl.learners import deep_q, replay
-from fedjax_rl.learners.actor_critic import seen
+from fedjax_rl.learners.actor_critic import is_picture, seen
 from fedjax_rl.learners.optimizers import no_moments
+from fedjax_rl.networks.heads import NETWORKS
 from fedjax_rl.rollouts import transitions
 
 
@@ -46,6 +47,21 @@ class Target(Record):
 
     every: int = static(500, fields.COUNT)
     tau: Any = traced(1.0, fields.PROBABILITY)
+
+
+@record
+class QNetwork(Network):
+    """The network of the values of actions.
+
+    Attributes:
+      hidden: units in each hidden layer, of "mlp".
+      activation: of the hidden units, "tanh" or "relu".
+      initializer: of "mlp", as of `Network`.
+      kind: "mlp", or for pictures "classic", "impala", "impala-small" or a "vit"; by default "mlp",
+        or "classic" where observations are pictures.
+    """
+
+    kind: str | None = static(None, fields.word(NETWORKS).or_none())
 
 
 @record
@@ -90,7 +106,7 @@ class FedDQN(Varied, Averaged):
     moments: str = static("local", fields.word(MOMENTS))
     exploration: Exploration = nested(Exploration)
     target: Target = nested(Target)
-    network: Network = nested(Network, hidden=(64, 64), activation="relu", initializer="uniform")
+    network: QNetwork = nested(QNetwork, hidden=(64, 64), activation="relu", initializer="uniform")
     evaluation_episodes: int = static(0, fields.whole(0))
     wire: Wire = nested(Wire)
 
@@ -116,12 +132,14 @@ class FedDQN(Varied, Averaged):
 def network_of(config: FedDQN) -> deep_q.QNetwork:
     """Values of actions, of all agents."""
     own = config.network
-    return _network(config.task, own.hidden, own.activation, own.initializer)
+    kind = own.kind or ("classic" if is_picture(config.task) else "mlp")
+    return _network(config.task, kind, own.hidden, own.activation, own.initializer)
 
 
 @remembered()
-def _network(task, hidden, activation, initializer) -> deep_q.QNetwork:
-    return deep_q.q_network_for(task, hidden=hidden, activation=activation, initializer=initializer)
+def _network(task, kind, hidden, activation, initializer) -> deep_q.QNetwork:
+    shape = {"hidden": hidden, "activation": activation, "initializer": initializer}
+    return deep_q.q_network_for(task, kind, **shape)
 
 
 def memory_of(config: FedDQN, num_agents: int = 1) -> dict[str, int]:

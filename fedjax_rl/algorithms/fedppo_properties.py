@@ -81,9 +81,10 @@ PRESETS: dict[str, dict] = {
         "rewards.normalization_discount": 0.99,  # of Baselines, whatever the discount
     },
 }
-# The same for a size; its network is for pictures, others are seen by "mlp".
+# The same for a size; its network is for pictures, others are seen by "mlp". A tiny one fits both,
+# so that its properties can be handed on.
 SIZES: dict[str, dict] = {
-    "tiny": {"num_envs": 16, "rollout_steps": 128, "network.kind": "mlp"},
+    "tiny": {"num_envs": 16, "rollout_steps": 128, "network.kind": None},
     "small": {"num_envs": 32, "rollout_steps": 128, "network.kind": "impala-small"},
     "paper": {"num_envs": 64, "rollout_steps": 256, "network.kind": "impala"},
 }
@@ -100,8 +101,8 @@ class PPONetwork(Record):
     """Policy and value of FedPPO. What is None follows from the size.
 
     Attributes:
-      kind: "mlp", "impala", "impala-small" or, by depth, heads and width, "vit-12-8-64",
-        "vit-6-8-96", "vit-4-4-32" or "vit-3-4-16".
+      kind: "mlp", or for pictures "classic", "impala", "impala-small" or, by depth, heads and
+        width, "vit-12-8-64", "vit-6-8-96", "vit-4-4-32" or "vit-3-4-16".
       hidden: units in each hidden layer of "mlp", of either tower.
       activation: of "mlp", "tanh" or "relu".
     """
@@ -282,8 +283,8 @@ class FedPPO(Varied, Averaged):
         pictures = is_picture(self.task)
         size = self.size or ("small" if pictures else "tiny")
         defaults = {**PRESETS[self.preset], **SIZES[size], "size": size}
-        if not pictures:
-            defaults["network.kind"] = "mlp"
+        kind = defaults["network.kind"] or "classic"
+        defaults["network.kind"] = kind if pictures else "mlp"
         given = {each.name: each.value for each in self.properties()}
         missing = {name: value for name, value in defaults.items() if given[name] is None}
         full = filled(self, missing)

@@ -27,6 +27,7 @@ from fedjax_rl.federation.server import SHARE, ServerStep
 from fedjax_rl.federation.state import Params
 from fedjax_rl.fields.record import environment, nested, record, static, traced
 from fedjax_rl.learners import policies
+from fedjax_rl.learners.actor_critic import check_vectors
 from fedjax_rl.networks import MLP
 from fedjax_rl.rollouts import episodes
 
@@ -84,8 +85,9 @@ class Strategy(Federated):
     wire: Wire = nested(Wire)
 
     def check(self) -> None:
-        """Refuses a task that cannot be, and pairs of agents that never meet."""
+        """Refuses a task that cannot be, or is not for vectors; pairs of agents that never meet."""
         episodic.check_task(self.task)
+        check_vectors("network.hidden", self.network.hidden, self.task)
         self.check_rounds("antithetic")
         self.held_out.check_of(self.task, Heterogeneity())
 

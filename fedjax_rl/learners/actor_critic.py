@@ -6,7 +6,6 @@ Everything is for one agent, and networks are applied to batches [B, ...] of its
 from __future__ import annotations
 
 import dataclasses
-import functools
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -14,13 +13,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
-from jax.flatten_util import ravel_pytree
 
 from fedjax_rl import streams
 from fedjax_rl.envs.task import Continuous, Discrete
 from fedjax_rl.identity import remembered
 from fedjax_rl.learners import observations, policies
 from fedjax_rl.networks import heads
+from fedjax_rl.networks.flat import Flat
 
 
 @dataclasses.dataclass(frozen=True)
@@ -162,28 +161,27 @@ class ActorCritic:
     clip: float = 10.0
 
     @property
+    def _flat(self) -> Flat:
+        return Flat(self.module, self.shape)
+
+    @property
     def num_parameters(self) -> int:
         """Q."""
-        return _layout(self.module, self.shape)[0] + self.actions.own
+        return self._flat.num_parameters + self.actions.own
 
     def init(self, key) -> jax.Array:
         """First parameters, float32 [q]; the key is consumed."""
-        module = self.module.init(key, jnp.zeros((1, *self.shape), jnp.float32))
         # Learned as a logarithm, a deviation stays above 0.
         own = jnp.full(self.actions.own, math.log(self.deviation), jnp.float32)
-        return jnp.concatenate([ravel_pytree(module)[0], own])
+        return jnp.concatenate([self._flat.init(key), own])
 
     def unpack(self, parameters) -> Unpacked:
         """The parameters [q] as the network has them.
 
         A gradient with respect to these is cheaper: that of a part of a vector is a vector.
         """
-        _, sizes, shapes, structure = _layout(self.module, self.shape)
-        leaves, at = [], 0
-        for count, shape in zip(sizes, shapes, strict=True):
-            leaves.append(parameters[at : at + count].reshape(shape))
-            at += count
-        return Unpacked(jax.tree.unflatten(structure, leaves), parameters[at:])
+        flat = self._flat
+        return Unpacked(flat.unpack(parameters), parameters[flat.num_parameters :])
 
     def pack(self, unpacked: Unpacked) -> jax.Array:
         """The parameters, or a gradient with respect to them, in one vector [q]."""
@@ -282,17 +280,6 @@ def _with_normalizer(parameters) -> tuple:
     return parameters, None
 
 
-@functools.lru_cache(maxsize=64)
-def _layout(module: nn.Module, shape: tuple[int, ...]):
-    """Number of a module's parameters, sizes and shapes of its leaves, and their structure."""
-    inputs = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
-    tree = jax.eval_shape(module.init, jax.random.key(0), inputs)
-    leaves, structure = jax.tree.flatten(tree)
-    shapes = tuple(leaf.shape for leaf in leaves)
-    sizes = tuple(math.prod(shape) for shape in shapes)
-    return sum(sizes), sizes, shapes, structure
-
-
 @remembered()
 def seen(task) -> jax.ShapeDtypeStruct:
     """Shape and dtype of what a task's environment shows, after a reset and after a step."""
@@ -314,7 +301,58 @@ def is_picture(task) -> bool:
     return len(seen(task).shape) == 3
 
 
-def _pixels(observation) -> jax.Array:
+def check_vectors(name: str, value: str, task) -> None:
+    """Refuses a picture where a network takes vectors, and nobody has said which.
+
+    Args:
+      name: of the property that says the network.
+      value: of it.
+      task: an `envs.Task`; one with an `encode` of its own makes a vector of its picture.
+
+    Raises:
+      ValueError: naming the property, the picture and what is allowed.
+    """
+    shape = seen(task).shape
+    if len(shape) == 3 and task.observation_size == math.prod(shape):
+        raise ValueError(
+            f"{name} is {value}, a network for vectors, on {task.name}, which shows pictures "
+            f"{shape}; allowed: fedppo, feda2c or feddqn with network.kind "
+            f"{', '.join(heads.PICTURES)}"
+        )
+
+
+def picture_of(task, network: str) -> tuple[int, ...]:
+    """Shape [H, W, C] of the pictures of a task that a network is to see.
+
+    Args:
+      task: an `envs.Task`.
+      network: of `networks.heads.PICTURES`.
+
+    Raises:
+      ValueError: observations that are no pictures, or that the network cannot see.
+    """
+    shape = seen(task).shape
+    if len(shape) != 3:
+        raise ValueError(
+            f"network.kind is {network} on {task.name}, whose observations have the shape {shape}; "
+            "allowed: mlp, or pictures [H, W, C]"
+        )
+    trunk, sides = heads.PICTURES[network], f"{shape[0]} x {shape[1]}"
+    patch, smallest = getattr(trunk, "patch", 1), getattr(trunk, "smallest", 1)
+    if shape[0] % patch or shape[1] % patch:
+        raise ValueError(
+            f"network.kind is {network} on pictures of {sides}; allowed: sides that are multiples "
+            f"of its patch {patch}"
+        )
+    if min(shape[:2]) < smallest:
+        raise ValueError(
+            f"network.kind is {network} on pictures of {sides}; allowed: sides of at least "
+            f"{smallest}"
+        )
+    return shape
+
+
+def pixels(observation) -> jax.Array:
     """A picture as floats; bytes become fractions of 255."""
     # Converted for the network and not before: a rollout of floats is four times as large.
     if observation.dtype == jnp.uint8:
@@ -340,8 +378,9 @@ def actor_critic_for(
       deviation: first standard deviation of continuous actions, above 0.
 
     Raises:
-      ValueError: an unknown word, a network for pictures where there are none, a picture that
-        its patches do not divide, a layer without units, a deviation that is not above 0.
+      ValueError: an unknown word, a network for pictures where there are none, or for vectors where
+        there are pictures, a picture that it cannot see, a layer without units, a deviation that
+        is not above 0.
     """
     if not (math.isfinite(deviation) and deviation > 0):
         raise ValueError(f"deviation is {deviation}; allowed: finite and above 0")
@@ -353,18 +392,7 @@ def actor_critic_for(
     actions = Softmax(task.action.num) if discrete else Normal(task.action.size)
     module = heads.actor_critic(network, actions.outputs, hidden=hidden, activation=activation)
     if network == "mlp":
+        check_vectors("network.kind", network, task)
         encode, size = task.encode, (task.observation_size,)
         return ActorCritic(module, actions, size, encode, float(deviation))
-    shape = seen(task).shape
-    if len(shape) != 3:
-        raise ValueError(
-            f"network.kind is {network} on {task.name}, whose observations have the shape {shape}; "
-            "allowed: mlp, or pictures [H, W, C]"
-        )
-    patch = getattr(module.trunk, "patch", 1)
-    if shape[0] % patch or shape[1] % patch:
-        raise ValueError(
-            f"network.kind is {network} on pictures of {shape[0]} x {shape[1]}; allowed: sides "
-            f"that are multiples of its patch {patch}"
-        )
-    return ActorCritic(module, actions, shape, _pixels, float(deviation))
+    return ActorCritic(module, actions, picture_of(task, network), pixels, float(deviation))

@@ -21,10 +21,11 @@ import jax.numpy as jnp
 
 from fedjax_rl.envs.task import Discrete
 from fedjax_rl.learners import policies
-from fedjax_rl.learners.actor_critic import is_picture
+from fedjax_rl.learners.actor_critic import check_vectors, picture_of, pixels
 from fedjax_rl.learners.optimizers import Moments, adam, bounded
 from fedjax_rl.learners.replay import Transition
-from fedjax_rl.networks import MLP
+from fedjax_rl.networks import MLP, Flat, OneHead
+from fedjax_rl.networks.heads import PICTURES
 
 LOSSES = ("huber", "squared")
 
@@ -62,22 +63,50 @@ class QNetwork:
         return action
 
 
-def q_network_for(task, *, hidden, activation: str, initializer: str) -> QNetwork:
+@dataclasses.dataclass(frozen=True)
+class PictureQNetwork(QNetwork):
+    """The same of a task that shows pictures.
+
+    Attributes:
+      network: one output per action.
+      encode: from a picture to what the network sees, float32 of its shape.
+    """
+
+    network: Flat
+    encode: Callable = pixels
+
+    def init(self, key) -> jax.Array:
+        """First parameters, float32 [q]; the key is consumed."""
+        return self.network.init(key)
+
+    def apply(self, parameters, observations) -> tuple[jax.Array, jax.Array]:
+        """As of `QNetwork`, for all pictures at once."""
+        values = self.network.apply(parameters, jax.vmap(self.encode)(observations))
+        return values, jnp.max(values, axis=-1)
+
+
+def q_network_for(task, kind: str, *, hidden, activation: str, initializer: str) -> QNetwork:
     """The network that fits a task.
 
+    Args:
+      task: an `envs.Task`.
+      kind: of `networks.heads.NETWORKS`; all but "mlp" see pictures.
+      hidden: units in each hidden layer, of "mlp".
+      activation: of "mlp".
+      initializer: of "mlp".
+
     Raises:
-      ValueError: continuous actions, or observations that are pictures.
+      ValueError: continuous actions, or observations that the network cannot see.
     """
     if not isinstance(task.action, Discrete):
         raise ValueError(
             f"task is {task.name}, whose actions are continuous ({task.action}); allowed: a task "
             "with discrete actions, of which each has a value"
         )
-    if is_picture(task):
-        raise ValueError(
-            f"task is {task.name}, which shows pictures to a network of hidden layers; allowed: a "
-            "task whose observations are vectors or states"
-        )
+    if kind != "mlp":
+        module = OneHead(PICTURES[kind], task.action.num)
+        return PictureQNetwork(Flat(module, picture_of(task, kind)))
+    check_vectors("network.kind", kind, task)
     units = tuple(int(number) for number in hidden)
     network = MLP((task.observation_size, *units, task.action.num), activation)
     return QNetwork(network, task.encode, initializer)
@@ -190,6 +219,9 @@ def improve(q: QNetwork, learner: Learner, batches: Transition, weights: dict, s
     Returns:
       The learner after, and `Diagnostics`.
     """
+    # Networks for pictures are float32 in double precision, too, and rates must not promote them.
+    names = ("learning_rate", "discount", "gradient_clip", "adam_epsilon", "target.tau")
+    weights = {name: jnp.asarray(weights[name], learner.parameters.dtype) for name in names}
 
     def update(learner, batch):
         def objective(parameters):

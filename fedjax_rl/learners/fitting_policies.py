@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fedjax_rl import fields
 from fedjax_rl.envs.task import Continuous, Discrete, Task
+from fedjax_rl.learners.actor_critic import check_vectors
 from fedjax_rl.learners.network_policies import DEVIATION, Categorical, Gaussian
 from fedjax_rl.learners.stochastic_policies import Policy, SoftmaxTable
 from fedjax_rl.names import check_known
@@ -40,8 +41,8 @@ def policy_for(
       deviation: first standard deviation of continuous actions, above 0.
 
     Raises:
-      ValueError: an unknown word, a table where observations are no states, a network without
-        units, a deviation that is not above 0.
+      ValueError: an unknown word, a table where observations are no states, a network where they
+        are pictures, a network without units, a deviation that is not above 0.
     """
     if kind is not None:
         check_known(kind, POLICIES, "policy")
@@ -55,6 +56,7 @@ def policy_for(
     if kind != "mlp" and states is not None and discrete:
         return SoftmaxTable(states, task.action.num)
     check_known(initializer, INITIALIZERS, "initializer")
+    check_vectors("policy", "mlp", task)
     outputs = task.action.num if discrete else task.action.size
     units = tuple(int(number) for number in hidden)
     network = MLP((task.observation_size, *units, outputs), activation)

@@ -1,13 +1,17 @@
-"""Networks: pure functions of a flat parameter vector, or flax modules with two heads."""
+"""Networks: pure functions of a flat parameter vector, or flax modules with one head or two."""
 
-from fedjax_rl.networks.heads import NETWORKS, TwoHeads, TwoTowers, actor_critic
+from fedjax_rl.networks.flat import Flat
+from fedjax_rl.networks.heads import NETWORKS, OneHead, TwoHeads, TwoTowers, actor_critic
 from fedjax_rl.networks.mlp import MLP
-from fedjax_rl.networks.pictures import Impala, VisionTransformer
+from fedjax_rl.networks.pictures import Classic, Impala, VisionTransformer
 
 __all__ = [
     "MLP",
     "NETWORKS",
+    "Classic",
+    "Flat",
     "Impala",
+    "OneHead",
     "TwoHeads",
     "TwoTowers",
     "VisionTransformer",

@@ -15,11 +15,12 @@ from flax import linen as nn
 from fedjax_rl import fields, lapack
 from fedjax_rl.names import check_known
 from fedjax_rl.networks.mlp import ACTIVATIONS
-from fedjax_rl.networks.pictures import Impala, VisionTransformer
+from fedjax_rl.networks.pictures import Classic, Impala, VisionTransformer
 
 # What sees pictures [H, W, C]; "mlp" sees vectors. A transformer's numbers are its depth, its
 # heads and its width.
 PICTURES = {
+    "classic": Classic(),
     "impala": Impala(),
     "impala-small": Impala((8, 16, 16), 128),
     **{
@@ -32,6 +33,23 @@ NETWORKS = ("mlp", *PICTURES)
 
 def _dense(units: int, gain: float) -> nn.Dense:
     return nn.Dense(units, kernel_init=lapack.orthogonal(gain))
+
+
+class OneHead(nn.Module):
+    """Linear outputs of what a trunk makes of its inputs; of a scale of 1.
+
+    Attributes:
+      trunk: from inputs [B, ...] to features [B, D].
+      outputs: O.
+    """
+
+    trunk: nn.Module
+    outputs: int
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """From inputs float32 [B, ...] to outputs [B, O]."""
+        return _dense(self.outputs, 1.0)(self.trunk(x))
 
 
 class TwoHeads(nn.Module):

@@ -4,20 +4,24 @@
   Architectures*, arXiv 1802.01561, Fig. 3 right; with the channels and without the recurrence of
   Cobbe et al., *Leveraging Procedural Generation to Benchmark Reinforcement Learning*, arXiv
   1912.01588.
+* Mnih et al., *Playing Atari with Deep Reinforcement Learning*, arXiv 1312.5602, section 4.1, and
+  *Human-Level Control Through Deep Reinforcement Learning* (Nature, 2015).
 * Dosovitskiy et al., *An Image is Worth 16x16 Words*, arXiv 2010.11929, equations 1 to 4.
 """
 
 from __future__ import annotations
 
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from fedjax_rl import fields
+from fedjax_rl import fields, lapack
 
 _XAVIER = nn.initializers.xavier_uniform()
+_ORTHOGONAL = lapack.orthogonal(math.sqrt(2))
 _SMALL = nn.initializers.normal(0.02)
 
 
@@ -88,8 +92,8 @@ class _Convolution(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        kernel = self.param("kernel", _XAVIER, (3, 3, x.shape[-1], self.channels))
-        bias = self.param("bias", nn.initializers.zeros_init(), (self.channels,))
+        kernel = self.param("kernel", _XAVIER, (3, 3, x.shape[-1], self.channels), jnp.float32)
+        bias = self.param("bias", nn.initializers.zeros_init(), (self.channels,), jnp.float32)
         return convolve(x, kernel) + bias.reshape(1, 1, 1, -1)
 
 
@@ -123,6 +127,81 @@ class Impala(nn.Module):
                 x = x + _Convolution(channels)(nn.relu(inside))
         x = nn.relu(x).reshape(x.shape[0], -1)
         return nn.relu(nn.Dense(self.units, kernel_init=_XAVIER)(x))
+
+
+def stride(x, kernel, step: int) -> jax.Array:
+    """Convolution without padding at every `step`-th place, of kernels twice as wide.
+
+    One product of matrices: kernels that differ from agent to agent make a batch of products, where
+    they would make a grouped convolution, which is slow, and its gradient everywhere.
+
+    Args:
+      x: [B, H, W, C], sides of at least 2 steps.
+      kernel: [2 step, 2 step, C, D].
+      step: pixels from place to place, either way.
+
+    Returns:
+      [B, H // step - 1, W // step - 1, D].
+    """
+    batch, height, width, channels = x.shape
+    rows, columns = height // step, width // step
+    # A kernel sees two by two blocks of pixels, which no other kernel sees in part.
+    x = x[:, : rows * step, : columns * step].reshape(batch, rows, step, columns, step, channels)
+    blocks = x.swapaxes(2, 3).reshape(batch, rows, columns, step * step * channels)
+    seen = [blocks[:, i : rows - 1 + i, j : columns - 1 + j] for i in (0, 1) for j in (0, 1)]
+    own = kernel.reshape(2, step, 2, step, channels, -1).swapaxes(1, 2)
+    return jnp.concatenate(seen, axis=-1) @ own.reshape(-1, kernel.shape[-1])
+
+
+class _Strided(nn.Module):
+    """`stride` with a bias."""
+
+    channels: int
+    step: int
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        size = 2 * self.step
+
+        def first(key, shape):
+            return _ORTHOGONAL(key, (math.prod(shape[:-1]), shape[-1]), jnp.float32).reshape(shape)
+
+        kernel = self.param("kernel", first, (size, size, x.shape[-1], self.channels))
+        bias = self.param("bias", nn.initializers.zeros_init(), (self.channels,), jnp.float32)
+        return stride(x, kernel, self.step) + bias.reshape(1, 1, 1, -1)
+
+
+class Classic(nn.Module):
+    """Two convolutions without padding, 8 x 8 at every 4th place and 4 x 4 at every 2nd.
+
+    The layers of arXiv 1312.5602, with as many channels as the first two of 2015 have. Forward a
+    picture of 64 x 64 x 3 takes 5.7 million floating-point operations, with `Impala` 61; with 15
+    actions and a value there are 336,112 parameters. Weights are orthogonal, scaled by sqrt(2), and
+    biases zero at first, as in the PPO of Dhariwal et al., *OpenAI Baselines* (2017).
+
+    Attributes:
+      channels: of either convolution.
+      units: of the dense layer at the end.
+    """
+
+    channels: tuple[int, int] = (32, 64)
+    units: int = 128
+
+    smallest = 20  # side of a picture of which anything is left
+
+    def __post_init__(self) -> None:
+        """Checks the sizes; a ValueError names what is not allowed."""
+        fields.check("channels", self.channels, fields.sizes(length=2))
+        fields.check("units", self.units, fields.COUNT)
+        super().__post_init__()
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """From pictures float32 [B, H, W, C] to features float32 [B, units]."""
+        for channels, step in zip(self.channels, (4, 2), strict=True):
+            x = nn.relu(_Strided(channels, step)(x))
+        x = x.reshape(x.shape[0], -1)
+        return nn.relu(nn.Dense(self.units, kernel_init=_ORTHOGONAL)(x))
 
 
 class VisionTransformer(nn.Module):
@@ -165,9 +244,9 @@ class VisionTransformer(nn.Module):
             )
         x = x.reshape(batch, rows // side, side, columns // side, side, channels)
         tokens = dense(x.swapaxes(2, 3).reshape(batch, -1, side * side * channels), width)
-        first = self.param("class_token", _SMALL, (1, 1, width))
+        first = self.param("class_token", _SMALL, (1, 1, width), jnp.float32)
         x = jnp.concatenate([jnp.broadcast_to(first, (batch, 1, width)), tokens], axis=1)
-        x = x + self.param("positions", _SMALL, (1, x.shape[1], width))
+        x = x + self.param("positions", _SMALL, (1, x.shape[1], width), jnp.float32)
         for _ in range(self.depth):
             q, k, v = jnp.split(dense(nn.LayerNorm()(x), 3 * width), 3, axis=-1)
             x = x + dense(_attend(q, k, v, self.heads), width)
