@@ -1,13 +1,13 @@
 """Study `linear-speedup`: the figures of Einhorn (2023), with tables and with federated PPO.
 
-Figures 1 to 7 are about tables; 8 to 13, about federated PPO on BigFish, are run where they are
-named.
+Figures 1 to 7 are about tables; 8 to 13 and `interference`, about federated PPO on BigFish, are run
+where they are named.
 """
 
 from __future__ import annotations
 
 from fedjax_rl.studies.declared import Study
-from fedjax_rl.studies.linear_speedup import deep, errors, laws, times
+from fedjax_rl.studies.linear_speedup import deep, errors, interference, laws, times
 from fedjax_rl.studies.linear_speedup.grids import GRID_B, RATES
 from fedjax_rl.studies.study import scales
 
@@ -27,7 +27,10 @@ SCALES = scales(
 STUDY = Study(
     "linear-speedup",
     "Einhorn, Federated Reinforcement Learning Has Linear Speedup (2023)",
-    (*errors.FIGURES, *laws.FIGURES, *times.FIGURES, *deep.FIGURES),
+    (
+        *(*errors.FIGURES, *laws.FIGURES, *times.FIGURES),
+        *(*deep.FIGURES, interference.interference),
+    ),
     SCALES,
     presets=deep.PRESETS,
     found="""N agents at N times the rate need an N-th of the time: time falls with N to the power

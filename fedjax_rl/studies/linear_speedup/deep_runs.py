@@ -27,12 +27,19 @@ SIZES = {
     "ppo_size": ("tiny", "tiny", "paper"),
     "ppo_trials": (2, 10, 3),
     "ppo_epochs": (30, 300, 3999),
+    "ppo_lines": (30, 600, 3999),
     "ppo_controls": (None, None, 3),
     "ppo_server": (None, None, 3),
 }
 PRESETS = ("paper", "clean", "vectors")
 # The preset "vectors" at paper scale: a small network that sees numbers, for as long as it learns.
-VECTORS = {"ppo_size": "tiny", "ppo_trials": 10, "ppo_epochs": 3000, "ppo_controls": None}
+VECTORS = {
+    "ppo_size": "tiny",
+    "ppo_trials": 10,
+    "ppo_epochs": 3000,
+    "ppo_lines": 3000,
+    "ppo_controls": None,
+}
 WIDE = "one agent, N times the batch"
 
 
@@ -64,6 +71,13 @@ def algorithm(size: Scale, **more) -> Algorithm:
     return frl.fedppo(task(size), **{**own, **more})
 
 
+def sized(size: Scale) -> Scale:
+    """With what the preset says: "vectors" at paper scale is of another size than the paper's."""
+    if size.preset == "vectors" and size.name == "paper":
+        return size.replace(**{**VECTORS, "ppo_server": VECTORS["ppo_trials"]})
+    return size
+
+
 class Bench:
     """All runs of a size: every one has a seed of its own.
 
@@ -74,9 +88,8 @@ class Bench:
 
     def __init__(self, size: Scale) -> None:
         """Declares the stages; nothing runs."""
-        if size.preset == "vectors" and size.name == "paper":
-            size = size.replace(**{**VECTORS, "ppo_server": VECTORS["ppo_trials"]})
-        self.size, plain, place = size, algorithm(size), itertools.count()
+        self.size = size = sized(size)
+        plain, place = algorithm(size), itertools.count()
         still = {NULL: (plain, {"learning_rate": 1e-12})}
         rate = plain.config.resolved().learning_rate
         setup = SETUPS[size.ppo_size]
