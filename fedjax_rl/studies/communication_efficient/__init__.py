@@ -5,6 +5,7 @@ from __future__ import annotations
 from fedjax_rl.studies.communication_efficient import (
     ant,
     cartpole,
+    gradients,
     grids,
     many,
     others,
@@ -54,8 +55,8 @@ STUDY = Study(
         variants.outlook,
         many.unsuitable,
         variants.pareto,
-        others.reinforce,
-        others.lapg,
+        gradients.reinforce,
+        gradients.lapg,
         others.ef_td,
         others.novelty,
         others.iw_es,

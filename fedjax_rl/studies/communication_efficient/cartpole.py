@@ -250,6 +250,8 @@ def fig4_8(size):
         "last 20: m = 5 - 10, 10 - 15, 15 - 30, 30 - 45",
         *(ends[a] - ends[b] for a, b in ((5, 10), (10, 15), (15, 30), (30, 45))),
         published="a lower m is largely better (section 4.8)",
+        why="From 45 down to 15, and no further: the gain of selection, i(m/n) sqrt(m/n), is "
+        "largest at 0.27 (claim 1.4).",
     )
 
     def erratic(runs):

@@ -1,4 +1,4 @@
-"""The algorithms that the thesis describes and does not run, with what their papers state."""
+"""EF-TD, novelty search and reused episodes, which the thesis describes and does not run."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from fedjax_rl.studies.communication_efficient.lines import (
     end,
     gunn_grid,
     over,
-    pairs,
     positive,
     row,
 )
@@ -25,134 +24,6 @@ from fedjax_rl.studies.declared import figure
 from fedjax_rl.studies.estimates import exponent, mean, ratio, together
 from fedjax_rl.studies.pictures import against, curves, page
 from fedjax_rl.studies.runs import runs
-
-ROUNDS = 200
-GRADIENT = {"num_agents": 5, "num_steps": ROUNDS, "metrics": METRICS, "record_every": 1}
-
-
-@figure("reinforce", "REINFORCE on Simple Grid: what is credited, and baselines")
-def reinforce(size):
-    """A baseline leaves the mean of the estimate and lowers its variance (Williams, 1992).
-
-    What came before an action is no consequence of it: to credit an action with what follows
-    alone does the same.
-    """
-    task = simple_grid()
-
-    def one(**own):
-        return algorithms.reinforce(task, learning_rate=1.0, **own)
-
-    baseline = one()
-    methods = {
-        "whole return": one(estimator="reinforce", baseline="none"),
-        "what follows": one(baseline="none"),
-        "minus a state's mean": baseline,
-        "one agent alone": (baseline, {"num_agents": 1}),
-        "still": (baseline, {"learning_rate": 0.0}),
-    }
-    made = runs("reinforce", methods, trials=size.others_trials, seconds=40, **GRADIENT)
-    ends = end(made, list(methods))
-    differences = (("what follows", "whole return"), ("minus a state's mean", "what follows"))
-    yield positive(
-        "REINFORCE",
-        "last 20: what follows - whole return, minus a state's mean - what follows",
-        *pairs(ends, *differences),
-        published="less variance, the same mean",
-    )
-    curve = made["reward"]["minus a state's mean"]
-    yield positive(
-        "REINFORCE learn",
-        "last 20 less without learning; first 50: 5 agents - one alone",
-        ends["minus a state's mean"] - ends["still"],
-        curve.first(50) - made["reward"]["one agent alone"].first(50),
-    )
-    yield page(
-        "reinforce",
-        *row(
-            made,
-            list(methods),
-            ("reward",),
-            title="Simple Grid, 5 agents, 10 episodes a round",
-            reward="discounted return",
-            level=(best_return(task), "optimum"),
-        ),
-        title=f"REINFORCE, {size.others_trials} trials",
-    )
-
-
-# Factor of the variance -> return of the last 20, uploads, of 10 and of 50 episodes a round.
-LAZY = {
-    10: {None: (-5.27, 1), 0: (-5.26, 0.88), 1: (-5.28, 0.62), 2: (-5.33, 0.13), 6: (-5.39, 0.03)},
-    50: {None: (-5.26, 1), 0: (-5.26, 0.87), 2: (-5.28, 0.1), 6: (-5.28, 0.02)},
-}
-
-
-@figure("lapg", "LAPG on Simple Grid: returns and uploads")
-def lapg(size):
-    """A gradient is sent where it changed by more than chance and the model's moves explain.
-
-    Agents alike, a change is mostly noise of twice the variance of a gradient: without that
-    term in the threshold little is saved.
-    """
-    task = simple_grid()
-    for episodes, table in LAZY.items():
-        own = {"learning_rate": 1.0, "episodes_per_round": episodes}
-        lazy = algorithms.lapg(task, **own)
-        methods = {"always": algorithms.reinforce(task, **own)}
-        methods |= {f"variance {v}": (lazy, {"variance": float(v)}) for v in table if v is not None}
-        methods["still"] = lazy, {"learning_rate": 1e-12}
-        made = runs(
-            f"lapg-{episodes}",
-            methods,
-            seconds=8 * episodes,
-            trials=size.others_trials if episodes == 10 else size.more_grid_trials,
-            **GRADIENT,
-        )
-        learning = [label for label in methods if label != "still"]
-        ends, talk = end(made, list(methods)), over(made, learning, "frequency")
-        returns, uploads = zip(*table.values(), strict=True)
-        names = ", ".join(learning)
-        yield number(
-            f"LAPG {episodes} return",
-            f"{episodes} episodes a round, last 20: {names}",
-            mean(ends[learning]),
-            tuple((value - 0.08, value + 0.08) for value in returns),
-            reference=returns,
-        )
-        yield number(
-            f"LAPG {episodes} uploads",
-            f"messages per agent and round: {names}",
-            mean(talk),
-            tuple((0.7 * value, max(1.3 * value, value + 0.02)) for value in uploads),
-            reference=uploads,
-        )
-        yield number(
-            f"LAPG {episodes} as good",
-            "last 20 with the factor 2, over that of sending always; uploads",
-            together(ratio(ends["variance 2"], ends["always"]), talk["variance 2"]),
-            ((0.97, 1.03), (None, 0.5)),
-            published="the same convergence at fewer uploads",
-        )
-        first = made["reward"].first(20)
-        yield control(
-            f"LAPG {episodes} null",
-            "where nothing is learned: last 20 less first 20, more than 0.5",
-            ends["still"] - first["still"],
-            (0.5, None),
-        )
-        yield page(
-            f"lapg-{episodes}",
-            *row(
-                made,
-                learning,
-                ("reward", "frequency"),
-                reward="discounted return",
-                window=5,
-                level=(best_return(task), "optimum"),
-            ),
-            title=f"LAPG, 5 agents, {episodes} episodes a round",
-        )
-
 
 AGENTS = (1, 5, 20)
 # Compressor -> distance to the fixed point for 1, 5 and 20 agents, of a prototype.
@@ -202,6 +73,9 @@ def ef_td(size):
         mean(table),
         around([value for row in TD.values() for value in row], 0.2),
         reference=[value for row in TD.values() for value in row],
+        why="""The reference is one run each. Of one agent with feedback the mean of thirty is 0.11,
+        as a root mean square over time 0.124 to 0.126, and no single one is as far away. More
+        agents and the order of compressors are as there.""",
     )
     yield number(
         "EF-TD recovers",
