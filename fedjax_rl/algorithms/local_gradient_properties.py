@@ -38,7 +38,8 @@ class Critic(Network):
     It is personal: fitted by every agent to its own episodes, after the estimates that are made of
     them, it is not sent and costs no message. Its inputs and returns are normalised by the moments
     of all that it has seen; see `learners.critic`. It follows the policy with a delay: plain local
-    steps of a rate that is fine with the mean of a batch may be too long, those of Adam are not.
+    steps of a rate that is fine with the mean of a batch may be too long, those of standardised
+    advantages (`normalize`) or of Adam are not.
 
     Example:
       >>> import fedjax_rl as frl
