@@ -147,3 +147,20 @@ def test_records_within_records_are_set_by_value_dict_or_dotted_name():
 def test_what_is_refused_in_a_record_within_has_its_whole_name(values, words):
     with pytest.raises(ValueError, match=words):
         frl.reinforce(frl.envs.simple_grid(max_steps=4), **values)
+
+
+def test_what_a_part_of_a_record_does_not_say_stays_as_it_was():
+    task = frl.envs.simple_grid(max_steps=5)
+    for given in ({"momentum": 0.5}, frl.Optimizer(name="adam", momentum=0.5)):
+        assert frl.es(task, optimizer=given).config.optimizer == frl.Optimizer(
+            name="adam", momentum=0.5
+        )
+    tabular = frl.envs.tabular_task(frl.envs.dirichlet_mdp(), max_steps=5)
+    variant = frl.fedavgm_pg(tabular, optimizer={"momentum": 0.5})
+    assert variant.config.optimizer == frl.Optimizer(name="momentum", momentum=0.5)
+    changed = variant.replace(optimizer={"name": "sgd"}).replace(optimizer="momentum")
+    assert changed.config.optimizer == frl.Optimizer(name="momentum", momentum=0.5)
+    both = variant.replace(**{"optimizer": "sgd", "optimizer.momentum": 0.25})
+    assert both.config.optimizer == frl.Optimizer(name="sgd", momentum=0.25)
+    network = frl.feddqn(tabular, network=(4,)).config.network
+    assert (network.hidden, network.activation) == ((4,), "relu")

@@ -169,6 +169,12 @@ def _factory(definition: Definition, name: str, module: str, text: str, **defaul
         place = args[0] if args else values.pop(environment, nothing)
         if place is nothing:
             raise TypeError(f"{name} is given no {environment}")
+        for own in defaults.keys() & values.keys():
+            # What a dict does not say is as the variant has it, not as what it is a variant of.
+            field = kind.__dataclass_fields__[own]
+            if "record" in field.metadata:
+                present = records.read(field, defaults[own], field.default)
+                values[own] = records.read(field, values[own], present)
         values = {**defaults, **values}
         whole = {n: value for n, value in values.items() if "." not in n}
         config = kind(**{environment: definition.adapt(place)}, **whole)

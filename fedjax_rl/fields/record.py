@@ -117,7 +117,8 @@ def engine(default=dataclasses.MISSING, allowed=None, **more) -> Any:
 def nested(kind: type, **values) -> Any:
     """A record within the record.
 
-    Whoever sets it gives such a record, a dict of its properties, or the value of its first one.
+    Whoever sets it gives such a record, a dict of some of its properties, or the value of its first
+    one; what a dict or a value does not say stays as it was, by default or before.
 
     Args:
       kind: its class.
@@ -179,7 +180,7 @@ class Record:
         """Checks every declared field, and reads it as Python has it."""
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            object.__setattr__(self, field.name, _read(field, value))
+            object.__setattr__(self, field.name, read(field, value, field.default))
         # At time 0 alone, as the length of a run is not known yet.
         check_schedules(self, 1)
         self.check()
@@ -237,12 +238,14 @@ class Record:
           ValueError: an unknown property, or a value that is not allowed.
         """
         whole = {name: value for name, value in changes.items() if "." not in name}
+        known = type(self).__dataclass_fields__
+        for name in whole.keys() & known.keys():
+            if "record" in known[name].metadata:
+                whole[name] = read(known[name], whole[name], getattr(self, name))
         for name in changes.keys() - whole.keys():
             head, _, rest = name.partition(".")
-            inner = getattr(self, head)
-            if head in whole:
-                # Given at once with the whole record, a property is that of the new one.
-                inner = _read(type(self).__dataclass_fields__[head], whole[head])
+            # Given at once with the whole record, a property is that of the new one.
+            inner = whole.get(head, getattr(self, head))
             try:
                 whole[head] = inner.replace(**{rest: changes[name]})
             except ValueError as error:
@@ -263,8 +266,16 @@ class Record:
         return self.replace(**changes) if changes else self
 
 
-def _read(field: dataclasses.Field, value):
+def read(field: dataclasses.Field, value, present):
     """A value as a record keeps it, checked.
+
+    Args:
+      field: that it is given for.
+      value: as somebody wrote it.
+      present: of a record within, the one that stays where the value says nothing.
+
+    Returns:
+      The value, or a record within made of it.
 
     Raises:
       ValueError: naming the property, its value and what is allowed.
@@ -277,7 +288,7 @@ def _read(field: dataclasses.Field, value):
             check_names(kind, map(str, value), field.name)
         try:
             first = dataclasses.fields(kind)[0].name
-            return kind(**(value if isinstance(value, dict) else {first: value}))
+            return present.replace(**(value if isinstance(value, dict) else {first: value}))
         except ValueError as error:
             raise ValueError(f"{field.name}.{error}") from None
     allowed = field.metadata.get("allowed")
