@@ -292,7 +292,9 @@ def seen(task) -> jax.ShapeDtypeStruct:
     second = jax.eval_shape(task.env.step, key, state, action, task.params)[0]
     dtype = first.dtype
     if dtype != second.dtype:  # what a reset gives as an integer, a step may give as a fraction
-        dtype = jnp.promote_types(dtype, second.dtype)
+        # Others' environments mix precisions, which the strict promotion of a caller would refuse.
+        with jax.numpy_dtype_promotion("standard"):
+            dtype = jnp.promote_types(dtype, second.dtype)
     return jax.ShapeDtypeStruct(first.shape, dtype)
 
 
