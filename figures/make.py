@@ -207,8 +207,12 @@ def halves(study: str) -> dict[str, set[str]]:
     known = STUDIES[study]
     apart = [figure for figure in known.figures if figure in known.only_named]
     out = {study: set(known.figures) - set(apart)}
-    numbers = [figure.removeprefix("fig") for figure in apart]
-    return out | ({f"{study}:{numbers[0]}-{numbers[-1]}": set(apart)} if apart else {})
+    numbered = [figure for figure in apart if figure.startswith("fig")]
+    out |= {f"{study}:{figure}": {figure} for figure in apart if figure not in numbered}
+    if numbered:
+        first, last = (figure.removeprefix("fig") for figure in (numbered[0], numbered[-1]))
+        out[f"{study}:{first}-{last}"] = set(numbered)
+    return out
 
 
 def overview() -> list[str]:
