@@ -153,8 +153,10 @@ def remembered(size: int = 64) -> Callable:
                     kept.move_to_end(key)
                     return kept[key]
             # Outside of the lock, or nobody could look anything up meanwhile; made twice it is the
-            # same.
-            value = function(*args)
+            # same. Now, not as part of a program that is being traced, which its tracers would
+            # outlive.
+            with jax.ensure_compile_time_eval():
+                value = function(*args)
             with lock:
                 kept[key] = value
                 while len(kept) > size:

@@ -14,7 +14,7 @@ import optax
 import pytest
 
 import fedjax_rl as frl
-from fedjax_rl.identity import content, digest, parts
+from fedjax_rl.identity import content, digest, parts, remembered
 
 RATE = 0.1
 
@@ -123,3 +123,25 @@ def test_what_an_object_has_worked_out_is_no_part_of_it():
     used.step(1.0)
     assert "table" in vars(used)
     assert digest(used) == digest(Simulator(3)) != digest(Simulator(4))
+
+
+def test_what_is_kept_outlives_the_program_that_asked_first():
+    @remembered()
+    def made(size):
+        return jnp.arange(size) + 1
+
+    assert jax.jit(lambda x: x + made(3)[2])(jnp.int32(1)) == 4
+    np.testing.assert_array_equal(made(3), [1, 2, 3])
+
+
+@pytest.mark.thorough
+def test_a_round_within_a_program_leaves_nothing_of_it_behind():
+    task = frl.envs.gymnax_task("CartPole-v1")
+    one = frl.fedppo(
+        task, num_envs=2, rollout_steps=4, minibatches=2, passes=1, network={"hidden": (4,)}
+    )
+    state = frl.init(one, num_agents=2)
+    jax.jit(lambda own: frl.round(one, own)[0])(state)
+    for _ in range(3):
+        state, metrics = frl.round(one, state)
+    assert np.isfinite(metrics["entropy"])

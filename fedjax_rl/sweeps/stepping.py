@@ -177,10 +177,12 @@ def round(algorithm: Algorithm, state: FederationState) -> tuple[FederationState
     # Kept with the algorithm itself: comparing contents would cost more than many a round.
     programs = vars(algorithm).setdefault("_rounds", {})
     if num_agents not in programs:
-        own = algorithm.at(num_agents)
-        steps = stepper(own, num_agents)
-        params = own.parameters(own.config, num_agents)
-        names, shapes = _names(params), _shapes(steps, params)
+        # What is kept must not hold a tracer, if it is somebody's program that asks first.
+        with jax.ensure_compile_time_eval():
+            own = algorithm.at(num_agents)
+            steps = stepper(own, num_agents)
+            params = own.parameters(own.config, num_agents)
+            names, shapes = _names(params), _shapes(steps, params)
 
         def one(state: FederationState):
             # Read while it is traced, which is once for every shape: a round costs nothing more.
