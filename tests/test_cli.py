@@ -1084,3 +1084,9 @@ def test_what_is_infinite_is_saved_and_goes_on(tmp_path, capsys):
     assert config.lists_of(results.read_config(out))["gradient_clip"] == [1.0, np.inf]
     with xr.open_dataset(out / "result.nc") as saved:
         assert saved["gradient_clip"].values.tolist() == [1.0, np.inf]
+
+
+def test_a_rate_per_agent_is_refused_by_its_own_name(capsys):
+    line = ["sweep", "fedq", "paper-mdp", "--num-agents", "4", "--learning-rate-per-agent", "2"]
+    assert cli.main(line) == 2
+    assert "--learning-rate-per-agent is 2.0: learning_rate at num" in capsys.readouterr().err

@@ -149,7 +149,7 @@ def precision() -> str:
 
 @contextlib.contextmanager
 def nested_errors(config: dict) -> Iterator[None]:
-    """While it runs, errors about values of a configuration's uplink or clock say so."""
+    """While it runs, errors about values name the uplink, clock or option that they come of."""
     known = {*algorithm(config["algorithm"], config["environment"]).properties}
     with contextlib.ExitStack() as stack:
         for part in ("uplink", "clock"):
@@ -157,7 +157,14 @@ def nested_errors(config: dict) -> Iterator[None]:
             given = given if isinstance(given, list) else [given]
             names = {name for one in given for name in one} - {"scheduler"}
             stack.enter_context(prefixed(part, names - known))
-        yield
+        try:
+            yield
+        except ValueError as error:
+            rate = config.get("learning_rate_per_agent")
+            if rate is None or not str(error).startswith("learning_rate "):
+                raise
+            # What was given is the rate of one agent, not the rate that is refused.
+            raise ValueError(f"learning_rate_per_agent is {rate}: {error}") from error
 
 
 def resolved(one) -> dict:
