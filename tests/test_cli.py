@@ -1089,4 +1089,5 @@ def test_what_is_infinite_is_saved_and_goes_on(tmp_path, capsys):
 def test_a_rate_per_agent_is_refused_by_its_own_name(capsys):
     line = ["sweep", "fedq", "paper-mdp", "--num-agents", "4", "--learning-rate-per-agent", "2"]
     assert cli.main(line) == 2
-    assert "--learning-rate-per-agent is 2.0: learning_rate at num" in capsys.readouterr().err
+    refused = "--learning-rate-per-agent is 2.0: --learning-rate at num_agents 4 is 8.0; allowed"
+    assert refused in capsys.readouterr().err

@@ -86,7 +86,7 @@ _POSITIONAL = ("algorithm", "environment", "directory", "study", "shell", "what"
 
 
 def _flagged(text: str, arguments) -> str:
-    """One line, with the argument that it starts with as it is typed."""
+    """One line, with the argument that it starts with as it is typed, and what that leads to."""
     text = " ".join(text.split())
     match = re.match(
         r"((?:[a-z0-9_]+\.)+)?([a-z0-9]+(?:_[a-z0-9]+)*)(?=(?: at \w+ \d+)? (?:is|has)\b)", text
@@ -97,7 +97,8 @@ def _flagged(text: str, arguments) -> str:
     first = (match[1] or match[2]).partition(".")[0]
     if first not in (known | {"env", "uplink", "clock"} if match[1] else known):
         return text
-    return f"--{match[0].replace('_', '-')}{text[match.end() :]}"
+    said, colon, because = text[match.end() :].partition(": ")
+    return f"--{match[0].replace('_', '-')}{said}{colon}{_flagged(because, arguments)}"
 
 
 def _version() -> int:

@@ -157,14 +157,12 @@ def nested_errors(config: dict) -> Iterator[None]:
             given = given if isinstance(given, list) else [given]
             names = {name for one in given for name in one} - {"scheduler"}
             stack.enter_context(prefixed(part, names - known))
-        try:
-            yield
-        except ValueError as error:
-            rate = config.get("learning_rate_per_agent")
-            if rate is None or not str(error).startswith("learning_rate "):
-                raise
+        rate = config.get("learning_rate_per_agent")
+        if rate is not None:
             # What was given is the rate of one agent, not the rate that is refused.
-            raise ValueError(f"learning_rate_per_agent is {rate}: {error}") from error
+            own = prefixed(f"learning_rate_per_agent is {rate}", ("learning_rate",), ": ")
+            stack.enter_context(own)
+        yield
 
 
 def resolved(one) -> dict:

@@ -157,12 +157,13 @@ def uplink(config: dict):
 
 
 @contextlib.contextmanager
-def prefixed(prefix: str, names) -> Iterator[None]:
+def prefixed(prefix: str, names, joint: str = ".") -> Iterator[None]:
     """Errors about one of these names say where it was set.
 
     Args:
       prefix: such as "uplink".
       names: what errors have to begin with.
+      joint: between the prefix and the error.
     """
     try:
         yield
@@ -170,4 +171,4 @@ def prefixed(prefix: str, names) -> Iterator[None]:
         match = re.match(r"(\w+)(?: at \w+ \d+)? (?:is|has)\b", str(error))
         if match is None or match[1] not in names:
             raise
-        raise ValueError(f"{prefix}.{error}") from error
+        raise ValueError(f"{prefix}{joint}{error}") from error
