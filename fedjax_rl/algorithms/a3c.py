@@ -39,7 +39,6 @@ from fedjax_rl.algorithms import fresh_episodes, n_step
 from fedjax_rl.algorithms.define import Learner, algorithm
 from fedjax_rl.algorithms.n_step import Actors, Rollouts, weights_of
 from fedjax_rl.algorithms.n_step_properties import (
-    WEIGHTS,
     Copies,
     NStep,
     memory_of,
@@ -119,16 +118,10 @@ def server_of(optimizer: str) -> ServerStep:
     return ServerStep(no_moments, step)
 
 
-def metrics_of(config: A3C) -> dict:
-    """Those of an evaluation first, if there is one."""
-    return fresh_episodes.metrics_of(config, n_step.METRICS)
-
-
 @algorithm(
     A3C,
-    metrics=metrics_of,
+    **fresh_episodes.measured(n_step.METRICS),
     unit="round",
-    headline=lambda config: next(iter(metrics_of(config))),
     sampled=lambda config: "actions are drawn from the policies",
     adapt=task_of,
     smallest_share=1,
@@ -160,8 +153,8 @@ def a3c(config: A3C) -> Learner:
         del differentiable
         keys = streams.keys_of(state.keys, streams.Epochs.ROLLOUT, state.time)
         models = population.spread(state.server)
-        own = weights_of({name: params.federation[name] for name in WEIGHTS})
-        weights, environment = population.spread(own), params.agent.get("environment")
+        weights = population.spread(weights_of(params.federation))
+        environment = params.agent.get("environment")
         before = state.agents.rollouts
         rollouts, batch = actors.collect(keys, models, before, environment, weights)
 

@@ -31,12 +31,13 @@ from fedjax_rl.algorithms.learned import (
     parameters_of,
     shared_of,
 )
-from fedjax_rl.algorithms.n_step import Actors, Rollouts, alone, one, weights_of
+from fedjax_rl.algorithms.n_step import Actors, Rollouts, weights_of
 from fedjax_rl.algorithms.n_step_properties import NStep, memory_of
 from fedjax_rl.envs.tabular_tasks import task_of
 from fedjax_rl.fields.record import record, static
 from fedjax_rl.learners import a2c
 from fedjax_rl.learners.optimizers import no_moments
+from fedjax_rl.rollouts import vectorised
 
 METRICS = {
     **n_step.METRICS,
@@ -69,15 +70,9 @@ class Agent(NamedTuple):
     rollouts: Rollouts
 
 
-def metrics_of(config: FedA2C) -> dict:
-    """Those of an evaluation first, if there is one."""
-    return fresh_episodes.metrics_of(config, METRICS)
-
-
 @algorithm(
     FedA2C,
-    metrics=metrics_of,
-    headline=lambda config: next(iter(metrics_of(config))),
+    **fresh_episodes.measured(METRICS),
     sampled=lambda config: "actions are drawn from the policies",
     adapt=task_of,
     smallest_share=1,
@@ -102,8 +97,10 @@ def feda2c(config: FedA2C) -> Learner:
     def step(key, agent, params):
         """A rollout, and what is learned from it."""
         weights, learned = weights_of(params), agent.learned
-        own = one((learned.parameters, agent.rollouts, params.get("environment"), weights))
-        rollouts, batch = alone(actors.collect(key[None], *own))
+        own = vectorised.one(
+            (learned.parameters, agent.rollouts, params.get("environment"), weights)
+        )
+        rollouts, batch = vectorised.alone(actors.collect(key[None], *own))
         gradient, diagnostics = a2c.gradient(actors.policy, learned.parameters, batch, weights)
         learned = a2c.descended(*learned, gradient, weights, config.optimizer.name)
         return Agent(Learned(*learned), rollouts._replace(diagnostics=diagnostics))

@@ -92,15 +92,9 @@ class Settings(NamedTuple):
     target_every: int
 
 
-def metrics_of(config: FedDQN) -> dict:
-    """Those of an evaluation first, if there is one."""
-    return fresh_episodes.metrics_of(config, METRICS)
-
-
 @algorithm(
     FedDQN,
-    metrics=metrics_of,
-    headline=lambda config: next(iter(metrics_of(config))),
+    **fresh_episodes.measured(METRICS),
     sampled=lambda config: "actions follow the values that are learned",
     adapt=task_of,
     smallest_share=1,

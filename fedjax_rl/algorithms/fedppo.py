@@ -50,12 +50,7 @@ from fedjax_rl.learners.observations import normalizer_of, normalizing
 from fedjax_rl.rollouts import batches, vectorised
 
 METRICS = {
-    "episode_return": (
-        "federation",
-        "mean over the agents of the undiscounted return of the episodes that ended in the last "
-        "rollout in which any did; 0 before",
-    ),
-    "episode_steps": ("federation", "the same of their lengths"),
+    **fresh_episodes.OF_ROLLOUTS,
     "episodes": ("federation", "episodes that ended in the current rollout, of all agents"),
     "entropy": ("federation", "of the policies in the last epoch, in nats"),
     "kl": ("federation", "estimated divergence from the policies of the rollout, in nats"),
@@ -94,13 +89,6 @@ class Agent(NamedTuple):
     observed: Observed
 
 
-def _one(environment):
-    """An environment as an array of one; None where all are alike."""
-    return (
-        None if environment is None else jax.tree.map(lambda x: jnp.asarray(x)[None], environment)
-    )
-
-
 def _each(function, together: bool, *trees):
     """Calls a function of one agent on agents [A, ...]: all at once, or one after the other.
 
@@ -108,8 +96,7 @@ def _each(function, together: bool, *trees):
     agents are slower than those with a kernel.
     """
     if jax.tree.leaves(trees)[0].shape[0] == 1:
-        out = function(*jax.tree.map(lambda x: x[0], trees))
-        return jax.tree.map(lambda x: x[None], out)
+        return vectorised.one(function(*vectorised.alone(trees)))
     if together:
         return jax.vmap(function)(*trees)
     return jax.lax.map(lambda each: function(*each), trees)
@@ -121,8 +108,7 @@ def _grouped(function, together: bool, *trees):
         return function(*trees)
 
     def one(*trees):
-        out = function(*jax.tree.map(lambda x: x[None], trees))
-        return jax.tree.map(lambda x: x[0], out)
+        return vectorised.alone(function(*vectorised.one(trees)))
 
     return _each(one, together, *trees)
 
@@ -134,16 +120,10 @@ def _weights(population, params) -> dict:
     return population.spread({n: x.astype(jnp.float32) for n, x in values.items()})
 
 
-def metrics_of(config: FedPPO) -> dict:
-    """Those of an evaluation first, if there is one."""
-    return fresh_episodes.metrics_of(config, METRICS)
-
-
 @algorithm(
     FedPPO,
-    metrics=metrics_of,
+    **fresh_episodes.measured(METRICS),
     unit="epoch",
-    headline=lambda config: next(iter(metrics_of(config))),
     sampled=lambda config: "actions are drawn from the policies",
     adapt=task_of,
     first_exchange=first_exchange,
@@ -170,7 +150,7 @@ def fedppo(config: FedPPO) -> Learner:
             task,
             streams.keys_of(key[None], streams.Epochs.ENVIRONMENTS, jnp.uint32(0)),
             settings.num_envs,
-            environment=_one(params.get("environment")),
+            environment=vectorised.one(params.get("environment")),
             scale=settings.reward_normalization,
             late=settings.reward_alignment == "late",
             tail=tail_of(task, policy, settings),
@@ -178,7 +158,7 @@ def fedppo(config: FedPPO) -> Learner:
         parameters = policy.init(jax.random.fold_in(key, streams.Epochs.MODEL))
         return Agent(
             Learned(parameters, optimizers.no_moments(parameters)),
-            jax.tree.map(lambda x: x[0], collector),
+            vectorised.alone(collector),
             batches.empty_batch(task, policy, settings.num_envs, settings.rollout_steps),
             batches.none_ended(),
             jnp.zeros(2, jnp.float32),

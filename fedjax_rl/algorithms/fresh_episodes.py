@@ -17,6 +17,28 @@ OF_EVALUATION = {
 }
 
 
+OF_ROLLOUTS = {
+    "episode_return": (
+        "federation",
+        "mean over the agents of the undiscounted return of the episodes that ended in the last "
+        "rollout in which any did; 0 before",
+    ),
+    "episode_steps": ("federation", "the same of their lengths"),
+}
+
+
+def measured(metrics: dict) -> dict:
+    """What `define.algorithm` is told of what is measured: `metrics` and `headline`.
+
+    Args:
+      metrics: that are always there.
+    """
+    return {
+        "metrics": lambda config: metrics_of(config, metrics),
+        "headline": lambda config: next(iter(metrics_of(config, metrics))),
+    }
+
+
 def metrics_of(config, metrics: dict) -> dict:
     """The metrics of an algorithm, those of an evaluation first, if there is one.
 

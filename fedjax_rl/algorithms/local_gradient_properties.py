@@ -137,7 +137,6 @@ class LocalGradient(Varied):
                 "baseline is batch_mean with episodes_per_step 1, which leaves nothing to learn "
                 "from; allowed: episodes_per_step of at least 2"
             )
-
         if self.observations.normalize != "none" and task.num_states is not None:
             raise ValueError(
                 f"observations.normalize is {self.observations.normalize} on {task.name}, whose "

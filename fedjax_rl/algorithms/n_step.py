@@ -14,12 +14,7 @@ from fedjax_rl.learners import a2c, ppo
 from fedjax_rl.rollouts import batches, vectorised
 
 METRICS = {
-    "episode_return": (
-        "federation",
-        "mean over the agents of the undiscounted return of the episodes that ended in the last "
-        "rollout in which any did; 0 before",
-    ),
-    "episode_steps": ("federation", "the same of their lengths"),
+    **fresh_episodes.OF_ROLLOUTS,
     "entropy": ("federation", "of the policies in the last rollout of each agent, in nats"),
     "policy_loss": ("federation", "mean over the agents in the last rollout of each"),
     "value_loss": ("federation", "mean over the agents in the last rollout of each"),
@@ -62,16 +57,6 @@ def weights_of(params: dict) -> dict[str, jax.Array]:
     return {name: jnp.asarray(params[name], jnp.float32) for name in WEIGHTS}
 
 
-def one(tree):
-    """Of an agent as of a group of one."""
-    return jax.tree.map(lambda x: jnp.asarray(x)[None], tree)
-
-
-def alone(tree):
-    """Of a group of one as of an agent."""
-    return jax.tree.map(lambda x: x[0], tree)
-
-
 class Actors:
     """Rollouts of agents, and what is measured of them, as an algorithm asks for them."""
 
@@ -102,11 +87,13 @@ class Actors:
             self.config.task,
             own[None],
             self.config.num_envs,
-            environment=one(params.get("environment")),
+            environment=vectorised.one(params.get("environment")),
             scale=False,
             late=False,
         )
-        return Rollouts(alone(collector), jnp.zeros(2, jnp.float32), a2c.no_diagnostics())
+        return Rollouts(
+            vectorised.alone(collector), jnp.zeros(2, jnp.float32), a2c.no_diagnostics()
+        )
 
     def collect(
         self, keys, parameters, rollouts: Rollouts, environment, weights

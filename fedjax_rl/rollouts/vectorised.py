@@ -45,6 +45,16 @@ def _keys_of_environments(keys, num_envs: int):
     return jax.vmap(fold, in_axes=(0, None))(keys, places)
 
 
+def one(tree):
+    """Of an agent as of a group of one; None stays None."""
+    return jax.tree.map(lambda x: jnp.asarray(x)[None], tree)
+
+
+def alone(tree):
+    """Of a group of one as of an agent."""
+    return jax.tree.map(lambda x: x[0], tree)
+
+
 def begin(
     task, keys, num_envs: int, *, environment=None, scale: bool, late: bool, tail=None
 ) -> Collector:
