@@ -4,6 +4,7 @@ from fedjax_rl.studies.afedpg import STUDY as AFEDPG
 from fedjax_rl.studies.claims import control, effect, number
 from fedjax_rl.studies.communication_efficient import STUDY as COMMUNICATION_EFFICIENT
 from fedjax_rl.studies.declared import Study, figure
+from fedjax_rl.studies.differentiate import STUDY as DIFFERENTIATE
 from fedjax_rl.studies.estimates import (
     exact,
     exponent,
@@ -23,12 +24,16 @@ from fedjax_rl.studies.study import SCALES, scales
 
 STUDIES = {
     study.name: study
-    for study in (LINEAR_SPEEDUP, COMMUNICATION_EFFICIENT, FAST_FEDPG, MOMENTUM, AFEDPG, OTHERS)
+    for study in (
+        *(LINEAR_SPEEDUP, COMMUNICATION_EFFICIENT, FAST_FEDPG, MOMENTUM, AFEDPG, OTHERS),
+        DIFFERENTIATE,
+    )
 }
 
 __all__ = [
     "AFEDPG",
     "COMMUNICATION_EFFICIENT",
+    "DIFFERENTIATE",
     "FAST_FEDPG",
     "LINEAR_SPEEDUP",
     "MOMENTUM",
