@@ -79,6 +79,7 @@ if TYPE_CHECKING:
     from fedjax_rl.saving.results import load, save
     from fedjax_rl.sweeps.axes import each
     from fedjax_rl.sweeps.cells import Cell
+    from fedjax_rl.sweeps.differentiate import Derivative, differentiate
     from fedjax_rl.sweeps.simulate import Trajectory, simulate
     from fedjax_rl.sweeps.stepping import init, round
     from fedjax_rl.sweeps.sweep import extend, run_cells, sweep
@@ -98,6 +99,7 @@ __all__ = [
     "Cell",
     "Clock",
     "Critic",
+    "Derivative",
     "FastFedPG",
     "FedA2C",
     "FedDQN",
@@ -126,6 +128,7 @@ __all__ = [
     "by_agents",
     "davia",
     "define",
+    "differentiate",
     "dql",
     "each",
     "ebcdql",
@@ -177,6 +180,7 @@ _HOMES = {
     "Cell": "sweeps.cells",
     "Clock": "federation.clock",
     "Critic": "algorithms.local_gradient_properties",
+    "Derivative": "sweeps.differentiate",
     "HeldOut": "algorithms.records",
     "Heterogeneity": "algorithms.records",
     "GradientOptimizer": "algorithms.records",
@@ -186,6 +190,7 @@ _HOMES = {
     "Trajectory": "sweeps.simulate",
     "Wire": "federation.ledger",
     "by_agents": "fields",
+    "differentiate": "sweeps.differentiate",
     "each": "sweeps.axes",
     "extend": "sweeps.sweep",
     "init": "sweeps.stepping",

@@ -70,6 +70,7 @@ class Tabular(enum.IntEnum):
     """Streams of tabular learners, which read their key by counter besides."""
 
     RESET = 3
+    RELAXED = 4
 
 
 @enum.unique

@@ -105,6 +105,8 @@ def assemble(config: Federated, learner: Learner, root_keys: bool = True) -> Fun
         return select(alone, shared, state.server)
 
     kept = {"model": model} if learner.model is None else {}
+    if learner.drawn is not None:
+        kept["drawn"] = lambda state: learner.drawn(state.agents)
     own = Functions(init, drive.round, drive.advance, measure, drive.parts, learner.act, **kept)
     return rate_rules.following(own, rules) if rules else own
 

@@ -85,6 +85,7 @@ def algorithm(
     headline: Any = None,
     sampled: Callable = lambda config: "actions may be drawn from what is learned",
     draws: tuple[str, ...] = (),
+    estimators: Callable = lambda config: (),
     adapt: Callable = lambda environment: environment,
     first_exchange: Callable | None = None,
     smallest_share: int = 256,
@@ -102,6 +103,7 @@ def algorithm(
       headline: as in `Definition`.
       sampled: as in `Definition`.
       draws: as in `Definition`.
+      estimators: as in `Definition`.
       adapt: as in `Definition`.
       first_exchange: as in `Definition`.
       smallest_share: as in `Definition`.
@@ -128,6 +130,7 @@ def algorithm(
             headline,
             sampled,
             draws,
+            estimators,
             adapt,
             first_exchange,
             smallest_share,

@@ -15,6 +15,7 @@ from fedjax_rl.algorithms.assemble import assemble, links_of
 from fedjax_rl.algorithms.learner import Averaged, Federated
 from fedjax_rl.federation.algorithm import Algorithm, Functions, describe_config
 from fedjax_rl.federation.clock.arrivals import driven
+from fedjax_rl.federation.derivatives import ESTIMATORS
 from fedjax_rl.federation.ledger import tree_floats
 from fedjax_rl.federation.state import Params
 from fedjax_rl.fields.record import Record
@@ -34,6 +35,7 @@ class Definition(NamedTuple):
         record; by default the first one of federations.
       sampled: `config -> str or None`, why a derivative through the simulation is wrong.
       draws: properties that only decide what is drawn.
+      estimators: as in `Algorithm`.
       adapt: `environment -> environment`, what the record is made with.
       first_exchange: `config -> time` or None, as in `Algorithm`.
       smallest_share: as in `Algorithm`.
@@ -51,6 +53,7 @@ class Definition(NamedTuple):
     headline: Any
     sampled: Callable
     draws: tuple[str, ...]
+    estimators: Callable
     adapt: Callable
     first_exchange: Callable | None
     smallest_share: int
@@ -78,6 +81,7 @@ class Definition(NamedTuple):
                 memory=self.memory,
                 sampled=self.sampled,
                 draws=self.draws,
+                estimators=self.estimators,
                 home=self.home,
             )
         )
@@ -85,7 +89,10 @@ class Definition(NamedTuple):
     def static(self, config: Federated) -> tuple:
         """Equal for configurations that one compilation serves."""
         config = config.resolved()
-        return (*parameters.shape_key(config), *config.static(), config.transmits().static)
+        # Estimates need what is not kept otherwise; without one the program stays what it is.
+        estimator = config.derivative if config.derivative in ESTIMATORS else None
+        own = (*parameters.shape_key(config), *config.static())
+        return (*own, config.transmits().static, estimator)
 
     def traced(self, config: Federated, num_agents: int) -> Params:
         """What is traced, for one federation of N agents.

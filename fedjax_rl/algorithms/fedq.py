@@ -24,9 +24,10 @@ from fedjax_rl.algorithms.fedq_environment import shape_of
 from fedjax_rl.algorithms.fedq_properties import BEHAVIOURS, FedQ, behaviour_of
 from fedjax_rl.federation import aggregators
 from fedjax_rl.federation import server as servers
+from fedjax_rl.federation.derivatives import ESTIMATORS
 from fedjax_rl.federation.server import EMPHASIS
 from fedjax_rl.federation.state import per_agent
-from fedjax_rl.learners import q_learning, tables
+from fedjax_rl.learners import q_learning, relaxed_q_learning, tables
 
 METRICS = {
     "error_server": (
@@ -51,8 +52,20 @@ def _sampled(config: FedQ) -> str | None:
     )
 
 
+def _estimators(config: FedQ) -> tuple[str, ...]:
+    """Those of derivatives: what is greedy has no probability that could be differentiated."""
+    behaviour = BEHAVIOURS[behaviour_of(config)](shape_of(config.mdp))
+    there = behaviour.probabilities is not None or not behaviour.uses_table
+    return ESTIMATORS if there else ()
+
+
 @algorithm(
-    FedQ, environments=("mdp",), metrics=METRICS, sampled=_sampled, draws=("epsilon", "beta")
+    FedQ,
+    environments=("mdp",),
+    metrics=METRICS,
+    sampled=_sampled,
+    draws=("epsilon", "beta"),
+    estimators=_estimators,
 )
 def fedq(config: FedQ) -> Learner:
     """Federated tabular Q-learning.
@@ -76,6 +89,8 @@ def fedq(config: FedQ) -> Learner:
             return rate
         return rate / visits.astype(jnp.result_type(float)) ** params["visit_exponent"]
 
+    # Where nothing is drawn from the table, the derivative is exact without an estimate.
+    estimator = config.derivative if behaviour.uses_table else None
     own = {"shape": shape, "step_size": step_size, "generator": generator, "noisy": noisy}
     own["at"] = functools.partial(parameters.at_step, schedules)
     if config.sampling == "generative":
@@ -83,6 +98,13 @@ def fedq(config: FedQ) -> Learner:
     else:
         anywhere = config.sampling == "iid"
         learn = functools.partial(q_learning.learn, behaviour=behaviour, anywhere=anywhere, **own)
+        if estimator == "relaxed":
+            learn = functools.partial(
+                relaxed_q_learning.learn,
+                behaviour=behaviour,
+                temperature=config.relaxation,
+                **own,
+            )
         num_words = behaviour.num_words + noisy + anywhere
 
     def first(key, params):
@@ -90,13 +112,17 @@ def fedq(config: FedQ) -> Learner:
         table = tables.layout(params["initial_q"] - params["offset"], shape.unrolled)
         nothing = tables.filled(shape.size, jnp.zeros(()), shape.unrolled)
         counts = tables.filled(shape.size, jnp.int32(0), shape.unrolled)
+        state = first_state(key, params)
+        place = jax.nn.one_hot(state, shape.num_states, dtype=float)
         return q_learning.Agent(
             table,
-            first_state(key, params),
+            state,
             # The loop draws the words of a step one step ahead.
             q_learning.words(key, jnp.uint32(0), num_words, generator),
             counts if config.visit_exponent is not None else (),
             nothing if config.aggregation == "importance" else (),
+            drawn=jnp.zeros(()) if estimator == "score" else (),
+            place=place if estimator == "relaxed" else (),
         )
 
     def first_state(key, params):
@@ -143,7 +169,10 @@ def fedq(config: FedQ) -> Learner:
 
     more = {} if config.server_optimizer is None else {"server": _optimizer_step(config, shape)}
     link = average(config, lambda agent: agent.table, adopt, weight=weight, **more)
-    return Learner(first, (Local(learn), link), measure, share=lambda agent: agent.table)
+    drawn = (lambda agents: agents.drawn) if estimator == "score" else None
+    return Learner(
+        first, (Local(learn), link), measure, share=lambda agent: agent.table, drawn=drawn
+    )
 
 
 def _optimizer_step(config: FedQ, shape: q_learning.Shape) -> servers.ServerStep:

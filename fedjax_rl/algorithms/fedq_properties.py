@@ -95,9 +95,11 @@ class FedQ(Averaged):
         synchronous clock without failures: how often others have visited an entry is not known
         before they arrive.
       generator: "threefry" or "hash", the inner loop's random words.
-      derivative: None, or "pathwise" to allow derivatives through behaviour that depends on the
-        table, or an uplink that depends on messages; these are biased, because sampling is
-        discontinuous.
+      derivative: None; or what derivatives are where the behaviour depends on the table: "pathwise"
+        (biased, as sampling is discontinuous; so it is through an uplink that depends on messages),
+        "score" (without a bias, by `frl.differentiate`) or "relaxed" (biased, of little variance).
+        The last two are of the behaviour "softmax".
+      relaxation: temperature above 0 of the relaxed derivative.
     """
 
     mdp: TabularMDP = environment(fields.instance(TabularMDP), by="host")
@@ -138,6 +140,7 @@ class FedQ(Averaged):
         cli=False,
     )
     generator: str = static("threefry", fields.word(streams.GENERATORS))
+    relaxation: float = static(0.5, fields.number(0, above=True), cli=False)
 
     def check(self) -> None:
         """Refuses properties that do not fit together."""

@@ -22,8 +22,9 @@ class Federated(Record):
         everything of everybody by default.
       clock: how long agents take and whom the server waits for, see `federation.clock`; by
         default rounds in which time does not pass.
-      derivative: None, or "pathwise" to allow derivatives that leave out how what is learned
-        changes what is drawn or sent; see `federation.derivatives`.
+      derivative: None, or what derivatives are where draws depend on what is learned: "pathwise"
+        leaves that out, "score" estimates it without a bias (`frl.differentiate`), "relaxed" with
+        one and with little variance; see `federation.derivatives`.
     """
 
     uplink: uplinks.Uplink | None = engine(None, uplinks.UPLINK.or_none())
@@ -81,6 +82,7 @@ class Learner(NamedTuple):
       begin: `(population, params, state) -> state`, what happens before the first round.
       after: as of `rounds`, what a server does by itself after a round.
       act: `(model, observation, word) -> action`, what a model does; None where it does not act.
+      drawn: `agents -> [A]`, as of `federation.algorithm.Functions`; None where it is not counted.
     """
 
     agent: Callable
@@ -91,6 +93,7 @@ class Learner(NamedTuple):
     begin: Callable | None = None
     after: Callable | None = None
     act: Callable | None = None
+    drawn: Callable | None = None
 
 
 class Local(NamedTuple):

@@ -30,6 +30,8 @@ class Functions(NamedTuple):
       act: `(model, observation, word) -> action`, what the model of a server does with a uint32
         word; None where there is no such thing.
       model: `(population, params, state) -> [F, ...]`, what `act` is to be given.
+      drawn: `state -> [A]`, 0 with the derivative of the logarithm of the probability of all that
+        an agent has drawn so far; None where that is not counted.
     """
 
     init: Callable
@@ -39,6 +41,7 @@ class Functions(NamedTuple):
     parts: tuple = ()
     act: Callable | None = None
     model: Callable = lambda population, params, state: state.server
+    drawn: Callable | None = None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -70,6 +73,8 @@ class Algorithm:
         nothing of itself is refused, see `derivatives`.
       draws: properties that do nothing but decide what is drawn, and that have no derivative even
         where the rest has.
+      estimators: `config -> names`, which of "score" and "relaxed" its property `derivative` may
+        be.
       home: "module:name" of the public function that makes it, under which it is pickled.
     """
 
@@ -88,6 +93,7 @@ class Algorithm:
     memory: Callable | None = None
     sampled: Callable = lambda config: "actions may be drawn from what is learned"
     draws: tuple[str, ...] = ()
+    estimators: Callable = lambda config: ()
     home: str = ""
 
     def __post_init__(self) -> None:

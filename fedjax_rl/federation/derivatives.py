@@ -12,8 +12,19 @@ configuration whether that is so (`Algorithm.sampled`, `Algorithm.draws`), and w
 functions and comes out of them then passes a guard: an identity whose derivative is an error, in
 both modes and under every transformation, and which costs nothing in a compiled program.
 
+Which term is to be had is the property `derivative` of every algorithm:
+
+* None: none where one would be missing.
+* "pathwise": the first alone, biased where something is drawn from what is learned.
+* "score": both. An algorithm sums up the logarithms of the probabilities of all that it draws
+  (`Functions.drawn`); their derivative is the score, and whoever knows the outcome multiplies
+  (`sweeps.differentiate`). So the metrics themselves stay behind the guard.
+* "relaxed": draws whose derivative is that of a continuous relaxation. Biased, of little variance.
+
 * Heess, Wayne, Silver, Lillicrap, Erez and Tassa, *Learning Continuous Control Policies by
   Stochastic Value Gradients*, arXiv 1510.09142: the two terms.
+* Foerster, Farquhar, Al-Shedivat, Rocktäschel, Xing and Whiteson, *DiCE: The Infinitely
+  Differentiable Monte-Carlo Estimator*, arXiv 1802.05098: outcomes times what was drawn.
 """
 
 from __future__ import annotations
@@ -28,7 +39,9 @@ import jax.numpy as jnp
 from fedjax_rl import fields
 
 # What the property `derivative` may be.
-DERIVATIVE = fields.word(["pathwise"]).or_none()
+DERIVATIVE = fields.word(["pathwise", "score", "relaxed"]).or_none()
+# Those that an algorithm has to bring along.
+ESTIMATORS = ("score", "relaxed")
 
 # What of a federation decides who is heard and when, under these names in every algorithm.
 _DECIDES = ("participation", "uplink", "clock")
@@ -147,6 +160,12 @@ def check(algorithm) -> None:
     config = algorithm.config
     accepted = getattr(config, "derivative", None)
     fields.check("derivative", accepted, DERIVATIVE)
+    if accepted in ESTIMATORS and accepted not in algorithm.estimators(config):
+        there = ", ".join(map(repr, ("pathwise", *algorithm.estimators(config))))
+        raise ValueError(
+            f"derivative is {accepted!r}, which {algorithm.name} does not estimate with these "
+            f"properties; allowed: None, {there}"
+        )
     task = getattr(config, "task", None)
     if accepted is not None and not getattr(getattr(task, "env", None), "reversible", True):
         raise ValueError(
@@ -163,24 +182,34 @@ class Contract:
       name: of the algorithm.
       sampled: as in `Algorithm`.
       draws: as in `Algorithm`.
+      counted: whether what comes out is multiplied with the score by whoever asks.
     """
 
     name: str
     sampled: Callable
     draws: tuple[str, ...]
+    counted: bool = False
 
     def guards(self, config) -> Guards:
         """What refuses the derivatives of a configuration."""
-        draws = {name: self._no_derivative(name) for name in (*self.draws, *_DECIDES)}
-        reason = self.why_not(config)
-        # What decides draws is guarded even where a bias is accepted: its derivative would be 0.
-        if reason is None or getattr(config, "derivative", None) is not None:
+        accepted = getattr(config, "derivative", None)
+        estimated = accepted in ESTIMATORS
+        # What decides draws is guarded even where a bias is accepted: its derivative would be 0. Of
+        # an estimate it is a part, as their probabilities depend on it.
+        decides = _DECIDES if estimated else (*self.draws, *_DECIDES)
+        draws = {name: self._no_derivative(name) for name in decides}
+        reason = _jumps(config) if estimated else self.why_not(config)
+        if accepted == "score" and reason is None and not self.counted:
+            reason = self.sampled(config)
+            if reason is not None:
+                return Guards(undifferentiated(self._to_be_counted(reason)), draws)
+        if reason is None or accepted == "pathwise":
             return Guards(None, draws)
         accept = hasattr(config, "derivative") * (
             ", or derivative='pathwise', which accepts the bias"
         )
         everything = undifferentiated(
-            f"derivative is None for {self.name}, where {reason}: a derivative through the "
+            f"derivative is {accepted!r} for {self.name}, where {reason}: a derivative through the "
             "simulation leaves out how the draws change, and would be wrong; allowed: values that "
             f"are not differentiated{accept}"
         )
@@ -189,10 +218,13 @@ class Contract:
     def why_not(self, config) -> str | None:
         """Why a derivative of a configuration is wrong; None where it is right."""
         reason = self.sampled(config)
-        uplink = getattr(config, "uplink", None)
-        if reason is None and uplink is not None and not uplink.continuous:
-            return f"the uplink {uplink.name} decides by the numbers in a message what is sent"
-        return reason
+        return _jumps(config) if reason is None else reason
+
+    def _to_be_counted(self, reason: str) -> str:
+        return (
+            f"derivative is 'score' for {self.name}, where {reason}: a derivative through the "
+            "simulation alone leaves out the score; allowed: frl.differentiate, which has it"
+        )
 
     def _no_derivative(self, name: str) -> Callable:
         return undifferentiated(
@@ -200,6 +232,17 @@ class Contract:
             "heard or when: the simulation has no derivative with respect to it; allowed: a value "
             "that is not differentiated"
         )
+
+
+def _jumps(config) -> str | None:
+    """Why a derivative is wrong whatever is done about draws: something is decided by comparing."""
+    uplink = getattr(config, "uplink", None)
+    if uplink is not None and not uplink.continuous:
+        return f"the uplink {uplink.name} decides by the numbers in a message what is sent"
+    for each in config.properties():
+        if isinstance(each.value, fields.OnPlateau):
+            return f"{each.name} falls when {each.value.metric} has stopped improving"
+    return None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -252,6 +295,23 @@ class GuardedFunctions:
             return guard.of_state(own.measure(population, params, state))
 
         return own._replace(init=init, round=round_, advance=advance, measure=measure)
+
+
+def counted(algorithm):
+    """The same algorithm for whoever multiplies outcomes with the score of what was drawn.
+
+    Args:
+      algorithm: of the number of agents that it runs with, as what is made of it is guarded anew.
+
+    Returns:
+      An `Algorithm`.
+    """
+    out = copy.copy(algorithm)
+    for name in ("parameters", "functions"):
+        own = getattr(algorithm, name)
+        contract = dataclasses.replace(own.contract, counted=True)
+        object.__setattr__(out, name, dataclasses.replace(own, contract=contract))
+    return out
 
 
 def without_guards(function: Callable) -> Callable:

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fedjax_rl import rounding, streams
-from fedjax_rl.learners import tables
+from fedjax_rl.learners import draws, tables
 
 # Thresholds have 31 bits, so that "always" (2^31) is above every word of 31 bits.
 _CERTAIN = 2.0**31
@@ -33,6 +33,8 @@ class Agent(NamedTuple):
       visits: a table counting the updates of every entry, or () where nobody asks.
       log_weight: a table of -sum log(1 - alpha_t) over the updates of every entry since the last
         exchange, for importance aggregation; or ().
+      drawn: scalar 0 whose derivative is that of the log-probability of all its actions; or ().
+      place: [S], its state as a vector of zeros and a one, where that has a derivative; or ().
     """
 
     table: object
@@ -40,6 +42,8 @@ class Agent(NamedTuple):
     words: tuple
     visits: object = ()
     log_weight: object = ()
+    drawn: object = ()
+    place: object = ()
 
 
 class Environment(NamedTuple):
@@ -140,11 +144,14 @@ class Behaviour(NamedTuple):
       act: `(words, state, row, params) -> (action, word left for the transition)`.
       uses_table: whether actions depend on what is learned, which makes the trajectory, and so
         every gradient through it, depend on the parameters.
+      probabilities: `(row, params) -> [U]`, of every action, where these are differentiable; None
+        where they are not, or nobody asks.
     """
 
     num_words: int
     act: Callable
     uses_table: bool
+    probabilities: Callable | None = None
 
 
 def uniform_behaviour(shape: Shape) -> Behaviour:
@@ -189,7 +196,12 @@ def softmax_behaviour(shape: Shape) -> Behaviour:
             action = action + (level >= cumulative).astype(jnp.int32)
         return action, words[1]
 
-    return Behaviour(2, act, True)
+    def probabilities(row, params):
+        epsilon = params["epsilon"]
+        greedy = jax.nn.softmax(params["beta"] * jnp.stack(row))
+        return epsilon / shape.num_actions + (1 - epsilon) * greedy
+
+    return Behaviour(2, act, True, probabilities)
 
 
 def greedy_behaviour(shape: Shape) -> Behaviour:
@@ -214,7 +226,7 @@ def greedy_behaviour(shape: Shape) -> Behaviour:
 
 
 def _kept(table) -> bool:
-    """Whether an optional table is there; an absent one is the empty tuple."""
+    """Whether something optional is there; what is absent is the empty tuple."""
     return not isinstance(table, tuple) or len(table) > 0
 
 
@@ -290,6 +302,9 @@ def learn(
             state, own = streams.scaled(own[0], shape.num_states)[0], own[1:]
         row = tables.take_row(agent.table, state, shape.num_actions)
         action, word = behaviour.act(own, state, row, params)
+        if _kept(agent.drawn):
+            chance = draws.positive(behaviour.probabilities(row, params)[action])
+            agent = agent._replace(drawn=agent.drawn + draws.score(jnp.log(chance)))
         next_state, r_t = transition(environment, shape, state, action, word)
         if noisy:
             r_t = r_t + params["reward_noise"] * streams.normal(agent.words[-1], r_t.dtype)

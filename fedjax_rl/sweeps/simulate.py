@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -13,7 +14,7 @@ from fedjax_rl.federation.debugging import debugging
 from fedjax_rl.federation.state import State
 from fedjax_rl.fields import check_schedules
 from fedjax_rl.sweeps import arguments
-from fedjax_rl.sweeps.stepping import init, stepper
+from fedjax_rl.sweeps.stepping import init, period_of, stepper
 
 
 class Trajectory(NamedTuple):
@@ -81,8 +82,34 @@ def simulate(
     fields.check("debug", debug, fields.switch())
     num_agents = arguments.num_agents(num_agents)
     algorithm = algorithm.at(num_agents)
-    steps = stepper(algorithm, num_agents)
-    period = steps.period
+    lengths = lengths_of(algorithm, num_steps, record_every)
+    with debugging(algorithm.unit) if debug else contextlib.nullcontext():
+        first = init(algorithm, num_agents, seed)
+        steps = stepper(algorithm, num_agents)
+        state, metrics = recorded(steps, first.params, first.state, lengths, steps.measure)
+    return Trajectory(metrics, state)
+
+
+class Lengths(NamedTuple):
+    """How long a run is: `records` times so many `rounds`."""
+
+    records: int
+    rounds: int
+
+
+def lengths_of(algorithm: Algorithm, num_steps: int, record_every: int | None) -> Lengths:
+    """How long a run is that scans of static lengths make.
+
+    Args:
+      algorithm: with its functions of N evaluated.
+      num_steps: T, a multiple of `record_every`.
+      record_every: units of time between records, a multiple of those of a round, which it is by
+        default.
+
+    Raises:
+      ValueError: lengths that are no multiples of each other.
+    """
+    period = period_of(algorithm)
     num_steps = arguments.count("num_steps", num_steps, high=arguments.LIMIT)
     record_every = period if record_every is None else record_every
     record_every = arguments.count("record_every", record_every)
@@ -95,18 +122,32 @@ def simulate(
             f"num_steps is {num_steps}; allowed: multiples of record_every {record_every}"
         )
     check_schedules(algorithm.config, num_steps)
+    return Lengths(num_steps // record_every, record_every // period)
+
+
+def recorded(steps, params, state: State, lengths: Lengths, measure: Callable) -> tuple:
+    """So many rounds, looked at from time to time; differentiable in both modes.
+
+    Args:
+      steps: the `Stepper` of an algorithm.
+      params: traced properties.
+      state: before the first round.
+      lengths: of the run.
+      measure: `(params, state) -> pytree`.
+
+    Returns:
+      The state at the end, and what was measured, leaves [records, ...].
+    """
 
     def round_(state, _):
-        return steps.round(first.params, state), None
+        return steps.round(params, state), None
+
+    # What is to be made once more on the way back is traced, even where nothing is compiled.
+    again = round_ if jax.config.jax_disable_jit else jax.checkpoint(round_)
 
     def record(state, _):
         # Scans of static lengths: a `while_loop`, as in a sweep, has no reverse mode.
-        state, _ = jax.lax.scan(again, state, length=record_every // period)
-        return state, steps.measure(first.params, state)
+        state, _ = jax.lax.scan(again, state, length=lengths.rounds)
+        return state, measure(params, state)
 
-    with debugging(algorithm.unit) if debug else contextlib.nullcontext():
-        first = init(algorithm, num_agents, seed)
-        # What is to be made once more on the way back is traced, even where nothing is compiled.
-        again = round_ if jax.config.jax_disable_jit else jax.checkpoint(round_)
-        state, metrics = jax.lax.scan(record, first.state, length=num_steps // record_every)
-    return Trajectory(metrics, state)
+    return jax.lax.scan(record, state, length=lengths.records)

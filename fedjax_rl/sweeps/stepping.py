@@ -89,15 +89,24 @@ def stepper(algorithm: Algorithm, num_agents: int) -> Stepper:
     Raises:
       ValueError: a period that is traced, where it is the length of a loop.
     """
+    sides = {name: side for name, (side, _) in algorithm.metrics.items()}
+    functions = algorithm.functions(algorithm.config)
+    return Stepper(population(num_agents), functions, period_of(algorithm), sides)
+
+
+def period_of(algorithm: Algorithm) -> int:
+    """Units of time in a round.
+
+    Raises:
+      ValueError: a period that is traced, where it is the length of a loop.
+    """
     period = algorithm.config.sync_period if algorithm.periodic else 1
     if not isinstance(period, int | np.integer):
         raise ValueError(
             f"sync_period is {period!r}, traced; allowed: a plain integer, as it is the length of "
             "a loop"
         )
-    sides = {name: side for name, (side, _) in algorithm.metrics.items()}
-    functions = algorithm.functions(algorithm.config)
-    return Stepper(population(num_agents), functions, int(period), sides)
+    return int(period)
 
 
 def init(algorithm: Algorithm, num_agents: int, seed=0) -> FederationState:
@@ -130,7 +139,18 @@ def init(algorithm: Algorithm, num_agents: int, seed=0) -> FederationState:
         # Unsigned, as in a sweep: an int32 does not hold the upper half of the seeds.
         seed = np.uint32(arguments.seed("seed", seed))
     algorithm = algorithm.at(num_agents)
-    steps = stepper(algorithm, num_agents)
+    return first_of(algorithm, stepper(algorithm, num_agents), seed)
+
+
+def first_of(algorithm: Algorithm, steps: Stepper, seed) -> FederationState:
+    """The state of a federation before its first round.
+
+    Args:
+      algorithm: with its functions of N evaluated.
+      steps: of it.
+      seed: of the federation; may be traced.
+    """
+    num_agents = steps.population.num_agents
     params = jax.tree.map(jnp.asarray, bind([algorithm.parameters(algorithm.config, num_agents)]))
     return _first(steps, params, seed)
 

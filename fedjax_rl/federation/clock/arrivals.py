@@ -151,4 +151,4 @@ def _functions(own: Functions, parts: Parts, rules: Rules) -> Functions:
         passed = timing.measure(state.in_flight[0], state.elapsed)
         return {**own.measure(population, params, state), **passed}
 
-    return Functions(init, round_, advance, measure, own.parts)
+    return Functions(init, round_, advance, measure, own.parts, drawn=own.drawn)
