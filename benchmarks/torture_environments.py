@@ -83,6 +83,7 @@ ENVIRONMENTS = {
     "logits": "array",
     "q": "array",
     **same("positive", "alpha initial threshold tolerance"),
+    **same("natural", "noise first"),
 }
 
 

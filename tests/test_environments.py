@@ -437,9 +437,10 @@ def test_unknown_environments_of_gymnax():
         lambda: envs.procgen_task("CoinRun", num_levels=2),
         lambda: envs.tabular_task(envs.dirichlet_mdps(4), max_steps=5).replace(discount=0.5),
         lambda: envs.simple_grid(max_steps=5),
+        lambda: envs.lqr(max_steps=5),
         lambda: pytest.importorskip("brax") and envs.brax_task("hopper", max_steps=5),
     ],
-    ids=["cartpole", "chain", "own levels", "pixels", "coinrun", "family", "grid", "brax"],
+    ids=["cartpole", "chain", "own levels", "pixels", "coinrun", "family", "grid", "lqr", "brax"],
 )
 def test_a_task_comes_back_from_a_pickle(make):
     """The task itself, and a copy of it, with members and functions of the same values."""

@@ -60,7 +60,7 @@ class Strategy(Federated):
       antithetic: whether agents 2i and 2i + 1 have opposite perturbations.
       network: of the policy.
       policy: discrete actions are drawn ("sample") or the best one ("argmax"); continuous
-        actions are tanh of the outputs.
+        actions are tanh of the outputs, or the outputs where actions are not bounded.
       return_offset: added to every return before anything is done with it, recorded as `reward`
         included; `return` is without it.
       held_out: environments besides the one of the agents, for a metric of their own; they take a
@@ -226,7 +226,8 @@ def behaviour_of(config: Strategy, network: MLP) -> Callable:
     def act(parameters, observation, word):
         outputs = network.apply(parameters, observation)
         if not discrete:
-            return policies.squashed(outputs)
+            kind = policies.squashed if config.task.action.bounded else policies.linear
+            return kind(outputs)
         if config.policy == "argmax":
             return policies.greedy(outputs)
         return policies.categorical(outputs, word)

@@ -14,11 +14,13 @@ from fedjax_rl.envs.grid_tables import GridEnv, GridWorld
 from fedjax_rl.envs.grids import frozen_lake, grid_world, simple_grid, windy_grid
 from fedjax_rl.envs.gymnax_tasks import gymnax_task
 from fedjax_rl.envs.heterogeneity import held_out, members, parts
+from fedjax_rl.envs.lqr import LQREnv, LQRParams, lqr
 from fedjax_rl.envs.objective import direct_value, mean_value, truncated_value, value
 from fedjax_rl.envs.own import as_task
 from fedjax_rl.envs.policies import greedy_policy, softmax_policy, uniform_policy
 from fedjax_rl.envs.procgen import procgen_task
 from fedjax_rl.envs.registry import make
+from fedjax_rl.envs.riccati import lqr_gain, lqr_gains, lqr_return
 from fedjax_rl.envs.solvers import (
     average_reward,
     expected_return,
@@ -45,6 +47,8 @@ __all__ = [
     "Discrete",
     "GridEnv",
     "GridWorld",
+    "LQREnv",
+    "LQRParams",
     "LinearTheory",
     "TabularEnv",
     "TabularMDP",
@@ -65,6 +69,10 @@ __all__ = [
     "gymnax_task",
     "held_out",
     "linear_theory",
+    "lqr",
+    "lqr_gain",
+    "lqr_gains",
+    "lqr_return",
     "make",
     "mean_value",
     "members",

@@ -64,10 +64,13 @@ class BraxEnv:
     """
 
     env: Any
-    # Its physics has loops of a length that is not known beforehand.
-    reversible: ClassVar[bool] = False
     # A step is thousands of operations: 4 to 8 s of a CPU core for every copy in a program.
     compiles_slowly: ClassVar[bool] = True
+
+    @property
+    def reversible(self) -> bool:
+        """Whether a step has a derivative in reverse; that of MuJoCo's iterates until it fits."""
+        return self.env.backend != "mjx" or self.env.sys.opt.iterations == 1
 
     def __reduce__(self) -> tuple:
         """By name where brax keeps its backend as a module, which no pickle takes."""
@@ -231,6 +234,10 @@ def brax_task(
     velocity forward, plus 1, minus half the squared norm of the action, and the episode ends when
     the torso's height leaves [0.2, 1].
 
+    Steps have derivatives, in reverse mode too, on all backends but "mjx", and there where MuJoCo's
+    solver makes one iteration, as of ant and humanoid. That a body touches the ground, and that an
+    episode ends by its state, is no part of them.
+
     The backends are different simulators: returns of one do not compare with those of another,
     nor with MuJoCo's. Which one it is stands in the options, and so in every result.
 
@@ -263,7 +270,7 @@ def brax_task(
       >>> import fedjax_rl as frl
       >>> task = frl.envs.brax_task("hopper")  # doctest: +SKIP
       >>> task.observation_size, task.action  # doctest: +SKIP
-      (11, Continuous(size=3))
+      (11, Continuous(size=3, bounded=True))
     """
     backend = backends(name)[0] if backend is None else backend
     max_steps = longest(name) if max_steps is None else max_steps

@@ -15,6 +15,9 @@ import numpy as np
 
 from fedjax_rl.envs.task import cast, foreign
 
+# Of gymnax, those with smooth steps in which no state ends an episode.
+_ENDLESS = ("Pendulum-v1", "PointRobot-misc", "Reacher-misc", "Swimmer-misc")
+
 
 class Watched(NamedTuple):
     """A state with what the behaviour needs of its observation.
@@ -102,8 +105,19 @@ class AdaptedEnv:
         return Watched(state, jnp.pad(seen, (0, 2 - seen.size)))
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
 class GymnaxEnv(AdaptedEnv):
     """An environment of gymnax behind the environment protocol; ``params`` are its own."""
+
+    @property
+    def endless(self) -> bool:
+        """Whether an episode ends by its clock alone, as far as is known."""
+        return getattr(self.env, "name", None) in _ENDLESS
+
+    def __post_init__(self):
+        # gymnax detaches what a step gives, and has smooth steps that do not when they are asked.
+        if getattr(self.env, "supports_transition_gradients", False):
+            object.__setattr__(self, "env", self.env.with_transition_gradients())
 
     def _begin(self, key, params) -> tuple:
         return self.env.reset_env(key, params)

@@ -52,7 +52,7 @@ def gymnax_task(
       >>> import fedjax_rl as frl
       >>> task = frl.envs.gymnax_task("Pendulum-v1")
       >>> task.name, task.observation_size, task.action, task.max_steps
-      ('gymnax/Pendulum-v1', 3, Continuous(size=1), 200)
+      ('gymnax/Pendulum-v1', 3, Continuous(size=1, bounded=True), 200)
     """
     try:
         import gymnax

@@ -11,6 +11,7 @@ from fedjax_rl.envs.dirichlet import dirichlet_mdp, dirichlet_mdps, opposed_mdps
 from fedjax_rl.envs.generators import paper_mdp, random_mdp
 from fedjax_rl.envs.grids import frozen_lake, grid_world, simple_grid, windy_grid
 from fedjax_rl.envs.gymnax_tasks import gymnax_task
+from fedjax_rl.envs.lqr import lqr
 from fedjax_rl.envs.procgen import procgen_task
 from fedjax_rl.envs.tabular import TabularMDP
 from fedjax_rl.envs.tabular_tasks import tabular_task
@@ -94,6 +95,7 @@ ENVIRONMENTS: dict[str, Callable] = {
     "frozen-lake": frozen_lake,
     "grid-world": grid_world,
     **{name: _tabular(name, draw) for name, draw in _TABULAR.items()},
+    "lqr": lqr,
     "CartPole-v1": _gymnax("CartPole-v1"),
     "gymnax/Acrobot-v1": _gymnax("Acrobot-v1"),
     "gymnax/MountainCar-v0": _gymnax("MountainCar-v0"),

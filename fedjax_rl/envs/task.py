@@ -25,9 +25,16 @@ class Discrete(NamedTuple):
 
 
 class Continuous(NamedTuple):
-    """Actions in [-1, 1]^size, a float32 vector; the environment scales them to its own range."""
+    """A vector of actions, float32 in [-1, 1]^size; the environment scales them to its own range.
+
+    Attributes:
+      size: M.
+      bounded: whether that is so. Otherwise they are any numbers, in the precision of the policy,
+        and policies do not clip them.
+    """
 
     size: int
+    bounded: bool = True
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

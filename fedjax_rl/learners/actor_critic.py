@@ -77,9 +77,11 @@ class Normal:
 
     Attributes:
       size: M.
+      bounded: whether actions are clipped to [-1, 1].
     """
 
     size: int
+    bounded: bool = True
 
     @property
     def outputs(self) -> int:
@@ -121,8 +123,8 @@ class Normal:
         return jnp.sum(own) + self.size * (math.log(2 * math.pi) + 1) / 2
 
     def performed(self, action) -> jax.Array:
-        """The action clipped to [-1, 1]."""
-        return jnp.clip(action, -1.0, 1.0)
+        """The action, clipped to [-1, 1] if bounded."""
+        return jnp.clip(action, -1.0, 1.0) if self.bounded else action
 
 
 class Unpacked(NamedTuple):
@@ -391,7 +393,7 @@ def actor_critic_for(
         raise ValueError(
             f"the actions of {task.name} are {task.action}; allowed: Discrete, Continuous"
         )
-    actions = Softmax(task.action.num) if discrete else Normal(task.action.size)
+    actions = Softmax(task.action.num) if discrete else Normal(*task.action)
     module = heads.actor_critic(network, actions.outputs, hidden=hidden, activation=activation)
     if network == "mlp":
         check_vectors("network.kind", network, task)

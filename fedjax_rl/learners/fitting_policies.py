@@ -62,7 +62,7 @@ def policy_for(
     network = MLP((task.observation_size, *units, outputs), activation)
     if discrete:
         return Categorical(network, task.encode, initializer)
-    return Gaussian(network, task.encode, initializer, float(deviation))
+    return Gaussian(network, task.encode, initializer, float(deviation), task.action.bounded)
 
 
 def check_fits(task, policy: Policy) -> None:

@@ -80,19 +80,22 @@ class Gaussian(Policy):
     """Independent normal actions: means from a network, deviations the same in every state.
 
     The parameters are the network's and then the logarithms of the deviations [M]. The environment
-    gets the action clipped to [-1, 1]; the density is that of the action before.
+    gets the action clipped to [-1, 1], unless actions are not bounded; the density is that of the
+    action before.
 
     Attributes:
       network: M outputs, the means.
       encode: as of `Categorical`.
       initializer: of the network.
       deviation: at first, above 0.
+      bounded: whether actions are clipped.
     """
 
     network: MLP
     encode: Callable = _as_it_is
     initializer: str = "normal"
     deviation: float = 0.5
+    bounded: bool = True
 
     def __post_init__(self) -> None:
         """Checks the parts; a ValueError names what is not allowed."""
@@ -143,7 +146,9 @@ class Gaussian(Policy):
         return jnp.sum(each)
 
     def performed(self, action) -> jax.Array:
-        """The action clipped to [-1, 1], of the dtype that `envs.Continuous` has."""
+        """The action, clipped to [-1, 1] if bounded, of the dtype that `envs.Continuous` has."""
+        if not self.bounded:
+            return action
         return jnp.clip(action, -1.0, 1.0).astype(jnp.float32)
 
 

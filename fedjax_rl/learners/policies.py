@@ -50,7 +50,12 @@ def greedy(outputs) -> jax.Array:
 
 def squashed(outputs) -> jax.Array:
     """Actions in (-1, 1): tanh of the outputs, [M]."""
-    return jnp.tanh(jnp.stack(outputs) if isinstance(outputs, tuple) else outputs)
+    return jnp.tanh(linear(outputs))
+
+
+def linear(outputs) -> jax.Array:
+    """Actions as large as they like: the outputs, [M]."""
+    return jnp.stack(outputs) if isinstance(outputs, tuple) else outputs
 
 
 def epsilon_greedy(row, epsilon, first, word) -> jax.Array:
