@@ -5,12 +5,19 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from fedjax_rl.studies.differentiate import STUDY, exchanges, schedules, weights
+from fedjax_rl.studies.differentiate import (
+    STUDY,
+    elasticities,
+    exchanges,
+    schedules,
+    tuning,
+    weights,
+)
 from fedjax_rl.studies.differentiate.learning import descend
 from fedjax_rl.studies.runs import Results
 from fedjax_rl.studies.study import Meter
 
-FIGURES = ("schedule", "weights", "exchanges")
+FIGURES = ("schedule", "weights", "exchanges", "tuning", "elasticity")
 
 
 def test_every_row_is_declared_at_every_scale():
@@ -18,7 +25,15 @@ def test_every_row_is_declared_at_every_scale():
         made = STUDY.declare(list(STUDY.figures), STUDY.size(scale))
         assert tuple(figure.name for figure in made) == FIGURES
         ids = {own.claim.id for figure in made for own in figure.claims}
-        assert {"9.3 times", "9.3 null", "9.4 weights", "9.4 null", "when null"} <= ids
+        assert {
+            "9.3 times",
+            "9.3 null",
+            "9.4 weights",
+            "9.4 null",
+            "when null",
+            "tuned null",
+            "steady null",
+        } <= ids
         assert all(own.there for figure in made for own in figure.claims)
 
 
@@ -49,10 +64,11 @@ def test_descent_of_several_problems_at_once_drops_what_is_not_finite():
 
 
 def lines_of(name, invented, tmp_path):
-    """The claims of a figure, whose pictures are drawn, of invented runs."""
+    """The claims of a figure, whose pictures are drawn, of invented runs, or of those by stage."""
     figure = STUDY.declare([name], STUDY.size("smoke"))[0]
     results = Results(tmp_path, Meter(None, {}))
-    results._made = {stage.name: invented for stage in figure.stages}
+    of = invented if callable(invented) else lambda stage: invented
+    results._made = {stage.name: of(stage.name) for stage in figure.stages}
     for own in figure.pictures:
         own.draw(results)
     return {own.claim.id: own.decide(results) for own in figure.claims}
@@ -115,6 +131,59 @@ def test_exchanges_are_compared_with_periods_of_as_many(tmp_path):
     lines = lines_of("exchanges", xr.Dataset(data, coordinates), tmp_path)
     assert lines["when error"]["measured"] == pytest.approx([np.log(2)] * 4)
     assert lines["when saved"]["measured"] == pytest.approx([4] * 4)
+    assert {line["verdict"] for line in lines.values()} == {"reproduced"}
+
+
+def test_a_search_takes_the_best_point_that_has_a_value():
+    points = np.arange(2 * 4 * 3, dtype=float).reshape(2, 4, 3)
+    scores = [[3.0, np.nan, 1.0, 2.0], [-np.inf, 5.0, 4.0, 6.0]]
+    evaluate = iter(np.transpose(scores)).__next__
+    chosen, course = tuning.search(lambda values: evaluate(), points)
+    np.testing.assert_array_equal(chosen, [points[0, 2], points[1, 2]])
+    np.testing.assert_array_equal(course, [[3, 3, 1, 1], [np.inf, 5, 4, 4]])
+    # The middle of the grid, from which the derivative goes on.
+    grid = tuning.grid()
+    middle = [np.log(tuning.RATES[2]), np.log(tuning.RATES[2]), tuning.logit(tuning.MOMENTA[2])]
+    np.testing.assert_allclose(grid[len(grid) // 2], middle)
+    assert tuning.steps() * tuning.COST <= len(grid)
+
+
+def test_searches_are_compared_by_set(tmp_path):
+    scores = np.array([-1.0, -3.0, -4.0, -5.0])[:, None] + SPREAD
+    data = {
+        "score": (("algorithm", "search", "seed"), np.stack([scores, scores])),
+        "searched": (("algorithm", "by", "seed", "run"), -np.ones((2, 2, 5, 4))),
+        "learned": (("algorithm", "seed", "step"), -np.ones((2, 5, 3))),
+        "cost": (("algorithm", "repeat"), np.full((2, 5), 4.0) + SPREAD),
+    }
+    labels = {"algorithm": list(tuning.ALGORITHMS), "search": list(tuning.SEARCHES)}
+    labels["by"] = ["grid", "random"]
+    lines = lines_of("tuning", xr.Dataset(data, labels), tmp_path)
+    assert lines["tuned grid"]["measured"] == pytest.approx([2, 2])
+    assert lines["tuned random"]["measured"] == pytest.approx([1, 1])
+    assert {line["verdict"] for line in lines.values()} == {"reproduced"}
+
+
+def test_elasticities_are_ratios_of_means(tmp_path):
+    cases = elasticities.cases(STUDY.size("smoke"))
+
+    def invented(stage):
+        by = cases[stage.removeprefix("elasticity-")].by
+        known = {"learning_rate": 1.0, "reward_noise": 0.785, "initial_q": 0.2, "initial": 0.9}
+        known["mdp.reward"] = 2 - 0.785 - 0.2 if "initial_q" in by else 1.1
+        slope = np.outer([known.get(name, -0.3) for name in by], 4 * SPREAD)
+        data = {
+            "outcome": ("seed", 4 * SPREAD),
+            "slope": (("property", "seed"), slope),
+            "difference": (("property", "seed"), slope + 1e-6),
+            "frozen": ("seed", 4 * SPREAD),
+            "frozen_slope": ("seed", 0 * SPREAD),
+        }
+        return xr.Dataset(data, {"property": list(by)})
+
+    lines = lines_of("elasticity", invented, tmp_path)
+    assert lines["steady rate"]["measured"] == pytest.approx(1)
+    assert lines["sum FedQ"]["measured"] == lines["sum FedTD"]["measured"] == pytest.approx(2)
     assert {line["verdict"] for line in lines.values()} == {"reproduced"}
 
 

@@ -281,6 +281,16 @@ def test_the_best_value_changes_with_a_traced_environment():
             assert float(jax.jit(derivative)(0.0)) == pytest.approx(difference, rel=1e-3)
 
 
+def test_the_best_value_of_families_side_by_side_is_double_in_double_precision():
+    """A callback has a thread of its own, in which precision is another."""
+    members = [frl.envs.dirichlet_mdps(2, seed=s, num_states=3, num_actions=2) for s in (0, 1)]
+    wanted = [frl.envs.optimum(own, 0.3) for own in members]
+    with jax.enable_x64(True):
+        every = jax.tree.map(lambda *x: jnp.stack(x), *members)
+        found = jax.jit(jax.vmap(lambda own: traced_optimum(own, jnp.asarray(0.3))))(every)
+    np.testing.assert_allclose(found, wanted, rtol=1e-14)
+
+
 def test_loops_of_unknown_length_have_no_pathwise_derivative():
     task = frl.envs.brax_task("inverted_pendulum", max_steps=2)
     with pytest.raises(ValueError, match="derivative is 'pathwise' on brax/inverted_pendulum"):

@@ -104,14 +104,39 @@ def _called(mdps: TabularMDP, entropy) -> tuple[chex.Array, chex.Array]:
     """Returns J* [] and the policy [S, U] that attains it, solved on the host."""
     dtype = jnp.result_type(float)
     sizes = ((), mdps.transition.shape[-3:-1])
-    shapes = tuple(jax.ShapeDtypeStruct(size, dtype) for size in sizes)
+    kinds = jax.tree.map(jnp.result_type, (mdps, entropy))
 
-    def solve(mdps, entropy):
-        found = _best(jax.tree.map(np.asarray, mdps), float(entropy))
-        return tuple(np.asarray(x, dtype) for x in found)
+    def solve(given):
+        mdps, entropy = jax.tree.map(_from_words, given, kinds)
+        found = _best(mdps, float(entropy))
+        return tuple(_to_words(np.asarray(x, dtype), np) for x in found)
 
+    shapes = jax.eval_shape(lambda: tuple(_to_words(jnp.zeros(size, dtype), jnp) for size in sizes))
+    given = jax.tree.map(lambda x: _to_words(jnp.asarray(x), jnp), (mdps, entropy))
     # One after the other: `solve` looks its MDP up by content.
-    return jax.pure_callback(solve, shapes, mdps, entropy, vmap_method="sequential")
+    found = jax.pure_callback(solve, shapes, given, vmap_method="sequential")
+    return tuple(
+        jax.lax.bitcast_convert_type(x, dtype) if x.dtype == jnp.uint32 else x for x in found
+    )
+
+
+def _to_words(x, xp):
+    """Doubles as pairs of uint32 [..., 2], anything else as it is.
+
+    A callback runs in a thread of its own, in which `jax.enable_x64` of the caller's does not hold,
+    and JAX would round what goes in and refuse what comes out.
+    """
+    if x.dtype != np.float64:
+        return x
+    if xp is np:
+        return np.ascontiguousarray(x[..., None]).view(np.uint32)
+    return jax.lax.bitcast_convert_type(x, jnp.uint32)
+
+
+def _from_words(x, kind) -> np.ndarray:
+    """The same back, on the host."""
+    x = np.asarray(x)
+    return np.ascontiguousarray(x).view(np.float64)[..., 0] if kind == np.float64 else x
 
 
 def _best(mdps: TabularMDP, entropy: float) -> tuple[float, np.ndarray]:

@@ -155,33 +155,11 @@ def run_episodes(
 # Stochastic policies ------------------------------------------------------------------------------
 
 
-def play(
-    task,
-    policy,
-    keys,
-    parameters,
-    num_episodes: int,
-    environment,
-    kind: str,
-    note: Callable,
-    memory: Callable | None = None,
-    *,
-    around: Callable = lambda step: step,
-) -> tuple:
-    """Plays the episodes of `sample_trajectories`, of whatever is noted.
+def _play(task, policy, keys, parameters, num_episodes, environment, kind, note, memory=None):
+    """Plays the episodes of `sample_trajectories`, whose arguments are these and two more.
 
-    Args:
-      task: as of `sample_trajectories`, and so are the others that are not named here.
-      policy: likewise.
-      keys: likewise.
-      parameters: likewise.
-      num_episodes: likewise.
-      environment: likewise.
-      kind: likewise.
-      note: as of `engine.stepper`.
-      memory: from a number of episodes to their memories when they begin, leaves of that length;
-        without, steps are written down instead.
-      around: from the `Stepper` to the one that is used.
+    `note` is as of `engine.stepper`. `memory` makes that of so many episodes that begin; without,
+    steps are written down instead.
 
     Returns:
       The states at the end and what was written down, leaves [A, N, ...].
@@ -194,9 +172,9 @@ def play(
     def act(parameters, observation, word):
         return jax.vmap(policy.sample)(parameters, observation, word), ()
 
-    step = around(engine.stepper(env, act, note, performed=jax.vmap(policy.performed)))
+    step = engine.stepper(env, act, note, performed=jax.vmap(policy.performed))
 
-    def played(places):
+    def play(places):
         """The episodes of these numbers, of every agent."""
         count = len(places)
 
@@ -219,8 +197,8 @@ def play(
     places = jnp.arange(num_episodes, dtype=jnp.uint32)
     turns = _turns(agents, num_episodes)
     if turns == 1:
-        return played(places)
-    made = jax.lax.map(played, places.reshape(turns, -1))
+        return play(places)
+    made = jax.lax.map(play, places.reshape(turns, -1))
     return jax.tree.map(
         lambda x: jnp.moveaxis(x, 0, 1).reshape(agents, num_episodes, *x.shape[3:]), made
     )
@@ -269,7 +247,7 @@ def sample_trajectories(
         reward = reward.astype(dtype)
         return (), Trajectories(step.observation, step.action, reward, step.alive)
 
-    return play(task, policy, keys, parameters, num_episodes, environment, kind, note)[2]
+    return _play(task, policy, keys, parameters, num_episodes, environment, kind, note)[2]
 
 
 def evaluate(
@@ -308,7 +286,7 @@ def evaluate(
     def note(step, returns, inputs):
         return returns.following(step, task.discount), ()
 
-    returns, steps, _ = play(
+    returns, steps, _ = _play(
         task,
         policy,
         keys,

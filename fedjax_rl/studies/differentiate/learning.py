@@ -27,11 +27,13 @@ class Learned(NamedTuple):
     Attributes:
       values: name -> array, the properties at the end.
       losses: [I, ...], before every step.
+      path: name -> [I, ...], the properties before every step.
       dropped: name -> entries of gradients that were not finite and moved nothing, in all steps.
     """
 
     values: dict[str, np.ndarray]
     losses: np.ndarray
+    path: dict[str, np.ndarray]
     dropped: dict[str, int]
 
 
@@ -77,13 +79,17 @@ def descend(
     # Optax counts in integers and divides by floats, which strict promotion refuses.
     with jax.numpy_dtype_promotion("standard"):
         memory, losses, dropped = optimizer.init(values), [], dict.fromkeys(values, 0)
+        path = []
         for i in range(steps):
             seeds = np.arange(i * batch, (i + 1) * batch, dtype=np.uint32)
+            path.append(values)
             values, memory, own, lost = step(values, memory, seeds)
             losses.append(np.asarray(own))
             dropped = {name: count + int(lost[name]) for name, count in dropped.items()}
             report(i + 1, steps)
-    return Learned({k: np.asarray(v) for k, v in values.items()}, np.stack(losses), dropped)
+    values, *path = ({k: np.asarray(v) for k, v in own.items()} for own in (values, *path))
+    before = {name: np.stack([own[name] for own in path]) for name in values}
+    return Learned(values, np.stack(losses), before, dropped)
 
 
 def over_seeds(function: Callable, seeds, *own, chunk: int = CHUNK) -> np.ndarray:
