@@ -16,6 +16,7 @@ DAILY = {
         *("fedq", "es", "fedpg", "afedpg"),
     ),
     "test_killed_and_resumed_is_uninterrupted": ("fedq", "ns-es", "davia", "afedpg", "fedppo"),
+    "test_a_derivative_is_right_or_refused": (*FORMS, "fedapg"),
     "test_no_nan_is_made": ("fedq", "fedtd", "espc", "davia", "fedhapg-m", "a3c-pg"),
     "test_returns_are_told_with_and_without_discount": ("espc", "nsra-es", "dql", "reinforce"),
     "test_a_clock_hands_every_agent_its_own_model": ("davia-two of three", "qavg-with failures"),

@@ -25,6 +25,7 @@ ENVIRONMENTS = {
     "grid": lambda: frl.envs.simple_grid(max_steps=8),
     "wind": lambda: frl.envs.windy_grid(max_steps=8),
     "cartpole": lambda: frl.envs.gymnax_task("CartPole-v1", max_steps=12),
+    "lqr": lambda: frl.envs.lqr(max_steps=4),
     "pendulum": lambda: frl.envs.gymnax_task("Pendulum-v1", max_steps=4),
 }
 
@@ -145,6 +146,7 @@ SMALL = {
     "fast-fedpg": GRADIENTS,
     **dict.fromkeys(("fedsvrpg-m", "fedhapg-m"), MOMENTA),
     **dict.fromkeys(("afedpg", "a3c-pg"), ARRIVALS),
+    "fedapg": GRADIENTS,
     "a3c": N_STEP,
     "feda2c": N_STEP,
     "feddqn": {
@@ -156,6 +158,7 @@ SMALL = {
     "pavg": {"local_steps": 2},
 }
 HOME = {
+    "fedapg": "lqr",
     **dict.fromkeys(("fedq", "fedtd"), "mdp"),
     **dict.fromkeys(("es", "espc", "iw-es", "ns-es", "nsr-es", "nsra-es"), "grid"),
     **dict.fromkeys(("dql", "ebcdql", "davia", "ef-td", "reinforce", "lapg"), "grid"),
@@ -419,6 +422,13 @@ OWN = {
         "not normalized": {"normalize_step": False},
     },
     "a3c-pg": {"momentum": {"momentum": 0.5, "lookahead": True}},
+    "fedapg": {
+        "drawn": {"actions": "drawn", "episodes_per_step": 2, "optimizer": "momentum"},
+        "cut": {"truncation": 2, "gradient_clip": 0.5, "local_optimizer.name": "rmsprop"},
+        "normalised": {"observations": "shared", "local_moments": "local"},
+        "members": ({"heterogeneity": 0.3, "held_out.members": 2}, {"devices": 2}),
+        "pendulum": ({"local_optimizer": "sgd", "optimizer": "adam"}, {}, "pendulum"),
+    },
     "a3c": {
         "adam": {"optimizer": "adam", "gae_lambda": 0.9, "normalize": "rollout"},
         "rounds": {"clock": None, "optimizer": "momentum", "optimizer.decay": 0.5},

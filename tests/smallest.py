@@ -21,6 +21,7 @@ SMALL = {
         "learning_starts": 2,
         "network": (4,),
     },
+    "fedapg": {"local_steps": 2, "episodes_per_step": 2, "network": {"hidden": (4,)}},
     "fedppo": {"num_envs": 2, "rollout_steps": 8, "minibatches": 2, "network": {"hidden": (4,)}},
 }
 RUN = {"num_agents": 3, "seeds": 5, "num_steps": 4, "record_every": 2, "workers": 1}
@@ -28,7 +29,9 @@ RUN = {"num_agents": 3, "seeds": 5, "num_steps": 4, "record_every": 2, "workers"
 
 @functools.cache
 def environment(kind):
-    """The smallest environment of a kind: "mdp", "tabular" or "grid"."""
+    """The smallest environment of a kind: "mdp", "tabular", "grid" or "task"."""
+    if kind == "task":
+        return frl.envs.lqr(max_steps=4)
     if kind == "mdp":
         return frl.envs.random_mdp(seed=0)
     if kind == "tabular":
@@ -40,7 +43,7 @@ def environment(kind):
 def kind_of(name):
     """The kind of the smallest environment that an algorithm accepts."""
     kinds = ALGORITHMS[name].environments
-    return next(kind for kind in ("tabular", "mdp", "grid") if kind in kinds)
+    return next(kind for kind in ("tabular", "mdp", "grid", "task") if kind in kinds)
 
 
 def smallest(name, **properties):

@@ -90,7 +90,7 @@ def test_both_precisions_run(name):
 
 
 # Nothing of these is drawn from what is learned.
-EXACT = ("ef-td", "fedtd", "qavg", "pavg")
+EXACT = ("ef-td", "fedtd", "qavg", "pavg", "fedapg")
 
 
 @everybody
@@ -225,7 +225,7 @@ def test_killed_and_resumed_is_uninterrupted(name, tmp_path, monkeypatch):
 CLOCKLESS = ("ns-es", "nsr-es", "nsra-es", "fast-fedpg", "fedppo")
 # Of every way to make a round one.
 ROUNDS = ("fedq", "reinforce", "fedpg", "qavg")
-PLACES = {"mdp": "paper-mdp", "tabular": "dirichlet-mdp", "grid": "simple-grid"}
+PLACES = {"mdp": "paper-mdp", "tabular": "dirichlet-mdp", "grid": "simple-grid", "task": "lqr"}
 HAVE_UPLINKS = [name for name in ALGORITHMS if name not in ("espc", "ebcdql", "lapg")]
 
 

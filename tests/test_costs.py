@@ -23,7 +23,7 @@ PLACES = {
     "mdp": "paper-mdp",
     "tabular": "dirichlet-mdp",
     "grid": "simple-grid",
-    "task": "CartPole-v1",
+    "task": "lqr",
 }
 
 

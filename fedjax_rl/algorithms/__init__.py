@@ -12,6 +12,7 @@ from fedjax_rl.algorithms.ef_td import EFTD, ef_td
 from fedjax_rl.algorithms.es import ES, ESPC, es, espc
 from fedjax_rl.algorithms.fast_fedpg import FastFedPG, fast_fedpg
 from fedjax_rl.algorithms.feda2c import FedA2C, feda2c
+from fedjax_rl.algorithms.fedapg import FedAPG, fedapg
 from fedjax_rl.algorithms.feddqn import feddqn
 from fedjax_rl.algorithms.feddqn_properties import FedDQN
 from fedjax_rl.algorithms.fedpg import (
@@ -83,6 +84,7 @@ _KNOWN = (
     fedppo,
     feda2c,
     feddqn,
+    fedapg,
     qavg,
     pavg,
 )
@@ -106,6 +108,7 @@ __all__ = [
     "Entry",
     "FastFedPG",
     "FedA2C",
+    "FedAPG",
     "FedDQN",
     "FedHAPGM",
     "FedPG",
@@ -129,6 +132,7 @@ __all__ = [
     "fast_fedpg",
     "feda2c",
     "fedadam_pg",
+    "fedapg",
     "fedavgm_pg",
     "feddqn",
     "fedhapg_m",

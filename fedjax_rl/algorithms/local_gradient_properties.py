@@ -20,7 +20,7 @@ from fedjax_rl.envs.family_optimum import optimum_of
 from fedjax_rl.federation.ledger import Wire
 from fedjax_rl.federation.state import Params
 from fedjax_rl.fields import is_number
-from fedjax_rl.fields.record import nested, record, static, traced
+from fedjax_rl.fields.record import Record, nested, record, static, traced
 from fedjax_rl.learners import policy_gradient as learner
 from fedjax_rl.learners.critic import ValueNetwork
 from fedjax_rl.networks import MLP
@@ -224,11 +224,11 @@ class LocalGradient(Varied):
 
 
 @record
-class LocalAscent(LocalGradient):
-    """Properties of those whose local steps may be any optimiser's; see also `LocalGradient`.
+class Ascent(Record):
+    """Optimisers of local steps and of a server that moves along the mean change.
 
-    Their server moves along the mean change, whatever that was made of. Not so where a change
-    divided by the learning rate stands for a gradient, as in a momentum or a control variate.
+    Whatever that was made of. Not so where a change divided by the learning rate stands for a
+    gradient, as in a momentum or a control variate.
 
     Attributes:
       local_optimizer: of an agent's steps within a round; "sgd" goes along the gradient.
@@ -262,3 +262,8 @@ class LocalAscent(LocalGradient):
     def keeps_moments(self) -> bool:
         """Whether an agent goes on with the moments of its local optimiser."""
         return self.local_rule is not None and self.local_moments == "local"
+
+
+@record
+class LocalAscent(Ascent, LocalGradient):
+    """Properties of those whose local steps may be any optimiser's; see the two."""

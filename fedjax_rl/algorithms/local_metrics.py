@@ -106,7 +106,8 @@ def measure_of(oracle: Oracle) -> Callable:
 
         def run(keys, models, environments):
             pair, count = episodic.pair_of(keys), config.held_out.episodes
-            made = evaluate(task, policy, pair, models, count, environment=environments)
+            kind = oracle.evaluation_loop
+            made = evaluate(task, policy, pair, models, count, environment=environments, kind=kind)
             return made[1]
 
         used = renewed(state.agents.oracle.observed).used
@@ -130,6 +131,7 @@ def measure_of(oracle: Oracle) -> Callable:
             parameters,
             config.evaluation_episodes,
             environment=oracle.own(params),
+            kind=oracle.evaluation_loop,
         )
         return {
             "return": population.mean(undiscounted),

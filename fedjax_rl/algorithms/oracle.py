@@ -23,7 +23,13 @@ from fedjax_rl.rollouts.episodes import sample_trajectories
 
 
 class Oracle:
-    """Episodes and gradients of all agents of a population, as an algorithm asks for them."""
+    """Episodes and gradients of all agents of a population, as an algorithm asks for them.
+
+    Attributes:
+      evaluation_loop: of the episodes in which a model is measured, of `loops.LOOPS`.
+    """
+
+    evaluation_loop = "compact"
 
     def __init__(self, config) -> None:
         """Takes the static properties of a `LocalGradient`, resolved."""

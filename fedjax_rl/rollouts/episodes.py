@@ -155,11 +155,33 @@ def run_episodes(
 # Stochastic policies ------------------------------------------------------------------------------
 
 
-def _play(task, policy, keys, parameters, num_episodes, environment, kind, note, memory=None):
-    """Plays the episodes of `sample_trajectories`, whose arguments are these and two more.
+def play(
+    task,
+    policy,
+    keys,
+    parameters,
+    num_episodes: int,
+    environment,
+    kind: str,
+    note: Callable,
+    memory: Callable | None = None,
+    *,
+    around: Callable = lambda step: step,
+) -> tuple:
+    """Plays the episodes of `sample_trajectories`, of whatever is noted.
 
-    `note` is as of `engine.stepper`. `memory` makes that of so many episodes that begin; without,
-    steps are written down instead.
+    Args:
+      task: as of `sample_trajectories`, and so are the others that are not named here.
+      policy: likewise.
+      keys: likewise.
+      parameters: likewise.
+      num_episodes: likewise.
+      environment: likewise.
+      kind: likewise.
+      note: as of `engine.stepper`.
+      memory: from a number of episodes to their memories when they begin, leaves of that length;
+        without, steps are written down instead.
+      around: from the `Stepper` to the one that is used.
 
     Returns:
       The states at the end and what was written down, leaves [A, N, ...].
@@ -172,9 +194,9 @@ def _play(task, policy, keys, parameters, num_episodes, environment, kind, note,
     def act(parameters, observation, word):
         return jax.vmap(policy.sample)(parameters, observation, word), ()
 
-    step = engine.stepper(env, act, note, performed=jax.vmap(policy.performed))
+    step = around(engine.stepper(env, act, note, performed=jax.vmap(policy.performed)))
 
-    def play(places):
+    def played(places):
         """The episodes of these numbers, of every agent."""
         count = len(places)
 
@@ -197,8 +219,8 @@ def _play(task, policy, keys, parameters, num_episodes, environment, kind, note,
     places = jnp.arange(num_episodes, dtype=jnp.uint32)
     turns = _turns(agents, num_episodes)
     if turns == 1:
-        return play(places)
-    made = jax.lax.map(play, places.reshape(turns, -1))
+        return played(places)
+    made = jax.lax.map(played, places.reshape(turns, -1))
     return jax.tree.map(
         lambda x: jnp.moveaxis(x, 0, 1).reshape(agents, num_episodes, *x.shape[3:]), made
     )
@@ -247,7 +269,7 @@ def sample_trajectories(
         reward = reward.astype(dtype)
         return (), Trajectories(step.observation, step.action, reward, step.alive)
 
-    return _play(task, policy, keys, parameters, num_episodes, environment, kind, note)[2]
+    return play(task, policy, keys, parameters, num_episodes, environment, kind, note)[2]
 
 
 def evaluate(
@@ -286,7 +308,7 @@ def evaluate(
     def note(step, returns, inputs):
         return returns.following(step, task.discount), ()
 
-    returns, steps, _ = _play(
+    returns, steps, _ = play(
         task,
         policy,
         keys,
