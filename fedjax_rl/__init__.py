@@ -82,6 +82,7 @@ if TYPE_CHECKING:
     from fedjax_rl.sweeps.axes import each
     from fedjax_rl.sweeps.cells import Cell
     from fedjax_rl.sweeps.differentiate import Derivative, differentiate
+    from fedjax_rl.sweeps.properties import differentiable
     from fedjax_rl.sweeps.simulate import Trajectory, simulate
     from fedjax_rl.sweeps.stepping import init, round
     from fedjax_rl.sweeps.sweep import extend, run_cells, sweep
@@ -131,6 +132,7 @@ __all__ = [
     "by_agents",
     "davia",
     "define",
+    "differentiable",
     "differentiate",
     "dql",
     "each",
@@ -194,6 +196,7 @@ _HOMES = {
     "Trajectory": "sweeps.simulate",
     "Wire": "federation.ledger",
     "by_agents": "fields",
+    "differentiable": "sweeps.properties",
     "differentiate": "sweeps.differentiate",
     "each": "sweeps.axes",
     "extend": "sweeps.sweep",

@@ -233,6 +233,7 @@ def test_biases_are_named():
         ({"by": "sync_period"}, "by is 'sync_period', which is 1, which counts"),
         ({"by": "mixing"}, "by is 'mixing', which is None"),
         ({"by": "generator"}, "by is 'generator', which shapes the program"),
+        ({"by": "relaxation"}, "by is 'relaxation', which shapes the program"),
         ({"by": []}, r"by is \[\]; allowed: names of properties"),
         ({"mode": "backward"}, "mode is 'backward'; allowed: "),
         ({"average": 4}, "average is 4; allowed: whole numbers from 1 to 3"),

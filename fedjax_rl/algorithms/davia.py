@@ -227,7 +227,7 @@ def descent() -> ServerStep:
     metrics=optimum.metrics_of,
     unit="episode",
     headline="reward",
-    draws=("epsilon",),
+    draws=("epsilon", "price", "ratio"),
 )
 def davia(config: DAVIA) -> Learner:
     """DAVIA: approximate value iteration in which a message has to be worth its price.

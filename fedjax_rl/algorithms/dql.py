@@ -374,7 +374,7 @@ def dql(config: DQL) -> Learner:
     return _learner(config)
 
 
-@_of_both(EBCDQL)
+@_of_both(EBCDQL, draws=("epsilon", "threshold", "factor", "decay"))
 def ebcdql(config: EBCDQL) -> Learner:
     """DQL with event-based communication.
 

@@ -340,7 +340,7 @@ def es(config: ES) -> Learner:
     return strategy(config, exchange_of(config))
 
 
-@evolution_strategy(ESPC, metrics=metrics_of)
+@evolution_strategy(ESPC, metrics=metrics_of, draws=("target_senders",))
 def espc(config: ESPC) -> Learner:
     """ES with probabilistic communication.
 

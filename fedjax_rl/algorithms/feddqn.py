@@ -96,6 +96,7 @@ class Settings(NamedTuple):
     FedDQN,
     **fresh_episodes.measured(METRICS),
     sampled=lambda config: "actions follow the values that are learned",
+    draws=("exploration",),
     adapt=task_of,
     smallest_share=1,
     memory=memory_of,

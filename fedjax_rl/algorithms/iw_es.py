@@ -151,7 +151,9 @@ def reusing(config: IWES) -> Exchange:
     return exchange_of(config)._replace(aggregate=whole_round, server=server)
 
 
-@evolution_strategy(IWES, metrics=lambda config: {**metrics_of(config), **METRICS})
+@evolution_strategy(
+    IWES, metrics=lambda config: {**metrics_of(config), **METRICS}, draws=("min_ess",)
+)
 def iw_es(config: IWES) -> Learner:
     """Importance weighted evolution strategies.
 

@@ -340,7 +340,7 @@ def nsr_es(config: RewardedNoveltySearch) -> Learner:
     return ns_es.definition.learner(config)
 
 
-@evolution_strategy(AdaptiveNoveltySearch, metrics=metrics_of)
+@evolution_strategy(AdaptiveNoveltySearch, metrics=metrics_of, draws=("patience",))
 def nsra_es(config: AdaptiveNoveltySearch) -> Learner:
     """Novelty where the return stagnates.
 

@@ -320,7 +320,7 @@ def reinforce(config: Reinforce) -> Learner:
     return Learner(first, (work, link), measure, model=model)
 
 
-@_of_both(LAPG)
+@_of_both(LAPG, draws=("weight", "variance"))
 def lapg(config: LAPG) -> Learner:
     """REINFORCE with lazy uploads.
 

@@ -90,7 +90,7 @@ class Guards:
 
     Attributes:
       everything: for all that goes in and comes out; None where that has a derivative.
-      draws: name -> guard, for what only decides draws.
+      draws: name -> guard, for what only decides draws; of a record, for all that is in it.
     """
 
     everything: Callable | None
@@ -107,7 +107,8 @@ class Guards:
         """`Params` with the entries that decide draws guarded, or all of them."""
 
         def each(entries):
-            own = {n: self.draws[n](x) for n, x in entries.items() if n in self.draws}
+            heads = {n: n.partition(".")[0] for n in entries}
+            own = {n: self.draws[h](entries[n]) for n, h in heads.items() if h in self.draws}
             return {**entries, **own}
 
         changed = {f.name: each(getattr(params, f.name)) for f in dataclasses.fields(params)}
@@ -193,27 +194,34 @@ class Contract:
     def guards(self, config) -> Guards:
         """What refuses the derivatives of a configuration."""
         accepted = getattr(config, "derivative", None)
-        estimated = accepted in ESTIMATORS
         # What decides draws is guarded even where a bias is accepted: its derivative would be 0. Of
         # an estimate it is a part, as their probabilities depend on it.
-        decides = _DECIDES if estimated else (*self.draws, *_DECIDES)
+        decides = _DECIDES if accepted in ESTIMATORS else (*self.draws, *_DECIDES)
         draws = {name: self._no_derivative(name) for name in decides}
-        reason = _jumps(config) if estimated else self.why_not(config)
-        if accepted == "score" and reason is None and not self.counted:
-            reason = self.sampled(config)
-            if reason is not None:
-                return Guards(undifferentiated(self._to_be_counted(reason)), draws)
-        if reason is None or accepted == "pathwise":
-            return Guards(None, draws)
+        reason = self.wrong(config)
+        if reason is not None:
+            return Guards(undifferentiated(self._refusal(config, reason)), draws)
+        reason = self.sampled(config)
+        if accepted == "score" and reason is not None and not self.counted:
+            return Guards(undifferentiated(self._to_be_counted(reason)), draws)
+        return Guards(None, draws)
+
+    def wrong(self, config) -> str | None:
+        """Why a derivative would be wrong in the way it is asked for; None where it would not."""
+        accepted = getattr(config, "derivative", None)
+        if accepted == "pathwise":
+            return None
+        return _jumps(config) if accepted in ESTIMATORS else self.why_not(config)
+
+    def _refusal(self, config, reason: str) -> str:
         accept = hasattr(config, "derivative") * (
             ", or derivative='pathwise', which accepts the bias"
         )
-        everything = undifferentiated(
-            f"derivative is {accepted!r} for {self.name}, where {reason}: a derivative through the "
-            "simulation leaves out how the draws change, and would be wrong; allowed: values that "
-            f"are not differentiated{accept}"
+        return (
+            f"derivative is {getattr(config, 'derivative', None)!r} for {self.name}, where "
+            f"{reason}: a derivative through the simulation leaves out how the draws change, and "
+            f"would be wrong; allowed: values that are not differentiated{accept}"
         )
-        return Guards(everything, draws)
 
     def why_not(self, config) -> str | None:
         """Why a derivative of a configuration is wrong; None where it is right."""
@@ -236,8 +244,9 @@ class Contract:
 
 def _jumps(config) -> str | None:
     """Why a derivative is wrong whatever is done about draws: something is decided by comparing."""
-    uplink = getattr(config, "uplink", None)
-    if uplink is not None and not uplink.continuous:
+    # As it is used: some algorithms have one of their own, made of other properties.
+    uplink = config.transmits()
+    if not uplink.continuous:
         return f"the uplink {uplink.name} decides by the numbers in a message what is sent"
     for each in config.properties():
         if isinstance(each.value, fields.OnPlateau):

@@ -18,78 +18,25 @@ needs none. An outcome that is a mean over several records pairs each with the d
 from __future__ import annotations
 
 import collections
-import dataclasses
 import threading
 import warnings
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from fedjax_rl import fields, memory
-from fedjax_rl.federation import derivatives
 from fedjax_rl.federation.algorithm import Algorithm
 from fedjax_rl.fields.record import Property
-from fedjax_rl.fields.values import real_array
 from fedjax_rl.identity import content
-from fedjax_rl.names import brief, check_known
+from fedjax_rl.names import check_known
 from fedjax_rl.sweeps import arguments
-from fedjax_rl.sweeps.simulate import Lengths, lengths_of, recorded
-from fedjax_rl.sweeps.stepping import first_of, stepper
+from fedjax_rl.sweeps.outcomes import Derivative, Question, answer_of, records
+from fedjax_rl.sweeps.properties import values_of
+from fedjax_rl.sweeps.simulate import Lengths, lengths_of
 
 MODES = ("reverse", "forward")
-# Whose derivative can be had at all: numbers that the program is handed.
-_NUMBERS = ("agent", "federation", "shared", "host", "engine")
-
-
-class Derivative(NamedTuple):
-    """What `differentiate` returns; arrays of the precision of the run.
-
-    Attributes:
-      value: mean outcome over the seeds, scalar.
-      error: its standard error; nan of a single seed.
-      derivatives: name -> mean derivative, of the shape of the property.
-      errors: name -> its standard error, likewise.
-      each: "outcome" -> [seeds], name -> [seeds, ...]: of every seed by itself.
-      second: name -> name -> mean second derivative, of the shapes of both; None unless asked for.
-      second_errors: likewise.
-    """
-
-    value: jax.Array
-    error: jax.Array
-    derivatives: dict
-    errors: dict
-    each: dict
-    second: dict | None = None
-    second_errors: dict | None = None
-
-
-class _Question(NamedTuple):
-    """What is asked for, apart from the values of the properties.
-
-    Attributes:
-      outcome: name of a metric, or a function of all.
-      names: of the properties.
-      num_agents: N.
-      cut: rounds before the derivative begins.
-      lengths: of the run after these.
-      average: last records that count.
-      mode: of `MODES`.
-      second: whether second derivatives are asked for.
-      baseline: whether the mean outcome of other seeds is subtracted.
-    """
-
-    outcome: Any
-    names: tuple[str, ...]
-    num_agents: int
-    cut: int
-    lengths: Lengths
-    average: int
-    mode: str
-    second: bool
-    baseline: bool
 
 
 def differentiate(
@@ -169,12 +116,12 @@ def differentiate(
     outcome = algorithm.headline if outcome is None else outcome
     if not callable(outcome):
         check_known(outcome, tuple(algorithm.metrics), f"metric of {algorithm.name}")
-    values = _values(algorithm, by)
+    values = values_of(algorithm, by)
     lengths, cut = _lengths(algorithm, num_steps, record_every, truncation)
     average = arguments.count("average", average, high=lengths.records)
     if callable(outcome) and average > 1:
         raise ValueError(f"average is {average} with a function; allowed: 1, as it averages itself")
-    question = _Question(
+    question = Question(
         outcome, tuple(values), num_agents, cut, lengths, average, mode, second, baseline
     )
     seeds = np.atleast_1d(np.asarray(arguments.seeds(seeds), np.uint32))
@@ -183,7 +130,7 @@ def differentiate(
             f"devices is {devices} with {len(seeds)} seeds; allowed: a divisor of their number"
         )
     _warn(algorithm)
-    program = _answer(algorithm, question)
+    program = answer_of(algorithm, question)
     own = [each.value for each in algorithm.config.properties()]
     # Of an environment, which is no pytree, its parameters.
     if not fields.is_concrete((values, own, [getattr(x, "params", None) for x in own])):
@@ -199,59 +146,6 @@ def differentiate(
                 stacklevel=2,
             )
     return found
-
-
-def _values(algorithm: Algorithm, by) -> dict[str, jax.Array]:
-    """The properties that are differentiated by, with their values; a ValueError where none can."""
-    names = (by,) if isinstance(by, str) else tuple(by)
-    if not names or len(set(names)) < len(names):
-        raise ValueError(f"by is {by!r}; allowed: names of properties, each once")
-    return {name: _value(algorithm, name) for name in names}
-
-
-def _value(algorithm: Algorithm, name: str):
-    head, _, inner = name.partition(".")
-    own = {each.name: each for each in algorithm.config.properties()}
-    place = getattr(algorithm.config, head, None) if isinstance(head, str) else None
-    if name not in own and inner and dataclasses.is_dataclass(place) and hasattr(place, inner):
-        # Of an environment, which is not a record of properties.
-        return jnp.asarray(getattr(place, inner), float)
-    check_known(name, tuple(own), f"property of {algorithm.name}")
-    refused = _refused(own[name])
-    if refused is not None:
-        allowed = [n for n, each in own.items() if _refused(each) is None]
-        raise ValueError(
-            f"by is {name!r}, which {refused}: there is no derivative; allowed here: "
-            f"{', '.join(allowed)}"
-        )
-    return jnp.asarray(own[name].value, float)
-
-
-def _refused(each: Property) -> str | None:
-    """Why nothing can be differentiated by a property; None where it can."""
-    value = each.value
-    if isinstance(value, int | np.integer) and each.by in ("engine", "static"):
-        return f"is {value}, which counts or switches"
-    if isinstance(value, fields.Schedule):
-        return "is a schedule, a function (differentiate simulate by what it closes over)"
-    if each.by not in _NUMBERS:
-        return "shapes the program or decides by comparing"
-    if value is None:
-        return "is None"
-    if not isinstance(value, jax.Array) and real_array(value) is None:
-        return f"is {brief(value)}, no number"
-    return None
-
-
-def _with(algorithm: Algorithm, values: Mapping) -> Algorithm:
-    """The algorithm with these values of properties, and of fields of environments."""
-    own = set(algorithm.properties)
-    changes = {n: x for n, x in values.items() if n in own}
-    for name in values.keys() - own:
-        head, _, inner = name.partition(".")
-        place = changes.get(head, getattr(algorithm.config, head))
-        changes[head] = dataclasses.replace(place, **{inner: values[name]})
-    return algorithm.replace(**changes)
 
 
 def _lengths(algorithm, num_steps, record_every, truncation) -> tuple[Lengths, int]:
@@ -286,124 +180,13 @@ def _warn(algorithm: Algorithm) -> None:
     )
 
 
-def _records(algorithm: Algorithm, question: _Question, values: dict, seed, look: Callable):
-    """What `look` makes of the metrics at every record of one seed, and the draws before it.
-
-    Returns:
-      A pytree with leaves [T, ...], and zeros [T] with the score.
-    """
-    num_agents, cut = question.num_agents, question.cut
-    own = derivatives.counted(_with(algorithm, values).at(num_agents))
-    steps = stepper(own, num_agents)
-    first = first_of(own, steps, seed)
-    params, state = first.params, first.state
-    if cut:
-        # Held fixed: nothing of these rounds is kept for the way back.
-        held = jax.lax.stop_gradient((params, state))
-        state, _ = recorded(steps, *held, Lengths(1, cut), lambda params, state: ())
-    drawn = steps.functions.drawn
-
-    def measure(params, state):
-        counted = jnp.zeros(()) if drawn is None else jnp.sum(drawn(state))
-        return look(steps.measure(params, state)), counted
-
-    return recorded(steps, params, state, question.lengths, measure)[1]
-
-
-def _run(algorithm: Algorithm, question: _Question, values: dict, seed):
-    """One seed: the outcome's summands [average], and as many 0s with the score of the draws."""
-    outcome, average = question.outcome, question.average
-    if not callable(outcome):
-        of_outcome = lambda metrics: jnp.mean(metrics[outcome])
-        measured, counted = _records(algorithm, question, values, seed, of_outcome)
-        return measured[-average:], counted[-average:]
-    metrics, counted = _records(algorithm, question, values, seed, lambda metrics: metrics)
-    measured = jnp.asarray(outcome(metrics))
-    if measured.ndim:
-        raise ValueError(
-            f"outcome gives an array {list(measured.shape)}; allowed: a function of the metrics of "
-            "a run to one number"
-        )
-    return measured[None], counted[-1:]
-
-
-def _answer(algorithm: Algorithm, question: _Question) -> Callable:
-    """`(values, seeds) -> Derivative`, pure."""
-
-    def run(values, seed):
-        return _run(algorithm, question, values, seed)
-
-    def others(outcomes):
-        """What is subtracted of every summand: its mean over the other seeds, [seeds, average]."""
-        count = outcomes.shape[0]
-        if not question.baseline or count == 1:
-            return jnp.zeros_like(outcomes)
-        return (jnp.sum(outcomes, axis=0, keepdims=True) - outcomes) / (count - 1)
-
-    def reverse(values, seeds):
-        # A copy for every seed, so that each has a derivative of its own.
-        copies = jax.tree.map(lambda x: jnp.broadcast_to(x, (len(seeds), *x.shape)), values)
-        (outcomes, drawn), back = jax.vjp(lambda v: jax.vmap(run)(v, seeds), copies)
-        share = 1 / question.average
-        weight = (share * (outcomes - others(outcomes))).astype(drawn.dtype)
-        return outcomes, back((jnp.full_like(outcomes, share), weight))[0]
-
-    def forward(values, seeds):
-        tangents = jax.vmap(jax.jacfwd(run), (None, 0))
-        outcomes, _ = jax.vmap(run, (None, 0))(values, seeds)
-        of_outcome, of_drawn = tangents(values, seeds)
-        weight = outcomes - others(outcomes)
-
-        def joined(own, score):
-            scaled = score * weight.reshape(*weight.shape, *(1,) * (score.ndim - 2))
-            return jnp.mean(own + scaled, axis=1)
-
-        return outcomes, jax.tree.map(joined, of_outcome, of_drawn)
-
-    def curvature(values, seeds, outcomes):
-        def surrogate(values, seed, less):
-            own, drawn = run(values, seed)
-            # Values stay: the exponential of 0 is 1, and what is added is 0.
-            return jnp.mean(own * jnp.exp(drawn) + less * (1 - jnp.exp(drawn)))
-
-        less = jax.lax.stop_gradient(others(outcomes))
-        return jax.vmap(jax.hessian(surrogate), (None, 0, 0))(values, seeds, less)
-
-    def answer(values, seeds) -> Derivative:
-        outcomes, each = (reverse if question.mode == "reverse" else forward)(values, seeds)
-        found = curvature(values, seeds, outcomes) if question.second else None
-        outcomes = jnp.mean(outcomes, axis=1)
-        return Derivative(
-            jnp.mean(outcomes),
-            _error(outcomes),
-            *(jax.tree.map(of, each) for of in (_mean, _error)),
-            {"outcome": outcomes, **each},
-            *(None if found is None else jax.tree.map(of, found) for of in (_mean, _error)),
-        )
-
-    return answer
-
-
-def _mean(each) -> jax.Array:
-    """Over the seeds, [seeds, ...]."""
-    return jnp.mean(each, axis=0)
-
-
-def _error(each) -> jax.Array:
-    """Standard error of the mean over the seeds, [seeds, ...]; nan of one."""
-    count = each.shape[0]
-    if count == 1:
-        return jnp.full_like(each[0], jnp.nan)
-    return jnp.sqrt(jnp.var(each, axis=0) / (count - 1))
-
-
 # Compiled programs by what they are of, as loops ask for the next value again and again.
 _PROGRAMS: collections.OrderedDict = collections.OrderedDict()
 _MOST_PROGRAMS = 16
 _LOCK = threading.Lock()
 
 
-def _compiled(algorithm, question: _Question, program, values, seeds, devices: int) -> Derivative:
+def _compiled(algorithm, question: Question, program, values, seeds, devices: int) -> Derivative:
     """What the program finds, compiled once for all values."""
     mesh = jax.sharding.Mesh(np.asarray(jax.devices()[:devices]), ("seeds",))
     spread = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("seeds"))
@@ -429,7 +212,7 @@ def _rest(algorithm: Algorithm, names) -> list[Property]:
     return [each for each in algorithm.config.properties() if each.name not in names]
 
 
-def _check_memory(algorithm, question: _Question, made, values, seeds) -> None:
+def _check_memory(algorithm, question: Question, made, values, seeds) -> None:
     """Refuses what would not fit, before it runs."""
     there = memory.available(devices=1)
     needed = _bytes(made)
@@ -438,7 +221,7 @@ def _check_memory(algorithm, question: _Question, made, values, seeds) -> None:
     rounds = question.lengths.records * question.lengths.rounds
     ways = f"truncation of about {max(1, int(rounds * there / needed))} rounds"
     if question.mode == "reverse":
-        other = _answer(algorithm, question._replace(mode="forward"))
+        other = answer_of(algorithm, question._replace(mode="forward"))
         forward = _bytes(jax.jit(other).lower(values, seeds).compile())
         ways += f", mode 'forward', which needs {memory.words(forward)}"
     raise ValueError(
@@ -453,7 +236,7 @@ def _bytes(made) -> int:
     return 0 if analysis is None else analysis.temp_size_in_bytes + analysis.output_size_in_bytes
 
 
-def _check_finite(algorithm, question: _Question, values, seeds, found: Derivative) -> None:
+def _check_finite(algorithm, question: Question, values, seeds, found: Derivative) -> None:
     """Refuses a derivative that is not finite, and says where it came from."""
     for name in question.names:
         each = np.asarray(found.each[name])
@@ -468,16 +251,16 @@ def _check_finite(algorithm, question: _Question, values, seeds, found: Derivati
         )
 
 
-def _first_lost(algorithm, question: _Question, values, name: str, seed) -> str:
+def _first_lost(algorithm, question: Question, values, name: str, seed) -> str:
     """From which round on the derivative of one seed is not finite, by forward mode."""
 
     def along(value):
         own = {**values, name: value}
-        return _records(algorithm, question, own, seed, lambda metrics: metrics)[0]
+        return records(algorithm, question, own, seed, lambda metrics: metrics)[0]
 
     found = jax.tree.leaves(jax.jit(jax.jacfwd(along))(values[name]))
-    records = question.lengths.records
-    finite = [np.isfinite(np.asarray(x).reshape(records, -1)).all(axis=1) for x in found]
+    count = question.lengths.records
+    finite = [np.isfinite(np.asarray(x).reshape(count, -1)).all(axis=1) for x in found]
     lost = ~np.all(finite, axis=0)
     if not lost.any():
         return "though that of every metric is: it is lost in the outcome or on the way back"

@@ -1,0 +1,177 @@
+"""Outcomes of runs with their derivatives, as pure functions of properties and seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from fedjax_rl.federation import derivatives
+from fedjax_rl.federation.algorithm import Algorithm
+from fedjax_rl.sweeps.properties import replaced
+from fedjax_rl.sweeps.simulate import Lengths, recorded
+from fedjax_rl.sweeps.stepping import first_of, stepper
+
+
+class Derivative(NamedTuple):
+    """What `differentiate` returns; arrays of the precision of the run.
+
+    Attributes:
+      value: mean outcome over the seeds, scalar.
+      error: its standard error; nan of a single seed.
+      derivatives: name -> mean derivative, of the shape of the property.
+      errors: name -> its standard error, likewise.
+      each: "outcome" -> [seeds], name -> [seeds, ...]: of every seed by itself.
+      second: name -> name -> mean second derivative, of the shapes of both; None unless asked for.
+      second_errors: likewise.
+    """
+
+    value: jax.Array
+    error: jax.Array
+    derivatives: dict
+    errors: dict
+    each: dict
+    second: dict | None = None
+    second_errors: dict | None = None
+
+
+class Question(NamedTuple):
+    """What is asked for, apart from the values of the properties.
+
+    Attributes:
+      outcome: name of a metric, or a function of all.
+      names: of the properties.
+      num_agents: N.
+      cut: rounds before the derivative begins.
+      lengths: of the run after these.
+      average: last records that count.
+      mode: of `MODES`.
+      second: whether second derivatives are asked for.
+      baseline: whether the mean outcome of other seeds is subtracted.
+    """
+
+    outcome: Any
+    names: tuple[str, ...]
+    num_agents: int
+    cut: int
+    lengths: Lengths
+    average: int
+    mode: str
+    second: bool
+    baseline: bool
+
+
+def records(algorithm: Algorithm, question: Question, values: dict, seed, look: Callable):
+    """What `look` makes of the metrics at every record of one seed, and the draws before it.
+
+    Returns:
+      A pytree with leaves [T, ...], and zeros [T] with the score.
+    """
+    num_agents, cut = question.num_agents, question.cut
+    own = derivatives.counted(replaced(algorithm, values).at(num_agents))
+    steps = stepper(own, num_agents)
+    first = first_of(own, steps, seed)
+    params, state = first.params, first.state
+    if cut:
+        # Held fixed: nothing of these rounds is kept for the way back.
+        held = jax.lax.stop_gradient((params, state))
+        state, _ = recorded(steps, *held, Lengths(1, cut), lambda params, state: ())
+    drawn = steps.functions.drawn
+
+    def measure(params, state):
+        counted = jnp.zeros(()) if drawn is None else jnp.sum(drawn(state))
+        return look(steps.measure(params, state)), counted
+
+    return recorded(steps, params, state, question.lengths, measure)[1]
+
+
+def _run(algorithm: Algorithm, question: Question, values: dict, seed):
+    """One seed: the outcome's summands [average], and as many 0s with the score of the draws."""
+    outcome, average = question.outcome, question.average
+    if not callable(outcome):
+        of_outcome = lambda metrics: jnp.mean(metrics[outcome])
+        measured, counted = records(algorithm, question, values, seed, of_outcome)
+        return measured[-average:], counted[-average:]
+    metrics, counted = records(algorithm, question, values, seed, lambda metrics: metrics)
+    measured = jnp.asarray(outcome(metrics))
+    if measured.ndim:
+        raise ValueError(
+            f"outcome gives an array {list(measured.shape)}; allowed: a function of the metrics of "
+            "a run to one number"
+        )
+    return measured[None], counted[-1:]
+
+
+def answer_of(algorithm: Algorithm, question: Question) -> Callable:
+    """`(values, seeds) -> Derivative`, pure."""
+
+    def run(values, seed):
+        return _run(algorithm, question, values, seed)
+
+    def others(outcomes):
+        """What is subtracted of every summand: its mean over the other seeds, [seeds, average]."""
+        count = outcomes.shape[0]
+        if not question.baseline or count == 1:
+            return jnp.zeros_like(outcomes)
+        return (jnp.sum(outcomes, axis=0, keepdims=True) - outcomes) / (count - 1)
+
+    def reverse(values, seeds):
+        # A copy for every seed, so that each has a derivative of its own.
+        copies = jax.tree.map(lambda x: jnp.broadcast_to(x, (len(seeds), *x.shape)), values)
+        (outcomes, drawn), back = jax.vjp(lambda v: jax.vmap(run)(v, seeds), copies)
+        share = 1 / question.average
+        weight = (share * (outcomes - others(outcomes))).astype(drawn.dtype)
+        return outcomes, back((jnp.full_like(outcomes, share), weight))[0]
+
+    def forward(values, seeds):
+        def both(values, seed):
+            found = run(values, seed)
+            return found, found[0]
+
+        tangents = jax.vmap(jax.jacfwd(both, has_aux=True), (None, 0))
+        (of_outcome, of_drawn), outcomes = tangents(values, seeds)
+        weight = outcomes - others(outcomes)
+
+        def joined(own, score):
+            scaled = score * weight.reshape(*weight.shape, *(1,) * (score.ndim - 2))
+            return jnp.mean(own + scaled, axis=1)
+
+        return outcomes, jax.tree.map(joined, of_outcome, of_drawn)
+
+    def curvature(values, seeds, outcomes):
+        def surrogate(values, seed, less):
+            own, drawn = run(values, seed)
+            # Values stay: the exponential of 0 is 1, and what is added is 0.
+            return jnp.mean(own * jnp.exp(drawn) + less * (1 - jnp.exp(drawn)))
+
+        less = jax.lax.stop_gradient(others(outcomes))
+        return jax.vmap(jax.hessian(surrogate), (None, 0, 0))(values, seeds, less)
+
+    def answer(values, seeds) -> Derivative:
+        outcomes, each = (reverse if question.mode == "reverse" else forward)(values, seeds)
+        found = curvature(values, seeds, outcomes) if question.second else None
+        outcomes = jnp.mean(outcomes, axis=1)
+        return Derivative(
+            jnp.mean(outcomes),
+            _error(outcomes),
+            *(jax.tree.map(of, each) for of in (_mean, _error)),
+            {"outcome": outcomes, **each},
+            *(None if found is None else jax.tree.map(of, found) for of in (_mean, _error)),
+        )
+
+    return answer
+
+
+def _mean(each) -> jax.Array:
+    """Over the seeds, [seeds, ...]."""
+    return jnp.mean(each, axis=0)
+
+
+def _error(each) -> jax.Array:
+    """Standard error of the mean over the seeds, [seeds, ...]; nan of one."""
+    count = each.shape[0]
+    if count == 1:
+        return jnp.full_like(each[0], jnp.nan)
+    return jnp.sqrt(jnp.var(each, axis=0) / (count - 1))
