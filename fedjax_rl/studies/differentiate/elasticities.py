@@ -289,8 +289,8 @@ def elasticity(size):
     yield page(
         "elasticity",
         *(panel(_bars, stages[name], title=titles[name].replace(": ", ":\n")) for name in own),
-        title=f"percent of the error by a percent of a property; {seeds} seeds (FedPG: families of "
-        "environments, exact gradients), 95 % intervals",
+        title=f"percent of the error by a percent of a property; {seeds} seeds "
+        "(FedPG: families), 95 % intervals",
         height=2.6,
     )
 
@@ -312,7 +312,7 @@ def _bars(axis, data):
     axis.errorbar(found, places, xerr=bars, fmt="none", ecolor=OKABE_ITO[0], lw=1)
     axis.plot(other, places, "|", color=OKABE_ITO[1], ms=11, mew=1.4, label="difference")
     axis.axvline(0, color=GREY, lw=0.8)
-    names = [str(name).replace("learning_rate", "rate") for name in data["property"].values[order]]
-    axis.set_yticks(places, names)
+    names = [str(name).removeprefix("optimizer.") for name in data["property"].values[order]]
+    axis.set_yticks(places, [name.replace("learning_rate", "rate") for name in names])
     axis.set_xlabel("elasticity")
     axis.grid(visible=False, axis="y")

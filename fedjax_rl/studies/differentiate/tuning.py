@@ -139,7 +139,7 @@ def search(evaluate: Callable, points) -> tuple[np.ndarray, np.ndarray]:
     return points[np.arange(len(points)), chosen], np.minimum.accumulate(found, axis=1)
 
 
-def _seconds(function: Callable, *arguments, repeats: int = 5) -> np.ndarray:
+def _seconds(function: Callable, *arguments, repeats: int = 10) -> np.ndarray:
     """Of every call, compiled before."""
     jax.block_until_ready(function(*arguments))
     out = []

@@ -140,7 +140,7 @@ def learned_weights(size):
     logits that follow the derivative of the late error find them without being told what noise
     anybody has; where all have the same noise, they stay equal.
     """
-    steps, iterations, _, repeats, _, unseen = size.weights
+    steps, iterations, _, repeats, equal, unseen = size.weights
     stage = Stage("weights", _make(size), 300, (size.weights, NOISE, LAST, RATE))
     error = stage["error"]
     yield number(
@@ -172,7 +172,7 @@ def learned_weights(size):
     )
     yield number(
         "9.4 equal",
-        "max |w - 1/8| where all agents have the same noise",
+        f"max |w - 1/8| where all agents have the same noise, {equal} runs",
         measured(lambda data: mean_of(apart(data["logits_equal"].values, np.ones(AGENTS))), stage),
         (None, 0.02),
     )
