@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 
+import jax
 import jax.numpy as jnp
 
 # In units of the spacing of floats: 1e-5 in float32, 2e-14 in float64. A sum of a hundred terms
@@ -80,3 +81,21 @@ def best_of(row):
     size = functools.reduce(jnp.maximum, [jnp.abs(value) for value in row])
     least = top - TIE_UNITS * float(jnp.finfo(top.dtype).eps) * size
     return [value >= least for value in row]
+
+
+@jax.custom_jvp
+def root(square):
+    """The square root of numbers of at least 0; its derivative is 0 where it has none, at 0.
+
+    Infinite there, it would be nan behind a choice or a product that does not ask for it.
+    """
+    return jnp.sqrt(square)
+
+
+@root.defjvp
+def _root(primals, tangents):
+    square, still = primals[0], primals[0] == 0
+    # Selected below the root, too: derivatives of higher order are to be finite as well.
+    length = jnp.sqrt(jnp.where(still, jnp.ones_like(square), square))
+    zero = jnp.zeros_like(square)
+    return jnp.where(still, zero, length), jnp.where(still, zero, tangents[0] / (2 * length))

@@ -39,7 +39,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fedjax_rl import fields
+from fedjax_rl import fields, rounding
 from fedjax_rl.algorithms.define import Learner, variant
 from fedjax_rl.algorithms.local_gradient import learner_of, policy_gradient
 from fedjax_rl.algorithms.local_gradient_properties import LocalGradient
@@ -210,7 +210,7 @@ def server_of(config: AFedPG) -> ServerStep:
         )
         move = direction
         if config.normalize_step:
-            length = jnp.sqrt(norm_squared(direction))
+            length = rounding.root(norm_squared(direction))
             still = length < SHORTEST
             move = jnp.where(still, 0.0, direction / jnp.where(still, 1.0, length))
         moved = Model(

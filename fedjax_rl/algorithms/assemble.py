@@ -107,6 +107,8 @@ def assemble(config: Federated, learner: Learner, root_keys: bool = True) -> Fun
     kept = {"model": model} if learner.model is None else {}
     if learner.drawn is not None:
         kept["drawn"] = lambda state: learner.drawn(state.agents)
+    if learner.drawn_to_measure is not None:
+        kept["drawn_to_measure"] = learner.drawn_to_measure
     own = Functions(init, drive.round, drive.advance, measure, drive.parts, learner.act, **kept)
     return rate_rules.following(own, rules) if rules else own
 

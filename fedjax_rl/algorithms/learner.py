@@ -83,6 +83,7 @@ class Learner(NamedTuple):
       after: as of `rounds`, what a server does by itself after a round.
       act: `(model, observation, word) -> action`, what a model does; None where it does not act.
       drawn: `agents -> [A]`, as of `federation.algorithm.Functions`; None where it is not counted.
+      drawn_to_measure: `(population, params, state) -> [A]`, likewise.
     """
 
     agent: Callable
@@ -94,6 +95,7 @@ class Learner(NamedTuple):
     after: Callable | None = None
     act: Callable | None = None
     drawn: Callable | None = None
+    drawn_to_measure: Callable | None = None
 
 
 class Local(NamedTuple):

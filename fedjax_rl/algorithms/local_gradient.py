@@ -41,6 +41,11 @@ def sampled(config: LocalGradient) -> str | None:
     return "gradients are sampled from episodes (on tables with gradient='exact' it is exact)"
 
 
+def estimators(config: LocalGradient) -> tuple[str, ...]:
+    """Of derivatives; episodes in environments in which no agent learns are not counted."""
+    return () if config.held_out.members and not config.task.tabular else ("score",)
+
+
 class Model(NamedTuple):
     """What a server knows; all [q].
 
@@ -293,6 +298,8 @@ def learner_of(
         local_metrics.measure_of(oracle),
         model=model,
         begin=None if directions is None else first_directions,
+        drawn=(lambda agents: agents.oracle.drawn) if oracle.scored else None,
+        drawn_to_measure=local_metrics.drawn_of(oracle),
     )
 
 
@@ -303,5 +310,6 @@ policy_gradient = functools.partial(
     unit="round",
     headline=local_metrics.headline_of,
     sampled=sampled,
+    estimators=estimators,
     adapt=task_of,
 )

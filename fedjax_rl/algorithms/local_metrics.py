@@ -7,7 +7,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from fedjax_rl import streams
+from fedjax_rl import rounding, streams
 from fedjax_rl.algorithms import episodic, held_out
 from fedjax_rl.algorithms.observed import pooled, renewed
 from fedjax_rl.algorithms.oracle import Oracle, keys_at
@@ -64,6 +64,29 @@ def headline_of(config) -> str:
     return next(iter(metrics_of(config)))
 
 
+def _evaluated(population, state) -> tuple:
+    """Keys of the episodes of an evaluation, and the parameters [A, q] that make them."""
+    # Fresh ones: the round's own are of parameters on the way, not of the model.
+    own = streams.keys_of(state.keys, streams.Episodic.EVALUATION)
+    keys = keys_at(own, state.time, jnp.uint32(0))
+    return keys, population.spread(state.server.parameters)
+
+
+def drawn_of(oracle: Oracle) -> Callable | None:
+    """`(population, params, state) -> [A]`, what is drawn to measure it, as `Learner` takes it."""
+    if not oracle.scored or oracle.task.tabular:
+        return None
+
+    def drawn(population, params, state):
+        keys, parameters = _evaluated(population, state)
+        # The same episodes as those of the metrics, as of the same keys; these keep no actions.
+        count, kept = oracle.config.evaluation_episodes, state.agents.oracle
+        trajectories = oracle.sample(params, keys, parameters, count, True, kept)
+        return jax.vmap(oracle.score)(parameters, trajectories, kept)
+
+    return drawn
+
+
 def measure_of(oracle: Oracle) -> Callable:
     """`(population, params, state) -> metrics` of the algorithms with an oracle."""
     config, task = oracle.config, oracle.task
@@ -91,7 +114,7 @@ def measure_of(oracle: Oracle) -> Callable:
             "plain_gap": best - population.mean(plain),
             "plain_objective": population.mean(plain),
             # Never alone: where a policy has saturated it is small, far from any optimum.
-            "gradient_norm": jnp.sqrt(jax.vmap(norm_squared)(population.mean(gradients))),
+            "gradient_norm": rounding.root(jax.vmap(norm_squared)(population.mean(gradients))),
             "objective_of_agent": values,
             **error,
         }
@@ -118,12 +141,9 @@ def measure_of(oracle: Oracle) -> Callable:
         )
 
     def by_episodes(population, params, state) -> dict:
-        # Fresh ones: the round's own are of parameters on the way, not of the model.
-        keys = keys_at(
-            streams.keys_of(state.keys, streams.Episodic.EVALUATION), state.time, jnp.uint32(0)
-        )
-        parameters = population.spread(state.server.parameters)
-        policy, parameters = oracle.player(parameters, state.agents.oracle.normalizer)
+        keys, parameters = _evaluated(population, state)
+        normalizer = state.agents.oracle.normalizer
+        policy, parameters = oracle.player(oracle.held(parameters), normalizer)
         value, undiscounted, steps = evaluate(
             task,
             policy,
@@ -158,7 +178,7 @@ def measure_of(oracle: Oracle) -> Callable:
             **own(population, params, state),
             **unseen(population, params, state),
             "training_reward": value / jnp.maximum(count, 1),
-            "direction_norm": jnp.sqrt(jax.vmap(norm_squared)(state.server.direction)),
+            "direction_norm": rounding.root(jax.vmap(norm_squared)(state.server.direction)),
             "weight_mean": jnp.where(weights > 0, weight / jnp.maximum(weights, 1), 1.0),
             "weight_max": jnp.where(weights > 0, largest, 1.0),
             # Recorded as a float, in which what is missing is NaN.

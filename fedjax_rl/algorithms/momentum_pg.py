@@ -327,7 +327,7 @@ def fedhapg_m(config: FedHAPGM) -> Learner:
         )
 
     def one(now, before, model, at, way, trajectories, newest, params, place):
-        kept = oracle.with_episodes(now.oracle, at, trajectories, params)
+        kept = oracle.with_episodes(now.oracle, at, trajectories, params, before)
         policy, trajectories = oracle.acting(before), oracle.judged(trajectories, before)
         if newest is None:
             newest, weights, overflows = learner.weighted_gradient(

@@ -14,6 +14,7 @@ from fedjax_rl.algorithms.observed import nothing_observed
 from fedjax_rl.algorithms.oracle_state import OracleState, no_statistics
 from fedjax_rl.envs import objective
 from fedjax_rl.federation.state import Params, per_agent
+from fedjax_rl.learners import draws
 from fedjax_rl.learners import policy_gradient as learner
 from fedjax_rl.learners.network_policies import Seeing, seeing
 from fedjax_rl.learners.observations import joined as statistics_joined
@@ -27,9 +28,11 @@ class Oracle:
 
     Attributes:
       evaluation_loop: of the episodes in which a model is measured, of `loops.LOOPS`.
+      scored: whether the probability of what is drawn counts, for the score of what comes out.
     """
 
     evaluation_loop = "compact"
+    scored = False
 
     def __init__(self, config) -> None:
         """Takes the static properties of a `LocalGradient`, resolved."""
@@ -41,6 +44,7 @@ class Oracle:
         self.observations = config.observations
         self.exact = config.gradient != "sampled"
         self.regularised = config.regularised
+        self.scored = config.derivative == "score" and not self.exact
 
     def first(self, key) -> OracleState:
         """Of an agent that has not begun, with a key of its own."""
@@ -48,7 +52,8 @@ class Oracle:
         values = ()
         if self.critic is not None:
             values = self.critic.init(jax.random.fold_in(key, streams.Episodic.CRITIC))
-        return OracleState(no_statistics(), observed._replace(used=()), values)
+        drawn = jnp.zeros(()) if self.scored else ()
+        return OracleState(no_statistics(), observed._replace(used=()), values, drawn)
 
     def acting(self, kept: OracleState) -> learner.Policy:
         """The policy of one agent, which sees what it sees normalised, unbatched."""
@@ -127,7 +132,7 @@ class Oracle:
         # Reverse mode needs a loop of known length.
         kind = "scan" if differentiable else self.config.loop
         normalizer = None if self.observations.normalize == "none" else kept.normalizer
-        policy, parameters = self.player(parameters, normalizer)
+        policy, parameters = self.player(self.held(parameters), normalizer)
         return sample_trajectories(
             self.task, policy, keys, parameters, count, environment=self.own(params), kind=kind
         )
@@ -163,6 +168,28 @@ class Oracle:
         first = jax.tree.map(lambda x: x[:size], made)
         return first, jax.tree.map(lambda x: x[size:], made)
 
+    def held(self, parameters):
+        """Parameters as episodes are played with.
+
+        What is drawn is held fixed where its probability counts, else it would count twice: an
+        action of a normal distribution has a derivative by itself.
+
+        Args:
+          parameters: [A, q].
+        """
+        return jax.lax.stop_gradient(parameters) if self.scored else parameters
+
+    def score(self, parameters, trajectories, kept: OracleState) -> jax.Array:
+        """0 with the derivative of the log-probability of an agent's actions, a scalar.
+
+        Args:
+          parameters: [q], which made the episodes.
+          trajectories: of the agent, of `held` parameters.
+          kept: by which its policy saw.
+        """
+        logs = learner.log_likelihood(self.acting(kept), parameters, trajectories)
+        return draws.score(jnp.sum(logs))
+
     def own(self, params: Params):
         """Parameters of the agents' environments, [A, ...], or None where all are alike."""
         return params.agent["environment"] if self.config.differs else None
@@ -184,7 +211,9 @@ class Oracle:
             return self.advantages
         return dataclasses.replace(self.advantages, gae_lambda=params["critic.gae_lambda"])
 
-    def with_episodes(self, kept: OracleState, parameters, trajectories, params) -> OracleState:
+    def with_episodes(
+        self, kept: OracleState, parameters, trajectories, params, seeing: OracleState | None = None
+    ) -> OracleState:
         """What one agent keeps after the episodes of one more gradient.
 
         Only after it: values that had learned from the episodes would bias their estimate.
@@ -194,9 +223,14 @@ class Oracle:
           parameters: [q], which made the episodes.
           trajectories: of the agent.
           params: of the agent.
+          seeing: by which its policy saw; `kept` by default.
         """
         discount = self.task.discount
-        after = kept = kept._replace(statistics=kept.statistics.seen(trajectories, discount))
+        drawn = kept.drawn
+        if self.scored:
+            drawn = drawn + self.score(parameters, trajectories, kept if seeing is None else seeing)
+        statistics = kept.statistics.seen(trajectories, discount)
+        after = kept = kept._replace(statistics=statistics, drawn=drawn)
         if self.observations.normalize != "none":
             inputs = jax.vmap(jax.vmap(self.task.encode))(trajectories.observation)
             inputs = inputs.reshape(-1, inputs.shape[-1]).astype(jnp.float32)

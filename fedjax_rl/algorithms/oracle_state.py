@@ -80,11 +80,13 @@ class OracleState(NamedTuple):
       statistics: of its last round.
       observed: `Observed`, by which its policy sees; joined anew for every gradient.
       critic: `learners.critic.Values`, fitted to its episodes so far; () where there is no critic.
+      drawn: scalar 0 whose derivative is that of the log-probability of all its actions; or ().
     """
 
     statistics: RoundStatistics
     observed: Observed = Observed()
     critic: Any = ()
+    drawn: Any = ()
 
     @property
     def normalizer(self) -> Normalizer | None:

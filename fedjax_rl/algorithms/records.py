@@ -69,7 +69,8 @@ class Optimizer(Record):
 
     def init(self, parameters) -> tuple:
         """What it keeps at first: Optax's state, and a velocity like the parameters."""
-        return self._optax().init(parameters), jax.tree.map(jnp.zeros_like, parameters)
+        rule = optax.scale_by_adam() if self.name == "adam" else optax.identity()
+        return rule.init(parameters), jax.tree.map(jnp.zeros_like, parameters)
 
     def direction(self, uphill, state: tuple, parameters, momentum) -> tuple:
         """The direction of the next step.
@@ -84,16 +85,14 @@ class Optimizer(Record):
           The direction, a pytree like the parameters, and the state after.
         """
         state, velocity = state
-        with jax.numpy_dtype_promotion("standard"):  # optax mixes integer counts with floats
-            direction, state = self._optax().update(uphill, state, parameters)
+        direction = uphill
+        if self.name == "adam":
+            direction, state = optimizers.scaled_by_adam(uphill, state, 1e-8)
         if self.name == "momentum":
             # Not Optax's, whose decay is a constant of the program.
             velocity = jax.tree.map(lambda v, x: momentum * v + x, velocity, direction)
             direction = velocity
         return direction, (state, velocity)
-
-    def _optax(self) -> optax.GradientTransformation:
-        return optax.scale_by_adam() if self.name == "adam" else optax.identity()
 
 
 @record

@@ -32,6 +32,8 @@ class Functions(NamedTuple):
       model: `(population, params, state) -> [F, ...]`, what `act` is to be given.
       drawn: `state -> [A]`, 0 with the derivative of the logarithm of the probability of all that
         an agent has drawn so far; None where that is not counted.
+      drawn_to_measure: `(population, params, state) -> [A]`, the same of what `measure` draws;
+        None where it draws nothing, or nobody counts.
     """
 
     init: Callable
@@ -42,6 +44,7 @@ class Functions(NamedTuple):
     act: Callable | None = None
     model: Callable = lambda population, params, state: state.server
     drawn: Callable | None = None
+    drawn_to_measure: Callable | None = None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

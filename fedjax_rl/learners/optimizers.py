@@ -44,10 +44,46 @@ def adam(gradient, moments: Moments, epsilon) -> tuple[jax.Array, Moments]:
       moments: before.
       epsilon: beside the root of the second moment.
     """
+    move, new = scaled_by_adam(gradient, optax.ScaleByAdamState(*moments), epsilon)
+    return move, Moments(new.count, new.mu, new.nu)
+
+
+@jax.custom_jvp
+def scaled_by_adam(gradient, state: optax.ScaleByAdamState, epsilon) -> tuple:
+    """Optax's direction of Adam, whose derivative is finite where there was no gradient so far.
+
+    There, as in the rows of a table for states that nobody has visited, the root of the second
+    moment has no derivative. The direction is 0, and that of its derivative.
+
+    Args:
+      gradient: a pytree.
+      state: before.
+      epsilon: beside the root of the second moment.
+
+    Returns:
+      The direction, and the state after.
+    """
+    return _by_adam(gradient, state, epsilon)
+
+
+def _by_adam(gradient, state, epsilon):
     optimizer = optax.scale_by_adam(eps=epsilon)
     with jax.numpy_dtype_promotion("standard"):  # optax mixes integer counts with floats
-        move, new = optimizer.update(gradient, optax.ScaleByAdamState(*moments))
-    return move, Moments(new.count, new.mu, new.nu)
+        return optimizer.update(gradient, state)
+
+
+@scaled_by_adam.defjvp
+def _scaled_by_adam(primals, tangents):
+    def defined(gradient, state, epsilon):
+        new = _by_adam(gradient, state, epsilon)[1]
+        still = jax.tree.map(lambda v: v == 0, new.nu)
+        # Roots of something else where they are not used: 0 times infinity would be nan.
+        other = lambda where, x: jnp.where(where, jnp.ones_like(x), x)
+        safe = state._replace(nu=jax.tree.map(other, still, state.nu))
+        move = _by_adam(jax.tree.map(other, still, gradient), safe, epsilon)[0]
+        return jax.tree.map(lambda x, y: jnp.where(x, jnp.zeros_like(y), y), still, move), new
+
+    return jax.jvp(defined, primals, tangents)
 
 
 def rms_prop(gradient, moments: Moments, epsilon, decay) -> tuple[jax.Array, Moments]:

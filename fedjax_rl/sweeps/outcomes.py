@@ -67,7 +67,8 @@ def records(algorithm: Algorithm, question: Question, values: dict, seed, look: 
     """What `look` makes of the metrics at every record of one seed, and the draws before it.
 
     Returns:
-      A pytree with leaves [T, ...], and zeros [T] with the score.
+      A pytree with leaves [T, ...], zeros [T] with the score of what the agents drew before each
+      record, and of what was drawn to measure it.
     """
     num_agents, cut = question.num_agents, question.cut
     own = derivatives.counted(replaced(algorithm, values).at(num_agents))
@@ -78,11 +79,14 @@ def records(algorithm: Algorithm, question: Question, values: dict, seed, look: 
         # Held fixed: nothing of these rounds is kept for the way back.
         held = jax.lax.stop_gradient((params, state))
         state, _ = recorded(steps, *held, Lengths(1, cut), lambda params, state: ())
-    drawn = steps.functions.drawn
+    drawn, to_measure = steps.functions.drawn, steps.functions.drawn_to_measure
 
     def measure(params, state):
-        counted = jnp.zeros(()) if drawn is None else jnp.sum(drawn(state))
-        return look(steps.measure(params, state)), counted
+        before = jnp.zeros(()) if drawn is None else jnp.sum(drawn(state))
+        now = jnp.zeros(())
+        if to_measure is not None:
+            now = jnp.sum(to_measure(steps.population, params, state))
+        return look(steps.measure(params, state)), before, now
 
     return recorded(steps, params, state, question.lengths, measure)[1]
 
@@ -92,16 +96,17 @@ def _run(algorithm: Algorithm, question: Question, values: dict, seed):
     outcome, average = question.outcome, question.average
     if not callable(outcome):
         of_outcome = lambda metrics: jnp.mean(metrics[outcome])
-        measured, counted = records(algorithm, question, values, seed, of_outcome)
-        return measured[-average:], counted[-average:]
-    metrics, counted = records(algorithm, question, values, seed, lambda metrics: metrics)
+        measured, before, now = records(algorithm, question, values, seed, of_outcome)
+        return measured[-average:], (before + now)[-average:]
+    metrics, before, now = records(algorithm, question, values, seed, lambda metrics: metrics)
     measured = jnp.asarray(outcome(metrics))
     if measured.ndim:
         raise ValueError(
             f"outcome gives an array {list(measured.shape)}; allowed: a function of the metrics of "
             "a run to one number"
         )
-    return measured[None], counted[-1:]
+    # What was drawn to measure stays in a record, of which a function may read any.
+    return measured[None], before[-1:] + jnp.sum(now)
 
 
 def answer_of(algorithm: Algorithm, question: Question) -> Callable:

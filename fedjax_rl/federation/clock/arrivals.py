@@ -20,6 +20,7 @@ from fedjax_rl.federation.clock.config import Rules
 from fedjax_rl.federation.clock.statistics import METRICS
 from fedjax_rl.federation.clock.step import Parts
 from fedjax_rl.federation.clock.timing import Timing
+from fedjax_rl.federation.derivatives import without_guards
 from fedjax_rl.federation.exchange import Exchange
 from fedjax_rl.federation.ledger import message_costs
 from fedjax_rl.federation.server import SHARE
@@ -39,10 +40,14 @@ def driven(algorithm: Algorithm) -> Algorithm:
     """
     if getattr(algorithm.config, "clock", None) is None:
         return algorithm
-    _parts(algorithm.name, algorithm.functions(algorithm.config).parts)
+    # What is made of it has guards of its own.
+    of_config, parameters_of = (
+        without_guards(x) for x in (algorithm.functions, algorithm.parameters)
+    )
+    _parts(algorithm.name, of_config(algorithm.config).parts)
 
     def parameters(config, num_agents: int) -> Params:
-        own = algorithm.parameters(config, num_agents)
+        own = parameters_of(config, num_agents)
         times = config.clock.parameters(num_agents)
         share = config.clock.rules.arrivals(num_agents) / num_agents
         return Params(
@@ -52,7 +57,7 @@ def driven(algorithm: Algorithm) -> Algorithm:
         )
 
     def functions(config) -> Functions:
-        own = algorithm.functions(config)
+        own = of_config(config)
         return _functions(own, _parts(algorithm.name, own.parts), config.clock.rules)
 
     def static(config):
@@ -151,4 +156,5 @@ def _functions(own: Functions, parts: Parts, rules: Rules) -> Functions:
         passed = timing.measure(state.in_flight[0], state.elapsed)
         return {**own.measure(population, params, state), **passed}
 
-    return Functions(init, round_, advance, measure, own.parts, drawn=own.drawn)
+    counted = {"drawn": own.drawn, "drawn_to_measure": own.drawn_to_measure}
+    return Functions(init, round_, advance, measure, own.parts, **counted)
