@@ -102,6 +102,12 @@ class Runs:
         self.logs = self.logs + logs
         return tape, agent, *episode
 
+    def toss(self, coins):
+        """Fair coins in place of an episode, bool [M] each."""
+        tape = self.tapes[self.place]
+        self.place, self.logs = self.place + 1, self.logs - np.log(self.chain.size)
+        return [tape >> i & 1 for i in range(coins)]
+
     def log_likelihood(self, theta, episode):
         return self.chain.play(softmax(theta), *episode[:2])[0]
 
@@ -137,7 +143,7 @@ def objective(theta, agents=2):
     return np.mean([np.sum(inverse * own, axis=-1) for own in pays], axis=0)
 
 
-def of_episodes(theta):
+def of_episodes(theta, agents):
     """The mean undiscounted return of an episode in the row."""
     total, policy = 0.0, softmax(theta)
     for number in range(ROW.size):
@@ -270,6 +276,36 @@ def arriving(at, runs, agents, arrivals):
     return theta
 
 
+def some(at, runs, agents):
+    """FedPG of two local steps, of which each agent's is heard with probability 1/2."""
+    theta, changes = runs.first, []
+    for i in range(agents):
+        own = theta
+        for _ in range(2):
+            own = own + at["learning_rate"] * runs.gradient(own, runs.draw(own, i))
+        changes.append(own - theta)
+    who = runs.toss(agents)
+    total = sum(heard[:, None, None] * change for heard, change in zip(who, changes, strict=True))
+    return theta + total / np.maximum(sum(who), 1)[:, None, None]
+
+
+def looked_at(at, runs, agents):
+    """The product of the returns of two fresh episodes, one after each of two rounds."""
+    theta, product = runs.first, 1.0
+    for _ in range(2):
+        theta = theta + at["learning_rate"] * runs.gradient(theta, runs.draw(theta))
+        product = product * runs.draw(theta)[3].sum(axis=0)
+    return product
+
+
+def ascent(at, runs, agents):
+    """The mean return in the second round of REINFORCE."""
+    theta = runs.first
+    first = [runs.gradient(theta, runs.draw(theta, i)) for i in range(agents)]
+    theta = theta + at["learning_rate"] * np.mean(first, axis=0)
+    return np.mean([runs.draw(theta, i)[3].sum(axis=0) for i in range(agents)], axis=0)
+
+
 # Algorithms, and what they are compared with ------------------------------------------------------
 
 
@@ -284,7 +320,8 @@ class Case(NamedTuple):
       agents: N.
       rounds: T.
       chain: where.
-      value: `theta -> J`, the mean over the agents.
+      value: `(theta, agents) -> J`, the mean over the agents.
+      outcome: what that is in the simulation.
     """
 
     make: Callable
@@ -295,6 +332,7 @@ class Case(NamedTuple):
     rounds: int = 1
     chain: Chain = FAMILY
     value: Callable = objective
+    outcome: str | Callable = "objective"
 
 
 def of(function, **more):
@@ -357,6 +395,45 @@ CASES = {
         RATE,
         rounds=4,
     ),
+    "some are heard": Case(
+        of(frl.fedpg, local_steps=2, uplink=frl.uplinks.partial(0.5)), some, 5, RATE
+    ),
+    "fresh episodes": Case(
+        lambda **at: frl.fedpg(
+            row(), derivative="score", local_steps=1, evaluation_episodes=2, **at
+        ),
+        functools.partial(local, rounds=2),
+        2,
+        RATE,
+        agents=1,
+        rounds=2,
+        chain=ROW,
+        value=of_episodes,
+        outcome="return",
+    ),
+    "a function of fresh episodes": Case(
+        lambda **at: frl.fedpg(
+            row(), derivative="score", local_steps=1, evaluation_episodes=1, **at
+        ),
+        looked_at,
+        4,
+        RATE,
+        agents=1,
+        rounds=2,
+        chain=ROW,
+        value=lambda product, agents: product,
+        outcome=lambda metrics: metrics["return"][0] * metrics["return"][1],
+    ),
+    "reinforce": Case(
+        lambda **at: frl.reinforce(row(), derivative="score", baseline="none", **at),
+        ascent,
+        4,
+        RATE,
+        rounds=2,
+        chain=ROW,
+        value=lambda returns, agents: returns,
+        outcome="return",
+    ),
 }
 
 
@@ -383,7 +460,7 @@ def test_scores_have_the_derivatives_of_the_mean_over_all_episodes(name):
     case = CASES[name]
     found = frl.differentiate(
         case.make(**case.at),
-        "objective",
+        case.outcome,
         list(case.at),
         num_agents=case.agents,
         num_steps=case.rounds,
@@ -396,7 +473,88 @@ def test_scores_have_the_derivatives_of_the_mean_over_all_episodes(name):
         right, held = slopes(case, name)
         error = float(found.errors[name])
         assert abs(found.derivatives[name] - right) < 4 * error, name
-        told |= abs(right - held) > 6 * error
+        # Returns of episodes are data: with those held fixed nothing of them changes.
+        told |= abs(right - (held if case.outcome == "objective" else 0)) > 6 * error
     # Tight enough to tell: without the scores something is another number. Steps of Adam are of one
     # length whatever is drawn.
     assert told or case is CASES["fedadam"]
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("two", [False, True])
+def test_episodes_on_the_way_of_hapg_count_too(two):
+    """What is drawn on the way is a mean over places there; Gauss and Legendre take it."""
+    at = {"learning_rate": 0.3, "server_learning_rate": 1.3, "momentum": 0.4}
+    own = frl.fedhapg_m(
+        family(1),
+        derivative="score",
+        local_steps=2,
+        first_episodes=1,
+        two_trajectories=two,
+        **at,
+    )
+    found = frl.differentiate(
+        own, "objective", list(at), num_agents=1, num_steps=1, seeds=range(16_000)
+    )
+    nodes, weights = np.polynomial.legendre.leggauss(6)
+
+    def mean(at):
+        each = []
+        for node in nodes:
+            runs = Runs(FAMILY, 5 if two else 3)
+            values = objective(hapg((node + 1) / 2, at, runs, two), 1)
+            each.append(np.sum(runs.chances * values))
+        return weights @ each / 2
+
+    assert abs(found.value - mean(at)) < 4 * found.error
+    for name in at:
+        ends = [mean({**at, name: at[name] + s}) for s in (1e-4, -1e-4)]
+        right = (ends[0] - ends[1]) / 2e-4
+        assert abs(found.derivatives[name] - right) < 4 * found.errors[name], name
+
+
+@pytest.mark.thorough
+def test_second_derivatives_are_those_of_the_mean_over_all_episodes():
+    case = CASES["fedpg"]._replace(
+        agents=1, rounds=2, loop=functools.partial(local, steps=2, rounds=2)
+    )
+    found = frl.differentiate(
+        frl.fedpg(family(1), derivative="score", local_steps=2, **case.at),
+        "objective",
+        ["learning_rate"],
+        num_agents=1,
+        num_steps=2,
+        seeds=range(100_000),
+        second=True,
+    )
+    mean = lambda rate: enumerated(case, {**case.at, "learning_rate": rate})[0]
+    right = (mean(0.301) - 2 * mean(0.3) + mean(0.299)) / 1e-6
+    second, error = (
+        float(x["learning_rate"]["learning_rate"]) for x in (found.second, found.second_errors)
+    )
+    assert abs(second - right) < 4 * error
+    assert error < 0.1 * abs(right)
+
+
+@pytest.mark.thorough
+@pytest.mark.filterwarnings("ignore:derivative is 'pathwise'")
+def test_of_continuous_actions_scores_are_what_paths_are():
+    """Where actions, and all that follows, move smoothly with the policy, a path has no bias."""
+    own = frl.fedpg(
+        frl.envs.lqr(max_steps=3),
+        network={"hidden": ()},
+        local_steps=1,
+        episodes_per_step=4,
+        evaluation_episodes=1,
+        learning_rate=0.05,
+    )
+    sizes = {"num_agents": 2, "num_steps": 2, "mode": "forward", "seeds": range(40_000)}
+    score, path = (
+        frl.differentiate(own.replace(derivative=way), "return", **sizes)
+        for way in ("score", "pathwise")
+    )
+    np.testing.assert_allclose(score.value, path.value, rtol=1e-5)
+    one, other = (x.derivatives["learning_rate"] for x in (score, path))
+    error = np.hypot(score.errors["learning_rate"], path.errors["learning_rate"])
+    assert abs(one - other) < 4 * error
+    assert error < 0.2 * abs(other)

@@ -35,6 +35,7 @@ from fedjax_rl.federation.state import per_agent
 from fedjax_rl.federation.uplinks import MessageSpec, norm_squared
 from fedjax_rl.fields import is_number
 from fedjax_rl.fields.record import engine, environment, nested, record, static, traced
+from fedjax_rl.learners import draws
 from fedjax_rl.learners import policy_gradient as learner
 from fedjax_rl.rollouts.episodes import sample_trajectories
 
@@ -190,10 +191,12 @@ class Agent(NamedTuple):
     Attributes:
       experience: of its last round: the mean return, and the steps of all its episodes.
       gradient: of its last round.
+      drawn: scalar 0 whose derivative is that of the log-probability of all its actions; or ().
     """
 
     experience: Experience
     gradient: Gradient
+    drawn: Any = ()
 
 
 SPEC = MessageSpec(
@@ -242,7 +245,7 @@ _of_both = functools.partial(
 )
 
 
-@_of_both(Reinforce)
+@_of_both(Reinforce, estimators=lambda config: ("score",))
 def reinforce(config: Reinforce) -> Learner:
     """Distributed REINFORCE.
 
@@ -254,7 +257,7 @@ def reinforce(config: Reinforce) -> Learner:
       (1, 125)
     """
     task, policy, count = config.task, policy_of(config), config.episodes_per_round
-    everybody_sends = config.transmits().send is None
+    everybody_sends, scored = config.transmits().send is None, config.derivative == "score"
     rule = {
         "estimator": config.estimator,
         "baseline": config.baseline,
@@ -266,7 +269,7 @@ def reinforce(config: Reinforce) -> Learner:
     def first(key, params):
         del key, params
         nothing = Gradient(jnp.zeros(policy.num_parameters), jnp.zeros(()), jnp.asarray(True))
-        return Agent(episodic.no_experience(), nothing)
+        return Agent(episodic.no_experience(), nothing, jnp.zeros(()) if scored else ())
 
     def model(key, params):
         del params
@@ -289,14 +292,20 @@ def reinforce(config: Reinforce) -> Learner:
         totals = jnp.sum(trajectories.reward, axis=-1)
         steps = jnp.sum(trajectories.steps, dtype=jnp.int32)
         experience = agent.experience.following(jnp.mean(returns), jnp.mean(totals), steps, valid)
-        return Agent(experience, Gradient(value, variance, valid))
+        drawn = agent.drawn
+        if scored:
+            logs = learner.log_likelihood(policy, model, trajectories)
+            drawn = drawn + draws.score(jnp.sum(logs))
+        return Agent(experience, Gradient(value, variance, valid), drawn)
 
     def work(population, params, state, differentiable):
         # Reverse mode needs a loop of known length.
         kind = "scan" if differentiable else config.loop
         models = population.spread(state.server)
         keys = episodic.episode_keys(state)
-        trajectories = sample_trajectories(task, policy, keys, models, count, kind=kind)
+        # What is drawn is held fixed where its probability counts, else it would count twice.
+        players = jax.lax.stop_gradient(models) if scored else models
+        trajectories = sample_trajectories(task, policy, keys, players, count, kind=kind)
 
         def everybody(trajectories, agents, models):
             return per_agent(learn, population, params, agents, models, trajectories)
@@ -317,7 +326,8 @@ def reinforce(config: Reinforce) -> Learner:
         spec=SPEC,
         dedicated_server=True,
     )
-    return Learner(first, (work, link), measure, model=model)
+    drawn = (lambda agents: agents.drawn) if scored else None
+    return Learner(first, (work, link), measure, model=model, drawn=drawn)
 
 
 @_of_both(LAPG, draws=("weight", "variance"))
