@@ -136,6 +136,9 @@ def of_environments() -> Iterator[Target]:
         "stack_mdps": {"mdps": [mdp, mdp]},
         "perturbed_mdps": {"reward": 0.1},
         "brax_task": {"name": "ant"},
+        "lqr_gain": {"task": frl.envs.lqr()},
+        "lqr_gains": {"task": frl.envs.lqr()},
+        "lqr_return": {"task": frl.envs.lqr(), "gain": [[0.5, 1.0]]},
         "as_task": {"environment": _Mine(), "params": {"x": 1.0}, "action": 2, "max_steps": 3},
     }
     functions = {

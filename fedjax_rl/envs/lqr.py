@@ -204,7 +204,8 @@ def lqr(
     options = {"noise": noise, "first": first, "discount": discount, "max_steps": max_steps}
     for name, value in given.items():
         if value is not None:
-            options[name] = value if np.ndim(value) == 0 else _plain(value)
+            number = fields.real_array(value).ndim == 0
+            options[name] = float(value) if number else _plain(value)
     scales = (np.asarray(float(scale)) for scale in (noise, first))
     return Task(
         name="lqr",
@@ -237,7 +238,8 @@ def _matrix(name: str, value: Any) -> np.ndarray:
 
 def _cost(name: str, value: Any, size: int, positive: bool) -> np.ndarray:
     """A cost as a matrix; one that rewards being away from 0 has no best policy."""
-    if np.ndim(value) == 0:
+    given = fields.real_array(value)
+    if given is None or given.ndim == 0:
         kind = fields.number(0, above=positive, follows=False)
         fields.check(name, value, kind._replace(text=f"a matrix [{size}, {size}], or {kind.text}"))
         value = float(value) * np.eye(size)

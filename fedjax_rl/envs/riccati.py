@@ -98,7 +98,7 @@ def lqr_return(task: Task, gain: np.ndarray) -> float:
     shapes = (actions, size), (task.max_steps, actions, size)
     if given is None or given.shape not in shapes:
         raise ValueError(
-            f"gain is {brief(gain)} of shape {np.shape(gain)}; allowed: {shapes[0]} or {shapes[1]}"
+            f"gain is {brief(gain)}; allowed: an array {list(shapes[0])} or {list(shapes[1])}"
         )
     gains = np.broadcast_to(given, shapes[1])
     second = own.first**2 * np.eye(size)  # moment of the state
