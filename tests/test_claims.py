@@ -207,12 +207,15 @@ def results(tmp_path):
 
 def test_numbers_are_those_of_the_array(stage, results):
     gap, array = stage["gap"], invented()["gap"].values
+    below, times = array < 1.2, 10 * np.arange(1, TIMES + 1)
+    first = np.where(below.any(-1), times[below.argmax(-1)], np.inf)
     rows = {
         "late": (gap.late(), array[..., 3:].mean(-1)),
         "last": (gap.last(2), array[..., 4:].mean(-1)),
         "first": (gap.first(2), array[..., :2].mean(-1)),
         "at": (gap.at(30), array[..., 2]),
         "total": (gap.total(), array.sum(-1)),
+        "until": (gap.until(lambda own: own < 1.2), first),
         "difference": (gap["a"] - gap["b"], array[0] - array[1]),
         "ratio": (gap["a"] / gap["b"], array[0] / array[1]),
         "shifted": (2 * gap - 1, 2 * array - 1),

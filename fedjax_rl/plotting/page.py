@@ -95,6 +95,17 @@ def legend_below(
     )
 
 
+def legend_below_panel(axis: Axes) -> None:
+    """The legend of a panel, below it, in two columns.
+
+    Args:
+        axis: of the panel.
+    """
+    axis.legend(
+        loc="upper center", bbox_to_anchor=(0.5, -0.22), ncols=2, fontsize=6, columnspacing=1.0
+    )
+
+
 def fitted_below(figure: Figure, axis: Axes, caption: str) -> None:
     """The legend of a panel below a figure, in as many columns as its width holds.
 

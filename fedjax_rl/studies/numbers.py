@@ -73,6 +73,14 @@ class Number:
         """Sum over the records."""
         return self.then(lambda array: array.sum("time"))
 
+    def until(self, there: Callable[[xr.DataArray], xr.DataArray]) -> Number:
+        """Time of the first record where `there(array)` holds, infinite where none does."""
+
+        def of(array):
+            return array["time"].where(there(array)).min("time").fillna(np.inf)
+
+        return self.then(of)
+
     def log(self) -> Number:
         """Natural logarithm."""
         return self.then(np.log)

@@ -100,7 +100,7 @@ def page(
     caption: str = "",
     legends: str = "",
 ) -> Picture:
-    """Panels side by side, with one legend below them, or one in each.
+    """Panels side by side, with one legend below them, or one in each or below each.
 
     Args:
       stem: of its file.
@@ -109,7 +109,8 @@ def page(
       columns: panels in a row; three at most by default.
       height: of a row in inches.
       caption: of the legend.
-      legends: place of one in every panel, such as "lower right"; one below all by default.
+      legends: place of one in every panel, such as "lower right"; or "below", where panels show
+        other lines in the same colours; one below all by default.
     """
     columns = columns or min(3, len(panels))
     rows = -(-len(panels) // columns)
@@ -121,12 +122,16 @@ def page(
             for axis, own in zip(shown, panels, strict=True):
                 own.draw(axis, results)
                 axis.set_title(own.title)
-                if legends:
+                if legends == "below":
+                    pages.legend_below_panel(axis)
+                elif legends:
                     axis.legend(loc=legends, fontsize=6)
                 elif axis.get_legend() is not None:
                     axis.get_legend().remove()
             for axis in axes.ravel()[len(panels) :]:
                 axis.set_axis_off()
+            if legends and caption:
+                figure.supxlabel(caption, fontsize=7)
             words = [word for axis in shown for word in axis.get_legend_handles_labels()[1]]
             if words and not legends:
                 longest = max(map(len, words))
@@ -149,7 +154,7 @@ def against(
     log: str = "xy",
     power: Collection[float] = (),
     ideal: tuple[float, str] | None = None,
-    level: tuple[float, str] | None = None,
+    level: tuple | None = None,
     styles: Mapping[str, int] | None = None,
     dashed: Collection[str] = (),
     dodge: float = 0.0,
@@ -167,7 +172,7 @@ def against(
       power: values of `dim` through whose means a power law is drawn.
       ideal: exponent and words of a grey line through the middle of the first line's means, those
         of `power` if there are any: `(-1, "1/N")` where more agents should be so much better.
-      level: height of a dotted line and its words.
+      level: height of a dotted line and its words, and whether these are below it.
       styles: label -> place among the colours; that of the method by default.
       dashed: labels of dashed lines.
       dodge: as of `plotting.points`.

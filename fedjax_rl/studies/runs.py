@@ -25,6 +25,7 @@ from fedjax_rl.sweeps.axes import identity
 from fedjax_rl.sweeps.cells import Cell
 from fedjax_rl.sweeps.sweep import run_cells
 
+STILL = 1e-12  # a rate with which nothing is learned, where 0 is refused
 SECONDS = "seconds.json"
 LEDGER = ("env_steps", "messages_up", "bytes_up", "bytes_down", "diverged")
 

@@ -17,7 +17,7 @@ from fedjax_rl.studies.communication_efficient.lines import (
 from fedjax_rl.studies.declared import figure
 from fedjax_rl.studies.estimates import mean, ratio, together
 from fedjax_rl.studies.pictures import page
-from fedjax_rl.studies.runs import runs
+from fedjax_rl.studies.runs import STILL, runs
 
 ROUNDS = 200
 GRADIENT = {"num_agents": 5, "num_steps": ROUNDS, "metrics": METRICS, "record_every": 1}
@@ -114,7 +114,7 @@ def lapg(size):
         lazy = algorithms.lapg(task, **own)
         methods = {"always": algorithms.reinforce(task, **own)}
         methods |= {f"variance {v}": (lazy, {"variance": float(v)}) for v in table if v is not None}
-        methods["still"] = lazy, {"learning_rate": 1e-12}
+        methods["still"] = lazy, {"learning_rate": STILL}
         made = runs(
             f"lapg-{episodes}",
             methods,

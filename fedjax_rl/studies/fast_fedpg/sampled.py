@@ -13,10 +13,10 @@ from fedjax_rl.analysis import around
 from fedjax_rl.studies.claims import control, effect, number
 from fedjax_rl.studies.declared import figure
 from fedjax_rl.studies.estimates import exponent, mean, of_means, power, ratio, together
-from fedjax_rl.studies.numbers import Number
+from fedjax_rl.studies.numbers import Number, beside
 from fedjax_rl.studies.pictures import against, page
 from fedjax_rl.studies.policy_gradients import ENTROPY, m2
-from fedjax_rl.studies.runs import runs
+from fedjax_rl.studies.runs import STILL, runs
 
 AGENTS = (2, 4, 8, 16, 32)
 FEW = (2, 8, 32)
@@ -42,7 +42,7 @@ def speedup(size):
     mean_task = {"independent": (plain, {"task": m2(0.0, max_steps=30)})}
     alone = runs("alone", mean_task, {"num_agents": (1,)}, seconds=20, **made)["gap"].late()
     null = _null()["gap"].late()
-    ours, alone = gap["Fast-FedPG"], alone["independent"].sel(num_agents=1)
+    ours, alone = gap["Fast-FedPG"], alone.sel(num_agents=1)
     reference = (0.365, 0.202, 0.0989, 0.0519, 0.0275)
     yield number(
         "B1",
@@ -77,7 +77,7 @@ def speedup(size):
     yield effect(
         "B1 alone",
         "late gap of one agent alone in the mean MDP less that of 32 agents",
-        alone - ours.sel(num_agents=32),
+        alone["independent"] - ours.sel(num_agents=32),
     )
     yield control(
         "B1 null",
@@ -87,7 +87,7 @@ def speedup(size):
     )
     yield page(
         "speedup",
-        _panel(_beside(gap, alone), "mean over the second half of the rounds"),
+        _panel(beside(gap, alone), "mean over the second half of the rounds"),
         title=f"M2, η = 0.1, H = 5, one episode a gradient, {trials} trials, 95 % intervals",
         height=3.6,
     )
@@ -218,12 +218,12 @@ def samples(size):
         ((-1.25, -0.85), (None, -0.4)),
     )
     on_gap = {"by": "N", "x": "NHT / log NHT", "y": "last J* − J", "ideal": (-1, "∝ 1/x")}
-    on_norm = {"by": "N", "x": "NHT", "y": "mean of |∇J|²", "ideal": (-0.5, "∝ 1/√x")}
+    on_norm = {"by": "N", "x": "NHT, thousands", "y": "mean of |∇J|²", "ideal": (-0.5, "∝ 1/√x")}
     at, title = np.round(effort / np.log(effort)), "entropy: the gradient dominates"
     yield page(
         "samples",
         against(_by_effort(gap, at), "effort", title=title, **on_gap),
-        against(_by_effort(norm, effort), "effort", title="no entropy", **on_norm),
+        against(_by_effort(norm, effort / 1000), "effort", title="no entropy", **on_norm),
         title=f"M2, Fast-FedPG, H = 5, B = 8, {size.trials} trials, 95 % intervals",
         height=3.2,
     )
@@ -232,7 +232,7 @@ def samples(size):
 def _null():
     """Fast-FedPG that learns nothing, for every figure's control."""
     fast = algorithms.fast_fedpg(m2(), local_steps=1, entropy=ENTROPY)
-    still = {"still": (fast, {"learning_rate": 1e-12})}
+    still = {"still": (fast, {"learning_rate": STILL})}
     axes = {"num_agents": AGENTS}
     return runs("null", still, axes, num_steps=8, trials=10, metrics=TABLE, seconds=8)
 
@@ -241,17 +241,6 @@ def _panel(gap: Number, title: str):
     words = {"title": title, "x": "agents N", "y": "gap J* − J", "level": (START, "untrained")}
     line = {"ideal": (-1, "1/N"), "dashed": ["independent"], "dodge": 0.05}
     return against(gap, "num_agents", **words, **line)
-
-
-def _beside(gap: Number, alone: Number) -> Number:
-    """The gap with that of agents who do not communicate, however many there are."""
-
-    def of(results):
-        own = alone(results).reset_coords(drop=True)
-        own = own.expand_dims({"method": ["independent"], "num_agents": list(AGENTS)})
-        return xr.concat([gap(results), own], "method")
-
-    return Number(of, (*gap.needs, *alone.needs))
 
 
 def _mean_square(norms: xr.DataArray) -> xr.DataArray:

@@ -18,7 +18,7 @@ from fedjax_rl.studies.linear_speedup import deep_times as times
 from fedjax_rl.studies.linear_speedup.deep_times import AGENTS, NEVER, NULL, PASSES, PERIODS, Seen
 from fedjax_rl.studies.numbers import Number
 from fedjax_rl.studies.pictures import Panel
-from fedjax_rl.studies.runs import Results, Stage, runs
+from fedjax_rl.studies.runs import STILL, Results, Stage, runs
 from fedjax_rl.studies.study import Scale
 
 EACH = "episode_return_of_agent"
@@ -90,7 +90,7 @@ class Bench:
         """Declares the stages; nothing runs."""
         self.size = size = sized(size)
         plain, place = algorithm(size), itertools.count()
-        still = {NULL: (plain, {"learning_rate": 1e-12})}
+        still = {NULL: (plain, {"learning_rate": STILL})}
         rate = plain.config.resolved().learning_rate
         setup = SETUPS[size.ppo_size]
 

@@ -14,7 +14,7 @@ from fedjax_rl.studies.claims import number
 from fedjax_rl.studies.estimates import mean_of, measured
 from fedjax_rl.studies.linear_speedup import protocols
 from fedjax_rl.studies.linear_speedup.protocols import cells_of, clean, server_times
-from fedjax_rl.studies.runs import Stage, runs
+from fedjax_rl.studies.runs import STILL, Stage, runs
 from fedjax_rl.studies.study import Meter
 from fedjax_rl.sweeps.cells import Cell
 from fedjax_rl.sweeps.sweep import run_cells
@@ -123,7 +123,7 @@ def still(size) -> Stage:
     """Nothing is learned, with any number of agents."""
     return runs(
         "still",
-        {"still": (fedq(envs.paper_mdp()), {"learning_rate": 1e-12, "epsilon": 1.0})},
+        {"still": (fedq(envs.paper_mdp()), {"learning_rate": STILL, "epsilon": 1.0})},
         {"num_agents": AGENTS},
         num_steps=60_000,
         record_every=1000,

@@ -36,7 +36,7 @@ from fedjax_rl.studies.linear_speedup import deep_runs
 from fedjax_rl.studies.linear_speedup.deep_times import AGENTS, PERIODS, REWARD
 from fedjax_rl.studies.numbers import Number
 from fedjax_rl.studies.pictures import against, page, panel
-from fedjax_rl.studies.runs import Stage
+from fedjax_rl.studies.runs import STILL, Stage
 from fedjax_rl.sweeps.programs import NEVER, Threads, compiler_options
 
 SIZES, MANY, RARELY = AGENTS[1:], AGENTS[-1], PERIODS[-1]
@@ -238,7 +238,7 @@ def interference(size):
     each = {"trials": trials, "each": 145.0 if size.ppo_size == "paper" else 1 / 250}
     stage = _stage("ppo-lines", plain, epochs=size.ppo_lines, **each)
     # Alike for ever, these agents would do the very same in the same episodes.
-    still = plain.replace(learning_rate=1e-12)
+    still = plain.replace(learning_rate=STILL)
     null = _stage("ppo-lines-null", still, epochs=0, paired=False, **each)
     first, line, own, average = (
         stage[name] if name == "line" else stage[name].then(lambda x: x.mean("half"))

@@ -8,7 +8,7 @@ from fedjax_rl.studies.declared import figure
 from fedjax_rl.studies.estimates import together
 from fedjax_rl.studies.momentum.tables import HA, SV
 from fedjax_rl.studies.pictures import curves, page
-from fedjax_rl.studies.runs import Stage, runs
+from fedjax_rl.studies.runs import STILL, Stage, runs
 
 # Not the authors' 10 local steps of 20 episodes of 500 steps by 5 agents: 31 times the episodes.
 SIZE = {"local_steps": 5, "episodes_per_step": 4}
@@ -34,7 +34,7 @@ def _made(trials):
         "Fast-FedPG": algorithms.fast_fedpg(task, **own),
         SV: algorithms.fedsvrpg_m(task, **own, **momentum, momentum=0.2, weight_clip=1.2),
         HA: algorithms.fedhapg_m(task, **own, **momentum, momentum=0.5),
-        "still": (plain, {"learning_rate": 1e-12}),
+        "still": (plain, {"learning_rate": STILL}),
     }
     metrics = ("return", "direction_norm")
     return runs(

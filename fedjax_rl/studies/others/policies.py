@@ -9,9 +9,9 @@ from fedjax_rl import algorithms, envs
 from fedjax_rl.studies.claims import control, number
 from fedjax_rl.studies.declared import figure
 from fedjax_rl.studies.estimates import exact, mean
-from fedjax_rl.studies.others.reference import NOTHING, beside, drawn, reference, softmax
+from fedjax_rl.studies.others.reference import beside, drawn, reference, softmax
 from fedjax_rl.studies.pictures import page
-from fedjax_rl.studies.runs import runs
+from fedjax_rl.studies.runs import STILL, runs
 
 # Jin et al. ---------------------------------------------------------------------------------------
 
@@ -95,7 +95,7 @@ def averages(size):
     made = {"num_steps": ROUNDS, "trials": 1, "metrics": tuple(METRICS), "num_agents": 5}
     made |= {"record_every": 1, "double": True}
     ours = runs("averages", methods, {"local_steps": size.steps}, seconds=60, **made)
-    still = {"still": (methods["PAvg 0"], {"learning_rate": NOTHING, "local_steps": 4})}
+    still = {"still": (methods["PAvg 0"], {"learning_rate": STILL, "local_steps": 4})}
     null = runs("averages-null", still, seconds=5, **made)
     axes = {"method": list(methods), "local_steps": list(size.steps), "seed": [0]}
     axes |= {"time": np.arange(1, ROUNDS + 1)}
@@ -211,7 +211,7 @@ def policy_gradient(size):
     made = {"num_steps": max(PG_ROUNDS), "num_agents": 4, "record_every": 1}
     made |= {"metrics": ("plain_objective",), "trials": size.pg_trials}
     ours = runs("policy-gradient", methods, seconds=60, **made)["plain_objective"]
-    still = {"still": (learner, {"learning_rate": NOTHING})}
+    still = {"still": (learner, {"learning_rate": STILL})}
     null = runs("policy-gradient-null", still, seconds=5, **made)["plain_objective"]
     axes = {"method": list(methods), "seed": np.arange(size.pg_trials)}
     axes |= {"time": np.arange(1, max(PG_ROUNDS) + 1)}

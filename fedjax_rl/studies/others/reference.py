@@ -11,7 +11,6 @@ from fedjax_rl.studies.numbers import Number
 from fedjax_rl.studies.pictures import Panel, curves
 from fedjax_rl.studies.runs import Stage
 
-NOTHING = 1e-12  # a rate with which nothing is learned
 LABELS = ("fedjax_rl", "their algorithm in NumPy")
 
 

@@ -14,9 +14,9 @@ from fedjax_rl.analysis import Measured, around
 from fedjax_rl.studies.claims import control, effect, number
 from fedjax_rl.studies.declared import figure
 from fedjax_rl.studies.estimates import mean, measured
-from fedjax_rl.studies.others.reference import NOTHING, beside, reference
+from fedjax_rl.studies.others.reference import beside, reference
 from fedjax_rl.studies.pictures import page, panel
-from fedjax_rl.studies.runs import Stage, runs
+from fedjax_rl.studies.runs import STILL, Stage, runs
 from fedjax_rl.sweeps.cells import Cell
 from fedjax_rl.sweeps.sweep import run_cells
 
@@ -64,7 +64,7 @@ def td(size):
         methods[f"chains {seed}, to the centre"] = methods[f"chains {seed}"].replace(
             reference=centre
         )
-    methods["still"] = (methods["chains 0"], {"learning_rate": NOTHING})
+    methods["still"] = (methods["chains 0"], {"learning_rate": STILL})
     made = {"num_steps": 5000, "num_agents": 10, "record_every": 500, "trials": size.td_trials}
     all_runs = runs("td", methods, seconds=20, metrics=("error_server",), **made)["error_server"]
     times = {"time": [5 * r for r in TD_ROUNDS]}
