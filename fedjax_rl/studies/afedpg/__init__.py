@@ -7,7 +7,8 @@ from fedjax_rl.studies.declared import Study
 from fedjax_rl.studies.study import scales
 
 SCALES = scales(
-    trials=(4, 30, 100),  # of the sampled experiments on tables
+    trials=(4, 30, 200),  # of the sampled experiments on tables
+    harm=(None, 30, 600),  # of those on what looking ahead harms
     steps=(600, 3000, 3000),  # of the experiments on looking ahead; half of those on rates
     sampled=(None, 10, 30),  # trials of those that take longest
     brax=(None, control.SHORT, control.PAPER),

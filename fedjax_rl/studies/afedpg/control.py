@@ -17,7 +17,7 @@ from fedjax_rl.studies.declared import figure
 from fedjax_rl.studies.estimates import time_exponent
 from fedjax_rl.studies.numbers import along, beside
 from fedjax_rl.studies.pictures import page
-from fedjax_rl.studies.runs import Stage, runs
+from fedjax_rl.studies.runs import STILL, Stage, runs
 
 TASKS = ("swimmer", "hopper", "walker2d", "humanoid")  # of the paper
 AGENTS = {f"N = {n}": n for n in (1, 2, 4, 8)}
@@ -77,7 +77,7 @@ def _stages(name, size):
     }
     most = {TOP: {"num_agents": MOST}}
     settings = {label: {"num_agents": n} for label, n in AGENTS.items()}
-    settings["still"] = {"num_agents": MOST, "learning_rate": tables.STILL}
+    settings["still"] = {"num_agents": MOST, "learning_rate": STILL}
     every = max(1, size.steps // 40 // MOST) * MOST
 
     def stage(stem, methods, settings, messages=1):

@@ -203,6 +203,7 @@ def lookahead(size):
         "lookahead",
         panel(errors, LATE, title="a quadratic, α = 0.1"),
         panel(equal, ALONE, title="one agent, 50 steps: parameters"),
+        legends="below",
     )
 
 

@@ -28,7 +28,6 @@ from fedjax_rl.studies.pictures import Panel, styles_of
 from fedjax_rl.studies.runs import Stage
 
 WINDOW, SHARE = 20, 0.1
-STILL = 1e-12  # learning rate of a control
 METRICS = ("gap", "simulated_time", "staleness", "idle")
 
 

@@ -68,5 +68,6 @@ def authors(size):
         beside_theirs(HA, f"{HA}, β = 0.2"),
         title=f"Authors' code, another anchor: {size.tuned_trials} and {size.pole_trials} trials",
         caption="η: authors' code, β = 0.2 unless said otherwise; the algorithm: λ = 0.003",
+        legends="below",
         height=2.8,
     )
