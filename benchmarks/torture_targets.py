@@ -153,7 +153,7 @@ def swept(algorithm, **changes):
 
 
 def of_runs() -> Iterator[Target]:
-    """Every argument of `sweep`, `run_cells`, `simulate` and `timetable`."""
+    """Every argument of `sweep`, `run_cells`, `simulate`, `differentiate` and `timetable`."""
     algorithms = {"fedq": base("fedq").replace(sync_period=2), "es": base("es")}
     for name, algorithm in algorithms.items():
         good = {"num_agents": 2, "num_steps": 20, "record_every": 2, "seeds": 0}
@@ -203,6 +203,31 @@ def of_runs() -> Iterator[Target]:
 
         kind = "count?" if argument == "record_every" else RUN[argument]
         yield Target("simulate", argument, kind, simulated, keep=small)
+    kinds = {
+        "by": "word",
+        "average": "count",
+        "mode": "word",
+        "truncation": "count?",
+        "record_every": "count?",
+        **dict.fromkeys(("second", "baseline", "check_finite"), "switch"),
+    }
+    shortest = {"num_agents": 2, "num_steps": 4, "seeds": [0, 1]}
+    for argument in inspect.signature(frl.differentiate).parameters:
+        # Of a metric or a function: both are told apart in `tests/test_differentiate.py`.
+        if argument == "outcome":
+            continue
+
+        def differentiated(value, argument=argument):
+            def of_rate(rate):
+                own = algorithms["fedq"].replace(epsilon=1.0, learning_rate=rate)
+                options = {"algorithm": own, **shortest, argument: value}
+                return frl.differentiate(options.pop("algorithm"), **options).value
+
+            return jax.eval_shape(of_rate, 0.1)
+
+        kind = kinds.get(argument) or RUN[argument]
+        also = ("seed", "property", "no property", "num_steps", "record_every")
+        yield Target("differentiate", argument, kind, differentiated, also, keep=small)
     table = {"clock": frl.Clock("asynchronous"), "num_agents": 2, "num_steps": 4}
     for argument in inspect.signature(frl.timetable).parameters:
 

@@ -316,3 +316,35 @@ def test_the_derivatives_of_the_specification():
         slope, error = (x["learning_rate"] for x in (found.derivatives, found.errors))
         assert abs(slope - right[0]) < 3.5 * np.hypot(error, right[1]), beta
         assert error < 0.25
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"clock": frl.Clock("asynchronous", distribution="exponential"), "sync_period": 3},
+        {"clock": frl.Clock("semi-synchronous", wait_for=1), "sync_period": 3},
+        {"uplink": frl.uplinks.partial(0.5), "sync_period": 2},
+        {"aggregation": "importance", "sync_period": 3},
+        {"visit_exponent": 0.6, "reward_noise": 0.3, "sync_period": 2},
+        {"mixing": 0.5, "sync_period": 2},
+    ],
+)
+def test_scores_are_right_whoever_is_heard_and_when(more):
+    """Against differences of many runs on the same random words."""
+    own = algorithm(beta=4.0, epsilon=0.1, **more)
+    steps = 6 if own.periodic else 4
+    found = asked(own, by="learning_rate", num_steps=steps, seeds=range(40_000))
+
+    def end(rate, seed):
+        one = own.replace(learning_rate=rate, derivative=None)
+        run = frl.simulate(one, num_agents=AGENTS, num_steps=steps, seed=seed)
+        return run.metrics["error_server"][-1]
+
+    step, seeds = 0.02, jnp.arange(100_000, dtype=jnp.uint32)
+    ends = jax.jit(jax.vmap(end, (None, 0)))
+    apart = np.asarray(ends(0.4 + step, seeds) - ends(0.4 - step, seeds), np.float64) / (2 * step)
+    slope, error = apart.mean(), apart.std() / np.sqrt(apart.size)
+    both = np.hypot(error, found.errors["learning_rate"])
+    assert abs(found.derivatives["learning_rate"] - slope) < 4 * both
+    assert both < 0.1 * abs(slope)

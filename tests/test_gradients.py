@@ -292,7 +292,7 @@ def test_the_best_value_of_families_side_by_side_is_double_in_double_precision()
 
 
 def test_loops_of_unknown_length_have_no_pathwise_derivative():
-    task = frl.envs.brax_task("inverted_pendulum", max_steps=2)
+    task = frl.envs.brax_task("inverted_pendulum", max_steps=2, backend="mjx")
     with pytest.raises(ValueError, match="derivative is 'pathwise' on brax/inverted_pendulum"):
         frl.fedpg(task, derivative="pathwise")
 

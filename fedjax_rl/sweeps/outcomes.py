@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from fedjax_rl.federation import derivatives
 from fedjax_rl.federation.algorithm import Algorithm
+from fedjax_rl.names import brief
 from fedjax_rl.sweeps.properties import replaced
 from fedjax_rl.sweeps.simulate import Lengths, recorded
 from fedjax_rl.sweeps.stepping import first_of, stepper
@@ -99,13 +100,13 @@ def _run(algorithm: Algorithm, question: Question, values: dict, seed):
         measured, before, now = records(algorithm, question, values, seed, of_outcome)
         return measured[-average:], (before + now)[-average:]
     metrics, before, now = records(algorithm, question, values, seed, lambda metrics: metrics)
-    measured = jnp.asarray(outcome(metrics))
-    if measured.ndim:
+    measured = outcome(metrics)
+    number = isinstance(measured, jax.Array) and jnp.issubdtype(measured.dtype, jnp.floating)
+    if not number or measured.ndim:
+        shown = f"an array {list(measured.shape)}" if number else brief(measured)
         raise ValueError(
-            f"outcome gives an array {list(measured.shape)}; allowed: a function of the metrics of "
-            "a run to one number"
+            f"outcome gives {shown}; allowed: a function of the metrics of a run to one number"
         )
-    # What was drawn to measure stays in a record, of which a function may read any.
     return measured[None], before[-1:] + jnp.sum(now)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Mapping
 
 import jax
@@ -15,6 +16,7 @@ from fedjax_rl.fields.record import Property
 from fedjax_rl.fields.values import real_array
 from fedjax_rl.names import brief, check_known
 
+_MOST = 1000  # more properties than an algorithm has
 # Where numbers are that the program is handed, or what it is handed is made of.
 _NUMBERS = ("agent", "federation", "shared", "host", "engine")
 
@@ -58,10 +60,22 @@ def differentiable(algorithm: Algorithm, unset: bool = False) -> dict[str, str]:
 
 def values_of(algorithm: Algorithm, by) -> dict[str, jax.Array]:
     """The properties that are differentiated by, with their values; a ValueError where none can."""
-    names = (by,) if isinstance(by, str) else tuple(by)
-    if not names or len(set(names)) < len(names):
-        raise ValueError(f"by is {by!r}; allowed: names of properties, each once")
-    return {name: _value(algorithm, name) for name in names}
+    return {name: _value(algorithm, name) for name in _names(by)}
+
+
+def _names(by) -> tuple[str, ...]:
+    """One name or several."""
+    if isinstance(by, str):
+        return (by,)
+    try:
+        # No more than there can be, so that what never ends is refused, too.
+        names = tuple(itertools.islice(iter(by), _MOST))
+    except Exception:  # whatever an object does when somebody iterates over it
+        names = ()
+    fine = all(isinstance(name, str) for name in names) and len(set(names)) == len(names)
+    if not names or not fine or len(names) == _MOST:
+        raise ValueError(f"by is {brief(by)}; allowed: names of properties, each once")
+    return names
 
 
 def _value(algorithm: Algorithm, name: str):
