@@ -9,6 +9,8 @@ import math
 from collections.abc import Callable
 from typing import NamedTuple
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -558,3 +560,51 @@ def test_of_continuous_actions_scores_are_what_paths_are():
     error = np.hypot(score.errors["learning_rate"], path.errors["learning_rate"])
     assert abs(one - other) < 4 * error
     assert error < 0.2 * abs(other)
+
+
+# Name -> properties, an outcome that is computed of data, and a rate.
+GIVEN_DATA = {
+    "fedppo": ({"rollout_steps": 8, "minibatches": 2}, "entropy", 0.02),
+    "feda2c": ({"rollout_steps": 4, "sync_period": 1}, "entropy", 0.02),
+    "a3c": ({"rollout_steps": 4}, "entropy", 0.01),
+    "feddqn": (
+        {"buffer_size": 8, "batch_size": 2, "learning_starts": 2, "sync_period": 2},
+        "mean_q",
+        0.003,
+    ),
+}
+
+
+@pytest.mark.thorough
+@pytest.mark.filterwarnings("ignore:derivative is 'pathwise'")
+@pytest.mark.parametrize("name", GIVEN_DATA)
+def test_derivatives_through_updates_are_exact_given_the_data(name):
+    properties, outcome, rate = GIVEN_DATA[name]
+    own = getattr(frl, name)(
+        frl.envs.simple_grid(max_steps=6),
+        num_envs=2,
+        network={"hidden": (4,)},
+        evaluation_episodes=1,
+        derivative="pathwise",
+        learning_rate=rate,
+        **properties,
+    )
+    sizes = {"num_agents": 2, "num_steps": 4}
+    found = frl.differentiate(own, outcome, **sizes, seeds=range(4))
+
+    @jax.jit
+    def at(rate):
+        each = own.replace(derivative=None, learning_rate=rate)
+        return jax.vmap(lambda seed: frl.simulate(each, **sizes, seed=seed).metrics)(jnp.arange(4))
+
+    step = 0.03 * rate
+    up, down = at(rate + step), at(rate - step)
+    # So small a step changes no action: the data of both are the same.
+    for data in ("episode_return", "return"):
+        np.testing.assert_array_equal(up[data], down[data])
+    right = (np.asarray(up[outcome]) - np.asarray(down[outcome]))[:, -1] / (2 * step)
+    close = 0.01 * np.abs(right).max()
+    np.testing.assert_allclose(found.each["learning_rate"], right, rtol=0.02, atol=close)
+    with pytest.warns(UserWarning, match="by learning_rate is exactly 0 for every seed"):
+        nothing = frl.differentiate(own, "return", **sizes, seeds=range(2))
+    assert nothing.derivatives["learning_rate"] == 0

@@ -89,6 +89,8 @@ class FedDQN(Varied, Averaged):
       network: of the values of actions.
       evaluation_episodes: of the server's network, per agent and record; 0 for no evaluation.
       wire: the format of messages.
+      derivative: as of `Federated`; "pathwise" is exact given the data, through every update and
+        all that is computed of observations and actions. A return is data, its derivative 0.
     """
 
     learning_rate: Any = traced(1e-3, fields.POSITIVE)

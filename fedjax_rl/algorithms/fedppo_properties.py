@@ -211,6 +211,8 @@ class FedPPO(Varied, Averaged):
       batching: agents of a population "together" in one array or "in turn"; by default together,
         but with convolutions and on a CPU they learn in turn, and on a CPU networks for pictures
         act in turn, too. The same numbers but for rounding.
+      derivative: as of `Federated`; "pathwise" is exact given the data, through every update and
+        all that is computed of observations and actions. A return is data, its derivative 0.
     """
 
     preset: str = host("clean", fields.word(PRESETS))
