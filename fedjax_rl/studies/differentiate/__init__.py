@@ -37,9 +37,8 @@ STUDY = Study(
     SCALES,
     note="""Nobody has published these: references are of a prototype or of theory. Everything is
     learned by Adam on derivatives through whole runs, from other federations, or in other
-    environments, than those it is compared on. Where nothing of the kind can be known beforehand a
-    control takes the same numbers where nothing was learned, or what was learned in reverse
-    order.""",
+    environments, than those it is compared on. A control takes the same numbers where nothing was
+    learned, or of what was learned with its times reversed.""",
     found="""A step-size schedule learned by derivatives ends {9.3 times} times better than the best
     constant ({9.3 times!}), learned weights of aggregation within {9.4 weights} of the known
     optimum ({9.4 weights!}), and every period needs {when saved/2} times the exchanges of those

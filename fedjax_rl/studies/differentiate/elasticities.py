@@ -24,14 +24,13 @@ from fedjax_rl.studies.estimates import of_means, together
 from fedjax_rl.studies.numbers import Number
 from fedjax_rl.studies.pictures import page, panel
 from fedjax_rl.studies.policy_gradients import exactly
-from fedjax_rl.studies.runs import Stage
+from fedjax_rl.studies.runs import STILL, Stage
 from fedjax_rl.sweeps.differentiate import differentiate
 from fedjax_rl.sweeps.simulate import simulate
 
 AGENTS = 8
 PART = 1e-5  # by which properties are made larger and smaller, for differences
 NOISE = 0.5  # of rewards
-NOTHING = 1e-6  # a step size at which nothing is learned
 SAME = 1e-4  # between a derivative and a difference, of elasticities
 
 
@@ -193,7 +192,7 @@ def _make(name: str, case: Case, count: int):
         }
         if name == "FedQ":
             with jax.enable_x64(True):
-                frozen = dataclasses.replace(case, make=lambda seed: _fedq(NOTHING))
+                frozen = dataclasses.replace(case, make=lambda seed: _fedq(STILL))
                 of_nothing, along = derivatives(frozen, seeds)
             data["frozen"] = ("seed", of_nothing)
             data["frozen_slope"] = ("seed", along[0])
