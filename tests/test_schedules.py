@@ -26,6 +26,7 @@ GIVEN = {
     "ef-td": {"radius": 0.5},
     "fedsvrpg-m": {"weight_clip": 1.5},
     "fedhapg-m": {},
+    "fedapg": {"gradient_clip": 5.0, "actions": "drawn"},
     "fedppo": {"sync_period": 2},
 }
 ROUNDS = 4
