@@ -427,7 +427,9 @@ CASES = {
         outcome=lambda metrics: metrics["return"][0] * metrics["return"][1],
     ),
     "reinforce": Case(
-        lambda **at: frl.reinforce(row(), derivative="score", baseline="none", **at),
+        lambda **at: frl.reinforce(
+            row(), derivative="score", baseline="none", episodes_per_round=1, **at
+        ),
         ascent,
         4,
         RATE,
