@@ -5,6 +5,7 @@ import pathlib
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 import fedjax_rl as frl
@@ -59,3 +60,42 @@ def test_every_row_of_the_page_is_so(name):
                 continue
             with pytest.raises(ValueError, match=rf"{n.split('.')[0]}|derivative is"):
                 frl.differentiate(own, by=n, **sizes_of(own))
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_exact_ones_are_those_of_both_modes_and_of_differences(name):
+    with jax.enable_x64(True):
+        for own in PAGES.columns(name).values():
+            exact = [n for n, kind in frl.differentiable(own).items() if kind == "exact"]
+            values = {
+                each.name: jnp.asarray(each.value, float)
+                for each in own.config.resolved().properties()
+                if each.name in exact and np.all(np.isfinite(each.value))
+            }
+            if values:
+                _agree(own, values)
+
+
+def _agree(own, values):
+    """Derivatives of the sum of all that is measured, against central differences."""
+    sizes = {n: x for n, x in sizes_of(own).items() if n != "seeds"}
+    metrics = frl.simulate(own, **sizes, seed=1).metrics
+    finite = [n for n, x in metrics.items() if np.all(np.isfinite(x))]
+
+    def end(values):
+        run = frl.simulate(own.replace(**values), **sizes, seed=1)
+        return sum(jnp.sum(run.metrics[n].astype(float)) for n in finite)
+
+    value, reverse, forward = map(jax.jit, (end, jax.grad(end), jax.jacfwd(end)))
+    backward, along = reverse(values), forward(values)
+    for n, x in values.items():
+        np.testing.assert_allclose(backward[n], along[n], rtol=1e-6, atol=1e-9)
+        step = 1e-5 * float(jnp.max(jnp.abs(x))) or 1e-6
+        for place in np.ndindex(x.shape):
+            ends = [value({**values, n: x.at[place].add(s)}) for s in (step, -step)]
+            difference = float(ends[0] - ends[1]) / (2 * step)
+            rounding = 1e-14 * abs(float(ends[0])) / step
+            assert float(backward[n][place]) == pytest.approx(
+                difference, rel=1e-4, abs=1e-6 + rounding
+            ), n

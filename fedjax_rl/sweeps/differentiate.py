@@ -195,16 +195,17 @@ def _compiled(algorithm, question: Question, program, values, seeds, devices: in
     shapes = {name: (x.shape, str(x.dtype)) for name, x in values.items()}
     key = content(algorithm.name, algorithm.home, rest, question, shapes, len(seeds), devices)
     with _LOCK:
-        if key in _PROGRAMS:
+        made = _PROGRAMS.get(key)
+        if made is not None:
             _PROGRAMS.move_to_end(key)
-    if key not in _PROGRAMS:
+    if made is None:
         made = jax.jit(program).lower(values, seeds).compile()
         _check_memory(algorithm, question, made, values, seeds)
         with _LOCK:
             _PROGRAMS[key] = made
             while len(_PROGRAMS) > _MOST_PROGRAMS:
                 _PROGRAMS.popitem(last=False)
-    return _PROGRAMS[key](values, seeds)
+    return made(values, seeds)
 
 
 def _rest(algorithm: Algorithm, names) -> list[Property]:
