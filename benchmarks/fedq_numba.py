@@ -9,7 +9,7 @@ import numba
 import numpy as np
 from fedq_peers import DISCOUNT, MDP, REWARD, Case, Program, S, U
 
-from fedjax_rl.learners import q_learning
+from fedjax_rl.learners import tabular_steps
 
 _jit = functools.partial(numba.njit, fastmath=True, error_model="numpy", inline="always")
 
@@ -134,7 +134,7 @@ def numba_loop(case: Case) -> Program:
     """Scalar loops on one thread; an agent takes its K steps with its table in the cache."""
     start = time.perf_counter()
     learn = _numba_loop(case.epsilon < 1.0)
-    bounds = q_learning.thresholds(MDP.transition).reshape(S * U, S - 1)
+    bounds = tabular_steps.thresholds(MDP.transition).reshape(S * U, S - 1)
 
     def one(pack, seed, num_steps):
         q = np.zeros((pack.population.num_agents, S * U), np.float32)

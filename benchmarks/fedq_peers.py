@@ -22,7 +22,7 @@ from fedjax_rl.algorithms.fedq import fedq
 from fedjax_rl.envs import paper_mdp, solvers
 from fedjax_rl.federation.algorithm import bind
 from fedjax_rl.federation.population import Population
-from fedjax_rl.learners import q_learning
+from fedjax_rl.learners import behaviours, q_learning, tabular_steps
 from fedjax_rl.sweeps.programs import compiler_options
 
 MDP = paper_mdp()
@@ -237,8 +237,8 @@ def engine(case: Case) -> Program:
 def kernel(case: Case) -> Program:
     """The learner's kernel alone, vmapped, and a mean by reshape: what the engine adds to."""
     epsilon_one = case.epsilon == 1.0
-    shape = q_learning.Shape(S, U, tuple(MDP.reward.shape))
-    behaviour = (q_learning.uniform_behaviour if epsilon_one else q_learning.softmax_behaviour)(
+    shape = tabular_steps.Shape(S, U, tuple(MDP.reward.shape))
+    behaviour = (behaviours.uniform_behaviour if epsilon_one else behaviours.softmax_behaviour)(
         shape
     )
 

@@ -11,7 +11,7 @@ from scipy import stats
 
 import fedjax_rl as frl
 from fedjax_rl import streams
-from fedjax_rl.learners import q_learning
+from fedjax_rl.learners import tabular_steps
 
 NUM_KEYS, NUM_WORDS = 64, 4096
 
@@ -104,11 +104,11 @@ def test_words_have_no_serial_correlation(words, name, lag):
 def test_actions_and_next_states_of_one_word_are_independent_and_have_the_right_law(words, name):
     """Chi-square over the joint table of (action, next state), and of consecutive actions."""
     probabilities = np.asarray([0.1, 0.25, 0.5, 0.15])
-    bounds = jnp.asarray(q_learning.thresholds(probabilities))
+    bounds = jnp.asarray(tabular_steps.thresholds(probabilities))
 
     def draw(word):
         action, rest = streams.scaled(word, 3)
-        return action, q_learning.outcome(rest, tuple(bounds))
+        return action, tabular_steps.outcome(rest, tuple(bounds))
 
     action, state = map(np.asarray, jax.vmap(draw)(jnp.asarray(words[name].ravel())))
     joint = np.bincount(action * 4 + state, minlength=12)

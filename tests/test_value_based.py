@@ -20,7 +20,7 @@ from fedjax_rl.federation.algorithm import bind
 from fedjax_rl.federation.population import population
 from fedjax_rl.federation.state import Context, Params
 from fedjax_rl.federation.uplinks import UPLINKS, MessageSpec, View
-from fedjax_rl.learners import q_learning
+from fedjax_rl.learners import behaviours, tabular_steps
 from fedjax_rl.learners.policies import epsilon_greedy
 from fedjax_rl.learners.td_limit import chain_of, pairs_in_episodes, restarted
 from fedjax_rl.learners.transitions import Transitions, sums, td_errors
@@ -148,7 +148,7 @@ def test_a_rounding_does_not_break_a_tie():
     shares = np.bincount(draw(words, False), minlength=4) / len(words)
     np.testing.assert_allclose(shares, [1 / 3, 1 / 3, 1 / 3, 0], atol=0.02)
     np.testing.assert_array_equal(draw(words, True), 0)
-    greedy = q_learning.greedy_behaviour(q_learning.Shape(1, 4, (1, 1, 1)))
+    greedy = behaviours.greedy_behaviour(tabular_steps.Shape(1, 4, (1, 1, 1)))
     params = {"epsilon": jnp.zeros(())}
     assert greedy.act(words[:2], 0, tuple(row), params)[0] == 0
     assert greedy.act(words[:2], 0, tuple(-row), params)[0] == 3

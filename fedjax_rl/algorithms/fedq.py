@@ -27,7 +27,7 @@ from fedjax_rl.federation import server as servers
 from fedjax_rl.federation.derivatives import ESTIMATORS
 from fedjax_rl.federation.server import EMPHASIS
 from fedjax_rl.federation.state import per_agent
-from fedjax_rl.learners import q_learning, relaxed_q_learning, tables
+from fedjax_rl.learners import q_learning, relaxed_q_learning, tables, tabular_steps
 
 METRICS = {
     "error_server": (
@@ -129,7 +129,7 @@ def fedq(config: FedQ) -> Learner:
         if "start" not in params:
             return params["initial_state"]
         own = jax.random.key_data(jax.random.fold_in(key, streams.Tabular.RESET))
-        return q_learning.outcome_of_row(streams.threefry(own, jnp.uint32(0)), params["start"])
+        return tabular_steps.outcome_of_row(streams.threefry(own, jnp.uint32(0)), params["start"])
 
     def adopt(agent, model, params):
         if config.mixing is not None:
@@ -175,7 +175,7 @@ def fedq(config: FedQ) -> Learner:
     )
 
 
-def _optimizer_step(config: FedQ, shape: q_learning.Shape) -> servers.ServerStep:
+def _optimizer_step(config: FedQ, shape: tabular_steps.Shape) -> servers.ServerStep:
     """The step of a server optimizer.
 
     Tables are centred and perhaps unrolled; the optimizer is to see action values, [S, U].

@@ -10,12 +10,12 @@ from fedjax_rl.envs.families import average_mdp
 from fedjax_rl.envs.tabular import TabularMDP
 from fedjax_rl.fields import is_concrete
 from fedjax_rl.identity import remembered
-from fedjax_rl.learners import q_learning, tables
+from fedjax_rl.learners import tables, tabular_steps
 
 
-def shape_of(mdp: TabularMDP) -> q_learning.Shape:
+def shape_of(mdp: TabularMDP) -> tabular_steps.Shape:
     """The static shape of an MDP, of a family too."""
-    return q_learning.Shape(mdp.num_states, mdp.num_actions, tuple(mdp.reward.shape[-3:]))
+    return tabular_steps.Shape(mdp.num_states, mdp.num_actions, tuple(mdp.reward.shape[-3:]))
 
 
 def prepared(mdp: TabularMDP, discount) -> dict:
@@ -26,7 +26,7 @@ def prepared(mdp: TabularMDP, discount) -> dict:
       discount: for learning; None for the MDP's.
 
     Returns:
-      "own", the fields of `q_learning.Environment` and, where first states are drawn, "start";
+      "own", the fields of `tabular_steps.Environment` and, where first states are drawn, "start";
       "family", whether these lead with the agents; "reference", q* as a table; "offset", what is
       subtracted from every value.
     """
@@ -74,13 +74,13 @@ def _derived(mdp: TabularMDP, discount) -> dict:
         return tables.layout(array, shape.unrolled)
 
     own = {
-        "thresholds": split(q_learning.thresholds(mdp.transition), 3),
+        "thresholds": split(tabular_steps.thresholds(mdp.transition), 3),
         "reward": split(reward, 3),
         "discount": learning,
         "initial_state": np.asarray(mdp.initial_state, np.int32),
     }
     if mdp.initial_distribution is not None:
-        own["start"] = q_learning.thresholds(mdp.initial_distribution)
+        own["start"] = tabular_steps.thresholds(mdp.initial_distribution)
     return {
         "own": own,
         "family": family,
@@ -107,7 +107,7 @@ def centre(mdp: TabularMDP) -> TabularMDP:
     )
 
 
-def policy_of_agents(policy, shape: q_learning.Shape, num_agents: int):
+def policy_of_agents(policy, shape: tabular_steps.Shape, num_agents: int):
     """A policy [S, U], or one for each agent, as the learner's words.
 
     Args:
@@ -125,6 +125,6 @@ def policy_of_agents(policy, shape: q_learning.Shape, num_agents: int):
             "or one for every agent"
         )
     policy = policy[:num_agents] if policy.ndim == 3 else policy
-    words = q_learning.thresholds(policy)
+    words = tabular_steps.thresholds(policy)
     words = np.broadcast_to(words, (num_agents, *words.shape[-2:])).reshape(num_agents, -1)
     return tables.layout(np.moveaxis(words, -1, 0) if shape.unrolled else words, shape.unrolled)

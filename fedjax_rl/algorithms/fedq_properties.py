@@ -18,14 +18,14 @@ from fedjax_rl.federation.server import SHARE
 from fedjax_rl.federation.state import Params
 from fedjax_rl.fields import is_concrete, is_number
 from fedjax_rl.fields.record import engine, environment, host, record, static, traced
-from fedjax_rl.learners import q_learning, tables
+from fedjax_rl.learners import behaviours, tables
 from fedjax_rl.names import brief
 
 BEHAVIOURS = {
-    "uniform": q_learning.uniform_behaviour,
-    "softmax": q_learning.softmax_behaviour,
-    "greedy": q_learning.greedy_behaviour,
-    "policy": q_learning.fixed_behaviour,
+    "uniform": behaviours.uniform_behaviour,
+    "softmax": behaviours.softmax_behaviour,
+    "greedy": behaviours.greedy_behaviour,
+    "policy": behaviours.fixed_behaviour,
 }
 SAMPLING = ("markovian", "iid", "generative")
 AGGREGATIONS = ("mean", "fixed", "learned", "importance")

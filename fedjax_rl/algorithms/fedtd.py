@@ -38,7 +38,7 @@ from fedjax_rl.fields import is_concrete, real_array
 from fedjax_rl.fields.record import environment, host, record, static, traced
 from fedjax_rl.identity import remembered
 from fedjax_rl.learners import linear_td
-from fedjax_rl.learners.q_learning import outcome_of_row, thresholds
+from fedjax_rl.learners.tabular_steps import outcome_of_row, thresholds
 from fedjax_rl.names import brief
 
 SAMPLING = ("markovian", "iid", "generative")

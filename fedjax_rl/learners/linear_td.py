@@ -23,7 +23,7 @@ from fedjax_rl.envs.solvers import stationary_distribution
 from fedjax_rl.envs.tabular import TabularMDP
 from fedjax_rl.fields import is_concrete
 from fedjax_rl.identity import remembered
-from fedjax_rl.learners.q_learning import outcome_of_row, thresholds
+from fedjax_rl.learners.tabular_steps import outcome_of_row, thresholds
 
 
 class Environment(NamedTuple):

@@ -14,13 +14,11 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from fedjax_rl import rounding, streams
+from fedjax_rl import streams
 from fedjax_rl.learners import draws, tables
-
-# Thresholds have 31 bits, so that "always" (2^31) is above every word of 31 bits.
-_CERTAIN = 2.0**31
+from fedjax_rl.learners.behaviours import Behaviour
+from fedjax_rl.learners.tabular_steps import Environment, Shape, transition
 
 
 class Agent(NamedTuple):
@@ -46,183 +44,9 @@ class Agent(NamedTuple):
     place: object = ()
 
 
-class Environment(NamedTuple):
-    """A tabular MDP as the learner's inner loop wants it.
-
-    Attributes:
-      thresholds: table of S*U*(S-1) words: cumulative transition probabilities in units of 2^-31.
-      reward: table of the rewards, over those of (s, a, s') that they depend on.
-      discount: scalar.
-      initial_state: int32 scalar.
-    """
-
-    thresholds: object
-    reward: object
-    discount: jax.Array
-    initial_state: jax.Array
-
-
-class Shape(NamedTuple):
-    """The static facts about an MDP that shape the program.
-
-    Attributes:
-      num_states: S.
-      num_actions: U.
-      reward: extents of the reward over (s, a, s'), each 1 or full.
-    """
-
-    num_states: int
-    num_actions: int
-    reward: tuple[int, int, int]
-
-    @property
-    def size(self) -> int:
-        """Entries of a table, S*U."""
-        return self.num_states * self.num_actions
-
-    @property
-    def unrolled(self) -> bool:
-        """Whether tables are tuples of scalars rather than arrays."""
-        return self.size <= tables.LARGEST_UNROLLED
-
-
-def thresholds(probabilities) -> np.ndarray:
-    """Cumulative probabilities as words: outcome j is drawn when the word passes j of them.
-
-    Args:
-      probabilities: [..., n], rows summing to one, on the host.
-
-    Returns:
-      uint32 [..., n-1], in units of 2^-31 so that impossible outcomes are never drawn.
-    """
-    cumulative = np.cumsum(np.asarray(probabilities, np.float64), axis=-1)[..., :-1]
-    # Rounding may leave the sum of a row below one; the tail then belongs to the last outcome
-    # of positive probability, not to the last one.
-    tail = np.flip(np.cumsum(np.flip(probabilities, -1), -1), -1)[..., 1:] <= 0
-    cumulative = np.where(tail, 1.0, cumulative)
-    return np.minimum(np.round(cumulative * _CERTAIN), _CERTAIN).astype(np.uint32)
-
-
-def outcome(word, bounds) -> jax.Array:
-    """The outcome a word stands for: how many of the `thresholds` it reaches, int32 scalar."""
-    fraction = word >> jnp.uint32(1)
-    # A single outcome has no bounds, and is an int32 in double precision, too.
-    return sum(((fraction >= bound).astype(jnp.int32) for bound in bounds), start=jnp.int32(0))
-
-
-def outcome_of_row(word, bounds) -> jax.Array:
-    """The same for bounds in an array [n - 1], which may be long."""
-    return jnp.sum((word >> jnp.uint32(1)) >= jnp.asarray(bounds), dtype=jnp.int32)
-
-
-def transition(environment: Environment, shape: Shape, state, action, word):
-    """One step of the MDP.
-
-    Returns:
-      The next state, int32 scalar, and the reward.
-    """
-    bounds = tables.take_row(
-        environment.thresholds, state * shape.num_actions + action, shape.num_states - 1
-    )
-    next_state = outcome(word, bounds)
-    index = jnp.int32(0)
-    for extent, at in zip(shape.reward, (state, action, next_state), strict=True):
-        index = index * extent + at if extent > 1 else index
-    return next_state, tables.take(environment.reward, index)
-
-
 def td_target(r_t, discount_t, q_t):
     """r_t + discount_t max_b q_t(b), with `q_t` the row of the next state."""
     return r_t + discount_t * functools.reduce(jnp.maximum, q_t)
-
-
-class Behaviour(NamedTuple):
-    """How actions are chosen.
-
-    Attributes:
-      num_words: random words an action and the transition after it take together.
-      act: `(words, state, row, params) -> (action, word left for the transition)`.
-      uses_table: whether actions depend on what is learned, which makes the trajectory, and so
-        every gradient through it, depend on the parameters.
-      probabilities: `(row, params) -> [U]`, of every action, where these are differentiable; None
-        where they are not, or nobody asks.
-    """
-
-    num_words: int
-    act: Callable
-    uses_table: bool
-    probabilities: Callable | None = None
-
-
-def uniform_behaviour(shape: Shape) -> Behaviour:
-    """Every action alike; one word serves the action and the transition."""
-
-    def act(words, state, row, params):
-        return streams.scaled(words[0], shape.num_actions)
-
-    return Behaviour(1, act, False)
-
-
-def fixed_behaviour(shape: Shape) -> Behaviour:
-    """A given policy: `params["policy"]` is a table of its `thresholds`, S*(U-1) words."""
-
-    def act(words, state, row, params):
-        bounds = tables.take_row(params["policy"], state, shape.num_actions - 1)
-        return outcome(words[0], bounds), words[1]
-
-    return Behaviour(2, act, False)
-
-
-def softmax_behaviour(shape: Shape) -> Behaviour:
-    """Softmax of `beta` times the row with probability 1 - epsilon, uniform otherwise.
-
-    The mixture is drawn with one word, by inversion; `epsilon` 0 is the behaviour that the linear
-    speedup paper calls epsilon = 0.
-    """
-
-    def act(words, state, row, params):
-        epsilon, beta = params["epsilon"], params["beta"]
-        top = functools.reduce(jnp.maximum, row)
-        # Less the largest: nothing overflows, and the sum is at least 1.
-        weights = [jnp.exp(beta * (value - top)) for value in row]
-        total = functools.reduce(jnp.add, weights)
-        # Comparing with unnormalised sums saves the division.
-        level = streams.uniform(words[0], total.dtype) * total
-        explore = epsilon * total / shape.num_actions
-        action, cumulative = jnp.int32(0), jnp.zeros_like(total)
-        # The last action is what is left: no rounding of the sum leaves a word without one.
-        for weight in weights[:-1]:
-            cumulative = cumulative + (explore + (1 - epsilon) * weight)
-            action = action + (level >= cumulative).astype(jnp.int32)
-        return action, words[1]
-
-    def probabilities(row, params):
-        epsilon = params["epsilon"]
-        greedy = jax.nn.softmax(params["beta"] * jnp.stack(row))
-        return epsilon / shape.num_actions + (1 - epsilon) * greedy
-
-    return Behaviour(2, act, True, probabilities)
-
-
-def greedy_behaviour(shape: Shape) -> Behaviour:
-    """The first of the best actions with probability 1 - epsilon, uniform otherwise.
-
-    Which are the best, `rounding.best_of` says.
-    """
-
-    def act(words, state, row, params):
-        best = jnp.int32(0)
-        # Backwards, so that the first of the best is what stays.
-        for i, equal in reversed(list(enumerate(rounding.best_of(row)))):
-            best = jnp.where(equal, jnp.int32(i), best)
-        epsilon = params["epsilon"]
-        level = streams.uniform(words[0], epsilon.dtype)
-        # Below epsilon the word is a fraction of epsilon, uniform again after rescaling.
-        spread = (level * shape.num_actions / jnp.maximum(epsilon, 2.0**-24)).astype(jnp.int32)
-        spread = jnp.minimum(spread, shape.num_actions - 1)
-        return jnp.where(level < epsilon, spread, best), words[1]
-
-    return Behaviour(2, act, True)
 
 
 def _kept(table) -> bool:

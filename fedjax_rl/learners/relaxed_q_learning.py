@@ -14,15 +14,9 @@ import jax.numpy as jnp
 
 from fedjax_rl import streams
 from fedjax_rl.learners import draws, tables
-from fedjax_rl.learners.q_learning import (
-    Agent,
-    Behaviour,
-    Environment,
-    Shape,
-    td_target,
-    transition,
-    words,
-)
+from fedjax_rl.learners.behaviours import Behaviour
+from fedjax_rl.learners.q_learning import Agent, td_target, words
+from fedjax_rl.learners.tabular_steps import Environment, Shape, transition
 
 
 def learn(

@@ -19,7 +19,7 @@ import numpy as np
 from fedjax_rl import streams
 from fedjax_rl.envs.grid_tables import GridWorld
 from fedjax_rl.envs.task import Task
-from fedjax_rl.learners import q_learning
+from fedjax_rl.learners import tabular_steps
 from fedjax_rl.learners.policies import epsilon_greedy
 from fedjax_rl.rollouts import engine
 from fedjax_rl.rollouts.engine import Inputs
@@ -92,7 +92,7 @@ class GridEnv:
     Their entries are the outcomes of s and a, B of each.
 
     Attributes:
-      bounds: uint32 [S U (B-1)], see `q_learning.thresholds`.
+      bounds: uint32 [S U (B-1)], see `tabular_steps.thresholds`.
       next_state: int32 [S U B].
       reward: float [S U B].
       terminal: bool [S U B], whether the next state ends the episode.
@@ -117,7 +117,7 @@ class GridEnv:
         """Where an episode begins, int32 scalar, from a uint32 word that may be unused."""
         if self.start_bounds is None:
             return self.initial_state
-        return q_learning.outcome_of_row(word, self.start_bounds)
+        return tabular_steps.outcome_of_row(word, self.start_bounds)
 
     def transition(self, state, action, word) -> tuple:
         """One step of one agent.
@@ -134,7 +134,7 @@ class GridEnv:
         if self.outcomes > 1:
             first = at * (self.outcomes - 1)
             bounds = [self.bounds[first + b] for b in range(self.outcomes - 1)]
-            at = at * self.outcomes + q_learning.outcome(word, bounds)
+            at = at * self.outcomes + tabular_steps.outcome(word, bounds)
         return self.next_state[at], self.reward[at], self.terminal[at]
 
     def reset(self, keys, environment=()) -> tuple:
@@ -164,7 +164,7 @@ class GridEnv:
 
 def grid_env(world: GridWorld) -> GridEnv:
     """The world in the form that is sampled here."""
-    bounds = q_learning.thresholds(np.asarray(world.probability))
+    bounds = tabular_steps.thresholds(np.asarray(world.probability))
     start = world.mdp.initial_distribution
     return GridEnv(
         jnp.asarray(bounds.reshape(-1)),
@@ -175,7 +175,7 @@ def grid_env(world: GridWorld) -> GridEnv:
         world.num_actions,
         world.next_state.shape[-1],
         jnp.asarray(world.mdp.initial_state, jnp.int32),
-        None if start is None else jnp.asarray(q_learning.thresholds(np.asarray(start))),
+        None if start is None else jnp.asarray(tabular_steps.thresholds(np.asarray(start))),
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fedjax_rl.studies.afedpg import clocks, control, exact, steps
+from fedjax_rl.studies.afedpg import control, exact, heterogeneity, methods, speedup, steps
 from fedjax_rl.studies.declared import Study
 from fedjax_rl.studies.study import scales
 
@@ -21,9 +21,9 @@ STUDY = Study(
     (
         exact.lookahead,
         exact.clock,
-        clocks.speedup,
-        clocks.heterogeneity,
-        clocks.methods,
+        speedup.speedup,
+        heterogeneity.heterogeneity,
+        methods.methods,
         steps.ablation,
         steps.rates,
         control.brax,

@@ -10,8 +10,8 @@ import xarray as xr
 import fedjax_rl as frl
 from fedjax_rl import envs
 from fedjax_rl.studies.afedpg import tables
-from fedjax_rl.studies.afedpg.clocks import median_ratio, two_speeds
 from fedjax_rl.studies.afedpg.tables import crossed, on_clock
+from fedjax_rl.studies.afedpg.timing import median_ratio, two_speeds
 from fedjax_rl.studies.claims import control, effect, number
 from fedjax_rl.studies.declared import figure
 from fedjax_rl.studies.estimates import time_exponent
