@@ -117,7 +117,7 @@ def test_list_names_everything(capsys):
     for word in ("fedq", "2206.10185", "paper-mdp", "--env.num-states", "linear-speedup:fig4"):
         assert word in text
     assert "runs on: paper-mdp, random-mdp\n" in text
-    assert "runs on: simple-grid, windy-grid, frozen-lake, grid-world, CartPole-v1" in text
+    assert "runs on: simple-grid, windy-grid, frozen-lake, grid-world, lqr" in text
     for word in ("gymnax/NAME, brax/NAME", "ant (brax/ant)", "top-k", "--uplink.utility-model"):
         assert word in text
     assert "--uplink.utility," not in text

@@ -69,7 +69,8 @@ def test_exact_ones_are_those_of_both_modes_and_of_differences(name):
         for own in PAGES.columns(name).values():
             exact = [n for n, kind in frl.differentiable(own).items() if kind == "exact"]
             values = {
-                each.name: jnp.asarray(each.value, float)
+                # Not at the end of a range, where there is a difference on one side alone.
+                each.name: jnp.asarray(np.where(np.equal(each.value, 0), 0.1, each.value), float)
                 for each in own.config.resolved().properties()
                 if each.name in exact and np.all(np.isfinite(each.value))
             }
@@ -91,7 +92,7 @@ def _agree(own, values):
     backward, along = reverse(values), forward(values)
     for n, x in values.items():
         np.testing.assert_allclose(backward[n], along[n], rtol=1e-6, atol=1e-9)
-        step = 1e-5 * float(jnp.max(jnp.abs(x))) or 1e-6
+        step = 1e-5 * float(jnp.max(jnp.abs(x)))
         for place in np.ndindex(x.shape):
             ends = [value({**values, n: x.at[place].add(s)}) for s in (step, -step)]
             difference = float(ends[0] - ends[1]) / (2 * step)

@@ -19,6 +19,13 @@ from fedjax_rl.sweeps.stepping import first_of, stepper
 class Derivative(NamedTuple):
     """What `differentiate` returns; arrays of the precision of the run.
 
+    Example:
+      >>> import fedjax_rl as frl
+      >>> algorithm = frl.fedq(frl.envs.paper_mdp(), epsilon=1.0)
+      >>> found = frl.differentiate(algorithm, num_agents=2, num_steps=5, seeds=range(4))
+      >>> found.each["learning_rate"].shape, bool(found.derivatives["learning_rate"] < 0)
+      ((4,), True)
+
     Attributes:
       value: mean outcome over the seeds, scalar.
       error: its standard error; nan of a single seed.
