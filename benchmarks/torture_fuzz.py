@@ -21,8 +21,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-# Seconds after which a case hangs.
-LIMIT = 20.0
+# Seconds after which a case hangs. `doctor` compiles brax for 15 s, and longer beside others.
+LIMIT = 60.0
 # Bytes that the process may take: a case that wants all the memory must not get it.
 MEMORY = 8 * 2**30
 OUTCOMES = ("refused", "accepted", "raw", "hang", "unnamed", "nonsense")
