@@ -175,7 +175,9 @@ def is_named(text: str, names) -> bool:
     """Whether a refusal names its argument, as it is written or in words."""
     spoken = text.lower().replace("_", " ").replace("-", " ")
     plain = [name.lower().replace("_", " ").replace("-", " ").strip() for name in names]
-    return any(name in spoken for name in plain if name)
+    # Of a name such as "----" nothing is left in words.
+    as_it_is = any(name in text for name in names if name)
+    return as_it_is or any(name in spoken for name in plain if name)
 
 
 def _place(error) -> str:
