@@ -22,6 +22,7 @@ import jax.numpy as jnp
 from fedjax_rl import fields, streams
 from fedjax_rl.algorithms.define import Learner
 from fedjax_rl.algorithms.local_gradient import (
+    gradients_of,
     learner_of,
     local_steps,
     moving,
@@ -115,15 +116,7 @@ def fast_fedpg(config: FastFedPG) -> Learner:
         return dataclasses.replace(state, agents=agents), spent
 
     def direction(population, params, state, models, now, keys, place, differentiable):
-        gradients, kept = oracle.gradients(
-            population,
-            params,
-            keys,
-            now.parameters,
-            now.oracle,
-            config.episodes_per_step,
-            differentiable,
-        )
+        gradients, kept = gradients_of(oracle, population, params, keys, now, differentiable)
         if config.reuse_first:
             # Drawn again at place 0, dropped and not counted: steps of one scan are one program.
             first = place == 0

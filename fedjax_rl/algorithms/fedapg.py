@@ -35,7 +35,7 @@ import jax.numpy as jnp
 from fedjax_rl import fields
 from fedjax_rl.algorithms import episodic, local_metrics
 from fedjax_rl.algorithms.define import Learner, algorithm
-from fedjax_rl.algorithms.local_gradient import learner_of, local_steps, moving
+from fedjax_rl.algorithms.local_gradient import gradients_of, learner_of, local_steps, moving
 from fedjax_rl.algorithms.local_gradient_properties import Ascent
 from fedjax_rl.algorithms.observed import Observations
 from fedjax_rl.algorithms.oracle import Oracle
@@ -234,15 +234,7 @@ def fedapg(config: FedAPG) -> Learner:
     oracle = PathOracle(config)
 
     def direction(population, params, state, models, now, keys, place, differentiable):
-        gradients, kept = oracle.gradients(
-            population,
-            params,
-            keys,
-            now.parameters,
-            now.oracle,
-            config.episodes_per_step,
-            differentiable,
-        )
+        gradients, kept = gradients_of(oracle, population, params, keys, now, differentiable)
 
         def bounded(gradient, params):
             return optimizers.bounded(gradient, params["gradient_clip"])[0]

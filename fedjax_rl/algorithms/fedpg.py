@@ -28,6 +28,7 @@ import jax.numpy as jnp
 from fedjax_rl import fields
 from fedjax_rl.algorithms.define import Learner, variant
 from fedjax_rl.algorithms.local_gradient import (
+    gradients_of,
     learner_of,
     local_steps,
     mean_direction,
@@ -117,15 +118,7 @@ def fedpg(config: FedPG) -> Learner:
     corrects = config.correction == "scaffold"
 
     def direction(population, params, state, models, now, keys, place, differentiable):
-        gradients, kept = oracle.gradients(
-            population,
-            params,
-            keys,
-            now.parameters,
-            now.oracle,
-            config.episodes_per_step,
-            differentiable,
-        )
+        gradients, kept = gradients_of(oracle, population, params, keys, now, differentiable)
 
         def corrected(gradient, parameters, agent, model, params):
             pull = params["proximal"] * (parameters - model.parameters)

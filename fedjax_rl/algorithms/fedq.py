@@ -113,7 +113,6 @@ def fedq(config: FedQ) -> Learner:
         nothing = tables.filled(shape.size, jnp.zeros(()), shape.unrolled)
         counts = tables.filled(shape.size, jnp.int32(0), shape.unrolled)
         state = first_state(key, params)
-        place = jax.nn.one_hot(state, shape.num_states, dtype=float)
         return q_learning.Agent(
             table,
             state,
@@ -122,7 +121,11 @@ def fedq(config: FedQ) -> Learner:
             counts if config.visit_exponent is not None else (),
             nothing if config.aggregation == "importance" else (),
             drawn=jnp.zeros(()) if estimator == "score" else (),
-            place=place if estimator == "relaxed" else (),
+            place=(
+                jax.nn.one_hot(state, shape.num_states, dtype=float)
+                if estimator == "relaxed"
+                else ()
+            ),
         )
 
     def first_state(key, params):

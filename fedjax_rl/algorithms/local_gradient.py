@@ -147,6 +147,26 @@ def local_steps(oracle: Oracle, direction: Callable, propose: Callable | None = 
     return work
 
 
+def gradients_of(oracle: Oracle, population, params, keys, now: LocalState, differentiable):
+    """Gradients of all agents where they are among their local steps.
+
+    Args:
+      oracle: makes episodes and gradients.
+      population: who belongs to whom.
+      params: traced properties.
+      keys: of this step, as of `Oracle.gradients`.
+      now: of all agents.
+      differentiable: whether loops have a static length.
+
+    Returns:
+      [A, q], and what oracles keep after.
+    """
+    count = oracle.config.episodes_per_step
+    return oracle.gradients(
+        population, params, keys, now.parameters, now.oracle, count, differentiable
+    )
+
+
 class LocalState(NamedTuple):
     """Where every agent is among its local steps; leaves [A, ...].
 

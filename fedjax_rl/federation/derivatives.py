@@ -31,6 +31,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import functools
 from collections.abc import Callable
 
 import jax
@@ -47,6 +48,8 @@ ESTIMATORS = ("score", "relaxed")
 _DECIDES = ("participation", "uplink", "clock")
 
 
+# Asked for by every federation of a sweep, and the same for all that are refused alike.
+@functools.lru_cache(maxsize=256)
 def undifferentiated(reason: str) -> Callable:
     """An identity of pytrees that refuses to be differentiated.
 
@@ -201,8 +204,8 @@ class Contract:
         reason = self.wrong(config)
         if reason is not None:
             return Guards(undifferentiated(self._refusal(config, reason)), draws)
-        reason = self.sampled(config)
-        if accepted == "score" and reason is not None and not self.counted:
+        reason = self.sampled(config) if accepted == "score" and not self.counted else None
+        if reason is not None:
             return Guards(undifferentiated(self._to_be_counted(reason)), draws)
         return Guards(None, draws)
 
@@ -211,7 +214,8 @@ class Contract:
         accepted = getattr(config, "derivative", None)
         if accepted == "pathwise":
             return None
-        return _jumps(config) if accepted in ESTIMATORS else self.why_not(config)
+        reason = None if accepted in ESTIMATORS else self.sampled(config)
+        return _jumps(config) if reason is None else reason
 
     def _refusal(self, config, reason: str) -> str:
         accept = hasattr(config, "derivative") * (
@@ -222,11 +226,6 @@ class Contract:
             f"{reason}: a derivative through the simulation leaves out how the draws change, and "
             f"would be wrong; allowed: values that are not differentiated{accept}"
         )
-
-    def why_not(self, config) -> str | None:
-        """Why a derivative of a configuration is wrong; None where it is right."""
-        reason = self.sampled(config)
-        return _jumps(config) if reason is None else reason
 
     def _to_be_counted(self, reason: str) -> str:
         return (

@@ -49,11 +49,6 @@ def td_target(r_t, discount_t, q_t):
     return r_t + discount_t * functools.reduce(jnp.maximum, q_t)
 
 
-def _kept(table) -> bool:
-    """Whether something optional is there; what is absent is the empty tuple."""
-    return not isinstance(table, tuple) or len(table) > 0
-
-
 def words(key, time, count: int, generator: Callable = streams.threefry) -> tuple:
     """The `count` random words of the step at `time` (uint32 scalar) from an agent's stream."""
     data = jax.random.key_data(key)
@@ -111,9 +106,11 @@ def learn(
         index, value, amount = pending
         return agent._replace(
             table=tables.put(agent.table, index, value),
-            visits=tables.add(agent.visits, index, 1) if _kept(agent.visits) else (),
+            visits=tables.add(agent.visits, index, 1) if tables.is_there(agent.visits) else (),
             log_weight=(
-                tables.add(agent.log_weight, index, amount) if _kept(agent.log_weight) else ()
+                tables.add(agent.log_weight, index, amount)
+                if tables.is_there(agent.log_weight)
+                else ()
             ),
         )
 
@@ -126,7 +123,7 @@ def learn(
             state, own = streams.scaled(own[0], shape.num_states)[0], own[1:]
         row = tables.take_row(agent.table, state, shape.num_actions)
         action, word = behaviour.act(own, state, row, params)
-        if _kept(agent.drawn):
+        if tables.is_there(agent.drawn):
             chance = draws.positive(behaviour.probabilities(row, params)[action])
             agent = agent._replace(drawn=agent.drawn + draws.score(jnp.log(chance)))
         next_state, r_t = transition(environment, shape, state, action, word)
@@ -134,13 +131,13 @@ def learn(
             r_t = r_t + params["reward_noise"] * streams.normal(agent.words[-1], r_t.dtype)
         q_t = tables.take_row(agent.table, next_state, shape.num_actions)
         index = state * shape.num_actions + action
-        visits = tables.take(agent.visits, index) + 1 if _kept(agent.visits) else None
+        visits = tables.take(agent.visits, index) + 1 if tables.is_there(agent.visits) else None
         alpha = step_size(params, visits)
         # Of an array the row has been gathered above, and a gather is what costs.
         q_tm1 = tables.take(agent.table, index) if shape.unrolled else tables.take(row, action)
         value = q_tm1 + alpha * (td_target(r_t, environment.discount, q_t) - q_tm1)
         # The powers of 1 / (1 - alpha) of arXiv 2305.10697 overflow between rare exchanges.
-        amount = -jnp.log1p(-alpha) if _kept(agent.log_weight) else ()
+        amount = -jnp.log1p(-alpha) if tables.is_there(agent.log_weight) else ()
         pending = (index, value, amount)
         ahead = words(key, now + jnp.uint32(1), len(agent.words), generator)
         return agent._replace(state=next_state, words=ahead), pending
@@ -150,7 +147,7 @@ def learn(
 
     # An index past the end: the first flush changes nothing.
     nothing = (jnp.int32(shape.size), jnp.zeros_like(tables.take(agent.table, 0)))
-    amount = jnp.zeros_like(nothing[1]) if _kept(agent.log_weight) else ()
+    amount = jnp.zeros_like(nothing[1]) if tables.is_there(agent.log_weight) else ()
     carry = (agent, (*nothing, amount))
     if isinstance(num_steps, int):
         # A scan, hence differentiable in reverse; never unrolled, the fusions would explode.
@@ -218,14 +215,14 @@ def learn_everywhere(
         rows = q.reshape(shape.num_states, shape.num_actions)
         noise = own_params["reward_noise"] if noisy else None
         target = jax.vmap(sampled, (0, 0, 0, None, None))(states, actions, own, rows, noise)
-        visits = tables.as_array(agent.visits) + 1 if _kept(agent.visits) else None
+        visits = tables.as_array(agent.visits) + 1 if tables.is_there(agent.visits) else None
         alpha = step_size(own_params, visits)
 
         def laid(values):
             values = jnp.broadcast_to(values, (shape.size,))
             return tables.layout(values, shape.unrolled)
 
-        weight = tables.as_array(agent.log_weight) if _kept(agent.log_weight) else None
+        weight = tables.as_array(agent.log_weight) if tables.is_there(agent.log_weight) else None
         return agent._replace(
             table=laid(q + alpha * (target - q)),
             visits=() if visits is None else laid(visits),

@@ -80,12 +80,12 @@ def learn(
         target = td_target(r_t, environment.discount, tuple(place @ q))
 
         index = agent.state * shape.num_actions + action
-        counted = not _absent(agent.visits)
+        counted = tables.is_there(agent.visits)
         visits = tables.add(agent.visits, index, 1) if counted else ()
         alpha = step_size(p, tables.take(visits, index) if counted else None)
         table = q.reshape(-1) + here * (alpha * (target - q.reshape(-1)))
         weight = agent.log_weight
-        if not _absent(weight):
+        if tables.is_there(weight):
             weight = tables.as_array(weight) - here * jnp.log1p(-alpha)
             weight = tables.layout(weight, shape.unrolled)
         return agent._replace(
@@ -99,8 +99,3 @@ def learn(
 
     first = 0 if isinstance(num_steps, int) else jnp.uint32(0)
     return jax.lax.fori_loop(first, num_steps, step, agent)
-
-
-def _absent(table) -> bool:
-    """Whether a table that an agent may have is not there."""
-    return isinstance(table, tuple) and not table

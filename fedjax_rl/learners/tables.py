@@ -24,6 +24,11 @@ def layout(values, unrolled: bool):
     return tuple(values[i] for i in range(values.shape[0])) if unrolled else values
 
 
+def is_there(table) -> bool:
+    """Whether something optional, a table or a number, is kept; what is absent is ()."""
+    return not isinstance(table, tuple) or len(table) > 0
+
+
 def as_array(table):
     """The entries of a table as an array [n]."""
     return jnp.stack(table) if isinstance(table, tuple) else table

@@ -28,7 +28,6 @@ import numpy as np
 
 from fedjax_rl import fields, memory
 from fedjax_rl.federation.algorithm import Algorithm
-from fedjax_rl.fields.record import Property
 from fedjax_rl.identity import content
 from fedjax_rl.names import check_known
 from fedjax_rl.sweeps import arguments
@@ -191,7 +190,9 @@ def _compiled(algorithm, question: Question, program, values, seeds, devices: in
     mesh = jax.sharding.Mesh(np.asarray(jax.devices()[:devices]), ("seeds",))
     spread = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("seeds"))
     seeds = jax.device_put(seeds, spread)
-    rest = [(each.name, each.value) for each in _rest(algorithm, question.names)]
+    # What is differentiated by is handed to a program; all other values are part of it.
+    others = [each for each in algorithm.config.properties() if each.name not in question.names]
+    rest = [(each.name, each.value) for each in others]
     shapes = {name: (x.shape, str(x.dtype)) for name, x in values.items()}
     key = content(algorithm.name, algorithm.home, rest, question, shapes, len(seeds), devices)
     with _LOCK:
@@ -206,11 +207,6 @@ def _compiled(algorithm, question: Question, program, values, seeds, devices: in
             while len(_PROGRAMS) > _MOST_PROGRAMS:
                 _PROGRAMS.popitem(last=False)
     return made(values, seeds)
-
-
-def _rest(algorithm: Algorithm, names) -> list[Property]:
-    """The properties whose values are part of a program: all that are not differentiated by."""
-    return [each for each in algorithm.config.properties() if each.name not in names]
 
 
 def _check_memory(algorithm, question: Question, made, values, seeds) -> None:

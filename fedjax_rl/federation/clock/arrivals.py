@@ -41,10 +41,9 @@ def driven(algorithm: Algorithm) -> Algorithm:
     if getattr(algorithm.config, "clock", None) is None:
         return algorithm
     # What is made of it has guards of its own.
-    of_config, parameters_of = (
-        without_guards(x) for x in (algorithm.functions, algorithm.parameters)
-    )
-    _parts(algorithm.name, of_config(algorithm.config).parts)
+    functions_of = without_guards(algorithm.functions)
+    parameters_of = without_guards(algorithm.parameters)
+    _parts(algorithm.name, functions_of(algorithm.config).parts)
 
     def parameters(config, num_agents: int) -> Params:
         own = parameters_of(config, num_agents)
@@ -57,7 +56,7 @@ def driven(algorithm: Algorithm) -> Algorithm:
         )
 
     def functions(config) -> Functions:
-        own = of_config(config)
+        own = functions_of(config)
         return _functions(own, _parts(algorithm.name, own.parts), config.clock.rules)
 
     def static(config):
