@@ -14,6 +14,8 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from fedjax_rl import backend
+
 # Below the 2e5 operations from which a batch is split.
 MOST = 150_000
 
@@ -40,7 +42,7 @@ def in_parts(function: Callable, work: int) -> Callable:
         # What is batched further counts as so much work a call.
         many = min(size, max(1, MOST // work))
         part = in_parts(jax.vmap(function), work * many)
-        if many == size or jax.default_backend() != "cpu":
+        if many == size or backend.kind() != "cpu":
             made = part(*args)
             return made, jax.tree.map(lambda x: True, made)
         parts = math.ceil(size / many)

@@ -167,6 +167,10 @@ def test_doctor_of_networks(capsys):
     # forward to act and once to value what follows, and about three times to learn.
     operations = float(re.search(r"at most ([\d.,]+) GFLOP", text)[1].replace(",", ""))
     assert operations == pytest.approx(3 * 300 * 2048 * 2 * 9.1e3 * (2 + 3) / 1e9, rel=0.1)
+    # Three agents learn in turn from eight minibatches each, after 128 steps of a rollout and as
+    # many back through them for the advantages.
+    turns = re.search(r"([\d.,]+) updates one after the other in the longest run", text)[1]
+    assert float(turns.replace(",", "")) == pytest.approx(300 * (3 * 8 + 2 * 128))
 
 
 @pytest.mark.thorough

@@ -30,23 +30,24 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 # Which room may import from which, besides itself. What is absent knows no other room.
 ROOMS = {
-    "federation": {"streams", "rounding"},
-    "learners": {"streams", "envs", "networks", "lapack", "rounding"},
-    "rollouts": {"streams", "envs", "learners"},
-    "envs": {"streams", "lapack"},
-    "networks": {"lapack"},
-    "lapack": set(),
+    "federation": {"streams", "rounding", "backend"},
+    "learners": {"streams", "envs", "networks", "lapack", "rounding", "backend"},
+    "rollouts": {"streams", "envs", "learners", "backend"},
+    "envs": {"streams", "lapack", "backend"},
+    "networks": {"lapack", "backend"},
+    "backend": set(),
+    "lapack": {"backend"},
     "rounding": set(),
     "streams": set(),
     "memory": set(),
     "analysis": set(),
     "plotting": {"analysis", "saving", "envs"},
     "saving": {"federation", "streams", "sweeps"},  # of sweeps, types
-    "sweeps": {"federation", "streams", "saving", "memory"},
+    "sweeps": {"federation", "streams", "saving", "memory", "backend"},
     "presets": {"algorithms", "envs", "federation"},
     "algorithms": {
         *("federation", "learners", "rollouts", "envs", "networks"),
-        *("streams", "memory", "rounding"),
+        *("streams", "memory", "rounding", "backend"),
     },
 }
 # Messages about names and values are worded alike everywhere, and values told apart alike.

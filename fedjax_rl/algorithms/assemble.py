@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 from collections.abc import Callable
 
 import jax
@@ -105,6 +106,7 @@ def assemble(config: Federated, learner: Learner, root_keys: bool = True) -> Fun
         return select(alone, shared, state.server)
 
     kept = {"model": model} if learner.model is None else {}
+    kept["links"] = tuple(zip(links, times_of(parts), strict=True))
     if learner.drawn is not None:
         kept["drawn"] = lambda state: learner.drawn(state.agents)
     if learner.drawn_to_measure is not None:
@@ -117,6 +119,13 @@ def links_of(parts: tuple) -> tuple[Exchange, ...]:
     """The exchanges of a round, in turn."""
     links = [part.link if isinstance(part, Repeated) else part for part in parts]
     return tuple(link for link in links if isinstance(link, Exchange))
+
+
+def times_of(parts: tuple) -> tuple[int, ...]:
+    """How often a round has each of its exchanges."""
+    times = [part.count if isinstance(part, Repeated) else 1 for part in parts]
+    exchanging = [isinstance(part, Repeated | Exchange) for part in parts]
+    return tuple(itertools.compress(times, exchanging))
 
 
 def _equipped(config: Federated, parts: tuple, now: Callable | None, of: Callable) -> tuple:

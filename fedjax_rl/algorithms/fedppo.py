@@ -89,22 +89,26 @@ class Agent(NamedTuple):
     observed: Observed
 
 
-def _each(function, together: bool, *trees):
-    """Calls a function of one agent on agents [A, ...]: all at once, or one after the other.
+def _each(function, together: int | None, *trees):
+    """Calls a function of one agent on agents [A, ...], so many at a time; None: all of them.
 
     A single agent is not an array of one: products and convolutions with a kernel for each of one
     agents are slower than those with a kernel.
     """
-    if jax.tree.leaves(trees)[0].shape[0] == 1:
+    count = jax.tree.leaves(trees)[0].shape[0]
+    if count == 1:
         return vectorised.one(function(*vectorised.alone(trees)))
-    if together:
+    if together is None or together >= count:
         return jax.vmap(function)(*trees)
-    return jax.lax.map(lambda each: function(*each), trees)
+    # Of about one size: what is left over for the last turn is compiled once more.
+    size = math.ceil(count / math.ceil(count / together))
+    batches = {"batch_size": size} if size > 1 else {}
+    return jax.lax.map(lambda each: function(*each), trees, **batches)
 
 
-def _grouped(function, together: bool, *trees):
+def _grouped(function, together: int | None, *trees):
     """The same for a function of agents [G, ...] that are simulated together."""
-    if together or jax.tree.leaves(trees)[0].shape[0] == 1:
+    if together is None or jax.tree.leaves(trees)[0].shape[0] == 1:
         return function(*trees)
 
     def one(*trees):

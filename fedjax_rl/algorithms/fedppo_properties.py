@@ -209,8 +209,9 @@ class FedPPO(Varied, Averaged):
       uplink: what crosses the wire, everything by default. Uplinks other than `partial` act on the
         change since the last average, and everybody goes on from the server's parameters.
       batching: agents of a population "together" in one array or "in turn"; by default together,
-        but with convolutions and on a CPU they learn in turn, and on a CPU networks for pictures
-        act in turn, too. The same numbers but for rounding.
+        on an accelerator as many at a time as have room for their minibatches, but on a CPU they
+        learn in turn, and networks for pictures act in turn, too. The same numbers but for
+        rounding.
       derivative: as of `Federated`; "pathwise" is exact given the data, through every update and
         all that is computed of observations and actions. A return is data, its derivative 0.
     """

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from fedjax_rl import memory
+from fedjax_rl import backend, memory
 from fedjax_rl.algorithms.observed import nothing_observed
 from fedjax_rl.identity import remembered
 from fedjax_rl.learners import optimizers, ppo
@@ -71,26 +71,33 @@ def settings_of(config) -> Settings:
 
 
 class Together(NamedTuple):
-    """Whether agents make rollouts, and learn, as one array."""
+    """How many agents make rollouts, and learn, as one array at most; None where all do."""
 
-    rollouts: bool
-    passes: bool
+    rollouts: int | None
+    passes: int | None
+
+
+# Of an accelerator's memory, what minibatches of agents that learn together may take.
+ROOM = 0.5
 
 
 def together_of(config) -> Together:
     """What is done together, from a configuration that is resolved.
 
     On a CPU agents learn in turn: products with a matrix for every agent take a quarter longer than
-    one after the other. Convolutions with a kernel for every agent are grouped ones; on a CPU they
-    take three times as long, and their gradients are slow everywhere (jax issue 13800).
+    one after the other, and convolutions with a kernel for every agent three times as long. An
+    accelerator waits for every kernel that it is handed, and does more in one: as many agents learn
+    at a time as have room for their minibatches.
     """
     if config.batching != "auto":
-        return Together(*(2 * [config.batching == "together"]))
-    accelerated = jax.default_backend() != "cpu"
-    return Together(
-        accelerated or config.network.kind == "mlp",
-        accelerated and not config.network.kind.startswith("impala"),
-    )
+        return Together(*(2 * [None if config.batching == "together" else 1]))
+    if backend.kind() == "cpu":
+        return Together(None if config.network.kind == "mlp" else 1, 1)
+    there = memory.available(devices=1)
+    if there is None:
+        return Together(None, None)
+    one = _parts(config.task, policy_of(config), settings_of(config))["minibatch"]
+    return Together(None, max(1, int(ROOM * there) // one))
 
 
 def tail_of(task, policy, settings):
@@ -116,20 +123,22 @@ def memory_of(config, num_agents: int = 1) -> dict[str, int]:
       "parameters" (with Adam's moments and statistics of observations), "rollout" (observations in
       their own dtype), "environments" (their states), "minibatch" (what a backward pass keeps of
       one), "total". All but the minibatch are there twice, before a chunk of epochs and after it;
-      without batching the minibatch is there once.
+      the minibatch is there for as many agents as learn at a time.
     """
     config = config.resolved()
-    return _memory(
-        config.task,
-        policy_of(config),
-        settings_of(config),
-        num_agents,
-        num_agents if together_of(config).passes else 1,
-    )
+    each = _parts(config.task, policy_of(config), settings_of(config))
+    at_once = together_of(config).passes
+    at_once = num_agents if at_once is None else min(at_once, num_agents)
+    found = {n: num_agents * size for n, size in each.items()}
+    lasting = found["parameters"] + found["rollout"] + found["environments"]
+    found["minibatch"] = at_once * each["minibatch"]
+    return {**found, "total": 2 * lasting + found["minibatch"]}
 
 
 @remembered()
-def _memory(task, policy, settings, num_agents: int, at_once: int) -> dict[str, int]:
+def _parts(task, policy, settings) -> dict[str, int]:
+    """Bytes of one agent, as of `memory_of`."""
+
     def parts():
         parameters = policy.init(jax.random.key(0))
         observed = nothing_observed(settings.observations, math.prod(policy.shape))
@@ -154,14 +163,12 @@ def _memory(task, policy, settings, num_agents: int, at_once: int) -> dict[str, 
         return jax.vjp(lambda p: ppo.loss(policy, p, part, weights)[0], parameters)[1]
 
     kept = jax.eval_shape(backward, learned[0], part, dict.fromkeys(names, number))
-    found = {
-        "parameters": num_agents * memory.size(learned),
-        "rollout": num_agents * memory.size(batch),
-        "environments": num_agents * memory.size(collector),
-        "minibatch": at_once * (memory.size(kept) + memory.size(part)),
+    return {
+        "parameters": memory.size(learned),
+        "rollout": memory.size(batch),
+        "environments": memory.size(collector),
+        "minibatch": memory.size(kept) + memory.size(part),
     }
-    lasting = found["parameters"] + found["rollout"] + found["environments"]
-    return {**found, "total": 2 * lasting + found["minibatch"]}
 
 
 def check_memory(config, num_agents: int) -> None:

@@ -156,4 +156,4 @@ def following(own: Functions, rules: dict[str, tuple[str, OnPlateau]]) -> Functi
     def measure(population, params, state):
         return own.measure(population, now(population, params, state), state)
 
-    return Functions(init, ruled(own.round), advance, measure, (), own.act)
+    return Functions(init, ruled(own.round), advance, measure, (), own.act, links=own.links)

@@ -23,6 +23,7 @@ class Needs:
         self.largest: tuple[int, dict] = 0, {}
         self.peak: tuple[int, int] | None = None
         self.operations = Operations()
+        self.turns = 0.0
         self.compiled = True
         self.devices = 1
         self._of_agent: dict = {}
@@ -48,6 +49,8 @@ class Needs:
         self.largest = max(self.largest, (each, parts), key=lambda pair: pair[0])
         self.operations = self.operations.plus(costs.step, federations * steps)
         self.operations = self.operations.plus(costs.record, federations * records)
+        own = steps * costs.step.turns + records * costs.record.turns
+        self.turns = max(self.turns, own)
 
     def keep(self, numbers: int) -> None:
         """Notes so many numbers of records on the host."""
@@ -67,7 +70,9 @@ class Needs:
         # On a clock a step of the server is one arrival's, whatever N is.
         times = 1 if algorithm.on_clock else num_agents / n
         kept = {name: int(size * num_agents / n) for name, size in found.kept.items()}
-        return Costs(Operations().plus(found.step, times), found.record, kept)
+        # More agents do more at a time, not more often.
+        step = Operations().plus(found.step, times)._replace(turns=found.step.turns)
+        return Costs(step, found.record, kept)
 
     def each(self, algorithm, num_agents: int) -> int:
         """Bytes of a federation: what its algorithm says, or else its compiled program.
@@ -142,7 +147,7 @@ class Needs:
             if fits and self.total + aside >= there:
                 text = "does not fit at once; federations take turns"
             print(f"  {memory.words(there)} available: {text}")
-        _time(self.operations)
+        _time(self.operations, self.turns)
         return fits
 
 
@@ -197,33 +202,34 @@ def of_configuration(config: dict) -> Needs:
 
 def _bytes(algorithm, num_agents: int) -> int:
     """Bytes that a federation's program takes while it runs, as its compiler says."""
-    from fedjax_rl.saving.checkpoints import Machine
-    from fedjax_rl.sweeps.arguments import LIMIT
-    from fedjax_rl.sweeps.cells import Cell, Federation
-    from fedjax_rl.sweeps.jobs import jobs_of
+    from fedjax_rl.sweeps.lowering import job_of
     from fedjax_rl.sweeps.programs import bytes_of
-    from fedjax_rl.sweeps.run_arguments import Run
 
-    # A run as long as can be, so that no period is longer.
-    run = Run.taken({"num_steps": LIMIT, "record_every": LIMIT, "chunk": 1})
-    names = tuple(n for n, (side, _) in algorithm.metrics.items() if side == "federation")
-    one = Federation(Cell(num_agents, 0, {}), algorithm)
-    (job,), _ = jobs_of([one], names, run, Machine(1, None))
-    return bytes_of(job)
+    return bytes_of(job_of(algorithm, num_agents))
 
 
 # Networks reach so much of the speed of a product of large matrices, `benchmarks/run.py ppo`.
 _REACHED = (0.1, 0.5)
 
 
-def _time(operations: Operations) -> None:
-    """Prints how much there is to compute, and how long networks take of it on this device."""
+def _time(operations: Operations, turns: float) -> None:
+    """Prints how much there is to compute, and how long this device takes of it at least.
+
+    Args:
+      operations: of everything.
+      turns: of loops in the run that has most of them.
+    """
     share = operations.products / max(operations.total, 1)
     bound = "at most" if operations.counted else "about"
     print("Time")
     print(
         f"  {bound} {_three(operations.total / 1e9)} GFLOP, {100 * share:.0f} % of them in "
         "products of matrices"
+    )
+    one, about = _turn(), "" if operations.counted else "at least "
+    print(
+        f"  {about}{_three(turns)} updates one after the other in the longest run, which take "
+        f"{_duration(turns * one)} or more at {_three(1e6 * one)} microseconds each, measured"
     )
     if share < _MOSTLY:  # and then products of matrices tell nothing
         return
@@ -249,6 +255,24 @@ def _duration(seconds: float) -> str:
 def _three(number: float) -> str:
     """Three digits, all those before the point."""
     return f"{number:,.0f}" if number >= 100 else f"{number:.3g}"
+
+
+def _turn() -> float:
+    """Seconds of a turn of a loop of nothing much, which no larger device makes shorter."""
+    import time
+
+    import jax
+    import jax.numpy as jnp
+
+    count = 1000
+    # Two operations that cannot be one: a sum over all is there before the next one begins.
+    body = lambda _, x: x + 1e-6 * jnp.sum(x)
+    loop = jax.jit(lambda x: jax.lax.fori_loop(0, count, body, x))
+    x = jnp.ones(64, jnp.float32)
+    loop(x).block_until_ready()
+    start = time.perf_counter()
+    loop(x).block_until_ready()
+    return (time.perf_counter() - start) / count
 
 
 def _product() -> float:

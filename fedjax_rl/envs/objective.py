@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fedjax_rl import fields, lapack
+from fedjax_rl import backend, fields, lapack
 from fedjax_rl.envs.tabular import TabularMDP
 
 # Of one MDP; its leaves and those of the policies may be traced.
@@ -107,6 +107,7 @@ def mean_value(
 
 
 @fields.checked(mdp=_ONE, logits=_TABLE, horizon=fields.whole(0), entropy=_ENTROPY)
+@backend.exact
 def truncated_value(
     mdp: TabularMDP, logits: chex.Array, horizon: int, entropy: chex.Array | float = 0.0
 ) -> chex.Array:
@@ -211,6 +212,7 @@ def _chain(mdp: TabularMDP, policy: chex.Array) -> tuple[chex.Array, chex.Array,
     return chain, jnp.asarray(mdp.discount, dtype), jnp.asarray(start, dtype)
 
 
+@backend.exact
 def discounted(mdp: TabularMDP, policy: chex.Array, reward: chex.Array) -> chex.Array:
     """Solves for the discounted value of a policy from the start of an MDP.
 

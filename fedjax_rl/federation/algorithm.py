@@ -34,6 +34,7 @@ class Functions(NamedTuple):
         an agent has drawn so far; None where that is not counted.
       drawn_to_measure: `(population, params, state) -> [A]`, the same of what `measure` draws;
         None where it draws nothing, or nobody counts.
+      links: the exchanges of a round, each with how often it is made: `((Exchange, times), ...)`.
     """
 
     init: Callable
@@ -45,6 +46,7 @@ class Functions(NamedTuple):
     model: Callable = lambda population, params, state: state.server
     drawn: Callable | None = None
     drawn_to_measure: Callable | None = None
+    links: tuple = ()
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

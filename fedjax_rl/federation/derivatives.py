@@ -37,7 +37,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from fedjax_rl import fields
+from fedjax_rl import backend, fields
 
 # What the property `derivative` may be.
 DERIVATIVE = fields.word(["pathwise", "score", "relaxed"]).or_none()
@@ -267,7 +267,8 @@ class GuardedParameters:
 
     def __call__(self, config, num_agents: int):
         """As `Algorithm.parameters`."""
-        return self.own(self.contract.guards(config).of_config(config), num_agents)
+        own = self.contract.guards(config).of_config(config)
+        return backend.exact(self.own)(own, num_agents)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -302,7 +303,11 @@ class GuardedFunctions:
             params, state = guard.of_params(params), guard.of_state(state)
             return guard.of_state(own.measure(population, params, state))
 
-        return own._replace(init=init, round=round_, advance=advance, measure=measure)
+        guarded = {"init": init, "round": round_, "advance": advance, "measure": measure}
+        guarded |= {"act": own.act, "model": own.model}
+        # Every program of an algorithm is traced through these.
+        exact = {n: None if one is None else backend.exact(one) for n, one in guarded.items()}
+        return own._replace(**exact)
 
 
 def counted(algorithm):

@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from fedjax_rl import fields, lapack
+from fedjax_rl import backend, fields, lapack
 
 _XAVIER = nn.initializers.xavier_uniform()
 _ORTHOGONAL = lapack.orthogonal(math.sqrt(2))
@@ -29,7 +29,9 @@ def convolve(x, kernel) -> jax.Array:
     """Convolution 3 x 3 that keeps the size: [B, H, W, C] with [3, 3, C, D] to [B, H, W, D].
 
     XLA for CPUs takes the gradient of a kernel inside a loop fifty times slower than outside. There
-    it is computed as nine matrix products instead.
+    it is computed as nine matrix products instead. A kernel for every agent makes a grouped
+    convolution, whose gradients are slow everywhere (jax issue 13800): under `vmap` over kernels,
+    accelerators multiply batches of matrices.
 
     Args:
       x: [B, H, W, C].
@@ -38,7 +40,7 @@ def convolve(x, kernel) -> jax.Array:
     Returns:
       [B, H, W, D].
     """
-    return _convolve_on_cpu(x, kernel) if jax.default_backend() == "cpu" else _convolve(x, kernel)
+    return (_convolve_on_cpu if backend.kind() == "cpu" else _convolve_on_accelerator)(x, kernel)
 
 
 def _convolve(x, kernel) -> jax.Array:
@@ -53,10 +55,14 @@ def _convolve_on_cpu(x, kernel):
     return _convolve(x, kernel)
 
 
+def _turned(kernel):
+    """What the gradient with respect to the pictures is a convolution with."""
+    return jnp.swapaxes(kernel[::-1, ::-1], 2, 3)
+
+
 def _backward(kept, change):
     x, kernel = kept
-    # With respect to the pictures the gradient is a convolution again, with the kernel turned.
-    before = _convolve(change, jnp.swapaxes(kernel[::-1, ::-1], 2, 3))
+    before = _convolve(change, _turned(kernel))
     height, width, channels = x.shape[1:]
     wide = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
     flat = change.reshape(-1, change.shape[-1])
@@ -71,6 +77,74 @@ def _backward(kept, change):
 
 
 _convolve_on_cpu.defvjp(lambda x, kernel: (_convolve(x, kernel), (x, kernel)), _backward)
+
+
+def _rows(x) -> list[jax.Array]:
+    """What the three rows of a kernel see, next to each other: [B, H, W, 3 C] of [B, H, W, C]."""
+    height, width = x.shape[1:3]
+    wide = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    beside = jnp.concatenate([wide[:, :, n : n + width] for n in range(3)], axis=-1)
+    # One row after the other: all nine places at a time would take three times the memory.
+    return [beside[:, n : n + height] for n in range(3)]
+
+
+def _by_products(x, kernel):
+    """`_convolve` as three products of matrices."""
+    flat = kernel.reshape(3, -1, kernel.shape[-1])
+    return functools.reduce(jnp.add, (part @ own for part, own in zip(_rows(x), flat, strict=True)))
+
+
+def _kernel_gradient(x, change):
+    """The gradient with respect to the kernel, [3, 3, C, D], of that of what comes out."""
+    own = jax.ShapeDtypeStruct((3, 3, x.shape[-1], change.shape[-1]), x.dtype)
+    return jax.linear_transpose(lambda kernel: _convolve(x, kernel), own)(change)[0]
+
+
+def _kernel_gradient_by_products(x, change):
+    flat = change.reshape(-1, change.shape[-1])
+    found = jnp.stack([part.reshape(-1, part.shape[-1]).T @ flat for part in _rows(x)])
+    return found.reshape(3, 3, x.shape[-1], change.shape[-1])
+
+
+@jax.custom_batching.custom_vmap
+def _convolve_each(x, kernel):
+    return _convolve(x, kernel)
+
+
+@_convolve_each.def_vmap
+def _(size: int, batched, x, kernel):
+    if not batched[1]:  # one kernel for all: more pictures
+        flat = x.reshape(size * x.shape[1], *x.shape[2:])
+        out = _convolve_each(flat, kernel)
+        return out.reshape(*x.shape[:-1], -1), True
+    return jax.vmap(_by_products, (0 if batched[0] else None, 0))(x, kernel), True
+
+
+@jax.custom_batching.custom_vmap
+def _kernel_gradient_each(x, change):
+    return _kernel_gradient(x, change)
+
+
+@_kernel_gradient_each.def_vmap
+def _(size: int, batched, x, change):
+    axes = tuple(0 if own else None for own in batched)
+    return jax.vmap(_kernel_gradient_by_products, axes)(x, change), True
+
+
+@jax.custom_vjp
+def _convolve_on_accelerator(x, kernel):
+    return _convolve_each(x, kernel)
+
+
+@backend.exact  # as it may be traced after all else
+def _backward_on_accelerator(kept, change):
+    x, kernel = kept
+    return _convolve_each(change, _turned(kernel)), _kernel_gradient_each(x, change)
+
+
+_convolve_on_accelerator.defvjp(
+    lambda x, kernel: (_convolve_each(x, kernel), (x, kernel)), _backward_on_accelerator
+)
 
 
 def pool(x) -> jax.Array:

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from fedjax_rl import fields
+from fedjax_rl import backend, fields
 from fedjax_rl.learners.fitting_policies import check_fits
 from fedjax_rl.learners.stochastic_policies import Policy
 from fedjax_rl.learners.trajectories import Trajectories
@@ -228,7 +228,7 @@ def play(
 
 def _turns(agents: int, num_episodes: int) -> int:
     """The fewest equal parts of every agent's episodes of which one stays in the cache."""
-    most = EPISODES_AT_ONCE.get(jax.default_backend(), math.inf)
+    most = EPISODES_AT_ONCE.get(backend.kind(), math.inf)
     parts = (turns for turns in range(1, num_episodes + 1) if num_episodes % turns == 0)
     return next((t for t in parts if agents * num_episodes <= most * t), num_episodes)
 

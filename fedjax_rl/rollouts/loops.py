@@ -21,6 +21,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from fedjax_rl import backend
 from fedjax_rl.names import check_known
 
 LOOPS = ("scan", "while", "compact")
@@ -45,7 +46,7 @@ def fitting(kind: str, env, rows: bool = False) -> str:
     if kind != "compact" or not getattr(env, "compiles_slowly", False):
         return kind
     # An accelerator is as fast with all of them as with a block.
-    return "while" if rows or jax.default_backend() != "cpu" else "blocks"
+    return "while" if rows or backend.kind() != "cpu" else "blocks"
 
 
 def loop(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import collections
 import math
+from types import MappingProxyType
 from typing import NamedTuple
 
 import jax
@@ -11,7 +13,8 @@ from jax.extend import core
 
 from fedjax_rl import memory
 from fedjax_rl.federation.algorithm import Algorithm
-from fedjax_rl.sweeps.stepping import init, stepper
+from fedjax_rl.federation.ledger import message_costs
+from fedjax_rl.sweeps.stepping import FederationState, Stepper, init, stepper
 
 # What moves numbers, or makes them of others without arithmetic.
 _FREE = {
@@ -29,11 +32,13 @@ class Operations(NamedTuple):
       products: multiplications and additions of products of matrices and of convolutions.
       others: of everything else, one for each number that comes out.
       counted: whether all loops have a length that the program says; otherwise theirs count once.
+      turns: of loops, that are made one after the other, the innermost ones.
     """
 
     products: float = 0.0
     others: float = 0.0
     counted: bool = True
+    turns: float = 0.0
 
     def plus(self, other: Operations, times: float = 1) -> Operations:
         """These and so many times others.
@@ -49,6 +54,7 @@ class Operations(NamedTuple):
             self.products + times * other.products,
             self.others + times * other.others,
             self.counted and other.counted,
+            self.turns + times * other.turns,
         )
 
     @property
@@ -64,11 +70,13 @@ class Costs(NamedTuple):
       step: in a unit of time, with every episode as long as it may be.
       record: when it is measured.
       kept: bytes between two rounds, {what: bytes}.
+      messages: of an agent in a round at most, as it lies in memory, {column of the ledger: count}.
     """
 
     step: Operations
     record: Operations
     kept: dict[str, int]
+    messages: dict[str, int] = MappingProxyType({})
 
 
 def costs_of(algorithm: Algorithm, num_agents: int) -> Costs:
@@ -98,8 +106,28 @@ def costs_of(algorithm: Algorithm, num_agents: int) -> Costs:
         "uplinks": memory.size(state.uplink_state),
         "properties": memory.size(first.params),
     }
-    round_ = Operations().plus(_count(made.jaxpr), 1 / steps.period)
-    return Costs(round_, _count(measured.jaxpr), {n: size for n, size in kept.items() if size})
+    round_ = Operations().plus(_one_turn(_count(made.jaxpr)), 1 / steps.period)
+    kept = {n: size for n, size in kept.items() if size}
+    return Costs(round_, _count(measured.jaxpr), kept, _messages(steps, first))
+
+
+def _messages(steps: Stepper, first: FederationState) -> dict[str, int]:
+    """What an agent sends and hears in a round if it sends all that there is."""
+    found: collections.Counter = collections.Counter()
+
+    def look(params, state):
+        for link, times in steps.functions.links:
+            each = message_costs(steps.population, link, params, state)
+            found.update({name: times * count for name, count in each.items() if count})
+        return ()
+
+    jax.eval_shape(look, first.params, first.state)  # in which counts are whole numbers
+    return dict(found)
+
+
+def _one_turn(found: Operations) -> Operations:
+    """Those of what is carried out once: a turn, unless it is made of several."""
+    return found._replace(turns=max(1.0, found.turns))
 
 
 def _count(jaxpr: core.Jaxpr) -> Operations:
@@ -109,13 +137,15 @@ def _count(jaxpr: core.Jaxpr) -> Operations:
         name, own = equation.primitive.name, equation.params
         inner = [_count(part) for part in _within(own)]
         if name == "scan":
-            found = found.plus(inner[0], own["length"])
+            found = found.plus(_one_turn(inner[0]), own["length"])
         elif name == "while":
             for part in inner:
                 # How often is not known: each counts once, and the whole says so.
                 found = found.plus(part._replace(counted=False))
+            found = found._replace(turns=found.turns + (max(x.turns for x in inner) == 0))
         elif name == "cond":  # at most
-            found = found.plus(max(inner, key=lambda part: part.total))
+            most = max(inner, key=lambda part: part.total)
+            found = found.plus(most._replace(turns=max(part.turns for part in inner)))
         elif inner:
             for part in inner:
                 found = found.plus(part)

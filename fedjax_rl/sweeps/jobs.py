@@ -10,7 +10,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from fedjax_rl import memory
+from fedjax_rl import backend, memory
 from fedjax_rl.federation.algorithm import Algorithm
 from fedjax_rl.federation.mesh import layout
 from fedjax_rl.federation.state import Params
@@ -169,7 +169,7 @@ def plan(
 
 def most_in_population() -> int:
     """Agents of a population on one device, unless one federation alone has more."""
-    return AGENTS_PER_JOB.get(jax.default_backend(), 2**20)
+    return AGENTS_PER_JOB.get(backend.kind(), 2**20)
 
 
 def _bounds(

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from fedjax_rl import backend
 from fedjax_rl.federation import derivatives
 from fedjax_rl.federation.algorithm import Algorithm
 from fedjax_rl.names import brief
@@ -174,7 +175,8 @@ def answer_of(algorithm: Algorithm, question: Question) -> Callable:
             *(None if found is None else jax.tree.map(of, found) for of in (_mean, _error)),
         )
 
-    return answer
+    # On the way back products are traced that are none of the algorithm's functions.
+    return backend.exact(answer)
 
 
 def _mean(each) -> jax.Array:

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fedjax_rl import streams
+from fedjax_rl import backend, streams
 from fedjax_rl.federation.algorithm import Algorithm
 from fedjax_rl.federation.mesh import Layout
 from fedjax_rl.federation.state import Params, State
@@ -92,7 +92,7 @@ class Job:
 
 def compiler_options() -> dict:
     """Options for every program of the package on this backend."""
-    if jax.default_backend() != "cpu":
+    if backend.kind() != "cpu":
         return {}
     return {
         # XLA prefers 256 bits; the inner loops are straight vector code and gain from 512 where
@@ -250,7 +250,29 @@ class _InTurn(NamedTuple):
         return self.advance.memory_analysis()
 
 
-def _compile(job: Job):
+class Program(NamedTuple):
+    """A function that is to be compiled, and what it will be called with.
+
+    Attributes:
+      function: jitted.
+      arguments: arrays, or their shapes.
+    """
+
+    function: Callable
+    arguments: tuple
+
+
+def programs_of(job: Job) -> tuple[dict[str, Program], tuple]:
+    """What a job compiles.
+
+    Args:
+      job: any.
+
+    Returns:
+      "begin" `(params, keys) -> state`, and "chunk" `(params, state, gaps) -> (state, metrics)` or,
+      of what compiles slowly, "advance" `(params, state, gap) -> state` and "measure"
+      `(params, state) -> metrics`; and the partition specs of params, state and gaps.
+    """
     functions = job.algorithm.functions(job.algorithm.config)
     local, layout = job.layout.population, job.layout
     specs = layout.params_specification(job.params)
@@ -259,26 +281,29 @@ def _compile(job: Job):
     def init(params, keys):
         return functions.init(local, params, keys)
 
+    def measure(params, state):
+        measured = functions.measure(local, params, state)
+        return {n: measured[n] for n in job.metrics}
+
     def chunk(params, state, gaps):
         def record(state, gap):
             state = functions.advance(local, params, state, gap)
-            measured = functions.measure(local, params, state)
-            return state, {n: measured[n] for n in job.metrics}
+            return state, measure(params, state)
 
         # Gaps are traced: every distance between records, and the rest of a run, is one program.
         return jax.lax.scan(record, state, gaps)
 
+    gap_spec = layout.specification(0, None)
     if jax.config.jax_disable_jit:
         if layout.mesh is not None:
             count = math.prod(layout.blocks)
             raise ValueError(f"devices is {count}; allowed: 1 where nothing is compiled")
-        return init, chunk, (specs, None, None)
+        return {"begin": Program(init, ()), "chunk": Program(chunk, ())}, (specs, None, None)
     keys = layout.place(job_keys(job), layout.specification(0, "agent"))
     params = layout.place(job.params, specs)
-    gap_spec = layout.specification(0, None)
     if layout.mesh is None:  # which nothing is laid over, so that one trace tells everything
-        begun = jax.jit(init).trace(params, keys)
-        state = begun.out_info
+        begin = jax.jit(init)
+        state = begin.trace(params, keys).out_info
         state_specs = layout.state_specification(state)
     else:
         # Shapes of the whole from shapes of one device's share: specs only need the structure.
@@ -286,41 +311,44 @@ def _compile(job: Job):
         shape = jax.eval_shape(lambda p, k: functions.init(alone, p, k), *_shard(job))
         state_specs = layout.state_specification(shape)
         parts = specs, layout.specification(0, "agent")
-        begun = jax.jit(layout.shard(init, parts, state_specs)).trace(params, keys)
+        begin = jax.jit(layout.shard(init, parts, state_specs))
         state = jax.tree.map(
             lambda x, spec: jax.ShapeDtypeStruct(
                 x.shape, x.dtype, sharding=jax.sharding.NamedSharding(layout.mesh, spec)
             ),
-            begun.out_info,
+            begin.trace(params, keys).out_info,
             state_specs,
         )
-    options = compiler_options()
+    made = {"begin": Program(begin, (params, keys))}
     if _compiles_slowly(job):
-
-        def measure(params, state):
-            measured = functions.measure(local, params, state)
-            return {n: measured[n] for n in job.metrics}
-
         metric_specs = {n: layout.specification(0, sides[n][0]) for n in job.metrics}
         measures = layout.shard(measure, (specs, state_specs), metric_specs)
         advance = functools.partial(functions.advance, local)
         steps = layout.shard(advance, (specs, state_specs, gap_spec), state_specs)
         gap = layout.place(jnp.uint32(0), gap_spec)
-        with Threads(2) as pool:
-            first = pool.submit(begun.lower().compile, compiler_options=options)
-            lowered = jax.jit(measures).lower(params, state)
-            measured = pool.submit(lowered.compile, compiler_options=options)
-            stepped = jax.jit(steps).lower(params, state, gap).compile(compiler_options=options)
-        again = _InTurn(stepped, measured.result())
-        return first.result(), again, (specs, state_specs, gap_spec)
-    metric_specs = {n: layout.specification(0, sides[n][0], leading=1) for n in job.metrics}
-    chunks = layout.shard(chunk, (specs, state_specs, gap_spec), (state_specs, metric_specs))
-    gaps = layout.place(jnp.zeros(job.chunk, jnp.uint32), gap_spec)
-    # One program is traced while the other one compiles, for which Python has nothing to do.
-    with Threads(1) as pool:
-        first = pool.submit(begun.lower().compile, compiler_options=options)
-        again = jax.jit(chunks).lower(params, state, gaps).compile(compiler_options=options)
-    return first.result(), again, (specs, state_specs, gap_spec)
+        made["measure"] = Program(jax.jit(measures), (params, state))
+        made["advance"] = Program(jax.jit(steps), (params, state, gap))
+    else:
+        metric_specs = {n: layout.specification(0, sides[n][0], leading=1) for n in job.metrics}
+        chunks = layout.shard(chunk, (specs, state_specs, gap_spec), (state_specs, metric_specs))
+        gaps = layout.place(jnp.zeros(job.chunk, jnp.uint32), gap_spec)
+        made["chunk"] = Program(jax.jit(chunks), (params, state, gaps))
+    return made, (specs, state_specs, gap_spec)
+
+
+def _compile(job: Job):
+    programs, specs = programs_of(job)
+    if jax.config.jax_disable_jit:
+        return *(one.function for one in programs.values()), specs
+    options, compiling = compiler_options(), {}
+    # One program is traced while another one compiles, for which Python has nothing to do.
+    with Threads(len(programs)) as pool:
+        for name, one in programs.items():
+            lowered = one.function.lower(*one.arguments)
+            compiling[name] = pool.submit(lowered.compile, compiler_options=options)
+    made = {name: one.result() for name, one in compiling.items()}
+    again = made["chunk"] if "chunk" in made else _InTurn(made["advance"], made["measure"])
+    return made["begin"], again, specs
 
 
 def _shard(job: Job):

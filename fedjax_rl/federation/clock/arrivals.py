@@ -156,4 +156,4 @@ def _functions(own: Functions, parts: Parts, rules: Rules) -> Functions:
         return {**own.measure(population, params, state), **passed}
 
     counted = {"drawn": own.drawn, "drawn_to_measure": own.drawn_to_measure}
-    return Functions(init, round_, advance, measure, own.parts, **counted)
+    return Functions(init, round_, advance, measure, own.parts, links=own.links, **counted)
