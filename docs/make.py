@@ -18,6 +18,7 @@ HERE = pathlib.Path(__file__).parent
 VARIANTS = {
     "fedq": [{"epsilon": 1.0, "behaviour": "uniform"}],
     "dql": [{"epsilon": 1.0}],
+    "iw-es": [{"min_ess": 0.0, "derivative": "score"}],
 }
 EXACT = {"gradient": "exact"}
 REFUSED = "refused"
@@ -35,7 +36,9 @@ they count:
 * **given the data** (`derivative="pathwise"`): that of the outcome with everything that was drawn
   held fixed. It leaves out how the draws change, is biased as a derivative of the mean outcome, and
   says so in a warning.
-* **estimated** (`derivative="score"`): likelihood ratios of all draws of all agents; no bias.
+* **estimated** (`derivative="score"`): likelihood ratios of all draws of all agents; no bias. What
+  evolution strategies draw are perturbed parameters, whatever policy and episodes make of them:
+  their score is that of the normal density around the server's model.
 * **relaxed** (`derivative="relaxed"`): draws have the derivative of a Gumbel-softmax. Biased.
 * refused, with a sentence that says why and what is allowed.
 

@@ -105,8 +105,9 @@ def assemble(config: Federated, learner: Learner, root_keys: bool = True) -> Fun
         shared = population.first(jax.vmap(learner.share)(state.agents))
         return select(alone, shared, state.server)
 
-    kept = {"model": model} if learner.model is None else {}
-    kept["links"] = tuple(zip(links, times_of(parts), strict=True))
+    kept = {"own": learner.own, "links": tuple(zip(links, times_of(parts), strict=True))}
+    if learner.model is None:
+        kept["model"] = model
     if learner.drawn is not None:
         kept["drawn"] = lambda state: learner.drawn(state.agents)
     if learner.drawn_to_measure is not None:

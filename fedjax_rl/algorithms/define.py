@@ -86,6 +86,7 @@ def algorithm(
     sampled: Callable = lambda config: "actions may be drawn from what is learned",
     draws: tuple[str, ...] = (),
     estimators: Callable = lambda config: (),
+    scoreless: tuple[str, ...] = (),
     adapt: Callable = lambda environment: environment,
     first_exchange: Callable | None = None,
     smallest_share: int = 256,
@@ -104,6 +105,7 @@ def algorithm(
       sampled: as in `Definition`.
       draws: as in `Definition`.
       estimators: as in `Definition`.
+      scoreless: as in `Definition`.
       adapt: as in `Definition`.
       first_exchange: as in `Definition`.
       smallest_share: as in `Definition`.
@@ -131,6 +133,7 @@ def algorithm(
             sampled,
             draws,
             estimators,
+            scoreless,
             adapt,
             first_exchange,
             smallest_share,

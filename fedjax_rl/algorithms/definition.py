@@ -36,6 +36,7 @@ class Definition(NamedTuple):
       sampled: `config -> str or None`, why a derivative through the simulation is wrong.
       draws: properties that only decide what is drawn.
       estimators: as in `Algorithm`.
+      scoreless: as in `Algorithm`.
       adapt: `environment -> environment`, what the record is made with.
       first_exchange: `config -> time` or None, as in `Algorithm`.
       smallest_share: as in `Algorithm`.
@@ -54,6 +55,7 @@ class Definition(NamedTuple):
     sampled: Callable
     draws: tuple[str, ...]
     estimators: Callable
+    scoreless: tuple[str, ...]
     adapt: Callable
     first_exchange: Callable | None
     smallest_share: int
@@ -82,6 +84,7 @@ class Definition(NamedTuple):
                 sampled=self.sampled,
                 draws=self.draws,
                 estimators=self.estimators,
+                scoreless=self.scoreless,
                 home=self.home,
             )
         )

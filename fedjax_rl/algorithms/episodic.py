@@ -15,6 +15,7 @@ import numpy as np
 from fedjax_rl import fields, streams
 from fedjax_rl.envs.tabular import check_mdp
 from fedjax_rl.envs.task import Task
+from fedjax_rl.federation.algorithm import Own
 from fedjax_rl.federation.ledger import Wire
 from fedjax_rl.federation.state import State
 from fedjax_rl.rollouts.loops import LOOPS
@@ -30,6 +31,14 @@ METRICS = {
     "return_of_agent": ("agent", "undiscounted return of each agent's episode"),
     "sent": ("agent", "whether each agent sent a message"),
     "bytes": ("agent", "size of each agent's message in bytes, 0 where none was sent"),
+}
+
+# An episode is made by its agent alone, with what the server sent down before it.
+OWN = {
+    "reward": Own("reward_of_agent", "round"),
+    "return": Own("return_of_agent", "round"),
+    "reward_of_agent": Own("reward_of_agent", "round"),
+    "return_of_agent": Own("return_of_agent", "round"),
 }
 
 # What properties of the same name may be in every algorithm.

@@ -23,6 +23,7 @@ from fedjax_rl.algorithms import episodic, held_out
 from fedjax_rl.algorithms.episodic import Experience
 from fedjax_rl.algorithms.learner import Learner
 from fedjax_rl.algorithms.strategy import (
+    ALONE,
     Strategy,
     ascent,
     direction,
@@ -40,7 +41,7 @@ from fedjax_rl.federation.state import Params, per_agent
 from fedjax_rl.federation.uplinks import MessageSpec, norm_squared
 from fedjax_rl.fields import is_number
 from fedjax_rl.fields.record import engine, host, record, static, traced
-from fedjax_rl.learners import evolution
+from fedjax_rl.learners import draws, evolution
 
 BASELINES = ("none", "own_window")
 UTILITIES = ("signed", "absolute", "return", "norm")
@@ -73,6 +74,12 @@ class ES(Strategy):
         """Refuses properties that do not fit together."""
         super().check()
         self.check_rounds("evaluate")
+
+    def unscored(self) -> str | None:
+        """As of `Strategy`."""
+        if self.evaluate:
+            return f"evaluate is True with derivative 'score', and {ALONE}; allowed: False"
+        return super().unscored()
 
     @property
     def utility_of_samples(self) -> str:
@@ -116,6 +123,13 @@ class ESPC(ES):
         """What was asked for."""
         return self.utility or super().utility_of_samples
 
+    def unscored(self) -> str | None:
+        """As of `Strategy`."""
+        return (
+            "derivative is 'score' for espc, whose agents decide by the norm of a perturbation "
+            "whether they send; allowed: None, 'pathwise'"
+        )
+
     def transmits(self, num_agents=None) -> uplinks.Uplink:
         """Who has a sample of more utility than its last ones.
 
@@ -148,12 +162,15 @@ class Agent(NamedTuple):
       noise: [q], its perturbation in units of sigma.
       past: [5], its last returns, a ring.
       count: int32, episodes behind it.
+      drawn: scalar 0 whose derivative is that of the log-density of its perturbed parameters, of
+        all rounds; or ().
     """
 
     experience: Experience
     noise: jax.Array
     past: jax.Array
     count: jax.Array
+    drawn: Any = ()
 
 
 class Sample(NamedTuple):
@@ -287,12 +304,13 @@ def strategy(config: ES, link: Exchange) -> Learner:
       config: of the algorithm.
       link: the exchange.
     """
-    network = network_of(config)
+    network, scored = network_of(config), config.derivative == "score"
 
     def first(key, params):
         del key, params
         noise, past = jnp.zeros(network.num_parameters), jnp.zeros(BASELINE_WINDOW + 1)
-        return Agent(episodic.no_experience(), noise, past, jnp.int32(0))
+        drawn = jnp.zeros(()) if scored else ()
+        return Agent(episodic.no_experience(), noise, past, jnp.int32(0), drawn)
 
     def model(key, params):
         del params
@@ -304,7 +322,10 @@ def strategy(config: ES, link: Exchange) -> Learner:
         experience = agent.experience.following(value, undiscounted, steps)
         place = agent.count % (BASELINE_WINDOW + 1)
         past = agent.past.at[place].set(experience.value)
-        return Agent(experience, noise, past, agent.count + 1)
+        drawn = agent.drawn
+        if scored:
+            drawn = drawn + draws.score(evolution.log_density(noise, params["sigma"]))
+        return Agent(experience, noise, past, agent.count + 1, drawn)
 
     def work(population, params, state, differentiable):
         kind = "scan" if differentiable else config.loop
@@ -323,7 +344,8 @@ def strategy(config: ES, link: Exchange) -> Learner:
         own |= unseen(config, network, population, params, state, state.server.parameters)
         return {**own, "reward_of_model": state.server.value} if config.evaluate else own
 
-    return Learner(first, (work, link), measure, model=model)
+    drawn = (lambda agents: agents.drawn) if scored else None
+    return Learner(first, (work, link), measure, model=model, drawn=drawn, own=episodic.OWN)
 
 
 @evolution_strategy(ES, metrics=metrics_of)

@@ -36,6 +36,7 @@ from fedjax_rl.federation.exchange import Exchange
 from fedjax_rl.federation.population import select
 from fedjax_rl.federation.server import ServerStep
 from fedjax_rl.federation.state import Params
+from fedjax_rl.fields import is_number
 from fedjax_rl.fields.record import record, static, traced
 from fedjax_rl.learners import evolution
 
@@ -69,6 +70,16 @@ class IWES(ES):
                 f"clock is {self.clock} for iw-es, whose server reweighs samples that were drawn "
                 "around its parameters of now; allowed: None, or a synchronous one"
             )
+
+    def unscored(self) -> str | None:
+        """As of `Strategy`; who goes on by comparing has more than scores."""
+        never = is_number(self.min_ess) and self.min_ess == 0
+        if self.reuse and not never:
+            return (
+                f"min_ess is {self.min_ess} with derivative 'score', and whether there is a "
+                "further step jumps with what is learned; allowed: 0, or reuse 0"
+            )
+        return super().unscored()
 
 
 class Memory(NamedTuple):
@@ -152,7 +163,10 @@ def reusing(config: IWES) -> Exchange:
 
 
 @evolution_strategy(
-    IWES, metrics=lambda config: {**metrics_of(config), **METRICS}, draws=("min_ess",)
+    IWES,
+    metrics=lambda config: {**metrics_of(config), **METRICS},
+    draws=("min_ess",),
+    scoreless=("task", "min_ess"),
 )
 def iw_es(config: IWES) -> Learner:
     """Importance weighted evolution strategies.

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import types
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from fedjax_rl import fields
 from fedjax_rl.federation import uplinks
+from fedjax_rl.federation.algorithm import Own
 from fedjax_rl.federation.clock import CLOCK, Clock
 from fedjax_rl.federation.derivatives import DERIVATIVE
 from fedjax_rl.federation.state import Params
@@ -84,6 +86,7 @@ class Learner(NamedTuple):
       act: `(model, observation, word) -> action`, what a model does; None where it does not act.
       drawn: `agents -> [A]`, as of `federation.algorithm.Functions`; None where it is not counted.
       drawn_to_measure: `(population, params, state) -> [A]`, likewise.
+      own: metric -> `Own`, likewise.
     """
 
     agent: Callable
@@ -96,6 +99,7 @@ class Learner(NamedTuple):
     act: Callable | None = None
     drawn: Callable | None = None
     drawn_to_measure: Callable | None = None
+    own: Mapping[str, Own] = types.MappingProxyType({})
 
 
 class Local(NamedTuple):

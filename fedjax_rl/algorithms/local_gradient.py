@@ -320,6 +320,7 @@ def learner_of(
         begin=None if directions is None else first_directions,
         drawn=(lambda agents: agents.oracle.drawn) if oracle.scored else None,
         drawn_to_measure=local_metrics.drawn_of(oracle),
+        own=local_metrics.OWN,
     )
 
 

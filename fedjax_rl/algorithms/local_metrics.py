@@ -11,6 +11,7 @@ from fedjax_rl import rounding, streams
 from fedjax_rl.algorithms import episodic, held_out
 from fedjax_rl.algorithms.observed import pooled, renewed
 from fedjax_rl.algorithms.oracle import Oracle, keys_at
+from fedjax_rl.federation.algorithm import Own
 from fedjax_rl.federation.state import per_agent
 from fedjax_rl.federation.uplinks import norm_squared
 from fedjax_rl.learners.observations import Statistics, normalizer_of
@@ -46,6 +47,13 @@ OF_EPISODES = {
     "reward": ("federation", "mean over the agents of discounted returns of the server's model"),
     "episode_steps": ("federation", "mean over the agents of the steps of these episodes"),
     "return_of_agent": ("agent", "mean undiscounted return of the server's model"),
+}
+
+
+# Every agent plays the episodes of an evaluation by itself.
+OWN = {
+    "return": Own("return_of_agent", "measure"),
+    "return_of_agent": Own("return_of_agent", "measure"),
 }
 
 

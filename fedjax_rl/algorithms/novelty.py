@@ -28,6 +28,7 @@ from fedjax_rl.algorithms.assemble import first_keys, per_federation
 from fedjax_rl.algorithms.episodic import Experience
 from fedjax_rl.algorithms.learner import Learner
 from fedjax_rl.algorithms.strategy import (
+    ALONE,
     Strategy,
     ascent,
     behaviour_of,
@@ -92,6 +93,13 @@ class NoveltySearch(Strategy):
                 f"archive_size is {self.archive_size} with meta_population "
                 f"{self.meta_population}; allowed: at least as many"
             )
+
+    def unscored(self) -> str | None:
+        """As of `Strategy`."""
+        return (
+            f"derivative is 'score' for an algorithm whose server runs episodes, and {ALONE}; "
+            "allowed: None, 'pathwise'"
+        )
 
     def derived(self, num_agents: int) -> Params:
         """The weight of the return, and that it does not change."""

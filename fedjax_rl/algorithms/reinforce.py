@@ -327,7 +327,7 @@ def reinforce(config: Reinforce) -> Learner:
         dedicated_server=True,
     )
     drawn = (lambda agents: agents.drawn) if scored else None
-    return Learner(first, (work, link), measure, model=model, drawn=drawn)
+    return Learner(first, (work, link), measure, model=model, drawn=drawn, own=episodic.OWN)
 
 
 @_of_both(LAPG, draws=("weight", "variance"))

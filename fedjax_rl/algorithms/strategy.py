@@ -26,13 +26,16 @@ from fedjax_rl.federation.ledger import Wire
 from fedjax_rl.federation.server import SHARE, ServerStep
 from fedjax_rl.federation.state import Params
 from fedjax_rl.fields.record import environment, nested, record, static, traced
-from fedjax_rl.learners import policies
+from fedjax_rl.learners import evolution, policies
 from fedjax_rl.learners.actor_critic import check_vectors
 from fedjax_rl.networks import MLP
 from fedjax_rl.rollouts import episodes
 
 DENOMINATORS = ("received", "n")
 L2_MODES = ("coupled", "decoupled")
+
+# Of whatever plays with the parameters of a server.
+ALONE = "episodes of parameters that are not perturbed have no score"
 
 # Decorates `config -> Learner` with what is the same of all: a round is an episode of every agent.
 evolution_strategy = functools.partial(
@@ -41,6 +44,8 @@ evolution_strategy = functools.partial(
     unit="episode",
     headline="reward",
     sampled=lambda config: "episodes are drawn from what is learned",
+    estimators=lambda config: () if config.unscored() else ("score",),
+    scoreless=("task",),
 )
 
 
@@ -88,8 +93,28 @@ class Strategy(Federated):
         """Refuses a task that cannot be, or is not for vectors; pairs of agents that never meet."""
         episodic.check_task(self.task)
         check_vectors("network.hidden", self.network.hidden, self.task)
+        if self.derivative == "score" and (reason := self.unscored()):
+            raise ValueError(reason)
         self.check_rounds("antithetic")
         self.held_out.check_of(self.task, Heterogeneity())
+
+    def unscored(self) -> str | None:
+        """Why scores are refused, a whole sentence; None where they are there.
+
+        They are of perturbed parameters, each drawn by itself: whatever else is drawn from what is
+        learned has none.
+        """
+        if self.antithetic:
+            return (
+                "antithetic is True with derivative 'score', where every perturbation is drawn by "
+                "itself; allowed: False"
+            )
+        if self.held_out.members:
+            return (
+                f"held_out.members is {self.held_out.members} with derivative 'score', and {ALONE}"
+                "; allowed: 0"
+            )
+        return None
 
     def check_rounds(self, name: str) -> None:
         """Refuses a switch that asks for rounds where there are none.
@@ -293,7 +318,10 @@ def run_perturbed(
     """
     noise = perturbations(config, network, population, state)
     sigma = population.spread(params.federation["sigma"])
-    perturbed = population.spread(centre) + sigma[:, None] * noise
+    if config.derivative == "score":
+        perturbed, noise = evolution.held(noise, population.spread(centre), sigma[:, None])
+    else:
+        perturbed = population.spread(centre) + sigma[:, None] * noise
     keys = episodic.episode_keys(state)
     if not besides:
         return noise, run_episodes(config, network, keys, perturbed, kind, **options), None

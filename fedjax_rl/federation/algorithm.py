@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
-from collections.abc import Callable
+import types
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import jax
@@ -15,6 +16,19 @@ from fedjax_rl import fields
 from fedjax_rl.federation import derivatives
 from fedjax_rl.federation.state import Params
 from fedjax_rl.names import check_known
+
+
+class Own(NamedTuple):
+    """What each agent has of a metric by itself: no other agent's last draws tell in it.
+
+    Attributes:
+      values: the metric of agents [A] whose mean it is.
+      drawn: which draws of others do not: "round", those since the servers' models came down last,
+        whatever an exchange has made of them since; or "measure", those of `drawn_to_measure`.
+    """
+
+    values: str
+    drawn: str
 
 
 class Functions(NamedTuple):
@@ -35,6 +49,7 @@ class Functions(NamedTuple):
       drawn_to_measure: `(population, params, state) -> [A]`, the same of what `measure` draws;
         None where it draws nothing, or nobody counts.
       links: the exchanges of a round, each with how often it is made: `((Exchange, times), ...)`.
+      own: metric -> `Own`, of those that are means over agents by themselves.
     """
 
     init: Callable
@@ -47,6 +62,7 @@ class Functions(NamedTuple):
     drawn: Callable | None = None
     drawn_to_measure: Callable | None = None
     links: tuple = ()
+    own: Mapping[str, Own] = types.MappingProxyType({})
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -80,6 +96,8 @@ class Algorithm:
         where the rest has.
       estimators: `config -> names`, which of "score" and "relaxed" its property `derivative` may
         be.
+      scoreless: properties that have no derivative where "score" is: what they decide is compared,
+        or drawn with a probability that is not counted.
       home: "module:name" of the public function that makes it, under which it is pickled.
     """
 
@@ -99,12 +117,13 @@ class Algorithm:
     sampled: Callable = lambda config: "actions may be drawn from what is learned"
     draws: tuple[str, ...] = ()
     estimators: Callable = lambda config: ()
+    scoreless: tuple[str, ...] = ()
     home: str = ""
 
     def __post_init__(self) -> None:
         """Fills in the headline, and sees to it that derivatives are right or refused."""
         derivatives.check(self)
-        contract = derivatives.Contract(self.name, self.sampled, self.draws)
+        contract = derivatives.Contract(self.name, self.sampled, self.draws, self.scoreless)
         guarded = {
             "parameters": derivatives.GuardedParameters,
             "functions": derivatives.GuardedFunctions,

@@ -186,12 +186,14 @@ class Contract:
       name: of the algorithm.
       sampled: as in `Algorithm`.
       draws: as in `Algorithm`.
+      scoreless: as in `Algorithm`.
       counted: whether what comes out is multiplied with the score by whoever asks.
     """
 
     name: str
     sampled: Callable
     draws: tuple[str, ...]
+    scoreless: tuple[str, ...] = ()
     counted: bool = False
 
     def guards(self, config) -> Guards:
@@ -199,7 +201,8 @@ class Contract:
         accepted = getattr(config, "derivative", None)
         # What decides draws is guarded even where a bias is accepted: its derivative would be 0. Of
         # an estimate it is a part, as their probabilities depend on it.
-        decides = _DECIDES if accepted in ESTIMATORS else (*self.draws, *_DECIDES)
+        decides = {"score": self.scoreless, "relaxed": ()}.get(accepted, self.draws)
+        decides = (*decides, *_DECIDES)
         draws = {name: self._no_derivative(name) for name in decides}
         reason = self.wrong(config)
         if reason is not None:

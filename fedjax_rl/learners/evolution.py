@@ -6,12 +6,47 @@ make it worth.
 
 from __future__ import annotations
 
+import jax
 import jax.numpy as jnp
 
 from fedjax_rl import rounding
+from fedjax_rl.learners import draws
 
 SHAPINGS = ("raw", "center", "zscore", "rank")
 WEIGHTS = ("return", "equal")
+
+
+def held(noise, centre, sigma):
+    r"""Perturbations of parameters that are held fixed where theta and sigma are not.
+
+    What an episode gives has no derivative by the parameters phi that it is of, but these have a
+    density. With them held fixed, the perturbations are what theta and sigma make of them,
+
+        e = (phi - theta) / sigma.
+
+    Args:
+      noise: [A, q], e as drawn.
+      centre: [A, q], theta.
+      sigma: [A, 1].
+
+    Returns:
+      phi [A, q], which has no derivative; and e with the derivative that it has then.
+    """
+    perturbed = jax.lax.stop_gradient(centre + sigma * noise)
+    return perturbed, draws.straight_through(noise, (perturbed - centre) / sigma)
+
+
+def log_density(noise, sigma):
+    r"""Log p(phi) = -|e|^2 / 2 - q log sigma of normal perturbations, but for a constant.
+
+    Args:
+      noise: [q], e, as of `held`.
+      sigma: scalar.
+
+    Returns:
+      A scalar.
+    """
+    return -jnp.sum(noise**2) / 2 - noise.shape[-1] * jnp.log(sigma)
 
 
 def all_alike(population, values, counts):
@@ -68,7 +103,7 @@ def shaped(population, values, counts, shaping, weights):
     differ = counts & ~all_alike(population, values, counts)
     centred = jnp.where(differ, centred, jnp.zeros_like(values))
     variance = population.spread(population.sum(centred**2)) / size
-    deviation = jnp.sqrt(variance)
+    deviation = rounding.root(variance)
     # Two selections: a quotient that is not taken must be finite, too, for its derivative.
     scored = jnp.where(deviation > 0, centred / jnp.where(deviation > 0, deviation, 1), 0.0)
     ranks = centred_ranks(population, values, counts)

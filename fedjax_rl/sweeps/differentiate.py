@@ -7,7 +7,10 @@ Of one run with outcome f and properties x, of which also what is drawn depends 
 log p summed over all that its agents have drawn until the outcome was measured, b any number that
 does not depend on these draws: here the mean outcome of the other seeds. The second term is there
 where the property `derivative` is "score"; an algorithm that draws nothing from what is learned
-needs none. An outcome that is a mean over several records pairs each with the draws before it.
+needs none. An outcome that is a mean over several records pairs each with the draws before it; one
+that is a mean over agents by themselves (`Functions.own`), each agent's with its own last draws and
+with what all had drawn before: the others' last draws do not tell in it, and their scores would be
+noise, N times as much of N agents.
 
 * Williams, *Simple Statistical Gradient-Following Algorithms for Connectionist Reinforcement
   Learning* (1992): the second term, and b.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -72,41 +73,79 @@ class Question(NamedTuple):
     baseline: bool
 
 
-def records(algorithm: Algorithm, question: Question, values: dict, seed, look: Callable):
-    """What `look` makes of the metrics at every record of one seed, and the draws before it.
+class _Rounds(NamedTuple):
+    """What `recorded` drives."""
+
+    round: Callable
+
+
+def records(algorithm: Algorithm, question: Question, values: dict, seed, look: str | Callable):
+    """What there is of the metrics at every record of one seed, and the draws that tell in it.
+
+    Args:
+      algorithm: that is run.
+      question: that is asked.
+      values: of properties.
+      seed: of the federation.
+      look: name of a metric, or a function of all.
 
     Returns:
-      A pytree with leaves [T, ...], zeros [T] with the score of what the agents drew before each
-      record, and of what was drawn to measure it.
+      What `look` makes of the metrics, a pytree with leaves [T, ...]; of a name the mean over the
+      agents, [T], or, where each has its own, [T, N]. And zeros, [T] or [T, N] likewise, with the
+      score of what was drawn before each record, and of what was drawn to measure it.
     """
     num_agents, cut = question.num_agents, question.cut
-    own = derivatives.counted(replaced(algorithm, values).at(num_agents))
-    steps = stepper(own, num_agents)
-    first = first_of(own, steps, seed)
+    counted = derivatives.counted(replaced(algorithm, values).at(num_agents))
+    steps = stepper(counted, num_agents)
+    first = first_of(counted, steps, seed)
     params, state = first.params, first.state
     if cut:
         # Held fixed: nothing of these rounds is kept for the way back.
         held = jax.lax.stop_gradient((params, state))
         state, _ = recorded(steps, *held, Lengths(1, cut), lambda params, state: ())
     drawn, to_measure = steps.functions.drawn, steps.functions.drawn_to_measure
+    scored = drawn is not None or to_measure is not None
+    own = steps.functions.own.get(look) if scored and isinstance(look, str) else None
+    of_round = own is not None and own.drawn == "round"
+    look = functools.partial(_mean_of, look) if isinstance(look, str) else look
 
-    def measure(params, state):
-        before = jnp.zeros(()) if drawn is None else jnp.sum(drawn(state))
-        now = jnp.zeros(())
-        if to_measure is not None:
-            now = jnp.sum(to_measure(steps.population, params, state))
-        return look(steps.measure(params, state)), before, now
+    def before(state):
+        return jnp.zeros(num_agents) if drawn is None else drawn(state)
 
-    return recorded(steps, params, state, question.lengths, measure)[1]
+    def now(params, state):
+        if to_measure is None:
+            return jnp.zeros(num_agents)
+        return to_measure(steps.population, params, state)
+
+    def round_(params, carry):
+        return steps.round(params, carry[0]), before(carry[0]) if of_round else ()
+
+    def measure(params, carry):
+        state, earlier = carry
+        metrics, until = steps.measure(params, state), before(state)
+        if own is None:
+            return look(metrics), jnp.sum(until), jnp.sum(now(params, state))
+        each = metrics[own.values]
+        if of_round:
+            # What others drew in the last round comes after what this agent's is measured of.
+            return each, jnp.sum(earlier) + (until - earlier), jnp.zeros_like(until)
+        return each, jnp.broadcast_to(jnp.sum(until), until.shape), now(params, state)
+
+    start = state, before(state) if of_round else ()
+    return recorded(_Rounds(round_), params, start, question.lengths, measure)[1]
+
+
+def _mean_of(name: str, metrics: dict) -> jax.Array:
+    """A metric as a scalar."""
+    return jnp.mean(metrics[name])
 
 
 def _run(algorithm: Algorithm, question: Question, values: dict, seed):
-    """One seed: the outcome's summands [average], and as many 0s with the score of the draws."""
+    """One seed: the summands of the outcome [M], and as many 0s with the score of the draws."""
     outcome, average = question.outcome, question.average
     if not callable(outcome):
-        of_outcome = lambda metrics: jnp.mean(metrics[outcome])
-        measured, before, now = records(algorithm, question, values, seed, of_outcome)
-        return measured[-average:], (before + now)[-average:]
+        measured, before, now = records(algorithm, question, values, seed, outcome)
+        return tuple(x[-average:].reshape(-1) for x in (measured, before + now))
     metrics, before, now = records(algorithm, question, values, seed, lambda metrics: metrics)
     measured = outcome(metrics)
     number = isinstance(measured, jax.Array) and jnp.issubdtype(measured.dtype, jnp.floating)
@@ -125,7 +164,7 @@ def answer_of(algorithm: Algorithm, question: Question) -> Callable:
         return _run(algorithm, question, values, seed)
 
     def others(outcomes):
-        """What is subtracted of every summand: its mean over the other seeds, [seeds, average]."""
+        """What is subtracted of every summand: its mean over the other seeds, [seeds, M]."""
         count = outcomes.shape[0]
         if not question.baseline or count == 1:
             return jnp.zeros_like(outcomes)
@@ -135,7 +174,7 @@ def answer_of(algorithm: Algorithm, question: Question) -> Callable:
         # A copy for every seed, so that each has a derivative of its own.
         copies = jax.tree.map(lambda x: jnp.broadcast_to(x, (len(seeds), *x.shape)), values)
         (outcomes, drawn), back = jax.vjp(lambda v: jax.vmap(run)(v, seeds), copies)
-        share = 1 / question.average
+        share = 1 / outcomes.shape[1]
         weight = (share * (outcomes - others(outcomes))).astype(drawn.dtype)
         return outcomes, back((jnp.full_like(outcomes, share), weight))[0]
 

@@ -155,5 +155,6 @@ def _functions(own: Functions, parts: Parts, rules: Rules) -> Functions:
         passed = timing.measure(state.in_flight[0], state.elapsed)
         return {**own.measure(population, params, state), **passed}
 
-    counted = {"drawn": own.drawn, "drawn_to_measure": own.drawn_to_measure}
+    # Who has not arrived has drawn nothing, and who has did not know of the others at work.
+    counted = {"drawn": own.drawn, "drawn_to_measure": own.drawn_to_measure, "own": own.own}
     return Functions(init, round_, advance, measure, own.parts, links=own.links, **counted)
