@@ -16,7 +16,7 @@ from fedjax_rl.algorithms import ALGORITHMS
 HERE = pathlib.Path(__file__).parent
 # What an algorithm is shown with besides its defaults, where that changes what is exact.
 VARIANTS = {
-    "fedq": [{"epsilon": 1.0, "behaviour": "uniform"}],
+    "fedq": [{"epsilon": 1.0, "behaviour": "uniform"}, {"sampling": "expected"}],
     "dql": [{"epsilon": 1.0}],
     "iw-es": [{"min_ess": 0.0, "derivative": "score"}],
 }
@@ -41,6 +41,10 @@ they count:
   their score is that of the normal density around the server's model.
 * **relaxed** (`derivative="relaxed"`): draws have the derivative of a Gumbel-softmax. Biased.
 * refused, with a sentence that says why and what is allowed.
+
+The numbers of an environment are named like `mdp.reward`. What draws are made from,
+`mdp.transition` and `mdp.initial_distribution`, has a derivative where nothing is drawn: with
+`fedq(mdp, sampling="expected")`, whose updates are the means of those of a trajectory.
 
 Not in the tables, as they are refused everywhere: numbers that count (agents, periods, steps,
 seeds), words and switches, what shapes a program, values of an uplink and times of a clock, which

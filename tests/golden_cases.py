@@ -286,6 +286,12 @@ OWN = {
     "fedq": {
         "iid": {"sampling": "iid", "reward_noise": 0.1},
         "generative": ({"sampling": "generative", "aggregation": "importance"}, {}, "mdps"),
+        "expected": {"sampling": "expected", "behaviour": "greedy", "epsilon": 0.3},
+        "expected, family": (
+            {"sampling": "expected", "aggregation": "importance", "visit_exponent": 0.5},
+            {},
+            "mdps",
+        ),
         "greedy": {"behaviour": "greedy", "epsilon": 0.3},
         "uniform": {"behaviour": "uniform", "generator": "hash"},
         "policy": lambda: {

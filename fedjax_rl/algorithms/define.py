@@ -84,7 +84,7 @@ def algorithm(
     unit: Any = "step",
     headline: Any = None,
     sampled: Callable = lambda config: "actions may be drawn from what is learned",
-    draws: tuple[str, ...] = (),
+    draws: Any = (),
     estimators: Callable = lambda config: (),
     scoreless: tuple[str, ...] = (),
     adapt: Callable = lambda environment: environment,

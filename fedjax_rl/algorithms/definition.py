@@ -34,7 +34,7 @@ class Definition(NamedTuple):
       headline: name of the metric that tells at a glance how well it goes, or a function of the
         record; by default the first one of federations.
       sampled: `config -> str or None`, why a derivative through the simulation is wrong.
-      draws: properties that only decide what is drawn.
+      draws: properties that only decide what is drawn, or a function of the record.
       estimators: as in `Algorithm`.
       scoreless: as in `Algorithm`.
       adapt: `environment -> environment`, what the record is made with.
@@ -53,7 +53,7 @@ class Definition(NamedTuple):
     unit: Any
     headline: Any
     sampled: Callable
-    draws: tuple[str, ...]
+    draws: Any
     estimators: Callable
     scoreless: tuple[str, ...]
     adapt: Callable
@@ -82,7 +82,7 @@ class Definition(NamedTuple):
                 smallest_share=self.smallest_share,
                 memory=self.memory,
                 sampled=self.sampled,
-                draws=self.draws,
+                draws=_of(config, self.draws),
                 estimators=self.estimators,
                 scoreless=self.scoreless,
                 home=self.home,

@@ -27,7 +27,13 @@ from fedjax_rl.federation import server as servers
 from fedjax_rl.federation.derivatives import ESTIMATORS
 from fedjax_rl.federation.server import EMPHASIS
 from fedjax_rl.federation.state import per_agent
-from fedjax_rl.learners import q_learning, relaxed_q_learning, tables, tabular_steps
+from fedjax_rl.learners import (
+    expected_q_learning,
+    q_learning,
+    relaxed_q_learning,
+    tables,
+    tabular_steps,
+)
 
 METRICS = {
     "error_server": (
@@ -44,19 +50,26 @@ METRICS = {
 def _sampled(config: FedQ) -> str | None:
     """Why a derivative is wrong: the behaviour reads the table."""
     name = behaviour_of(config)
-    if not BEHAVIOURS[name](shape_of(config.mdp)).uses_table:
+    if config.sampling == "expected" or not BEHAVIOURS[name](shape_of(config.mdp)).uses_table:
         return None
     return (
         f"the behaviour {name} draws actions from the table (with behaviour 'uniform' or 'policy', "
-        "or epsilon=1, the derivative is exact)"
+        "epsilon=1, or sampling 'expected', the derivative is exact)"
     )
 
 
 def _estimators(config: FedQ) -> tuple[str, ...]:
     """Those of derivatives: what is greedy has no probability that could be differentiated."""
+    if config.sampling == "expected":
+        return ()
     behaviour = BEHAVIOURS[behaviour_of(config)](shape_of(config.mdp))
-    there = behaviour.probabilities is not None or not behaviour.uses_table
+    there = behaviour.smooth or not behaviour.uses_table
     return ESTIMATORS if there else ()
+
+
+def _draws(config: FedQ) -> tuple[str, ...]:
+    """What only decides what is drawn; expected steps depend on behaviour, and have no noise."""
+    return ("reward_noise",) if config.sampling == "expected" else ("epsilon", "beta")
 
 
 @algorithm(
@@ -64,7 +77,7 @@ def _estimators(config: FedQ) -> tuple[str, ...]:
     environments=("mdp",),
     metrics=METRICS,
     sampled=_sampled,
-    draws=("epsilon", "beta"),
+    draws=_draws,
     estimators=_estimators,
 )
 def fedq(config: FedQ) -> Learner:
@@ -91,11 +104,17 @@ def fedq(config: FedQ) -> Learner:
 
     # Where nothing is drawn from the table, the derivative is exact without an estimate.
     estimator = config.derivative if behaviour.uses_table else None
-    own = {"shape": shape, "step_size": step_size, "generator": generator, "noisy": noisy}
+    expected = config.sampling == "expected"
+    own = {"shape": shape, "step_size": step_size}
     own["at"] = functools.partial(parameters.at_step, schedules)
-    if config.sampling == "generative":
-        learn, num_words = functools.partial(q_learning.learn_everywhere, **own), 0
+    num_words = 0
+    if expected:
+        learn = functools.partial(expected_q_learning.learn, behaviour=behaviour, **own)
+    elif config.sampling == "generative":
+        own |= {"generator": generator, "noisy": noisy}
+        learn = functools.partial(q_learning.learn_everywhere, **own)
     else:
+        own |= {"generator": generator, "noisy": noisy}
         anywhere = config.sampling == "iid"
         learn = functools.partial(q_learning.learn, behaviour=behaviour, anywhere=anywhere, **own)
         if estimator == "relaxed":
@@ -111,8 +130,14 @@ def fedq(config: FedQ) -> Learner:
         # Centred, as the inner loop keeps tables: floats are finest about 0.
         table = tables.layout(params["initial_q"] - params["offset"], shape.unrolled)
         nothing = tables.filled(shape.size, jnp.zeros(()), shape.unrolled)
-        counts = tables.filled(shape.size, jnp.int32(0), shape.unrolled)
-        state = first_state(key, params)
+        # Expected visits are no whole numbers.
+        counts = nothing
+        if not expected:
+            counts = tables.filled(shape.size, jnp.int32(0), shape.unrolled)
+        state = () if expected else first_state(key, params)
+        place = params["start"] if expected else ()
+        if estimator == "relaxed":
+            place = jax.nn.one_hot(state, shape.num_states, dtype=float)
         return q_learning.Agent(
             table,
             state,
@@ -121,11 +146,7 @@ def fedq(config: FedQ) -> Learner:
             counts if config.visit_exponent is not None else (),
             nothing if config.aggregation == "importance" else (),
             drawn=jnp.zeros(()) if estimator == "score" else (),
-            place=(
-                jax.nn.one_hot(state, shape.num_states, dtype=float)
-                if estimator == "relaxed"
-                else ()
-            ),
+            place=place,
         )
 
     def first_state(key, params):

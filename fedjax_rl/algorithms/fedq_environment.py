@@ -18,42 +18,34 @@ def shape_of(mdp: TabularMDP) -> tabular_steps.Shape:
     return tabular_steps.Shape(mdp.num_states, mdp.num_actions, tuple(mdp.reward.shape[-3:]))
 
 
-def prepared(mdp: TabularMDP, discount) -> dict:
+def prepared(mdp: TabularMDP, discount, expected: bool = False) -> dict:
     """What the program wants of an MDP; once for all federations, so that leaves stay shared.
 
     Args:
       mdp: one, or a family.
       discount: for learning; None for the MDP's.
+      expected: whether nothing is drawn from it.
 
     Returns:
       "own", the fields of `tabular_steps.Environment` and, where first states are drawn, "start";
-      "family", whether these lead with the agents; "reference", q* as a table; "offset", what is
-      subtracted from every value.
+      if nothing is drawn, what `expected_q_learning` wants, and "start" [S], the law of the first
+      state. "family", whether these lead with the agents; "reference", q* as a table; "offset",
+      what is subtracted from every value.
     """
     # Not where it is traced: a tracer must not outlive its trace.
     if is_concrete(mdp) and (discount is None or isinstance(discount, int | float)):
-        return _remembered(mdp, discount)
-    return _derived(mdp, discount)
+        return _remembered(mdp, discount, expected)
+    return _derived(mdp, discount, expected)
 
 
-def _derived(mdp: TabularMDP, discount) -> dict:
+def _derived(mdp: TabularMDP, discount, expected: bool) -> dict:
     """What `prepared` returns.
 
     In float32 an update below the spacing of floats at |q| is lost, which biases small learning
     rates. Tables therefore hold q - c with the constant c = mean of q*, learned from rewards
     r - (1 - discount) c: the same algorithm in exact arithmetic.
     """
-    if not is_concrete(mdp.transition):
-        raise ValueError(
-            "mdp.transition is traced: next states are sampled from it, and sampling has no "
-            "derivative; differentiate with respect to rewards, rates, weights or mixing"
-        )
-    if not is_concrete(mdp.initial_distribution):
-        raise ValueError(
-            "mdp.initial_distribution is traced: first states are sampled from it, and sampling "
-            "has no derivative; differentiate with respect to rewards, rates, weights or mixing"
-        )
-    shape = shape_of(mdp)
+    _check_known(mdp, expected)
     xp = np if is_concrete(mdp) and is_concrete(discount) else jnp
     learning = mdp.discount if discount is None else discount
     optimum = optimal.optimal_split(centre(mdp))
@@ -62,8 +54,38 @@ def _derived(mdp: TabularMDP, discount) -> dict:
     first = mdp.discount if np.ndim(mdp.discount) == 0 else mdp.discount.reshape(-1)[0]
     # Level and differences apart: near a discount of 1 the level would take all their digits.
     offset = optimum.gain / (1 - first) + middle
-    family = mdp.transition.ndim > 3
     learning = xp.broadcast_to(xp.asarray(learning, float), np.shape(mdp.discount))
+    own = _laws(xp, mdp, learning, offset) if expected else _draws(xp, mdp, learning, offset)
+    return {
+        "own": own,
+        "family": mdp.transition.ndim > 3,
+        "reference": tables.layout((optimum.apart - middle).reshape(-1), shape_of(mdp).unrolled),
+        "offset": xp.asarray(offset, float),
+    }
+
+
+_remembered = remembered(256)(_derived)
+
+
+def _check_known(mdp: TabularMDP, expected: bool) -> None:
+    """Refuses tracers in what is drawn from, or counts."""
+    for name, drawn in {"transition": "next", "initial_distribution": "first"}.items():
+        if not expected and not is_concrete(getattr(mdp, name)):
+            raise ValueError(
+                f"mdp.{name} is traced: {drawn} states are sampled from it, and sampling has no "
+                "derivative; differentiate with respect to rewards, rates, weights or mixing, or "
+                "with sampling='expected', which draws nothing"
+            )
+    if not is_concrete(mdp.initial_state):
+        raise ValueError(
+            "mdp.initial_state is traced, and it counts; allowed: a number, or with "
+            "sampling='expected' a traced mdp.initial_distribution"
+        )
+
+
+def _draws(xp, mdp: TabularMDP, learning, offset) -> dict:
+    """Transitions as thresholds of words, and rewards, centred, of every transition."""
+    shape, family = shape_of(mdp), mdp.transition.ndim > 3
     shift = (1 - learning) * offset
     reward = xp.asarray(mdp.reward, float) - (shift.reshape(-1, 1, 1, 1) if shift.ndim else shift)
 
@@ -81,15 +103,24 @@ def _derived(mdp: TabularMDP, discount) -> dict:
     }
     if mdp.initial_distribution is not None:
         own["start"] = tabular_steps.thresholds(mdp.initial_distribution)
+    return own
+
+
+def _laws(xp, mdp: TabularMDP, learning, offset) -> dict:
+    """Transitions as probabilities, and mean rewards, centred, of every pair."""
+    kernel = xp.asarray(mdp.transition, float)
+    reward = xp.sum(kernel * xp.asarray(mdp.reward, float), axis=-1)
+    # Of rows that do not sum to one, such as those next to which a derivative is taken, too.
+    stop = 1 - learning[..., None, None] * xp.sum(kernel, axis=-1)
+    start = mdp.initial_distribution
+    if start is None:
+        start = np.eye(mdp.num_states)[np.asarray(mdp.initial_state)]
     return {
-        "own": own,
-        "family": family,
-        "reference": tables.layout((optimum.apart - middle).reshape(-1), shape.unrolled),
-        "offset": xp.asarray(offset, float),
+        "transition": kernel,
+        "reward": reward - stop * offset,
+        "discount": learning,
+        "start": xp.asarray(start, float),
     }
-
-
-_remembered = remembered(256)(_derived)
 
 
 def centre(mdp: TabularMDP) -> TabularMDP:
@@ -98,8 +129,9 @@ def centre(mdp: TabularMDP) -> TabularMDP:
         return mdp
     if is_concrete(mdp):
         return average_mdp(mdp)
+    xp = np if is_concrete(mdp.transition) else jnp
     return mdp.replace(
-        transition=np.mean(mdp.transition, axis=0),
+        transition=xp.mean(mdp.transition, axis=0),
         reward=jnp.mean(jnp.asarray(mdp.reward, float), axis=0),
         discount=mdp.discount[0],
         # q* does not depend on where episodes begin.
@@ -107,16 +139,17 @@ def centre(mdp: TabularMDP) -> TabularMDP:
     )
 
 
-def policy_of_agents(policy, shape: tabular_steps.Shape, num_agents: int):
+def policy_of_agents(policy, shape: tabular_steps.Shape, num_agents: int, expected: bool):
     """A policy [S, U], or one for each agent, as the learner's words.
 
     Args:
       policy: [S, U] or [N, S, U], rows of probabilities.
       shape: of the MDP.
       num_agents: N.
+      expected: whether nothing is drawn from it.
 
     Returns:
-      A table of `thresholds`, leaves [N].
+      A table of `thresholds`, leaves [N]; or probabilities, [N, S, U].
     """
     policy = np.asarray(policy, np.float64)
     if policy.ndim == 3 and len(policy) < num_agents:
@@ -125,6 +158,8 @@ def policy_of_agents(policy, shape: tabular_steps.Shape, num_agents: int):
             "or one for every agent"
         )
     policy = policy[:num_agents] if policy.ndim == 3 else policy
+    if expected:
+        return np.broadcast_to(policy, (num_agents, *policy.shape[-2:]))
     words = tabular_steps.thresholds(policy)
     words = np.broadcast_to(words, (num_agents, *words.shape[-2:])).reshape(num_agents, -1)
     return tables.layout(np.moveaxis(words, -1, 0) if shape.unrolled else words, shape.unrolled)

@@ -27,7 +27,9 @@ BEHAVIOURS = {
     "greedy": behaviours.greedy_behaviour,
     "policy": behaviours.fixed_behaviour,
 }
-SAMPLING = ("markovian", "iid", "generative")
+SAMPLING = ("markovian", "iid", "generative", "expected")
+# In these the law of an agent's state is that of its trajectory.
+TRAJECTORIES = ("markovian", "expected")
 AGGREGATIONS = ("mean", "fixed", "learned", "importance")
 
 
@@ -61,8 +63,9 @@ class FedQ(Averaged):
         optax schedule.
       sync_period: K, local steps between exchanges, at least 1.
       sampling: "markovian", a trajectory; "iid", in every step a pair (s, a) drawn uniformly;
-        "generative", in every step a sample of every pair, of which the ledger counts one. The
-        behaviour is that of trajectories.
+        "generative", in every step a sample of every pair, of which the ledger counts one;
+        "expected", the mean of a step over trajectories, where nothing is drawn: the model that
+        sampled runs tend to at small rates. The behaviour is that of trajectories.
       behaviour: "softmax" (of `beta` times the row), "greedy", "uniform" or "policy".
       epsilon: probability of a uniform action instead, in [0, 1], N. 1 is uniform behaviour.
       beta: inverse temperature of the softmax, N.
@@ -98,7 +101,8 @@ class FedQ(Averaged):
       derivative: None; or what derivatives are where the behaviour depends on the table: "pathwise"
         (biased, as sampling is discontinuous; so it is through an uplink that depends on messages),
         "score" (without a bias, by `frl.differentiate`) or "relaxed" (biased, of little variance).
-        The last two are of the behaviour "softmax".
+        The last two are of the behaviour "softmax". With sampling "expected" derivatives are
+        exact without, by behaviour and environment, too.
       relaxation: temperature above 0 of the relaxed derivative.
     """
 
@@ -169,7 +173,7 @@ def behaviour_of(config: FedQ) -> str:
     for uniform behaviour draws the same law from the agent's stream. Off trajectories pairs are
     drawn uniformly, whatever is set.
     """
-    if config.sampling != "markovian":
+    if config.sampling not in TRAJECTORIES:
         return "uniform"
     depends = config.behaviour in ("softmax", "greedy")
     if depends and is_number(config.epsilon) and np.all(np.asarray(config.epsilon) == 1.0):
@@ -186,11 +190,13 @@ def _check(config: FedQ) -> None:
             "the two"
         )
     _check_needed(config, "policy", "behaviour", ("policy",))
-    if config.behaviour == "policy" and config.sampling != "markovian":
+    if config.behaviour == "policy" and config.sampling not in TRAJECTORIES:
         raise ValueError(
             f"behaviour is 'policy' with sampling {config.sampling!r}, which draws pairs "
-            "uniformly; allowed: sampling 'markovian'"
+            "uniformly; allowed: sampling 'markovian' or 'expected'"
         )
+    if config.sampling == "expected":
+        _check_expected(config)
     sizes = (mdp.num_states, mdp.num_actions)
     for name in ("policy", "initial_q", "reference"):
         value = getattr(config, name)
@@ -211,6 +217,20 @@ def _check(config: FedQ) -> None:
             given = fields.schedule_values(given, fields.looked_at())
         if is_number(given):
             _check_importance(config, given)
+
+
+def _check_expected(config: FedQ) -> None:
+    """Refuses what is about draws where there are none."""
+    if config.reward_noise is not None:
+        name, allowed = "reward_noise", "None"
+    elif config.generator != "threefry":
+        name, allowed = "generator", "'threefry', which is not asked"
+    else:
+        return
+    raise ValueError(
+        f"{name} is {brief(getattr(config, name))} with sampling 'expected', in which nothing is "
+        f"drawn; allowed: {allowed}"
+    )
 
 
 def _check_all_arrive(clock: Clock | None) -> None:
@@ -259,7 +279,8 @@ def _check_importance(config: FedQ, rates) -> None:
 
 
 def _derived_parameters(config: FedQ, num_agents: int) -> Params:
-    own = prepared(config.mdp, config.discount)
+    expected = config.sampling == "expected"
+    own = prepared(config.mdp, config.discount, expected)
     agent = {}
     if config.aggregation == "importance" and not is_schedule(config):
         # Again at this N, where a function of N has become a number.
@@ -288,7 +309,7 @@ def _derived_parameters(config: FedQ, num_agents: int) -> Params:
         shared |= own["own"]
     shape = shape_of(config.mdp)
     if config.policy is not None:
-        agent["policy"] = policy_of_agents(config.policy, shape, num_agents)
+        agent["policy"] = policy_of_agents(config.policy, shape, num_agents, expected)
     xp = np if is_concrete(config.initial_q) else jnp
     initial = xp.asarray(config.initial_q, float).reshape(-1)
     return Params(agent, {"initial_q": xp.broadcast_to(initial, (shape.size,))}, shared)

@@ -67,18 +67,17 @@ class _Model(NamedTuple):
 def optimal_split(mdp: TabularMDP) -> Split:
     """Returns q* [S, U] of one MDP as a `Split`.
 
-    On the host, in float64, unless the reward or the discount is traced. A traced result has the
-    exact derivative, that of the optimal policy's value, wherever no two actions are equally good:
-    the policy is found without derivatives and one more linear solve carries them.
+    On the host, in float64, unless the kernel, the reward or the discount is traced. A traced
+    result has the exact derivative, that of the optimal policy's value, wherever no two actions are
+    equally good: the policy is found without derivatives and one more linear solve carries them.
 
     Args:
-      mdp: one MDP; its kernel is not traced.
+      mdp: one MDP.
 
     Raises:
       ValueError: If rows of the kernel exceed one by so much that values diverge.
     """
-    traced = any(isinstance(leaf, jax.core.Tracer) for leaf in (mdp.reward, mdp.discount))
-    if not traced:
+    if not any(map(_traced, (mdp.transition, mdp.reward, mdp.discount))):
         model = _model(np, mdp, np.float64)
         return _actions(np, model, _howard(model))
     model = _model(jnp, mdp, jnp.result_type(float))
@@ -131,19 +130,24 @@ def soft_optimal_values(mdp: TabularMDP, entropy: float) -> np.ndarray:
         split = _value(_mixed(model, policy, reward))
 
 
+def _traced(leaf: Any) -> bool:
+    return isinstance(leaf, jax.core.Tracer)
+
+
 def _model(xp: Any, mdp: TabularMDP, dtype: Any) -> _Model:
-    kernel = np.asarray(mdp.transition, np.float64)
-    discount = mdp.discount
-    concrete = not isinstance(discount, jax.core.Tracer)
-    discount = np.asarray(discount, np.float64) if concrete else discount
+    kernel, discount = mdp.transition, mdp.discount
+    discount = discount if _traced(discount) else np.asarray(discount, np.float64)
     stop = 1 - discount
-    # What a row is off from one, exact to the last digit: near a discount of 1 it counts.
-    off = np.array([math.fsum([*row, -1.0]) for row in kernel.reshape(-1, kernel.shape[-1])])
-    off = off.reshape(kernel.shape[:-1])
-    if not concrete:
-        off = xp.asarray(off, dtype)
+    if _traced(kernel):
+        off = xp.sum(kernel.astype(dtype), axis=-1) - 1
+    else:
+        kernel = np.asarray(kernel, np.float64)
+        # What a row is off from one, exact to the last digit: near a discount of 1 it counts.
+        off = np.array([math.fsum([*row, -1.0]) for row in kernel.reshape(-1, kernel.shape[-1])])
+        off = off.reshape(kernel.shape[:-1])
+        off = xp.asarray(off, dtype) if _traced(discount) else off
     excess = stop - discount * off
-    if concrete and np.min(excess) <= 0:
+    if not _traced(excess) and np.min(excess) <= 0:
         raise ValueError(
             f"mdp.transition has a row whose sum is 1 + {off.max():.3g} with discount {discount}; "
             "allowed: sums below 1 / discount, beyond which values are infinite"

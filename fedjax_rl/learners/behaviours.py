@@ -25,14 +25,15 @@ class Behaviour(NamedTuple):
       act: `(words, state, row, params) -> (action, word left for the transition)`.
       uses_table: whether actions depend on what is learned, which makes the trajectory, and so
         every gradient through it, depend on the parameters.
-      probabilities: `(row, params) -> [U]`, of every action, where these are differentiable; None
-        where they are not, or nobody asks.
+      probabilities: `(state, row, params) -> [U]`, of every action.
+      smooth: whether these are a smooth function of the row.
     """
 
     num_words: int
     act: Callable
     uses_table: bool
-    probabilities: Callable | None = None
+    probabilities: Callable
+    smooth: bool = True
 
 
 def uniform_behaviour(shape: Shape) -> Behaviour:
@@ -41,17 +42,27 @@ def uniform_behaviour(shape: Shape) -> Behaviour:
     def act(words, state, row, params):
         return streams.scaled(words[0], shape.num_actions)
 
-    return Behaviour(1, act, False)
+    def probabilities(state, row, params):
+        return jnp.full(shape.num_actions, 1 / shape.num_actions)
+
+    return Behaviour(1, act, False, probabilities)
 
 
 def fixed_behaviour(shape: Shape) -> Behaviour:
-    """A given policy: `params["policy"]` is a table of its `thresholds`, S*(U-1) words."""
+    """A given policy.
+
+    `params["policy"]` is a table of its `thresholds`, S*(U-1) words; where nothing is drawn, its
+    probabilities [S, U].
+    """
 
     def act(words, state, row, params):
         bounds = tables.take_row(params["policy"], state, shape.num_actions - 1)
         return outcome(words[0], bounds), words[1]
 
-    return Behaviour(2, act, False)
+    def probabilities(state, row, params):
+        return params["policy"][state]
+
+    return Behaviour(2, act, False, probabilities)
 
 
 def softmax_behaviour(shape: Shape) -> Behaviour:
@@ -77,7 +88,7 @@ def softmax_behaviour(shape: Shape) -> Behaviour:
             action = action + (level >= cumulative).astype(jnp.int32)
         return action, words[1]
 
-    def probabilities(row, params):
+    def probabilities(state, row, params):
         epsilon = params["epsilon"]
         greedy = jax.nn.softmax(params["beta"] * jnp.stack(row))
         return epsilon / shape.num_actions + (1 - epsilon) * greedy
@@ -91,16 +102,24 @@ def greedy_behaviour(shape: Shape) -> Behaviour:
     Which are the best, `rounding.best_of` says.
     """
 
-    def act(words, state, row, params):
+    def best_action(row):
         best = jnp.int32(0)
         # Backwards, so that the first of the best is what stays.
         for i, equal in reversed(list(enumerate(rounding.best_of(row)))):
             best = jnp.where(equal, jnp.int32(i), best)
-        epsilon = params["epsilon"]
+        return best
+
+    def act(words, state, row, params):
+        best, epsilon = best_action(row), params["epsilon"]
         level = streams.uniform(words[0], epsilon.dtype)
         # Below epsilon the word is a fraction of epsilon, uniform again after rescaling.
         spread = (level * shape.num_actions / jnp.maximum(epsilon, 2.0**-24)).astype(jnp.int32)
         spread = jnp.minimum(spread, shape.num_actions - 1)
         return jnp.where(level < epsilon, spread, best), words[1]
 
-    return Behaviour(2, act, True)
+    def probabilities(state, row, params):
+        epsilon = params["epsilon"]
+        best = jax.nn.one_hot(best_action(row), shape.num_actions, dtype=epsilon.dtype)
+        return epsilon / shape.num_actions + (1 - epsilon) * best
+
+    return Behaviour(2, act, True, probabilities, smooth=False)

@@ -26,13 +26,14 @@ class Agent(NamedTuple):
 
     Attributes:
       table: its estimates, a table of S*U entries.
-      state: the state its environment is in, int32 scalar.
+      state: the state its environment is in, int32 scalar; or () where nothing is drawn.
       words: the random words of its next step, from `words`.
       visits: a table counting the updates of every entry, or () where nobody asks.
       log_weight: a table of -sum log(1 - alpha_t) over the updates of every entry since the last
         exchange, for importance aggregation; or ().
       drawn: scalar 0 whose derivative is that of the log-probability of all its actions; or ().
-      place: [S], its state as a vector of zeros and a one, where that has a derivative; or ().
+      place: [S], its state as a vector of zeros and a one, where that has a derivative; its law,
+        where nothing is drawn; or ().
     """
 
     table: object
@@ -124,7 +125,7 @@ def learn(
         row = tables.take_row(agent.table, state, shape.num_actions)
         action, word = behaviour.act(own, state, row, params)
         if tables.is_there(agent.drawn):
-            chance = draws.positive(behaviour.probabilities(row, params)[action])
+            chance = draws.positive(behaviour.probabilities(state, row, params)[action])
             agent = agent._replace(drawn=agent.drawn + draws.score(jnp.log(chance)))
         next_state, r_t = transition(environment, shape, state, action, word)
         if noisy:

@@ -64,7 +64,7 @@ def learn(
         q = tables.as_array(agent.table).reshape(sizes)
         row = agent.place @ q
         action, word = behaviour.act(agent.words, agent.state, tuple(row), p)
-        chances = draws.positive(behaviour.probabilities(tuple(row), p))
+        chances = draws.positive(behaviour.probabilities(agent.state, tuple(row), p))
         turn = jnp.stack(words(own, now, shape.num_actions, generator))
         act = draws.relaxed(action, jnp.log(chances), turn, temperature)
 

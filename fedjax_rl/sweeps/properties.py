@@ -85,7 +85,14 @@ def _value(algorithm: Algorithm, name: str):
     place = getattr(algorithm.config, head, None) if isinstance(head, str) else None
     if name not in own and inner and dataclasses.is_dataclass(place) and hasattr(place, inner):
         # Of an environment, which is not a record of properties.
-        return jnp.asarray(getattr(place, inner), float)
+        value = getattr(place, inner)
+        refused = _no_number(value)
+        if refused is not None:
+            raise ValueError(
+                f"by is {name!r}, which {refused}: there is no derivative; allowed: properties, or "
+                f"what of {head} is made of numbers"
+            )
+        return jnp.asarray(value, float)
     check_known(name, tuple(own), f"property of {algorithm.name}")
     refused = _refused(own[name])
     if refused is not None:
@@ -114,6 +121,11 @@ def _refused(each: Property) -> str | None:
         return undeclared
     if isinstance(value, fields.Schedule):
         return "is a schedule, a function (differentiate simulate by what it closes over)"
+    return _no_number(value)
+
+
+def _no_number(value) -> str | None:
+    """Why a value is nothing to differentiate by; None where it is."""
     if value is None:
         return "is None"
     if not isinstance(value, jax.Array) and real_array(value) is None:
