@@ -15,6 +15,9 @@ DAILY = {
     "test_a_federation_is_the_same_in_any_company_and_over_any_devices": (
         *("fedq", "es", "fedpg", "afedpg"),
     ),
+    "test_members_are_spread_over_devices_that_do_not_divide_them": ("fedq", "es"),
+    "test_members_on_a_clock_are_spread_over_devices": ("qavg",),
+    "test_members_of_a_federation_on_a_clock_lie_on_several_devices": ("with failures",),
     "test_killed_and_resumed_is_uninterrupted": ("fedq", "ns-es", "davia", "afedpg", "fedppo"),
     "test_a_derivative_is_right_or_refused": (*FORMS, "fedapg"),
     "test_no_nan_is_made": ("fedq", "fedtd", "espc", "davia", "fedhapg-m", "a3c-pg"),

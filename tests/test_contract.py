@@ -167,6 +167,35 @@ def test_a_federation_is_the_same_in_any_company_and_over_any_devices(name):
 
 
 @everybody
+def test_members_are_spread_over_devices_that_do_not_divide_them(name):
+    """Three on two: the last place holds nobody."""
+    algorithm = smallest(name)
+    spread = frl.sweep(algorithm, metrics=tuple(algorithm.metrics), devices=2, **RUN)
+    alike(spread, baseline(name), rtol=2e-4, atol=1e-5)
+
+
+# One for each algorithm: whoever can be driven by one can be by all, and these share their code.
+CLOCKS = (
+    {"scheduler": "semi-synchronous", "wait_for": 2},
+    {"scheduler": "semi-synchronous", "wait_for": 2, "failure_time": 2.0},
+    {"scheduler": "synchronous"},
+)
+
+
+@everybody
+def test_members_on_a_clock_are_spread_over_devices(name):
+    """Three on two, of whom two arrive: each device has one to simulate."""
+    if name in CLOCKLESS:  # refused by name, see below
+        return
+    # One that goes with a reuse of samples is synchronous.
+    place = 2 if name == "iw-es" else list(ALGORITHMS).index(name) % len(CLOCKS)
+    clock = frl.Clock(distribution="exponential", **CLOCKS[place])
+    algorithm = smallest(name, clock=clock)
+    run = {**RUN, "metrics": tuple(algorithm.metrics)}
+    alike(frl.sweep(algorithm, devices=2, **run), frl.sweep(algorithm, **run), rtol=2e-4, atol=1e-5)
+
+
+@everybody
 def test_what_is_not_finite_is_called_diverged(name):
     result = crowd(name)
     assert not result.diverged.isel(learning_rate=0).any()

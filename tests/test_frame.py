@@ -30,9 +30,9 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 # Which room may import from which, besides itself. What is absent knows no other room.
 ROOMS = {
-    "federation": {"streams", "rounding", "backend"},
+    "federation": {"streams", "rounding", "backend", "turns"},
     "learners": {"streams", "envs", "networks", "lapack", "rounding", "backend"},
-    "rollouts": {"streams", "envs", "learners", "backend"},
+    "rollouts": {"streams", "envs", "learners", "backend", "turns"},
     "envs": {"streams", "lapack", "backend"},
     "networks": {"lapack", "backend"},
     "backend": set(),
@@ -40,10 +40,11 @@ ROOMS = {
     "rounding": set(),
     "streams": set(),
     "memory": set(),
+    "turns": {"backend"},
     "analysis": set(),
     "plotting": {"analysis", "saving", "envs"},
     "saving": {"federation", "streams", "sweeps"},  # of sweeps, types
-    "sweeps": {"federation", "streams", "saving", "memory", "backend"},
+    "sweeps": {"federation", "streams", "saving", "memory", "backend", "turns"},
     "presets": {"algorithms", "envs", "federation"},
     "algorithms": {
         *("federation", "learners", "rollouts", "envs", "networks"),

@@ -195,7 +195,6 @@ def per_agent(scale):
         ({}, {}, {"first_record": 1}, "first_record is 1, there 10"),
         ({}, {}, {"metrics": ["error_local"]}, r"metrics is \['error_local'\], there"),
         ({}, {}, {"num_steps": 100}, "20 records are made there, and it makes 10"),
-        ({}, {}, {"devices": 2}, "devices is 2, there 1"),
     ],
 )
 def test_checkpoints_of_other_arguments_are_refused_by_name(

@@ -9,7 +9,10 @@ import pathlib
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-NAMES = ("fedq", "grids", "es", "episodes", "gradients", "differentiate", "clock", "procgen", "ppo")
+NAMES = (
+    *("fedq", "scaling", "grids", "es", "episodes", "gradients", "differentiate", "clock"),
+    *("procgen", "ppo"),
+)
 # One XLA thread a core; the scheduler for many small operations hangs on many small loops.
 ONE_THREAD = {"NPROC": "1"}
 SMALL_LOOPS = {

@@ -13,7 +13,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from fedjax_rl import fields, streams
 from fedjax_rl.algorithms import episodic, held_out
@@ -220,11 +219,10 @@ def perturbations(config: Strategy, network: MLP, population, state):
     """
     keys = state.keys
     if config.antithetic:
-        if population.axis_name is not None:
-            raise ValueError("devices is more than 1 with antithetic perturbations; allowed: 1")
         # Both of a pair draw with the key of the first, and differ in sign.
-        partner = np.arange(population.num_agents) - population.member_of % 2
-        keys = keys[partner]
+        places = population.places
+        data = population.others(jax.random.key_data(keys), places - places % 2)
+        keys = jax.random.wrap_key_data(data, impl=streams.IMPLEMENTATION)
     keys = streams.keys_of(keys, streams.Episodic.NOISE, state.time)
     counters = jnp.arange(network.num_parameters, dtype=jnp.uint32)
 
@@ -235,7 +233,7 @@ def perturbations(config: Strategy, network: MLP, population, state):
     # Half the time of jax.random.normal on a CPU.
     noise = jax.vmap(draw)(jax.random.key_data(keys))
     if config.antithetic:
-        noise = noise * jnp.where(population.member_of % 2, -1.0, 1.0)[:, None]
+        noise = noise * jnp.where(places % 2, -1.0, 1.0)[:, None]
     return noise
 
 

@@ -190,7 +190,7 @@ def of_configuration(config: dict) -> Needs:
     devices = config["devices"]
     alone = jax.default_backend() == "cpu" and devices == 1
     cores = (os.cpu_count() or 1) if alone else 1
-    parts, _ = plan(several, length, (), devices, Machine(cores, None))
+    parts, _ = plan(several, length, (), Machine(cores, None, devices))
     populations = [
         [(several[own.first].algorithm, several[own.first].cell.num_agents) for own in part.members]
         for part in parts

@@ -55,6 +55,7 @@ def of_command(command: str, argv: list[str]) -> list[tuple]:
             _positional("directory", "As printed by the command that was stopped."),
             _option("num_steps", int | None, None, more.format("steps")),
             _option("seeds", tuple[int, ...] | None, None, more.format("seeds"), "INT ..."),
+            _option("devices", int | None, None, "Devices to go on over; as many as before."),
             _cache(),
         ]
     if command == "completion":

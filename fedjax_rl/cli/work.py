@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from fedjax_rl.cli import study
 from fedjax_rl.cli.config import (
     algorithm_of,
+    check_devices,
     config_of,
     first_of,
     lists_of,
@@ -148,6 +149,9 @@ def resume(arguments) -> int:
                 "itself again"
             )
         check(config, out / "config.json")
+        if arguments.devices is not None:
+            check_devices(arguments.devices)
+            config["devices"] = arguments.devices
         prepare(config["devices"])
         with _precision(config):
             check_names(config)
@@ -163,6 +167,8 @@ def resume(arguments) -> int:
         if finished:
             print(f"{out} is finished; nothing to do")
             return 0
+        if arguments.devices is not None:
+            results.replace_config(out, config)
         # Checkpoints say so themselves.
         if config["command"] == "reproduce" and config["versions"] != results.versions():
             say("warning: begun with other versions; the last digits may differ")

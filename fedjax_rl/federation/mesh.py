@@ -2,14 +2,22 @@
 
 The mesh has two axes: `federation`, over which whole federations are spread, and `agent`, over
 which the members of every federation are. Every device then holds the same smaller population,
-and the mean over a federation is a local mean followed by one collective over `agent`, the only
-one there is. A federation larger than a device's share has `agent` > 1.
+and the mean over a federation is a local sum followed by one collective over `agent`. Members that
+no number of devices divides leave places that hold nobody (`Population.members`): whoever stands
+there is a copy of the last member, and counts nowhere.
+
+On a clock who arrives is known to all devices of a federation, and those who arrive are fetched
+from where they lie (`clock.step`).
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
+import json
+import math
+from collections.abc import Callable
 
 import jax
 import numpy as np
@@ -22,6 +30,27 @@ from fedjax_rl.federation.state import Params, State
 AXES = ("federation", "agent")
 
 
+def _everybody(num_agents: int) -> int:
+    """All of them."""
+    return num_agents
+
+
+# Which axis the leaves of each part of a state have; None for what every device holds.
+SIDES = {
+    "time": None,
+    "keys": "agent",
+    "agents": "agent",
+    "server": "federation",
+    "server_state": "federation",
+    "uplink_state": "agent",
+    "ledger": "federation",
+    "sent": "agent",
+    "in_flight": "agent",
+    "elapsed": "federation",
+    "rules": "federation",
+}
+
+
 @dataclasses.dataclass(frozen=True)
 class Layout:
     """Which federation lies where.
@@ -29,24 +58,39 @@ class Layout:
     Attributes:
       population: what one device holds.
       blocks: devices along `federation`, devices along `agent`.
-      order: [blocks[0] * F], the federation (index into the caller's list) at each place of the
-        global federation axis; entries repeated to fill the mesh come after their original.
+      order: [F], the federation (index into the caller's list) at each place of the global
+        federation axis.
       mesh: None on a single device.
     """
 
     population: Population
     blocks: tuple[int, int]
     order: tuple[int, ...]
-    mesh: jax.sharding.Mesh | None
+    mesh: jax.sharding.Mesh | None = None
+
+    @functools.cached_property
+    def whole(self) -> Population:
+        """All federations in one place, block after block."""
+        groups = self.population.whole.groups
+        return Population(tuple((f * self.blocks[0], n) for f, n in groups))
 
     def bind(self, each: list[Params]) -> Params:
         """The population's parameters, device by device, from those of single federations."""
         if self.mesh is None:
             return bind([each[f] for f in self.order])
         # Of all federations at once: parts of which one finds more in common would not concatenate.
-        same = common(each)
+        same, local = common(each), self.population
+        share = np.concatenate([np.full(f, n) for f, n in local.groups])
+
+        def held(place: int, f: int, part: int) -> Params:
+            """The parameters of the members of a federation that one device holds."""
+            index = np.arange(share[place]) + part * share[place]
+            index = np.minimum(index, local.sizes[place] - 1)
+            own = each[f]
+            return Params(jax.tree.map(lambda x: x[index], own.agent), own.federation, own.shared)
+
         parts = [
-            bind([_members(each[f], j, self.blocks[1]) for f in block], same)
+            bind([held(place, f, j) for place, f in enumerate(block)], same)
             for block in self._federation_blocks()
             for j in range(self.blocks[1])
         ]
@@ -56,22 +100,69 @@ class Layout:
         return Params(agent, federation, parts[0].shared)
 
     def agents(self) -> tuple[np.ndarray, np.ndarray]:
-        """For each place of the global agent axis: the caller's federation, and the member."""
-        federation, member = [], []
-        share = np.concatenate([np.full(f, n, np.int32) for f, n in self.population.groups])
+        """For each place of the global agent axis: the caller's federation, and the member.
+
+        Where nobody is, the last member of the federation.
+        """
+        local, federation, member = self.population, [], []
+        share = np.concatenate([np.full(f, n, np.int32) for f, n in local.groups])
         for block in self._federation_blocks():
             for j in range(self.blocks[1]):
-                federation.append(np.asarray(block)[self.population.federation_of])
-                member.append(self.population.member_of + j * share[self.population.federation_of])
+                federation.append(np.asarray(block)[local.federation_of])
+                place = local.member_of + j * share[local.federation_of]
+                member.append(np.minimum(place, local.sizes[local.federation_of] - 1))
         return np.concatenate(federation), np.concatenate(member)
 
-    def first_places(self, num_federations: int) -> np.ndarray:
-        """Where on the global federation axis each of the caller's federations lies, [F]."""
-        places = np.full(num_federations, -1)
-        # Backwards, so that of a federation and its repetitions the original stays.
-        for place in range(len(self.order) - 1, -1, -1):
-            places[self.order[place]] = place
-        return places
+    def places(self, side: str) -> np.ndarray:
+        """Where on a global axis everybody is, in the caller's order.
+
+        Args:
+          side: "federation", or "agent" for the members of each federation in turn.
+
+        Returns:
+          int [F] or [A], without the places that hold nobody.
+        """
+        return np.argsort(self.order) if side == "federation" else self._places_of_agents
+
+    @functools.cached_property
+    def _places_of_agents(self) -> np.ndarray:
+        federation, member = self.agents()
+        # Of several places of a member the first is its own.
+        order = np.lexsort((member, federation))
+        own = np.ones(len(order), bool)
+        own[1:] = (np.diff(federation[order]) != 0) | (np.diff(member[order]) != 0)
+        return order[own]
+
+    def told(self) -> list:
+        """What saved arrays are to say of where everybody was, as plain values."""
+        local = self.population
+        return [*map(list, (local.groups, local.members, self.blocks, self.order))]
+
+    def moved(self, told: list, tree, side: str | None, axis: int = 0):
+        """Arrays that were laid out otherwise, as they lie here.
+
+        Args:
+          told: by the other layout, of the same federations.
+          tree: of arrays on the host, with the global axis of `side`.
+          side: "agent", "federation" or None for what has no such axis.
+          axis: where that is.
+
+        Returns:
+          A pytree like `tree`, copied where anything moves.
+        """
+        if side is None or told == json.loads(json.dumps(self.told())):
+            return tree
+        groups, members, blocks, order = told
+        shares = blocks[1]
+        local = Population(tuple(map(tuple, groups)), AXES[1], shares, tuple(members))
+        there = Layout(local, tuple(blocks), tuple(order)).places(side)
+        if side == "federation":
+            index = there[np.asarray(self.order)]
+        else:
+            federation, member = self.agents()
+            sizes = np.bincount(federation[self.places(side)], minlength=len(order))
+            index = there[(np.cumsum(sizes) - sizes)[federation] + member]
+        return jax.tree.map(lambda x: np.take(np.asarray(x), index, axis), tree)
 
     def specification(self, tree, axis: str | None, leading: int = 0):
         """How the leaves of a tree are spread.
@@ -99,20 +190,8 @@ class Layout:
 
     def state_specification(self, state: State) -> State:
         """Partition specs of the state of a run."""
-        axes = {
-            "time": None,
-            "keys": "agent",
-            "agents": "agent",
-            "server": "federation",
-            "server_state": "federation",
-            "uplink_state": "agent",
-            "ledger": "federation",
-            "sent": "agent",
-            "in_flight": "agent",
-            "elapsed": "federation",
-            "rules": "federation",
-        }
-        return State(**{n: self.specification(getattr(state, n), a) for n, a in axes.items()})
+        each = ((name, getattr(state, name), side) for name, side in SIDES.items())
+        return State(**{name: self.specification(tree, side) for name, tree, side in each})
 
     def shard(self, function, in_specs, out_specs):
         """Makes a function of one device's population one of the whole; as it is without mesh.
@@ -153,18 +232,22 @@ class Layout:
         return [self.order[i : i + size] for i in range(0, len(self.order), size)]
 
 
-def layout(sizes, num_devices: int = 1, spread: bool = True) -> Layout:
-    """Lays federations of the given sizes over devices.
+def layout(
+    sizes, num_devices: int = 1, working: Callable = _everybody, most: int | None = None
+) -> Layout:
+    """Lays federations of the given sizes over devices, none of them twice.
 
-    Of all factorisations of the number of devices it takes the one that repeats the fewest
-    agents: federations are repeated where their number is no multiple, and members are only split
-    evenly.
+    Of all ways to share so many devices, or fewer, between federations and between their members,
+    it takes the one whose devices have the fewest agents at work at a time; of several the one of
+    fewest devices, and of these the one that spreads a federation over fewest. Members are split
+    as evenly as can be: where their number is no multiple, the last places hold nobody.
 
     Args:
       sizes: agents of each federation, in the caller's order.
-      num_devices: devices to use; 1 makes no mesh.
-      spread: whether the members of a federation may be spread over devices; those that a clock
-        drives may not, as one agent's arrival decides what all others do next.
+      num_devices: devices to use, at most; 1 makes no mesh.
+      working: how many of a federation's agents are at work at a time, by their number; all by
+        default. On a clock these are the arrivals that a server waits for.
+      most: agents that a device holds; layouts that fit come before those that do not.
 
     Raises:
       ValueError: more devices than there are, or fewer than one.
@@ -176,44 +259,41 @@ def layout(sizes, num_devices: int = 1, spread: bool = True) -> Layout:
     if not 1 <= num_devices <= available:
         raise ValueError(f"devices is {num_devices}; allowed: 1 to {available}")
     ranked = sorted(range(len(sizes)), key=lambda f: sizes[f])
-    groups = [list(run) for _, run in itertools.groupby(ranked, key=lambda f: sizes[f])]
+    runs = [list(run) for _, run in itertools.groupby(ranked, key=lambda f: sizes[f])]
+    pairs = [(len(run), int(sizes[run[0]])) for run in runs]
 
-    def split(across: int):
-        """Agents in all, groups of a device, and the order, with `across` devices a federation."""
-        down = num_devices // across
-        if any(sizes[group[0]] % across for group in groups):
-            return None
-        # One program for all devices needs one shape: as many federations of each size everywhere.
-        padded = [group + [group[-1]] * (-len(group) % down) for group in groups]
-        total = sum(len(group) * sizes[group[0]] for group in padded)
-        local = tuple((len(g) // down, sizes[g[0]] // across) for g in padded)
-        order = tuple(
-            f
-            for i in range(down)
-            for g in padded
-            for f in g[i * (len(g) // down) : (i + 1) * (len(g) // down)]
-        )
-        # In this order options are compared: of equal work the one of fewest devices a federation.
-        return total, across, local, order
+    def load(blocks: tuple[int, int], count: Callable) -> int:
+        """Of one device, what `count` says of each federation shared out evenly."""
+        down, across = blocks
+        return sum(f // down * -(-count(n) // across) for f, n in pairs)
 
-    shares = range(1, num_devices + 1) if spread else (1,)
-    options = [split(across) for across in shares if num_devices % across == 0]
-    _, across, local, order = min(option for option in options if option is not None)
-    if num_devices == 1:
-        return Layout(Population(local), (1, 1), order, None)
-    down = num_devices // across
-    mesh = jax.make_mesh((down, across), AXES, devices=jax.devices()[:num_devices])
-    return Layout(Population(local, AXES[1], across), (down, across), order, mesh)
+    def rank(blocks: tuple[int, int]) -> tuple:
+        held = load(blocks, _everybody)
+        fits = most is None or held <= most
+        # What does not fit is to be as near to it as can be.
+        return not fits, 0 if fits else held, load(blocks, working), math.prod(blocks), blocks[1]
 
-
-def _members(params: Params, part: int, parts: int) -> Params:
-    """The parameters of one of `parts` equal runs of a federation's members."""
-
-    def cut(leaf):
-        size = leaf.shape[0] // parts
-        return leaf[part * size : (part + 1) * size]
-
-    return Params(jax.tree.map(cut, params.agent), params.federation, params.shared)
+    # One program for all devices needs one shape: as many federations of each size everywhere.
+    options = (
+        (used // across, across)
+        for used in range(1, num_devices + 1)
+        for across in range(1, used + 1)
+        if used % across == 0 and all(f % (used // across) == 0 for f, _ in pairs)
+    )
+    down, across = min(options, key=rank)
+    order = tuple(
+        f
+        for i in range(down)
+        for run in runs
+        for f in run[i * (len(run) // down) : (i + 1) * (len(run) // down)]
+    )
+    local = tuple((f // down, -(-n // across)) for f, n in pairs)
+    used = down * across
+    if used == 1:
+        return Layout(Population(local), (1, 1), order)
+    mesh = jax.make_mesh((down, across), AXES, devices=jax.devices()[:used])
+    members = tuple(n for _, n in pairs)
+    return Layout(Population(local, AXES[1], across, members), (down, across), order, mesh)
 
 
 def _concatenate(trees):

@@ -31,16 +31,23 @@ class Population:
     Attributes:
       groups: pairs (number of federations, agents in each), in the order of the agent axis.
       axis_name: the mesh axis over which the *members* of every federation are spread, or None.
-        With it, `groups` counts the agents on this device, and reductions finish with a
+        With it, `groups` counts the places on this device, and reductions finish with a
         collective over the axis. See `fedjax_rl.federation.mesh`.
       shares: devices on that axis; 1 without a mesh.
+      members: agents of a federation of each group, over all devices; as many as there are places
+        by default. With fewer, the last places hold nobody: whoever is there goes through the
+        motions, and counts in no reduction.
     """
 
     groups: tuple[tuple[int, int], ...]
     axis_name: str | None = None
     shares: int = 1
+    members: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
+        if not self.members:
+            everybody = tuple(agents * self.shares for _, agents in self.groups)
+            object.__setattr__(self, "members", everybody)
         if not self.groups:
             raise ValueError("groups is empty: a population has at least one federation")
         for federations, agents in self.groups:
@@ -57,13 +64,20 @@ class Population:
 
     @property
     def num_agents(self) -> int:
-        """A, on this device."""
+        """A, places on this device."""
         return sum(federations * agents for federations, agents in self.groups)
 
     @property
     def sizes(self) -> np.ndarray:
         """Members of each federation over all devices, int32 [F]."""
-        return np.concatenate([np.full(f, n * self.shares, np.int32) for f, n in self.groups])
+        pairs = zip(self.groups, self.members, strict=True)
+        return np.concatenate([np.full(f, size, np.int32) for (f, _), size in pairs])
+
+    @property
+    def whole(self) -> Population:
+        """The same federations with all of their members in one place."""
+        pairs = zip(self.groups, self.members, strict=True)
+        return Population(tuple((f, size) for (f, _), size in pairs))
 
     @property
     def federation_of(self) -> np.ndarray:
@@ -75,6 +89,20 @@ class Population:
     def member_of(self) -> np.ndarray:
         """The place of each agent in its own federation on this device, int32 [A]."""
         return np.concatenate([np.tile(np.arange(n, dtype=np.int32), f) for f, n in self.groups])
+
+    @property
+    def places(self):
+        """The place of each agent in its own federation over all devices, int32 [A].
+
+        Where nobody is, that of the last member.
+        """
+        if self.axis_name is None:
+            return self.member_of
+        rows = [
+            jnp.tile(self._places(n, size), f)
+            for (f, n), size in zip(self.groups, self.members, strict=True)
+        ]
+        return jnp.concatenate(rows)
 
     def mean(self, x):
         """Mean over the members of each federation, [A, ...] -> [F, ...], for any pytree."""
@@ -94,7 +122,7 @@ class Population:
 
     def max(self, x):
         """Maximum over the members of each federation, [A, ...] -> [F, ...], any pytree."""
-        top = self._reduce(jnp.max, x)
+        top = self._reduce(jnp.max, x, _lowest)
         return top if self.axis_name is None else jax.lax.pmax(top, self.axis_name)
 
     def spread(self, x):
@@ -128,9 +156,10 @@ class Population:
         # Last in the order, where it moves nobody's place.
         x = jnp.where(mask, x, jnp.inf)
         parts, at = [], 0
-        for federations, agents in self.groups:
+        for (federations, agents), size in zip(self.groups, self.members, strict=True):
             part = x[at : at + federations * agents].reshape(federations, agents)
             at += federations * agents
+            part = self._without_nobody(part, size, lambda x: jnp.inf)
             whole = part
             if self.axis_name is not None:
                 # A place among all needs all values, not a sum; they are one scalar for each agent.
@@ -155,16 +184,92 @@ class Population:
         # Each device has a first member of its own; the federation's is on the first device.
         return jax.tree.map(lambda leaf: jax.lax.all_gather(leaf, self.axis_name)[0], own)
 
+    def others(self, x, member):
+        """What other members of the own federation have, [A, ...] -> [A, ...], any pytree.
+
+        Args:
+          x: leaves [A, ...].
+          member: int32 [A], for each agent the place of the other one, as of `places`.
+
+        Returns:
+          A pytree like `x`.
+        """
+        whole = self.whole
+        index = self._starts_of_agents(whole) + member
+        return jax.tree.map(lambda leaf: leaf[index], self.gathered(x))
+
+    def gathered(self, x):
+        """All members of every federation, on each of its devices, for any pytree.
+
+        Args:
+          x: leaves [A, ...].
+
+        Returns:
+          A pytree of the agent axis of `whole`; as it is without a mesh.
+        """
+        if self.axis_name is None:
+            return x
+
+        def leaf(x):
+            parts, at = [], 0
+            for (federations, agents), size in zip(self.groups, self.members, strict=True):
+                part = x[at : at + federations * agents]
+                at += federations * agents
+                part = part.reshape(federations, agents, *part.shape[1:])
+                part = jax.lax.all_gather(part, self.axis_name, axis=1, tiled=True)[:, :size]
+                parts.append(part.reshape(-1, *part.shape[2:]))
+            return parts[0] if len(parts) == 1 else jnp.concatenate(parts)
+
+        return jax.tree.map(leaf, x)
+
+    def held(self, x):
+        """What this device holds of what is known of all members: the inverse of `gathered`.
+
+        Args:
+          x: leaves of the agent axis of `whole`.
+
+        Returns:
+          Leaves [A, ...]; where nobody is, the last member's. As it is without a mesh.
+        """
+        if self.axis_name is None:
+            return x
+        index = self._starts_of_agents(self.whole) + self.places
+        return jax.tree.map(lambda leaf: leaf[index], x)
+
     @functools.cached_property
     def _starts(self) -> tuple[int, ...]:
         return tuple(itertools.accumulate((f for f, _ in self.groups[:-1]), initial=0))
 
-    def _reduce(self, reduction: Callable, x):
+    def _starts_of_agents(self, whole: Population) -> np.ndarray:
+        """Of each agent here the place of its federation's first member in another population."""
+        first = np.unique(whole.federation_of, return_index=True)[1].astype(np.int32)
+        return first[self.federation_of]
+
+    def _places(self, agents: int, size: int):
+        """Places of so many members here, int32 [N], of a federation of that size."""
+        here = jax.lax.axis_index(self.axis_name).astype(jnp.int32) * agents
+        return jnp.minimum(here + jnp.arange(agents, dtype=jnp.int32), size - 1)
+
+    def _without_nobody(self, part, size: int, nothing: Callable):
+        """Values [f, n, ...] with `nothing(x)` in the places that hold nobody."""
+        agents = part.shape[1]
+        # Sizes are static: where all places are taken, nothing of it is in the program.
+        if agents * self.shares == size:
+            return part
+        here = jax.lax.axis_index(self.axis_name).astype(jnp.int32) * agents
+        there = here + jnp.arange(agents, dtype=jnp.int32) < size
+        mask = there.reshape(1, agents, *(1,) * (part.ndim - 2))
+        return jnp.where(mask, part, jnp.asarray(nothing(part), part.dtype))
+
+    def _reduce(self, reduction: Callable, x, nothing: Callable = lambda part: 0):
         def leaf(x):
             parts, at = [], 0
-            for federations, agents in self.groups:
+            for (federations, agents), size in zip(self.groups, self.members, strict=True):
                 part = x[at : at + federations * agents]
                 at += federations * agents
+                if agents * self.shares > size:
+                    rows = part.reshape(federations, agents, *part.shape[1:])
+                    part = self._without_nobody(rows, size, nothing).reshape(part.shape)
                 # A federation of one is its own mean; skipping the reduction is exact and free.
                 parts.append(
                     reduction(part.reshape(federations, agents, *part.shape[1:]), axis=1)
@@ -174,6 +279,13 @@ class Population:
             return parts[0] if len(parts) == 1 else jnp.concatenate(parts)
 
         return jax.tree.map(leaf, x)
+
+
+def _lowest(part):
+    """What is no maximum of anything."""
+    if jnp.issubdtype(part.dtype, jnp.floating):
+        return -jnp.inf
+    return jnp.iinfo(part.dtype).min
 
 
 def population(num_agents: int | Sequence[int]) -> Population:

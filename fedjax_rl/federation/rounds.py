@@ -10,6 +10,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from fedjax_rl import turns
 from fedjax_rl.federation.debugging import look
 from fedjax_rl.federation.exchange import (
     Exchange,
@@ -19,6 +20,7 @@ from fedjax_rl.federation.exchange import (
     trip,
 )
 from fedjax_rl.federation.ledger import line, price
+from fedjax_rl.federation.population import Population
 from fedjax_rl.federation.state import State, nothing_sent, per_agent
 
 
@@ -130,9 +132,9 @@ def _of_rounds(parts, after) -> Rounds:
             state, total = exchanged(population, params, state, link, place, total)
             return (dataclasses.replace(state, time=time), total), None
 
-        turns = jnp.arange(part.count, dtype=jnp.int32)
+        numbers = jnp.arange(part.count, dtype=jnp.int32)
         # One copy of the work in the program, however often it is repeated.
-        return jax.lax.scan(once, (state, total), turns)[0]
+        return jax.lax.scan(once, (state, total), numbers)[0]
 
     def one(population, params, state, differentiable):
         total, place = nothing_sent(population.num_agents), 0
@@ -179,6 +181,31 @@ def _stepped(state: State, *steps) -> State:
     return dataclasses.replace(state, ledger=state.ledger.add(line(env_steps=1), *steps))
 
 
+def _by_themselves(function: Callable, population, params, state: State, fixed):
+    """The agents after work that each does by itself, in turns where the cache does not hold all.
+
+    Args:
+      function: `(key, agent, params, *fixed) -> agent`, unbatched.
+      population: who belongs to whom.
+      params: traced properties.
+      state: before it.
+      fixed: the same for all.
+    """
+    # A federation that is larger than the cache has a population of its own.
+    size = population.num_agents
+    if population.num_federations == 1 and not jax.config.jax_disable_jit:
+        size = turns.length(size, (state.agents, params.agent))
+    if size == population.num_agents:
+        return per_agent(function, population, params, state.keys, state.agents, fixed=fixed)
+
+    def work(agents, keys, own):
+        some = Population(((1, keys.shape[0]),))
+        own = dataclasses.replace(params, agent=own)
+        return per_agent(function, some, own, keys, agents, fixed=fixed)
+
+    return turns.changed_in_turns(work, size, state.agents, state.keys, params.agent)
+
+
 def _of_steps(steps: LocalSteps, link: Exchange) -> Rounds:
     """Time counts local steps, K of which make a round."""
     local, length, env_steps = steps
@@ -188,7 +215,7 @@ def _of_steps(steps: LocalSteps, link: Exchange) -> Rounds:
             function, fixed = functools.partial(local, num_steps=num_steps), (state.time,)
         else:
             function, fixed = local, (state.time, num_steps)
-        agents = per_agent(function, population, params, state.keys, state.agents, fixed=fixed)
+        agents = _by_themselves(function, population, params, state, fixed)
         state = dataclasses.replace(state, agents=agents, time=state.time + jnp.uint32(num_steps))
         look(population, state, "local work")
         return state

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from fedjax_rl import backend, fields
+from fedjax_rl import backend, fields, turns
 from fedjax_rl.learners.fitting_policies import check_fits
 from fedjax_rl.learners.stochastic_policies import Policy
 from fedjax_rl.learners.trajectories import Trajectories
@@ -133,23 +133,27 @@ def run_episodes(
             total = total + choose(step.alive, seen, jnp.zeros_like(seen))
         return (returns.following(step, task.discount), last, total), ()
 
-    resets, draws = keys
-    environment = () if environment is None else environment
-    state = engine.begin(env, resets, environment)
-    nothing = jnp.zeros_like(trace(state.state)) if behaviour else ()
-    state = state._replace(memory=(no_returns(resets.shape), nothing, nothing))
-    inputs = Inputs(parameters, jax.random.key_data(draws), environment)
-    step = engine.stepper(env, act_of_all, note)
     # Loops that move episodes aside move what these read along, and have to know its axis.
-    axes, kind = Inputs(axis, 0, 0, 0), fitting(kind, task.env)
-    done, _ = engine.rollout(step, inputs, state, task.max_steps, kind=kind, axes=axes)
-    returns, last, total = done.memory
-    described = ()
-    if behaviour:
-        steps = jnp.maximum(done.steps, 1).astype(total.dtype)
-        described = jax.vmap(task.summarise)(last, total / steps[:, None], done.steps)
-        described = described.astype(returns.value.dtype)
-    return Episode(returns.value, returns.undiscounted, done.steps, described)
+    axes, loop = Inputs(axis, 0, 0, 0), fitting(kind, task.env)
+
+    def made(parameters, resets, draws, environment):
+        state = engine.begin(env, resets, environment)
+        nothing = jnp.zeros_like(trace(state.state)) if behaviour else ()
+        state = state._replace(memory=(no_returns(resets.shape), nothing, nothing))
+        inputs = Inputs(parameters, jax.random.key_data(draws), environment)
+        step = engine.stepper(env, act_of_all, note)
+        done, _ = engine.rollout(step, inputs, state, task.max_steps, kind=loop, axes=axes)
+        returns, last, total = done.memory
+        described = ()
+        if behaviour:
+            steps = jnp.maximum(done.steps, 1).astype(total.dtype)
+            described = jax.vmap(task.summarise)(last, total / steps[:, None], done.steps)
+            described = described.astype(returns.value.dtype)
+        return Episode(returns.value, returns.undiscounted, done.steps, described)
+
+    environment = () if environment is None else environment
+    size = turns.length(len(keys[0]), (parameters, environment))
+    return turns.in_turns(made, size, parameters, *keys, environment, axes=(axis, 0, 0, 0))
 
 
 # Stochastic policies ------------------------------------------------------------------------------
@@ -217,10 +221,10 @@ def play(
         )
 
     places = jnp.arange(num_episodes, dtype=jnp.uint32)
-    turns = _turns(agents, num_episodes)
-    if turns == 1:
+    parts = _turns(agents, num_episodes)
+    if parts == 1:
         return played(places)
-    made = jax.lax.map(played, places.reshape(turns, -1))
+    made = jax.lax.map(played, places.reshape(parts, -1))
     return jax.tree.map(
         lambda x: jnp.moveaxis(x, 0, 1).reshape(agents, num_episodes, *x.shape[3:]), made
     )
@@ -229,8 +233,8 @@ def play(
 def _turns(agents: int, num_episodes: int) -> int:
     """The fewest equal parts of every agent's episodes of which one stays in the cache."""
     most = EPISODES_AT_ONCE.get(backend.kind(), math.inf)
-    parts = (turns for turns in range(1, num_episodes + 1) if num_episodes % turns == 0)
-    return next((t for t in parts if agents * num_episodes <= most * t), num_episodes)
+    divisors = (t for t in range(1, num_episodes + 1) if num_episodes % t == 0)
+    return next((t for t in divisors if agents * num_episodes <= most * t), num_episodes)
 
 
 def sample_trajectories(

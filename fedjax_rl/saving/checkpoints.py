@@ -32,6 +32,10 @@ from fedjax_rl.saving.fingerprint import differences
 _OVERHEAD = 2**18
 # What a checkpoint says of itself.
 _MANIFEST = "manifest.json"
+_OTHER = (
+    "checkpoints in {} are of another run, or of another version of the algorithm: arrays have "
+    "other shapes or types; allowed: another directory"
+)
 
 
 def labels(root) -> dict[pathlib.Path, dict]:
@@ -84,10 +88,14 @@ class Machine(NamedTuple):
     Attributes:
       cores: that work at a time.
       free: bytes of memory, or None if unknown.
+      devices: that agents are spread over, at most.
+      peak: how many times what its arrays take a program takes at most while it runs.
     """
 
     cores: int
     free: int | None
+    devices: int = 1
+    peak: float = 1.0
 
 
 class Checkpoints:
@@ -198,7 +206,9 @@ class Checkpoints:
             if not self._is_sound(step):
                 _remove(step)
 
-    def load(self, like: State, metrics) -> tuple[int, State, dict[str, np.ndarray]] | None:
+    def load(
+        self, like: State, metrics, moved: Callable = lambda told, state, records: (state, records)
+    ) -> tuple[int, State, dict[str, np.ndarray]] | None:
         """The newest whole checkpoint as (records made, state, records), or None.
 
         What a full disk, a crash of the machine or a careless hand has damaged is passed over: an
@@ -207,6 +217,8 @@ class Checkpoints:
         Args:
           like: a state of the same structure.
           metrics: names of the records.
+          moved: `(told, state, records) -> (state, records)`, as they lie here what was laid out
+            as the label's "layout" tells.
 
         Returns:
           The records made, the state after them and the records themselves; None where no
@@ -227,7 +239,11 @@ class Checkpoints:
                 saved = tree["state"]
             except Exception:  # whatever a reader says of what it cannot read
                 continue
-            return int(step.name), _restore(like, saved, self._directory), records
+            told = (_manifest(step) or {}).get("layout")
+            state = _restore(like, saved, self._directory)
+            if told is not None:
+                state, records = moved(told, state, records)
+            return int(step.name), _checked(like, state, self._directory), records
         return None
 
     def close(self) -> None:
@@ -283,19 +299,23 @@ def _plain(state: State) -> dict:
 
 
 def _restore(like: State, saved: dict, where: pathlib.Path) -> State:
-    """A state with the structure of `like` and the arrays of `saved`."""
-    like = dataclasses.replace(like, keys=jax.random.key_data(like.keys))
-    leaves, structure = jax.tree.flatten(like)
+    """A state with the structure of `like` and the arrays of `saved`, keys as their data."""
+    structure = jax.tree.structure(like)
     # Names of one width, so that words are sorted as numbers are.
-    arrays = [jnp.asarray(saved[place]) for place in sorted(saved)]
+    arrays = [np.asarray(saved[place]) for place in sorted(saved)]
+    if len(arrays) != structure.num_leaves:
+        raise ValueError(_OTHER.format(where))
+    return jax.tree.unflatten(structure, arrays)
+
+
+def _checked(like: State, state: State, where: pathlib.Path) -> State:
+    """A state that is put in the place of `like`."""
+    like = dataclasses.replace(like, keys=jax.random.key_data(like.keys))
+    state = jax.tree.map(jnp.asarray, state)
     # Types too, or a state of another precision would go on in a mixture of both.
-    kinds = [[(x.shape, x.dtype) for x in each] for each in (arrays, leaves)]
+    kinds = [[(x.shape, x.dtype) for x in jax.tree.leaves(each)] for each in (state, like)]
     if kinds[0] != kinds[1]:
-        raise ValueError(
-            f"checkpoints in {where} are of another run, or of another version of the algorithm: "
-            "arrays have other shapes or types; allowed: another directory"
-        )
-    state = jax.tree.unflatten(structure, arrays)
+        raise ValueError(_OTHER.format(where))
     # By our generator's name, as the data of a key do not say whose they are.
     keys = jax.random.wrap_key_data(state.keys, impl=streams.IMPLEMENTATION)
     return dataclasses.replace(state, keys=keys)

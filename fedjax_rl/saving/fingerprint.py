@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from fedjax_rl.identity import digest, parts, shown
 
@@ -71,8 +72,6 @@ def fingerprint(
         "first_record": jobs[0].recording.first,
         "record_every": jobs[0].recording.every,
         "metrics": list(metrics),
-        # How agents lie over devices, and the compiler of these, order sums.
-        "devices": run.devices,
         "platform": jax.default_backend(),
         "precision": str(jnp.result_type(float)),
         "stop": run.stop,
@@ -85,14 +84,19 @@ def fingerprint(
     # What a function of N came to, whatever it is made of.
     for side in ("agent", "federation"):
         for name in algorithm.properties:
-            each = [getattr(job.params, side).get(name) for job in jobs]
+            each = [_at(job, side, getattr(job.params, side).get(name)) for job in jobs]
             if any(value is not None for value in each):
                 out[f"{name}{_DERIVED[0]}"] = shown(each[0]), digest(each)
-    split = [(job.layout.population.groups, job.layout.blocks, job.layout.order) for job in jobs]
-    where = [(job.seeds, job.members) for job in jobs]
-    sizes = f"{len(jobs)} of {', '.join(str(len(job.seeds)) for job in jobs[:_LISTED])} agents"
-    out[_DERIVED[1]] = sizes, digest(split, where)
+    # Not over which devices: a run goes on over others.
+    where = [[_at(job, "agent", x) for x in (job.seeds, job.members)] for job in jobs]
+    sizes = f"{len(jobs)} of {', '.join(str(len(own[0])) for own in where[:_LISTED])} agents"
+    out[_DERIVED[1]] = sizes, digest(where)
     return {name: list(leaf) for name, leaf in out.items()}
+
+
+def _at(job: Job, side: str, value):
+    """What a job has of agents or federations, in the order of the caller's."""
+    return jax.tree.map(lambda x: np.asarray(x)[job.layout.places(side)], value)
 
 
 def _equations(algorithm: Algorithm) -> str:

@@ -14,6 +14,7 @@ import itertools
 import json
 import os
 import pathlib
+import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
@@ -28,7 +29,7 @@ from fedjax_rl.saving import results, signals
 from fedjax_rl.saving.checkpoints import Checkpoints, Machine, check, labels
 from fedjax_rl.saving.directory import held, place
 from fedjax_rl.saving.fingerprint import fingerprint
-from fedjax_rl.sweeps import arguments, run_arguments
+from fedjax_rl.sweeps import arguments, room, run_arguments
 from fedjax_rl.sweeps.cache import keep_programs
 from fedjax_rl.sweeps.cells import Cell, Federation, federations, metrics_of
 from fedjax_rl.sweeps.collect import collected
@@ -37,6 +38,9 @@ from fedjax_rl.sweeps.programs import Job
 from fedjax_rl.sweeps.progress import counted
 from fedjax_rl.sweeps.run import Outcome, execute_all
 from fedjax_rl.sweeps.run_arguments import Run
+
+# Times that a sweep is cut anew, as what is measured depends a little on how it is cut.
+_CUTS = 3
 
 
 class Begun(NamedTuple):
@@ -171,6 +175,7 @@ def save_in(
     root: pathlib.Path,
     batches: Sequence[Batch],
     describe: Callable[[Batch], dict],
+    devices: int,
 ) -> None:
     """Opens the checkpoints of every job, the first batch's in `root` and the others' below.
 
@@ -179,12 +184,15 @@ def save_in(
       root: of all.
       batches: get their checkpoints.
       describe: gives the fingerprint of a batch.
+      devices: that agents are spread over now, at most.
 
     Raises:
       ValueError: checkpoints of another run are there.
     """
     # Not how many cores: the split into jobs is kept.
     made_with = {**results.versions(), "device": results.device().partition(", ")[0]}
+    # How agents lie over devices orders sums.
+    made_with["devices"] = devices
     taken = [batch.begun.root for batch in batches]
     free = (root / f"batch-{i:04d}" if i else root for i in itertools.count())
     for batch in batches:
@@ -206,7 +214,8 @@ def save_in(
             "batch": {"algorithm": batch.begun.algorithm, "seeds": list(batch.begun.seeds)},
         }
         batch.checkpoints = [
-            Checkpoints(home / f"job-{i:04d}", label) for i in range(len(batch.jobs))
+            Checkpoints(home / f"job-{i:04d}", {**label, "layout": job.layout.told()})
+            for i, job in enumerate(batch.jobs)
         ]
         for own in batch.checkpoints:
             stack.callback(own.close)
@@ -240,7 +249,7 @@ def carry_out(
     # An accelerator runs one program after the other, a mesh of CPU devices one on all cores.
     on_cpu = jax.default_backend() == "cpu" and run.devices == 1
     cores = (run.workers or os.cpu_count() or 1) if on_cpu else 1
-    machine = Machine(cores, memory.available(devices=1))
+    machine = Machine(cores, memory.available(devices=1), run.devices)
 
     def describe(batch: Batch) -> dict:
         one = algorithms[batch.begun.algorithm]
@@ -251,12 +260,22 @@ def carry_out(
             stack.enter_context(debugging(several[0].algorithm.unit))
         elif run.cache:
             keep_programs()
+        room.check_agents(several, run.devices)
         batches = batches_of(several, metrics, run, machine, begun)  # or refuses before it writes
+        timer = time.perf_counter()
+        for _ in range(_CUTS):
+            new = [job for one in batches if one.begun.machine is machine for job in one.jobs]
+            if (known := room.measured(machine, new)) == machine:
+                break
+            machine = known
+            batches = batches_of(several, metrics, run, machine, begun)
+        room.check_programs([job for one in batches for job in one.jobs])
+        measuring = time.perf_counter() - timer
         if run.checkpoints is not None:
             root, begun = opened(stack, run.checkpoints)
             if begun:
                 batches = batches_of(several, metrics, run, machine, begun)
-            save_in(stack, root, batches, describe)
+            save_in(stack, root, batches, describe, run.devices)
         jobs = [job for batch in batches for job in batch.jobs]
         # Cells of one batch need not lie beside each other, as seeds are the last axis.
         where = {i: place for batch in batches for i, place in batch.places.items()}
@@ -265,7 +284,11 @@ def carry_out(
         held_by = [(job.algorithm, job.layout.population.sizes) for job in jobs]
         outcomes, compiling, running = execute_all(
             jobs,
-            workers=at_once(held_by, run.workers or min(len(jobs), cores)),
+            workers=at_once(
+                held_by,
+                run.workers or min(len(jobs), cores),
+                max(one.begun.machine.peak for one in batches),
+            ),
             begun=[own for one in batches for own in one.begun.outcomes or [None] * len(one.jobs)],
             checkpoints=[own for batch in batches for own in batch.checkpoints],
             progress=counter.advance,
@@ -275,7 +298,7 @@ def carry_out(
     dataset = collected(several, recording, metrics, jobs, places, outcomes)
     described = {label: one.describe(one.config) for label, one in algorithms.items()}
     dataset.attrs["configuration"] = json.dumps(described.get(None, described))
-    dataset.attrs["seconds"] = json.dumps({"compile": compiling, "run": running})
+    dataset.attrs["seconds"] = json.dumps({"compile": measuring + compiling, "run": running})
     left = iter(outcomes)
     made = [one.begun._replace(outcomes=[next(left) for _ in one.jobs]) for one in batches]
     return dataset, made

@@ -10,12 +10,16 @@ import xarray as xr
 
 from fedjax_rl.federation.ledger import COLUMNS
 from fedjax_rl.saving import results
+from fedjax_rl.sweeps import of_agents
 from fedjax_rl.sweeps.cells import Federation, metrics_of
 from fedjax_rl.sweeps.grid import Grid
 from fedjax_rl.sweeps.jobs import Place
 from fedjax_rl.sweeps.labels import labels
 from fedjax_rl.sweeps.programs import NEVER, Job, Recording
-from fedjax_rl.sweeps.run import Outcome, by_member
+from fedjax_rl.sweeps.run import Outcome, seen
+
+# What stands behind the name of a metric of agents for what they come to where they are many.
+_MEAN, _QUANTILES = "_mean_of_agents", "_quantiles"
 
 
 def collected(
@@ -37,18 +41,28 @@ def collected(
       outcomes: of each job.
 
     Returns:
-      The Dataset, with the dimensions `cell` and `time`, and `agent` where a metric has it.
+      The Dataset, with the dimensions `cell` and `time`, and `agent` where a metric has it. Of
+      federations that are too large for that, see `of_agents`, it has the first agents, and each
+      metric of agents also as its mean and its quantiles.
     """
     cells, count = [cell for cell, _ in federations], len(federations)
     first = federations[0].algorithm
     records = max(outcome.count for outcome in outcomes)
-    most = max(cell.num_agents for cell in cells)
-    known, data = metrics_of(federations), {}
+    reduced = any(of_agents.is_reduced(cell.num_agents) for cell in cells)
+    most = max(_recorded(cell.num_agents) for cell in cells)
+    known, data, dims = metrics_of(federations), {}, {}
     for name in metrics:
-        shape = (count, records) if known[name][0] == "federation" else (count, most, records)
+        shapes = {name: ()}
+        if known[name][0] == "agent":
+            shapes[name] = (most,)
+            if reduced:
+                shapes |= {name + _MEAN: (), name + _QUANTILES: (len(of_agents.QUANTILES),)}
         kinds = (o.metrics[name].dtype for o in outcomes if name in o.metrics)
         # At least float32, so that NaN can stand for what was not recorded.
-        data[name] = np.full(shape, np.nan, np.result_type(np.float32, *kinds))
+        kind = np.result_type(np.float32, *kinds)
+        for each, axes in shapes.items():
+            data[each] = np.full((count, *axes, records), np.nan, kind)
+            dims[each] = ("cell", *("agent" if each == name else "quantile" for _ in axes), "time")
     # Counters pass 2^32.
     ledger = {name: np.zeros(count, np.int64) for name in COLUMNS}
     diverged = np.zeros(count, bool)
@@ -59,17 +73,23 @@ def collected(
         for name, x in per.items():
             if known[name][0] == "federation":
                 data[name][c, : len(x)] = x[:, f]
-            else:
-                n = cells[c].num_agents
-                data[name][c, :n, : len(x)] = x[:, f, :n].T
+                continue
+            n, own = cells[c].num_agents, x[:, f]
+            if of_agents.is_reduced(n):
+                own, *whole = of_agents.taken_apart(own)
+            elif reduced:
+                whole = of_agents.of_all(own[:, :n])
+            data[name][c, : _recorded(n), : len(x)] = own[:, : _recorded(n)].T
+            if reduced:
+                for end, values in zip((_MEAN, _QUANTILES), whole, strict=True):
+                    data[name + end][c, ..., : len(x)] = values.T
         for name in COLUMNS:
             ledger[name][c] = totals[name][f]
         diverged[c] = not finite[f]
-    dims = {"federation": ("cell", "time"), "agent": ("cell", "agent", "time")}
-    variables = {}
+    texts = {name: text for name, (_, text) in known.items()}
     for name in metrics:
-        side, text = known[name]
-        variables[name] = (dims[side], data[name], {"long_name": text})
+        texts |= {name + _MEAN: f"{texts[name]}: mean", name + _QUANTILES: f"{texts[name]}: spread"}
+    variables = {n: (dims[n], x, {"long_name": texts[n]}) for n, x in data.items()}
     variables |= {name: ("cell", ledger[name]) for name in COLUMNS}
     variables["diverged"] = ("cell", diverged)
     times = recording.times[:records]
@@ -85,7 +105,15 @@ def collected(
         "device": results.device(),
         "fedjax_rl": results.versions().get("fedjax_rl", "source"),
     }
-    return xr.Dataset(variables, {"time": time, **_coordinates(federations)}, attributes)
+    own = {"time": time, **_coordinates(federations)}
+    if any("quantile" in each for each in dims.values()):
+        own["quantile"] = list(of_agents.QUANTILES)
+    return xr.Dataset(variables, own, attributes)
+
+
+def _recorded(num_agents: int) -> int:
+    """Of how many agents of a federation metrics are recorded one by one."""
+    return of_agents.FIRST if of_agents.is_reduced(num_agents) else num_agents
 
 
 def _phase(federations: Sequence[Federation], times: np.ndarray) -> np.ndarray:
@@ -121,15 +149,8 @@ def _coordinates(federations: Sequence[Federation]) -> dict:
 
 def _view(job: Job, outcome: Outcome):
     """Metrics [t, F] and [t, F, N], ledger totals [F] and which are finite, as the job's cells."""
-    federation, member = job.layout.agents()
-    count = federation.max() + 1
-    where = job.layout.first_places(count)
-    per = {
-        n: x[:, where]
-        if job.algorithm.metrics[n][0] == "federation"
-        else by_member(x, federation, member, count)
-        for n, x in outcome.metrics.items()
-    }
+    where = job.layout.places("federation")
+    per = {n: seen(job, n, x) for n, x in outcome.metrics.items()}
     totals = {n: x[where] for n, x in outcome.state.ledger.totals().items()}
     return per, totals, outcome.finite[where]
 
@@ -150,7 +171,7 @@ def unstacked(flat: xr.Dataset, grid: Grid) -> xr.Dataset:
     for name, variable in flat.data_vars.items():
         shape = (*sizes.values(), *variable.shape[1:])
         out[name] = ((*sizes, *variable.dims[1:]), variable.values.reshape(shape), variable.attrs)
-    coordinates["time"] = flat["time"].variable
+    coordinates |= {n: flat[n].variable for n in ("time", "quantile") if n in flat.coords}
     for name, own in grid.followed.items():
         values = labels(list(own.values()))
         coordinates[name] = ("num_agents", values) if "num_agents" in sizes else values[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import warnings
 from collections.abc import Sequence
@@ -15,11 +16,11 @@ from fedjax_rl.federation.algorithm import Algorithm
 from fedjax_rl.federation.mesh import layout
 from fedjax_rl.federation.state import Params
 from fedjax_rl.saving.checkpoints import Machine
-from fedjax_rl.sweeps import packing
+from fedjax_rl.sweeps import of_agents, packing
 from fedjax_rl.sweeps.axes import identity
 from fedjax_rl.sweeps.cells import Federation
 from fedjax_rl.sweeps.programs import NEVER, Job, Recording
-from fedjax_rl.sweeps.run import by_member
+from fedjax_rl.sweeps.run import seen
 from fedjax_rl.sweeps.run_arguments import Run
 
 # On CPU, tables of this many agents stay in the cache; beyond, a second pack is faster.
@@ -45,13 +46,11 @@ class Part(NamedTuple):
       members: the federations.
       period: of all of them; None where they have several.
       metrics: what is measured of them.
-      devices: over which it goes.
     """
 
     members: list[Simulated]
     period: int | None
     metrics: tuple[str, ...]
-    devices: int
 
 
 class Place(NamedTuple):
@@ -112,7 +111,6 @@ def plan(
     federations: Sequence[Federation],
     length: int,
     metrics: Sequence[str],
-    devices: int,
     machine: Machine,
 ) -> tuple[list[Part], list[Place]]:
     """Splits federations into populations that share static properties, and a period if that pays.
@@ -121,9 +119,8 @@ def plan(
       federations: with their configurations.
       length: units of time of the run.
       metrics: names to record, of those configurations that have them.
-      devices: to spread the agents over, at most.
-      machine: how many populations at a time, and the bytes of a device; those that are free now
-        where it does not say.
+      machine: how many populations at a time, the devices to spread the agents over, at most, and
+        the bytes of each; those that are free now where it does not say.
 
     Returns:
       The populations, and for each federation its population and its place there.
@@ -139,7 +136,8 @@ def plan(
             static[id(own)] = own.static(own.config)
         # What is not recorded is not computed: XLA drops it, so that names shape a program.
         measured = tuple(name for name in metrics if name in own.metrics)
-        key = federations[i].cell.algorithm, static[id(own)], measured
+        large = of_agents.is_reduced(federations[i].cell.num_agents)
+        key = federations[i].cell.algorithm, static[id(own)], large, measured
         groups.setdefault(key, {}).setdefault(period, []).append(which)
     parts: list[Part] = []
     places: dict[int, Place] = {}
@@ -153,17 +151,18 @@ def plan(
             counts = [federations[simulated[u].first].cell.num_agents for u in members]
             first = federations[simulated[members[0]].first].algorithm
             # As if all groups were of this size: cores are shared by all of them.
-            limit, most = _bounds(first, sum(counts) * len(groups), devices, machine)
+            limit, most = _bounds(first, sum(counts) * len(groups), machine)
             for pack in packing.split(counts, limit, most):
-                spread, meshes = not first.on_clock, [(range(len(pack)), 1)]
-                if devices > 1:
+                meshes = [range(len(pack))]
+                if machine.devices > 1:
                     of_pack = [counts[place] for place in pack]
-                    meshes = packing.over_devices(of_pack, devices, spread)
-                for within, used in meshes:
+                    spread = _spread(first, machine)
+                    meshes = packing.over_devices(of_pack, machine.devices, **spread)
+                for within in meshes:
                     own = [members[pack[place]] for place in within]
                     places |= {u: Place(len(parts), f) for f, u in enumerate(own)}
                     period = periods[0] if len(periods) == 1 else None
-                    parts.append(Part([simulated[u] for u in own], period, measured, used))
+                    parts.append(Part([simulated[u] for u in own], period, measured))
     return parts, [places[u] for u in index]
 
 
@@ -172,16 +171,24 @@ def most_in_population() -> int:
     return AGENTS_PER_JOB.get(backend.kind(), 2**20)
 
 
-def _bounds(
-    algorithm: Algorithm, agents: int, devices: int, machine: Machine
-) -> tuple[int, int | None]:
+def _spread(algorithm: Algorithm, machine: Machine) -> dict:
+    """What `layout` is to know of an algorithm: how many work at a time, and how many fit."""
+    found = {}
+    if algorithm.on_clock:
+        found["working"] = algorithm.config.clock.rules.arrivals
+    if algorithm.memory is not None:
+        found["most"] = int(memory.most_agents(algorithm, machine.free) / machine.peak)
+    return found
+
+
+def _bounds(algorithm: Algorithm, agents: int, machine: Machine) -> tuple[int, int | None]:
     """Most agents of a population, and those that repay one of their own if there are several."""
-    cores = max(machine.cores, 1)
+    cores, devices = max(machine.cores, 1), machine.devices
     limit = held = most_in_population() * devices
     if algorithm.memory is not None:
         # As many populations are in memory at a time as there are cores.
-        room = memory.most_agents(algorithm, machine.free) * devices // cores
-        held = max(1, min(limit, room))
+        room = memory.most_agents(algorithm, machine.free) * devices / (cores * machine.peak)
+        held = max(1, min(limit, int(room)))
     # Steps are so short that what they cost a population outweighs its agents: fewer are better.
     if algorithm.periodic:
         return held, None
@@ -207,15 +214,22 @@ def jobs_of(
       The jobs, and for each federation its job and its place there.
     """
     recording = recording_of(run)
-    parts, places = plan(federations, int(recording.times[-1]), metrics, run.devices, machine)
-    return [_job(part, federations, recording, run) for part in parts], places
+    parts, places = plan(federations, int(recording.times[-1]), metrics, machine)
+    return [_job(part, federations, recording, run, machine) for part in parts], places
 
 
-def _job(part: Part, federations: Sequence[Federation], recording: Recording, run: Run) -> Job:
+def _job(
+    part: Part,
+    federations: Sequence[Federation],
+    recording: Recording,
+    run: Run,
+    machine: Machine,
+) -> Job:
     """One population with its parameters."""
     own = [federations[one.first] for one in part.members]
     cells, first = [cell for cell, _ in own], own[0].algorithm
-    where = layout([cell.num_agents for cell in cells], part.devices, spread=not first.on_clock)
+    # Over the devices of now, which need not be those that a run was split for.
+    where = layout([cell.num_agents for cell in cells], run.devices, **_spread(first, machine))
     bound, known = [], {}
     for one, (cell, algorithm) in zip(part.members, own, strict=True):
         key = id(algorithm), cell.num_agents
@@ -232,7 +246,7 @@ def _job(part: Part, federations: Sequence[Federation], recording: Recording, ru
         # A scalar, by which a program knows that all exchange at the same time.
         params.shared["sync_period"] = jax.numpy.uint32(part.period)
     federation, member = where.agents()
-    return Job(
+    job = Job(
         first,
         where,
         params,
@@ -242,16 +256,19 @@ def _job(part: Part, federations: Sequence[Federation], recording: Recording, ru
         recording,
         part.metrics,
         run.chunk,
-        _stopper(run.stop, where, cells, first) if run.stop else None,
     )
+    return job if run.stop is None else dataclasses.replace(job, stop=_stopper(run, job, cells))
 
 
-def at_once(populations: Sequence[tuple[Algorithm, Sequence[int]]], workers: int) -> int:
+def at_once(
+    populations: Sequence[tuple[Algorithm, Sequence[int]]], workers: int, peak: float = 1.0
+) -> int:
     """Populations that run at a time, fewer where memory would not hold so many.
 
     Args:
       populations: of each, a configuration and the agents of its federations.
       workers: at most.
+      peak: as of `Machine`.
 
     Returns:
       Their number, at least 1.
@@ -262,22 +279,19 @@ def at_once(populations: Sequence[tuple[Algorithm, Sequence[int]]], workers: int
         for one, sizes in populations
     )
     if there is not None and needed:
-        workers = min(workers, int(there // needed))
+        workers = min(workers, int(there // (needed * peak)))
     return max(workers, 1)
 
 
-def _stopper(stop, where, cells, algorithm):
+def _stopper(run: Run, job: Job, cells):
     """The caller's stop rule in the caller's order of federations."""
-    first = where.first_places(len(cells))
-    federation, member = where.agents()
+
+    def view(name: str, x):
+        found = seen(job, name, x)
+        reduced = job.is_reduced and job.algorithm.metrics[name][0] == "agent"
+        return of_agents.taken_apart(found)[0] if reduced else found
 
     def rule(times, records):
-        view = {
-            n: x[:, first]
-            if algorithm.metrics[n][0] == "federation"
-            else by_member(x, federation, member, len(cells))
-            for n, x in records.items()
-        }
-        return stop(times, view, cells)
+        return run.stop(times, {name: view(name, x) for name, x in records.items()}, cells)
 
     return rule

@@ -9,8 +9,6 @@ import itertools
 import math
 from collections.abc import Mapping, Sequence
 
-import numpy as np
-
 from fedjax_rl.federation.mesh import layout
 
 # Measured on one CPU core: what a step costs a population, and what it costs an agent. They only
@@ -109,35 +107,36 @@ def _deal(runs: Sequence[tuple[int, int]], packs: int) -> tuple[list[int], list[
     return loads, shares
 
 
-def over_devices(sizes: Sequence[int], devices: int, spread: bool) -> list[tuple[list[int], int]]:
-    """Cuts federations into parts that a mesh holds without repeating any.
+def over_devices(sizes: Sequence[int], devices: int, **more) -> list[list[int]]:
+    """Cuts federations into parts that each leave as few devices idle as can be.
+
+    Of each size as many as devices divide go whole, and the members of the others are spread; all
+    at once where that is no more work for a device.
 
     Args:
       sizes: agents of each federation.
       devices: of the largest mesh.
-      spread: whether the members of one federation may be spread.
+      **more: of `layout`.
 
     Returns:
-      Places of the federations of each part, and the devices of its mesh.
+      Places of the federations of each part.
     """
     parts: dict = {}
+    working = more.get("working", lambda n: n)
 
-    def place(members: list[int], n: int, most: int) -> None:
-        """Puts federations of n agents on the largest mesh up to `most` that repeats none."""
-        for used in range(most, 0, -1):
-            plan = layout([n] * len(members), used, spread)
-            if len(plan.order) == len(members):
-                parts.setdefault(plan.blocks, []).extend(members)
-                return
+    def laid(members: Sequence[int], n: int) -> tuple[tuple[int, int], int]:
+        """The blocks of so many federations of n agents, and what a device then works."""
+        plan = layout([n] * len(members), devices, **more)
+        down, across = plan.blocks
+        return plan.blocks, len(members) // down * math.ceil(working(n) / across)
 
     for n in dict.fromkeys(sizes):
         members = [place for place, size in enumerate(sizes) if size == n]
-        plan = layout([n] * len(members), devices, spread)
-        if len(plan.order) == len(members):
-            parts.setdefault(plan.blocks, []).extend(members)
-            continue
         full = len(members) // devices * devices
-        if full:
-            place(members[:full], n, devices)
-        place(members[full:], n, devices)
-    return [(sorted(members), int(np.prod(blocks))) for blocks, members in parts.items()]
+        cuts = [part for part in (members[:full], members[full:]) if part]
+        together, apart = laid(members, n), [laid(part, n) for part in cuts]
+        if together[1] <= sum(work for _, work in apart):
+            cuts, apart = [members], [together]
+        for part, (blocks, _) in zip(cuts, apart, strict=True):
+            parts.setdefault(blocks, []).extend(part)
+    return [sorted(members) for members in parts.values()]

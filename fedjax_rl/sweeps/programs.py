@@ -22,6 +22,7 @@ from fedjax_rl.federation.algorithm import Algorithm
 from fedjax_rl.federation.mesh import Layout
 from fedjax_rl.federation.state import Params, State
 from fedjax_rl.identity import content
+from fedjax_rl.sweeps import of_agents
 
 # A period that never comes due within the longest run.
 NEVER = np.uint32(2**32 - 1)
@@ -81,13 +82,20 @@ class Job:
         one = self.algorithm
         return one.name, content(one.functions, one.static(one.config))
 
+    @functools.cached_property
+    def is_reduced(self) -> bool:
+        """Whether metrics of agents are recorded as `of_agents.reduced` makes them."""
+        return of_agents.is_reduced(int(self.layout.population.sizes.max()))
+
+    def side(self, metric: str) -> str:
+        """Which axis the records of a metric have, "federation" or "agent"."""
+        return "federation" if self.is_reduced else self.algorithm.metrics[metric][0]
+
     @property
     def side_by_side(self) -> int:
         """What makes a step at a time: agents, or servers where time counts their steps."""
-        agents, layout = len(self.seeds), self.layout
-        if self.algorithm.on_clock:
-            return layout.population.num_federations * layout.blocks[0]
-        return agents
+        everybody = self.layout.whole
+        return everybody.num_federations if self.algorithm.on_clock else everybody.num_agents
 
 
 def compiler_options() -> dict:
@@ -204,7 +212,7 @@ PROGRAMS = Programs()
 
 # Bytes of an agent on the host while it is started: its seed, its place, its key and the words
 # that this is made of.
-_STARTING = 64
+STARTING = 64
 
 
 def bytes_of(job: Job) -> int:
@@ -218,7 +226,7 @@ def bytes_of(job: Job) -> int:
     found = again.memory_analysis()
     inside = found.argument_size_in_bytes + found.output_size_in_bytes + found.temp_size_in_bytes
     # Output that takes the place of input has been counted twice.
-    return inside - found.alias_size_in_bytes + _STARTING * len(job.seeds)
+    return inside - found.alias_size_in_bytes + STARTING * len(job.seeds)
 
 
 def _compiles_slowly(job: Job) -> bool:
@@ -276,14 +284,18 @@ def programs_of(job: Job) -> tuple[dict[str, Program], tuple]:
     functions = job.algorithm.functions(job.algorithm.config)
     local, layout = job.layout.population, job.layout
     specs = layout.params_specification(job.params)
-    sides = job.algorithm.metrics
 
     def init(params, keys):
         return functions.init(local, params, keys)
 
     def measure(params, state):
         measured = functions.measure(local, params, state)
-        return {n: measured[n] for n in job.metrics}
+        return {
+            n: of_agents.reduced(local, measured[n])
+            if job.is_reduced and job.algorithm.metrics[n][0] == "agent"
+            else measured[n]
+            for n in job.metrics
+        }
 
     def chunk(params, state, gaps):
         def record(state, gap):
@@ -306,9 +318,8 @@ def programs_of(job: Job) -> tuple[dict[str, Program], tuple]:
         state = begin.trace(params, keys).out_info
         state_specs = layout.state_specification(state)
     else:
-        # Shapes of the whole from shapes of one device's share: specs only need the structure.
-        alone = dataclasses.replace(local, axis_name=None)
-        shape = jax.eval_shape(lambda p, k: functions.init(alone, p, k), *_shard(job))
+        # As if all were on one device: specs only need the structure.
+        shape = jax.eval_shape(lambda p, k: functions.init(layout.whole, p, k), *_whole(job))
         state_specs = layout.state_specification(shape)
         parts = specs, layout.specification(0, "agent")
         begin = jax.jit(layout.shard(init, parts, state_specs))
@@ -321,18 +332,19 @@ def programs_of(job: Job) -> tuple[dict[str, Program], tuple]:
         )
     made = {"begin": Program(begin, (params, keys))}
     if _compiles_slowly(job):
-        metric_specs = {n: layout.specification(0, sides[n][0]) for n in job.metrics}
+        metric_specs = {n: layout.specification(0, job.side(n)) for n in job.metrics}
         measures = layout.shard(measure, (specs, state_specs), metric_specs)
         advance = functools.partial(functions.advance, local)
         steps = layout.shard(advance, (specs, state_specs, gap_spec), state_specs)
         gap = layout.place(jnp.uint32(0), gap_spec)
         made["measure"] = Program(jax.jit(measures), (params, state))
-        made["advance"] = Program(jax.jit(steps), (params, state, gap))
+        made["advance"] = Program(jax.jit(steps, donate_argnums=1), (params, state, gap))
     else:
-        metric_specs = {n: layout.specification(0, sides[n][0], leading=1) for n in job.metrics}
+        metric_specs = {n: layout.specification(0, job.side(n), leading=1) for n in job.metrics}
         chunks = layout.shard(chunk, (specs, state_specs, gap_spec), (state_specs, metric_specs))
         gaps = layout.place(jnp.zeros(job.chunk, jnp.uint32), gap_spec)
-        made["chunk"] = Program(jax.jit(chunks), (params, state, gaps))
+        # The state before is nobody's any more: that after it takes its place.
+        made["chunk"] = Program(jax.jit(chunks, donate_argnums=1), (params, state, gaps))
     return made, (specs, state_specs, gap_spec)
 
 
@@ -351,21 +363,15 @@ def _compile(job: Job):
     return made["begin"], again, specs
 
 
-def _shard(job: Job):
-    """Abstract parameters and keys of one device's share, for shape inference."""
-    down, across = job.layout.blocks
-    params = job.params
+def _whole(job: Job):
+    """Abstract parameters and keys without the places that hold nobody, for shape inference."""
+    count = job.layout.whole.num_agents
 
-    def cut(tree, parts):
-        return jax.tree.map(
-            lambda x: jax.ShapeDtypeStruct((x.shape[0] // parts, *x.shape[1:]), x.dtype), tree
-        )
+    def cut(tree):
+        return jax.tree.map(lambda x: jax.ShapeDtypeStruct((count, *x.shape[1:]), x.dtype), tree)
 
     keys = jax.eval_shape(lambda: job_keys(job))
-    return (
-        Params(cut(params.agent, down * across), cut(params.federation, down), params.shared),
-        cut(keys, down * across),
-    )
+    return dataclasses.replace(job.params, agent=cut(job.params.agent)), cut(keys)
 
 
 def job_keys(job: Job) -> jax.Array:

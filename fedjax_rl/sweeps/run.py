@@ -6,6 +6,7 @@ early stops on the host between them, never inside.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import threading
 import time
@@ -16,7 +17,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from fedjax_rl.federation.mesh import SIDES
 from fedjax_rl.federation.state import State
+from fedjax_rl.sweeps import of_agents
 from fedjax_rl.sweeps.programs import PROGRAMS, Job, Threads, job_keys
 
 
@@ -85,7 +88,7 @@ def execute(
         done += len(part)
         progress(int(part.sum()) * agents)
         if watch is not None:
-            last = {name: chunks[-1][-1] for name, chunks in records.items()}
+            last = {name: _shown(job, name, chunks[-1][-1]) for name, chunks in records.items()}
             watch({n: float(np.mean(x)) for n, x in (last | state.ledger.totals()).items()})
         if checkpoints is not None:
             # A function, as records are only joined where something is written.
@@ -94,6 +97,13 @@ def execute(
         checkpoints.save(done, state, lambda: _joined(records))
     jax.block_until_ready(state)
     return Outcome(_joined(records), done, state, _finite(job, state))
+
+
+def _shown(job: Job, name: str, last):
+    """Of the last record of a metric what its mean is to be taken of."""
+    if job.is_reduced and job.algorithm.metrics[name][0] == "agent":
+        return of_agents.taken_apart(last)[1]
+    return last
 
 
 def _joined(records: dict[str, list]) -> dict[str, np.ndarray]:
@@ -108,14 +118,28 @@ def _begin(job: Job, begun: Outcome | None, checkpoints) -> tuple[int, State, di
     """How many records there are, the state after them, and the records: {name: [chunks]}."""
     if begun is not None:
         kept = {name: [begun.metrics[name]] for name in job.metrics}
-        return begun.count, jax.device_put(begun.state), kept
+        # A copy, as a program writes over the state that it is given.
+        return begun.count, jax.tree.map(jnp.copy, begun.state), kept
     first, _, (specs, _, _) = PROGRAMS.get(job)
     keys = job.layout.place(job_keys(job), job.layout.specification(0, "agent"))
     state = first(job.layout.place(job.params, specs), keys)
-    if checkpoints is not None and (saved := checkpoints.load(state, job.metrics)) is not None:
-        done, state, records = saved
-        return done, state, {name: [x] for name, x in records.items()}
+    if checkpoints is not None:
+        saved = checkpoints.load(state, job.metrics, functools.partial(_moved, job))
+        if saved is not None:
+            done, state, records = saved
+            return done, state, {name: [x] for name, x in records.items()}
     return 0, state, {name: [] for name in job.metrics}
+
+
+def _moved(job: Job, told: list, state: State, records: dict) -> tuple[State, dict]:
+    """What was saved over other devices, as it lies over those of now."""
+    parts = {
+        name: job.layout.moved(told, getattr(state, name), side) for name, side in SIDES.items()
+    }
+    records = {
+        name: job.layout.moved(told, x, job.side(name), axis=1) for name, x in records.items()
+    }
+    return State(**parts), records
 
 
 def _rule(job: Job) -> Callable[[int, dict], bool]:
@@ -148,15 +172,14 @@ def _finite(job: Job, state: State) -> np.ndarray:
     """
     federation, _ = job.layout.agents()
     order = np.asarray(job.layout.order)
-    fine = np.ones(order.max() + 1, bool)
-    of_servers, of_agents = (state.server, state.server_state), (state.agents, state.uplink_state)
-    for owner, tree in ((order, of_servers), (federation, of_agents)):
+    fine = np.ones(len(order), bool)
+    servers, agents = (state.server, state.server_state), (state.agents, state.uplink_state)
+    for owner, tree in ((order, servers), (federation, agents)):
         for leaf in jax.tree.leaves(tree):
             if jnp.issubdtype(leaf.dtype, jnp.inexact):
                 with np.errstate(over="ignore", invalid="ignore"):
                     each = np.isfinite(np.square(np.asarray(leaf)))
-                # Unbuffered: several agents have the same owner.
-                np.logical_and.at(fine, owner, each.reshape(len(owner), -1).all(axis=1))
+                fine[owner[~each.reshape(len(owner), -1).all(axis=1)]] = False
     return fine[order]
 
 
@@ -225,19 +248,24 @@ def execute_all(
     return outcomes, compiled, time.perf_counter() - timer
 
 
-def by_member(x, federation, member, count) -> np.ndarray:
-    """[t, A] of a layout -> [t, F, N], NaN past the size of a federation.
+def seen(job: Job, name: str, x) -> np.ndarray:
+    """The records of a metric in the caller's order of federations.
 
     Args:
-      x: [t, A].
-      federation: int [A], the federation at each place of the global agent axis.
-      member: int [A], its place there.
-      count: F.
+      job: that made them.
+      name: of the metric.
+      x: [t, F, ...] or [t, A], on the global axes of its layout.
 
     Returns:
-      Float [t, F, N], N the size of the largest.
+      [t, F, ...]; of agents float [t, F, N], N the size of the largest and NaN past that of a
+      federation.
     """
+    if job.side(name) == "federation":
+        return x[:, job.layout.places("federation")]
+    places = job.layout.places("agent")
+    federation, member = (each[places] for each in job.layout.agents())
     # A float of any kind has NaN, a counter has not.
-    out = np.full((len(x), count, member.max() + 1), np.nan, np.result_type(x, np.float32))
-    out[:, federation, member] = x
+    shape = len(x), len(job.layout.order), member.max() + 1
+    out = np.full(shape, np.nan, np.result_type(x, np.float32))
+    out[:, federation, member] = x[:, places]
     return out

@@ -66,7 +66,9 @@ def sweep(
         draws the stream of (seed, i) whatever the rest of the sweep.
       record_every: steps between records; about 100 records by default.
       first_record: steps before the first record; `record_every` by default.
-      metrics: names to record, of any of the configurations; those per federation by default.
+      metrics: names to record, of any of the configurations; those per federation by default. Of a
+        federation of more than 65536 agents a metric of agents is recorded of the first 16, and
+        as `NAME_mean_of_agents` and `NAME_quantiles`, over all of them.
       devices: how many to spread the agents over, at most: none does another one's work again.
       workers: jobs at a time, at most, where memory holds so many; on CPU one per core by default.
       chunk: records between two returns to the host.

@@ -87,11 +87,6 @@ def _functions(own: Functions, parts: Parts, rules: Rules) -> Functions:
     link = parts.link
 
     def timing_of(population, params, state) -> Timing:
-        if population.shares > 1:
-            raise ValueError(
-                "devices spread the members of a federation, which a clock cannot be; allowed: as "
-                "many devices as divide the number of federations"
-            )
         transfer = 0
         if rules.limited:
             each = message_costs(population, link, params, state)

@@ -20,7 +20,7 @@ from fedjax_rl.federation.clock.timing import Timing
 from fedjax_rl.federation.debugging import look
 from fedjax_rl.federation.exchange import Exchange, exchange
 from fedjax_rl.federation.ledger import answer_costs, empty_ledger, line
-from fedjax_rl.federation.population import Population, select
+from fedjax_rl.federation.population import Population, column, select
 from fedjax_rl.federation.state import Params, State, per_agent
 
 
@@ -34,13 +34,15 @@ class Parts(NamedTuple):
 class Step(NamedTuple):
     """A step of every server: who arrives, and what a round of theirs consists of.
 
-    W workers are the m who arrive of every federation, in its order.
+    W workers are the m who arrive of every federation, in its order. Where the members are spread
+    over devices, so are the workers, evenly, wherever they lie: they are fetched before their work
+    and handed back after it.
 
     Attributes:
       parts: of a round.
       timing: the clock with the population.
       params: traced properties of all agents.
-      arrivals: of this step, leaves [W].
+      arrivals: of this step, leaves [W], of all devices.
       differentiable: whether loops have to be of static length.
     """
 
@@ -61,15 +63,39 @@ class Step(NamedTuple):
         return self.timing.workers
 
     @property
+    def upload(self) -> jax.Array:
+        """Messages of each worker before this one, uint32 [W]."""
+        return self.workers.held(self.arrivals.upload)
+
+    @property
+    def present(self) -> jax.Array | None:
+        """Which worker arrives at all, bool [W]; None for all of them."""
+        return self.workers.held(self.arrivals.present) if self.fails else None
+
+    @property
     def _everybody(self) -> bool:
-        return self.workers.groups == self.timing.population.groups
+        return self.workers == self.timing.population
 
     def take(self, tree):
         """What the workers have of all agents' leaves, [A, ...] -> [W, ...]."""
         # Where all arrive at every step, they stand in the order of the agent axis already.
         if self._everybody:
             return tree
-        return jax.tree.map(lambda x: x[self.arrivals.agent], tree)
+        if self.workers.axis_name is None:
+            return jax.tree.map(lambda x: x[self.arrivals.agent], tree)
+        here, index = self._own()
+
+        def fetched(x):
+            if jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key):
+                data = fetched(jax.random.key_data(x))
+                return jax.random.wrap_key_data(data, impl=jax.random.key_impl(x))
+            words = _as_words(x)[jnp.where(here, index, 0)]
+            mine = jnp.where(column(here, words), words, jnp.zeros_like(words))
+            # Everybody lies on one device: a sum of words and zeros, every bit as it is.
+            found = jax.lax.psum(mine, self.workers.axis_name)
+            return _of_words(self.workers.held(found), x.dtype)
+
+        return jax.tree.map(fetched, tree)
 
     def put(self, tree, new):
         """All agents' leaves [A, ...] with the workers' [W, ...].
@@ -84,9 +110,46 @@ class Step(NamedTuple):
         if self._everybody:
             return new
         at = self.arrivals.agent
+        if self.workers.axis_name is not None:
+            new, (here, index) = self.workers.gathered(new), self._own()
+            # Beyond the end for those of other devices, each at a place of its own, and dropped.
+            beyond = self.timing.population.num_agents + jnp.arange(len(index), dtype=jnp.int32)
+            at = jnp.where(here, index, beyond)
         return jax.tree.map(
-            lambda x, y: x.at[at].set(y.astype(x.dtype), unique_indices=True), tree, new
+            lambda x, y: x.at[at].set(y.astype(x.dtype), unique_indices=True, mode="drop"),
+            tree,
+            new,
         )
+
+    def _own(self) -> tuple[jax.Array, jax.Array]:
+        """Which of all workers lie on this device, bool [W], and at which of its places, int32."""
+        own, at = self.timing.population, self.arrivals.agent
+        device = jax.lax.axis_index(own.axis_name).astype(jnp.int32)
+        here, index = [], []
+        first = local = worker = 0
+        for (f, n), size, m in zip(own.groups, own.members, self.timing.counts, strict=True):
+            rows = jnp.repeat(jnp.arange(f, dtype=jnp.int32), m)
+            member = at[worker : worker + f * m] - first - rows * size
+            here.append(member // n == device)
+            index.append(local + rows * n + member % n)
+            first, local, worker = first + f * size, local + f * n, worker + f * m
+        return jnp.concatenate(here), jnp.concatenate(index)
+
+
+def _as_words(x):
+    """Numbers as unsigned ones of the same bits."""
+    if x.dtype == bool:
+        return x.astype(jnp.uint32)
+    if not jnp.issubdtype(x.dtype, jnp.floating):
+        return x
+    return jax.lax.bitcast_convert_type(x, f"uint{8 * x.dtype.itemsize}")
+
+
+def _of_words(words, dtype):
+    """What `_as_words` was given."""
+    if not jnp.issubdtype(dtype, jnp.floating):
+        return words.astype(dtype)
+    return jax.lax.bitcast_convert_type(words, dtype)
 
 
 def make(step: Step, state: State) -> State:
@@ -123,7 +186,7 @@ def _dispatched(step: Step, state: State, times) -> State:
     """
     population, link = step.timing.population, step.parts.link
     in_flight, models = state.in_flight
-    times = times.astype(jnp.uint32)
+    times = population.held(times.astype(jnp.uint32))
     params = step.params
     if link.at_time is not None:
         params = link.at_time(population, params, state.time)
@@ -143,14 +206,14 @@ def _worked(step: Step, state: State) -> tuple[State, jax.Array]:
     Returns:
       Their state, federations of one; and their environment steps, uint32 [W].
     """
-    workers, arrivals = step.workers, step.arrivals
+    workers = step.workers
     # Federations of one: within its work an agent knows only the model that it was handed.
     alone = Population(((workers.num_agents, 1),))
     federation = jax.tree.map(lambda x: x[workers.federation_of], step.params.federation)
     params = Params(step.take(step.params.agent), federation, step.params.shared)
     before = step.take(state.agents)
     worked = State(
-        time=arrivals.upload,
+        time=step.upload,
         keys=step.take(state.keys),
         agents=before,
         server=step.take(state.in_flight[1]),
@@ -165,8 +228,8 @@ def _worked(step: Step, state: State) -> tuple[State, jax.Array]:
         env_steps = env_steps + more
     if step.fails:
         # Who is not there has been simulated all the same, as a step has a fixed number of workers.
-        env_steps = jnp.where(arrivals.present, env_steps, 0)
-        kept = select(arrivals.present, worked.agents, before)
+        env_steps = jnp.where(step.present, env_steps, 0)
+        kept = select(step.present, worked.agents, before)
         worked = dataclasses.replace(worked, agents=kept)
     return worked, env_steps
 
@@ -177,7 +240,7 @@ def _exchanged(step: Step, state: State, worked: State):
     Returns:
       The state after it, of the workers only; and the models that they work with next, [W, ...].
     """
-    workers, arrivals = step.workers, step.arrivals
+    workers = step.workers
     exchanged = exchange(
         workers,
         step.parts.link,
@@ -191,13 +254,13 @@ def _exchanged(step: Step, state: State, worked: State):
             in_flight=None,
             elapsed=None,
         ),
-        present=arrivals.present if step.fails else None,
+        present=step.present,
         # The server's model has moved since, which nobody who arrives can know.
         held=worked.server,
     )
     models = jax.tree.map(lambda x: x[workers.federation_of], exchanged.server)
     if step.fails:
-        models = select(arrivals.present, models, worked.server)
+        models = select(step.present, models, worked.server)
     return exchanged, models
 
 

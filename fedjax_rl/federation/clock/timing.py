@@ -26,7 +26,8 @@ class Timing(NamedTuple):
 
     Attributes:
       rules: of the clock.
-      population: who belongs to whom.
+      population: who belongs to whom; where members are spread over devices, on one of these. Each
+        of them plans the steps of all members, as who is next follows from all.
       transfer: bytes of a message up and its answer down.
     """
 
@@ -37,13 +38,17 @@ class Timing(NamedTuple):
     @property
     def counts(self) -> tuple[int, ...]:
         """m, by group of federations."""
-        return tuple(self.rules.arrivals(n) for _, n in self.population.groups)
+        return tuple(self.rules.arrivals(n) for n in self.population.members)
 
     @property
     def workers(self) -> Population:
-        """Those who arrive at a step, as a population."""
-        groups = zip(self.population.groups, self.counts, strict=True)
-        return Population(tuple((federations, m) for (federations, _), m in groups))
+        """Those who arrive at a step, as a population, spread over devices as all agents are."""
+        own = self.population
+        groups = tuple(
+            (federations, -(-m // own.shares))
+            for (federations, _), m in zip(own.groups, self.counts, strict=True)
+        )
+        return Population(groups, own.axis_name, own.shares, self.counts)
 
     @property
     def random(self) -> bool:
@@ -58,11 +63,12 @@ class Timing(NamedTuple):
     @property
     def block(self) -> int:
         """Steps that are planned at once."""
-        agents = self.population.num_agents
+        whole = self.population.whole
+        agents = whole.num_agents
         if self.rules.fails:  # with a mask of all agents for each of them
             return int(np.clip(2**20 // agents, 1, 64))
         # What a block costs every agent is spread over so many arrivals.
-        return int(np.clip(max(n for _, n in self.population.groups) // 16, 64, 4096))
+        return int(np.clip(max(n for _, n in whole.groups) // 16, 64, 4096))
 
     def start(self, own: dict, keys) -> tuple[InFlight, Elapsed]:
         """Everybody begins with the first model.
@@ -106,9 +112,17 @@ class Timing(NamedTuple):
           length: T, steps to return; those from `count` on mean nothing.
 
         Returns:
-          The arrivals, and the work in flight and what has passed after `count` steps.
+          The arrivals, on the agent axis of all members (`Population.whole`), and the work in
+          flight and what has passed after `count` steps.
         """
-        shift = self.population.spread(elapsed.now)
+        own, in_flight = self.population.gathered((own, in_flight))
+        arrivals, in_flight, elapsed = self._plan(own, in_flight, elapsed, version, count, length)
+        return arrivals, self.population.held(in_flight), elapsed
+
+    def _plan(self, own, in_flight, elapsed, version, count, length: int):
+        """`plan` where all members are."""
+        whole = self.population.whole
+        shift = whole.spread(elapsed.now)
         # From the block's own start: single precision has digits for a block, not for a run.
         in_flight = in_flight._replace(end=in_flight.end - shift)
         if self.rules.fails:
@@ -116,7 +130,7 @@ class Timing(NamedTuple):
         elapsed = statistics.next_block(elapsed)
         arrivals, agents, federations = [], [], []
         at = place = 0
-        for (f, n), m in zip(self.population.groups, self.counts, strict=True):
+        for (f, n), m in zip(whole.groups, self.counts, strict=True):
 
             def group(x, f=f, n=n, at=at):
                 return x[at : at + f * n].reshape(f, n, *x.shape[1:])

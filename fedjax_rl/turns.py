@@ -1,0 +1,106 @@
+"""Agents that take turns: so many at a time as stay in the cache while they work by themselves.
+
+What agents do between two exchanges depends on nobody else. Where there are more than the cache
+holds, it makes a difference whether each of them makes one step after the other's, so that all are
+fetched from memory for every step, or all of its steps while it is there.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from fedjax_rl import backend
+
+# Bytes of agents that stay in the cache of a core, and how many are worth a turn at most, as more
+# do not vectorise better. An accelerator has threads for all of them.
+CACHE, MOST = {"cpu": 2**20}, 8192
+
+
+def length(count: int, tree) -> int:
+    """How many of so many take a turn together; all where they are few.
+
+    Args:
+      count: A.
+      tree: what they read and change, leaves [A, ...] in any order of axes.
+
+    Returns:
+      A divisor of A where there is one that is large enough, so that all turns are equal.
+    """
+    cache = CACHE.get(backend.kind())
+    # Of two turns none is worth another loop.
+    if cache is None or count <= 2 * MOST:
+        return count
+    leaves = jax.tree.leaves(tree)
+    each = sum(math.prod(x.shape) * x.dtype.itemsize for x in leaves) / count
+    most = min(MOST, max(MOST // 64, int(cache / max(each, 1))))
+    divisors = (n for n in range(most, most // 2, -1) if count % n == 0)
+    return next(divisors, math.ceil(count / math.ceil(count / most)))
+
+
+def in_turns(function: Callable, size: int, *batched, axes: tuple[int, ...] = ()):
+    """`function(*batched)` of so many agents at a time.
+
+    Args:
+      function: of pytrees of [n, ...], of any n, to one of [n, ...]; what becomes of an agent
+        depends on it alone.
+      size: n, of a turn.
+      *batched: of [A, ...], A the same for all.
+      axes: where each has that axis; in front by default.
+
+    Returns:
+      A pytree of [A, ...].
+    """
+    axes = axes or (0,) * len(batched)
+    count = jax.tree.leaves(batched[0])[0].shape[axes[0]]
+    turns, rest = divmod(count, size)
+
+    def part(start, n: int):
+        return [
+            jax.tree.map(lambda x, a=axis: jax.lax.dynamic_slice_in_dim(x, start, n, a), tree)
+            for tree, axis in zip(batched, axes, strict=True)
+        ]
+
+    if turns == 1 and not rest:
+        return function(*batched)
+    starts = jnp.arange(turns, dtype=jnp.int32) * size
+    made = jax.lax.map(lambda start: function(*part(start, size)), starts)
+    made = jax.tree.map(lambda x: x.reshape(turns * size, *x.shape[2:]), made)
+    if not rest:
+        return made
+    last = function(*part(turns * size, rest))
+    return jax.tree.map(lambda x, y: jnp.concatenate([x, y]), made, last)
+
+
+def changed_in_turns(function: Callable, size: int, changed, *batched):
+    """`function(changed, *batched)`, which takes the place of `changed`, of so many at a time.
+
+    Args:
+      function: as of `in_turns`, to a pytree like its first argument.
+      size: n, of a turn.
+      changed: of [A, ...]; changed in place where a compiler can.
+      *batched: of [A, ...].
+
+    Returns:
+      A pytree like `changed`.
+    """
+    count = jax.tree.leaves(changed)[0].shape[0]
+    turns, rest = divmod(count, size)
+
+    def turn(start, n: int, changed):
+        own = jax.tree.map(lambda x: jax.lax.dynamic_slice_in_dim(x, start, n), (changed, *batched))
+        return jax.tree.map(
+            lambda x, new: jax.lax.dynamic_update_slice_in_dim(x, new, start, 0),
+            changed,
+            function(*own),
+        )
+
+    if turns == 1 and not rest:
+        return function(changed, *batched)
+    starts = jnp.arange(turns, dtype=jnp.int32) * size
+    # A scan, which has a derivative in reverse.
+    changed, _ = jax.lax.scan(lambda own, start: (turn(start, size, own), None), changed, starts)
+    return turn(jnp.int32(turns * size), rest, changed) if rest else changed

@@ -1,0 +1,139 @@
+"""Federations of many agents: in turns, in place, summed up, and refused where they do not fit."""
+
+import collections
+import importlib
+
+import jax
+import numpy as np
+import pytest
+import xarray as xr
+
+import fedjax_rl as frl
+from fedjax_rl import memory, turns
+from fedjax_rl.sweeps import of_agents
+from fedjax_rl.sweeps.programs import PROGRAMS
+
+RUN = {"num_steps": 40, "record_every": 20}
+
+
+@pytest.fixture
+def anew(monkeypatch):
+    """No program of before is used, as what shapes them is changed here."""
+    monkeypatch.setattr(PROGRAMS, "_compiled", collections.OrderedDict())
+    return monkeypatch
+
+
+def test_turns_are_equal_where_they_can_be(monkeypatch):
+    monkeypatch.setitem(turns.CACHE, "cpu", 1000)
+    monkeypatch.setattr(turns, "MOST", 128)
+
+    def length(count, each):
+        return turns.length(count, jax.ShapeDtypeStruct((count, each), np.uint8))
+
+    assert length(256, 1) == 256  # few
+    assert length(1000, 1) == 125
+    assert length(1000, 50) == 20  # a thousand bytes of them
+    assert length(257, 1) == 86  # of which there are two, and 85 are left
+    assert length(1000, 10**6) == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "num_agents", "more"),
+    [
+        ("fedq", 53, {"sync_period": 7, "learning_rate": np.linspace(0.1, 0.3, 53)}),
+        ("es", 50, {}),
+    ],
+)
+def test_agents_in_turns_are_agents_at_once(anew, name, num_agents, more):
+    where = frl.envs.paper_mdp() if name == "fedq" else frl.envs.simple_grid(max_steps=6)
+    algorithm = getattr(frl, name)(where, **more)
+    run = {**RUN, "num_steps": 4, "record_every": 2} if name == "es" else RUN
+    run = {**run, "num_agents": num_agents, "metrics": tuple(algorithm.metrics)}
+    at_once = frl.sweep(algorithm, **run)
+    anew.setattr(turns, "MOST", 8)
+    anew.setattr(PROGRAMS, "_compiled", collections.OrderedDict())
+    xr.testing.assert_equal(frl.sweep(algorithm, **run), at_once)
+
+
+def test_derivatives_go_through_turns(anew):
+    def error(rate):
+        one = frl.fedq(frl.envs.paper_mdp(), epsilon=1.0, sync_period=4, learning_rate=rate)
+        run = frl.simulate(one, num_agents=24, num_steps=8)
+        return run.metrics["error_server"][-1]
+
+    expected = jax.grad(error)(0.1)
+    anew.setattr(turns, "MOST", 8)
+    np.testing.assert_allclose(jax.grad(error)(0.1), expected, rtol=1e-6)
+
+
+def test_metrics_of_many_agents_are_summed_up_in_the_program(anew):
+    """On one device and over two, beside a federation that is small."""
+    algorithm = frl.fedq(frl.envs.paper_mdp(), epsilon=1.0, sync_period=5)
+    run = {**RUN, "num_agents": [3, 21], "metrics": ("error_local", "error_server")}
+    plain = frl.sweep(algorithm, **run)
+    anew.setattr(of_agents, "MOST", 20)
+    for devices in (1, 2):
+        anew.setattr(PROGRAMS, "_compiled", collections.OrderedDict())
+        found = frl.sweep(algorithm, devices=devices, **run)
+        first = found.error_local.sel(num_agents=21)
+        np.testing.assert_allclose(first, plain.error_local.sel(num_agents=21)[:16], rtol=1e-5)
+        small = found.error_local.sel(num_agents=3)
+        np.testing.assert_allclose(small, plain.error_local.sel(num_agents=3)[:16], rtol=1e-5)
+        for n in (3, 21):
+            own = plain.error_local.sel(num_agents=n).values[:n]
+            mean = found.error_local_mean_of_agents.sel(num_agents=n)
+            np.testing.assert_allclose(mean, own.mean(axis=0), rtol=1e-5)
+            expected = np.quantile(own, found["quantile"], axis=0)
+            spread = found.error_local_quantiles.sel(num_agents=n)
+            np.testing.assert_allclose(spread, expected, rtol=1e-5)
+        np.testing.assert_allclose(found.error_server, plain.error_server, rtol=1e-5)
+
+
+def test_a_result_is_gone_on_with_more_than_once():
+    """Though a program writes the state after a chunk over that before it."""
+    algorithm = frl.fedq(frl.envs.paper_mdp(), epsilon=1.0)
+    result = frl.sweep(algorithm, num_agents=3, **RUN)
+    longer = [frl.extend(result, num_steps=80) for _ in range(2)]
+    xr.testing.assert_equal(*longer)
+    whole = frl.sweep(algorithm, num_agents=3, **{**RUN, "num_steps": 80})
+    xr.testing.assert_equal(longer[0], whole)
+
+
+def test_more_agents_than_there_is_room_for_say_how_many_there_is(monkeypatch):
+    algorithm = frl.fedq(frl.envs.paper_mdp())
+    monkeypatch.setattr(memory, "available", lambda devices=None: 2**30)
+    words = (
+        r"num_agents is 2000000, which needs .*; allowed: at most about \d+, for which the 1 GiB"
+    )
+    with pytest.raises(ValueError, match=words):
+        frl.sweep(frl.es(frl.envs.simple_grid()), num_agents=2 * 10**6, num_steps=10)
+    # Arrays alone would fit; what the program needs while it runs does not.
+    each = memory.size(frl.init(algorithm, num_agents=1).state.agents)
+    monkeypatch.setattr(memory, "available", lambda devices=None: int(20_000 * 1.5 * (each + 64)))
+    with pytest.raises(ValueError, match=r"num_agents is 20000, which needs .*; allowed: at most"):
+        frl.sweep(algorithm, num_agents=20_000, num_steps=10)
+
+
+@pytest.mark.thorough
+def test_populations_are_cut_by_what_their_programs_take_at_the_peak(monkeypatch):
+    algorithm = frl.fedppo(
+        frl.envs.simple_grid(max_steps=4), num_envs=2, rollout_steps=8, network={"hidden": (4,)}
+    )
+    run = {"num_agents": 2, "seeds": range(6), "num_steps": 4, "record_every": 2, "workers": 1}
+    plain = frl.sweep(algorithm, **run)
+    needed = algorithm.memory(algorithm.config, 2)["total"]
+    made = []
+    batches = importlib.import_module("fedjax_rl.sweeps.batches")
+    execute_all = batches.execute_all
+    monkeypatch.setattr(
+        batches, "execute_all", lambda jobs, **more: made.append(jobs) or execute_all(jobs, **more)
+    )
+    monkeypatch.setattr(
+        "fedjax_rl.sweeps.room.bytes_of", lambda job: 3 * needed * len(job.seeds) // 2
+    )
+    # Three times what the arrays take: two federations at a time where their arrays alone say six.
+    monkeypatch.setattr(memory, "available", lambda devices=None: 6 * needed)
+    cut = frl.sweep(algorithm, **run)
+    assert [len(job.layout.order) for job in made[-1]] == [2, 2, 2]
+    for name in plain.data_vars:
+        np.testing.assert_allclose(cut[name], plain[name], rtol=1e-5, err_msg=name)
