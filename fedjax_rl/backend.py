@@ -14,12 +14,24 @@ from collections.abc import Callable, Iterator
 import jax
 
 KINDS = ("cpu", "gpu", "tpu")
+# Where local steps and exchanges of small tables become one kernel, see `federation.kernels`: of
+# "triton", or of "interpret", a kernel as a program like any other, to look for mistakes.
+KERNELS = {"gpu": "triton"}
 _CHOSEN: contextvars.ContextVar[str | None] = contextvars.ContextVar("made_for", default=None)
 
 
 def kind() -> str:
     """Of `KINDS`, as `jax.default_backend()` has it unless something else was chosen."""
     return _CHOSEN.get() or jax.default_backend()
+
+
+def kernels() -> str | None:
+    """How rounds of small tables become one kernel; None where they are a program like any other.
+
+    A GPU needs longer to start the kernels of a step than a few thousand agents need to compute it;
+    a CPU starts none.
+    """
+    return KERNELS.get(kind())
 
 
 @contextlib.contextmanager

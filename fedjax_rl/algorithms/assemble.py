@@ -11,12 +11,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fedjax_rl import streams
+from fedjax_rl import backend, streams
 from fedjax_rl.algorithms import parameters, rate_rules
 from fedjax_rl.algorithms.learner import Federated, Learner, Local, Steps
 from fedjax_rl.federation import aggregators
 from fedjax_rl.federation.algorithm import Functions
 from fedjax_rl.federation.exchange import Exchange, first_state
+from fedjax_rl.federation.kernels import in_kernels
 from fedjax_rl.federation.population import select
 from fedjax_rl.federation.rounds import LocalSteps, Repeated, rounds
 from fedjax_rl.federation.state import Params, per_agent
@@ -69,6 +70,9 @@ def assemble(config: Federated, learner: Learner, root_keys: bool = True) -> Fun
         known = isinstance(period, int | np.integer)
         local = LocalSteps(local, int(period) if known else None, inner.env_steps)
         drive = rounds(local, links[0])
+        kernel, how = getattr(inner, "kernel", None), backend.kernels()
+        if kernel is not None and how is not None:
+            drive = in_kernels(drive, local, links[0], kernel == "round", how)
     else:
         after = learner.after
         after = None if after is None else _handed(after, now, of, streams.Own.AFTER)

@@ -21,6 +21,7 @@ from fedjax_rl import streams
 from fedjax_rl.algorithms import parameters
 from fedjax_rl.algorithms.define import Learner, Local, algorithm, average, per_federation
 from fedjax_rl.algorithms.fedq_environment import shape_of
+from fedjax_rl.algorithms.fedq_kernel import kernel_of
 from fedjax_rl.algorithms.fedq_properties import BEHAVIOURS, FedQ, behaviour_of
 from fedjax_rl.federation import aggregators
 from fedjax_rl.federation import server as servers
@@ -195,7 +196,11 @@ def fedq(config: FedQ) -> Learner:
     link = average(config, lambda agent: agent.table, adopt, weight=weight, **more)
     drawn = (lambda agents: agents.drawn) if estimator == "score" else None
     return Learner(
-        first, (Local(learn), link), measure, share=lambda agent: agent.table, drawn=drawn
+        first,
+        (Local(learn, kernel=kernel_of(config)), link),
+        measure,
+        share=lambda agent: agent.table,
+        drawn=drawn,
     )
 
 

@@ -109,10 +109,14 @@ class Local(NamedTuple):
       learn: `(key, agent, params, time, num_steps) -> agent`: so many steps from `time` on
         (uint32). `num_steps` is an int where the loop can be differentiated, else traced uint32.
       env_steps: environment steps of a local step.
+      kernel: what of a round may be one kernel where the platform gains by it, see
+        `federation.kernels`: "steps", or "round" with the exchange; None for nothing. The key is
+        then the pair of its words.
     """
 
     learn: Callable
     env_steps: int = 1
+    kernel: str | None = None
 
 
 class Steps(NamedTuple):

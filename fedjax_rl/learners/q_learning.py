@@ -51,8 +51,11 @@ def td_target(r_t, discount_t, q_t):
 
 
 def words(key, time, count: int, generator: Callable = streams.threefry) -> tuple:
-    """The `count` random words of the step at `time` (uint32 scalar) from an agent's stream."""
-    data = jax.random.key_data(key)
+    """The `count` random words of the step at `time` (uint32 scalar) from an agent's stream.
+
+    The key is a typed one; in a kernel, which has no such thing, the pair of its words.
+    """
+    data = key if isinstance(key, tuple) else jax.random.key_data(key)
     first = time * jnp.uint32(count)
     return tuple(generator((data[0], data[1]), first + jnp.uint32(i)) for i in range(count))
 
