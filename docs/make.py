@@ -38,7 +38,8 @@ they count:
   says so in a warning.
 * **estimated** (`derivative="score"`): likelihood ratios of all draws of all agents; no bias. What
   evolution strategies draw are perturbed parameters, whatever policy and episodes make of them:
-  their score is that of the normal density around the server's model.
+  their score is that of the normal density around the server's model. Where a server plays with its
+  own parameters, the actions that it draws count.
 * **relaxed** (`derivative="relaxed"`): draws have the derivative of a Gumbel-softmax. Biased.
 * refused, with a sentence that says why and what is allowed.
 

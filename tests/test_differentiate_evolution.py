@@ -41,9 +41,21 @@ TASK = frl.envs.as_task(
 AT = {"sigma": 0.5, "learning_rate": 0.4}
 
 
-def algorithm(make=frl.es, **properties):
+class Coin(Jump):
+    """One of two actions, which shows in the end."""
+
+    def step(self, key, state, action, params):
+        shown = action.astype(float)[None]
+        return shown, state, jnp.where(action == 1, *SIDES[::-1]), True, False, {}
+
+
+SIDES = -1.0, 1.0
+COIN = frl.envs.as_task(Coin(), action=2, max_steps=1, discount=1.0, name="coin")
+
+
+def algorithm(make=frl.es, task=TASK, **properties):
     own = {"network": {"hidden": (), "initializer": "zeros"}, "optimizer": "sgd", "l2": 0.0}
-    return make(TASK, **{**own, **AT, "derivative": "score", **properties})
+    return make(task, **{**own, **AT, "derivative": "score", **properties})
 
 
 # By quadrature ------------------------------------------------------------------------------------
@@ -154,6 +166,68 @@ def reused(at):
     return np.sum(weight * mean_return(theta, sigma)) / (2 * np.pi)
 
 
+def tossed(gap, at):
+    """Two agents' perturbations of the gap between two biases, and their actions.
+
+    Returns:
+      Perturbations in units of sigma and actions, two of [M, n] each, and weights [M, n].
+    """
+    nodes, chances = np.polynomial.hermite_e.hermegauss(10)
+    each = [*itertools.product(range(10), range(10), range(2), range(2))]
+    first, second, *action = np.array(each).T
+    # Of two biases, each perturbed by itself.
+    noise = [np.sqrt(2) * nodes[first], np.sqrt(2) * nodes[second]]
+    weight = np.broadcast_to(chances[first] * chances[second] / (2 * np.pi), (len(gap), len(each)))
+    for e, own in zip(noise, action, strict=True):
+        chance = logistic(gap[:, None] + at["sigma"] * e)
+        weight = weight * np.where(own, chance, 1 - chance)
+    return noise, action, weight
+
+
+def logistic(x):
+    return 1 / (1 + np.exp(-x))
+
+
+def worth(gap):
+    """The mean return of an episode of the server's parameters."""
+    return SIDES[0] + (SIDES[1] - SIDES[0]) * logistic(gap)
+
+
+def by_itself(at):
+    """Of the server's parameters after a step of two agents."""
+    noise, action, weight = tossed(np.zeros(1), at)
+    step = sum(np.take(SIDES, a) * e for a, e in zip(action, noise, strict=True)) / 2
+    return np.sum(weight * worth(at["learning_rate"] / at["sigma"] * step))
+
+
+def searched(at):
+    """Of the server's parameters after two steps for return and novelty."""
+    gap, weight, share = np.zeros(2), np.full(2, 0.5), at["reward_weight"]
+    # Whether somebody has shown an action before: the server itself, with its first parameters.
+    seen = np.eye(2, dtype=bool)
+    for _ in range(2):
+        noise, action, own = tossed(gap, at)
+        novel = [np.where(seen[:, a], 0.0, 1.0) for a in action]
+        value = [
+            share * r + (1 - share) * v
+            for r, v in zip(ranks([np.take(SIDES, a) for a in action]), ranks(novel), strict=True)
+        ]
+        step = sum(v * e for v, e in zip(value, noise, strict=True)) / 2
+        gap = (gap[:, None] + at["learning_rate"] / at["sigma"] * step).ravel()
+        weight = (weight[:, None] * own).ravel()
+        mean = np.sum(weight * worth(gap))
+        # Its own episode with these, whose return is the best so far.
+        chance = logistic(gap)
+        seen = np.repeat(seen, len(action[0]), axis=0)
+        seen = np.concatenate([seen | [True, False], seen | [False, True]])
+        weight = np.concatenate([weight * (1 - chance), weight * chance])
+        gap, share = np.tile(gap, 2), share + at["weight_step"]
+    return mean
+
+
+FAR = {"sigma": 0.8}
+RATE = {"learning_rate": 0.4}
+SEARCH = {"learning_rate": 1.5, "reward_weight": 0.6, "weight_step": 0.1}
 CASES = {
     # Properties, the mean, agents, rounds, and what is differentiated by.
     "raw": ({"return_offset": 0.3}, after_two, 2, 2, {**AT, "return_offset": 0.3}),
@@ -174,6 +248,20 @@ CASES = {
         2,
         3,
         AT,
+    ),
+    "by itself": (
+        {"task": COIN, "evaluate": True, **FAR},
+        lambda at: by_itself({**FAR, **at}),
+        2,
+        2,
+        RATE,
+    ),
+    "search": (
+        {"make": frl.nsra_es, "task": COIN, "meta_population": 1, "neighbours": 1, **FAR, **SEARCH},
+        lambda at: searched({**FAR, **at}),
+        2,
+        2,
+        SEARCH,
     ),
     "reused": ({"make": frl.iw_es, "reuse": 1, "min_ess": 0.0}, reused, 2, 2, AT),
     "momentum": (
@@ -196,9 +284,10 @@ def slope(mean, at, name, step=1e-4):
 )
 def test_scores_have_the_derivatives_of_the_mean_over_all_perturbations(name):
     properties, mean, agents, rounds, at = CASES[name]
+    outcome = "reward_of_model" if properties.get("task") is COIN else "reward"
     own = algorithm(**properties)
     found = frl.differentiate(
-        own, "reward", list(at), num_agents=agents, num_steps=rounds, seeds=range(40_000)
+        own, outcome, list(at), num_agents=agents, num_steps=rounds, seeds=range(40_000)
     )
     assert abs(found.value - mean(at)) < 4 * found.error
     slopes = {name: slope(mean, at, name) for name in at}
@@ -264,10 +353,10 @@ def test_of_smooth_episodes_scores_are_what_paths_are(more):
     ("make", "properties", "says"),
     [
         (frl.es, {"antithetic": True}, "antithetic is True with derivative 'score'"),
-        (frl.es, {"evaluate": True}, "evaluate is True with derivative 'score'"),
+        (frl.es, {"evaluate": True}, "policy is 'sample' with derivative 'score' on jump"),
         (frl.espc, {}, "derivative is 'score' for espc"),
         (frl.iw_es, {"min_ess": 0.5}, "min_ess is 0.5 with derivative 'score'"),
-        (frl.nsr_es, {}, "derivative is 'score' for an algorithm whose server runs episodes"),
+        (frl.nsr_es, {"task": COIN, "policy": "argmax"}, "policy is 'argmax' with derivative"),
     ],
 )
 def test_what_has_no_score_is_refused_by_name(make, properties, says):

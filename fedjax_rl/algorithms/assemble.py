@@ -113,7 +113,10 @@ def assemble(config: Federated, learner: Learner, root_keys: bool = True) -> Fun
     if learner.model is None:
         kept["model"] = model
     if learner.drawn is not None:
-        kept["drawn"] = lambda state: learner.drawn(state.agents)
+        by_server = learner.drawn_by_server or (lambda server: jnp.zeros(0))
+        kept["drawn"] = lambda state: jnp.concatenate(
+            [learner.drawn(state.agents), by_server(state.server)]
+        )
     if learner.drawn_to_measure is not None:
         kept["drawn_to_measure"] = learner.drawn_to_measure
     own = Functions(init, drive.round, drive.advance, measure, drive.parts, learner.act, **kept)

@@ -23,7 +23,6 @@ from fedjax_rl.algorithms import episodic, held_out
 from fedjax_rl.algorithms.episodic import Experience
 from fedjax_rl.algorithms.learner import Learner
 from fedjax_rl.algorithms.strategy import (
-    ALONE,
     Strategy,
     ascent,
     direction,
@@ -75,11 +74,10 @@ class ES(Strategy):
         super().check()
         self.check_rounds("evaluate")
 
-    def unscored(self) -> str | None:
+    @property
+    def plays_alone(self) -> bool:
         """As of `Strategy`."""
-        if self.evaluate:
-            return f"evaluate is True with derivative 'score', and {ALONE}; allowed: False"
-        return super().unscored()
+        return self.evaluate
 
     @property
     def utility_of_samples(self) -> str:
@@ -195,10 +193,12 @@ class Model(NamedTuple):
     Attributes:
       parameters: [q].
       value: return of the unperturbed policy in this round; 0 where not asked for.
+      drawn: scalar 0 whose derivative is that of the log-probability of all its actions; or ().
     """
 
     parameters: jax.Array
     value: jax.Array
+    drawn: Any = ()
 
 
 def message(agent: Agent, model: Model, params) -> Sample:
@@ -315,7 +315,9 @@ def strategy(config: ES, link: Exchange) -> Learner:
     def model(key, params):
         del params
         key = jax.random.fold_in(key, streams.Episodic.MODEL)
-        return Model(network.init(key, config.network.initializer), jnp.zeros(()))
+        counted = scored and config.evaluate
+        drawn = jnp.zeros(()) if counted else ()
+        return Model(network.init(key, config.network.initializer), jnp.zeros(()), drawn)
 
     def remember(agent, noise, value, undiscounted, steps, params):
         value = value + params["return_offset"]
@@ -336,7 +338,10 @@ def strategy(config: ES, link: Exchange) -> Learner:
         agents = per_agent(remember, population, params, state.agents, noise, *episode[:3])
         state = dataclasses.replace(state, agents=agents)
         if own is not None:
-            state = dataclasses.replace(state, server=state.server._replace(value=own.value))
+            model = state.server._replace(value=own.value)
+            if scored:
+                model = model._replace(drawn=model.drawn + draws.score(own.log_probability))
+            state = dataclasses.replace(state, server=model)
         return state, episode.steps.astype(jnp.uint32)
 
     def measure(population, params, state) -> dict:
@@ -344,8 +349,10 @@ def strategy(config: ES, link: Exchange) -> Learner:
         own |= unseen(config, network, population, params, state, state.server.parameters)
         return {**own, "reward_of_model": state.server.value} if config.evaluate else own
 
-    drawn = (lambda agents: agents.drawn) if scored else None
-    return Learner(first, (work, link), measure, model=model, drawn=drawn, own=episodic.OWN)
+    more = {"drawn": lambda agents: agents.drawn} if scored else {}
+    if scored and config.evaluate:
+        more["drawn_by_server"] = lambda server: server.drawn
+    return Learner(first, (work, link), measure, model=model, own=episodic.OWN, **more)
 
 
 @evolution_strategy(ES, metrics=metrics_of)

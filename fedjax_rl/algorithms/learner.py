@@ -85,6 +85,8 @@ class Learner(NamedTuple):
       after: as of `rounds`, what a server does by itself after a round.
       act: `(model, observation, word) -> action`, what a model does; None where it does not act.
       drawn: `agents -> [A]`, as of `federation.algorithm.Functions`; None where it is not counted.
+      drawn_by_server: `server -> [F]`, what servers have drawn; None where they draw nothing, or
+        nobody counts.
       drawn_to_measure: `(population, params, state) -> [A]`, likewise.
       own: metric -> `Own`, likewise.
     """
@@ -98,6 +100,7 @@ class Learner(NamedTuple):
     after: Callable | None = None
     act: Callable | None = None
     drawn: Callable | None = None
+    drawn_by_server: Callable | None = None
     drawn_to_measure: Callable | None = None
     own: Mapping[str, Own] = types.MappingProxyType({})
 

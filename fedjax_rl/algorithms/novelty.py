@@ -28,12 +28,12 @@ from fedjax_rl.algorithms.assemble import first_keys, per_federation
 from fedjax_rl.algorithms.episodic import Experience
 from fedjax_rl.algorithms.learner import Learner
 from fedjax_rl.algorithms.strategy import (
-    ALONE,
     Strategy,
     ascent,
     behaviour_of,
     direction,
     evolution_strategy,
+    log_probability_of,
     network_of,
     nothing_owed,
     of_now,
@@ -47,6 +47,7 @@ from fedjax_rl.federation.server import ServerStep
 from fedjax_rl.federation.state import Params, per_agent
 from fedjax_rl.federation.uplinks import MessageSpec
 from fedjax_rl.fields.record import record, static, traced
+from fedjax_rl.learners import draws, evolution
 from fedjax_rl.learners import novelty as search
 from fedjax_rl.learners.evolution import centred_ranks
 from fedjax_rl.rollouts.episodes import run_episodes
@@ -94,12 +95,10 @@ class NoveltySearch(Strategy):
                 f"{self.meta_population}; allowed: at least as many"
             )
 
-    def unscored(self) -> str | None:
+    @property
+    def plays_alone(self) -> bool:
         """As of `Strategy`."""
-        return (
-            f"derivative is 'score' for an algorithm whose server runs episodes, and {ALONE}; "
-            "allowed: None, 'pathwise'"
-        )
+        return True
 
     def derived(self, num_agents: int) -> Params:
         """The weight of the return, and that it does not change."""
@@ -143,12 +142,14 @@ class Agent(NamedTuple):
       noise: [q], its perturbation in units of sigma.
       behaviour: [b], of its last episode.
       valid: whether that episode's return and behaviour are finite.
+      drawn: as of `es.Agent`; or ().
     """
 
     experience: Experience
     noise: jax.Array
     behaviour: jax.Array
     valid: jax.Array
+    drawn: Any = ()
 
 
 class Sample(NamedTuple):
@@ -246,12 +247,15 @@ def ns_es(config: NoveltySearch) -> Learner:
       5
     """
     network, link, many = network_of(config), exchange_of(config), config.meta_population
+    scored = config.derivative == "score"
 
     def run_alone(keys, parameters, kind):
         """The servers' own few episodes: by matrix products, which compile faster."""
         kind = "while" if kind == "compact" else kind
-        act = behaviour_of(config, network)
-        return run_episodes(config.task, act, keys, parameters, kind=kind, behaviour=True)
+        act, options = behaviour_of(config, network), {"kind": kind, "behaviour": True}
+        if scored:
+            options["log_probability"] = log_probability_of(network)
+        return run_episodes(config.task, act, keys, parameters, **options)
 
     def server_keys(population, state):
         """Keys of every server's round, [3, F]: of the choice, and a pair of its episode."""
@@ -262,7 +266,8 @@ def ns_es(config: NoveltySearch) -> Learner:
     def first(key, params):
         del key, params
         noise, nothing = jnp.zeros(network.num_parameters), jnp.zeros(config.task.behaviour_size)
-        return Agent(episodic.no_experience(), noise, nothing, jnp.asarray(False))
+        drawn = jnp.zeros(()) if scored else ()
+        return Agent(episodic.no_experience(), noise, nothing, jnp.asarray(False), drawn)
 
     def model(key, params):
         keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(
@@ -270,7 +275,8 @@ def ns_es(config: NoveltySearch) -> Learner:
         )
         start = jax.vmap(lambda key: network.init(key, config.network.initializer))(keys)
         sizes = config.archive_size, config.task.behaviour_size
-        return search.first_model(start, *sizes, params["reward_weight"])
+        own = search.first_model(start, *sizes, params["reward_weight"])
+        return own._replace(drawn=jnp.zeros(())) if scored else own
 
     def begin(population, params, state):
         """An episode of every set of parameters."""
@@ -295,7 +301,10 @@ def ns_es(config: NoveltySearch) -> Learner:
         experience = agent.experience.following(value, undiscounted, steps, fine)
         valid = fine & jnp.isfinite(value)
         behaviour = jnp.where(valid, behaviour, jnp.zeros_like(behaviour))
-        return Agent(experience, noise, behaviour, valid)
+        drawn = agent.drawn
+        if scored:
+            drawn = drawn + draws.score(evolution.log_density(noise, params["sigma"]))
+        return Agent(experience, noise, behaviour, valid, drawn)
 
     def work(population, params, state, differentiable):
         draw = server_keys(population, state)[0]
@@ -318,6 +327,9 @@ def ns_es(config: NoveltySearch) -> Learner:
         episode = run_alone(tuple(keys[1:]), jax.vmap(link.broadcast)(state.server), kind)
         value = episode.value + params.federation["return_offset"]
         server = per_federation(search.settle, params, state.server, value, episode.behaviour)
+        if scored:
+            drawn = state.server.drawn + draws.score(episode.log_probability)
+            server = server._replace(drawn=drawn)
         return dataclasses.replace(state, server=server), episode.steps.astype(jnp.uint32)
 
     def measure(population, params, state) -> dict:
@@ -332,7 +344,11 @@ def ns_es(config: NoveltySearch) -> Learner:
             "chosen": model.chosen.astype(jnp.float32),
         }
 
-    return Learner(first, (work, link), measure, model=model, begin=begin, after=after)
+    more = {"own": episodic.OWN}
+    if scored:
+        more["drawn"] = lambda agents: agents.drawn
+        more["drawn_by_server"] = lambda server: server.drawn
+    return Learner(first, (work, link), measure, model=model, begin=begin, after=after, **more)
 
 
 @evolution_strategy(RewardedNoveltySearch, metrics=metrics_of)
@@ -348,7 +364,12 @@ def nsr_es(config: RewardedNoveltySearch) -> Learner:
     return ns_es.definition.learner(config)
 
 
-@evolution_strategy(AdaptiveNoveltySearch, metrics=metrics_of, draws=("patience",))
+@evolution_strategy(
+    AdaptiveNoveltySearch,
+    metrics=metrics_of,
+    draws=("patience",),
+    scoreless=("task", "patience"),
+)
 def nsra_es(config: AdaptiveNoveltySearch) -> Learner:
     """Novelty where the return stagnates.
 

@@ -33,9 +33,6 @@ from fedjax_rl.rollouts import episodes
 DENOMINATORS = ("received", "n")
 L2_MODES = ("coupled", "decoupled")
 
-# Of whatever plays with the parameters of a server.
-ALONE = "episodes of parameters that are not perturbed have no score"
-
 # Decorates `config -> Learner` with what is the same of all: a round is an episode of every agent.
 evolution_strategy = functools.partial(
     algorithm,
@@ -97,12 +94,23 @@ class Strategy(Federated):
         self.check_rounds("antithetic")
         self.held_out.check_of(self.task, Heterogeneity())
 
+    @property
+    def plays_alone(self) -> bool:
+        """Whether a server runs episodes of its own parameters."""
+        return False
+
     def unscored(self) -> str | None:
         """Why scores are refused, a whole sentence; None where they are there.
 
-        They are of perturbed parameters, each drawn by itself: whatever else is drawn from what is
-        learned has none.
+        They are of perturbed parameters, each drawn by itself, and, of the episodes of a server, of
+        its actions.
         """
+        sampled = self.policy == "sample" and isinstance(self.task.action, Discrete)
+        if self.plays_alone and not sampled:
+            return (
+                f"policy is {self.policy!r} with derivative 'score' on {self.task.name}, where the "
+                "server runs episodes of its own parameters; allowed: 'sample', of discrete actions"
+            )
         if self.antithetic:
             return (
                 "antithetic is True with derivative 'score', where every perturbation is drawn by "
@@ -110,8 +118,8 @@ class Strategy(Federated):
             )
         if self.held_out.members:
             return (
-                f"held_out.members is {self.held_out.members} with derivative 'score', and {ALONE}"
-                "; allowed: 0"
+                f"held_out.members is {self.held_out.members} with derivative 'score', which does "
+                "not count what is drawn where no agent learns; allowed: 0"
             )
         return None
 
@@ -258,6 +266,19 @@ def behaviour_of(config: Strategy, network: MLP) -> Callable:
     return act
 
 
+def log_probability_of(network: MLP) -> Callable:
+    """`(parameters, observation, action) -> scalar`, likewise, of discrete actions that are drawn.
+
+    Args:
+      network: of the policy.
+    """
+
+    def logs(parameters, observation, action):
+        return policies.log_probability(network.apply(parameters, observation), action)
+
+    return logs
+
+
 def run_episodes(
     config: Strategy, network: MLP, keys, parameters, kind, **options
 ) -> episodes.Episode:
@@ -275,13 +296,17 @@ def run_episodes(
     if not network.unrolled:
         return episodes.run_episodes(config.task, act, keys, parameters, kind=kind, **options)
 
-    def act_on_scalars(parameters, observation, word):
-        scalars = tuple(parameters[n] for n in range(network.num_parameters))
-        return act(scalars, observation, word)
+    def on_scalars(function):
+        def apply(parameters, *seen):
+            return function(tuple(parameters[n] for n in range(network.num_parameters)), *seen)
 
+        return apply
+
+    if "log_probability" in options:
+        options["log_probability"] = on_scalars(options["log_probability"])
     # One parameter of all agents after the other: each is a vector in the inner loop.
     return episodes.run_episodes(
-        config.task, act_on_scalars, keys, parameters.T, axis=1, kind=kind, **options
+        config.task, on_scalars(act), keys, parameters.T, axis=1, kind=kind, **options
     )
 
 
@@ -326,6 +351,8 @@ def run_perturbed(
     # In one loop, as every loop has a copy of the environment's step.
     keys = tuple(jnp.concatenate([key, first_keys(population, key)]) for key in keys)
     every = jnp.concatenate([perturbed, centre])
+    if config.derivative == "score":
+        options["log_probability"] = log_probability_of(network)
     made = run_episodes(config, network, keys, every, kind, **options)
     size = population.num_agents
     agents = jax.tree.map(lambda x: x[:size], made)

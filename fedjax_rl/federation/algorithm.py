@@ -45,7 +45,7 @@ class Functions(NamedTuple):
         word; None where there is no such thing.
       model: `(population, params, state) -> [F, ...]`, what `act` is to be given.
       drawn: `state -> [A]`, 0 with the derivative of the logarithm of the probability of all that
-        an agent has drawn so far; None where that is not counted.
+        an agent has drawn so far; [A + F] where servers draw, too. None where nothing is counted.
       drawn_to_measure: `(population, params, state) -> [A]`, the same of what `measure` draws;
         None where it draws nothing, or nobody counts.
       links: the exchanges of a round, each with how often it is made: `((Exchange, times), ...)`.

@@ -9,7 +9,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -89,6 +89,8 @@ class Model(NamedTuple):
       weight: w, of the return.
       best: largest return of the server's own episodes so far.
       waited: int32, rounds since then, or since w went down.
+      drawn: scalar 0 whose derivative is that of the log-probability of all actions of its own
+        episodes; or ().
     """
 
     parameters: jax.Array
@@ -101,6 +103,7 @@ class Model(NamedTuple):
     weight: jax.Array
     best: jax.Array
     waited: jax.Array
+    drawn: Any = ()
 
 
 def first_model(parameters, archive_size: int, behaviour_size: int, weight) -> Model:

@@ -38,6 +38,16 @@ def categorical(outputs, word) -> jax.Array:
     return action
 
 
+def log_probability(outputs, action) -> jax.Array:
+    """Of an action that `categorical` has drawn, a scalar.
+
+    Args:
+      outputs: [U], or a tuple of U scalars.
+      action: int32 scalar.
+    """
+    return jax.nn.log_softmax(linear(outputs))[action]
+
+
 def greedy(outputs) -> jax.Array:
     """The first action of largest output, int32 scalar."""
     action, best = jnp.int32(0), outputs[0]

@@ -77,12 +77,14 @@ class Episode(NamedTuple):
       undiscounted: the sum of the rewards, float scalar.
       steps: int32 scalar.
       behaviour: [b], what novelty is measured on; () unless asked for.
+      log_probability: float scalar, of all of its actions; () unless asked for.
     """
 
     value: jax.Array
     undiscounted: jax.Array
     steps: jax.Array
     behaviour: object
+    log_probability: object = ()
 
 
 def run_episodes(
@@ -95,6 +97,7 @@ def run_episodes(
     axis: int = 0,
     kind: str = "compact",
     behaviour: bool = False,
+    log_probability: Callable | None = None,
 ) -> Episode:
     """One episode of every agent, of which the returns are kept.
 
@@ -109,6 +112,8 @@ def run_episodes(
       axis: where the leaves of `parameters` have the axis A.
       kind: of `loops.LOOPS`.
       behaviour: whether to describe the behaviour, too.
+      log_probability: `(parameters, observation [D], action) -> scalar` of one agent, where that of
+        an episode is asked for.
 
     Returns:
       An `Episode` of [A].
@@ -122,16 +127,22 @@ def run_episodes(
         return act(parameters, task.encode(observation), word)
 
     def act_of_all(parameters, observation, word):
-        return jax.vmap(one, in_axes=(axis, 0, 0))(parameters, observation, word), ()
+        action = jax.vmap(one, in_axes=(axis, 0, 0))(parameters, observation, word)
+        if log_probability is None:
+            return action, ()
+        seen = jax.vmap(task.encode)(observation)
+        return action, jax.vmap(log_probability, in_axes=(axis, 0, 0))(parameters, seen, action)
 
     def note(step, memory, inputs):
         del inputs
-        returns, last, total = memory
+        returns, last, total, logs = memory
+        if log_probability is not None:
+            logs = logs + jnp.where(step.alive, step.output, jnp.zeros_like(step.output))
         if behaviour:
             seen = trace(step.next_state)
             last = choose(step.alive, seen, last)
             total = total + choose(step.alive, seen, jnp.zeros_like(seen))
-        return (returns.following(step, task.discount), last, total), ()
+        return (returns.following(step, task.discount), last, total, logs), ()
 
     # Loops that move episodes aside move what these read along, and have to know its axis.
     axes, loop = Inputs(axis, 0, 0, 0), fitting(kind, task.env)
@@ -139,17 +150,19 @@ def run_episodes(
     def made(parameters, resets, draws, environment):
         state = engine.begin(env, resets, environment)
         nothing = jnp.zeros_like(trace(state.state)) if behaviour else ()
-        state = state._replace(memory=(no_returns(resets.shape), nothing, nothing))
+        returns = no_returns(resets.shape)
+        logs = () if log_probability is None else jnp.zeros_like(returns.value)
+        state = state._replace(memory=(returns, nothing, nothing, logs))
         inputs = Inputs(parameters, jax.random.key_data(draws), environment)
         step = engine.stepper(env, act_of_all, note)
         done, _ = engine.rollout(step, inputs, state, task.max_steps, kind=loop, axes=axes)
-        returns, last, total = done.memory
+        returns, last, total, logs = done.memory
         described = ()
         if behaviour:
             steps = jnp.maximum(done.steps, 1).astype(total.dtype)
             described = jax.vmap(task.summarise)(last, total / steps[:, None], done.steps)
             described = described.astype(returns.value.dtype)
-        return Episode(returns.value, returns.undiscounted, done.steps, described)
+        return Episode(returns.value, returns.undiscounted, done.steps, described, logs)
 
     environment = () if environment is None else environment
     size = turns.length(len(keys[0]), (parameters, environment))

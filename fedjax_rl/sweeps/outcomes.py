@@ -128,8 +128,9 @@ def records(algorithm: Algorithm, question: Question, values: dict, seed, look: 
         each = metrics[own.values]
         if of_round:
             # What others drew in the last round comes after what this agent's is measured of.
-            return each, jnp.sum(earlier) + (until - earlier), jnp.zeros_like(until)
-        return each, jnp.broadcast_to(jnp.sum(until), until.shape), now(params, state)
+            last = (until - earlier)[:num_agents]
+            return each, jnp.sum(earlier) + last, jnp.zeros_like(last)
+        return each, jnp.full(num_agents, jnp.sum(until)), now(params, state)
 
     start = state, before(state) if of_round else ()
     return recorded(_Rounds(round_), params, start, question.lengths, measure)[1]
