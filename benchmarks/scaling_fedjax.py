@@ -16,7 +16,7 @@ from fedjax_rl import memory
 from fedjax_rl.saving.checkpoints import Checkpoints, Machine
 from fedjax_rl.sweeps.cells import Cell, Federation
 from fedjax_rl.sweeps.jobs import jobs_of
-from fedjax_rl.sweeps.programs import PROGRAMS, Job, bytes_of, job_keys
+from fedjax_rl.sweeps.programs import PROGRAMS, STARTING, Job, bytes_of, job_keys
 from fedjax_rl.sweeps.run_arguments import Run
 
 # Local steps between two exchanges.
@@ -88,7 +88,8 @@ def bytes_of_agents(scale: float) -> Iterator[dict]:
         one = job.layout.population
         state = jax.eval_shape(lambda p, k, f=functions, n=one: f.init(n, p, k), job.params, keys)
         arrays = memory.size((state, job.params)) / num_agents
-        peak = bytes_of(job) / num_agents
+        # Of the program alone, not what starts it on the host.
+        peak = bytes_of(job) / num_agents - STARTING
         yield {"agents": num_agents, "arrays": arrays, "peak": peak, "ratio": peak / arrays}
 
 

@@ -55,7 +55,11 @@ def in_turns(function: Callable, size: int, *batched, axes: tuple[int, ...] = ()
       A pytree of [A, ...].
     """
     axes = axes or (0,) * len(batched)
-    count = jax.tree.leaves(batched[0])[0].shape[axes[0]]
+    count = next(
+        leaf.shape[axis]
+        for tree, axis in zip(batched, axes, strict=True)
+        for leaf in jax.tree.leaves(tree)
+    )
     turns, rest = divmod(count, size)
 
     def part(start, n: int):

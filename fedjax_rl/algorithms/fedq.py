@@ -27,7 +27,7 @@ from fedjax_rl.federation import aggregators
 from fedjax_rl.federation import server as servers
 from fedjax_rl.federation.derivatives import ESTIMATORS
 from fedjax_rl.federation.server import EMPHASIS
-from fedjax_rl.federation.state import per_agent
+from fedjax_rl.federation.state import per_agent_in_turns
 from fedjax_rl.learners import (
     expected_q_learning,
     q_learning,
@@ -182,7 +182,7 @@ def fedq(config: FedQ) -> Learner:
     def measure(population, params, state) -> dict:
         # Both: the linear speedup paper measures a local table, which drifts between exchanges; the
         # bounds of the theory are on the mean.
-        local_error, local_sup = per_agent(errors, population, params, state.agents.table)
+        local_error, local_sup = per_agent_in_turns(errors, population, params, state.agents.table)
         server_error, server_sup = per_federation(errors, params, state.server)
         return {
             "error_server": server_error,

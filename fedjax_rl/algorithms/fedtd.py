@@ -33,7 +33,7 @@ from fedjax_rl import fields
 from fedjax_rl.algorithms import episodic
 from fedjax_rl.algorithms.define import Averaged, Learner, Steps, algorithm, average, per_federation
 from fedjax_rl.envs.tabular import TabularMDP, check_mdp
-from fedjax_rl.federation.state import Params, per_agent
+from fedjax_rl.federation.state import Params, per_agent_in_turns
 from fedjax_rl.fields import is_concrete, real_array
 from fedjax_rl.fields.record import environment, host, record, static, traced
 from fedjax_rl.identity import remembered
@@ -306,7 +306,7 @@ def fedtd(config: FedTD) -> Learner:
         return jnp.sum((theta - params["reference"]) ** 2)
 
     def measure(population, params, state) -> dict:
-        local = per_agent(error, population, params, state.agents.parameters)
+        local = per_agent_in_turns(error, population, params, state.agents.parameters)
         return {
             "error_server": per_federation(error, params, state.server),
             "error_local_mean": population.mean(local),

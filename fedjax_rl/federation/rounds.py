@@ -21,7 +21,7 @@ from fedjax_rl.federation.exchange import (
 )
 from fedjax_rl.federation.ledger import line, price
 from fedjax_rl.federation.population import Population
-from fedjax_rl.federation.state import State, nothing_sent, per_agent
+from fedjax_rl.federation.state import State, nothing_sent, per_agent, turn_of
 
 
 class LocalSteps(NamedTuple):
@@ -191,10 +191,7 @@ def _by_themselves(function: Callable, population, params, state: State, fixed):
       state: before it.
       fixed: the same for all.
     """
-    # A federation that is larger than the cache has a population of its own.
-    size = population.num_agents
-    if population.num_federations == 1 and not jax.config.jax_disable_jit:
-        size = turns.length(size, (state.agents, params.agent))
+    size = turn_of(population, (state.agents, params.agent))
     if size == population.num_agents:
         return per_agent(function, population, params, state.keys, state.agents, fixed=fixed)
 

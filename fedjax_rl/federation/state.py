@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import jax
 import jax.numpy as jnp
 
+from fedjax_rl import turns
 from fedjax_rl.federation.debugging import per_one
 from fedjax_rl.federation.population import Population
 
@@ -141,3 +142,40 @@ def per_agent(function: Callable, population: Population, params: Params, *batch
 
     # What is shared is closed over, not batched: there is one of it, whatever A is.
     return per_one(one, (0, 0, *(None,) * len(fixed)))(batched, own, *fixed)
+
+
+def per_agent_in_turns(function: Callable, population: Population, params: Params, *batched):
+    """`per_agent` of what agents do by themselves, of so many at a time as stay in the cache.
+
+    Args:
+      function: as of `per_agent`.
+      population: as of `per_agent`.
+      params: as of `per_agent`.
+      *batched: as of `per_agent`.
+
+    Returns:
+      What the function returns, leaves [A, ...].
+    """
+    size = turn_of(population, (batched, params.agent))
+    if size == population.num_agents:
+        return per_agent(function, population, params, *batched)
+
+    def some(own, *batched):
+        count = jax.tree.leaves(batched)[0].shape[0]
+        part = Population(((1, count),))
+        return per_agent(function, part, dataclasses.replace(params, agent=own), *batched)
+
+    return turns.in_turns(some, size, params.agent, *batched)
+
+
+def turn_of(population: Population, tree) -> int:
+    """How many agents work at a time; all where they are few, or of several federations.
+
+    Args:
+      population: who belongs to whom.
+      tree: what they read and change, leaves [A, ...].
+    """
+    # A federation that is larger than the cache has a population of its own.
+    if population.num_federations > 1 or jax.config.jax_disable_jit:
+        return population.num_agents
+    return turns.length(population.num_agents, tree)
