@@ -82,7 +82,7 @@ def call(num_agents: int, scale: float, devices: int = 1) -> Call:
 
 def bytes_of_agents(scale: float) -> Iterator[dict]:
     """What a program takes at its peak for an agent, and what the agent's arrays do."""
-    for num_agents in (n for n in sizes(scale) if n >= LARGE):
+    for num_agents in (n for n in sizes(scale) if n > LARGE):
         job = job_of(num_agents)
         functions, keys = job.algorithm.functions(job.algorithm.config), job_keys(job)
         one = job.layout.population

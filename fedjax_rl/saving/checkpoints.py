@@ -89,13 +89,14 @@ class Machine(NamedTuple):
       cores: that work at a time.
       free: bytes of memory, or None if unknown.
       devices: that agents are spread over, at most.
-      peak: how many times what its arrays take a program takes at most while it runs.
+      peak: how many times what its arrays take a program takes while it runs; None where nobody
+        had to measure it.
     """
 
     cores: int
     free: int | None
     devices: int = 1
-    peak: float = 1.0
+    peak: float | None = None
 
 
 class Checkpoints:

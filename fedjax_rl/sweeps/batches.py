@@ -287,7 +287,7 @@ def carry_out(
             workers=at_once(
                 held_by,
                 run.workers or min(len(jobs), cores),
-                max(one.begun.machine.peak for one in batches),
+                max(one.begun.machine.peak or 1 for one in batches),
             ),
             begun=[own for one in batches for own in one.begun.outcomes or [None] * len(one.jobs)],
             checkpoints=[own for batch in batches for own in batch.checkpoints],

@@ -177,7 +177,7 @@ def _spread(algorithm: Algorithm, machine: Machine) -> dict:
     if algorithm.on_clock:
         found["working"] = algorithm.config.clock.rules.arrivals
     if algorithm.memory is not None:
-        found["most"] = int(memory.most_agents(algorithm, machine.free) / machine.peak)
+        found["most"] = int(memory.most_agents(algorithm, machine.free) / (machine.peak or 1))
     return found
 
 
@@ -187,7 +187,7 @@ def _bounds(algorithm: Algorithm, agents: int, machine: Machine) -> tuple[int, i
     limit = held = most_in_population() * devices
     if algorithm.memory is not None:
         # As many populations are in memory at a time as there are cores.
-        room = memory.most_agents(algorithm, machine.free) * devices / (cores * machine.peak)
+        room = memory.most_agents(algorithm, machine.free) * devices / (cores * (machine.peak or 1))
         held = max(1, min(limit, int(room)))
     # Steps are so short that what they cost a population outweighs its agents: fewer are better.
     if algorithm.periodic:

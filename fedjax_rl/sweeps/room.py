@@ -80,7 +80,7 @@ def measured(machine: Machine, jobs: Sequence[Job]) -> Machine:
     Returns:
       The same one with a `peak` that is as large as any that was found.
     """
-    peak = machine.peak
+    peak = machine.peak or 0.0
     if machine.free is None or jax.config.jax_disable_jit:
         return machine
     for job in jobs:
@@ -92,7 +92,7 @@ def measured(machine: Machine, jobs: Sequence[Job]) -> Machine:
             found = bytes_of(job) * math.prod(job.layout.blocks) / arrays
             # Rounded up, so that what is measured again does not differ by a little.
             peak = max(peak, math.ceil(20 * found) / 20)
-    return machine._replace(peak=peak)
+    return machine._replace(peak=peak or None)
 
 
 def _bytes_of_agent(algorithm: Algorithm) -> float:
