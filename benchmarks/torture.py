@@ -16,6 +16,7 @@ import sys
 COMMANDS = {
     "fuzz": "inputs of every kind: each is refused by name or valid",
     "kill": "runs killed at random moments and resumed: the same bits as undisturbed",
+    "hosts": "one of several processes killed at random moments, all resumed: the same bits",
     "damage": "random files of a stopped run damaged, and resumed: the same bits",
 }
 HERE = pathlib.Path(__file__).resolve().parent

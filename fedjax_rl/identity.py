@@ -15,6 +15,7 @@ import functools
 import hashlib
 import logging
 import numbers
+import re
 import sys
 import threading
 import types
@@ -112,7 +113,8 @@ def shown(value) -> str:
         return type(value).__name__
     text = getattr(value, "__qualname__", None) if callable(value) else None
     text = str(value) if text is None else text
-    text = " ".join(text.split())
+    # Not where something lies in memory, which another process would call a difference.
+    text = re.sub(r" at 0x[0-9a-f]+", "", " ".join(text.split()))
     return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 3]}..."
 
 

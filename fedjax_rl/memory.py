@@ -22,7 +22,7 @@ def available(devices: int | None = None) -> int | None:
       devices: all of them by default.
     """
     # What JAX may take of a device, which is less than it has; a CPU does not say.
-    limit = (jax.devices()[0].memory_stats() or {}).get("bytes_limit")
+    limit = (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit")
     if limit:
         return limit * (jax.device_count() if devices is None else devices)
     with contextlib.suppress(OSError):

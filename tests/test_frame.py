@@ -30,7 +30,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 # Which room may import from which, besides itself. What is absent knows no other room.
 ROOMS = {
-    "federation": {"streams", "rounding", "backend", "turns"},
+    "federation": {"streams", "rounding", "backend", "turns", "hosts"},
     "learners": {"streams", "envs", "networks", "lapack", "rounding", "backend"},
     "rollouts": {"streams", "envs", "learners", "backend", "turns"},
     "envs": {"streams", "lapack", "backend"},
@@ -41,10 +41,11 @@ ROOMS = {
     "streams": set(),
     "memory": set(),
     "turns": {"backend"},
+    "hosts": set(),
     "analysis": set(),
     "plotting": {"analysis", "saving", "envs"},
-    "saving": {"federation", "streams", "sweeps"},  # of sweeps, types
-    "sweeps": {"federation", "streams", "saving", "memory", "backend", "turns"},
+    "saving": {"federation", "streams", "sweeps", "hosts"},  # of sweeps, types
+    "sweeps": {"federation", "streams", "saving", "memory", "backend", "turns", "hosts"},
     "presets": {"algorithms", "envs", "federation"},
     "algorithms": {
         *("federation", "learners", "rollouts", "envs", "networks"),

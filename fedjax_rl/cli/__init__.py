@@ -14,7 +14,7 @@ import signal
 import sys
 import warnings
 
-from fedjax_rl.cli import doctor, games, parse, study, work
+from fedjax_rl.cli import cluster, doctor, games, parse, study, work
 from fedjax_rl.cli.process import Stopped, prepare
 from fedjax_rl.cli.report import PROGRAM, say
 from fedjax_rl.saving import signals
@@ -28,6 +28,10 @@ def main(argv: list[str] | None = None) -> int:
     0, 1 for a fault, 2 for what cannot be run, and 128 and the number of the signal that stopped
     it: 130 for Ctrl-C, 143 for SIGTERM, 129 for SIGHUP.
     """
+    return cluster.leave(_main(argv))
+
+
+def _main(argv: list[str] | None) -> int:
     argv = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in argv or bool(os.environ.get("FEDJAX_RL_DEBUG"))
     if argv[:1] not in (["run"], ["sweep"]):  # which have an option of that name
@@ -42,16 +46,19 @@ def main(argv: list[str] | None = None) -> int:
             # Ours are for the user; those of other packages are for us.
             warnings.simplefilter("ignore")
             warnings.filterwarnings("always", module=r"fedjax_rl(\.|$)")
-            warnings.showwarning = lambda message, *_: say(f"warning: {message}")
+            warnings.showwarning = lambda message, *_: _warn(message)
             if argv[0] == "--version":
                 return _version()
+            cluster.join(argv)
             code, arguments = parse.read(argv)
-            return code if arguments is None else _COMMANDS[argv[0]](arguments)
+            with cluster.losses():
+                return code if arguments is None else _COMMANDS[argv[0]](arguments)
     except Stopped as stopped:
         if stopped.directory is None:
             say("stopped; nothing was written")
         else:
-            say(f"stopped; `{PROGRAM} resume {shlex.quote(str(stopped.directory))}` goes on")
+            more = " --distributed" if cluster.joined() else ""
+            say(f"stopped; `{PROGRAM} resume {shlex.quote(str(stopped.directory))}{more}` goes on")
         return stopped.code
     except KeyboardInterrupt as stopped:
         say("stopped")
@@ -59,12 +66,19 @@ def main(argv: list[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of a pipe has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 0
+    except ConnectionError as error:
+        if debug:
+            raise
+        say(f"error: {error}{cluster.goes_on()}")
+        return 1
     except FloatingPointError as error:
         say(f"error: {error}")
         return 1
     except (ValueError, OSError) as error:
         if debug:
             raise
+        if hasattr(error, "said"):  # by process 0, of which it was heard
+            return 2
         text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         if isinstance(error, OSError) and error.filename and str(error.filename) not in text:
             text = f"{error.filename}: {text}"
@@ -99,6 +113,12 @@ def _flagged(text: str, arguments) -> str:
         return text
     said, colon, because = text[match.end() :].partition(": ")
     return f"--{match[0].replace('_', '-')}{said}{colon}{_flagged(because, arguments)}"
+
+
+def _warn(message) -> None:
+    """Says a warning, of several processes once."""
+    if not cluster.is_follower():
+        say(f"warning: {message}")
 
 
 def _version() -> int:

@@ -72,7 +72,7 @@ def config_of(arguments) -> dict:
         "learning_rate_per_agent": per_agent,
         "record_every": arguments.record_every,
         "metrics": list(given.get("metrics") or ()) or None,
-        "devices": arguments.devices,
+        "devices": arguments.devices or 1,
         "precision": precision(),
         "versions": results.versions(),
     }
@@ -123,7 +123,8 @@ def _check_run(arguments) -> None:
             values = given[name] if isinstance(given[name], tuple) else (given[name],)
             for value in values:
                 fields.check(name, value, allowed)
-    check_devices(arguments.devices)
+    if arguments.devices is not None:
+        check_devices(arguments.devices)
     check_out(given.get("out"))
 
 

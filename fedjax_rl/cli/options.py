@@ -10,6 +10,7 @@ import typing
 from collections.abc import Sequence
 from typing import Annotated, Literal
 
+from fedjax_rl.cli.cluster import joined
 from fedjax_rl.cli.line import (
     PACKAGES,
     asks_for_tuned,
@@ -57,6 +58,7 @@ def of_command(command: str, argv: list[str]) -> list[tuple]:
             _option("seeds", tuple[int, ...] | None, None, more.format("seeds"), "INT ..."),
             _option("devices", int | None, None, "Devices to go on over; as many as before."),
             _cache(),
+            *_processes(),
         ]
     if command == "completion":
         import tyro
@@ -105,7 +107,8 @@ def _of_simulation(command: str, argv: list[str]) -> list[tuple]:
     from fedjax_rl.envs.registry import ENVIRONMENTS
 
     named, place = named_in(argv)
-    if is_outside(named) or is_outside(place):  # whose module may start JAX when it is imported
+    # Whose module may start JAX when it is imported.
+    if (is_outside(named) or is_outside(place)) and not joined():
         prepare(devices_in(argv))
     chosen = named or next(iter(ALGORITHMS))
     places = list(ENVIRONMENTS) if named is None else fitting(chosen)
@@ -141,7 +144,8 @@ def _of_simulation(command: str, argv: list[str]) -> list[tuple]:
         fields += [_option("metrics", tuple[str, ...] | None, None, text, "NAME ..."), _out()]
         text = "Compile nothing, one agent after the other; name the first value that breaks."
         fields.append(_option("debug", bool, False, text))
-    fields += [_devices(), _cache(), *_of_environments([place] if place else places, tuned)]
+    fields += [_devices()] if command == "doctor" else [_all_devices(), *_processes()]
+    fields += [_cache(), *_of_environments([place] if place else places, tuned)]
     fields += _of_clocks(one, several) if on_clock else []
     return fields + (_of_uplinks(uplinks_in(argv), several) if takes_uplinks(one) else [])
 
@@ -305,6 +309,28 @@ def _cache() -> tuple:
 
 def _devices() -> tuple:
     return _option("devices", int, 1, "Devices to spread the agents over.")
+
+
+def _all_devices() -> tuple:
+    text = (
+        "Devices to spread the agents over, of all processes together. One by default, and with "
+        "--distributed all that there are."
+    )
+    return _option("devices", int | None, None, text)
+
+
+def _processes() -> list[tuple]:
+    """What finds the other processes of a command; `fedjax_rl.cli.cluster` reads it beforehand."""
+    found = "As JAX detects it by default (SLURM, Open MPI, Kubernetes, TPU)."
+    text = "One of several processes, each given this command, that simulate together."
+    wait = "Seconds to wait for all processes at the start; 300 by default."
+    return [
+        _option("distributed", bool, False, text),
+        _option("coordinator", str | None, None, f"Where process 0 listens. {found}", "HOST:PORT"),
+        _option("num_processes", int | None, None, f"How many there are. {found}"),
+        _option("process_index", int | None, None, f"Which of them this is, from 0. {found}"),
+        _option("wait", float | None, None, wait),
+    ]
 
 
 def spelled_out(argv: list[str], command: type) -> list[str]:

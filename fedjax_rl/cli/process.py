@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 
 from fedjax_rl.saving.directory import held
 
-__all__ = ["Stopped", "free", "held", "interruptible", "keeping", "prepare", "quiet"]
+__all__ = ["Stopped", "free", "held", "interruptible", "keeping", "on_cpu", "prepare", "quiet"]
 
 
 # A CPU can pretend to have so many; far more and the process dies when JAX starts.
@@ -44,7 +44,7 @@ def prepare(devices: int = 1) -> None:
       devices: how many a CPU pretends to have.
     """
     os.environ.setdefault("MPLBACKEND", "Agg")
-    if not _on_cpu():
+    if not on_cpu():
         return
     # Here, too, for what JAX compiles besides: this scheduler has hung (jax issue 39257).
     wanted = {"--xla_cpu_enable_concurrency_optimized_scheduler": "false"}
@@ -79,7 +79,7 @@ def keeping(programs: bool) -> Iterator[None]:
 _LEAST_SECONDS = 0.1
 
 
-def _on_cpu() -> bool:
+def on_cpu() -> bool:
     """Whether JAX will run on the CPU, found out without starting it."""
     platforms = os.environ.get("JAX_PLATFORMS", "")
     if platforms:

@@ -24,8 +24,10 @@ _CURVE, _BARS = 16, "▁▂▃▄▅▆▇█"
 
 
 def say(text: str) -> None:
-    """A line on stderr, of ours."""
-    print(f"{PROGRAM}: {text}", file=sys.stderr, flush=True)
+    """A line on stderr, of ours; of several processes all but the first say who they are."""
+    hosts = sys.modules.get("fedjax_rl.hosts")  # imported by who needs it, as JAX comes with it
+    who = f"process {hosts.index()}: " if hosts and hosts.index() else ""
+    print(f"{PROGRAM}: {who}{text}", file=sys.stderr, flush=True)
 
 
 def print_table(renderable) -> None:

@@ -7,7 +7,7 @@ import pathlib
 import re
 from collections.abc import Iterator
 
-from fedjax_rl.cli import study
+from fedjax_rl.cli import cluster, study
 from fedjax_rl.cli.config import (
     algorithm_of,
     check_devices,
@@ -19,27 +19,37 @@ from fedjax_rl.cli.config import (
     resolved,
 )
 from fedjax_rl.cli.picture import picture
-from fedjax_rl.cli.process import free, held, interruptible, keeping, prepare, quiet
+from fedjax_rl.cli.process import free, held, interruptible, keeping, quiet
 from fedjax_rl.cli.report import WATCHED, live, report, say, summarise
 from fedjax_rl.cli.written import check, check_names
 
 
 def run(arguments) -> int:
     """The commands `run` and `sweep`."""
+    import jax
+
+    from fedjax_rl import hosts
     from fedjax_rl.saving import results
 
     config = config_of(arguments)
-    prepare(arguments.devices)
+    cluster.share(arguments.devices)
+    if cluster.joined() and arguments.devices is None:
+        config["devices"] = jax.device_count()
     stem = re.sub("[/:.]", "-", f"{config['algorithm']}-{config['environment']}")
-    out = results.place(arguments.out or free(stem))
+    out = results.place(hosts.once(lambda: str(results.place(arguments.out or free(stem)))))
     with contextlib.ExitStack() as stack:
         stack.enter_context(keeping(arguments.cache))
         claimed = []
 
+        def claim() -> None:
+            results.claim(out, config)
+            stack.enter_context(held(out))
+
         # Called when all arguments have been accepted: what is refused leaves no directory behind.
         def accept() -> pathlib.Path:
-            claimed.append(results.claim(out, config))
-            stack.enter_context(held(out))
+            hosts.once(claim)
+            claimed.append(out)
+            cluster.resumable(out)
             return out / "checkpoints"
 
         with interruptible(lambda: claimed[0] if claimed else None):
@@ -53,6 +63,7 @@ def _work(config: dict, out: pathlib.Path, accept, debug: bool = False) -> None:
     `result.nc` is written after `summary.json`, which alone knows the seconds, and before the
     picture; a directory that lacks one of them is finished by `resume`.
     """
+    from fedjax_rl import hosts
     from fedjax_rl.fields import by_agents
     from fedjax_rl.saving import results
     from fedjax_rl.sweeps.sweep import sweep
@@ -70,7 +81,9 @@ def _work(config: dict, out: pathlib.Path, accept, debug: bool = False) -> None:
     watched = [headline, *(n for n in WATCHED if n in first.metrics)]
     shown = watched if config["command"] == "run" else ()
     counted = "updates" if first.on_clock else f"agent-{first.unit}s"
-    with nested_errors(config), live(counted, shown) as (progress, watch):
+    first_process = hosts.index() == 0
+    telling = live(counted, shown) if first_process else contextlib.nullcontext((None, None))
+    with nested_errors(config), telling as (progress, watch):
         result = sweep(
             one,
             num_agents=config["num_agents"],
@@ -86,9 +99,10 @@ def _work(config: dict, out: pathlib.Path, accept, debug: bool = False) -> None:
             **lists_of(config),
             **follow,
         )
-    results.write_sealed(out / "summary.json", summarise(config, result))
-    results.save(out, result)
-    _finish(config, out)
+    if first_process:
+        results.write_sealed(out / "summary.json", summarise(config, result))
+        results.save(out, result)
+        _finish(config, out)
 
 
 def _finish(config: dict, out: pathlib.Path) -> None:
@@ -130,9 +144,37 @@ def _is_pictured(out: pathlib.Path) -> bool:
 
 def resume(arguments) -> int:
     """The command `resume`."""
+    from fedjax_rl import hosts
     from fedjax_rl.saving import results
 
     out = results.place(arguments.directory)
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(interruptible(lambda: out))
+        config, finished = hosts.once(lambda: _taken_up(out, arguments, stack))
+        # Here too where another process has taken it up.
+        cluster.share(config["devices"])
+        cluster.resumable(out)
+        if finished:
+            return 0
+        stack.enter_context(_precision(config))
+        stack.enter_context(keeping(arguments.cache))
+        if config["command"] == "reproduce":
+            study.carry_out(config, out)
+        elif not hosts.once(lambda: _is_made(out)):
+            _work(config, out, lambda: out / "checkpoints")
+        elif hosts.index() == 0:
+            _finish(config, out)
+    return 0
+
+
+def _taken_up(out: pathlib.Path, arguments, stack: contextlib.ExitStack) -> tuple[dict, bool]:
+    """What is run in a directory, which is ours until `stack` closes, and whether it is finished.
+
+    Raises:
+      ValueError: naming what cannot be gone on with.
+    """
+    from fedjax_rl.saving import results
+
     if not out.is_dir():
         raise ValueError(f"directory is {out}, which is not there; allowed: one of ours")
     if results.read_config(out) is None and not any(out.glob("checkpoints/*")):
@@ -140,47 +182,44 @@ def resume(arguments) -> int:
             f"directory is {out}, which has no config.json of ours: nothing had started there; "
             "allowed: give the command itself again"
         )
-    with held(out), interruptible(lambda: out):
-        config = results.recover_config(out)
-        if config is None:
-            raise ValueError(
-                f"directory is {out}, whose config.json is damaged, and there is no copy of it; "
-                "allowed: config.json as it was, or remove the directory and give the command "
-                "itself again"
-            )
-        check(config, out / "config.json")
-        if arguments.devices is not None:
-            check_devices(arguments.devices)
-            config["devices"] = arguments.devices
-        prepare(config["devices"])
-        with _precision(config):
-            check_names(config)
-        if arguments.num_steps is not None or arguments.seeds is not None:
-            config = _with_more(config, arguments)
-            # Results last: a directory without them is one that is gone on with.
-            results.replace_config(out, config)
-            for name in ("result.nc", "summary.json"):
-                (out / name).unlink(missing_ok=True)
-        finished = _is_made(out) and _is_pictured(out)
-        if config["command"] == "reproduce":
-            finished = results.read_sealed(out / "summary.json") is not None
-        if finished:
-            print(f"{out} is finished; nothing to do")
-            return 0
+    stack.enter_context(held(out))
+    config = results.recover_config(out)
+    if config is None:
+        raise ValueError(
+            f"directory is {out}, whose config.json is damaged, and there is no copy of it; "
+            "allowed: config.json as it was, or remove the directory and give the command "
+            "itself again"
+        )
+    check(config, out / "config.json")
+    if config["command"] == "reproduce" and cluster.joined():
+        raise ValueError(
+            f"directory is {out}, of a study; allowed with --distributed: one of run or sweep"
+        )
+    if arguments.devices is not None:
+        check_devices(arguments.devices)
+        config["devices"] = arguments.devices
+    cluster.share(config["devices"])
+    with _precision(config):
+        check_names(config)
+    if arguments.num_steps is not None or arguments.seeds is not None:
+        config = _with_more(config, arguments)
+        # Results last: a directory without them is one that is gone on with.
+        results.replace_config(out, config)
+        for name in ("result.nc", "summary.json"):
+            (out / name).unlink(missing_ok=True)
+    finished = _is_made(out) and _is_pictured(out)
+    if config["command"] == "reproduce":
+        finished = results.read_sealed(out / "summary.json") is not None
+    if finished:
+        print(f"{out} is finished; nothing to do")
+    else:
         if arguments.devices is not None:
             results.replace_config(out, config)
         # Checkpoints say so themselves.
         if config["command"] == "reproduce" and config["versions"] != results.versions():
             say("warning: begun with other versions; the last digits may differ")
         results.remove_temporary(out)
-        with _precision(config), keeping(arguments.cache):
-            if config["command"] == "reproduce":
-                study.carry_out(config, out)
-            elif _is_made(out):
-                _finish(config, out)
-            else:
-                _work(config, out, lambda: out / "checkpoints")
-    return 0
+    return config, finished
 
 
 def _with_more(config: dict, arguments) -> dict:

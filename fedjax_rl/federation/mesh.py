@@ -23,6 +23,7 @@ import jax
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
+from fedjax_rl import hosts
 from fedjax_rl.federation.algorithm import bind, common
 from fedjax_rl.federation.population import Population
 from fedjax_rl.federation.state import Params, State
@@ -223,9 +224,8 @@ class Layout:
         """
         if self.mesh is None:
             return tree
-        return jax.tree.map(
-            lambda x, spec: jax.device_put(x, NamedSharding(self.mesh, spec)), tree, specs
-        )
+        put = jax.device_put if hosts.count() == 1 else _put
+        return jax.tree.map(lambda x, spec: put(x, NamedSharding(self.mesh, spec)), tree, specs)
 
     def _federation_blocks(self) -> list[tuple[int, ...]]:
         size = self.population.num_federations
@@ -276,7 +276,7 @@ def layout(
     # One program for all devices needs one shape: as many federations of each size everywhere.
     options = (
         (used // across, across)
-        for used in range(1, num_devices + 1)
+        for used in filter(usable, range(1, num_devices + 1))
         for across in range(1, used + 1)
         if used % across == 0 and all(f % (used // across) == 0 for f, _ in pairs)
     )
@@ -291,9 +291,38 @@ def layout(
     used = down * across
     if used == 1:
         return Layout(Population(local), (1, 1), order)
-    mesh = jax.make_mesh((down, across), AXES, devices=jax.devices()[:used])
+    mesh = jax.make_mesh((down, across), AXES, devices=_devices(used))
     members = tuple(n for _, n in pairs)
     return Layout(Population(local, AXES[1], across, members), (down, across), order, mesh)
+
+
+def usable(num_devices: int) -> bool:
+    """Whether so many devices can be a mesh: one of every process, as many of each, or one alone.
+
+    A population on one device is simulated by every process for itself.
+    """
+    return num_devices == 1 or num_devices % hosts.count() == 0
+
+
+def _devices(count: int) -> list[jax.Device]:
+    """So many devices, of all processes the same number, those of a process beside each other."""
+    share = count // hosts.count()
+    devices = sorted(jax.devices(), key=lambda device: device.process_index)
+    each = itertools.groupby(devices, key=lambda device: device.process_index)
+    return [device for _, own in each for device in itertools.islice(own, share)]
+
+
+def _put(x, sharding: NamedSharding) -> jax.Array:
+    """An array that every process has whole, of which each puts its part on its devices."""
+    if hosts.is_spread(x):
+        return x
+    if isinstance(x, jax.Array) and jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key):
+        data = _put(jax.random.key_data(x), sharding)
+        return jax.random.wrap_key_data(data, impl=jax.random.key_impl(x))
+    # Not `device_put`, which would have all processes compare what they have.
+    whole = np.asarray(x)
+    whole = whole.astype(jax.dtypes.canonicalize_dtype(whole.dtype), copy=False)
+    return jax.make_array_from_callback(whole.shape, sharding, lambda index: whole[index])
 
 
 def _concatenate(trees):

@@ -10,7 +10,9 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import errno
+import functools
 import hashlib
+import json
 import os
 import pathlib
 import shutil
@@ -23,7 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
-from fedjax_rl import streams
+from fedjax_rl import hosts, streams
 from fedjax_rl.federation.state import State
 from fedjax_rl.saving.directory import MARK, hushed, place, read_sealed, write_sealed
 from fedjax_rl.saving.fingerprint import differences
@@ -105,6 +107,8 @@ class Checkpoints:
     A checkpoint holds the whole state (keys and ledger included) and the records made so far. A
     process killed while it writes leaves the ones before untouched.
 
+    Of several processes each writes what it has of the state, into a directory that all of them
+    see; the first one decides when, and says last of all that a checkpoint is whole.
     """
 
     def __init__(
@@ -142,7 +146,8 @@ class Checkpoints:
         Raises:
           OSError: the disk is full; the checkpoints before are untouched.
         """
-        if time.monotonic() - self._last >= self._seconds:
+        due, _ = hosts.decided(first=time.monotonic() - self._last >= self._seconds)
+        if due:
             self.save(done, state, records)
 
     def save(self, done: int, state: State, records: Callable[[], dict]) -> None:
@@ -156,24 +161,23 @@ class Checkpoints:
         Raises:
           OSError: the disk is full; the checkpoints before are untouched.
         """
-        if self._is_sound(self._directory / str(done)):
+        if hosts.once(lambda: self._is_sound(self._directory / str(done))):
             return
         began = time.monotonic()
         # On the host first, so that its size is known before anything is written.
-        tree = jax.device_get({"state": _plain(state), "records": records()})
+        tree = {"state": _plain(state), "records": records()}
+        tree = jax.tree.map(lambda x: x if hosts.is_spread(x) else jax.device_get(x), tree)
         size = sum(x.nbytes for x in jax.tree.leaves(tree))
         try:
-            # Asked beforehand: a write that fails half-way leaves Orbax talking for pages.
-            if shutil.disk_usage(self._directory).free < 2 * size + _OVERHEAD:
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            hosts.once(lambda: self._check_room(size))
             if self._manager is None:
                 # Before Orbax opens the directory, which keeps so many of whatever looks like a
                 # checkpoint.
-                self._discard_unsound()
+                hosts.once(self._discard_unsound)
                 self._manager = _manager(self._directory, self._keep)
             self._manager.save(done, args=ocp.args.StandardSave(tree))
             self._manager.wait_until_finished()
-            self._describe(done)
+            hosts.once(lambda: self._describe(done))
         except (OSError, ValueError) as error:  # what TensorStore could not write is a ValueError
             reason = getattr(error, "strerror", None) or str(error)
             raise OSError(
@@ -183,6 +187,11 @@ class Checkpoints:
             ) from error
         self._last = time.monotonic()
         self._seconds = max(self._seconds, 20 * (self._last - began))
+
+    def _check_room(self, size: int) -> None:
+        # Asked beforehand: a write that fails half-way leaves Orbax talking for pages.
+        if shutil.disk_usage(self._directory).free < 2 * size + _OVERHEAD:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def _describe(self, done: int) -> None:
         """Writes last of all what makes a checkpoint count."""
@@ -228,19 +237,23 @@ class Checkpoints:
         Raises:
           ValueError: it is of another version of the algorithm.
         """
-        for step in _steps(self._directory):
-            if not self._is_sound(step):
+        for name in hosts.once(lambda: [step.name for step in _steps(self._directory)]):
+            step = self._directory / name
+            if not hosts.once(functools.partial(self._is_sound, step)):
                 continue
-            try:
-                with hushed():
-                    # Without a target: what is there is compared by us, who can say what differs.
-                    tree = ocp.StandardCheckpointer().restore(step / "default")
+            told = hosts.once(lambda step=step: (_manifest(step) or {}).get("layout"))
+            # What lay otherwise is moved on the host.
+            own = json.loads(json.dumps(self._label.get("layout")))
+            there = like if told == own else None
+            found = None
+            with contextlib.suppress(Exception), hushed():  # whatever a reader cannot read
+                tree = _read(step / "default", there)
                 records = tree.get("records") or {}
-                records = {n: np.asarray(records[n]) for n in metrics}
-                saved = tree["state"]
-            except Exception:  # whatever a reader says of what it cannot read
+                found = tree["state"], {n: np.asarray(records[n]) for n in metrics}
+            _, missing = hosts.decided(anyone=found is None)
+            if missing:
                 continue
-            told = (_manifest(step) or {}).get("layout")
+            saved, records = found
             state = _restore(like, saved, self._directory)
             if told is not None:
                 state, records = moved(told, state, records)
@@ -258,6 +271,25 @@ def _manager(directory: pathlib.Path, keep: int) -> ocp.CheckpointManager:
         max_to_keep=keep, create=True, enable_async_checkpointing=False
     )
     return ocp.CheckpointManager(directory, options=options)
+
+
+def _read(path: pathlib.Path, like: State | None) -> dict:
+    """What Orbax has written: on the host, or where `like` is if that is over several processes.
+
+    By the shapes and types that are there, not those of `like`: what differs is compared by us,
+    who can say so.
+    """
+    reader = ocp.StandardCheckpointer()
+    # What was saved over other devices, too, is read on these.
+    target = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), reader.metadata(path).item_metadata.tree
+    )
+    if hosts.count() > 1 and like is not None:
+        for name, x in _plain(like).items():
+            there = target["state"].get(name)
+            if hosts.is_spread(x) and there is not None and there.shape == x.shape:
+                target["state"][name] = there.update(sharding=x.sharding)
+    return reader.restore(path, target)
 
 
 def _steps(directory: pathlib.Path) -> list[pathlib.Path]:
@@ -303,7 +335,7 @@ def _restore(like: State, saved: dict, where: pathlib.Path) -> State:
     """A state with the structure of `like` and the arrays of `saved`, keys as their data."""
     structure = jax.tree.structure(like)
     # Names of one width, so that words are sorted as numbers are.
-    arrays = [np.asarray(saved[place]) for place in sorted(saved)]
+    arrays = [saved[place] for place in sorted(saved)]
     if len(arrays) != structure.num_leaves:
         raise ValueError(_OTHER.format(where))
     return jax.tree.unflatten(structure, arrays)
@@ -312,7 +344,7 @@ def _restore(like: State, saved: dict, where: pathlib.Path) -> State:
 def _checked(like: State, state: State, where: pathlib.Path) -> State:
     """A state that is put in the place of `like`."""
     like = dataclasses.replace(like, keys=jax.random.key_data(like.keys))
-    state = jax.tree.map(jnp.asarray, state)
+    state = jax.tree.map(lambda x: x if hosts.is_spread(x) else jnp.asarray(x), state)
     # Types too, or a state of another precision would go on in a mixture of both.
     kinds = [[(x.shape, x.dtype) for x in jax.tree.leaves(each)] for each in (state, like)]
     if kinds[0] != kinds[1]:

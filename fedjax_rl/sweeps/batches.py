@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import itertools
 import json
 import os
@@ -22,7 +23,7 @@ from typing import NamedTuple
 import jax
 import xarray as xr
 
-from fedjax_rl import memory
+from fedjax_rl import hosts, memory
 from fedjax_rl.federation.algorithm import Algorithm
 from fedjax_rl.federation.debugging import debugging
 from fedjax_rl.saving import results, signals
@@ -30,6 +31,7 @@ from fedjax_rl.saving.checkpoints import Checkpoints, Machine, check, labels
 from fedjax_rl.saving.directory import held, place
 from fedjax_rl.saving.fingerprint import fingerprint
 from fedjax_rl.sweeps import arguments, room, run_arguments
+from fedjax_rl.sweeps.agreement import agree
 from fedjax_rl.sweeps.cache import keep_programs
 from fedjax_rl.sweeps.cells import Cell, Federation, federations, metrics_of
 from fedjax_rl.sweeps.collect import collected
@@ -153,21 +155,32 @@ def opened(stack: contextlib.ExitStack, checkpoints) -> tuple[pathlib.Path, list
       ValueError: it is a file, or somebody is at work there.
     """
     root = place(run_arguments.directory(checkpoints))
+    stack.enter_context(signals.saving(root))
+    found = hosts.once(lambda: _found(stack, root))
+    begun = [
+        Begun(algorithm, tuple(seeds), Machine(**machine), root=root / name)
+        for algorithm, seeds, machine, name in found
+    ]
+    return root, begun
+
+
+def _found(stack: contextlib.ExitStack, root: pathlib.Path) -> list[tuple]:
+    """Of each batch in a directory the algorithm, the seeds, the machine and the name."""
     if root.exists() and not root.is_dir():
         raise ValueError(f"checkpoints is {root}, which is a file; allowed: a directory")
     root.mkdir(parents=True, exist_ok=True)
-    stack.enter_context(signals.saving(root))
     # Held before anything is read: another process may be writing there.
     stack.enter_context(held(root))
-    begun = []
+    found = []
     # In the order in which they were begun, of which the names tell.
     for own in (root, *sorted(root.glob("batch-*"))):
         for label in labels(own).values():
             with contextlib.suppress(KeyError, TypeError):
                 machine, batch = Machine(**label["machine"]), label["batch"]
-                begun.append(Begun(batch["algorithm"], tuple(batch["seeds"]), machine, root=own))
+                name = str(own.relative_to(root))
+                found.append((batch["algorithm"], batch["seeds"], machine._asdict(), name))
                 break
-    return root, begun
+    return found
 
 
 def save_in(
@@ -201,7 +214,9 @@ def save_in(
             described = describe(batch)
         except ValueError as error:
             raise ValueError(f"{error}; without checkpoints it may be anything") from error
-        if changed := check(home, described, batch.jobs[0].recording.count, made_with):
+        count = batch.jobs[0].recording.count
+        looked = functools.partial(check, home, described, count, made_with)
+        if changed := hosts.once(looked):
             warnings.warn(
                 f"checkpoints in {home} were begun with others: {'; '.join(changed)}: the last "
                 "digits may differ",
@@ -249,7 +264,11 @@ def carry_out(
     # An accelerator runs one program after the other, a mesh of CPU devices one on all cores.
     on_cpu = jax.default_backend() == "cpu" and run.devices == 1
     cores = (run.workers or os.cpu_count() or 1) if on_cpu else 1
-    machine = Machine(cores, memory.available(devices=1), run.devices)
+    # Of several processes the one with least memory decides for all.
+    free = hosts.heard(memory.available(devices=1))
+    least = hosts.once(lambda: min((x for x in free if x), default=None))
+    machine = Machine(cores, least, run.devices)
+    shown = hosts.index() == 0
 
     def describe(batch: Batch) -> dict:
         one = algorithms[batch.begun.algorithm]
@@ -262,10 +281,17 @@ def carry_out(
             keep_programs()
         room.check_agents(several, run.devices)
         batches = batches_of(several, metrics, run, machine, begun)  # or refuses before it writes
+        stack.enter_context(hosts.losses())
+        if hosts.count() > 1:
+            each = [(one.begun.algorithm, functools.partial(describe, one)) for one in batches]
+            agree(run, each)
         timer = time.perf_counter()
         for _ in range(_CUTS):
             new = [job for one in batches if one.begun.machine is machine for job in one.jobs]
-            if (known := room.measured(machine, new)) == machine:
+            known = room.measured(machine, new)
+            # Compiled by all, and said by one.
+            known = Machine(*hosts.once(lambda: known))  # noqa: B023
+            if known == machine:
                 break
             machine = known
             batches = batches_of(several, metrics, run, machine, begun)
@@ -280,20 +306,21 @@ def carry_out(
         # Cells of one batch need not lie beside each other, as seeds are the last axis.
         where = {i: place for batch in batches for i, place in batch.places.items()}
         places = [where[i] for i in range(len(cells))]
-        counter = stack.enter_context(counted(run.progress, jobs, places))
+        counter = stack.enter_context(counted(run.progress if shown else None, jobs, places))
         held_by = [(job.algorithm, job.layout.population.sizes) for job in jobs]
         outcomes, compiling, running = execute_all(
             jobs,
             workers=at_once(
                 held_by,
-                run.workers or min(len(jobs), cores),
+                # Several processes have to come to the same collectives in the same order.
+                1 if hosts.count() > 1 else run.workers or min(len(jobs), cores),
                 max(one.begun.machine.peak or 1 for one in batches),
             ),
             begun=[own for one in batches for own in one.begun.outcomes or [None] * len(one.jobs)],
             checkpoints=[own for batch in batches for own in batch.checkpoints],
             progress=counter.advance,
             finished=counter.finish,
-            watch=run.watch,
+            watch=run.watch if shown else None,
         )
     dataset = collected(several, recording, metrics, jobs, places, outcomes)
     described = {label: one.describe(one.config) for label, one in algorithms.items()}

@@ -127,7 +127,7 @@ def differentiate(
         outcome, tuple(values), num_agents, cut, lengths, average, mode, second, baseline
     )
     seeds = np.atleast_1d(np.asarray(arguments.seeds(seeds), np.uint32))
-    if len(seeds) % arguments.count("devices", devices, high=jax.device_count()):
+    if len(seeds) % arguments.count("devices", devices, high=jax.local_device_count()):
         raise ValueError(
             f"devices is {devices} with {len(seeds)} seeds; allowed: a divisor of their number"
         )
@@ -190,7 +190,7 @@ _LOCK = threading.Lock()
 
 def _compiled(algorithm, question: Question, program, values, seeds, devices: int) -> Derivative:
     """What the program finds, compiled once for all values."""
-    mesh = jax.sharding.Mesh(np.asarray(jax.devices()[:devices]), ("seeds",))
+    mesh = jax.sharding.Mesh(np.asarray(jax.local_devices()[:devices]), ("seeds",))
     spread = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("seeds"))
     seeds = jax.device_put(seeds, spread)
     # What is differentiated by is handed to a program; all other values are part of it.

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fedjax_rl import backend, streams
+from fedjax_rl import backend, hosts, streams
 from fedjax_rl.federation.algorithm import Algorithm
 from fedjax_rl.federation.mesh import Layout
 from fedjax_rl.federation.state import Params, State
@@ -251,7 +251,7 @@ class _InTurn(NamedTuple):
         for place in range(len(gaps)):
             state = self.advance(params, state, gaps[place])
             records.append(self.measure(params, state))
-        return state, {n: np.stack([np.asarray(r[n]) for r in records]) for n in records[0]}
+        return state, {n: np.stack([hosts.fetched(r[n]) for r in records]) for n in records[0]}
 
     def memory_analysis(self):
         """That of the program that keeps what is learned from."""

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 
-from fedjax_rl import memory, streams, turns
+from fedjax_rl import hosts, memory, streams, turns
 from fedjax_rl.federation.algorithm import Algorithm, bind
 from fedjax_rl.federation.population import population
 from fedjax_rl.saving.checkpoints import Machine
@@ -39,6 +39,8 @@ def check_agents(several: Sequence[Federation], devices: int) -> None:
       ValueError: naming their number and how many fit.
     """
     there = memory.available(devices=devices)
+    if there is not None and jax.default_backend() == "cpu":  # which says what one process has
+        there *= hosts.count()
     each: dict = {}
     for cell, algorithm in several:
         if there is None or cell.num_agents <= MANY:
@@ -64,8 +66,8 @@ def check_programs(jobs: Sequence[Job]) -> None:
         if agents <= MANY or jax.config.jax_disable_jit:
             continue
         needed, there = bytes_of(job), memory.available(devices=1)
-        if jax.default_backend() == "cpu":  # whose devices have one memory
-            needed *= math.prod(job.layout.blocks)
+        if jax.default_backend() == "cpu":  # whose devices have one memory in every process
+            needed *= max(math.prod(job.layout.blocks) // hosts.count(), 1)
         if there is not None and needed > there:
             raise ValueError(_too_many(agents, needed, there))
 

@@ -6,6 +6,7 @@ early stops on the host between them, never inside.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import itertools
 import threading
@@ -17,6 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from fedjax_rl import hosts
 from fedjax_rl.federation.mesh import SIDES
 from fedjax_rl.federation.state import State
 from fedjax_rl.sweeps import of_agents
@@ -29,7 +31,7 @@ class Outcome(NamedTuple):
     Attributes:
       metrics: name -> [t, F or A], on the global axes of the layout; t records were made.
       count: t.
-      state: the final state.
+      state: the final state; its ledger on the host where it lies over several processes.
       finite: bool [F], whether all that the servers and their agents hold has a finite square.
     """
 
@@ -71,8 +73,14 @@ def execute(
     state = job.layout.place(state, state_specs)
     progress(int(gaps[:done].sum()) * agents)
     ended = None if job.stop is None else _rule(job)
-    while not (ended and ended(done, records)) and done < job.recording.count:
-        if cancelled is not None and cancelled.is_set():
+    while done < job.recording.count:
+        over, stopped = hosts.decided(
+            first=ended is not None and ended(done, records),
+            anyone=cancelled is not None and cancelled.is_set(),
+        )
+        if over:
+            break
+        if stopped:
             if checkpoints is not None and done:
                 checkpoints.save(done, state, lambda: _joined(records))
             raise KeyboardInterrupt
@@ -83,20 +91,26 @@ def execute(
         padded[: len(part)] = part
         padded = job.layout.place(jnp.asarray(padded), gap_spec)
         state, measured = again(params, state, padded)
+        measured = hosts.fetched({name: measured[name] for name in records})
         for name, chunks in records.items():
-            chunks.append(np.asarray(measured[name])[: len(part)])
+            chunks.append(measured[name][: len(part)])
         done += len(part)
         progress(int(part.sum()) * agents)
+        # Of several processes only the first watches, and all have to bring what it sees.
+        ledger = hosts.fetched(state.ledger) if hosts.count() > 1 else state.ledger
         if watch is not None:
             last = {name: _shown(job, name, chunks[-1][-1]) for name, chunks in records.items()}
-            watch({n: float(np.mean(x)) for n, x in (last | state.ledger.totals()).items()})
+            watch({n: float(np.mean(x)) for n, x in (last | ledger.totals()).items()})
         if checkpoints is not None:
             # A function, as records are only joined where something is written.
             checkpoints.maybe_save(done, state, lambda: _joined(records))
     if checkpoints is not None:  # what has been learned, for whoever wants to see it at work
         checkpoints.save(done, state, lambda: _joined(records))
     jax.block_until_ready(state)
-    return Outcome(_joined(records), done, state, _finite(job, state))
+    finite = _finite(job, state)
+    if hosts.count() > 1:
+        state = dataclasses.replace(state, ledger=hosts.fetched(state.ledger))
+    return Outcome(_joined(records), done, state, finite)
 
 
 def _shown(job: Job, name: str, last):
@@ -177,10 +191,22 @@ def _finite(job: Job, state: State) -> np.ndarray:
     for owner, tree in ((order, servers), (federation, agents)):
         for leaf in jax.tree.leaves(tree):
             if jnp.issubdtype(leaf.dtype, jnp.inexact):
-                with np.errstate(over="ignore", invalid="ignore"):
-                    each = np.isfinite(np.square(np.asarray(leaf)))
-                fine[owner[~each.reshape(len(owner), -1).all(axis=1)]] = False
+                fine[owner[~_all_finite(leaf)]] = False
     return fine[order]
+
+
+def _all_finite(leaf: jax.Array) -> np.ndarray:
+    """Whether the squares of all that an agent or a server has of a leaf are finite, [A or F]."""
+    if hosts.is_spread(leaf):
+        # Where it lies: no process is to hold the models of all.
+        return hosts.fetched(_finite_rows(leaf))
+    with np.errstate(over="ignore", invalid="ignore"):
+        return np.isfinite(np.square(np.asarray(leaf))).reshape(len(leaf), -1).all(axis=1)
+
+
+@jax.jit
+def _finite_rows(leaf: jax.Array) -> jax.Array:
+    return jnp.isfinite(jnp.square(leaf)).all(axis=tuple(range(1, leaf.ndim)))
 
 
 def execute_all(
@@ -242,7 +268,8 @@ def execute_all(
             outcomes = [future.result() for future in started]
         except BaseException:
             cancelled.set()
-            for future in started:
+            # Of several processes each begins them all, to hear from the others that they end.
+            for future in started if hosts.count() == 1 else ():
                 future.cancel()
             raise
     return outcomes, compiled, time.perf_counter() - timer

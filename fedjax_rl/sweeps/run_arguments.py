@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from fedjax_rl import fields
+from fedjax_rl import fields, hosts
 from fedjax_rl.fields import FUNCTION, Allowed, check, declared
 from fedjax_rl.names import brief
 from fedjax_rl.sweeps.arguments import COUNT, between
@@ -51,7 +51,7 @@ class Run:
     record_every: int | None = declared(None, COUNT.or_none())
     first_record: int | None = declared(None, COUNT.or_none())
     metrics: Sequence[str] | None = None
-    devices: int = declared(1, COUNT)
+    devices: int | None = declared(None, COUNT.or_none())
     workers: int | None = declared(None, COUNT.or_none())
     chunk: int | None = declared(None, COUNT.or_none())
     stop: Callable | None = declared(None, _called_with("(times, records, cells)"))
@@ -78,7 +78,17 @@ class Run:
             raise TypeError("num_steps is missing; allowed: whole numbers of steps from 1")
         names = [field.name for field in dataclasses.fields(cls) if field.name in options]
         run = fields.check_config(cls(**{name: options.pop(name) for name in names}))
-        check("devices", run.devices, between(1, jax.device_count()))
+        devices = run.devices or (1 if hosts.count() == 1 else jax.device_count())
+        check("devices", devices, between(1, jax.device_count()))
+        if devices % hosts.count():
+            raise ValueError(
+                f"devices is {devices}; allowed: multiples of {hosts.count()}, as many of each "
+                "process"
+            )
+        if run.debug and hosts.count() > 1:
+            raise ValueError(
+                f"debug is True in {hosts.count()} processes; allowed: False, or one process"
+            )
         for name in ("record_every", "first_record"):
             within = between(1, run.num_steps, "num_steps ").or_none()
             check(name, getattr(run, name), within)
@@ -86,7 +96,9 @@ class Run:
         every = run.record_every or max(1, run.num_steps // 100)
         first = run.first_record or every
         chunk = run.chunk or int(np.clip(((run.num_steps - first) // every + 1) // 50, 1, 256))
-        return dataclasses.replace(run, record_every=every, first_record=first, chunk=chunk)
+        return dataclasses.replace(
+            run, record_every=every, first_record=first, chunk=chunk, devices=devices
+        )
 
 
 def taking_run(function: Callable) -> Callable:

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import xarray as xr
 
-from fedjax_rl import fields, memory
+from fedjax_rl import fields, hosts, memory
 from fedjax_rl.federation.algorithm import Algorithm
 from fedjax_rl.names import brief, check_known
 from fedjax_rl.sweeps import arguments
@@ -69,7 +69,10 @@ def sweep(
       metrics: names to record, of any of the configurations; those per federation by default. Of a
         federation of more than 65536 agents a metric of agents is recorded of the first 16, and
         as `NAME_mean_of_agents` and `NAME_quantiles`, over all of them.
-      devices: how many to spread the agents over, at most: none does another one's work again.
+      devices: how many to spread the agents over, at most: none does another one's work again. One
+        by default; all that there are where several processes, which have found each other by
+        `jax.distributed.initialize`, make the same calls. Each of them gets the whole result; the
+        first one calls `progress` and `watch`.
       workers: jobs at a time, at most, where memory holds so many; on CPU one per core by default.
       chunk: records between two returns to the host.
       stop: `(times [t], {metric: [t, F or F, N]}, cells) -> bool [F]`, called between chunks with
@@ -207,7 +210,8 @@ def extend(
         if most > run.num_steps and not made.has_states:
             raise ValueError(
                 f"num_steps is {most}, but the end of this result is not in memory, as it takes "
-                f"more than {memory.words(MOST_KEPT)}; allowed: sweep(..., checkpoints=directory)"
+                f"more than {memory.words(MOST_KEPT)} or lies over several processes; allowed: "
+                "sweep(..., checkpoints=directory)"
             )
         run = dataclasses.replace(run, num_steps=most)
     run = dataclasses.replace(run, progress=progress, watch=watch)
@@ -241,7 +245,9 @@ def _carried_out(grid: Grid, run: Run, begun: Sequence[Begun] = ()) -> xr.Datase
     flat, done = carry_out(grid.algorithms, grid.cells, run, begun)
     result = unstacked(flat, grid)
     # On the host: what somebody keeps to look at must not fill the memory of a device.
-    has_states = memory.size([one.state for own in done for one in own.outcomes]) <= MOST_KEPT
+    size = memory.size([one.state for own in done for one in own.outcomes])
+    # Nor that of this process with what lies over several.
+    has_states = size <= MOST_KEPT and hosts.count() == 1
     done = [own._replace(outcomes=[_kept(one, has_states) for one in own.outcomes]) for own in done]
     key = id(result)
     whole = _Made(grid, run, done, has_states, jnp.result_type(float))
