@@ -9,6 +9,7 @@ from fedjax_rl.studies.differentiate import (
     STUDY,
     elasticities,
     exchanges,
+    paths,
     schedules,
     tuning,
     weights,
@@ -17,7 +18,7 @@ from fedjax_rl.studies.differentiate.learning import descend
 from fedjax_rl.studies.runs import Results
 from fedjax_rl.studies.study import Meter
 
-FIGURES = ("schedule", "weights", "exchanges", "tuning", "elasticity")
+FIGURES = ("schedule", "weights", "exchanges", "tuning", "elasticity", "paths")
 
 
 def test_every_row_is_declared_at_every_scale():
@@ -33,6 +34,7 @@ def test_every_row_is_declared_at_every_scale():
             "when null",
             "tuned null",
             "steady null",
+            "paths null",
         } <= ids
         assert all(own.there for figure in made for own in figure.claims)
 
@@ -184,6 +186,34 @@ def test_elasticities_are_ratios_of_means(tmp_path):
     lines = lines_of("elasticity", invented, tmp_path)
     assert lines["steady rate"]["measured"] == pytest.approx(1)
     assert lines["sum FedQ"]["measured"] == lines["sum FedTD"]["measured"] == pytest.approx(2)
+    assert {line["verdict"] for line in lines.values()} == {"reproduced"}
+
+
+def test_paths_are_compared_by_seed(tmp_path):
+    curve = np.array([-40.0, -30.0, -25.0, -20.0])
+    labels = {"method": list(paths.METHODS), "time": [1, 2, 3, 4]}
+    gradient = np.array([[3.0, 4.0], [6.0, 8.0]])[:, None] * SPREAD[:, None]
+
+    def invented(stage):
+        if "gradients" in stage:
+            # A trace of 250 in parts of 25 and, of what is twice as long, 25000 of 100.
+            found = np.concatenate([gradient, [[[250.0]] * 5, [[25_000.0]] * 5]], axis=-1)
+            data = {"spread": paths.spread(found), "gradient": gradient}
+            dims = {"spread": ("method", "seed"), "gradient": ("method", "seed", "parameter")}
+        else:
+            better = np.where(curve > -25, paths.best_return(), curve + 1)
+            each = np.stack([better, curve])[:, None] * SPREAD[:, None]
+            still = np.full((2, 5), -60.0)
+            data = {"return": each, "still": still, "steps": np.full((2, 5), 4000.0)}
+            dims = {"return": ("method", "seed", "time")}
+            dims |= {"still": ("method", "seed"), "steps": ("method", "seed")}
+        return xr.Dataset({n: (dims[n], own) for n, own in data.items()}, labels)
+
+    lines = lines_of("paths", invented, tmp_path)
+    assert lines["paths same"]["measured"] == pytest.approx(1)
+    assert lines["paths variance"]["measured"] == pytest.approx([np.log10(25)] * 2, rel=1e-2)
+    assert lines["paths early"]["measured"] == pytest.approx([1, 1])
+    assert lines["paths optimum"]["measured"] == pytest.approx(1)
     assert {line["verdict"] for line in lines.values()} == {"reproduced"}
 
 

@@ -6,6 +6,7 @@ from fedjax_rl.studies.declared import Study
 from fedjax_rl.studies.differentiate import (
     elasticities,
     exchanges,
+    paths,
     schedules,
     tuning,
     weights,
@@ -22,6 +23,8 @@ SCALES = scales(
     tuning=((3, 2, 2), (16, 6, 8), (64, 8, 32)),  # Sets; families of each, unseen ones.
     # Seeds; steps of FedQ, of FedTD; rounds of FedPG.
     elasticity=((4, 100, 50, 4), (64, 2000, 300, 10), (256, 4000, 300, 10)),
+    # Seeds, and others to choose rates on; agents of a gradient; rounds of LQR, of Pendulum.
+    paths=((3, 2, 8, 4, 2), (10, 3, 512, 40, 24), (40, 10, 4096, 40, 64)),
 )
 
 STUDY = Study(
@@ -33,6 +36,7 @@ STUDY = Study(
         exchanges.learned_exchanges,
         tuning.tuned,
         elasticities.elasticity,
+        paths.paths,
     ),
     SCALES,
     note="""Nobody has published these: references are of a prototype or of theory. Everything is
