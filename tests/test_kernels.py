@@ -220,3 +220,16 @@ def test_derivatives_are_those_without_a_kernel():
         found.append(jax.jit(jax.jacfwd(table))(jnp.float32(0.3)))
     np.testing.assert_array_equal(*found)
     assert np.abs(found[0]).max() > 0
+
+
+def test_a_loop_of_several_turns_at_a_time_is_the_loop():
+    @jax.jit
+    def run(first, last):
+        with mock.patch.dict(backend.UNROLL, {"cpu": 3}):
+            return backend.repeat(first, last, lambda i, x: x * jnp.uint32(3) + i, jnp.uint32(1))
+
+    for first, last in ((0, 0), (0, 7), (1, 0), (2, 5)):
+        expected = 1
+        for i in range(first, last):
+            expected = expected * 3 + i
+        assert int(run(jnp.uint32(first), jnp.uint32(last))) == expected

@@ -197,7 +197,7 @@ def _one_by_one(step: Callable, schedules: dict) -> Callable:
             return step(jax.random.fold_in(stream, when), agent, own)
 
         first = 0 if isinstance(num_steps, int) else jnp.uint32(0)
-        return jax.lax.fori_loop(first, num_steps, one, agent)
+        return backend.repeat(first, num_steps, one, agent)
 
     return learn
 

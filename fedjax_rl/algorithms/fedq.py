@@ -17,7 +17,7 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from fedjax_rl import streams
+from fedjax_rl import backend, streams
 from fedjax_rl.algorithms import parameters
 from fedjax_rl.algorithms.define import Learner, Local, algorithm, average, per_federation
 from fedjax_rl.algorithms.fedq_environment import shape_of
@@ -103,6 +103,7 @@ def fedq(config: FedQ) -> Learner:
             return rate
         return rate / visits.astype(jnp.result_type(float)) ** params["visit_exponent"]
 
+    kernel = kernel_of(config)
     # Where nothing is drawn from the table, the derivative is exact without an estimate.
     estimator = config.derivative if behaviour.uses_table else None
     expected = config.sampling == "expected"
@@ -117,7 +118,14 @@ def fedq(config: FedQ) -> Learner:
     else:
         own |= {"generator": generator, "noisy": noisy}
         anywhere = config.sampling == "iid"
-        learn = functools.partial(q_learning.learn, behaviour=behaviour, anywhere=anywhere, **own)
+        learn = functools.partial(
+            q_learning.learn,
+            behaviour=behaviour,
+            anywhere=anywhere,
+            # In a kernel nothing is waited for, and longer code is slower there, too.
+            loop=jax.lax.fori_loop if kernel is not None else backend.repeat,
+            **own,
+        )
         if estimator == "relaxed":
             learn = functools.partial(
                 relaxed_q_learning.learn,
@@ -197,7 +205,7 @@ def fedq(config: FedQ) -> Learner:
     drawn = (lambda agents: agents.drawn) if estimator == "score" else None
     return Learner(
         first,
-        (Local(learn, kernel=kernel_of(config)), link),
+        (Local(learn, kernel=kernel), link),
         measure,
         share=lambda agent: agent.table,
         drawn=drawn,

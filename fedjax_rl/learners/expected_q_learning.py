@@ -22,6 +22,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from fedjax_rl import backend
 from fedjax_rl.learners import tables
 from fedjax_rl.learners.behaviours import Behaviour
 from fedjax_rl.learners.q_learning import Agent
@@ -90,4 +91,4 @@ def learn(
         )
 
     first = 0 if isinstance(num_steps, int) else jnp.uint32(0)
-    return jax.lax.fori_loop(first, num_steps, step, agent)
+    return backend.repeat(first, num_steps, step, agent)

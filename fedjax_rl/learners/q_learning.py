@@ -15,7 +15,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from fedjax_rl import streams
+from fedjax_rl import backend, streams
 from fedjax_rl.learners import draws, tables
 from fedjax_rl.learners.behaviours import Behaviour
 from fedjax_rl.learners.tabular_steps import Environment, Shape, transition
@@ -74,6 +74,7 @@ def learn(
     noisy: bool = False,
     anywhere: bool = False,
     at: Callable = lambda params, time: params,
+    loop: Callable = jax.lax.fori_loop,
 ) -> Agent:
     r"""So many steps of Q-learning from step `time` on.
 
@@ -99,6 +100,7 @@ def learn(
       anywhere: whether every step is from a state drawn uniformly, with the first of its words,
         rather than from where the last one led.
       at: `(params, time) -> params`, with the properties that follow time as they are at a step.
+      loop: as `jax.lax.fori_loop`, what a traced number of steps is made with.
 
     Returns:
       The agent after.
@@ -164,7 +166,7 @@ def learn(
         carry = jax.lax.fori_loop(
             jnp.uint32(0), jnp.minimum(num_steps, one), lambda i, carry: act(i, carry[0]), carry
         )
-        carry = jax.lax.fori_loop(one, num_steps, step, carry)
+        carry = loop(one, num_steps, step, carry)
     return flush(*carry)
 
 
@@ -234,4 +236,4 @@ def learn_everywhere(
         )
 
     first = 0 if isinstance(num_steps, int) else jnp.uint32(0)
-    return jax.lax.fori_loop(first, num_steps, step, agent)
+    return backend.repeat(first, num_steps, step, agent)
