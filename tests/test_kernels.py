@@ -1,6 +1,7 @@
 """Rounds in a kernel are the rounds of the program without one, of all sizes and properties."""
 
 import dataclasses
+import functools
 from unittest import mock
 
 import jax
@@ -141,11 +142,15 @@ def test_every_property_is_in_the_kernel_or_not():
 @pytest.mark.parametrize(("kind", "sampling", "calls"), [("cpu", "iid", 0), ("gpu", "iid", 1)])
 def test_a_gpu_alone_has_kernels(kind, sampling, calls):
     algorithm = frl.fedq(PAPER, sampling=sampling)
-    with (
-        backend.made_for(kind),
-        mock.patch("fedjax_rl.algorithms.assemble.in_kernels") as called,
-    ):
-        algorithm.functions(algorithm.config)
+    first = frl.init(algorithm, num_agents=2)
+    first.params.shared["sync_period"] = jnp.uint32(1)
+    place, without = "fedjax_rl.algorithms.assemble.in_kernels", lambda drive, *how: drive
+    with backend.made_for(kind), mock.patch(place, side_effect=without) as called:
+        advance = algorithm.functions(algorithm.config).advance
+        # Not before a program is made: a command line looks at algorithms before JAX starts.
+        assert called.call_count == 0
+        go = functools.partial(advance, fed.population(2))
+        jax.eval_shape(go, first.params, first.state, jnp.uint32(1))
     assert called.call_count == calls
 
 

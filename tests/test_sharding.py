@@ -1,5 +1,9 @@
 """The same federations on one device and over eight."""
 
+import json
+import os
+import subprocess
+import sys
 import warnings
 
 import jax
@@ -175,3 +179,14 @@ def test_more_devices_than_there_are_is_refused(devices):
     assert jax.device_count() == 8
     with pytest.raises(ValueError, match=f"devices is {devices}; allowed: 1 to 8"):
         layout([4], devices)
+
+
+@pytest.mark.thorough
+def test_a_command_has_as_many_devices_as_it_asks_for(tmp_path):
+    """Three of a CPU, which is told before JAX starts: what reads the line must not start it."""
+    line = [sys.executable, "-m", "fedjax_rl", "run", "fedq", "paper-mdp", "--num-agents", "5"]
+    line += ["--num-steps", "4", "--devices", "3", "--out", str(tmp_path / "run")]
+    own = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
+    done = subprocess.run(line, env=own, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["devices"] == 3

@@ -19,7 +19,7 @@ from fedjax_rl.federation.algorithm import Functions
 from fedjax_rl.federation.exchange import Exchange, first_state
 from fedjax_rl.federation.kernels import in_kernels
 from fedjax_rl.federation.population import select
-from fedjax_rl.federation.rounds import LocalSteps, Repeated, rounds
+from fedjax_rl.federation.rounds import LocalSteps, Repeated, Rounds, rounds
 from fedjax_rl.federation.state import Params, per_agent
 
 
@@ -70,9 +70,7 @@ def assemble(config: Federated, learner: Learner, root_keys: bool = True) -> Fun
         known = isinstance(period, int | np.integer)
         local = LocalSteps(local, int(period) if known else None, inner.env_steps)
         drive = rounds(local, links[0])
-        kernel, how = getattr(inner, "kernel", None), backend.kernels()
-        if kernel is not None and how is not None:
-            drive = in_kernels(drive, local, links[0], kernel == "round", how)
+        drive = _in_kernels(drive, local, links[0], getattr(inner, "kernel", None))
     else:
         after = learner.after
         after = None if after is None else _handed(after, now, of, streams.Own.AFTER)
@@ -121,6 +119,22 @@ def assemble(config: Federated, learner: Learner, root_keys: bool = True) -> Fun
         kept["drawn_to_measure"] = learner.drawn_to_measure
     own = Functions(init, drive.round, drive.advance, measure, drive.parts, learner.act, **kept)
     return rate_rules.following(own, rules) if rules else own
+
+
+def _in_kernels(drive: Rounds, local: LocalSteps, link: Exchange, kernel: str | None) -> Rounds:
+    """A driver whose rounds are kernels where a device gains by that."""
+    if kernel is None:
+        return drive
+
+    def advance(population, params, state, num_steps):
+        # Asked when a program is made: what reads a command line must not start JAX.
+        how = backend.kernels()
+        own = drive
+        if how is not None:
+            own = in_kernels(drive, local, link, kernel == "round", how)
+        return own.advance(population, params, state, num_steps)
+
+    return drive._replace(advance=advance)
 
 
 def links_of(parts: tuple) -> tuple[Exchange, ...]:
