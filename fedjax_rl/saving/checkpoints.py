@@ -279,17 +279,15 @@ def _read(path: pathlib.Path, like: State | None) -> dict:
     By the shapes and types that are there, not those of `like`: what differs is compared by us,
     who can say so.
     """
-    reader = ocp.StandardCheckpointer()
-    # What was saved over other devices, too, is read on these.
-    target = jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), reader.metadata(path).item_metadata.tree
-    )
+    known = ocp.StandardCheckpointHandler().metadata(path).tree
+    # On the host, or it would be asked for on devices that may not be here any more.
+    how = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), known)
     if hosts.count() > 1 and like is not None:
         for name, x in _plain(like).items():
-            there = target["state"].get(name)
-            if hosts.is_spread(x) and there is not None and there.shape == x.shape:
-                target["state"][name] = there.update(sharding=x.sharding)
-    return reader.restore(path, target)
+            there = known["state"].get(name)
+            if hosts.is_spread(x) and there is not None and tuple(there.shape) == x.shape:
+                how["state"][name] = ocp.ArrayRestoreArgs(sharding=x.sharding)
+    return ocp.PyTreeCheckpointer().restore(path, restore_args=how)
 
 
 def _steps(directory: pathlib.Path) -> list[pathlib.Path]:
