@@ -100,6 +100,8 @@ def started(algorithm, num_agents: int, federations: int = 1):
     everybody = population([num_agents] * federations)
     params = bind([algorithm.parameters(algorithm.config, num_agents)] * federations)
     params = jax.tree.map(lambda x: x.astype(jnp.float32) if x.dtype.kind == "f" else x, params)
+    if algorithm.periodic:  # as in a sweep, where all federations have the same one
+        params.shared["sync_period"] = jnp.uint32(algorithm.config.sync_period)
     keys = streams.agent_keys(np.repeat(np.arange(federations), num_agents), everybody.member_of)
     functions = algorithm.functions(algorithm.config)
     state = jax.jit(lambda p, k: functions.init(everybody, p, k))(params, keys)

@@ -14,6 +14,15 @@ from fedjax_rl.analysis.bands import (
 from fedjax_rl.analysis.bootstrap import FitInterval, Interval, bootstrap_fit, bootstrap_interval
 from fedjax_rl.analysis.bounds import BoundTerms, einhorn_bound, khodadadian_bound
 from fedjax_rl.analysis.censored import CensoredFit, interval_regression, speedup_fit, tobit
+from fedjax_rl.analysis.cluster import (
+    LINKS,
+    POD,
+    Chips,
+    Link,
+    agents_held,
+    all_reduce_time,
+    round_time,
+)
 from fedjax_rl.analysis.communication import (
     communication_probability,
     communication_variance,
@@ -54,22 +63,28 @@ from fedjax_rl.analysis.threshold import (
 from fedjax_rl.analysis.verdict import Claim, Measured, around, decide, runs_to_decide
 
 __all__ = [
+    "LINKS",
+    "POD",
     "AuthorStop",
     "Bands",
     "BoundTerms",
     "CensoredFit",
+    "Chips",
     "Claim",
     "DriftFit",
     "DriftLaw",
     "Fit",
     "FitInterval",
     "Interval",
+    "Link",
     "Measured",
     "MedianTime",
     "ReachedCurve",
     "SignalToNoise",
     "ThresholdTime",
     "agent_mean",
+    "agents_held",
+    "all_reduce_time",
     "around",
     "author_final",
     "author_stop",
@@ -99,6 +114,7 @@ __all__ = [
     "pareto_front",
     "percentile_bands",
     "reported_agent",
+    "round_time",
     "runs_to_decide",
     "sampled_communication",
     "selection_intensity",

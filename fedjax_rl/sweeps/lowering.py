@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import jax
+from jax import export
 
 from fedjax_rl import backend
 from fedjax_rl.federation.algorithm import Algorithm
@@ -19,7 +19,7 @@ from fedjax_rl.sweeps.run_arguments import Run
 # What JAX lowers for, and the kind of device that the package makes its programs for.
 PLATFORMS = {"cpu": "cpu", "cuda": "gpu", "tpu": "tpu"}
 # Kernels of Triton may not be kept for another version of XLA, which nobody does.
-_FINE = [jax.export.DisabledSafetyCheck.custom_call("__gpu$xla.gpu.triton")]
+_FINE = [export.DisabledSafetyCheck.custom_call("__gpu$xla.gpu.triton")]
 
 
 def job_of(algorithm: Algorithm, num_agents: int, metrics: Sequence[str] | None = None) -> Job:
@@ -42,9 +42,9 @@ def job_of(algorithm: Algorithm, num_agents: int, metrics: Sequence[str] | None 
 
 
 def lowered(
-    algorithm: Algorithm, platform: str, num_agents: int = 2, metrics: Sequence[str] | None = None
-) -> dict[str, jax.export.Exported]:
-    """The programs of one federation for a platform, whether or not one is here.
+    algorithm: Algorithm, *platforms: str, num_agents: int = 2, metrics: Sequence[str] | None = None
+) -> dict[str, export.Exported]:
+    """The programs of one federation for platforms, whether or not one is here.
 
     Example:
       >>> import fedjax_rl as frl
@@ -55,7 +55,8 @@ def lowered(
 
     Args:
       algorithm: with its functions of N evaluated.
-      platform: of `PLATFORMS`.
+      *platforms: of `PLATFORMS`; several make programs that are traced once, for the kind of the
+        last one.
       num_agents: N.
       metrics: as of `job_of`.
 
@@ -63,14 +64,17 @@ def lowered(
       As `programs_of` names them; `mlir_module()` of each is what the compiler would get.
 
     Raises:
-      ValueError: an unknown platform.
+      ValueError: no platform, or an unknown one.
       NotImplementedError: an operation that the platform does not have.
     """
-    check_known(platform, PLATFORMS, "platform")
-    with backend.made_for(PLATFORMS[platform]):
+    if not platforms:
+        raise ValueError(f"platforms is (); allowed: one or more of {', '.join(PLATFORMS)}")
+    for platform in platforms:
+        check_known(platform, PLATFORMS, "platform")
+    with backend.made_for(PLATFORMS[platforms[-1]]):
         programs, _ = programs_of(job_of(algorithm, num_agents, metrics))
         return {
-            name: jax.export.export(one.function, platforms=(platform,), disabled_checks=_FINE)(
+            name: export.export(one.function, platforms=platforms, disabled_checks=_FINE)(
                 *one.arguments
             )
             for name, one in programs.items()
