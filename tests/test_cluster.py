@@ -1,4 +1,4 @@
-"""What many agents and hosts cost: messages, the model of links, and the benchmark of devices."""
+"""What many agents and hosts cost: the page, the model behind it, and the benchmark of devices."""
 
 import importlib
 import json
@@ -9,6 +9,7 @@ import sys
 
 import numpy as np
 import pytest
+from pages import DOCS, MAKER
 from smallest import smallest
 
 import fedjax_rl as frl
@@ -16,6 +17,11 @@ from fedjax_rl import analysis
 from fedjax_rl.sweeps import costs
 
 BENCHMARKS = pathlib.Path(__file__).resolve().parent.parent / "benchmarks"
+
+
+@pytest.mark.thorough
+def test_the_page_says_what_the_programs_have():
+    assert (DOCS / "scale.md").read_text() == MAKER.scale_page(), "run python docs/make.py"
 
 
 _SLOW = [pytest.param(name, marks=pytest.mark.thorough) for name in ("fast-fedpg", "fedppo")]
