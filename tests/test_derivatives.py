@@ -1,31 +1,17 @@
 """The table of derivatives in the docs: made from the code, and every row of it tried."""
 
-import importlib.util
-import pathlib
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from pages import DOCS, MAKER
 
 import fedjax_rl as frl
 from fedjax_rl.algorithms import ALGORITHMS
 
-DOCS = pathlib.Path(__file__).resolve().parent.parent / "docs"
-
-
-def pages():
-    spec = importlib.util.spec_from_file_location("docs_make", DOCS / "make.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-PAGES = pages()
-
 
 def test_the_page_says_what_the_algorithms_declare():
-    assert (DOCS / "derivatives.md").read_text() == PAGES.page(), "run python docs/make.py"
+    assert (DOCS / "derivatives.md").read_text() == MAKER.page(), "run python docs/make.py"
 
 
 def sizes_of(algorithm):
@@ -50,7 +36,7 @@ def traced(algorithm, names):
 @pytest.mark.parametrize("name", ALGORITHMS)
 def test_every_row_of_the_page_is_so(name):
     """What is said to be there is; what is refused is, in a sentence that names it."""
-    for own in PAGES.columns(name).values():
+    for own in MAKER.columns(name).values():
         kinds, declared = frl.differentiable(own), frl.differentiable(own, unset=True)
         there = [n for n, kind in kinds.items() if not kind.startswith("refused")]
         if there:
@@ -66,7 +52,7 @@ def test_every_row_of_the_page_is_so(name):
 @pytest.mark.parametrize("name", ALGORITHMS)
 def test_exact_ones_are_those_of_both_modes_and_of_differences(name):
     with jax.enable_x64(True):
-        for own in PAGES.columns(name).values():
+        for own in MAKER.columns(name).values():
             exact = [n for n, kind in frl.differentiable(own).items() if kind == "exact"]
             values = {
                 # Not at the end of a range, where there is a difference on one side alone.
