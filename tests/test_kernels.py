@@ -88,8 +88,7 @@ PROPERTIES = {
 
 def program(algorithm, sizes, periods=3, how=None):
     """`advance` of a population, `num_steps -> state`, and what it is called with."""
-    with mock.patch.dict(backend.KERNELS, {"cpu": how}):
-        functions = algorithm.functions(algorithm.config)
+    functions = algorithm.functions(algorithm.config)
     population = fed.population(sizes)
     params = bind([algorithm.parameters(algorithm.config, n) for n in sizes])
     periods = np.asarray(periods, np.uint32)
@@ -100,9 +99,11 @@ def program(algorithm, sizes, periods=3, how=None):
 
     def run(params, keys, num_steps):
         state = functions.init(population, params, keys)
-        # Twice: the second time from a step at which nobody is due.
-        state = functions.advance(population, params, state, num_steps)
-        return functions.advance(population, params, state, num_steps)
+        # Asked for while the program is made.
+        with mock.patch.dict(backend.KERNELS, {"cpu": how}):
+            # Twice: the second time from a step at which nobody is due.
+            state = functions.advance(population, params, state, num_steps)
+            return functions.advance(population, params, state, num_steps)
 
     return run, params, keys
 
@@ -112,7 +113,9 @@ def compared(algorithm, sizes, num_steps=5, periods=3, exact=False):
     found = []
     for how in (None, "interpret"):
         run, params, keys = program(algorithm, sizes, periods, how)
-        state = jax.jit(run)(params, keys, jnp.uint32(num_steps))
+        traced = jax.jit(run).trace(params, keys, jnp.uint32(num_steps))
+        assert ("pallas_call" in str(traced.jaxpr)) == (how is not None)
+        state = traced.lower().compile()(params, keys, jnp.uint32(num_steps))
         found.append(dataclasses.replace(state, keys=jax.random.key_data(state.keys)))
     for (path, plain), own in zip(
         jax.tree_util.tree_leaves_with_path(found[0]), jax.tree.leaves(found[1]), strict=True
