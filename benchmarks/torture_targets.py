@@ -95,7 +95,7 @@ RUN = {
     "seeds": "seeds",
     "seed": "seed",
     **same("count?", "record_every first_record workers chunk"),
-    "devices": "count",
+    "devices": "count?",
     "metrics": "names?",
     **same("function?", "stop watch"),
     "progress": "switch or function?",
