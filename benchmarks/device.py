@@ -21,6 +21,8 @@ import sys
 import threading
 import time
 
+from lines import above_zero
+
 _BEGAN = time.monotonic()
 SECONDS = {"full": 480.0, "smoke": 120.0}
 SCALES, FULL = tuple(SECONDS), "full"
@@ -37,21 +39,13 @@ def parser() -> argparse.ArgumentParser:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     own.add_argument("--scale", choices=SCALES, default=FULL, help="how much is measured")
-    own.add_argument("--seconds", type=_seconds, help="of wall time; 480, and 120 for smoke")
+    own.add_argument(
+        "--seconds", type=above_zero(86_400), help="of wall time; 480, and 120 for smoke"
+    )
     own.add_argument("--json", type=pathlib.Path, help="the file; results/DEVICE.json by default")
     own.add_argument("--only", nargs="+", choices=PARTS, default=PARTS, help="parts to measure")
     own.add_argument("--again", action="store_true", help="measure what is there anew")
     return own
-
-
-def _seconds(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value <= 86_400:
-        raise argparse.ArgumentTypeError(f"{text!r}; allowed: more than 0, at most 86400")
-    return value
 
 
 class Book:

@@ -13,6 +13,7 @@ import subprocess
 import sys
 
 import cases
+from lines import above_zero
 from versions import against
 
 GRIDS = ("smoke", "quick", "paper")
@@ -48,16 +49,6 @@ def _at_least_one(text: str) -> int:
     return int(text)
 
 
-def _positive(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value <= 1000:
-        raise argparse.ArgumentTypeError(f"{text!r}; allowed: more than 0, at most 1000")
-    return value
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("case", metavar="CASE", type=_case, help=", ".join((*cases.NAMES, "all")))
@@ -65,7 +56,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=_at_least_one, help="turns; each case has its own number")
     parser.add_argument(
         "--scale",
-        type=_positive,
+        type=above_zero(1000),
         default=1.0,
         help="factor on the steps of fedq's calls, of scaling's (and its largest federation), of "
         "clock's and of procgen's, the trials of es, "

@@ -20,10 +20,9 @@ import jax
 import jax.numpy as jnp
 
 from fedjax_rl.federation import debugging
-from fedjax_rl.federation.exchange import Exchange, exchanging
-from fedjax_rl.federation.ledger import line, price
+from fedjax_rl.federation.exchange import Exchange
 from fedjax_rl.federation.population import Population
-from fedjax_rl.federation.rounds import LocalSteps, Rounds, rounds
+from fedjax_rl.federation.rounds import LocalSteps, Rounds, charged, rounds, spent
 from fedjax_rl.federation.state import Params, State
 
 # Agents of a block, four warps: as many as one unit of the processor starts at a time.
@@ -125,7 +124,6 @@ def _advanced(
 ) -> State:
     """The state so many local steps later, with the exchanges that fall due in them."""
     start, end = state.time, state.time + num_steps
-    period = {**params.shared, **params.federation}["sync_period"]
     shared = {n: params.shared[n] for n in _scalars(params.shared, 0)}
     federation = {n: params.federation[n] for n in _scalars(params.federation, 1)}
     agent = {n: params.agent[n] for n in _scalars(params.agent, 1)}
@@ -143,11 +141,8 @@ def _advanced(
         agents, servers = agents + count * members, servers + count
     agents, server = jax.tree.map(lambda *each: jnp.concatenate(each), *made)
     state = dataclasses.replace(state, agents=agents, server=server, time=end)
-    sizes = jnp.asarray(population.sizes).astype(jnp.uint32) * jnp.uint32(steps.env_steps)
-    taken = jnp.broadcast_to(num_steps, sizes.shape)
-    state = dataclasses.replace(state, ledger=state.ledger.add(line(env_steps=1), sizes, taken))
-    times = jnp.where(exchanging(population, link), end // period - start // period, 0)
-    return dataclasses.replace(state, ledger=price(population, link, params, state, times))
+    state = spent(population, state, steps.env_steps, num_steps)
+    return charged(population, link, params, state, start)
 
 
 def _group(local, link, group, of_agents, of_federations, of_all, how: str):

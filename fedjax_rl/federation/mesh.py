@@ -15,7 +15,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import itertools
-import json
 import math
 from collections.abc import Callable
 
@@ -137,7 +136,8 @@ class Layout:
     def told(self) -> list:
         """What saved arrays are to say of where everybody was, as plain values."""
         local = self.population
-        return [*map(list, (local.groups, local.members, self.blocks, self.order))]
+        groups = [[*group] for group in local.groups]
+        return [groups, [*local.members], [*self.blocks], [*self.order]]
 
     def moved(self, told: list, tree, side: str | None, axis: int = 0):
         """Arrays that were laid out otherwise, as they lie here.
@@ -151,7 +151,7 @@ class Layout:
         Returns:
           A pytree like `tree`, copied where anything moves.
         """
-        if side is None or told == json.loads(json.dumps(self.told())):
+        if side is None or told == self.told():
             return tree
         groups, members, blocks, order = told
         shares = blocks[1]

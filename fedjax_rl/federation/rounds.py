@@ -181,6 +181,22 @@ def _stepped(state: State, *steps) -> State:
     return dataclasses.replace(state, ledger=state.ledger.add(line(env_steps=1), *steps))
 
 
+def spent(population: Population, state: State, env_steps: int, num_steps) -> State:
+    """The state with the environment steps of every agent in the ledger, so many a local step."""
+    sizes = jnp.asarray(population.sizes).astype(jnp.uint32) * jnp.uint32(env_steps)
+    return _stepped(state, sizes, jnp.broadcast_to(jnp.uint32(num_steps), sizes.shape))
+
+
+def charged(population: Population, link: Exchange, params, state: State, start) -> State:
+    """The state with the exchanges since `start` in the ledger, where all send everything."""
+    period = {**params.shared, **params.federation}["sync_period"]
+    if link.at_time is not None:
+        params = link.at_time(population, params, state.time)
+    due = state.time // period - start // period
+    times = jnp.where(exchanging(population, link), due, 0)
+    return dataclasses.replace(state, ledger=price(population, link, params, state, times))
+
+
 def _by_themselves(function: Callable, population, params, state: State, fixed):
     """The agents after work that each does by itself, in turns where the cache does not hold all.
 
@@ -217,13 +233,9 @@ def _of_steps(steps: LocalSteps, link: Exchange) -> Rounds:
         look(population, state, "local work")
         return state
 
-    def spent(population, state, num_steps):
-        """The state with the environment steps of every agent in the ledger."""
-        sizes = jnp.asarray(population.sizes).astype(jnp.uint32) * jnp.uint32(env_steps)
-        return _stepped(state, sizes, jnp.broadcast_to(jnp.uint32(num_steps), sizes.shape))
-
     def round_(population, params, state, period):
-        state = spent(population, work(population, params, state, period), period)
+        state = work(population, params, state, period)
+        state = spent(population, state, env_steps, period)
         state = exchange(population, link, params, state)
         look(population, state, "an exchange")
         return state
@@ -256,14 +268,9 @@ def _of_steps(steps: LocalSteps, link: Exchange) -> Rounds:
         # the end rather than in the loop, which matters where an exchange follows every step.
         after = jax.lax.while_loop(go_on, body, state)
         # The rest of the way, in which no exchange falls due.
-        after = spent(population, work(population, params, after, end - after.time), num_steps)
-        if sends_everything(link):
-            happens = exchanging(population, link)
-            if link.at_time is not None:
-                params = link.at_time(population, params, after.time)
-            times = jnp.where(happens, end // period - start // period, 0)
-            after = dataclasses.replace(after, ledger=price(population, link, params, after, times))
-        return after
+        after = work(population, params, after, end - after.time)
+        after = spent(population, after, env_steps, num_steps)
+        return charged(population, link, params, after, start) if sends_everything(link) else after
 
     def alone(population, params, state, differentiable):
         """K steps of agents each of which has made as many rounds as its entry of the time says."""

@@ -12,7 +12,6 @@ import dataclasses
 import errno
 import functools
 import hashlib
-import json
 import os
 import pathlib
 import shutil
@@ -243,8 +242,7 @@ class Checkpoints:
                 continue
             told = hosts.once(lambda step=step: (_manifest(step) or {}).get("layout"))
             # What lay otherwise is moved on the host.
-            own = json.loads(json.dumps(self._label.get("layout")))
-            there = like if told == own else None
+            there = like if told == self._label.get("layout") else None
             found = None
             with contextlib.suppress(Exception), hushed():  # whatever a reader cannot read
                 tree = _read(step / "default", there)
