@@ -114,6 +114,23 @@ def test_both_modes_and_other_devices_find_the_same_and_values_need_no_new_progr
             np.testing.assert_allclose(theirs, ours, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("mode", "count", "devices"),
+    [
+        ("reverse", 5, 4),
+        pytest.param("forward", 7, 3, marks=pytest.mark.thorough),
+        pytest.param("forward", 1, 8, marks=pytest.mark.thorough),
+    ],
+)
+def test_seeds_that_no_number_of_devices_divides_are_spread(mode, count, devices):
+    """A copy that fills a place has no part in any mean, error or baseline."""
+    more = {"seeds": range(count), "mode": mode, "second": mode == "forward"}
+    one, spread = asked(**more), asked(devices=devices, **more)
+    assert spread.each["outcome"].shape == (count,)
+    for ours, theirs in zip(jax.tree.leaves(one), jax.tree.leaves(spread), strict=True):
+        np.testing.assert_allclose(theirs, ours, rtol=1e-4, atol=1e-6)
+
+
 @pytest.mark.thorough
 def test_it_is_part_of_a_program_that_asks_for_it():
     @jax.jit
@@ -238,7 +255,7 @@ def test_biases_are_named():
         ({"mode": "backward"}, "mode is 'backward'; allowed: "),
         ({"average": 4}, "average is 4; allowed: whole numbers from 1 to 3"),
         ({"truncation": 4}, "truncation is 4; allowed: whole numbers from 1 to 3"),
-        ({"devices": 3, "seeds": range(8)}, "devices is 3"),
+        ({"devices": 9}, "devices is 9; allowed: whole numbers from 1 to 8"),
         ({"seeds": [1, 1]}, r"seeds is \[1, 1\], which repeats"),
         ({"own": algorithm(derivative=None)}, "derivative is None for fedq"),
         ({"own": algorithm(participation=0.5), "by": "participation"}, "participation of fedq is"),

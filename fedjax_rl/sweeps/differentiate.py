@@ -94,7 +94,7 @@ def differentiate(
       second: whether to estimate second derivatives, too.
       baseline: whether "score" subtracts the mean outcome of the other seeds, which takes nothing
         from the mean and much from the variance.
-      devices: over which the seeds are spread.
+      devices: over which the seeds are spread, at most; as evenly as can be, whatever their number.
       check_finite: whether a derivative that is not finite is an error.
 
     Returns:
@@ -127,17 +127,13 @@ def differentiate(
         outcome, tuple(values), num_agents, cut, lengths, average, mode, second, baseline
     )
     seeds = np.atleast_1d(np.asarray(arguments.seeds(seeds), np.uint32))
-    if len(seeds) % arguments.count("devices", devices, high=jax.local_device_count()):
-        raise ValueError(
-            f"devices is {devices} with {len(seeds)} seeds; allowed: a divisor of their number"
-        )
+    devices = arguments.count("devices", devices, high=jax.local_device_count())
     _warn(algorithm)
-    program = answer_of(algorithm, question)
     own = [each.value for each in algorithm.config.properties()]
     # Of an environment, which is no pytree, its parameters.
     if not fields.is_concrete((values, own, [getattr(x, "params", None) for x in own])):
-        return program(values, jnp.asarray(seeds))
-    found = _compiled(algorithm, question, program, values, seeds, devices)
+        return answer_of(algorithm, question, len(seeds))(values, jnp.asarray(seeds))
+    found = _compiled(algorithm, question, values, seeds, devices)
     if check_finite:
         _check_finite(algorithm, question, values, seeds, found)
     for name, each in found.derivatives.items():
@@ -188,23 +184,28 @@ _MOST_PROGRAMS = 16
 _LOCK = threading.Lock()
 
 
-def _compiled(algorithm, question: Question, program, values, seeds, devices: int) -> Derivative:
+def _compiled(algorithm, question: Question, values, seeds, devices: int) -> Derivative:
     """What the program finds, compiled once for all values."""
+    count, share = len(seeds), -(-len(seeds) // devices)
+    # Of all ways to give no device more than its share, that of the fewest devices. The last one
+    # makes its last seed again where there are too few, which counts nowhere.
+    devices = -(-count // share)
     mesh = jax.sharding.Mesh(np.asarray(jax.local_devices()[:devices]), ("seeds",))
     spread = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("seeds"))
-    seeds = jax.device_put(seeds, spread)
+    seeds = jax.device_put(np.pad(seeds, (0, share * devices - count), mode="edge"), spread)
     # What is differentiated by is handed to a program; all other values are part of it.
     others = [each for each in algorithm.config.properties() if each.name not in question.names]
     rest = [(each.name, each.value) for each in others]
     shapes = {name: (x.shape, str(x.dtype)) for name, x in values.items()}
-    key = content(algorithm.name, algorithm.home, rest, question, shapes, len(seeds), devices)
+    key = content(algorithm.name, algorithm.home, rest, question, shapes, count, devices)
     with _LOCK:
         made = _PROGRAMS.get(key)
         if made is not None:
             _PROGRAMS.move_to_end(key)
     if made is None:
+        program = answer_of(algorithm, question, count)
         made = jax.jit(program).lower(values, seeds).compile()
-        _check_memory(algorithm, question, made, values, seeds)
+        _check_memory(algorithm, question, made, values, seeds, count)
         with _LOCK:
             _PROGRAMS[key] = made
             while len(_PROGRAMS) > _MOST_PROGRAMS:
@@ -212,7 +213,7 @@ def _compiled(algorithm, question: Question, program, values, seeds, devices: in
     return made(values, seeds)
 
 
-def _check_memory(algorithm, question: Question, made, values, seeds) -> None:
+def _check_memory(algorithm, question: Question, made, values, seeds, count: int) -> None:
     """Refuses what would not fit, before it runs."""
     there = memory.available(devices=1)
     needed = _bytes(made)
@@ -221,11 +222,11 @@ def _check_memory(algorithm, question: Question, made, values, seeds) -> None:
     rounds = question.lengths.records * question.lengths.rounds
     ways = f"truncation of about {max(1, int(rounds * there / needed))} rounds"
     if question.mode == "reverse":
-        other = answer_of(algorithm, question._replace(mode="forward"))
+        other = answer_of(algorithm, question._replace(mode="forward"), count)
         forward = _bytes(jax.jit(other).lower(values, seeds).compile())
         ways += f", mode 'forward', which needs {memory.words(forward)}"
     raise ValueError(
-        f"num_steps makes {rounds} rounds, whose derivatives over {len(seeds)} seeds need "
+        f"num_steps makes {rounds} rounds, whose derivatives over {count} seeds need "
         f"{memory.words(needed)}, and there are {memory.words(there)}; allowed: fewer seeds, {ways}"
     )
 

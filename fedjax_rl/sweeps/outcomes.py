@@ -158,18 +158,24 @@ def _run(algorithm: Algorithm, question: Question, values: dict, seed):
     return measured[None], before[-1:] + jnp.sum(now)
 
 
-def answer_of(algorithm: Algorithm, question: Question) -> Callable:
-    """`(values, seeds) -> Derivative`, pure."""
+def answer_of(algorithm: Algorithm, question: Question, count: int) -> Callable:
+    """`(values, seeds) -> Derivative`, pure.
+
+    Args:
+      algorithm: that is run.
+      question: that is asked.
+      count: of the seeds the first so many are there; what comes after them only fills devices.
+    """
 
     def run(values, seed):
         return _run(algorithm, question, values, seed)
 
     def others(outcomes):
         """What is subtracted of every summand: its mean over the other seeds, [seeds, M]."""
-        count = outcomes.shape[0]
         if not question.baseline or count == 1:
             return jnp.zeros_like(outcomes)
-        return (jnp.sum(outcomes, axis=0, keepdims=True) - outcomes) / (count - 1)
+        # Of a seed that does not count it is some number, as all of it is.
+        return (jnp.sum(outcomes[:count], axis=0, keepdims=True) - outcomes) / (count - 1)
 
     def reverse(values, seeds):
         # A copy for every seed, so that each has a derivative of its own.
@@ -206,6 +212,7 @@ def answer_of(algorithm: Algorithm, question: Question) -> Callable:
     def answer(values, seeds) -> Derivative:
         outcomes, each = (reverse if question.mode == "reverse" else forward)(values, seeds)
         found = curvature(values, seeds, outcomes) if question.second else None
+        outcomes, each, found = jax.tree.map(lambda x: x[:count], (outcomes, each, found))
         outcomes = jnp.mean(outcomes, axis=1)
         return Derivative(
             jnp.mean(outcomes),
