@@ -93,10 +93,12 @@ def _line(torture: Torture, name: str, out: pathlib.Path) -> list[str]:
 
 def _undisturbed(torture: Torture, name: str, out: pathlib.Path, stops: Stops):
     """The result of a command, and the seconds that it took."""
-    began = time.monotonic()
+    began, before = time.monotonic(), stops.seconds
     words = _finished(torture, name, out, stops)
     assert not words, f"{name}: {words}"
-    return (out / "result.nc").read_bytes(), time.monotonic() - began
+    seconds = time.monotonic() - began - (stops.seconds - before)
+    print(f"{name}: takes {seconds:.0f} s", file=sys.stderr, flush=True)
+    return (out / "result.nc").read_bytes(), seconds
 
 
 def _finished(torture: Torture, name: str, out: pathlib.Path, stops: Stops) -> str:
@@ -111,7 +113,7 @@ def _finished(torture: Torture, name: str, out: pathlib.Path, stops: Stops) -> s
 
 
 class Stops:
-    """How often this process was stopped, and so whatever it has started.
+    """How often and for how long this process was stopped, and so whatever it has started.
 
     A laptop that sleeps, or a machine that is kept quiet: processes that hear nothing of each
     other for so long end, as they should, and it says nothing about who was killed.
@@ -119,7 +121,7 @@ class Stops:
 
     def __init__(self) -> None:
         """Begins to watch the time."""
-        self.count = 0
+        self.count, self.seconds = 0, 0.0
         threading.Thread(target=self._watch, daemon=True).start()
 
     def since(self, count: int) -> bool:
@@ -132,7 +134,8 @@ class Stops:
         while True:
             time.sleep(1)
             now = time.monotonic()
-            self.count += now - last > STOPPED
+            if now - last > STOPPED:
+                self.count, self.seconds = self.count + 1, self.seconds + now - last
             last = now
 
 
