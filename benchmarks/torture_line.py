@@ -151,7 +151,7 @@ def _options() -> list[tuple[str, str, str, str]]:
         for own in settings.settings(one):
             kind = kind_of(own.name, one.config.allowed(own.name), own.default)
             found.append((name, place, own.name, kind))
-        for option in ("num_agents", "num_steps", "seed", "record_every", "devices"):
+        for option in ("num_agents", "num_steps", "seed", "record_every", "devices", "agents"):
             found.append(
                 (name, place, option, "count?" if option == "record_every" else RUN[option])
             )

@@ -97,6 +97,7 @@ RUN = {
     **same("count?", "record_every first_record workers chunk"),
     "devices": "count?",
     "metrics": "names?",
+    "agents": "places?",
     **same("function?", "stop watch"),
     "progress": "switch or function?",
     **same("switch", "cache debug"),

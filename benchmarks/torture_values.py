@@ -303,6 +303,7 @@ KINDS = {
     "number or array": _either(_between(-math.inf, math.inf), _array),
     "switch or function": lambda value: _function(value) if callable(value) else _switch(value),
     "seeds": _either(_whole(0, 2**32 - 1), _sequence(_whole(0, 2**32 - 1))),
+    "places": _sequence(_whole(0)),
     "counts": _either(_whole(1), _sequence(_whole(1))),
     "text": lambda value: None if isinstance(value, str) and value else False,
     "path": lambda value: None if isinstance(value, str | pathlib.Path) and str(value) else False,

@@ -1,7 +1,10 @@
 """Federations of many agents: in turns, in place, summed up, and refused where they do not fit."""
 
 import collections
+import functools
 import importlib
+import json
+import re
 
 import jax
 import numpy as np
@@ -9,7 +12,7 @@ import pytest
 import xarray as xr
 
 import fedjax_rl as frl
-from fedjax_rl import memory, turns
+from fedjax_rl import cli, memory, turns
 from fedjax_rl.federation.ledger import COLUMNS
 from fedjax_rl.sweeps import of_agents
 from fedjax_rl.sweeps.programs import PROGRAMS
@@ -93,6 +96,82 @@ def test_metrics_of_many_agents_are_summed_up_in_the_program(anew):
             spread = found.error_local_quantiles.sel(num_agents=n)
             np.testing.assert_allclose(spread, expected, rtol=1e-5)
         np.testing.assert_allclose(found.error_server, plain.error_server, rtol=1e-5)
+
+
+@pytest.mark.parametrize("devices", [1, pytest.param(2, marks=pytest.mark.thorough)])
+def test_chosen_agents_are_those_of_the_whole_record(devices, tmp_path):
+    """To the bit, of federations that have them; what all come to is found in NumPy."""
+    algorithm = frl.fedq(frl.envs.paper_mdp(), epsilon=1.0, sync_period=5)
+    run = {**RUN, "num_agents": [3, 21], "metrics": ("error_local", "error_server")}
+    run["devices"] = devices
+    chosen = [20, 0, 2]
+    whole = frl.sweep(algorithm, **run).error_local
+    found = frl.sweep(algorithm, agents=chosen, checkpoints=tmp_path, **run)
+    assert list(found["agent"]) == chosen
+    np.testing.assert_array_equal(found.error_local, whole.isel(agent=chosen))
+    assert np.isnan(found.error_local.sel(num_agents=3, agent=20)).all()
+    mean = whole.mean("agent").transpose("num_agents", "time")
+    np.testing.assert_allclose(found.error_local_mean_of_agents, mean, rtol=1e-5)
+    spread = whole.quantile(found["quantile"].values, "agent").transpose(
+        "num_agents", "quantile", "time"
+    )
+    np.testing.assert_allclose(found.error_local_quantiles, spread, rtol=1e-5)
+    own = frl.analysis.agent_mean(found.error_local)
+    there = whole.isel(agent=[0, 2]).sel(num_agents=3).mean("agent")
+    np.testing.assert_allclose(own.sel(num_agents=3), there, rtol=1e-6)
+    with pytest.raises(ValueError, match=r"agents is .*\[20, 1\], there .*\[20, 0, 2\]"):
+        frl.sweep(algorithm, agents=[20, 1], checkpoints=tmp_path, **run)
+
+
+BAD_AGENTS = {
+    "21": "an entry of agents is 21; allowed: whole numbers from 0 to num_agents - 1, 20",
+    "-1": "an entry of agents is -1",
+    "0 3 0": "agents is [0, 3, 0], which repeats some",
+    "0.5": "an entry of agents is 0.5",
+}
+
+
+@pytest.mark.parametrize("words", BAD_AGENTS)
+def test_agents_that_are_not_there_are_refused(words, tmp_path, capsys):
+    algorithm = frl.fedq(frl.envs.paper_mdp())
+    run = {"num_agents": [3, 21], "num_steps": 10, "metrics": ["error_local"]}
+    chosen = [float(word) if "." in word else int(word) for word in words.split()]
+    with pytest.raises(ValueError, match=re.escape(BAD_AGENTS[words])):
+        frl.sweep(algorithm, agents=chosen, **run)
+    line = "sweep fedq paper-mdp --num-agents 3 21 --num-steps 10 --metrics error_local --agents"
+    assert cli.main([*line.split(), *words.split(), "--out", str(tmp_path / "out")]) == 2
+    assert "agents" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_agents_are_chosen_where_their_metrics_are_recorded():
+    algorithm = frl.fedq(frl.envs.paper_mdp())
+    for wrong in (3, "3", {3}, [], np.zeros((1, 1), int)):
+        with pytest.raises(ValueError, match=r"agents is .*; allowed: a list of different"):
+            frl.sweep(algorithm, num_agents=4, num_steps=10, metrics=["error_local"], agents=wrong)
+    words = r"agents is \[3\], but metrics has none of agents; allowed: with error_local"
+    with pytest.raises(ValueError, match=words):
+        frl.sweep(algorithm, num_agents=4, num_steps=10, agents=[3])
+
+
+@pytest.mark.thorough
+def test_a_command_records_the_agents_that_it_names(tmp_path):
+    line = "run fedq paper-mdp --num-agents 30 --num-steps 40 --metrics error_local"
+    for out, more in (("whole", ""), ("some", "--agents 7 29")):
+        assert cli.main([*line.split(), *more.split(), "--out", str(tmp_path / out)]) == 0
+    whole, some = (frl.load(tmp_path / out) for out in ("whole", "some"))
+    np.testing.assert_array_equal(some.error_local, whole.error_local.isel(agent=[7, 29]))
+    own, all_ = (
+        json.loads((tmp_path / out / "summary.json").read_text())["rows"][0]["metrics"]
+        for out in ("some", "whole")
+    )
+    # What is said of a metric is of all agents, whoever is recorded.
+    assert own.keys() == all_.keys()
+    final = "error_local", "final", "mean"
+    one, other = (functools.reduce(dict.__getitem__, final, each) for each in (own, all_))
+    np.testing.assert_allclose(one, other, rtol=1e-5)
+    assert cli.main(["resume", str(tmp_path / "some"), "--num-steps", "80"]) == 0
+    assert frl.load(tmp_path / "some").error_local.shape[0] == 2
 
 
 def test_a_result_is_gone_on_with_more_than_once():

@@ -237,8 +237,8 @@ def agent_mean(values: xr.DataArray) -> xr.DataArray:
     """
     if "num_agents" not in values.coords:
         return values.mean("agent", skipna=False)
-    place = xr.DataArray(np.arange(values.sizes["agent"]), dims="agent")
-    there = place < values["num_agents"]
+    # Their places, from 0 on where none were chosen.
+    there = values["agent"] < values["num_agents"]
     total = values.where(there, 0.0).sum("agent", skipna=False)
     return total / there.sum("agent")
 

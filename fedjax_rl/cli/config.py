@@ -72,6 +72,7 @@ def config_of(arguments) -> dict:
         "learning_rate_per_agent": per_agent,
         "record_every": arguments.record_every,
         "metrics": list(given.get("metrics") or ()) or None,
+        "agents": list(given.get("agents") or ()) or None,
         "devices": arguments.devices or 1,
         "precision": precision(),
         "versions": results.versions(),

@@ -142,6 +142,8 @@ def _of_simulation(command: str, argv: list[str]) -> list[tuple]:
     if command != "doctor":
         text = f"What to record: {', '.join(one.metrics)}. By default those per federation."
         fields += [_option("metrics", tuple[str, ...] | None, None, text, "NAME ..."), _out()]
+        text = "Of whom to record metrics of agents, from 0 on, beside mean and quantiles over all."
+        fields.append(_option("agents", tuple[int, ...] | None, None, text, "INT ..."))
         text = "Compile nothing, one agent after the other; name the first value that breaks."
         fields.append(_option("debug", bool, False, text))
     fields += [_devices()] if command == "doctor" else [_all_devices(), *_processes()]

@@ -27,8 +27,11 @@ def picture(result, algorithm, metrics: Sequence[str] | None):
     """
     from fedjax_rl import plotting
     from fedjax_rl.plotting.style import OKABE_ITO
+    from fedjax_rl.sweeps.of_agents import MEAN
 
     metric = metrics[0] if metrics else algorithm.headline
+    # Of those that are recorded one by one there need not be many.
+    metric = metric + MEAN if metric + MEAN in result else metric
     if not _finite(result[metric]):
         say(f"warning: {metric} has no value that is finite; there is no picture")
         return None

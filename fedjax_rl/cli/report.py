@@ -177,9 +177,13 @@ def summarise(config: dict, result) -> dict:
     from fedjax_rl import analysis
     from fedjax_rl.federation.ledger import COLUMNS
     from fedjax_rl.saving import results
+    from fedjax_rl.sweeps.of_agents import MEAN, SPREAD
 
-    per_agent = [n for n in result.data_vars if "agent" in result[n].dims]
     metrics = [n for n in result.data_vars if n not in (*COLUMNS, "diverged", "phase")]
+    # Where not every agent is recorded the mean over all stands for a metric.
+    whole = [n for n in metrics if n + MEAN in metrics]
+    apart = [n + end for n in whole for end in (MEAN, SPREAD)]
+    metrics = [n for n in metrics if n not in apart]
     dims = [d for d in result["diverged"].dims if d != "seed"]
     seeds = result.sizes.get("seed", 1)
     moved = result.transpose(*dims, ..., "time")
@@ -201,7 +205,8 @@ def summarise(config: dict, result) -> dict:
         for name in metrics:
             if one[name].isnull().all() and not one["diverged"].any():
                 continue  # what this configuration does not have
-            values = analysis.agent_mean(one[name]) if name in per_agent else one[name]
+            values = one[name + MEAN] if name in whole else one[name]
+            values = analysis.agent_mean(values) if "agent" in values.dims else values
             row["metrics"][name] = {
                 "final": estimate(values.isel(time=-1)),
                 # A run that broke has no mean over its second half, as it has no last value.

@@ -91,6 +91,7 @@ def _work(config: dict, out: pathlib.Path, accept, debug: bool = False) -> None:
             num_steps=config["num_steps"],
             record_every=config["record_every"],
             metrics=metrics,
+            agents=config.get("agents"),
             devices=config["devices"],
             checkpoints=accept,
             progress=progress,

@@ -66,6 +66,13 @@ _RUN = {
     "record_every": (lambda x: x is None or _is_whole(x, 1), "null, or at least 1"),
     "metrics": (lambda x: x is None or _WORDS[0](x), "null, or a list of words"),
 }
+# What older versions did not write.
+_LATER = {
+    "agents": (
+        lambda x: x is None or (isinstance(x, list) and _each(_is_whole)(x)),
+        "null, or a list of whole numbers of at least 0",
+    ),
+}
 
 
 def check(config: dict, path) -> None:
@@ -81,10 +88,11 @@ def check(config: dict, path) -> None:
     command = config.get("command")
     if command not in ("run", "sweep", "reproduce"):
         raise ValueError(f"{path} has command {command!r}; allowed: run, sweep, reproduce")
-    for name, (good, allowed) in (_ANY | (_STUDY if command == "reproduce" else _RUN)).items():
-        if name not in config:
+    asked = _ANY | (_STUDY if command == "reproduce" else _RUN | _LATER)
+    for name, (good, allowed) in asked.items():
+        if name not in config and name not in _LATER:
             raise ValueError(f"{path} has no {name}; allowed: {allowed}")
-        if not good(config[name]):
+        if name in config and not good(config[name]):
             raise ValueError(f"{path} has {name} {config[name]!r}; allowed: {allowed}")
     if config.get("precision", "float32") not in ("float32", "float64"):
         raise ValueError(f"{path} has precision {config['precision']!r}; allowed: float32, float64")

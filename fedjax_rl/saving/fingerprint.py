@@ -72,6 +72,8 @@ def fingerprint(
         "first_record": jobs[0].recording.first,
         "record_every": jobs[0].recording.every,
         "metrics": list(metrics),
+        # Where nobody chose them there may be records from before anybody could.
+        **({} if run.agents is None else {"agents": list(run.agents)}),
         "platform": jax.default_backend(),
         "precision": str(jnp.result_type(float)),
         "stop": run.stop,

@@ -207,6 +207,43 @@ def metrics(names, known: Mapping[str, tuple], of: str) -> tuple[str, ...]:
     return names
 
 
+def agents(
+    value, most: int, recorded: Iterable[str], known: Mapping[str, tuple]
+) -> tuple[int, ...] | None:
+    """Whose metrics are recorded, by their place in a federation.
+
+    Args:
+      value: anything at all; None for nobody in particular.
+      most: agents of the largest federation.
+      recorded: metrics that are.
+      known: what there is, as in `Algorithm.metrics`.
+
+    Returns:
+      Their places, in the order in which they were asked for.
+
+    Raises:
+      ValueError: naming the argument, its value and what is allowed.
+    """
+    if value is None:
+        return None
+    text = f"a list of different whole numbers from 0 to {most - 1}, num_agents - 1"
+    several = isinstance(value, list | tuple | range) or getattr(value, "ndim", 0) == 1
+    if not several or not len(value) or len(value) > most:
+        raise ValueError(f"agents is {brief(value)}; allowed: {text}")
+    for one in value:
+        check("an entry of agents", one, between(0, most - 1, "num_agents - 1, "))
+    out = tuple(int(one) for one in value)
+    if len({*out}) < len(out):
+        raise ValueError(f"agents is {brief(list(out))}, which repeats some; allowed: {text}")
+    if not any(known[name][0] == "agent" for name in recorded):
+        of_agents = [name for name, (side, *_) in known.items() if side == "agent"]
+        raise ValueError(
+            f"agents is {brief(list(out))}, but metrics has none of agents; allowed: with "
+            f"{' or '.join(of_agents) or 'an algorithm that has some'}"
+        )
+    return out
+
+
 def cells(values: Iterable, algorithms: Mapping[str | None, Algorithm]) -> list[tuple]:
     """A list of federations, with what `frl.Cell` has, as plain values.
 

@@ -260,7 +260,10 @@ def carry_out(
     # Up to the last record: steps after it are not made.
     several = federations(algorithms, cells, int(recording.times[-1]))
     names = " and ".join(dict.fromkeys(one.name for one in algorithms.values()))
-    metrics = arguments.metrics(run.metrics, metrics_of(several), names)
+    known = metrics_of(several)
+    metrics = arguments.metrics(run.metrics, known, names)
+    most = max(cell.num_agents for cell in cells)
+    run = dataclasses.replace(run, agents=arguments.agents(run.agents, most, metrics, known))
     # An accelerator runs one program after the other, a mesh of CPU devices one on all cores.
     on_cpu = jax.default_backend() == "cpu" and run.devices == 1
     cores = (run.workers or os.cpu_count() or 1) if on_cpu else 1
@@ -322,7 +325,7 @@ def carry_out(
             finished=counter.finish,
             watch=run.watch if shown else None,
         )
-    dataset = collected(several, recording, metrics, jobs, places, outcomes)
+    dataset = collected(several, recording, metrics, jobs, places, outcomes, run.agents)
     described = {label: one.describe(one.config) for label, one in algorithms.items()}
     dataset.attrs["configuration"] = json.dumps(described.get(None, described))
     dataset.attrs["seconds"] = json.dumps({"compile": measuring + compiling, "run": running})

@@ -11,15 +11,13 @@ import xarray as xr
 from fedjax_rl.federation.ledger import COLUMNS
 from fedjax_rl.saving import results
 from fedjax_rl.sweeps import of_agents
-from fedjax_rl.sweeps.cells import Federation, metrics_of
+from fedjax_rl.sweeps.cells import Cell, Federation, metrics_of
 from fedjax_rl.sweeps.grid import Grid
 from fedjax_rl.sweeps.jobs import Place
 from fedjax_rl.sweeps.labels import labels
+from fedjax_rl.sweeps.of_agents import MEAN, QUANTILES, SPREAD
 from fedjax_rl.sweeps.programs import NEVER, Job, Recording
 from fedjax_rl.sweeps.run import Outcome, seen
-
-# What stands behind the name of a metric of agents for what they come to where they are many.
-_MEAN, _QUANTILES = "_mean_of_agents", "_quantiles"
 
 
 def collected(
@@ -29,6 +27,7 @@ def collected(
     jobs: Sequence[Job],
     places: Sequence[Place],
     outcomes: Sequence[Outcome],
+    chosen: Sequence[int] | None = None,
 ) -> xr.Dataset:
     """The outcomes as one Dataset in the caller's order of cells.
 
@@ -39,24 +38,28 @@ def collected(
       jobs: that were run.
       places: where the numbers of each cell are.
       outcomes: of each job.
+      chosen: whose metrics somebody asked for, by their place in a federation.
 
     Returns:
       The Dataset, with the dimensions `cell` and `time`, and `agent` where a metric has it. Of
-      federations that are too large for that, see `of_agents`, it has the first agents, and each
-      metric of agents also as its mean and its quantiles.
+      federations that are too large for that, see `of_agents`, it has the first agents, or those
+      that were chosen, and each metric of agents also as its mean and its quantiles.
     """
     cells, count = [cell for cell, _ in federations], len(federations)
     first = federations[0].algorithm
     records = max(outcome.count for outcome in outcomes)
-    reduced = any(of_agents.is_reduced(cell.num_agents) for cell in cells)
-    most = max(_recorded(cell.num_agents) for cell in cells)
+    reduced = any(job.is_reduced for job in jobs)
+    most = max(_recorded(cell, jobs[place.job]) for cell, place in zip(cells, places, strict=True))
     known, data, dims = metrics_of(federations), {}, {}
     for name in metrics:
         shapes = {name: ()}
         if known[name][0] == "agent":
             shapes[name] = (most,)
             if reduced:
-                shapes |= {name + _MEAN: (), name + _QUANTILES: (len(of_agents.QUANTILES),)}
+                shapes |= {
+                    name + MEAN: (),
+                    name + SPREAD: (len(QUANTILES),),
+                }
         kinds = (o.metrics[name].dtype for o in outcomes if name in o.metrics)
         # At least float32, so that NaN can stand for what was not recorded.
         kind = np.result_type(np.float32, *kinds)
@@ -75,20 +78,24 @@ def collected(
                 data[name][c, : len(x)] = x[:, f]
                 continue
             n, own = cells[c].num_agents, x[:, f]
-            if of_agents.is_reduced(n):
+            if jobs[job].is_reduced:
                 own, *whole = of_agents.taken_apart(own)
             elif reduced:
                 whole = of_agents.of_all(own[:, :n])
-            data[name][c, : _recorded(n), : len(x)] = own[:, : _recorded(n)].T
+            each = _recorded(cells[c], jobs[job])
+            data[name][c, :each, : len(x)] = own[:, :each].T
             if reduced:
-                for end, values in zip((_MEAN, _QUANTILES), whole, strict=True):
+                for end, values in zip((MEAN, SPREAD), whole, strict=True):
                     data[name + end][c, ..., : len(x)] = values.T
         for name in COLUMNS:
             ledger[name][c] = totals[name][f]
         diverged[c] = not finite[f]
     texts = {name: text for name, (_, text) in known.items()}
     for name in metrics:
-        texts |= {name + _MEAN: f"{texts[name]}: mean", name + _QUANTILES: f"{texts[name]}: spread"}
+        texts |= {
+            name + MEAN: f"{texts[name]}: mean",
+            name + SPREAD: f"{texts[name]}: spread",
+        }
     variables = {n: (dims[n], x, {"long_name": texts[n]}) for n, x in data.items()}
     variables |= {name: ("cell", ledger[name]) for name in COLUMNS}
     variables["diverged"] = ("cell", diverged)
@@ -107,13 +114,15 @@ def collected(
     }
     own = {"time": time, **_coordinates(federations)}
     if any("quantile" in each for each in dims.values()):
-        own["quantile"] = list(of_agents.QUANTILES)
+        own["quantile"] = list(QUANTILES)
+    if chosen is not None and any("agent" in each for each in dims.values()):
+        own["agent"] = list(chosen)
     return xr.Dataset(variables, own, attributes)
 
 
-def _recorded(num_agents: int) -> int:
+def _recorded(cell: Cell, job: Job) -> int:
     """Of how many agents of a federation metrics are recorded one by one."""
-    return of_agents.FIRST if of_agents.is_reduced(num_agents) else num_agents
+    return len(job.recorded) if job.is_reduced else cell.num_agents
 
 
 def _phase(federations: Sequence[Federation], times: np.ndarray) -> np.ndarray:
@@ -171,7 +180,7 @@ def unstacked(flat: xr.Dataset, grid: Grid) -> xr.Dataset:
     for name, variable in flat.data_vars.items():
         shape = (*sizes.values(), *variable.shape[1:])
         out[name] = ((*sizes, *variable.dims[1:]), variable.values.reshape(shape), variable.attrs)
-    coordinates |= {n: flat[n].variable for n in ("time", "quantile") if n in flat.coords}
+    coordinates |= {n: flat[n].variable for n in ("time", "quantile", "agent") if n in flat.coords}
     for name, own in grid.followed.items():
         values = labels(list(own.values()))
         coordinates[name] = ("num_agents", values) if "num_agents" in sizes else values[0]

@@ -256,6 +256,7 @@ def _job(
         recording,
         part.metrics,
         run.chunk,
+        recorded=of_agents.recorded(max(cell.num_agents for cell in cells), run.agents),
     )
     return job if run.stop is None else dataclasses.replace(job, stop=_stopper(run, job, cells))
 

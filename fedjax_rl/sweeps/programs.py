@@ -64,6 +64,7 @@ class Job:
       stop: None, or `(times [t], {metric: [t, F or A]}) -> bool [F]`, called between chunks with
         the records of the chunk, and after a resume with those of each chunk before: the job ends
         when it is true everywhere.
+      recorded: as of `of_agents.recorded`.
     """
 
     algorithm: Algorithm
@@ -75,6 +76,7 @@ class Job:
     metrics: tuple[str, ...]
     chunk: int
     stop: Callable | None = None
+    recorded: tuple[int, ...] | None = None
 
     @functools.cached_property
     def identity(self) -> Hashable:
@@ -82,10 +84,10 @@ class Job:
         one = self.algorithm
         return one.name, content(one.functions, one.static(one.config))
 
-    @functools.cached_property
+    @property
     def is_reduced(self) -> bool:
         """Whether metrics of agents are recorded as `of_agents.reduced` makes them."""
-        return of_agents.is_reduced(int(self.layout.population.sizes.max()))
+        return self.recorded is not None
 
     def side(self, metric: str) -> str:
         """Which axis the records of a metric have, "federation" or "agent"."""
@@ -197,6 +199,7 @@ class Programs:
             job.layout.blocks,
             job.chunk,
             job.metrics,
+            job.recorded,
             structure,
             tuple((x.shape, jnp.result_type(x)) for x in leaves),
             jax.config.jax_enable_x64,
@@ -291,7 +294,7 @@ def programs_of(job: Job) -> tuple[dict[str, Program], tuple]:
     def measure(params, state):
         measured = functions.measure(local, params, state)
         return {
-            n: of_agents.reduced(local, measured[n])
+            n: of_agents.reduced(local, measured[n], job.recorded)
             if job.is_reduced and job.algorithm.metrics[n][0] == "agent"
             else measured[n]
             for n in job.metrics

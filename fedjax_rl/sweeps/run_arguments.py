@@ -51,6 +51,7 @@ class Run:
     record_every: int | None = declared(None, COUNT.or_none())
     first_record: int | None = declared(None, COUNT.or_none())
     metrics: Sequence[str] | None = None
+    agents: Sequence[int] | None = None
     devices: int | None = declared(None, COUNT.or_none())
     workers: int | None = declared(None, COUNT.or_none())
     chunk: int | None = declared(None, COUNT.or_none())

@@ -69,6 +69,8 @@ def sweep(
       metrics: names to record, of any of the configurations; those per federation by default. Of a
         federation of more than 65536 agents a metric of agents is recorded of the first 16, and
         as `NAME_mean_of_agents` and `NAME_quantiles`, over all of them.
+      agents: places of agents in their federation, such as `[0, 5, 99_999]`: metrics of agents are
+        recorded of these, whatever the size of a federation, and as mean and quantiles over all.
       devices: how many to spread the agents over, at most: none does another one's work again. One
         by default; all that there are where several processes, which have found each other by
         `jax.distributed.initialize`, make the same calls. Each of them gets the whole result; the
