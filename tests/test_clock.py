@@ -274,6 +274,15 @@ def test_a_bad_value_is_refused_at_once(values, message):
         frl.Clock(**values)
 
 
+@pytest.mark.parametrize(
+    ("num_agents", "share", "slow"), [(5, 0.5, 3), (3, 0.5, 2), (50, 0.29, 15), (10, 0.14, 1)]
+)
+def test_a_half_of_an_agent_is_a_slow_one(num_agents, share, slow):
+    clock = frl.Clock("synchronous", distribution="two_class", slow_share=share, slow_factor=3.0)
+    times = clock.parameters(num_agents)["time"]
+    assert times.tolist() == [1.0] * (num_agents - slow) + [3.0] * slow
+
+
 def test_what_depends_on_the_number_of_agents_is_refused_before_anything_runs():
     with pytest.raises(ValueError, match="wait_for is 9 for num_agents 4; allowed: 1 to 4"):
         frl.timetable(frl.Clock("semi-synchronous", wait_for=9), num_agents=4, num_steps=1)

@@ -95,6 +95,13 @@ def test_agents_share_their_randomness_whatever_n_is(algorithm):
     np.testing.assert_allclose(first[0], first[1], rtol=1e-5)
 
 
+def test_a_warning_points_at_the_line_that_asked_for_cells(algorithm):
+    cells = [frl.Cell(2, 0, {"sync_period": 100})]
+    with pytest.warns(UserWarning, match="never synchronise") as told:
+        frl.run_cells(algorithm, cells, num_steps=30)
+    assert told[0].filename == __file__
+
+
 def test_progress_reaches_the_total(grid):
     _, seen = grid
     totals = {total for _, total in seen}

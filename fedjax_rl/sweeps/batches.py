@@ -16,7 +16,6 @@ import json
 import os
 import pathlib
 import time
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -40,6 +39,7 @@ from fedjax_rl.sweeps.programs import Job
 from fedjax_rl.sweeps.progress import counted
 from fedjax_rl.sweeps.run import Outcome, execute_all
 from fedjax_rl.sweeps.run_arguments import Run
+from fedjax_rl.sweeps.warned import warn
 
 # Times that a sweep is cut anew, as what is measured depends a little on how it is cut.
 _CUTS = 3
@@ -217,10 +217,9 @@ def save_in(
         count = batch.jobs[0].recording.count
         looked = functools.partial(check, home, described, count, made_with)
         if changed := hosts.once(looked):
-            warnings.warn(
+            warn(
                 f"checkpoints in {home} were begun with others: {'; '.join(changed)}: the last "
-                "digits may differ",
-                stacklevel=5,
+                "digits may differ"
             )
         label = {
             "fingerprint": described,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import warnings
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -22,6 +21,7 @@ from fedjax_rl.sweeps.cells import Federation
 from fedjax_rl.sweeps.programs import NEVER, Job, Recording
 from fedjax_rl.sweeps.run import seen
 from fedjax_rl.sweeps.run_arguments import Run
+from fedjax_rl.sweeps.warned import warn
 
 # On CPU, tables of this many agents stay in the cache; beyond, a second pack is faster.
 AGENTS_PER_JOB = {"cpu": 8192}
@@ -99,10 +99,9 @@ def _simulated(federations: Sequence[Federation], length: int) -> tuple[list[Sim
         if index[-1] == len(out):
             out.append(Simulated(i, period))
     if late:
-        warnings.warn(
+        warn(
             f"sync_period is {', '.join(map(str, sorted(late)))}, longer than the run of {length} "
-            f"{federations[0].algorithm.unit}s: these federations never synchronise",
-            stacklevel=8,
+            f"{federations[0].algorithm.unit}s: these federations never synchronise"
         )
     return out, index
 
