@@ -1,4 +1,4 @@
-"""The command line: `fedjax-rl list`, `run`, `sweep`, `reproduce`, `resume`, `doctor`.
+"""The command line: `fedjax-rl list`, `run`, `sweep`, `compare`, `reproduce`, `resume` and others.
 
 Nothing here starts JAX before the arguments are read and the environment is set; what is heavy is
 imported inside the command that needs it.
@@ -14,7 +14,7 @@ import signal
 import sys
 import warnings
 
-from fedjax_rl.cli import cluster, doctor, games, parse, study, work
+from fedjax_rl.cli import cluster, compare, doctor, games, overview, parse, study, work
 from fedjax_rl.cli.process import Stopped, prepare
 from fedjax_rl.cli.report import PROGRAM, say
 from fedjax_rl.saving import signals
@@ -34,7 +34,7 @@ def main(argv: list[str] | None = None) -> int:
 def _main(argv: list[str] | None) -> int:
     argv = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in argv or bool(os.environ.get("FEDJAX_RL_DEBUG"))
-    if argv[:1] not in (["run"], ["sweep"]):  # which have an option of that name
+    if argv[:1] not in (["run"], ["sweep"], ["compare"]):  # which have an option of that name
         argv = [a for a in argv if a != "--debug"] or ["--help"]
     arguments = None
     for stream in (sys.stdout, sys.stderr):
@@ -96,20 +96,21 @@ def _main(argv: list[str] | None) -> int:
 
 
 # Arguments without a flag.
-_POSITIONAL = ("algorithm", "environment", "directory", "study", "shell", "what")
+_POSITIONAL = ("algorithm", "environment", "directory", "study", "shell", "what", "names")
 
 
 def _flagged(text: str, arguments) -> str:
     """One line, with the argument that it starts with as it is typed, and what that leads to."""
     text = " ".join(text.split())
     match = re.match(
-        r"((?:[a-z0-9_]+\.)+)?([a-z0-9]+(?:_[a-z0-9]+)*)(?=(?: at \w+ \d+)? (?:is|has)\b)", text
+        r"((?:[\w-]+\.)+)?([a-z0-9]+(?:_[a-z0-9]+)*)(?=(?: at \w+ \d+)? (?:is|has)\b)", text
     )
     if match is None:
         return text
     known = set() if arguments is None else vars(arguments).keys() - {*_POSITIONAL}
     first = (match[1] or match[2]).partition(".")[0]
-    if first not in (known | {"env", "uplink", "clock"} if match[1] else known):
+    inner = {"env", "uplink", "clock", *compare.labels_of(arguments)}
+    if first not in (known | inner if match[1] else known):
         return text
     said, colon, because = text[match.end() :].partition(": ")
     return f"--{match[0].replace('_', '-')}{said}{colon}{_flagged(because, arguments)}"
@@ -130,9 +131,10 @@ def _version() -> int:
 
 
 _COMMANDS = {
-    "list": doctor.overview,
+    "list": overview.overview,
     "run": work.run,
     "sweep": work.run,
+    "compare": work.run,
     "reproduce": study.reproduce,
     "resume": work.resume,
     "doctor": doctor.doctor,

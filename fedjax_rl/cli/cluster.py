@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from fedjax_rl.cli.process import on_cpu, prepare
 from fedjax_rl.cli.report import PROGRAM, say
 
-COMMANDS = ("run", "sweep", "resume")
+COMMANDS = ("run", "sweep", "compare", "resume")
 # Seconds: to wait for all processes at the start, until a silent process counts as ended, between
 # two looks at whether another one has ended, and until one that ends leaves the others.
 _WAIT, _SILENT, _LOOK, _LEAVE = 300, 30, 1.0, 5.0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
+from fedjax_rl.cli.given import again
 from fedjax_rl.cli.named import (
     algorithm,
     check_fits,
@@ -31,7 +32,6 @@ from fedjax_rl.cli.settings import settings, takes_clocks, takes_uplinks
 def config_of(arguments) -> dict:
     """The arguments of `run` or `sweep` as plain values, enough to run them again."""
     from fedjax_rl import fields
-    from fedjax_rl.saving import results
     from fedjax_rl.sweeps.arguments import seeds as check_seeds
 
     name = "seeds" if "seeds" in vars(arguments) else "seed"
@@ -40,8 +40,6 @@ def config_of(arguments) -> dict:
     check_fits(arguments.algorithm, arguments.environment)
     one = algorithm(arguments.algorithm, arguments.environment)
     given, tuned = _preset_of(arguments, one)
-    env = vars(given["env"]) if "env" in given else {}
-    known = environment_options(arguments.environment)
     # What was not given is the algorithm's to say, as it may depend on the environment.
     properties = changed(settings(one), given)
     per_agent = given.get("learning_rate_per_agent")
@@ -54,22 +52,44 @@ def config_of(arguments) -> dict:
                 "the two"
             )
         fields.check("learning_rate_per_agent", per_agent, fields.POSITIVE)
-    _check_run(arguments)
-    return {
-        "command": type(arguments).__name__,
-        "algorithm": arguments.algorithm,
-        "environment": arguments.environment,
-        # None where environments with defaults of their own share an option.
-        "environment_options": {
-            o: known[o] if v is None else v for o, v in env.items() if o in known
+    check_run(arguments)
+    return again(
+        arguments,
+        {
+            "command": type(arguments).__name__,
+            "algorithm": arguments.algorithm,
+            "environment": arguments.environment,
+            "environment_options": environment_values(given, arguments.environment),
+            "properties": finite(properties),
+            "uplink": uplink_config(given) if takes_uplinks(one) else None,
+            "clock": clock_config(given, one) if takes_clocks(one) else None,
+            "learning_rate_per_agent": per_agent,
+            **run_values(arguments),
         },
+    )
+
+
+def environment_values(given: dict, place: str) -> dict:
+    """The options of an environment.
+
+    Args:
+      given: arguments by name.
+      place: name of the environment.
+    """
+    env, known = vars(given["env"]) if "env" in given else {}, environment_options(place)
+    # None where environments with defaults of their own share an option.
+    return {o: known[o] if v is None else v for o, v in env.items() if o in known}
+
+
+def run_values(arguments) -> dict:
+    """How long, how often and where something is run, and with what."""
+    from fedjax_rl.saving import results
+
+    given = vars(arguments)
+    return {
         "num_agents": plain(arguments.num_agents),
         "num_steps": arguments.num_steps,
         "seeds": plain(given["seeds"] if "seeds" in given else given["seed"]),
-        "properties": finite(properties),
-        "uplink": uplink_config(given) if takes_uplinks(one) else None,
-        "clock": clock_config(given, one) if takes_clocks(one) else None,
-        "learning_rate_per_agent": per_agent,
         "record_every": arguments.record_every,
         "metrics": list(given.get("metrics") or ()) or None,
         "agents": list(given.get("agents") or ()) or None,
@@ -105,7 +125,7 @@ def _preset_of(arguments, one) -> tuple[dict, dict]:
     return {**given, **instead}, found.properties
 
 
-def _check_run(arguments) -> None:
+def check_run(arguments) -> None:
     """What a run is made of, looked at alike by the commands that run it and those that do not.
 
     Without starting JAX, for which `devices` is still to be set.
@@ -152,13 +172,14 @@ def precision() -> str:
 @contextlib.contextmanager
 def nested_errors(config: dict) -> Iterator[None]:
     """While it runs, errors about values name the uplink, clock or option that they come of."""
-    known = {*algorithm(config["algorithm"], config["environment"]).properties}
     with contextlib.ExitStack() as stack:
-        for part in ("uplink", "clock"):
-            given = config.get(part) or ()
-            given = given if isinstance(given, list) else [given]
-            names = {name for one in given for name in one} - {"scheduler"}
-            stack.enter_context(prefixed(part, names - known))
+        for own in compared(config).values():
+            known = {*algorithm(own["algorithm"], own["environment"]).properties}
+            for part in ("uplink", "clock"):
+                given = own.get(part) or ()
+                given = given if isinstance(given, list) else [given]
+                names = {name for one in given for name in one} - {"scheduler"}
+                stack.enter_context(prefixed(part, names - known))
         rate = config.get("learning_rate_per_agent")
         if rate is not None:
             # What was given is the rate of one agent, not the rate that is refused.
@@ -168,7 +189,9 @@ def nested_errors(config: dict) -> Iterator[None]:
 
 
 def resolved(one) -> dict:
-    """Every property of an algorithm as it is used, defaults included, as JSON has them."""
+    """Every property as it is used, defaults included, as JSON has them; of several by label."""
+    if isinstance(one, dict):
+        return {label: resolved(own) for label, own in one.items()}
     return finite(one.describe(one.config))
 
 
@@ -181,13 +204,51 @@ def algorithm_of(config: dict):
     return one.replace(**{n: each[0] for n, each in _values(config, one).items() if len(each) == 1})
 
 
+def compared(config: dict) -> dict[str | None, dict]:
+    """The configurations of each algorithm by label; of one by itself the label is None."""
+    several = config.get("algorithms")
+    return {None: config} if several is None else {n: {**config, **x} for n, x in several.items()}
+
+
+def algorithms_of(config: dict):
+    """What is swept: one algorithm, or several by label, whose errors begin with it."""
+    if "algorithms" not in config:
+        return algorithm_of(config)
+    made = {}
+    for label, own in compared(config).items():
+        one = algorithm(own["algorithm"], own["environment"])
+        with prefixed(label, {*one.properties}):
+            made[label] = algorithm_of(own)
+    return made
+
+
 def first_of(config: dict):
     """The algorithm of the first federation of a grid, which says what time counts in all."""
+    config = next(iter(compared(config).values()))
     return algorithm_of(config).replace(**{n: each[0] for n, each in lists_of(config).items()})
+
+
+def headline_of(config: dict) -> str:
+    """The metric that is looked at first: of several algorithms one that all of them have.
+
+    Raises:
+      ValueError: they have none in common.
+    """
+    if config["metrics"]:
+        return config["metrics"][0]
+    several = [algorithm_of(own) for own in compared(config).values()]
+    known = [name for one in several for name in (one.headline, *one.metrics)]
+    for name in known:
+        if all(name in one.metrics and one.metrics[name][0] == "federation" for one in several):
+            return name
+    names = " and ".join(dict.fromkeys(one.name for one in several))
+    raise ValueError(f"algorithm is {names}, which measure nothing alike; allowed: some that do")
 
 
 def lists_of(config: dict) -> dict[str, list]:
     """The properties of a configuration that have several values."""
+    if "algorithms" in config:
+        return {}
     one = algorithm(config["algorithm"], config["environment"])
     return {name: each for name, each in _values(config, one).items() if len(each) > 1}
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pathlib
 
 from fedjax_rl.cli.process import prepare, quiet
-from fedjax_rl.cli.report import number, print_table, say
+from fedjax_rl.cli.report import number, say
+from fedjax_rl.cli.tables import print_table
 from fedjax_rl.saving.directory import place
 
 # Sides of a picture's pixel in the file, and pictures per second.

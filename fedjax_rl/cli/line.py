@@ -55,6 +55,11 @@ def asks_for_tuned(argv: list[str]) -> bool:
     return bool(re.search("\0--preset[\0=]tuned\0", "\0".join(["", *argv, ""])))
 
 
+def asks_for_help(argv: list[str]) -> bool:
+    """Whether a line asks what can be given, so that what does not apply is left out."""
+    return bool({"-h", "--help"} & {*argv})
+
+
 def uplinks_in(argv: list[str]) -> list[str]:
     """The uplinks that a line names."""
     from fedjax_rl.federation.uplinks import UPLINKS

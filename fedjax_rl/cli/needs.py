@@ -6,6 +6,7 @@ import itertools
 import os
 
 from fedjax_rl.cli.config import algorithm_of, lists_of
+from fedjax_rl.cli.report import plural
 from fedjax_rl.sweeps.costs import Costs, Operations, costs_of
 
 # Federations of more agents are measured by one of so many, and larger in proportion.
@@ -120,13 +121,14 @@ class Needs:
         each = self.total / self.agents
         print("Memory")
         print(
-            f"  {self.federations} federation(s), {self.agents} agents, {each:,.0f} bytes an agent"
+            f"  {plural(self.federations, 'federation')}, {plural(self.agents, 'agent')}, "
+            f"{each:,.0f} bytes an agent"
         )
         print(f"  {memory.words(self.total)} if all ran at once")
         needed = self.largest[0]
         if self.peak is not None:
             count, needed = self.peak
-            print(f"  {memory.words(needed)} for the {count} population(s) that run at a time")
+            print(f"  {memory.words(needed)} for {plural(count, 'population')} at a time")
         print(f"  {memory.words(self.kept)} of records on the host")
         most, parts = self.largest
         if parts:

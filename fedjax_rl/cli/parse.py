@@ -8,14 +8,16 @@ import io
 import re
 from typing import Any
 
-from fedjax_rl.cli import options
+from fedjax_rl.cli import compare, given, options
+from fedjax_rl.cli.option import spelled_out
 from fedjax_rl.cli.report import PROGRAM, say
 from fedjax_rl.names import check_known
 
 _WORDS = {
-    "list": "What there is: algorithms, environments, studies with their papers and figures.",
+    "list": "What there is: algorithms, environments, uplinks, schedulers, studies.",
     "run": "Simulate one federation; save the result and a picture.",
     "sweep": "Simulate a grid: any property may take several values.",
+    "compare": "Simulate several algorithms in one environment, for as long, with the same seeds.",
     "reproduce": "Reproduce a published figure and compare it with the published values.",
     "resume": "Go on where a stopped run, sweep or study was, or with more steps or seeds.",
     "validate": "Hold a game against the reference numbers of the original.",
@@ -24,7 +26,7 @@ _WORDS = {
     "completion": "Print the completion script of a shell.",
 }
 _EXAMPLES = {
-    "list": [""],
+    "list": ["", "algorithms --long", "studies", "tuned"],
     "run": [
         "fedq paper-mdp",
         "fedq paper-mdp --num-agents 16 --sync-period 10 --learning-rate 0.05 --seed 7",
@@ -32,12 +34,19 @@ _EXAMPLES = {
         "fedq paper-mdp --sync-period 10 --uplink top-k --uplink.k 3",
         "mymodule:my_algorithm mymodule:my_environment --num-steps 20 --debug",
         "espc CartPole-v1 --num-agents 50 --target-senders 25",
+        "--config runs/fedq-paper-mdp-1/config.json --num-steps 200000",
         "afedpg dirichlet-mdp --num-agents 8 --clock.distribution two_class",
     ],
     "sweep": [
         "fedq paper-mdp --num-agents 1 2 4 8 --sync-period 1 100 --seeds 0 1 2",
         "fedq paper-mdp --num-agents 1 2 4 --learning-rate-per-agent 0.002 --epsilon 1",
         "fedq paper-mdp --sync-period 10 --uplink full top-k --uplink.k 1 3 --seeds 0 1 2",
+    ],
+    "compare": [
+        "dql ebcdql simple-grid --num-agents 8 --seeds 0 1 2 3 4",
+        "es espc CartPole-v1 --num-agents 20 --num-steps 100 --espc.target-senders 5",
+        "small=fedpg large=fedpg dirichlet-mdp --small.learning-rate 0.1 --large.learning-rate 1",
+        "fedpg fedavgm-pg CartPole-v1 --preset tuned --num-steps 100",
     ],
     "reproduce": ["linear-speedup", "linear-speedup:fig4,fig5 --scale quick --out runs/speedup"],
     "resume": [
@@ -70,13 +79,14 @@ def read(argv: list[str]) -> tuple[int, Any]:
     import tyro
 
     if not argv[0].startswith("-"):
-        check_known(argv[0], _WORDS, "command")
+        _check_command(argv)
+    argv, held = given.expanded(argv)
     stderr = io.StringIO()
     try:
         with contextlib.redirect_stderr(stderr):
-            commands = _commands(argv)
+            commands = _commands(argv, held)
             if argv[0] in commands:
-                argv = options.spelled_out(argv, commands[argv[0]])
+                argv = spelled_out(argv, commands[argv[0]])
             return 0, tyro.extras.subcommand_cli_from_dict(
                 commands, prog=PROGRAM, description=_ABOUT, args=argv
             )
@@ -85,6 +95,21 @@ def read(argv: list[str]) -> tuple[int, Any]:
             say(f"error: {_summary(stderr.getvalue())}; see {PROGRAM} {_help_of(argv)}")
             return 2, None
         return 0, None
+
+
+def _check_command(argv: list[str]) -> None:
+    """Refuses what is no command; who has left it out is told so.
+
+    Raises:
+      ValueError: with the nearest commands.
+    """
+    if argv[0] not in _WORDS:
+        from fedjax_rl.algorithms import ALGORITHMS
+
+        if argv[0] in ALGORITHMS:
+            line = " ".join(argv)
+            raise ValueError(f"{argv[0]} is no command but an algorithm; allowed: run {line}")
+    check_known(argv[0], _WORDS, "command")
 
 
 def _help_of(argv: list[str]) -> str:
@@ -117,13 +142,17 @@ def _summary(box: str) -> str:
     return f"{texts[0].rstrip('.')}{hint}"
 
 
-def _commands(argv: list[str]) -> dict[str, type]:
+def _commands(argv: list[str], held: dict) -> dict[str, type]:
     """The commands as dataclasses; only the one that is asked for in full, unless completing."""
     complete = argv[0].startswith("--tyro")
     made = {}
     for name, words in _WORDS.items():
         full = complete or argv[0] == name
-        fields = options.of_command(name, argv) if full else []
+        fields = []
+        if full:
+            own = [] if complete else argv
+            fields = compare.fields_of(own, held) if name == "compare" else None
+            fields = fields or options.of_command(name, argv, held)
         made[name] = dataclasses.make_dataclass(name, fields)
         examples = [f"    {PROGRAM} {name} {example}" for example in _EXAMPLES[name]]
         show = full and not complete

@@ -14,13 +14,14 @@ _BESIDE = ("frequency", "size")
 _WIDTH = 34
 
 
-def picture(result, algorithm, metrics: Sequence[str] | None):
+def picture(result, algorithm, metrics: Sequence[str] | None, headline: str | None = None):
     """The headline of a result against time, for episodes beside what was sent.
 
     Args:
       result: of a run or sweep, as saved.
       algorithm: with its unit of time and its headline.
       metrics: those that were asked for, if any.
+      headline: what is drawn where none were, if not the algorithm's own.
 
     Returns:
       A figure, or None where nothing can be drawn, which is said.
@@ -29,7 +30,7 @@ def picture(result, algorithm, metrics: Sequence[str] | None):
     from fedjax_rl.plotting.style import OKABE_ITO
     from fedjax_rl.sweeps.of_agents import MEAN
 
-    metric = metrics[0] if metrics else algorithm.headline
+    metric = metrics[0] if metrics else headline or algorithm.headline
     # Of those that are recorded one by one there need not be many.
     metric = metric + MEAN if metric + MEAN in result else metric
     if not _finite(result[metric]):
@@ -40,7 +41,7 @@ def picture(result, algorithm, metrics: Sequence[str] | None):
     # More lines than colours cannot be told apart; `curves` has dashes for them.
     if algorithm.unit == "step" or lines > len(OKABE_ITO):
         return plotting.curves(result, metric)
-    panels = [algorithm.headline, *_BESIDE]
+    panels = [metric, *_BESIDE]
     panels = [n for n in panels if n in result and (not metrics or n in metrics)] or [metric]
     words = {n: textwrap.fill(result[n].attrs.get("long_name", n), _WIDTH) for n in panels}
     return plotting.banded_curves(_by_label(result[panels], swept), words)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-import pathlib
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -15,8 +14,6 @@ from fedjax_rl.cli.parts import finite
 PROGRAM = "fedjax-rl"
 # What is shown of a run beside its headline, where it has a clock.
 WATCHED = ("simulated_time", "staleness")
-# Metrics that a table of several rows has room for.
-_COLUMNS = 8
 # Runs from which on an interval says something: with two it is 13 standard errors long.
 FEWEST = 3
 # Values of a curve beside the bar, and what they are drawn with.
@@ -28,16 +25,6 @@ def say(text: str) -> None:
     hosts = sys.modules.get("fedjax_rl.hosts")  # imported by who needs it, as JAX comes with it
     who = f"process {hosts.index()}: " if hosts and hosts.index() else ""
     print(f"{PROGRAM}: {who}{text}", file=sys.stderr, flush=True)
-
-
-def print_table(renderable) -> None:
-    """Prints a table, wide where there is no terminal to fold it for."""
-    from rich.console import Console
-
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=200)
-    console.print(renderable)
 
 
 def number(value, digits: int = 6) -> str:
@@ -54,16 +41,13 @@ def number(value, digits: int = 6) -> str:
     return f"{value:.{digits}g}" if isinstance(value, float) else str(value)
 
 
-def _apart(values: Sequence) -> list[str]:
-    """Cells of a column, of as many digits as tell different values apart."""
-    for digits in (6, 9, 17):
-        cells = [number(value, digits) for value in values]
-        if len(set(cells)) == len(set(map(repr, values))):
-            break
-    return cells
+def plural(count: int, word: str) -> str:
+    """So many of something, such as "1 device" and "2 devices"."""
+    return f"{count:,} {word}" if count == 1 else f"{count:,} {word}s"
 
 
-def _interval(mean, low, high) -> str:
+def interval(mean, low, high) -> str:
+    """A mean with its interval, where there is one."""
     text = "not finite" if mean is None else f"{mean:.4g}"
     return text if low is None or high is None else f"{text} [{low:.4g}, {high:.4g}]"
 
@@ -237,63 +221,3 @@ def summarise(config: dict, result) -> dict:
         "versions": results.versions(),
         "device": results.device(),
     }
-
-
-def report(summary: dict, out: pathlib.Path) -> None:
-    """What came of a run or sweep, for the reader of a terminal.
-
-    Args:
-      summary: of `summarise`.
-      out: the directory where everything is.
-    """
-    from rich.table import Table
-
-    most = 30
-    rows = summary["rows"]
-    varied = [n for n in rows[0] if n not in ("metrics", "ledger")]
-    # Rows of other configurations may have others.
-    metrics = list(dict.fromkeys(n for row in rows for n in row["metrics"] if n != "non_finite"))
-    title = f"{summary['algorithm']} on {summary['environment']}, at the end"
-    last = {"exchanges": "communications", "bytes up": "bytes_up"}
-
-    def cells(row) -> list[str]:
-        costs = [f"{row['ledger'][n]:,.0f}" for n in last.values()]
-        own = row["metrics"]
-        return [_interval(**own[n]["final"]) if n in own else "-" for n in metrics] + costs
-
-    left_out = 0
-    if len(rows) == 1:
-        table = Table("", *(f"{n} {number(rows[0][n])}" for n in varied[:1]), title=title)
-        for name, cell in zip([*metrics, *last], cells(rows[0]), strict=True):
-            table.add_row(name, cell)
-    else:
-        watched = [n for n in metrics[_COLUMNS:] if n in WATCHED]
-        kept = metrics[: _COLUMNS - len(watched)] + watched
-        left_out, metrics = len(metrics) - len(kept), kept
-        table = Table(title=title)
-        for name in [*varied, *metrics, *last]:
-            table.add_column(name, justify="right")
-        at = [_apart([row[n] for row in rows]) for n in varied]
-        for row, *words in zip(rows[:most], *(column[:most] for column in at), strict=True):
-            table.add_row(*words, *cells(row))
-    print_table(table)
-    seeds = summary.get("seeds", 1)
-    if seeds >= FEWEST:
-        print(f"mean of {seeds} seeds [95 % Student t interval]")
-    elif seeds > 1:
-        print(f"mean of {seeds} runs, too few for an interval")
-    if len(rows) > most:
-        print(f"... and {len(rows) - most} more in {out / 'summary.json'}")
-    if left_out:
-        print(f"... and {left_out} more metrics in {out / 'summary.json'}")
-    for at in summary["diverged"][:10]:
-        print(f"diverged: {', '.join(f'{n} {number(v)}' for n, v in at.items())}")
-    if len(summary["diverged"]) > 10:
-        print(f"... {len(summary['diverged'])} federations diverged in all")
-    broken = summary.get("non_finite")
-    if broken:
-        verb = "episode had" if broken == 1 else "episodes had"
-        say(f"warning: {broken} {verb} a return that is not finite; they counted as 0")
-    seconds = summary["seconds"]
-    print(f"{seconds['compile']:.1f} s compiling, {seconds['run']:.1f} s running")
-    print(f"saved in {out}: result.nc, figure.png, figure.svg, summary.json")

@@ -8,7 +8,8 @@ from typing import Any
 
 from fedjax_rl.cli.config import check_devices, check_out
 from fedjax_rl.cli.process import free, held, interruptible, keeping, prepare, quiet
-from fedjax_rl.cli.report import live, number, print_table
+from fedjax_rl.cli.report import live, number
+from fedjax_rl.cli.tables import print_table
 
 
 def studies() -> dict[str, Any]:

@@ -1,18 +1,20 @@
-"""`run`, `sweep` and `resume`: from a configuration to a directory with its result."""
+"""`run`, `sweep`, `compare` and `resume`: from a configuration to a directory with its result."""
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import pathlib
 import re
 from collections.abc import Iterator
 
-from fedjax_rl.cli import cluster, study
+from fedjax_rl.cli import cluster, compare, more, study
 from fedjax_rl.cli.config import (
-    algorithm_of,
+    algorithms_of,
     check_devices,
     config_of,
     first_of,
+    headline_of,
     lists_of,
     nested_errors,
     precision,
@@ -20,18 +22,25 @@ from fedjax_rl.cli.config import (
 )
 from fedjax_rl.cli.picture import picture
 from fedjax_rl.cli.process import free, held, interruptible, keeping, quiet
-from fedjax_rl.cli.report import WATCHED, live, report, say, summarise
+from fedjax_rl.cli.report import WATCHED, live, say, summarise
+from fedjax_rl.cli.tables import report
 from fedjax_rl.cli.written import check, check_names
 
 
 def run(arguments) -> int:
-    """The commands `run` and `sweep`."""
+    """The commands `run`, `sweep` and `compare`."""
     import jax
 
     from fedjax_rl import hosts
     from fedjax_rl.saving import results
 
-    config = config_of(arguments)
+    make = compare.config_of if type(arguments).__name__ == "compare" else config_of
+    config = make(arguments)
+    if arguments.out is not None and hosts.once(lambda: more.is_more(arguments.out, config)):
+        asked = argparse.Namespace(**vars(arguments), directory=arguments.out)
+        # As many steps as there are, and on as many devices unless it says so.
+        asked.num_steps = None
+        return resume(asked)
     cluster.share(arguments.devices)
     if cluster.joined() and arguments.devices is None:
         config["devices"] = jax.device_count()
@@ -39,6 +48,7 @@ def run(arguments) -> int:
     out = results.place(hosts.once(lambda: str(results.place(arguments.out or free(stem)))))
     with contextlib.ExitStack() as stack:
         stack.enter_context(keeping(arguments.cache))
+        stack.enter_context(_precision(config))
         claimed = []
 
         def claim() -> None:
@@ -71,12 +81,11 @@ def _work(config: dict, out: pathlib.Path, accept, debug: bool = False) -> None:
     quiet()
     rate = config["learning_rate_per_agent"]
     follow = {} if rate is None else {"learning_rate": by_agents(lambda n: rate * n)}
-    one, first = algorithm_of(config), first_of(config)
+    one, first = algorithms_of(config), first_of(config)
     config.setdefault("configuration", resolved(one))
-    metrics = config["metrics"]
+    headline, metrics = headline_of(config), config["metrics"]
     if metrics and "non_finite" in first.metrics:  # to be warned of in any case
         metrics = list(dict.fromkeys([*metrics, "non_finite"]))
-    headline = metrics[0] if metrics else first.headline
     # Of a grid the last values would be of one federation now and of another then.
     watched = [headline, *(n for n in WATCHED if n in first.metrics)]
     shown = watched if config["command"] == "run" else ()
@@ -112,7 +121,7 @@ def _finish(config: dict, out: pathlib.Path) -> None:
     from fedjax_rl.saving import results
 
     result, summary = results.load(out), results.read_sealed(out / "summary.json")
-    figure = picture(result, first_of(config), config["metrics"])
+    figure = picture(result, first_of(config), config["metrics"], headline_of(config))
     if figure is not None:
         plotting.save(figure, out / "figure")
     report(summary, out)
@@ -203,7 +212,7 @@ def _taken_up(out: pathlib.Path, arguments, stack: contextlib.ExitStack) -> tupl
     with _precision(config):
         check_names(config)
     if arguments.num_steps is not None or arguments.seeds is not None:
-        config = _with_more(config, arguments)
+        config = more.with_more(config, arguments)
         # Results last: a directory without them is one that is gone on with.
         results.replace_config(out, config)
         for name in ("result.nc", "summary.json"):
@@ -221,30 +230,6 @@ def _taken_up(out: pathlib.Path, arguments, stack: contextlib.ExitStack) -> tupl
             say("warning: begun with other versions; the last digits may differ")
         results.remove_temporary(out)
     return config, finished
-
-
-def _with_more(config: dict, arguments) -> dict:
-    """A configuration with the steps and seeds that are asked for, recorded as it was.
-
-    Raises:
-      ValueError: a study, fewer steps than there are, or seeds that are none.
-    """
-    from fedjax_rl.sweeps.arguments import count, seeds
-
-    if config["command"] == "reproduce":
-        given = {name: value for name, value in vars(arguments).items() if value is not None}
-        name = next(name for name in ("num_steps", "seeds") if name in given)
-        raise ValueError(f"{name} is {given[name]}; allowed: none for a study, whose scale says it")
-    every = config["record_every"] or max(1, config["num_steps"] // 100)
-    config = {**config, "record_every": every}
-    if arguments.num_steps is not None:
-        config["num_steps"] = count("num_steps", arguments.num_steps, low=config["num_steps"])
-    if arguments.seeds is not None:
-        there = config["seeds"] if isinstance(config["seeds"], list) else [config["seeds"]]
-        union = list(dict.fromkeys([*there, *seeds(list(arguments.seeds))]))
-        if len(union) > len(there):
-            config |= {"seeds": union, "command": "sweep"}
-    return config
 
 
 @contextlib.contextmanager

@@ -43,13 +43,8 @@ _STUDY = {
     "scale": (_is_word, "a word"),
     "preset": (_is_word, "a word"),
 }
-_RUN = {
+_LEARNER = {
     "algorithm": (_is_word, "a word"),
-    "environment": (_is_word, "a word"),
-    "environment_options": _RECORD,
-    "num_agents": (_each(_COUNT[0]), "whole numbers of at least 1"),
-    "num_steps": _COUNT,
-    "seeds": (_each(_is_whole), "whole numbers of at least 0"),
     "properties": _RECORD,
     "uplink": (
         lambda x: x is None or _each(_is_uplink)(x),
@@ -59,6 +54,13 @@ _RUN = {
         lambda x: x is None or _each(lambda y: _is_part(y) and _is_word(y.get("scheduler")))(x),
         "null, or records with a scheduler",
     ),
+}
+_RUN = {
+    "environment": (_is_word, "a word"),
+    "environment_options": _RECORD,
+    "num_agents": (_each(_COUNT[0]), "whole numbers of at least 1"),
+    "num_steps": _COUNT,
+    "seeds": (_each(_is_whole), "whole numbers of at least 0"),
     "learning_rate_per_agent": (
         lambda x: x is None or ((isinstance(x, float) or _is_whole(x)) and x > 0),
         "null, or a number above 0",
@@ -73,6 +75,18 @@ _LATER = {
         "null, or a list of whole numbers of at least 0",
     ),
 }
+_COMPARE = {
+    "algorithms": (
+        lambda x: isinstance(x, dict) and len(x) > 1 and all(map(_is_learner, x.values())),
+        "two records or more, by label, each with algorithm, properties, uplink and clock",
+    ),
+}
+
+
+def _is_learner(value) -> bool:
+    return isinstance(value, dict) and all(
+        name in value and good(value[name]) for name, (good, _) in _LEARNER.items()
+    )
 
 
 def check(config: dict, path) -> None:
@@ -86,10 +100,12 @@ def check(config: dict, path) -> None:
       ValueError: naming the entry, its value and what is allowed.
     """
     command = config.get("command")
-    if command not in ("run", "sweep", "reproduce"):
-        raise ValueError(f"{path} has command {command!r}; allowed: run, sweep, reproduce")
-    asked = _ANY | (_STUDY if command == "reproduce" else _RUN | _LATER)
-    for name, (good, allowed) in asked.items():
+    own = {"run": _RUN | _LEARNER, "compare": _COMPARE | _RUN}
+    own = {name: asked | _LATER for name, asked in own.items()} | {"reproduce": _STUDY}
+    own["sweep"] = own["run"]
+    if command not in own:
+        raise ValueError(f"{path} has command {command!r}; allowed: run, sweep, compare, reproduce")
+    for name, (good, allowed) in (_ANY | own[command]).items():
         if name not in config and name not in _LATER:
             raise ValueError(f"{path} has no {name}; allowed: {allowed}")
         if name in config and not good(config[name]):
@@ -106,10 +122,13 @@ def check_names(config: dict) -> None:
     """
     if config["command"] == "reproduce":
         return
-    check_fits(config["algorithm"], config["environment"])
     known = environment_options(config["environment"])
+    several = config.get("algorithms") or {"": config}
+    for own in several.values():
+        check_fits(own["algorithm"], config["environment"])
     for name in config["environment_options"]:
         check_known(name, known, f"option of {config['environment']}")
-    known = algorithm(config["algorithm"], config["environment"]).properties
-    for name in config["properties"]:
-        check_known(name, known, f"property of {config['algorithm']}")
+    for own in several.values():
+        known = algorithm(own["algorithm"], config["environment"]).properties
+        for name in own["properties"]:
+            check_known(name, known, f"property of {own['algorithm']}")
