@@ -8,6 +8,7 @@ by their bytes, records by their fields, functions by their code and what they h
 from __future__ import annotations
 
 import collections
+import contextlib
 import dataclasses
 import dis
 import enum
@@ -130,6 +131,17 @@ def _fields(value) -> dict | None:
     return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
 
 
+def now() -> contextlib.AbstractContextManager:
+    """Computes at once what does not depend on tracers, within a program that is being traced.
+
+    What is kept for later must not hold its tracers. Where nothing is traced there is nothing to be
+    done: `jax.ensure_compile_time_eval` would compute the constants of everything that is traced in
+    it, and draw all weights of a network of which only the shapes are asked for.
+    """
+    traced = isinstance(jax.numpy.zeros(()), jax.core.Tracer)
+    return jax.ensure_compile_time_eval() if traced else contextlib.nullcontext()
+
+
 def remembered(size: int = 64) -> Callable:
     """Keeps the last results of a function by the content of its arguments, and the precision.
 
@@ -155,9 +167,8 @@ def remembered(size: int = 64) -> Callable:
                     kept.move_to_end(key)
                     return kept[key]
             # Outside of the lock, or nobody could look anything up meanwhile; made twice it is the
-            # same. Now, not as part of a program that is being traced, which its tracers would
-            # outlive.
-            with jax.ensure_compile_time_eval():
+            # same.
+            with now():
                 value = function(*args)
             with lock:
                 kept[key] = value

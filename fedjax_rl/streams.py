@@ -131,6 +131,11 @@ def own_keys(keys, place: Own | None = None) -> jax.Array:
     return own if place is None else keys_of(own, place)
 
 
+def any_key() -> jax.ShapeDtypeStruct:
+    """What stands for a key where only the shapes of what is drawn are asked for."""
+    return jax.eval_shape(lambda: jax.random.key(0))
+
+
 def agent_keys(seeds, members) -> jax.Array:
     """The key of every agent: `fold_in(key(seed), member)`.
 

@@ -145,3 +145,21 @@ def test_a_round_within_a_program_leaves_nothing_of_it_behind():
     for _ in range(3):
         state, metrics = frl.round(one, state)
     assert np.isfinite(metrics["entropy"])
+
+
+def test_what_is_remembered_computes_nothing_of_what_it_only_traces():
+    """Weights are not drawn where shapes are asked for, and what is kept is no tracer."""
+    traced = []
+
+    @remembered()
+    def shapes(size):
+        return jax.eval_shape(lambda: traced.append(jnp.zeros(size)) or traced[-1])
+
+    @remembered()
+    def numbers(size):
+        return jnp.arange(size)
+
+    assert shapes(3).shape == (3,)
+    assert isinstance(traced[0], jax.core.Tracer)
+    assert int(jax.jit(lambda x: x + numbers(4)[-1])(1)) == 4
+    assert not isinstance(numbers(4), jax.core.Tracer)

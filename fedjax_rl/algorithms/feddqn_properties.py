@@ -6,7 +6,7 @@ from typing import Any
 
 import jax
 
-from fedjax_rl import fields, memory
+from fedjax_rl import fields, memory, streams
 from fedjax_rl.algorithms.define import Averaged
 from fedjax_rl.algorithms.learned import MOMENTS, check_memory
 from fedjax_rl.algorithms.records import Network, Varied
@@ -163,13 +163,13 @@ def memory_of(config: FedDQN, num_agents: int = 1) -> dict[str, int]:
 
 @remembered()
 def _memory(task, q: deep_q.QNetwork, num_envs: int, slots: int) -> dict[str, int]:
-    def parts():
-        weights = q.init(jax.random.key(0))
-        keys = jax.random.split(jax.random.key(0), num_envs)
+    def parts(key):
+        weights = q.init(key)
+        keys = jax.random.split(key, num_envs)
         ring = replay.empty(seen(task), (slots, num_envs))
         learned = weights, weights, no_moments(weights)
         return learned, ring, transitions.begin(task, keys)
 
     names = ("parameters", "replay", "environments")
-    found = zip(names, jax.eval_shape(parts), strict=True)
+    found = zip(names, jax.eval_shape(parts, streams.any_key()), strict=True)
     return {name: memory.size(tree) for name, tree in found}

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from fedjax_rl import backend, memory
+from fedjax_rl import backend, memory, streams
 from fedjax_rl.algorithms.observed import nothing_observed
 from fedjax_rl.identity import remembered
 from fedjax_rl.learners import optimizers, ppo
@@ -139,12 +139,12 @@ def memory_of(config, num_agents: int = 1) -> dict[str, int]:
 def _parts(task, policy, settings) -> dict[str, int]:
     """Bytes of one agent, as of `memory_of`."""
 
-    def parts():
-        parameters = policy.init(jax.random.key(0))
+    def parts(key):
+        parameters = policy.init(key)
         observed = nothing_observed(settings.observations, math.prod(policy.shape))
         learned = parameters, optimizers.no_moments(parameters), observed
         batch = batches.empty_batch(task, policy, settings.num_envs, settings.rollout_steps)
-        keys = jax.random.split(jax.random.key(0), 1)
+        keys = jax.random.split(key, 1)
         tail = tail_of(task, policy, settings)
         # With everything that may be kept, so that no setting needs more.
         collector = vectorised.begin(
@@ -152,7 +152,7 @@ def _parts(task, policy, settings) -> dict[str, int]:
         )
         return learned, batch, collector
 
-    learned, batch, collector = jax.eval_shape(parts)
+    learned, batch, collector = jax.eval_shape(parts, streams.any_key())
     amount = settings.num_envs * settings.rollout_steps // settings.minibatches
     part = jax.tree.map(lambda x: jax.ShapeDtypeStruct((amount, *x.shape[2:]), x.dtype), batch)
     number = jax.ShapeDtypeStruct((), jnp.float32)

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from fedjax_rl import fields, memory
+from fedjax_rl import fields, memory, streams
 from fedjax_rl.algorithms import episodic
 from fedjax_rl.algorithms.fedppo_properties import PPONetwork, filled
 from fedjax_rl.algorithms.learned import check_memory
@@ -165,18 +165,18 @@ def memory_of(config: NStep, num_agents: int = 1) -> dict[str, int]:
 def _memory(task, policy, num_envs: int, num_steps: int) -> dict[str, int]:
     """Of one vector of parameters, the environments of one agent, and one rollout."""
 
-    def parts():
-        keys = jax.random.split(jax.random.key(0), 1)
+    def parts(key):
+        keys = jax.random.split(key, 1)
         collector = vectorised.begin(task, keys, num_envs, scale=False, late=False)
         batch = batches.empty_batch(task, policy, num_envs, num_steps)
-        return policy.init(jax.random.key(0)), collector, batch
+        return policy.init(key), collector, batch
 
     def backward(parameters, batch, weight):
         names = ("loss.value_coefficient", "loss.entropy_coefficient")
         weights = dict.fromkeys(names, weight)
         return jax.vjp(lambda p: a2c.loss(policy, p, batch, weights)[0], parameters)[1]
 
-    parameters, collector, batch = jax.eval_shape(parts)
+    parameters, collector, batch = jax.eval_shape(parts, streams.any_key())
     number = jax.ShapeDtypeStruct((), jnp.float32)
     kept = jax.eval_shape(backward, parameters, batch, number)
     return {

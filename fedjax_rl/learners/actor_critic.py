@@ -285,7 +285,7 @@ def _with_normalizer(parameters) -> tuple:
 @remembered()
 def seen(task) -> jax.ShapeDtypeStruct:
     """Shape and dtype of what a task's environment shows, after a reset and after a step."""
-    key = jax.eval_shape(lambda: jax.random.key(0))
+    key = streams.any_key()
     first, state = jax.eval_shape(task.env.reset, key, task.params)
     if isinstance(task.action, Discrete):
         action = jax.ShapeDtypeStruct((), jnp.int32)

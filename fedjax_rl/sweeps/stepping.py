@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fedjax_rl import fields, streams
+from fedjax_rl import fields, identity, streams
 from fedjax_rl.federation.algorithm import Algorithm, Functions, bind
 from fedjax_rl.federation.population import Population, population
 from fedjax_rl.federation.state import Params, State
@@ -198,7 +198,7 @@ def round(algorithm: Algorithm, state: FederationState) -> tuple[FederationState
     programs = vars(algorithm).setdefault("_rounds", {})
     if num_agents not in programs:
         # What is kept must not hold a tracer, if it is somebody's program that asks first.
-        with jax.ensure_compile_time_eval():
+        with identity.now():
             own = algorithm.at(num_agents)
             steps = stepper(own, num_agents)
             params = own.parameters(own.config, num_agents)
@@ -222,9 +222,11 @@ def round(algorithm: Algorithm, state: FederationState) -> tuple[FederationState
 
 def _shapes(steps: Stepper, params: Params) -> dict[str, tuple[int, ...]]:
     """The shape of every part of a federation's state, by name."""
-    # Shapes alone: nothing is drawn or computed, and what is kept is small.
+    # Shapes alone: nothing is drawn or computed, not even from a seed that is known, and what is
+    # kept is small.
     first = jax.eval_shape(
-        lambda: _first(steps, jax.tree.map(jnp.asarray, bind([params])), np.uint32(0))
+        lambda seed: _first(steps, jax.tree.map(jnp.asarray, bind([params])), seed),
+        jax.ShapeDtypeStruct((), np.uint32),
     )
     return _shapes_of(first)
 
