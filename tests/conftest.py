@@ -51,7 +51,7 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 import jax  # noqa: E402
 import matplotlib  # noqa: E402
 import pytest  # noqa: E402
-from daily import is_daily  # noqa: E402
+from daily import is_daily, place  # noqa: E402
 
 from fedjax_rl.sweeps.programs import PROGRAMS  # noqa: E402
 
@@ -61,12 +61,21 @@ jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 
+def pytest_configure(config):
+    """Keeps the order below; xdist would have files with few tests last, however long they take."""
+    config.option.loadscopereorder = False
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """Marks the cases that are not run every day, before marks decide what is run."""
+    """Marks the cases that are not run every day, before marks decide what is run.
+
+    Files that take long come first, so that no process is left with one while the others are done.
+    """
     for item in items:
         if not is_daily(item):
             item.add_marker(pytest.mark.thorough)
+    items.sort(key=place)  # files stay whole, and tests within a file in their order
 
 
 def pytest_unconfigure():

@@ -233,6 +233,7 @@ def test_lookahead_cancels_the_age_of_the_momentum():
             np.testing.assert_allclose(model.direction, hessian @ before, rtol=0, atol=1e-13)
 
 
+@pytest.mark.thorough
 def test_the_verdicts_of_what_is_exact(tmp_path):
     """A9, A10 and the like: delays, clocks alone, and one agent beside N-PG-IGT."""
     lines = STUDY.run(tmp_path, ["lookahead", "clock"], scale="smoke")["targets"]

@@ -18,6 +18,22 @@ CARTPOLE = envs.gymnax_task("CartPole-v1")
 PIXELS = envs.procgen_task("BigFish", num_levels=2, observation="pixels")
 
 
+class Dark:
+    """Pictures as a game's, with nothing on them: a game itself takes long to trace."""
+
+    def reset(self, key, params):
+        del key, params
+        return jnp.zeros((64, 64, 3), jnp.uint8), jnp.int32(0)
+
+    def step(self, key, state, action, params):
+        del key, action, params
+        return jnp.zeros((64, 64, 3), jnp.uint8), state + 1, jnp.float32(0), False, False, {}
+
+
+def dark():
+    return envs.as_task(Dark(), action=envs.Discrete(15), max_steps=9, discount=0.9, name="dark")
+
+
 def test_a_ring_keeps_the_last_steps():
     view = jax.ShapeDtypeStruct((2,), jnp.uint8)
     ring, kept = replay.empty(view, (3, 2)), []
@@ -222,12 +238,13 @@ def test_memory_is_that_of_its_state():
     assert said["replay"] == 3 * 10_000 * transition
 
 
-def test_pictures_are_seen_by_a_network_for_them():
+@pytest.mark.parametrize("task", [dark, pytest.param(lambda: PIXELS, marks=pytest.mark.thorough)])
+def test_pictures_are_seen_by_a_network_for_them(task):
     """By default the classic one; in the ring they are bytes. In double precision, too."""
     for double in (False, True):
         with jax.enable_x64(double):
             small = {"num_envs": 2, "buffer_size": 8, "batch_size": 2}
-            algorithm = frl.feddqn(PIXELS, sync_period=2, **small)
+            algorithm = frl.feddqn(task(), sync_period=2, **small)
             state = jax.eval_shape(lambda: frl.init(algorithm, num_agents=2))  # noqa: B023
             agents = state.state.agents
             assert agents.ring.observation.shape == (2, 4, 2, 64, 64, 3)

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import importlib
+import types
 
 import jax
 import jax.numpy as jnp
@@ -291,9 +292,20 @@ def test_the_best_value_of_families_side_by_side_is_double_in_double_precision()
     np.testing.assert_allclose(found, wanted, rtol=1e-14)
 
 
-def test_loops_of_unknown_length_have_no_pathwise_derivative():
-    task = frl.envs.brax_task("inverted_pendulum", max_steps=2, backend="mjx")
-    with pytest.raises(ValueError, match="derivative is 'pathwise' on brax/inverted_pendulum"):
+def of_mjx():
+    return frl.envs.brax_task("inverted_pendulum", max_steps=2, backend="mjx")
+
+
+def of_a_flag():
+    task = frl.envs.lqr(max_steps=2)
+    env = types.SimpleNamespace(reset=task.env.reset, step=task.env.step, reversible=False)
+    return dataclasses.replace(task, env=env)
+
+
+@pytest.mark.parametrize("make", [of_a_flag, pytest.param(of_mjx, marks=pytest.mark.thorough)])
+def test_loops_of_unknown_length_have_no_pathwise_derivative(make):
+    task = make()
+    with pytest.raises(ValueError, match=f"derivative is 'pathwise' on {task.name}"):
         frl.fedpg(task, derivative="pathwise")
 
 

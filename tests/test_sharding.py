@@ -157,12 +157,15 @@ def test_pairs_of_opposite_perturbations_lie_on_several_devices():
         np.testing.assert_allclose(other, found[0], rtol=1e-5)
 
 
-def test_a_run_goes_on_over_other_devices(tmp_path):
+@pytest.mark.parametrize(
+    "before", [((4, 30),), pytest.param(((1, 20), (4, 40)), marks=pytest.mark.thorough)]
+)
+def test_a_run_goes_on_over_other_devices(before, tmp_path):
     algorithm = frl.fedq(frl.envs.paper_mdp(), epsilon=1.0, participation=0.7)
     options = {"num_agents": [5, 2], "sync_period": 3, "record_every": 10, "seeds": [4, 7]}
     options["metrics"] = ("error_server", "error_local")
     whole = frl.sweep(algorithm, num_steps=60, **options)
-    for devices, steps in ((1, 20), (4, 40)):
+    for devices, steps in before:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             frl.sweep(algorithm, num_steps=steps, devices=devices, checkpoints=tmp_path, **options)
