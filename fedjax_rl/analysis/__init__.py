@@ -2,6 +2,7 @@
 
 from fedjax_rl.analysis.asynchrony import time_per_update, time_ratio
 from fedjax_rl.analysis.bands import (
+    FEWEST,
     Bands,
     agent_mean,
     first_below,
@@ -63,6 +64,7 @@ from fedjax_rl.analysis.threshold import (
 from fedjax_rl.analysis.verdict import Claim, Measured, around, decide, runs_to_decide
 
 __all__ = [
+    "FEWEST",
     "LINKS",
     "POD",
     "AuthorStop",

@@ -14,6 +14,9 @@ from scipy import stats
 
 from fedjax_rl.analysis.bootstrap import Interval, check_level
 
+# Runs from which on an interval says something: with two it is 13 standard errors long.
+FEWEST = 3
+
 
 class Bands(NamedTuple):
     """A mean over trials and how far the trials lie apart.

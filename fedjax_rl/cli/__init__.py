@@ -14,7 +14,7 @@ import signal
 import sys
 import warnings
 
-from fedjax_rl.cli import cluster, compare, doctor, games, overview, parse, study, work
+from fedjax_rl.cli import cluster, compare, doctor, games, overview, parse, study, view, work
 from fedjax_rl.cli.process import Stopped, prepare
 from fedjax_rl.cli.report import PROGRAM, say
 from fedjax_rl.saving import signals
@@ -96,7 +96,16 @@ def _main(argv: list[str] | None) -> int:
 
 
 # Arguments without a flag.
-_POSITIONAL = ("algorithm", "environment", "directory", "study", "shell", "what", "names")
+_POSITIONAL = (
+    "algorithm",
+    "environment",
+    "directory",
+    "study",
+    "shell",
+    "what",
+    "names",
+    "directories",
+)
 
 
 def _flagged(text: str, arguments) -> str:
@@ -137,6 +146,7 @@ _COMMANDS = {
     "compare": work.run,
     "reproduce": study.reproduce,
     "resume": work.resume,
+    "view": view.view,
     "doctor": doctor.doctor,
     "completion": doctor.completion,
     "validate": games.validate,

@@ -80,7 +80,10 @@ def fields_of(argv: list[str], held: dict) -> list[tuple]:
     known = {label: algorithm(name, place) for label, name in labels.items()}
     several = list(known.values())
     text = "Algorithms, as NAME or LABEL=NAME, and behind them the environment of all."
-    words = Annotated[tuple[str, ...], tyro.conf.arg(help=text, metavar="ALGORITHM... ENVIRONMENT")]
+    words = Annotated[
+        tuple[str, ...],
+        tyro.conf.arg(help=text, metavar="ALGORITHM... ENVIRONMENT", help_behavior_hint=""),
+    ]
     units = {one.unit for one in several}
     unit = units.pop() if len(units) == 1 else "step"
     scheduled = any(word.partition("=")[0] == "--scheduler" for word in argv)

@@ -32,6 +32,7 @@ _PACKAGES = {
     "mujoco-mjx": "environments of brax",
     "flax": "networks",
     "numba": "optional: benchmarks",
+    "plotly": "optional: view",
     "jupytext": "optional: notebooks",
 }
 

@@ -80,6 +80,18 @@ def of_command(command: str, argv: list[str], held: dict | None = None) -> list[
             option("scale", Literal[SCALES], "quick", "Episodes of a run: 256, 2048 or all."),
             option("reference", str | None, None, text, "FILE"),
         ]
+    if command == "view":
+        import tyro
+
+        text = "Of runs, sweeps, comparisons or studies, side by side."
+        kind = Annotated[
+            tuple[str, ...], tyro.conf.arg(help=text, metavar="DIRECTORY...", help_behavior_hint="")
+        ]
+        text = "The page; by default view.html in the directory, of several here."
+        return [
+            ("directories", tyro.conf.Positional[kind]),
+            option("out", str | None, None, text, "FILE"),
+        ]
     if command == "play":
         from fedjax_rl.envs.procgen.play import POLICIES
 

@@ -20,6 +20,7 @@ _WORDS = {
     "compare": "Simulate several algorithms in one environment, for as long, with the same seeds.",
     "reproduce": "Reproduce a published figure and compare it with the published values.",
     "resume": "Go on where a stopped run, sweep or study was, or with more steps or seeds.",
+    "view": "Write results or studies as one page for a browser, which needs no network.",
     "validate": "Hold a game against the reference numbers of the original.",
     "play": "Play a game, and save it as an animated GIF.",
     "doctor": "Versions, devices, what would run where, memory and time that something needs.",
@@ -52,6 +53,11 @@ _EXAMPLES = {
     "resume": [
         "runs/fedq-paper-mdp-1",
         "runs/fedq-paper-mdp-1 --num-steps 200000 --seeds 0 1 2 3",
+    ],
+    "view": [
+        "runs/fedq-paper-mdp-1",
+        "runs/slow runs/fast --out compared.html",
+        "figures/momentum/paper",
     ],
     "validate": ["bigfish", "coinrun --scale paper"],
     "play": ["BigFish --policy circle", "BigFish --policy runs/fedppo-BigFish-1 --out fish.gif"],

@@ -1,6 +1,7 @@
 """One function per kind of picture, each from a saved result alone. Knows no algorithm by name."""
 
 from fedjax_rl.plotting.bands import banded_curves
+from fedjax_rl.plotting.browse import browsable
 from fedjax_rl.plotting.drift import drift
 from fedjax_rl.plotting.learning import curves, learning_curves
 from fedjax_rl.plotting.mdp import mdp
@@ -14,6 +15,7 @@ from fedjax_rl.plotting.tables import heat
 
 __all__ = [
     "banded_curves",
+    "browsable",
     "coefficients",
     "curves",
     "drift",

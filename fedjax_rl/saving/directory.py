@@ -15,7 +15,7 @@ from collections.abc import Iterator
 
 MARK = "fedjax_rl"
 # What `write` calls a file until it is whole.
-_TEMPORARY = re.compile(r"\..+\.(json|png|svg|nc|md)\.[a-z0-9_]{8}")
+_TEMPORARY = re.compile(r"\..+\.(json|png|svg|nc|md|html)\.[a-z0-9_]{8}")
 # Where a copy of the configuration lies, in case the first is damaged.
 SPARE = pathlib.Path("checkpoints", "config.json")
 
