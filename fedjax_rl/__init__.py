@@ -77,6 +77,7 @@ if TYPE_CHECKING:
     from fedjax_rl.federation.clock import Clock, timetable
     from fedjax_rl.federation.ledger import Wire
     from fedjax_rl.fields import by_agents, on_plateau, schedule
+    from fedjax_rl.plotting.summary import summary
     from fedjax_rl.presets import tuned
     from fedjax_rl.saving.results import load, save
     from fedjax_rl.sweeps.axes import each
@@ -174,6 +175,7 @@ __all__ = [
     "scaffold_pg",
     "schedule",
     "simulate",
+    "summary",
     "sweep",
     "timetable",
     "tuned",
@@ -208,6 +210,7 @@ _HOMES = {
     "save": "saving.results",
     "schedule": "fields",
     "simulate": "sweeps.simulate",
+    "summary": "plotting.summary",
     "sweep": "sweeps.sweep",
     "timetable": "federation.clock",
     "tuned": "presets",

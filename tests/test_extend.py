@@ -3,7 +3,9 @@
 import gc
 import importlib
 import io
+import re
 import sys
+import types
 import weakref
 
 import jax
@@ -188,7 +190,21 @@ def test_a_bar_says_what_is_done(algorithms, capsys, monkeypatch):
     assert "fedq: 16 of 16 cells" in said
     assert "100%" in said
     assert "agent-steps/s" in said
+    assert re.search(r"left error server \d", said)  # the mean over cells, as watched last
     frl.sweep(algorithms, seeds=[5, 2], num_steps=30, progress=False, **GRID)
+    assert capsys.readouterr().err == ""
+
+
+def test_where_ipython_runs_a_bar_is_the_default(algorithms, capsys, monkeypatch):
+    told, run = [], {"num_steps": 30, "watch": lambda values: told.append(values)}
+    for shell, said in ((None, False), (object(), True)):
+        ipython = types.SimpleNamespace(get_ipython=lambda: shell)  # noqa: B023
+        monkeypatch.setitem(sys.modules, "IPython", ipython)
+        told.clear()
+        frl.sweep(algorithms["uniform"], **run)
+        assert ("fedq: 1 of 1 cells" in " ".join(capsys.readouterr().err.split())) == said
+        assert told[-1]["error_server"] > 0
+    frl.sweep(algorithms["uniform"], progress=False, **run)
     assert capsys.readouterr().err == ""
 
 
@@ -213,10 +229,13 @@ def test_a_notebook_draws_one_output_again_and_again(monkeypatch):
     monkeypatch.setattr(console, "_is_jupyter", lambda: True)
     monkeypatch.setattr(bars, "_PAUSE", 0.0)
     monkeypatch.setattr("sys.stderr", io.StringIO())
-    with bars.bar(3, "es", "agent-episodes") as report:
+    with bars.bar(3, "es", "agent-episodes", "reward") as (report, look):
         report(50, 100, 1)
+        look({"reward": 7.5, "size": 4.0})
         report(100, 100, 3)
-    assert "es: 1 of 3 cells" in drawn[0]
-    assert "50%" in drawn[0]
+    assert "es: compiling" in drawn[0]
+    assert "es: 1 of 3 cells" in drawn[1]
+    assert "50%" in drawn[1]
+    assert "reward 7.5" in drawn[-1]
     assert "es: 3 of 3 cells" in drawn[-1]
     assert "100%" in drawn[-1]

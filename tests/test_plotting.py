@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 import xarray as xr
 from matplotlib.figure import Figure
+from scipy import stats
 
+import fedjax_rl as frl
 from fedjax_rl import envs, plotting
 from fedjax_rl.analysis import (
     DriftLaw,
@@ -433,6 +435,65 @@ def test_curves_draw_the_median_of_each_group_and_name_diverged_runs():
     assert figure.axes[0].get_title("left") == "median and quartiles over seeds"
     pooled = plotting.curves(grid(), by="num_agents")
     assert pooled.axes[0].get_title("left") == "median and quartiles over seeds and sync period"
+
+
+def test_curves_answer_by_any_property():
+    """Means of late records with Student's interval, of each value of x, line and panel."""
+    result = grid()
+    figure = plotting.curves(result, x="num_agents", facet="sync_period")
+    titles = [axis.get_title("left") for axis in figure.axes]
+    assert titles == [f"K = {k}" for k in result.sync_period.values]
+    late = result.error_server.values[..., result.sizes["time"] // 2 :].mean(-1)
+    for panel, axis in enumerate(figure.axes):
+        (line, _, (bars,)) = axis.containers[0]
+        runs = late[:, panel]
+        np.testing.assert_allclose(line.get_ydata(), runs.mean(1))
+        half = stats.t.ppf(0.975, runs.shape[1] - 1) * runs.std(1, ddof=1) / runs.shape[1] ** 0.5
+        ends = np.array([segment[:, 1] for segment in bars.get_segments()])
+        np.testing.assert_allclose(np.diff(ends)[:, 0], 2 * half)
+    two = plotting.curves(result.isel(seed=slice(2)), hue="sync_period", x="num_agents")
+    assert legend(two) == [f"K = {k}" for k in result.sync_period.values]
+    # Of two runs there is no interval.
+    assert not any(segment.size for segment in two.axes[0].containers[0][2][0].get_segments())
+    words = result.assign_coords(sync_period=["a", "b"])
+    assert plotting.curves(words, x="sync_period").axes[0].get_xlabel() == "local steps per round K"
+    for wrong, message in (
+        ({"x": "num_agnts"}, "'num_agnts' is no property to draw against; did you mean num_agents"),
+        ({"facet": "period"}, "Known: num_agents, seed, sync_period"),
+        ({"hue": "seed", "facet": "seed"}, "hue is seed, as x or facet is; allowed: another"),
+        ({"x": "seed", "facet": "seed"}, "facet is seed, as x is; allowed: another"),
+        ({"hue": "seed", "by": "seed"}, "by is 'seed' beside hue"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            plotting.curves(result, **wrong)
+
+
+def test_the_metric_is_that_of_the_algorithm_unless_one_is_named():
+    result = grid().assign(gap=grid().error_server + 1)
+    assert plotting.curves(result).axes[0].get_ylabel().startswith("squared distance")
+    result.attrs["headline"] = "gap"
+    assert plotting.curves(result).axes[0].get_ylabel() == "gap"
+
+
+def test_a_summary_says_the_question_and_the_numbers():
+    result = grid().assign_attrs(algorithm="fedq")
+    result.diverged[0, 0, 1] = True
+    found = frl.summary(result)
+    assert found.question.startswith("How does error_server of fedq change with num_agents (1, 2, ")
+    assert found.question.endswith("4 seeds, 12\u2009000 steps.")
+    late = result.error_server.values[0, 0, :, result.sizes["time"] // 2 :].mean(-1)
+    half = stats.t.ppf(0.975, 3) * late.std(ddof=1) / 2
+    mean = late.mean()
+    assert found.rows[0][2] == f"{mean:.4g} [{mean - half:.4g}, {mean + half:.4g}]"
+    assert found.rows[0][-1] == "1 of 4"
+    assert len(found.rows) == result.sizes["num_agents"] * result.sizes["sync_period"]
+    assert found.rows[0][2] in repr(found)
+    assert found.rows[0][2] in found._repr_html_()
+    two = frl.summary(result.isel(seed=slice(2)))
+    assert "[" not in two.rows[0][2]
+    assert "2 runs are too few for an interval" in two.notes
+    with pytest.raises(ValueError, match="did you mean error_server"):
+        frl.summary(result, "eror_server")
 
 
 def test_curves_of_one_run_and_of_an_all_diverged_one():

@@ -2,8 +2,9 @@
 
 from fedjax_rl.plotting.bands import banded_curves
 from fedjax_rl.plotting.browse import browsable
+from fedjax_rl.plotting.by_property import curves
 from fedjax_rl.plotting.drift import drift
-from fedjax_rl.plotting.learning import curves, learning_curves
+from fedjax_rl.plotting.learning import learning_curves
 from fedjax_rl.plotting.mdp import mdp
 from fedjax_rl.plotting.pareto import pareto
 from fedjax_rl.plotting.points import points

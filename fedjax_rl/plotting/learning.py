@@ -1,4 +1,4 @@
-"""Error against time: the learning curves of a paper, and those of any result."""
+"""Error against time: the learning curves of a paper."""
 
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -7,11 +7,11 @@ import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
 
 from fedjax_rl.analysis import tail_mean
 from fedjax_rl.plotting import formats
-from fedjax_rl.plotting.rows import MAX_GROUPS, REPEATS, TIME, groups, to_rows, unique
+from fedjax_rl.plotting.by_property import quantiles
+from fedjax_rl.plotting.rows import MAX_GROUPS, TIME, groups, to_rows, unique
 from fedjax_rl.plotting.style import COLUMN, GREEN, GREY, PAGE, RED, canvas, colours, style
 
 
@@ -130,7 +130,7 @@ def _panel(axis, table, by, start, threshold, tail) -> tuple[float, float]:
         colour = palette.get(label[0], colour) if label else "#222222"
         axis.plot(table.times, values[member].T, color=colour, linewidth=0.5, alpha=0.5)
         text = f"median, {tag}" if by else "median"
-        axis.plot(table.times, _quantiles(values[member], 0.5), color=colour, label=text, zorder=3)
+        axis.plot(table.times, quantiles(values[member], 0.5), color=colour, label=text, zorder=3)
     low, high = np.nanmin(values[positive]), np.nanmax(values)
     if start is not None:
         axis.axhline(start, color=GREY, linestyle=":", linewidth=1, label="start")
@@ -151,103 +151,3 @@ def _panel(axis, table, by, start, threshold, tail) -> tuple[float, float]:
             text += f" ({int(table.diverged.sum())} of {len(table.diverged)} diverged)"
         axis.axhline(mean, color=RED, linewidth=1, label=text)
     return low / 1.5, high * 1.5
-
-
-def curves(
-    result: xr.Dataset,
-    metric: str = "error_server",
-    *,
-    by: str | Sequence[str] | None = None,
-    axes: Axes | None = None,
-) -> Figure:
-    """A metric against time: median and interquartile band over the seeds, for any algorithm.
-
-    Args:
-        result: of a run or a sweep.
-        metric: variable to draw, [..., time].
-        by: properties whose combinations get a line each. All that are swept by default or, where
-            that makes more than ten lines, the first of them; the spread is over everything else.
-        axes: where to draw; new ones by default.
-
-    Returns:
-        The figure. The legend says how many runs of a line diverged; they count until then.
-
-    Raises:
-        ValueError: for an unknown variable or property (naming the nearest), a metric without
-            time, or more lines asked for than can be told apart.
-
-    Examples:
-        >>> import fedjax_rl as frl
-        >>> result = frl.sweep(frl.fedq(frl.envs.paper_mdp()), num_agents=[1, 2], num_steps=20)
-        >>> frl.plotting.curves(result).axes[0].get_xlabel()
-        'environment steps of an agent'
-    """
-    table = to_rows(result, metric)
-    if not table.times.size:
-        raise ValueError(f"{metric} has no time dimension; `heat` draws such a variable")
-    names = table.swept if by is None else (by,) if isinstance(by, str) else tuple(by)
-    found = groups(table, names)
-    if len(found) > MAX_GROUPS and by is None:
-        names = names[:1]
-        found = groups(table, names)
-    if len(found) > 2 * MAX_GROUPS:
-        raise ValueError(
-            f"{len(found)} combinations of {', '.join(names)} are too many lines; select some "
-            "of them, or give other names to `by`"
-        )
-    values = np.where(np.isfinite(table.values), table.values, np.nan)
-    pooled = [n for n in (*REPEATS, *table.swept) if n not in names and n in table.columns]
-    pooled = [n for n in pooled if len(unique(table.columns[n])) > 1]
-    with style():
-        figure, (axis,) = canvas(axes, (COLUMN * 1.35, 2.9))
-        faint = 0.2 if len(found) <= 6 else 0.08
-        texts = formats.tags(names, [label for label, _ in found])
-        for (_, member), (colour, dash), tag in zip(found, _line_styles(found), texts, strict=True):
-            text = tag if names else "median"
-            lost = int(table.diverged[member].sum())
-            if lost:
-                text += f" ({lost} of {member.sum()} diverged)"
-            low, middle, high = _quantiles(values[member], [0.25, 0.5, 0.75])
-            axis.plot(table.times, middle, color=colour, linestyle=dash, label=text)
-            if member.sum() > 1:
-                axis.fill_between(table.times, low, high, color=colour, alpha=faint, linewidth=0)
-        finite = values[np.isfinite(values)]
-        if finite.size and finite.min() > 0 and finite.max() / finite.min() > 30:
-            axis.set_yscale("log")
-        axis.set_xlabel(formats.axis_label("time", result))
-        axis.set_ylabel(formats.axis_label(metric, result))
-        if pooled:
-            axis.set_title(f"median and quartiles over {_listed(pooled)}")
-        axis.xaxis.set_major_formatter(FuncFormatter(lambda x, _: formats.number(x)))
-        if axes is None and len(found) > 6:
-            figure.legend(loc="outside right upper")
-        elif names or table.diverged.any():
-            axis.legend()
-    return figure
-
-
-def _line_styles(found) -> list[tuple]:
-    """A colour and a dash pattern per group: two properties that cross get one each."""
-    labels = [label for label, _ in found]
-    dashes = ("-", "--", ":", "-.")
-    firsts, rests = ({label[part] for label in labels} for part in (slice(1), slice(1, None)))
-    firsts, rests = sorted(firsts), sorted(rests)
-    if len(rests) > len(dashes):
-        return [(colour, "-") for colour in colours([str(label) for label in labels])]
-    shade = dict(zip(firsts, colours([first[0] if first else "" for first in firsts]), strict=True))
-    return [(shade[label[:1]], dashes[rests.index(label[1:])]) for label in labels]
-
-
-def _quantiles(values: np.ndarray, q) -> np.ndarray:
-    """Quantiles over runs, float64 [..., T]; NaN, without a warning, where no run has a value."""
-    q = np.asarray(q)
-    out = np.full((*q.shape, values.shape[-1]), np.nan)
-    some = np.isfinite(values).any(axis=0)
-    if some.any():
-        out[..., some] = np.nanquantile(values[:, some], q, axis=0)
-    return out
-
-
-def _listed(names: Sequence[str]) -> str:
-    plural = [{"seed": "seeds", "agent": "agents"}.get(n, n.replace("_", " ")) for n in names]
-    return plural[0] if len(plural) == 1 else f"{', '.join(plural[:-1])} and {plural[-1]}"

@@ -308,7 +308,8 @@ def carry_out(
         # Cells of one batch need not lie beside each other, as seeds are the last axis.
         where = {i: place for batch in batches for i, place in batch.places.items()}
         places = [where[i] for i in range(len(cells))]
-        counter = stack.enter_context(counted(run.progress if shown else None, jobs, places))
+        progress, watch = (run.progress, run.watch) if shown else (False, None)
+        counter, watch = stack.enter_context(counted(progress, watch, jobs, places))
         held_by = [(job.algorithm, job.layout.population.sizes) for job in jobs]
         outcomes, compiling, running = execute_all(
             jobs,
@@ -322,10 +323,11 @@ def carry_out(
             checkpoints=[own for batch in batches for own in batch.checkpoints],
             progress=counter.advance,
             finished=counter.finish,
-            watch=run.watch if shown else None,
+            watch=watch,
         )
     dataset = collected(several, recording, metrics, jobs, places, outcomes, run.agents)
     described = {label: one.describe(one.config) for label, one in algorithms.items()}
+    dataset.attrs["headline"] = several[0].algorithm.headline
     dataset.attrs["configuration"] = json.dumps(described.get(None, described))
     dataset.attrs["seconds"] = json.dumps({"compile": measuring + compiling, "run": running})
     left = iter(outcomes)

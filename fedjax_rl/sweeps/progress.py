@@ -5,6 +5,8 @@ from __future__ import annotations
 import collections
 import contextlib
 import importlib
+import math
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -14,6 +16,8 @@ from fedjax_rl.sweeps.programs import Job
 
 # Seconds between two pictures of a notebook's bar.
 _PAUSE = 0.2
+# Columns of a terminal from which on a bar has room for how well it goes.
+_WIDE = 100
 
 
 class Counter:
@@ -50,26 +54,39 @@ class Counter:
         self.advance(0, self._of_job[job])
 
 
+def interactive() -> bool:
+    """Whether this runs in IPython, where somebody waits for what comes."""
+    # Where it has not been imported nobody runs in it.
+    ipython = sys.modules.get("IPython")
+    return ipython is not None and ipython.get_ipython() is not None
+
+
 @contextlib.contextmanager
-def counted(progress, jobs: Sequence[Job], places: Sequence[Place]) -> Iterator[Counter]:
+def counted(
+    progress, watch: Callable | None, jobs: Sequence[Job], places: Sequence[Place]
+) -> Iterator[tuple[Counter, Callable | None]]:
     """A counter that tells what it counts.
 
     Args:
-      progress: a function of (done, total) agent-steps, True for a bar, or None or False.
+      progress: a function of (done, total) agent-steps; True for a bar, False for none, None for
+        one where IPython runs.
+      watch: None, or a function of the last values by name.
       jobs: that are run.
       places: where the numbers of each cell are.
 
     Yields:
-      The `Counter`.
+      The `Counter`, and what is to be called with the last values, if anything is.
     """
     total = int(sum(job.recording.times[-1] * job.side_by_side for job in jobs))
+    if progress is None:
+        progress = interactive()
     if progress is True:
         first = jobs[0].algorithm
         unit = "server-updates" if first.on_clock else f"agent-{first.unit}s"
         names = list(dict.fromkeys(job.algorithm.name for job in jobs))
         what = names[0] if len(names) == 1 else f"{len(names)} algorithms"
-        with bar(len(places), what, unit) as report:
-            yield Counter(report, total, places)
+        with bar(len(places), what, unit, first.headline) as (report, look):
+            yield Counter(report, total, places), _both(look, watch)
     elif progress:
         last = [0]
 
@@ -78,22 +95,38 @@ def counted(progress, jobs: Sequence[Job], places: Sequence[Place]) -> Iterator[
                 last[0] = done
                 progress(done, total)
 
-        yield Counter(report, total, places)
+        yield Counter(report, total, places), watch
     else:
-        yield Counter(None, total, places)
+        yield Counter(None, total, places), watch
+
+
+def _both(look: Callable, watch: Callable | None) -> Callable:
+    """One function of the last values that calls two."""
+    if watch is None:
+        return look
+
+    def told(values: dict[str, float]) -> None:
+        look(values)
+        watch(values)
+
+    return told
 
 
 @contextlib.contextmanager
-def bar(cells: int, what: str, unit: str) -> Iterator[Callable[[int, int, int], None]]:
-    """A bar with the cells that are finished, the percentage, the speed and the time left.
+def bar(
+    cells: int, what: str, unit: str, headline: str = ""
+) -> Iterator[tuple[Callable[[int, int, int], None], Callable[[dict[str, float]], None]]]:
+    """A bar with the cells that are finished, the speed, the time left and how well it goes.
 
     Args:
       cells: federations in all.
       what: is run, beside the bar.
       unit: that the speed counts.
+      headline: name of the metric whose last value, a mean over cells, stands at the end.
 
     Yields:
-      What is to be called with agent-steps done, agent-steps in all and cells done.
+      What is to be called with agent-steps done, agent-steps in all and cells done; and what is to
+      be called with the last values by name.
     """
     from rich import progress
     from rich.console import Console
@@ -107,10 +140,12 @@ def bar(cells: int, what: str, unit: str) -> Iterator[Callable[[int, int, int], 
         progress.TextColumn("{task.fields[speed]}"),
         progress.TimeRemainingColumn(compact=True),
         progress.TextColumn("left"),
+        progress.TextColumn("{task.fields[value]}"),
     )
     shown = progress.Progress(*columns, console=console, disable=console.is_jupyter)
-    task = shown.add_task(f"{what}: compiling", total=None, speed="")
+    task = shown.add_task(f"{what}: compiling", total=None, speed="", value="")
     draw = _notebook(shown) if console.is_jupyter else lambda last: None
+    draw(True)  # what compiles for long says so
 
     def report(done: int, total: int, finished: int) -> None:
         rate = shown.tasks[0].speed or shown.tasks[0].finished_speed
@@ -123,8 +158,14 @@ def bar(cells: int, what: str, unit: str) -> Iterator[Callable[[int, int, int], 
         )
         draw(done >= total and finished == cells)
 
+    def look(values: dict[str, float]) -> None:
+        value = values.get(headline, math.nan)
+        # One of the configurations may have no such metric, and a narrow terminal no room.
+        if not math.isnan(value) and (console.is_jupyter or console.width >= _WIDE):
+            shown.update(task, value=f"{headline.replace('_', ' ')} {value:.4g}")
+
     with shown:
-        yield report
+        yield report, look
 
 
 def _notebook(shown) -> Callable[[bool], None]:

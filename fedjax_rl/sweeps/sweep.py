@@ -87,9 +87,9 @@ def sweep(
         change the numbers are refused by name. A function that returns the directory is called
         once the arguments are found good. Ctrl-C, SIGTERM and SIGHUP save before they end the
         process.
-      progress: True for a bar in a terminal or a notebook; or a function that is called between
-        chunks with what is done and what there is in all, in agent-steps (in steps of servers
-        where time counts these).
+      progress: True for a bar in a terminal or a notebook, which is the default where IPython runs;
+        False for none; or a function that is called between chunks with what is done and what
+        there is in all, in agent-steps (in steps of servers where time counts these).
       watch: called between chunks with the mean over federations of each metric, as last recorded,
         and of each of the ledger's totals.
       cache: whether programs are kept on disk once they are compiled, in the user's cache
