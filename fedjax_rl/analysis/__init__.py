@@ -34,6 +34,13 @@ from fedjax_rl.analysis.communication import (
 )
 from fedjax_rl.analysis.drift import DriftFit, DriftLaw, fit_drift_law, sync_phases
 from fedjax_rl.analysis.fit import Fit
+from fedjax_rl.analysis.over_runs import (
+    RunInterval,
+    interquartile_mean,
+    performance_profile,
+    probability_of_improvement,
+    stratified_bootstrap,
+)
 from fedjax_rl.analysis.pareto import pareto_front
 from fedjax_rl.analysis.power_laws import factored, loglog, two_variable, windowed
 from fedjax_rl.analysis.regression import ols
@@ -82,6 +89,7 @@ __all__ = [
     "Measured",
     "MedianTime",
     "ReachedCurve",
+    "RunInterval",
     "SignalToNoise",
     "ThresholdTime",
     "agent_mean",
@@ -105,6 +113,7 @@ __all__ = [
     "fit_drift_law",
     "growth_correlation",
     "ideal_signal_to_noise",
+    "interquartile_mean",
     "interval_regression",
     "kaplan_meier_curve",
     "kaplan_meier_median",
@@ -115,6 +124,8 @@ __all__ = [
     "ols",
     "pareto_front",
     "percentile_bands",
+    "performance_profile",
+    "probability_of_improvement",
     "reported_agent",
     "round_time",
     "runs_to_decide",
@@ -124,6 +135,7 @@ __all__ = [
     "settled_mean",
     "signal_to_noise",
     "speedup_fit",
+    "stratified_bootstrap",
     "sync_phases",
     "tail_mean",
     "time_per_update",
