@@ -12,6 +12,7 @@ are made anew. Nothing here computes a number or a verdict.
 from __future__ import annotations
 
 import argparse
+import collections
 import contextlib
 import json
 import pathlib
@@ -42,6 +43,23 @@ ORDER = (REPRODUCED, NOT_REPRODUCED, UNDECIDED, NOT_RUN)
 LEGEND = """✓ holds: the 95 % interval of what was measured lies in a band that was fixed
 beforehand; ✗ does not: it lies apart from the band; ? undecided: it does neither, or there are
 fewer than three runs; – was not run."""
+
+# What the README tells, with the numbers and the verdicts of claims in it: study -> sentence.
+FINDINGS = {
+    "linear-speedup": """N agents at N times the rate need an N-th of the time, which falls with N
+    to the power {T20} ({T20!}); what averaging buys is the error, which agents alone make
+    {T12 alone/1} times as large as sixteen that average ({T12 alone!}).""",
+    "communication-efficient": """With equally many agents ESPC learns more than ES on CartPole from
+    fewer messages, {C26/2} against {C26/1} ({C26 order!}); but with the mean taken off the returns
+    ES reaches {C29/0}, more than ESPC ({C29 order!}).""",
+    "fast-fedpg": """Local steps in environments that differ leave a bias that more agents do not
+    remove (exponent of the gap in N {B2/0}); with a correction it falls nearly as 1/N ({B2/1}).""",
+    "afedpg": """With agents that are always busy the time to a target falls with N to the power
+    {claim 1} ({claim 1!}). AFedPG is faster than waiting for everybody: {claim 2!}; than a plain
+    asynchronous gradient: {claim 3!}.""",
+    "differentiate": """A step-size schedule that is learned by derivatives through the federation
+    ends {9.3 times} times better than the best constant ({9.3 times!}).""",
+}
 
 Summary = dict
 
@@ -265,6 +283,7 @@ def section(name: str, preset: str, summary: Summary) -> list[str]:
     several = len(study.presets) > 1
     lines = ["", f"## {name}" + f", preset `{preset}`" * several, "", f"{study.paper}."]
     lines += ["", study.note] if study.note else []
+    lines += ["", f"In short: {sentences(study.found, summary)}"] if study.found else []
     folder = place(name, preset)
     for part in summary["parts"]:
         figure = part["figure"]
@@ -302,7 +321,7 @@ def gallery() -> str:
     return "\n".join(lines).rstrip() + "\n"
 
 
-def sentences(name: str, summary: Summary) -> str:
+def sentences(text: str, summary: Summary) -> str:
     """What came of a study, with the numbers and the verdicts of its claims in it."""
     lines = {line["id"]: line for line in summary["targets"]}
 
@@ -316,23 +335,28 @@ def sentences(name: str, summary: Summary) -> str:
         value = value[int(at)] if at else value
         return f"{value:.3g}" if isinstance(value, float | int) else number(value)
 
-    return re.sub(r"\{([^{}]+)\}", told, STUDIES[name].found)
+    return re.sub(r"\{([^{}]+)\}", told, " ".join(text.split()))
 
 
 def reproduced() -> str:
     """What the README says of the gallery."""
+    known = {name: (preset, s) for (name, preset), s in reversed(found().items()) if s is not None}
+    verdicts = collections.Counter(
+        line["verdict"] for s in found().values() if s is not None for line in s["targets"]
+    )
+    counts = ", ".join(f"{MARKS[verdict]} {verdicts[verdict]}" for verdict in ORDER)
     lines = [
-        "[figures/README.md](figures/README.md) has every claim of these works beside what was",
-        "measured, and every figure with the command, the scale and the machine that made it.",
+        f"[The gallery](figures/README.md) has all {verdicts.total()} claims of {len(known)} works",
+        f"beside what was measured ({counts}), and every figure with the command, the scale and",
+        "the machine that made it.",
         LEGEND,
-        *overview(),
+        "",
     ]
-    told = []
-    for (name, preset), summary in found().items():
-        if summary is not None and preset == STUDIES[name].presets[0]:
-            text = sentences(name, summary)
-            told += [f"* `{name}`, {STUDIES[name].paper}: {text}"] if text else []
-    return "\n".join([*lines, *([""] if told else []), *told]) + "\n"
+    for name, text in FINDINGS.items():
+        preset, summary = known[name]
+        anchor = name if len(STUDIES[name].presets) == 1 else f"{name}-preset-{preset}"
+        lines.append(f"* [{name}](figures/README.md#{anchor}): {sentences(text, summary)}")
+    return "\n".join(lines) + "\n"
 
 
 def readme(text: str) -> str:

@@ -18,7 +18,6 @@ import tomllib
 
 import daily
 import matplotlib as mpl
-import numpy as np
 import pytest
 
 import fedjax_rl as frl
@@ -228,7 +227,7 @@ def test_dependencies_are_what_is_imported():
 def test_readme_python_runs(tmp_path, monkeypatch):
     """The blocks of the README run in their order, smaller."""
     monkeypatch.chdir(tmp_path)
-    lines, by_hand, gradient, estimate = python_blocks()
+    lines, gradient = python_blocks()
     for was, smaller in (
         ("[1, 2, 4, 8, 16]", "[1, 2, 4]"),
         ("range(6)", "range(2)"),
@@ -241,13 +240,11 @@ def test_readme_python_runs(tmp_path, monkeypatch):
         lines, gradient = lines.replace(was, smaller), gradient.replace(was, smaller)
     names = {}
     with mpl.rc_context({"backend": "agg"}):
-        for code in (lines, by_hand, gradient, estimate.replace("num_steps=100", "num_steps=10")):
+        for code in (lines, gradient):
             exec(code, names)
     assert names["result"].sizes["num_agents"] == 3
     assert (tmp_path / "speedup.png").stat().st_size > 5_000
-    assert names["state"].costs["messages_up"] == 4
     assert abs(float(names["slope"])) > 0
-    assert 0 < names["found"].errors["beta"] < np.inf
 
 
 @functools.cache
