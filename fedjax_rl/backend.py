@@ -70,6 +70,26 @@ def repeat(first, last, body: Callable, carry):
     return jax.lax.fori_loop(i, last, body, carry)
 
 
+def once(tree):
+    """The same values, which are computed once however many read them.
+
+    XLA merges what makes a number with all that read it, and one number per row of a picture is
+    then made again for every pixel. A barrier keeps them apart, but not on a CPU (jaxlib 0.10 drops
+    it before it merges), where only a loop that XLA cannot see through does.
+
+    Args:
+      tree: a pytree of arrays that are small beside what is made of them.
+    """
+    if kind() != "cpu":
+        return jax.lax.optimization_barrier(tree)
+
+    def turn(i, kept):
+        # There is no turn 2; XLA counts turns but not so far.
+        return jax.tree.map(lambda x: jnp.where(i == 2, jnp.zeros_like(x), x), kept)
+
+    return jax.lax.fori_loop(0, 2, turn, tree)
+
+
 @contextlib.contextmanager
 def made_for(chosen: str) -> Iterator[None]:
     """Makes programs for another kind of device, to be lowered; they do not run here.

@@ -12,49 +12,21 @@ import math
 from collections.abc import Callable
 
 import jax
-import jax.numpy as jnp
 
-from fedjax_rl import backend
+from fedjax_rl import turns
 
 # Below the 2e5 operations from which a batch is split.
 MOST = 150_000
 
 
 def in_parts(function: Callable, work: int) -> Callable:
-    """A function of arrays whose batches, under `vmap`, are computed in parts of a bounded size.
+    """`turns.in_parts` of batches that are not handed to other threads.
 
     Args:
       function: of arrays, returns a pytree of arrays; not differentiated.
       work: operations of one call, or more.
-
-    Returns:
-      A function of the same arrays, with the same values.
     """
-    # Only under `vmap` is it known how large a batch is.
-    one = jax.custom_batching.custom_vmap(function)
-
-    @one.def_vmap
-    def _(size: int, batched, *args):
-        args = [
-            arg if is_batched else jnp.broadcast_to(arg, (size, *arg.shape))
-            for arg, is_batched in zip(args, batched, strict=True)
-        ]
-        # What is batched further counts as so much work a call.
-        many = min(size, max(1, MOST // work))
-        part = in_parts(jax.vmap(function), work * many)
-        if many == size or backend.kind() != "cpu":
-            made = part(*args)
-            return made, jax.tree.map(lambda x: True, made)
-        parts = math.ceil(size / many)
-        # The last part is filled with what is there already.
-        places = jnp.minimum(jnp.arange(parts * many), size - 1)
-        cut = [arg[places].reshape(parts, many, *arg.shape[1:]) for arg in args]
-        # One part after the other: at the same time they would be one large batch again.
-        made = jax.lax.map(lambda own: part(*own), cut)
-        joined = jax.tree.map(lambda x: x.reshape(parts * many, *x.shape[2:])[:size], made)
-        return joined, jax.tree.map(lambda x: True, joined)
-
-    return one
+    return turns.in_parts(function, work, MOST)
 
 
 def solve(matrix: jax.Array, vector: jax.Array) -> jax.Array:

@@ -79,6 +79,50 @@ def in_turns(function: Callable, size: int, *batched, axes: tuple[int, ...] = ()
     return jax.tree.map(lambda x, y: jnp.concatenate([x, y]), made, last)
 
 
+def in_parts(function: Callable, work: float, most: float) -> Callable:
+    """A function whose batches, under `vmap`, are computed on a CPU in parts of a bounded size.
+
+    Nested batches count together. Elsewhere than on a CPU nothing changes.
+
+    Args:
+      function: of pytrees of arrays, returns one; not differentiated.
+      work: of one call, in any unit.
+      most: of a part, in the same unit; a part has one call at least.
+
+    Returns:
+      A function of the same arguments, with the same values.
+    """
+    # Only under `vmap` is it known how large a batch is.
+    one = jax.custom_batching.custom_vmap(function)
+
+    @one.def_vmap
+    def _(size: int, batched, *args):
+        many = min(size, max(1, int(most // work)))
+        # What is the same for all is there once, in a batch and in its parts.
+        axes = jax.tree.map(lambda own: 0 if own else None, tuple(batched))
+        # What is batched further counts as so much work a call.
+        part = in_parts(jax.vmap(function, axes), work * many, most)
+        if many == size or backend.kind() != "cpu":
+            made = part(*args)
+            return made, jax.tree.map(lambda _: True, made)
+        parts = math.ceil(size / many)
+        # The last part is filled with what is there already.
+        places = jnp.minimum(jnp.arange(parts * many), size - 1).reshape(parts, many)
+        leaves, tree = jax.tree.flatten(args)
+        own = jax.tree.leaves(tuple(batched))
+
+        def turn(place):
+            here = [x[place] if b else x for x, b in zip(leaves, own, strict=True)]
+            return part(*jax.tree.unflatten(tree, here))
+
+        # One part after the other: at the same time they would be one large batch again.
+        made = jax.lax.map(turn, places)
+        joined = jax.tree.map(lambda x: x.reshape(parts * many, *x.shape[2:])[:size], made)
+        return joined, jax.tree.map(lambda _: True, joined)
+
+    return one
+
+
 def changed_in_turns(function: Callable, size: int, changed, *batched):
     """`function(changed, *batched)`, which takes the place of `changed`, of so many at a time.
 

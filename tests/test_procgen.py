@@ -6,6 +6,7 @@ The golden values are measurements of Procgen 0.10.7, in the reference file of t
 import functools
 import itertools
 import json
+import operator
 
 import jax
 import jax.numpy as jnp
@@ -24,6 +25,7 @@ from fedjax_rl.envs.procgen import (
     coinrun,
     coinrun_picture,
     coinrun_vector,
+    drawing,
     fish,
     generator,
     levels,
@@ -611,6 +613,19 @@ def test_the_geometry_of_coinrun():
     top = (6.5 + 0.5787 - height) * 64 / 13
     paint(want, 6 * 64 / 13, top, 64 / 13, height * 64 / 13, (127, 255, 127))
     np.testing.assert_array_equal(picture, want)
+
+
+@pytest.mark.parametrize("game", levels.GAMES)
+def test_pictures_of_many_copies_are_those_of_each(monkeypatch, game):
+    monkeypatch.setattr(drawing, "AT_A_TIME", 3)
+    own, env = params(game), procgen_env(game, "pixels")
+    keys = jax.vmap(jax.random.split, (0, None))(jax.random.split(jax.random.key(5), 2), 7)
+    every = jax.vmap(jax.vmap(env.reset, (0, None)), (0, None))
+    found, states = jax.jit(every)(keys, own)
+    alone = jax.jit(env.observe.picture)
+    for place in np.ndindex(2, 7):
+        state = jax.tree.map(operator.itemgetter(place), states)
+        np.testing.assert_array_equal(found[place], alone(state, own))
 
 
 # Tasks -------------------------------------------------------------------------------------------

@@ -7,12 +7,13 @@ import json
 import re
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import xarray as xr
 
 import fedjax_rl as frl
-from fedjax_rl import cli, memory, turns
+from fedjax_rl import backend, cli, memory, turns
 from fedjax_rl.federation.ledger import COLUMNS
 from fedjax_rl.sweeps import of_agents
 from fedjax_rl.sweeps.programs import PROGRAMS
@@ -73,6 +74,50 @@ def test_derivatives_go_through_turns(anew):
     expected = jax.grad(error)(0.1)
     anew.setattr(turns, "MOST", 8)
     np.testing.assert_allclose(jax.grad(error)(0.1), expected, rtol=1e-6)
+
+
+def test_batches_of_batches_are_computed_in_parts_of_what_differs():
+    seen = []
+
+    def function(x, many):
+        seen.append((x["a"].shape, many.shape))
+        return {"sum": x["a"] * jnp.sum(many) + x["b"], "word": many[0]}
+
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(size=(3, 7)).astype(np.float32), np.arange(7, dtype=np.float32)
+    many = jnp.asarray([1.0, 2.0, 4.0])
+    apart = turns.in_parts(function, 1, 4)
+    inner = jax.vmap(apart, in_axes=({"a": 0, "b": 0}, None))
+    found = jax.jit(jax.vmap(inner, in_axes=({"a": 0, "b": None}, None)))({"a": a, "b": b}, many)
+    np.testing.assert_allclose(found["sum"], a * 7 + b, rtol=1e-6)
+    np.testing.assert_array_equal(found["word"], np.ones((3, 7)))
+    loops = str(jax.make_jaxpr(inner)({"a": a[0], "b": b}, many))
+    assert "f32[2,4]" in loops  # two parts of four, the last one filled
+    assert set(seen) == {((), (3,))}  # what is the same for all is never copied
+
+
+@pytest.mark.parametrize("kind", ["cpu", "gpu"])
+def test_what_is_computed_once_keeps_its_values(kind):
+    values = {"x": jnp.arange(5.0), "n": jnp.arange(3, dtype=jnp.uint32), "b": jnp.asarray([True])}
+    with backend.made_for(kind):
+        kept = jax.jit(lambda tree: backend.once(tree))(values)
+    jax.tree.map(np.testing.assert_array_equal, kept, values)
+
+
+def test_what_is_computed_once_is_not_made_again_by_all_who_read_it():
+    def table(x, apart):
+        row = jnp.sin(x)
+        row = backend.once(row) if apart else row
+        return row[:, None] + row[None]
+
+    def made_with_it(apart):
+        text = jax.jit(table, static_argnums=1).lower(jnp.zeros(64), apart).compile().as_text()
+        loops = [part for part in text.split("\n\n") if not part.startswith("ENTRY")]
+        assert "sine(" in text
+        return any("sine(" in loop and "f32[64,64]" in loop for loop in loops)
+
+    assert made_with_it(False)
+    assert not made_with_it(True)
 
 
 def test_metrics_of_many_agents_are_summed_up_in_the_program(anew):

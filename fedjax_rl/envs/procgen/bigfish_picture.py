@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from fedjax_rl import backend
 from fedjax_rl.envs.procgen import fish, raster
 from fedjax_rl.envs.procgen.bigfish import BigFishParams, BigFishState
 from fedjax_rl.envs.procgen.drawing import Drawing
@@ -50,7 +51,7 @@ class BigFishPicture:
     def __call__(self, state: BigFishState, params: BigFishParams) -> chex.Array:
         """Returns the picture, uint8 [64, 64, 3], row 0 at the top."""
         del params
-        state = jax.lax.optimization_barrier(state)  # else it is redone for every pixel
+        state = backend.once(state)  # else it is redone for every pixel
         words = raster.stamp(
             *_sprites(state, self.drawing.use_monochrome_assets), self._water(state)
         )

@@ -1,10 +1,10 @@
 """BigFish as a vector: the player and the nearest fish."""
 
 import chex
-import jax
 import jax.numpy as jnp
 import numpy as np
 
+from fedjax_rl import backend
 from fedjax_rl.envs.procgen import bigfish, fish, motion
 from fedjax_rl.envs.procgen.bigfish import BigFishParams, BigFishState
 
@@ -25,7 +25,7 @@ def features(state: BigFishState, params: BigFishParams) -> chex.Array:
       where there are fewer.
     """
     del params
-    state = jax.lax.optimization_barrier(state)  # else a step is redone for every pair of fish
+    state = backend.once(state)  # else a step is redone for every pair of fish
     shoal = state.shoal
     dx, dy = shoal.x - state.x, shoal.y - state.y
     far = jnp.where(shoal.born > 0, dx * dx + dy * dy, jnp.inf)

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from fedjax_rl import backend
 from fedjax_rl.envs.procgen import coinrun, generator, maps, motion, raster
 from fedjax_rl.envs.procgen.coinrun import CoinRunParams, CoinRunState
 from fedjax_rl.envs.procgen.coinrun_vector import VIEW
@@ -99,13 +100,13 @@ class CoinRunPicture:
     def __call__(self, state: CoinRunState, params: CoinRunParams) -> chex.Array:
         """Returns the picture, uint8 [64, 64, 3], row 0 at the top."""
         table = jax.tree.map(jnp.asarray, params.table)
-        state = jax.lax.optimization_barrier(state)  # else it is redone for every pixel
+        state = backend.once(state)  # else it is redone for every pixel
         ground = table.ground[state.row]
         skin = table.player[state.row]
         themes = table.themes[state.row]
         if self.drawing.restrict_themes:
             ground, skin, themes = (jnp.zeros_like(x) for x in (ground, skin, themes))
-        words = jax.lax.optimization_barrier(self._tiles(state, table, ground))
+        words = self._tiles(state, table, ground)
         shape = (raster.PIXELS, raster.PIXELS)
         behind = jnp.zeros(shape, jnp.uint32)
         if self.drawing.use_backgrounds:
@@ -127,20 +128,22 @@ class CoinRunPicture:
         column, line = jnp.floor(x), jnp.floor(y)
         left, low = (jnp.floor(z - _VIEW / 2).astype(jnp.int32) for z in (state.x, state.y))
         start = (state.row, left + maps.MARGIN, low + maps.MARGIN)
-        window = jax.lax.dynamic_slice(table.cells, start, (1, _WINDOW, _WINDOW))[0]
-        codes = window[
-            (column.astype(jnp.int32) - left)[None], (line.astype(jnp.int32) - low)[:, None]
-        ].astype(jnp.int32)
+        codes = jax.lax.dynamic_slice(table.cells, start, (1, _WINDOW, _WINDOW))[0]
+        codes = codes.T.astype(jnp.int32)
         turned = (codes == maps.CODES["saw"]) & (state.clock % 2 == 1)
         codes = jnp.where(turned, _TURNED, codes)
         if self.drawing.restrict_themes:
             crate = maps.CODES["crate"]
             codes = jnp.where((codes > crate) & (codes < _TURNED), crate, codes)
+        tile = (ground * (_TURNED + 1) + codes) * _TEXELS**2
         across = ((x - column) * _TEXELS).astype(jnp.int32)
         down = _TEXELS - 1 - ((y - line) * _TEXELS).astype(jnp.int32)
-        place = ((ground * (_TURNED + 1) + codes) * _TEXELS + down[:, None]) * _TEXELS
+        # Places in the atlas, a row for each line of cells: a row of pixels is one of these.
+        columns, lines = column.astype(jnp.int32) - left, line.astype(jnp.int32) - low
+        tile, columns, across, lines, down = backend.once((tile, columns, across, lines, down))
+        places = backend.once(tile[:, columns] + across[None])
         atlas = jnp.asarray(tiles(self.drawing.use_monochrome_assets).ravel())
-        return atlas[place + across[None]]
+        return atlas[places[lines] + (_TEXELS * down)[:, None]]
 
 
 def _in_view(state: CoinRunState, heights: chex.Array, themes: chex.Array) -> chex.Array:
@@ -242,7 +245,7 @@ def _scene(x: chex.Array, y: chex.Array, background: chex.Array, offset: chex.Ar
     share = jnp.clip(v + 0.015 * jnp.sin(90 * v), 0, 1)[:, None]
     sky, hill, front = (_blend(colours[n], colours[n + 1], share) for n in (0, 2, 4))
     # What is a number per row or per column must not be redone for every pixel.
-    far, near, sky, hill, front = jax.lax.optimization_barrier((far, near, sky, hill, front))
+    far, near, sky, hill, front = backend.once((far, near, sky, hill, front))
     words = jnp.where(v[:, None] > far[None], hill[:, None], sky[:, None])
     words = jnp.where(v[:, None] > near[None], front[:, None], words)
     # A grain of eight greys that stays with the world, so that it is seen to move.

@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from fedjax_rl import backend
 from fedjax_rl.envs.procgen import coinrun, generator, maps, motion
 from fedjax_rl.envs.procgen.coinrun import CoinRunParams, CoinRunState
 
@@ -38,7 +39,7 @@ def features(state: CoinRunState, params: CoinRunParams) -> chex.Array:
       crate 0.5, empty 0, saw -0.5, lava -1, coin 2); dx, dy and velocity of the 4 nearest enemies,
       the nearest first, zeros where there are fewer.
     """
-    state = jax.lax.optimization_barrier(state)  # else a step is redone for every entry
+    state = backend.once(state)  # else a step is redone for every entry
     corner = [jnp.floor(z).astype(jnp.int32) + maps.MARGIN - VIEW // 2 for z in (state.x, state.y)]
     cells = jnp.asarray(params.table.cells)
     window = jax.lax.dynamic_slice(cells, (state.row, *corner), (1, VIEW, VIEW)).ravel()

@@ -1,6 +1,16 @@
-"""What a picture shows beside the rules: the options of Procgen that change how it is drawn."""
+"""What a picture shows beside the rules, by options of Procgen, and how many are drawn at once."""
 
 import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import chex
+import jax
+
+from fedjax_rl import turns
+
+# Pictures in the making that stay in the cache of a core: with their words and canvas 2.5 MB.
+AT_A_TIME = 32
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,3 +35,19 @@ class Drawing:
             value = getattr(self, field.name)
             if not isinstance(value, bool):
                 raise ValueError(f"{field.name} is {value!r}; allowed: True or False")
+
+
+@dataclasses.dataclass(frozen=True)
+class InTurns:
+    """Draws the pictures of a batch so many at a time, see `AT_A_TIME`; they stay the same.
+
+    Attributes:
+      picture: draws a state, as `BigFishPicture`.
+    """
+
+    picture: Callable[[Any, Any], chex.Array]
+
+    def __call__(self, state: Any, params: Any) -> chex.Array:
+        """Returns the picture, uint8 [64, 64, 3]; nothing can be differentiated by way of it."""
+        draw = turns.in_parts(self.picture, 1, AT_A_TIME)
+        return draw(*jax.lax.stop_gradient((state, params)))

@@ -23,7 +23,7 @@ from fedjax_rl.envs.procgen import (
 )
 from fedjax_rl.envs.procgen.bigfish_picture import BigFishPicture
 from fedjax_rl.envs.procgen.coinrun_picture import CoinRunPicture
-from fedjax_rl.envs.procgen.drawing import Drawing
+from fedjax_rl.envs.procgen.drawing import Drawing, InTurns
 from fedjax_rl.envs.procgen.env import ProcgenEnv
 from fedjax_rl.envs.task import DISCOUNT, Discrete, Task
 from fedjax_rl.names import check_known
@@ -74,8 +74,9 @@ def procgen_env(
     truncate, pixels = timeout == "truncation", observation == "pixels"
     if game == "BigFish":
         dynamics = bigfish.BigFishDynamics(drawing.restrict_themes, truncate)
-        return ProcgenEnv(dynamics, BigFishPicture(drawing) if pixels else bigfish_vector.features)
-    observe = CoinRunPicture(drawing) if pixels else coinrun_vector.features
+        observe = InTurns(BigFishPicture(drawing)) if pixels else bigfish_vector.features
+        return ProcgenEnv(dynamics, observe)
+    observe = InTurns(CoinRunPicture(drawing)) if pixels else coinrun_vector.features
     return ProcgenEnv(coinrun.CoinRunDynamics(truncate), observe)
 
 
