@@ -22,7 +22,7 @@ import xarray as xr
 from scipy import stats
 
 import fedjax_rl as frl
-from fedjax_rl import cli, memory, studies
+from fedjax_rl import analysis, cli, memory, studies
 from fedjax_rl.algorithms import ALGORITHMS, Entry
 from fedjax_rl.cli import (
     config,
@@ -889,6 +889,7 @@ def test_two_runs_have_no_interval(tmp_path, capsys):
         "high": None,
     }
     assert "fewer than 3" in summary["interval"]
+    assert report.FEWEST == analysis.FEWEST
     tables.report(summary, tmp_path)
     assert "mean of 2 runs, too few for an interval" in capsys.readouterr().out
 

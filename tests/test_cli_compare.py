@@ -48,6 +48,23 @@ def test_a_comparison_is_the_same_sweep_in_python(compared):
     assert [row["algorithm"] for row in summary["rows"]] == ["small", "large"]
     final = summary["rows"][0]["metrics"]["error_server"]["final"]
     assert final["low"] < final["mean"] < final["high"]
+    # Of three runs the middle half is all of them; they are compared in pairs.
+    last = result["error_server"].isel(time=-1).values
+    found = [row["over_runs"] for row in summary["rows"]]
+    assert found[0]["above"] is None
+    assert found[1]["interquartile_mean"]["value"] == pytest.approx(last[1].mean(), rel=1e-6)
+    share = np.mean(last[1][:, None] > last[0])
+    assert found[1]["above"]["value"] == pytest.approx(share)
+    assert (found[1]["above"]["of"], found[1]["above"]["runs"]) == ("small", 3)
+
+
+def test_two_runs_of_a_comparison_say_so(tmp_path, capsys):
+    out = tmp_path / "o"
+    assert cli.main(["compare", *PAIR, "--seeds", "0", "1", "--out", str(out)]) == 0
+    printed = capsys.readouterr().out
+    assert "mean of 2 runs, too few for an interval" in printed
+    assert "(2 runs)" in printed
+    assert "above small: how probably a run lies above one of these" in printed
 
 
 def test_nearer_options_win_and_all_take_what_is_common():

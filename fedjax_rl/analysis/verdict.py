@@ -21,6 +21,8 @@ from typing import Any, NamedTuple
 
 from scipy import stats
 
+from fedjax_rl.analysis.bands import FEWEST
+
 NUMBER, EFFECT, CONTROL = KINDS = ("number", "effect", "control")
 # The worst first.
 NOT_REPRODUCED, UNDECIDED, NOT_RUN, REPRODUCED = VERDICTS = (
@@ -30,7 +32,6 @@ NOT_REPRODUCED, UNDECIDED, NOT_RUN, REPRODUCED = VERDICTS = (
     "reproduced",
 )
 MARKS = dict(zip(VERDICTS, "\u2717?\u2013\u2713", strict=True))
-FEWEST = 3  # runs of which there is an interval
 MOST = 1_000_000  # runs that anybody would make
 POWER = 0.8
 

@@ -149,12 +149,13 @@ def _plain(value):
     return None if isinstance(value, float) and math.isnan(value) else finite(value)
 
 
-def summarise(config: dict, result) -> dict:
+def summarise(config: dict, result, headline: str | None = None) -> dict:
     """The content of `summary.json`: a row per configuration, seeds averaged, with intervals.
 
     Args:
       config: as of `config.json`.
       result: of the run or sweep.
+      headline: the metric in which algorithms are compared, where they are.
     """
     import numpy as np
 
@@ -205,6 +206,8 @@ def summarise(config: dict, result) -> dict:
         labels = np.atleast_1d(one["seed"].values)
         bad = labels[np.atleast_1d(one["diverged"].values)]
         diverged += [{**at, "seed": int(seed)} for seed in bad]
+    if config["command"] == "compare" and headline is not None:
+        over_runs(rows, result, headline)
     return {
         "command": config["command"],
         "algorithm": config["algorithm"],
@@ -221,3 +224,41 @@ def summarise(config: dict, result) -> dict:
         "versions": results.versions(),
         "device": results.device(),
     }
+
+
+def over_runs(rows: list[dict], result, metric: str) -> None:
+    """Adds to the rows of a comparison what single runs have come to in the end.
+
+    Under "over_runs" stand the interquartile mean and, of all algorithms but the first, how
+    probably a run lies above one of the first; None where a run is not finite.
+
+    Args:
+      rows: of a summary.
+      result: of the comparison.
+      metric: name, of federations.
+    """
+    import numpy as np
+
+    from fedjax_rl import analysis
+
+    last = result[metric].isel(time=-1).transpose("algorithm", ..., missing_dims="ignore")
+    last = last if "seed" in last.dims else last.expand_dims("seed")
+    first = rows[0]["algorithm"]
+
+    def of(name: str, row: dict):
+        at = {n: row[n] for n in last.dims if n in row and n != "algorithm"}
+        return last.sel(algorithm=name, **at).values
+
+    def said(found) -> dict:
+        values = zip(("value", "low", "high"), found[:3], strict=True)
+        numbers = {n: float(x) if np.isfinite(x) else None for n, x in values}
+        return {**numbers, "runs": found.runs}
+
+    for row in rows:
+        own, others = of(row["algorithm"], row), of(first, row)
+        middle = above = None
+        if np.isfinite(own).all():
+            middle = said(analysis.interquartile_mean(own))
+            if row["algorithm"] != first and np.isfinite(others).all():
+                above = {"of": first, **said(analysis.probability_of_improvement(own, others))}
+        row["over_runs"] = {"metric": metric, "interquartile_mean": middle, "above": above}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import pathlib
 
-from fedjax_rl.cli.report import FEWEST, WATCHED, interval, number, say
+from fedjax_rl.cli.report import FEWEST, WATCHED, interval, number, plural, say
 
 # Metrics and rows that are shown of a sweep; the rest is in summary.json.
 _COLUMNS, _ROWS = 8, 30
@@ -95,7 +95,7 @@ def report(summary: dict, out: pathlib.Path) -> None:
       out: the directory where everything is.
     """
     rows = summary["rows"]
-    varied = [n for n in rows[0] if n not in ("metrics", "ledger")]
+    varied = [n for n in rows[0] if n not in ("metrics", "ledger", "over_runs")]
     # Rows of other configurations may have others.
     metrics = list(dict.fromkeys(n for row in rows for n in row["metrics"] if n != "non_finite"))
     title = f"{summary['algorithm']} on {summary['environment']}, at the end"
@@ -135,6 +135,14 @@ def _cells(row: dict, metrics, costs) -> list[str]:
     return known + [f"{row['ledger'][n]:,.0f}" for n in costs.values()]
 
 
+def _of_runs(found: dict | None) -> str:
+    """A number over runs; that of fewer than three says so instead of an interval."""
+    if found is None:
+        return "-"
+    few = found["runs"] < FEWEST and f" ({plural(found['runs'], 'run')})"
+    return interval(found["value"], found["low"], found["high"]) + (few or "")
+
+
 def _of_one(row: dict, varied, metrics, title: str) -> int:
     from rich.table import Table
 
@@ -159,16 +167,24 @@ def _of_several(rows: list, varied, metrics, title: str, compared: bool) -> int:
     if same:
         title += f", {', '.join(f'{n} {number(rows[0][n])}' for n in same)}"
     costs = {"environment steps": "env_steps", **_COSTS} if compared else _COSTS
+    if "over_runs" in rows[0]:
+        headline = rows[0]["over_runs"]["metric"]
+        metrics = [headline, *(n for n in metrics if n != headline)]
     watched = [n for n in metrics[_COLUMNS:] if n in WATCHED]
     kept = metrics[: _COLUMNS - len(watched)] + watched
     at = [_apart([row[n] for row in rows]) for n in varied]
 
+    middle, above = "middle half", f"above {rows[0].get('algorithm')}"
+    runs = {middle: "interquartile_mean", above: "above"} if "over_runs" in rows[0] else {}
+
     def made(shown):
         table = Table(title=title)
-        for name in [*varied, *shown, *costs]:
+        for name in [*varied, *shown[:1], *runs, *shown[1:], *costs]:
             table.add_column(name, justify="right", no_wrap=True)
         for place, row in enumerate(rows[:_ROWS]):
-            table.add_row(*(column[place] for column in at), *_cells(row, shown, costs))
+            own, *rest = _cells(row, shown, costs)
+            whole = [_of_runs(row["over_runs"][name]) for name in runs.values()]
+            table.add_row(*(column[place] for column in at), own, *whole, *rest)
         return table
 
     width = _console().width
@@ -176,6 +192,11 @@ def _of_several(rows: list, varied, metrics, title: str, compared: bool) -> int:
         kept = kept[:-1]
     print_table(made(kept))
     if compared:
+        if runs:
+            print(
+                f"middle half: interquartile mean of {headline} at the end; {above}: how probably "
+                "a run lies above one of these"
+            )
         _say_of_budgets(rows)
     return len(metrics) - len(kept)
 

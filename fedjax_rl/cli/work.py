@@ -110,7 +110,7 @@ def _work(config: dict, out: pathlib.Path, accept, debug: bool = False) -> None:
             **follow,
         )
     if first_process:
-        results.write_sealed(out / "summary.json", summarise(config, result))
+        results.write_sealed(out / "summary.json", summarise(config, result, headline))
         results.save(out, result)
         _finish(config, out)
 

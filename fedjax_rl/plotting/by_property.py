@@ -10,14 +10,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
-from fedjax_rl.analysis import mean_interval
+from fedjax_rl.analysis import FEWEST, mean_interval
 from fedjax_rl.names import check_known
 from fedjax_rl.plotting import formats
 from fedjax_rl.plotting.regressions import ticks
 from fedjax_rl.plotting.rows import MAX_GROUPS, REPEATS, TIME, Rows, groups, to_rows, unique
 from fedjax_rl.plotting.style import COLUMN, MARKERS, PAGE, canvas, colours, style
 
-FEWEST = 3  # runs of which an interval is drawn
 _DECADES = 30  # largest over smallest from which on an axis is logarithmic
 _OCTAVES = 4  # the same of what was swept
 _AXIS = "property to draw against."
@@ -197,9 +196,12 @@ def _against_time(axis: Axes, table: Rows, lines: Lines, panel: np.ndarray) -> N
         if not member.any():
             continue
         text = _with_lost(text or "median", table, member)
+        # Of two there are no quarters.
+        few = 1 < member.sum() < FEWEST
+        text += f" ({member.sum()} runs)" if few else ""
         low, middle, high = quantiles(values[member], [0.25, 0.5, 0.75])
         axis.plot(table.times, middle, color=colour, linestyle=dash, label=text)
-        if member.sum() > 1:
+        if member.sum() >= FEWEST:
             axis.fill_between(table.times, low, high, color=colour, alpha=faint, linewidth=0)
     axis.xaxis.set_major_formatter(FuncFormatter(lambda x, _: formats.number(x)))
 

@@ -9,7 +9,7 @@ from matplotlib.collections import PolyCollection
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from fedjax_rl.analysis import mean_interval, percentile_bands
+from fedjax_rl.analysis import FEWEST, mean_interval, percentile_bands
 from fedjax_rl.names import check_known
 from fedjax_rl.plotting import formats
 from fedjax_rl.plotting.style import DASHES, MARKERS, OKABE_ITO
@@ -121,7 +121,7 @@ def panel(
         colour = OKABE_ITO[styles[label]]
         if each:
             axis.plot(times, values.T, color=colour, linewidth=0.6, alpha=0.6)
-        elif len(values) > 1:
+        elif len(values) >= FEWEST:
             shape = {"color": colour, "alpha": shade, "linewidth": 0, "zorder": 2, "gid": "band"}
             band = axis.fill_between(times, ends.low, ends.high, **shape)
             _interval(axis, times, values, colour, level, log)
@@ -224,11 +224,15 @@ def caption(
     """
     if not counts or max(counts) == 1:
         return "a single trial"
+    if max(counts) < FEWEST:
+        return f"mean of {max(counts)} runs, too few for an interval"
     trials = f"{min(counts)} to {max(counts)}" if len(counts) > 1 else f"{max(counts)}"
     low, high = (formats.number(p) for p in percentiles)
     text = f"mean of {trials} trials, {low} to {high} % of them shaded"
     if level is not None:
         text += f"{between}{formats.number(100 * level)} % interval of the mean in thin lines"
+    if min(counts) < FEWEST:
+        text += f"{between}neither of fewer than {FEWEST} trials"
     if window > 1:
         text += f", running means of {window}"
     return text
