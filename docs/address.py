@@ -90,8 +90,7 @@ def main(given: list[str]) -> None:
         new = given[0].removeprefix("https://github.com/")
         for path in files():
             text = path.read_text()
-            moved = text.replace(f"github.com/{old}", f"github.com/{new}")
-            moved = moved.replace(f"{COLAB}/github/{old}", f"{COLAB}/github/{new}")
+            moved = text.replace(f"/{old}", f"/{new}")  # of pages, raw files and Colab alike
             if path.name == "pyproject.toml":
                 moved = moved.replace("published = false", "published = true")
             if moved != text:

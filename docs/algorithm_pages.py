@@ -140,7 +140,7 @@ def properties(name: str) -> str:
             rows.append(
                 [f"`{field.name}.{part.name}`", cell, *_declared(part), own.get(part.name, "")]
             )
-    return _table(["property", "default", "allowed", "goes", "what it is"], rows)
+    return _table(["property", "default", "allowed", "what it is"], rows)
 
 
 def _declared(field) -> list[str]:
@@ -148,7 +148,8 @@ def _declared(field) -> list[str]:
     text = "" if allowed is None else allowed.text
     if allowed is not None and allowed.optional and "None" not in text:
         text += ", or None"
-    return [text, GOES.get(field.metadata.get("by"), "")]
+    goes = GOES.get(field.metadata.get("by"), "")
+    return [f"{text}; *{goes}*" if goes else text]
 
 
 def resolved(name: str) -> str:
@@ -264,7 +265,7 @@ def tuned(name: str) -> str:
 def picture(name: str) -> str:
     """The picture of a small run, where there is one."""
     stem = f"assets/algorithms/{name}"
-    if not (HERE / f"{stem}-light.svg").exists():
+    if not (HERE / f"{stem}-dark.svg").exists():  # drawn last
         return ""
     text = f"A small run of {name}"
     return (

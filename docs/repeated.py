@@ -75,6 +75,8 @@ def rate(value: float) -> str:
 def speed_table(rows: list[dict]) -> list[str]:
     """Rows of a benchmark by case; in brackets, the first row's rate over theirs."""
     first, cases = rows[0], list(rows[0].get("cases", {}))
+    if len(cases) > 4:  # lines of a page are longer than they are wide
+        return _by_case(rows, cases)
     lines = [f"| | {' | '.join(cases or ['median'])} |", f"|---|{'---|' * max(len(cases), 1)}"]
     for row in rows:
         cells = []
@@ -87,16 +89,31 @@ def speed_table(rows: list[dict]) -> list[str]:
     return lines
 
 
+def _by_case(rows: list[dict], cases: list[str]) -> list[str]:
+    lines = [f"| | {' | '.join(row['name'] for row in rows)} |", f"|---|{'---|' * len(rows)}"]
+    for case in cases:
+        own = [row["cases"].get(case) for row in rows]
+        ratios = ((own[0] or {}).get("ratio") or {}) | {rows[0]["name"]: None}
+        cells = []
+        for row, value in zip(rows, own, strict=True):
+            told, ratio = "" if value is None else rate(value["median"]), ratios.get(row["name"])
+            cells.append(told + (f" ({ratio:.2g})" if told and ratio else ""))
+        lines.append(f"| {case} | {' | '.join(cells)} |")
+    return lines
+
+
 def speed() -> str:
     """The page on speed, from what benchmarks have saved."""
     parts = [SPEED]
-    for path in sorted((ROOT / "benchmarks" / "results").glob("*.json")):
+    paths = (ROOT / "benchmarks" / "results").glob("*.json")
+    for path in sorted(paths, key=lambda path: (not path.name.startswith("fedq"), path.name)):
         content = json.loads(path.read_text())
         if not any(True for _ in tables(content)):
             continue
         versions = content["versions"]
         told = ", ".join(f"{n} {versions[n]}" for n in ("python", "jax", "numpy") if n in versions)
-        parts += [f"## {content['case']}, on {content['device']}", f"`{path.name}`; {told}."]
+        title = TITLES.get(content["case"], content["case"])
+        parts += [f"## {title}", f"On {content['device']}; {told} (`{path.name}`)."]
         for place, rows in tables(content):
             title = f"*{', '.join(place)}*: " if place != ("rows",) else ""
             parts += [f"{title}{rows[0].get('unit', '')}.", "\n".join(speed_table(rows))]
@@ -109,6 +126,17 @@ def made() -> dict[str, str]:
     return {**found, "speed.md": speed()}
 
 
+TITLES = {
+    "fedq": "Federated Q-learning",
+    "clock": "Clocks",
+    "differentiate": "Derivatives",
+    "episodes": "Loops of episodes",
+    "es": "Evolution strategies",
+    "gradients": "Policy gradients on tables",
+    "grids": "A paper from a cold start",
+    "ppo": "Proximal policy optimisation",
+    "procgen": "Games with pictures",
+}
 SPEED = """# Speed
 
 Medians of repetitions that take turns in one run, per second of the process's CPU time, so that a
