@@ -7,7 +7,7 @@ import pytest
 import xarray as xr
 from scipy import stats
 
-from fedjax_rl import analysis
+from fedjax_rl import analysis, plotting
 
 GENERATOR = np.random.default_rng(0)
 SCORES = GENERATOR.normal(size=(7, 3)) + np.arange(3)
@@ -138,3 +138,15 @@ def test_bad_arguments_are_refused():
         analysis.interquartile_mean(SCORES, confidence=95)
     with pytest.raises(ValueError, match="thresholds has the shape"):
         analysis.performance_profile(SCORES, 0.5)
+
+
+def test_profiles_are_drawn_with_their_runs_and_no_band_of_two():
+    figure = plotting.performance_profiles({"a": SCORES, "b": OTHERS[:2]}, np.linspace(-3, 5, 9))
+    (axis,) = figure.axes
+    shares = [(level < SCORES).mean() for level in np.linspace(-3, 5, 9)]
+    np.testing.assert_allclose(axis.lines[0].get_ydata(), shares)
+    assert len(axis.collections) == 1
+    words = [text.get_text() for text in axis.get_legend().get_texts()]
+    assert words == ["a, 7 runs", "b, 2 runs"]
+    with pytest.raises(ValueError, match="scores is empty"):
+        plotting.performance_profiles({})

@@ -8,6 +8,7 @@ from fedjax_rl.plotting.learning import learning_curves
 from fedjax_rl.plotting.mdp import mdp
 from fedjax_rl.plotting.pareto import pareto
 from fedjax_rl.plotting.points import points
+from fedjax_rl.plotting.profiles import performance_profiles
 from fedjax_rl.plotting.regressions import coefficients, panels, regression
 from fedjax_rl.plotting.snr import expected_communication, first_communication, snr
 from fedjax_rl.plotting.speedup import speedup
@@ -27,6 +28,7 @@ __all__ = [
     "mdp",
     "panels",
     "pareto",
+    "performance_profiles",
     "points",
     "regression",
     "save",

@@ -289,7 +289,9 @@ def _said(table: Rows, x: str, used: Sequence) -> str:
     if not pooled:
         return "" if x == TIME or not table.times.size else "second half of each run"
     if x == TIME:
-        return f"median and quartiles over {_listed(pooled)}"
+        own = [member for _, member in groups(table, [n for n in used if n in table.columns])]
+        few = max(member.sum() for member in own) < FEWEST
+        return f"median{'' if few else ' and quartiles'} over {_listed(pooled)}"
     runs = "second half of each run, " if table.times.size else ""
     return f"{runs}mean and 95 % interval over {_listed(pooled)}"
 
