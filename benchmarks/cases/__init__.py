@@ -33,6 +33,7 @@ class Case(NamedTuple):
       subject: the row whose ratios to the others are shown; None for a table without ratios.
       environment: variables that are set before JAX starts, unless they are set already.
       show: prints the content; by the subject by default.
+      note: what stands below what was measured: what bounds it, and why a limit is not met.
     """
 
     rows: Callable[[argparse.Namespace], dict]
@@ -42,6 +43,7 @@ class Case(NamedTuple):
     subject: str | None = None
     environment: Mapping[str, str] = SMALL_LOOPS
     show: Callable[[dict], None] | None = None
+    note: str = ""
 
 
 def case(name: str) -> Case:

@@ -9,6 +9,10 @@ from cases import ONE_THREAD, Case
 REVERSE_LIMIT, FORWARD_LIMIT, MEMORY_LIMIT = 6.0, 2.5, 2.0
 SEEDS = 8
 
+NOTE = """Reverse mode is told in runs without a derivative, and its memory in states of all
+rounds; a derivative in forward mode of a sampler without seeds of its own is one run for all
+seeds."""
+
 
 def _rows(arguments) -> dict:
     import harness
@@ -148,4 +152,4 @@ def _limits(content) -> list[dict]:
     return targets
 
 
-CASE = Case(_rows, "agent-steps", _limits, 5, "reverse mode", ONE_THREAD)
+CASE = Case(_rows, "agent-steps", _limits, 5, "reverse mode", ONE_THREAD, note=NOTE)

@@ -13,6 +13,10 @@ LIMITS = (
     ("evosax, per environment step", "fedjax_rl", "evosax", 1.0),
 )
 
+NOTE = """One environment for every federation waits for Python at every step of 50 copies; all
+copies in one environment are NumPy's own speed. evosax shares its random numbers among the agents
+of an update, which none of the others does; with numbers of its own it is the row beside it."""
+
 
 def _rows(arguments) -> dict:
     import es_fedjax
@@ -104,4 +108,4 @@ def _limits(content) -> list[dict]:
     return [target(name, found[row]["ratio"][other], limit) for name, row, other, limit in LIMITS]
 
 
-CASE = Case(_rows, "environment steps", _limits, 2, "fedjax_rl")
+CASE = Case(_rows, "environment steps", _limits, 2, "fedjax_rl", note=NOTE)

@@ -9,7 +9,12 @@ LIMITS = {
     ("BigFish", "pixels, 64 copies"): 1.2,
     ("BigFish", "rules, 1024 copies"): 12.0,
     ("CoinRun", "pixels, 64 copies"): 1.0,
+    ("CoinRun", "rules, 1024 copies"): 25.0,
 }
+MANY = 0.9  # of the rate of 64 pictures, what thousands of copies make at least
+NOTE = """A rate is of one core and one thread, ours as the original's. What is drawn takes turns
+of 32 copies, which stay in the cache; what 4,096 copies lack is the way of their pictures, 50 MB a
+step, to memory, where they are written twice, as a part of a turn and of the run."""
 
 
 def _rows(arguments) -> dict:
@@ -39,12 +44,21 @@ def _limits(content) -> list[dict]:
     from harness import target
 
     found = {row["name"]: row["cases"] for row in content["rows"]}
-    if "original" not in found:
-        return []
-    return [
-        target(f"{game}, {name}", found[name][game]["ratio"]["original"], limit)
-        for (game, name), limit in LIMITS.items()
+    first = "pixels, 64 copies"
+    many = [
+        target(f"{game}, {name} against 64", 1 / of["ratio"][name], MANY)
+        for game, of in found[first].items()
+        for name in of["ratio"]
+        if name.startswith("pixels")
     ]
+    if "original" not in found:
+        return many
+    return [
+        target(
+            f"{game}, {name} against the original", found[name][game]["ratio"]["original"], limit
+        )
+        for (game, name), limit in LIMITS.items()
+    ] + many
 
 
-CASE = Case(_rows, "steps", _limits, 7, "pixels, 64 copies", ONE_THREAD)
+CASE = Case(_rows, "steps", _limits, 7, "pixels, 64 copies", ONE_THREAD, note=NOTE)
