@@ -19,59 +19,21 @@
 # and exchanges. So the error at its end has a derivative by how it is run: by the step size, by the
 # weights of the average, by how greedily agents act. Some of these derivatives are exact, some have
 # to be estimated, and some do not exist. Each is one line, and says which it is.
-#
-# The next cell installs `fedjax_rl` where it is missing, with the jax of an accelerator left as it
-# is.
 
 # %%
-import importlib
-import importlib.util
+import os
 import subprocess
 import sys
-from importlib import metadata
-
-SOURCE = "fedjax_rl @ git+https://github.com/fedjax-rl/fedjax_rl"
-PLUGINS = {
-    "jax-cuda12-plugin": "cuda12",
-    "jax-cuda13-plugin": "cuda13",
-    "libtpu": "tpu",
-}
-# The parts of an accelerator's jax: all of one version, or none works.
-PARTS = ("jax", "jaxlib", *PLUGINS, "jax-cuda12-pjrt", "jax-cuda13-pjrt")
-
-
-def installed(names):
-    """Name -> version of those packages that are installed."""
-    found = {}
-    for name in names:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
-
-
-def commands(found):
-    """What to give to pip, best first, where these packages are installed."""
-    extras = [extra for plugin, extra in PLUGINS.items() if plugin in found]
-    if not extras:
-        return [[SOURCE]]
-    keep = [f"{name}=={version}" for name, version in found.items()]
-    # If that jax is too old, jax and its plugin move together.
-    return [[SOURCE, *keep], [SOURCE, f"jax[{','.join(extras)}]"]]
-
-
-if importlib.util.find_spec("fedjax_rl") is None:
-    for requirements in commands(installed(PARTS)):
-        pip = [sys.executable, "-m", "pip", "install", "--quiet", *requirements]
-        if subprocess.run(pip).returncode == 0:
-            break
-    else:
-        raise RuntimeError("pip could not install fedjax_rl; its messages are above")
-    importlib.invalidate_caches()
-
-import os
 import warnings
+from importlib.util import find_spec
+
+# Installed where it is missing, with the jax of the accelerator that is there: both move, or none.
+if find_spec("fedjax_rl") is None:
+    plugins = {"jax_cuda12_plugin": "cuda12", "jax_cuda13_plugin": "cuda13", "libtpu": "tpu"}
+    extras = ",".join(extra for plugin, extra in plugins.items() if find_spec(plugin))
+    source = "fedjax_rl @ git+https://github.com/fedjax-rl/fedjax_rl"
+    pip = [sys.executable, "-m", "pip", "install", "--quiet"]
+    subprocess.run([*pip, source, f"jax[{extras}]"], check=True)
 
 import jax
 import jax.numpy as jnp
@@ -81,12 +43,8 @@ import optax
 
 import fedjax_rl as frl
 
+SMALL = bool(os.environ.get("FEDJAX_RL_SMALL"))  # as the tests run it
 print("devices:", ", ".join(device.device_kind for device in jax.devices()))
-for name, version in installed(("fedjax_rl", "jax", "jaxlib", *PLUGINS)).items():
-    print(name, version)
-
-# The tests run this notebook with fewer seeds and steps.
-SMALL = bool(os.environ.get("FEDJAX_RL_SMALL"))
 
 # %% [markdown]
 # ## A step size that is learned, in 13 lines
@@ -190,7 +148,7 @@ with warnings.catch_warnings():
             found = frl.differentiate(own.replace(derivative=name), "error_server", **small)
             table[name].append([found.derivatives["learning_rate"], found.errors["learning_rate"]])
         ends = frl.sweep(
-            own, learning_rate=[0.19, 0.21], record_every=60, **{**small, "seeds": small["seeds"]}
+            own, learning_rate=[0.19, 0.21], record_every=60, progress=False, **small
         ).error_server.isel(time=-1)
         apart = (ends.sel(learning_rate=0.21) - ends.sel(learning_rate=0.19)) / 0.02
         table["difference"].append([apart.mean(), apart.std() / apart.size**0.5])

@@ -19,59 +19,20 @@
 # and then does with it what can be done with every algorithm of the package: a sweep over agents
 # and learning rates, compressed messages, slow agents, single rounds, several devices, a
 # derivative, and the command line. None of that is written in its file.
-#
-# The next cell installs `fedjax_rl` where it is missing. A machine with an accelerator comes with
-# a jax whose plugin matches it, and an upgrade of one without the other would lose the device. So
-# the versions that are there are named in the same command and stay.
 
 # %%
-import importlib
-import importlib.util
+import os
 import subprocess
 import sys
-from importlib import metadata
+from importlib.util import find_spec
 
-SOURCE = "fedjax_rl @ git+https://github.com/fedjax-rl/fedjax_rl"
-PLUGINS = {
-    "jax-cuda12-plugin": "cuda12",
-    "jax-cuda13-plugin": "cuda13",
-    "libtpu": "tpu",
-}
-# The parts of an accelerator's jax: all of one version, or none works.
-PARTS = ("jax", "jaxlib", *PLUGINS, "jax-cuda12-pjrt", "jax-cuda13-pjrt")
-
-
-def installed(names):
-    """Name -> version of those packages that are installed."""
-    found = {}
-    for name in names:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
-
-
-def commands(found):
-    """What to give to pip, best first, where these packages are installed."""
-    extras = [extra for plugin, extra in PLUGINS.items() if plugin in found]
-    if not extras:
-        return [[SOURCE]]
-    keep = [f"{name}=={version}" for name, version in found.items()]
-    # If that jax is too old, jax and its plugin move together.
-    return [[SOURCE, *keep], [SOURCE, f"jax[{','.join(extras)}]"]]
-
-
-if importlib.util.find_spec("fedjax_rl") is None:
-    for requirements in commands(installed(PARTS)):
-        pip = [sys.executable, "-m", "pip", "install", "--quiet", *requirements]
-        if subprocess.run(pip).returncode == 0:
-            break
-    else:
-        raise RuntimeError("pip could not install fedjax_rl; its messages are above")
-    importlib.invalidate_caches()
-
-import os
+# Installed where it is missing, with the jax of the accelerator that is there: both move, or none.
+if find_spec("fedjax_rl") is None:
+    plugins = {"jax_cuda12_plugin": "cuda12", "jax_cuda13_plugin": "cuda13", "libtpu": "tpu"}
+    extras = ",".join(extra for plugin, extra in plugins.items() if find_spec(plugin))
+    source = "fedjax_rl @ git+https://github.com/fedjax-rl/fedjax_rl"
+    pip = [sys.executable, "-m", "pip", "install", "--quiet"]
+    subprocess.run([*pip, source, f"jax[{extras}]"], check=True)
 
 import jax
 import jax.numpy as jnp
@@ -79,12 +40,8 @@ import matplotlib.pyplot as plt
 
 import fedjax_rl as frl
 
+SMALL = bool(os.environ.get("FEDJAX_RL_SMALL"))  # as the tests run it
 print("devices:", ", ".join(device.device_kind for device in jax.devices()))
-for name, version in installed(("fedjax_rl", "jax", "jaxlib", *PLUGINS)).items():
-    print(name, version)
-
-# The tests run this notebook with fewer seeds and steps.
-SMALL = bool(os.environ.get("FEDJAX_RL_SMALL"))
 
 # %% [markdown]
 # ## The file

@@ -1,7 +1,5 @@
 """Notebooks: both forms agree, and they run from the first cell to the last at small size."""
 
-import contextlib
-import importlib.metadata
 import importlib.util
 import json
 import os
@@ -34,12 +32,12 @@ def test_both_forms_agree(source):
 @each_notebook
 def test_it_is_committed_with_outputs_and_small(source):
     path = source.with_suffix(".ipynb")
-    assert path.stat().st_size < 300_000
+    assert path.stat().st_size < 400_000
     cells = [c for c in json.loads(path.read_text())["cells"] if c["cell_type"] == "code"]
     outputs = [output for cell in cells for output in cell["outputs"]]
     assert not any(output["output_type"] == "error" for output in outputs)
     pictures = [output for output in outputs if "image/png" in output.get("data", {})]
-    assert len(pictures) >= 3
+    assert len(pictures) >= 2
 
 
 @each_notebook
@@ -48,17 +46,8 @@ def test_it_opens_in_colab(source):
     assert f"https://colab.research.google.com/github/{where}" in source.read_text()
 
 
-@pytest.mark.parametrize(
-    "source",
-    [
-        pytest.param(
-            path,
-            id=path.stem,
-            marks=[pytest.mark.thorough] if path.stem != "linear_speedup" else [],
-        )
-        for path in SOURCES
-    ],
-)
+@each_notebook
+@pytest.mark.thorough
 def test_it_runs(source, monkeypatch):
     monkeypatch.setenv("FEDJAX_RL_SMALL", "1")
     monkeypatch.setenv("JAX_PLATFORMS", "cpu")
@@ -75,52 +64,37 @@ def test_it_runs(source, monkeypatch):
     client.execute()
     outputs = [o for c in notebook.cells if c.cell_type == "code" for o in c.outputs]
     assert any("devices:" in output.get("text", "") for output in outputs)
-    assert sum("image/png" in output.get("data", {}) for output in outputs) >= 3
+    assert sum("image/png" in output.get("data", {}) for output in outputs) >= 2
 
 
 @pytest.mark.parametrize(
-    ("present", "refused", "expected"),
-    [
-        ({}, 0, [[]]),
-        ({"jax": "0.7.2", "jaxlib": "0.7.2"}, 0, [[]]),
-        (
-            {"jax": "0.7.2", "jaxlib": "0.7.2", "jax-cuda12-plugin": "0.7.2"},
-            0,
-            [["jax==0.7.2", "jaxlib==0.7.2", "jax-cuda12-plugin==0.7.2"]],
-        ),
-        (
-            {"jax": "0.4.1", "jaxlib": "0.4.1", "libtpu": "0.0.9"},
-            1,
-            [["jax==0.4.1", "jaxlib==0.4.1", "libtpu==0.0.9"], ["jax[tpu]"]],
-        ),
-    ],
-    ids=["bare", "cpu", "cuda", "old tpu"],
+    ("present", "extras"),
+    [((), ""), (("jax_cuda12_plugin",), "cuda12"), (("jax_cuda13_plugin", "libtpu"), "cuda13,tpu")],
+    ids=["cpu", "cuda", "both"],
 )
 @each_notebook
-def test_the_first_cell_carries_the_plugin(source, present, refused, expected, monkeypatch):
-    """What pip is asked for on machines with and without an accelerator."""
+def test_the_first_cell_moves_jax_with_its_plugin(source, present, extras, monkeypatch):
+    """What pip is asked for: a jax without its plugin would lose the accelerator."""
     asked = []
-
-    def version(name):
-        if name in present:
-            return present[name]
-        raise importlib.metadata.PackageNotFoundError(name)
-
-    def run(command, **_):
-        asked.append(command)
-        return subprocess.CompletedProcess(command, 1 if len(asked) <= refused else 0)
-
-    with monkeypatch.context() as patched, contextlib.redirect_stdout(None):
-        patched.setattr(importlib.metadata, "version", version)
-        patched.setattr(importlib.util, "find_spec", lambda name: None)
-        patched.setattr(subprocess, "run", run)
-        install = first_cell(source).split("\nimport os\n")[0]
-        exec(install, {})
-    assert [command[6:] for command in asked] == expected
-    assert all("fedjax_rl @ git+https://" in command[5] for command in asked)
+    with monkeypatch.context() as patched:
+        patched.setattr(importlib.util, "find_spec", lambda name: name in present or None)
+        patched.setattr(subprocess, "run", lambda command, check: asked.append((command, check)))
+        exec(first_cell(source).split("\nimport jax\n")[0].split("\nimport pathlib")[0], {})
+    ((command, check),) = asked
+    assert check
+    assert command[1:5] == ["-m", "pip", "install", "--quiet"]
+    assert command[5].startswith("fedjax_rl @ git+https://")
+    assert command[6] == f"jax[{extras}]"
 
 
 @each_notebook
-def test_the_first_cell_installs_nothing_that_is_there(source, monkeypatch):
-    monkeypatch.setattr(subprocess, "run", lambda *_, **__: pytest.fail("installed again"))
+def test_the_first_cell_is_short_and_installs_nothing_that_is_there(source, monkeypatch):
+    assert len(first_cell(source).splitlines()) <= 35
+    run = subprocess.run
+
+    def checked(command, **options):
+        assert "pip" not in command
+        return run(command, **options)
+
+    monkeypatch.setattr(subprocess, "run", checked)
     exec(first_cell(source), {})

@@ -468,6 +468,20 @@ def test_curves_answer_by_any_property():
             plotting.curves(result, **wrong)
 
 
+def test_an_axis_of_time_says_what_time_counts():
+    result = grid().rename(num_agents="algorithm").assign_coords(algorithm=list("abcd"))
+    result = result.isel(sync_period=0).drop_vars("learning_rate")
+    for said, label in (
+        ("steps of one agent", "environment steps of an agent"),
+        ("rounds of one agent", "rounds of one agent"),
+        ("updates of the server", "updates of the server"),
+    ):
+        result.time.attrs["long_name"] = said
+        figure = plotting.curves(result)
+        assert figure.axes[0].get_xlabel() == label
+        assert legend(figure) == ["a", "b", "c", "d"]
+
+
 def test_the_metric_is_that_of_the_algorithm_unless_one_is_named():
     result = grid().assign(gap=grid().error_server + 1)
     assert plotting.curves(result).axes[0].get_ylabel().startswith("squared distance")

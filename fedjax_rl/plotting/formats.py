@@ -31,10 +31,12 @@ def axis_label(name: str, result: xr.Dataset | None = None) -> str:
     Returns:
         Words, such as "number of agents N".
     """
-    if name in _LABELS:
-        return _LABELS[name][1]
     attributes = result[name].attrs if result is not None and name in result.variables else {}
-    return attributes.get("long_name", name.replace("_", " "))
+    said = attributes.get("long_name", name.replace("_", " "))
+    # Time counts rounds, episodes or steps of a server, too.
+    if name in _LABELS and (name != "time" or said.startswith(("time", "step"))):
+        return _LABELS[name][1]
+    return said
 
 
 def tag(names: Sequence[str], values: Sequence, digits: int = 6) -> str:
@@ -46,7 +48,11 @@ def tag(names: Sequence[str], values: Sequence, digits: int = 6) -> str:
         digits: significant digits of what is not whole.
     """
     symbols = (_LABELS[name][0] if name in _LABELS else name.replace("_", " ") for name in names)
-    return ", ".join(f"{s} = {number(v, digits)}" for s, v in zip(symbols, values, strict=True))
+    return ", ".join(
+        # What an algorithm is called says by itself what it is.
+        v if s == "algorithm" and isinstance(v, str) else f"{s} = {number(v, digits)}"
+        for s, v in zip(symbols, values, strict=True)
+    )
 
 
 def tags(names: Sequence[str], groups: Sequence[Sequence]) -> list[str]:
