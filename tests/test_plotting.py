@@ -459,7 +459,7 @@ def test_curves_answer_by_any_property():
     assert plotting.curves(words, x="sync_period").axes[0].get_xlabel() == "local steps per round K"
     for wrong, message in (
         ({"x": "num_agnts"}, "'num_agnts' is no property to draw against; did you mean num_agents"),
-        ({"facet": "period"}, "Known: num_agents, seed, sync_period"),
+        ({"facet": "period"}, "Known: learning_rate, num_agents, seed, sync_period"),
         ({"hue": "seed", "facet": "seed"}, "hue is seed, as x or facet is; allowed: another"),
         ({"x": "seed", "facet": "seed"}, "facet is seed, as x is; allowed: another"),
         ({"hue": "seed", "by": "seed"}, "by is 'seed' beside hue"),
