@@ -114,6 +114,50 @@ def keys_of(keys, stream: int, time=None) -> jax.Array:
     return jax.vmap(jax.random.fold_in, in_axes=(0, 0 if jnp.ndim(time) else None))(own, time)
 
 
+def folded(keys, number) -> jax.Array:
+    """`jax.random.fold_in` of keys, written out for the reason of `threefry_block`.
+
+    Args:
+      keys: typed keys [A].
+      number: an integer, one for all or one for each key, [A].
+
+    Returns:
+      Typed keys [A], those of `keys_of` if the number is its stream, and then its time.
+    """
+    if not _written_out(keys):
+        axes = (0, 0 if jnp.ndim(number) else None)
+        return jax.vmap(jax.random.fold_in, in_axes=axes)(keys, number)
+    data = jax.random.key_data(keys)
+    words = threefry_block((data[:, 0], data[:, 1]), jnp.asarray(number).astype(jnp.uint32))
+    return jax.random.wrap_key_data(jnp.stack(words, axis=1))
+
+
+def uniform_of(key, dtype) -> jax.Array:
+    """`jax.random.uniform(key, (), dtype)`, exactly, written out likewise.
+
+    Args:
+      key: typed key; consumed.
+      dtype: of the result.
+
+    Returns:
+      A scalar in [0, 1).
+    """
+    if not _written_out(key) or dtype != jnp.float32:
+        return jax.random.uniform(key, (), dtype)
+    data = jax.random.key_data(key)
+    word = threefry((data[0], data[1]), jnp.uint32(0))
+    # The upper 23 bits behind the exponent of 1: a float in [1, 2).
+    bits = (word >> _word(9)) | _word(0x3F800000)
+    return jax.lax.bitcast_convert_type(bits, jnp.float32) - 1
+
+
+def _written_out(keys) -> bool:
+    """Whether keys are of the generator that is written out here, as `jax.random` uses it."""
+    return (
+        str(jax.random.key_impl(keys)) == "threefry2x32" and jax.config.jax_threefry_partitionable
+    )
+
+
 def own_keys(keys, place: Own | None = None) -> jax.Array:
     """The keys that an algorithm of one's own is given, [A] -> [A].
 

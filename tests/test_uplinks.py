@@ -1,6 +1,7 @@
 """Uplinks by themselves, and on federated Q-learning: who sends, what arrives, what it costs."""
 
 import dataclasses
+import importlib
 import itertools
 import math
 
@@ -9,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.stats
-from federations import end_of
+from federations import end_of, largest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -285,6 +286,25 @@ def test_a_traced_window_is_one_that_is_kept(window):
 def test_without_feedback_nothing_is_kept():
     _, _, left = drive(uplinks.top_k(1, feedback=False), [[1.0, 5.0, 2.0]] * 2, numbers=3)
     np.testing.assert_array_equal(left, [0, 0, 0])
+
+
+@pytest.mark.parametrize("q", [1, 2, 7, 12, 32])
+def test_what_sorts_and_what_compares_choose_the_same(q, monkeypatch):
+    """Of ties, zeros and numbers that are none, too; of scalars, a vector, and with a sort."""
+    module = importlib.import_module("fedjax_rl.federation.uplinks.top_k")
+    rng = np.random.default_rng(q)
+    x = rng.choice([0.0, 1.0, -1.0, 1.0 + 5e-7, 2.0, np.nan, *rng.normal(size=4)], size=(60, q))
+    x, k = jnp.asarray(x, jnp.float32), jnp.asarray(rng.integers(1, q + 1, 60), jnp.int32)
+    few = jax.vmap(lambda x, k: module.largest(x, k))
+    one_by_one = jax.vmap(lambda x, k: jnp.stack(module.largest(list(x), k)))
+    found = [np.asarray(jax.jit(way)(x, k)) for way in (few, one_by_one)]
+    monkeypatch.setattr(module, "_FEW", 0)
+    plain = np.asarray(jax.jit(jax.vmap(lambda x, k: module.largest(x, k)))(x, k))
+    for way in found:
+        np.testing.assert_array_equal(way.view(np.uint32), plain.view(np.uint32))
+    sent = np.where(np.isnan(x), 0, x)
+    for row, kept, count in zip(sent, np.nan_to_num(plain), np.asarray(k), strict=True):
+        np.testing.assert_array_equal(np.abs(kept), np.abs(largest(row, count, np.float32)))
 
 
 # On federated Q-learning

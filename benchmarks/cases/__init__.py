@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 NAMES = (
-    *("fedq", "scaling", "grids", "es", "episodes", "gradients", "differentiate", "clock"),
-    *("procgen", "ppo"),
+    *("fedq", "uplinks", "scaling", "grids", "es", "episodes", "gradients", "differentiate"),
+    *("clock", "procgen", "ppo"),
 )
 # One XLA thread a core; the scheduler for many small operations hangs on many small loops.
 ONE_THREAD = {"NPROC": "1"}

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import jax.numpy as jnp
 
+from fedjax_rl import backend
 from fedjax_rl.federation.population import select
 from fedjax_rl.federation.state import per_agent
 from fedjax_rl.federation.uplinks import View
-from fedjax_rl.streams import Engine, keys_of
+from fedjax_rl.streams import Engine, folded
 
 
 def both(one, other):
@@ -49,7 +50,7 @@ def outgoing(population, link, params, state, model, place):
 
     if link.uplink.send is not None:
         # By time, not by the number of draws so far: silence moves nobody's later words.
-        keys = keys_of(state.keys, Engine.UPLINK, state.time)
+        keys = folded(folded(state.keys, Engine.UPLINK), state.time)
 
         def send(key, message, uplink_state, model, params, time):
             view = View(link.spec, model, time, params)
@@ -70,6 +71,8 @@ def outgoing(population, link, params, state, model, place):
                 fixed=(state.time,),
             ),
         )
+        # Who sends is asked for by every number of a message.
+        sent = backend.once(sent)
         if link.uplink.size is not None:
 
             def size(message, params):

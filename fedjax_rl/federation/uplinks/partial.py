@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import jax
-
-from fedjax_rl import fields
+from fedjax_rl import fields, streams
 from fedjax_rl.federation.uplinks.protocol import Uplink, real, uplink
 
 
@@ -29,7 +27,8 @@ def partial(probability=0.5, absent: bool = True) -> Uplink:
 
     def send(key, message, state, view):
         # A uniform below the probability: at 1 everybody sends.
-        return message, jax.random.bernoulli(key, view.own["probability"]), state
+        chance = view.own["probability"]
+        return message, streams.uniform_of(key, chance.dtype) < chance, state
 
     return Uplink(
         "partial",

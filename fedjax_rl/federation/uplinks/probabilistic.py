@@ -8,7 +8,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from fedjax_rl import fields
+from fedjax_rl import fields, streams
 from fedjax_rl.federation.uplinks.order_statistics import UTILITY_MODELS, communication_probability
 from fedjax_rl.federation.uplinks.protocol import Uplink, uplink
 
@@ -83,7 +83,7 @@ def probabilistic(
         seen = jnp.minimum(count + 1, length)
         p = rank(newer, seen, value)
         chance = communication_probability(p, own["target"], own["members"])
-        sent = there & (jax.random.uniform(key) < chance)
+        sent = there & (streams.uniform_of(key, jnp.result_type(float)) < chance)
         # What was not there is no sample of what messages are worth.
         past, count = jax.tree.map(
             lambda new, old: jnp.where(there, new, old), (newer, count + 1), state

@@ -2,19 +2,34 @@
 
 from __future__ import annotations
 
-import jax
+import functools
+
 import jax.numpy as jnp
 
-from fedjax_rl import fields
+from fedjax_rl import backend, fields
 from fedjax_rl.federation.ledger import tree_floats
 from fedjax_rl.federation.uplinks.compressed import compressed
 from fedjax_rl.federation.uplinks.protocol import Uplink, uplink
 
 
-def scaled_signs(x) -> jax.Array:
-    """`mean |x| sign(x)`, with sign(0) = 1: one number and one bit per coordinate."""
-    # `jnp.sign` would make a third value of 0, for which one bit has no room.
-    return jnp.mean(jnp.abs(x)) * jnp.where(x >= 0, jnp.ones_like(x), -jnp.ones_like(x))
+def scaled_signs(x):
+    """`mean |x| sign(x)`, with sign(0) = 1: one number and one bit per coordinate.
+
+    Args:
+      x: float [q], or q scalars.
+
+    Returns:
+      As `x`.
+    """
+
+    def sign(x):
+        # `jnp.sign` would make a third value of 0, for which one bit has no room.
+        return jnp.where(x >= 0, jnp.ones_like(x), -jnp.ones_like(x))
+
+    if not isinstance(x, list):
+        return jnp.mean(jnp.abs(x)) * sign(x)
+    scale = backend.once(functools.reduce(jnp.add, map(jnp.abs, x)) / len(x))
+    return [scale * sign(value) for value in x]
 
 
 @uplink(feedback=fields.switch())
