@@ -299,6 +299,22 @@ def test_a_large_model_in_a_large_federation_does_not_wrap_the_counter():
     assert book.totals()["bytes_up"][0] == 1024 * 10**6 * 2**23
 
 
+def test_small_lines_add_up_as_one_after_the_other():
+    """Carried into the second word, too."""
+    book = fed.empty_ledger(2)
+    book = dataclasses.replace(book, low=book.low + jnp.uint32(2**32 - 50), high=book.high + 1)
+    pairs = [
+        (line(communications=1), jnp.asarray([1, 0], jnp.uint32)),
+        (line(floats_up=1, bytes_up=4), jnp.asarray([77, 3], jnp.uint32)),
+        (line(bytes_up=1), jnp.asarray([5, 0], jnp.uint32)),
+    ]
+    found, expected = book.add_small(*pairs), book
+    for pair in pairs:
+        expected = expected.add(*pair)
+    for name, total in expected.totals().items():
+        np.testing.assert_array_equal(found.totals()[name], total)
+
+
 def test_communication_time_is_an_all_reduce_per_exchange():
     times = fed.communication_time([1000, 1000, 999, np.nan], [10, 1000, 1000, 1], [4, 16, 8, 2])
     np.testing.assert_array_equal(times, [1200, 1004, 999, np.nan])

@@ -7,6 +7,7 @@ resumed, swept and sharded like everything else. Whoever exchanges asks `price` 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from typing import TYPE_CHECKING
 
@@ -98,6 +99,19 @@ class Ledger:
         low = self.low + more
         # Unsigned sums wrap: one that is less than a summand has been carried.
         return Ledger(low, self.high + carried + (low < more).astype(jnp.uint32))
+
+    def add_small(self, *lines) -> Ledger:
+        """Adds lines as often as each happens, where all of it together is below 2^32.
+
+        Args:
+          *lines: pairs of a line, uint32 [C], and how often it happens, uint32 [F].
+
+        Returns:
+          The `Ledger` after it, the same as after an `add` of each.
+        """
+        more = functools.reduce(jnp.add, [one[None, :] * times[:, None] for one, times in lines])
+        low = self.low + more
+        return Ledger(low, self.high + (low < more).astype(jnp.uint32))
 
     def totals(self) -> dict[str, np.ndarray]:
         """The counters on the host, int64 [F] by name."""
@@ -229,27 +243,40 @@ def price(
     Returns:
       The ledger.
     """
-    spent = state.ledger.add(line(communications=1), times)
     members = jnp.asarray(population.sizes).astype(jnp.uint32)
     whole = message_costs(population, link, params, state)
     if sent is None:
+        spent = state.ledger.add(line(communications=1), times)
         return spent.add(line(**whole), times, members)
     # Line by line, as messages, floats and bits of different senders do not go together.
-    messages, wire = population.sum(sent.messages), link.wire
-    spent = spent.add(line(messages_up=1, bytes_up=wire.header_bytes), messages)
-    largest = _LARGEST * whole["floats_up"]
+    messages, wire, answer = population.sum(sent.messages), link.wire, answer_costs(link, state)
     each = line(floats_up=1, bytes_up=wire.word_bytes)
-    for amount, unit in _wide_sum(population, sent.floats, largest):
-        spent = spent.add(each, amount, unit)
     # Rounded up by message: bytes are what is sent, and no two messages share one.
     octets = (sent.bits + jnp.uint32(7)) // jnp.uint32(8)
-    for amount, unit in _wide_sum(population, octets, largest):
-        spent = spent.add(line(bytes_up=1), amount, unit)
     # Who is absent hears nothing, all others do where the server speaks at all.
+    heard = messages
     if link.dedicated_server or link.uplink.silent != "absent":
         present = members if present is None else population.sum(present.astype(jnp.uint32))
-        return spent.add(line(**answer_costs(link, state)), present * times)
-    return spent.add(line(**answer_costs(link, state)), messages)
+        heard = present * times
+    lines = [
+        (line(communications=1), times),
+        (line(messages_up=1, bytes_up=wire.header_bytes), messages),
+        (line(**answer), heard),
+    ]
+    largest = _LARGEST * whole["floats_up"]
+    # More than any counter grows by: with an exchange in every round, products of two words and
+    # their carries take as long as a local step.
+    most = 1 + wire.header_bytes + (wire.word_bytes + 1) * largest + sum(answer.values())
+    if int(population.sizes.max()) * most < 2**32:
+        sums = (each, population.sum(sent.floats)), (line(bytes_up=1), population.sum(octets))
+        return state.ledger.add_small(*lines, *sums)
+    spent = state.ledger
+    for one, count in lines:
+        spent = spent.add(one, count)
+    for one, amounts in ((each, sent.floats), (line(bytes_up=1), octets)):
+        for amount, unit in _wide_sum(population, amounts, largest):
+            spent = spent.add(one, amount, unit)
+    return spent
 
 
 # An uplink sends at most so many floats for each number of a message.
