@@ -128,33 +128,3 @@ def exact(function: Callable) -> Callable:
             return function(*args, **values)
 
     return wrapped
-
-
-@jax.custom_jvp
-def once(x):
-    """The same array, as something that XLA computes once for all who use it.
-
-    On a CPU XLA makes a loop of every array and repeats in it whatever the array depends on: of
-    what many arrays depend on it makes many copies, and `lax.optimization_barrier` is gone before
-    that. What comes out of a loop of whose length nothing is known is computed before it.
-
-    Args:
-      x: numbers or flags, at least one.
-
-    Returns:
-      As `x`; its derivative is that of `x`.
-    """
-    if kind() != "cpu":
-        return x
-    first = x.reshape(-1)[0]
-    if first.dtype == bool:
-        first = first.astype(jnp.uint32)
-    words = jax.lax.bitcast_convert_type(first, f"uint{8 * first.dtype.itemsize}")
-    # 1, of any word.
-    length = jnp.minimum(words | jnp.ones_like(words), jnp.ones_like(words))
-    nothing = jnp.zeros_like(length), jnp.zeros_like(x)
-    turn = lambda carry: (carry[0] + jnp.ones_like(length), x)
-    return jax.lax.while_loop(lambda carry: carry[0] < length, turn, nothing)[1]
-
-
-once.defjvps(lambda tangent, out, x: tangent)
