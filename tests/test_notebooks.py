@@ -14,6 +14,7 @@ nbclient = pytest.importorskip("nbclient")
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 # What is a module alone, such as the algorithm of a notebook, has no second form.
 SOURCES = sorted(path.with_suffix(".py") for path in (ROOT / "notebooks").glob("*.ipynb"))
+PICTURES = {"image/png", "image/gif"}
 each_notebook = pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.stem)
 
 
@@ -36,7 +37,7 @@ def test_it_is_committed_with_outputs_and_small(source):
     cells = [c for c in json.loads(path.read_text())["cells"] if c["cell_type"] == "code"]
     outputs = [output for cell in cells for output in cell["outputs"]]
     assert not any(output["output_type"] == "error" for output in outputs)
-    pictures = [output for output in outputs if "image/png" in output.get("data", {})]
+    pictures = [output for output in outputs if PICTURES & set(output.get("data", {}))]
     assert len(pictures) >= 2
 
 
@@ -64,7 +65,7 @@ def test_it_runs(source, monkeypatch):
     client.execute()
     outputs = [o for c in notebook.cells if c.cell_type == "code" for o in c.outputs]
     assert any("devices:" in output.get("text", "") for output in outputs)
-    assert sum("image/png" in output.get("data", {}) for output in outputs) >= 2
+    assert sum(bool(PICTURES & set(output.get("data", {}))) for output in outputs) >= 2
 
 
 @pytest.mark.parametrize(
