@@ -15,6 +15,7 @@ import numpy as np
 from make import shown
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
+from matplotlib.ticker import MaxNLocator
 
 import fedjax_rl as frl
 from fedjax_rl.algorithms import ALGORITHMS
@@ -41,6 +42,7 @@ SHORT = {
     "feddqn": {"num_steps": 2000, "record_every": 100},
     "a3c": {"num_steps": 200, "record_every": 10},
     "fedapg": {"num_steps": 6, "record_every": 1},
+    **{key: {"num_steps": 200, "record_every": 2} for key in ("dql", "ebcdql", "davia")},
 }
 
 
@@ -302,10 +304,19 @@ def ledger(ink, faint, blue):
     return figure
 
 
+def place_of(name: str):
+    """Where there is something to be seen, if the smallest place is too small for that."""
+    if name in ("dql", "ebcdql", "davia"):
+        return frl.envs.simple_grid()
+    if name in ("qavg", "pavg"):
+        return frl.envs.tabular_task(frl.envs.dirichlet_mdps(8, kernels=0.5), max_steps=25)
+    return None
+
+
 def small_run(name: str):
     """A result of an algorithm: three seeds of one agent and of four."""
-    where, algorithm = shown(name)
-    del where
+    place = place_of(name)
+    algorithm = shown(name)[1] if place is None else ALGORITHMS[name].make(place)
     algorithm = algorithm.replace(**SETTINGS.get(name, {}))
     run = SHORT.get(name, RUNS[algorithm.unit])
     if name == "ef-td":
@@ -328,6 +339,7 @@ def curves(algorithm, result, ink):
         axes.fill_between(own.time, own.min("seed"), own.max("seed"), color=colour, alpha=0.2, lw=0)
     if algorithm.headline.endswith(("error", "gap", "error_server")) and float(values.min()) > 0:
         axes.set_yscale("log")
+    axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     axes.set(xlabel=f"{algorithm.unit}s", ylabel=algorithm.headline.replace("_", " "))
     for text in axes.legend().get_texts():
         text.set_color(ink)
