@@ -17,6 +17,7 @@ from lines import above_zero
 from versions import against
 
 GRIDS = ("smoke", "quick", "paper")
+SCALING = ("agents", "devices", "processes", "memory", "saving")
 SHAPINGS = ("raw", "center")
 
 
@@ -78,6 +79,14 @@ def main() -> None:
     )
     parser.add_argument(
         "--shapings", nargs="+", choices=SHAPINGS, default=SHAPINGS, help="cases of the case es"
+    )
+    parser.add_argument(
+        "--parts",
+        nargs="+",
+        choices=SCALING,
+        default=SCALING,
+        help="of the case scaling; the others are kept as --json has them, if they are of this "
+        "machine, these versions and this scale",
     )
     parser.add_argument(
         "--original", type=_file, help="a Python with procgen 0.10.7, for the case procgen"

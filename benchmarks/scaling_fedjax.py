@@ -24,17 +24,17 @@ PERIOD = 100
 # Agents of a federation; those from `LARGE` on are to cost the same each.
 AGENTS = (1, 8, 64, 512, 4096, 32_768, 262_144, 1_000_000)
 LARGE = 4096
-# Fake devices of one CPU, and the agents that are spread over them.
-DEVICES, SPREAD = (1, 2, 4, 8), 65_536
+# Agents that are spread over devices.
+SPREAD = 262_144
 # Agent-steps of a call, and steps at most.
-AGENT_STEPS, STEPS = 4e8, 200_000
+AGENT_STEPS, STEPS = 2e8, 200_000
 # Seconds of a run that writes checkpoints, and its agents.
 RUN_SECONDS, SAVED = 30.0, (4096, 262_144)
 
 
-def algorithm():
+def algorithm(period: int = PERIOD):
     """Federated Q-learning on the table of the paper on linear speedup."""
-    return frl.fedq(frl.envs.paper_mdp(), epsilon=1.0, sync_period=PERIOD)
+    return frl.fedq(frl.envs.paper_mdp(), epsilon=1.0, sync_period=period)
 
 
 def sizes(scale: float) -> list[int]:
@@ -48,9 +48,9 @@ def steps_of(num_agents: int, scale: float) -> int:
     return max(1, round(steps / PERIOD)) * PERIOD
 
 
-def job_of(num_agents: int, devices: int = 1) -> Job:
+def job_of(num_agents: int, devices: int = 1, period: int = PERIOD) -> Job:
     """The population of one federation, over so many devices."""
-    one = algorithm().at(num_agents)
+    one = algorithm(period).at(num_agents)
     # As long as can be, so that no call comes to an end.
     most = 2**31 // PERIOD * PERIOD
     run = Run.taken({"num_steps": most, "record_every": most, "chunk": 1, "devices": devices})
@@ -60,13 +60,15 @@ def job_of(num_agents: int, devices: int = 1) -> Job:
     return job
 
 
-def call(num_agents: int, scale: float, devices: int = 1) -> Call:
+def call(
+    num_agents: int, scale: float, devices: int = 1, period: int = PERIOD, steps: int | None = None
+) -> Call:
     """So many steps of one federation and a record, by the programs of the package."""
-    job = job_of(num_agents, devices)
+    job = job_of(num_agents, devices, period)
     began = time.perf_counter()
     first, again, (specs, state_specs, gap_spec) = PROGRAMS.get(job)
     seconds = time.perf_counter() - began
-    place, steps = job.layout.place, steps_of(num_agents, scale)
+    place, steps = job.layout.place, steps or steps_of(num_agents, scale)
     params = place(job.params, specs)
     keys = place(job_keys(job), job.layout.specification(0, "agent"))
     gaps = place(jnp.full(1, steps, jnp.uint32), gap_spec)
@@ -93,14 +95,18 @@ def bytes_of_agents(scale: float) -> Iterator[dict]:
         yield {"agents": num_agents, "arrays": arrays, "peak": peak, "ratio": peak / arrays}
 
 
-def saving(scale: float, rate: float) -> Iterator[dict]:
+def saving(scale: float) -> Iterator[dict]:
     """The part of a run's time in which it writes checkpoints, as often as it does by default.
 
     Args:
       scale: of the seconds of a run.
-      rate: agent-steps per second.
     """
     for num_agents in (n for n in SAVED if n in sizes(scale)):
+        trial = call(num_agents, scale)
+        for _ in range(2):
+            began = time.perf_counter()
+            jax.block_until_ready(trial.run())
+        rate = trial.units / (time.perf_counter() - began)
         steps = max(1, round(scale * RUN_SECONDS * rate / num_agents / PERIOD)) * PERIOD
         spent, save = [0.0], Checkpoints.save
 

@@ -1,8 +1,8 @@
 """Kills one of several processes that simulate together, resumes them, compares bit by bit.
 
 A command is started in two processes of this machine, one of which is killed at a random moment.
-The other has to end by itself within a minute and a half, with words that say how to go on; both
-are then resumed, and so on a few times, until they are left to finish.
+The other has to end by itself soon after it is heard of no more, with words that say how to go on;
+both are then resumed, and so on a few times, until they are left to finish.
 """
 
 from __future__ import annotations
@@ -25,35 +25,49 @@ LINES = {
         "sweep fedq paper-mdp --num-agents 1 16 --learning-rate 0.1 0.3 --sync-period 100 "
         "--num-steps 50000"
     ),
-    "es": "run es CartPole-v1 --num-agents 8 --num-steps 20",
+    "es": "run es CartPole-v1 --num-agents 4 --num-steps 12",
 }
-# Kills before a run is left to finish; seconds that the others may take to end.
-KILLS, SILENCE = 3, 90
+# Kills before a run is left to finish; seconds that the others may take to end once they know.
+KILLS, SLOW = 3, 60
+# Sets after how many seconds a silent process counts as ended.
+SILENT = "from fedjax_rl.cli import cluster; cluster._SILENT = {}; "
 
 
 def options(parser: argparse.ArgumentParser) -> None:
     torture_loop.options(parser, 20, LINES)
     parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument(
+        "--silent",
+        type=int,
+        default=30,
+        help="seconds until a silent process counts as ended; more where all may be stopped",
+    )
 
 
 def main(arguments: argparse.Namespace) -> int:
     """Prints what came out; 1 if anything was not as it should be."""
-    begin = functools.partial(start, count=arguments.processes)
-    return torture_loop.tortured(Torture(LINES, KILLS, begin, killed), arguments)
+    begin = functools.partial(start, count=arguments.processes, silent=arguments.silent)
+    kill = functools.partial(killed, silent=arguments.silent)
+    return torture_loop.tortured(Torture(LINES, KILLS, begin, kill), arguments)
 
 
-def start(line: list[str], count: int) -> list[subprocess.Popen]:
+def start(line: list[str], count: int, silent: int) -> list[subprocess.Popen]:
     """A command in several processes."""
     with socket.socket() as own:
         own.bind(("localhost", 0))
         where = f"localhost:{own.getsockname()[1]}"
-    line = [*line, "--distributed", "--coordinator", where, "--wait", "60"]
+    line = [*line, "--distributed", "--coordinator", where, "--wait", str(30 + silent)]
     line += ["--num-processes", str(count), "--process-index"]
-    return [torture_loop.process([*line, str(index)]) for index in range(count)]
+    before = SILENT.format(silent)
+    return [torture_loop.process([*line, str(index)], before) for index in range(count)]
 
 
 def killed(
-    processes: list[subprocess.Popen], out: pathlib.Path, rng: random.Random, seconds: float
+    processes: list[subprocess.Popen],
+    out: pathlib.Path,
+    rng: random.Random,
+    seconds: float,
+    silent: int,
 ) -> str:
     """Kills one of several processes at a moment of their life; what came of the others."""
     time.sleep(rng.uniform(0.1, 1.0) * seconds)
@@ -63,7 +77,7 @@ def killed(
         return f"WRONG exit codes {codes}" if any(codes) else LATE
     processes[victim].send_signal(signal.SIGKILL)
     began = time.monotonic()
-    rest = ended([own for own in processes if own is not processes[victim]], SILENCE)
+    rest = ended([own for own in processes if own is not processes[victim]], silent + SLOW)
     processes[victim].communicate()
     took = "at once" if time.monotonic() - began < 10 else "after a while"
     whom = "the first" if victim == 0 else "another"

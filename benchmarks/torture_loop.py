@@ -27,6 +27,10 @@ EAGER = (
 )
 # Seconds that a command may take, and after which whoever did not hear the time was stopped.
 LONGEST, STOPPED = 600, 10
+# Times that processes may lose each other though nobody was killed, as on a machine that is too
+# busy they do: what they do then is to be resumed.
+LOSSES = 3
+LOST = ("does not answer", "has ended")
 # What was killed too late to have been killed.
 LATE = "finished before"
 
@@ -64,7 +68,8 @@ def tortured(torture: Torture, arguments: argparse.Namespace) -> int:
             name = arguments.lines[place % len(arguments.lines)]
             out, place = pathlib.Path(root) / f"{name}-{place}", place + 1
             if name not in whole:
-                whole[name] = _undisturbed(torture, name, pathlib.Path(root) / name, stops)
+                first = pathlib.Path(root) / name
+                whole[name] = _undisturbed(torture, name, first, stops, found)
             result, seconds = whole[name]
             for _ in range(min(left, torture.kills)):
                 before, started = stops.count, torture.start(_line(torture, name, out))
@@ -76,7 +81,7 @@ def tortured(torture: Torture, arguments: argparse.Namespace) -> int:
                 print(f"{name}: {outcome}, {left} kills left", file=sys.stderr, flush=True)
                 if outcome == LATE:
                     break
-            words = _finished(torture, name, out, stops)
+            words = _finished(torture, name, out, stops, found)
             good = not words and (out / "result.nc").read_bytes() == result
             outcome = "resumed to the same bits" if good else f"WRONG {words or 'bits'}"
             found[f"{name}: {outcome}"] += 1
@@ -91,25 +96,31 @@ def _line(torture: Torture, name: str, out: pathlib.Path) -> list[str]:
     return [*torture.lines[name].split(), "--out", str(out)]
 
 
-def _undisturbed(torture: Torture, name: str, out: pathlib.Path, stops: Stops):
+def _undisturbed(torture: Torture, name: str, out: pathlib.Path, stops: Stops, found):
     """The result of a command, and the seconds that it took."""
     began, before = time.monotonic(), stops.seconds
-    words = _finished(torture, name, out, stops)
+    words = _finished(torture, name, out, stops, found)
     assert not words, f"{name}: {words}"
     seconds = time.monotonic() - began - (stops.seconds - before)
     print(f"{name}: takes {seconds:.0f} s", file=sys.stderr, flush=True)
     return (out / "result.nc").read_bytes(), seconds
 
 
-def _finished(torture: Torture, name: str, out: pathlib.Path, stops: Stops) -> str:
+def _finished(torture: Torture, name: str, out: pathlib.Path, stops: Stops, found) -> str:
     """Lets a command come to its end; what is wrong, or nothing."""
+    losses = 0
     while True:
         before = stops.count
         codes = ended(torture.start(_line(torture, name, out)), LONGEST)
         if all(code == 0 for code, _ in codes):
             return ""
         if not stops.since(before):
-            return f"exit codes and last words {codes}"
+            losses += 1
+            lost = all(any(text in words for text in LOST) for _, words in codes)
+            if not lost or losses > LOSSES:
+                return f"exit codes and last words {codes}"
+            found[f"{name}: lost each other though nobody was killed, went on"] += 1
+            print(f"{name}: lost each other: {codes}", file=sys.stderr, flush=True)
 
 
 class Stops:
@@ -139,10 +150,10 @@ class Stops:
             last = now
 
 
-def process(line: list[str]) -> subprocess.Popen:
-    """A command in a process of its own, which saves as often as it can."""
+def process(line: list[str], before: str = "") -> subprocess.Popen:
+    """A command in a process of its own, which saves as often as it can, after some other words."""
     return subprocess.Popen(
-        [sys.executable, "-c", EAGER, *line],
+        [sys.executable, "-c", before + EAGER, *line],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,

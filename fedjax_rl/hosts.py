@@ -30,7 +30,8 @@ _PATIENCE = 3_600_000
 _ORDER = itertools.count()
 # What the transports of JAX's collectives, and its coordinator, say of a process that has gone.
 _LOST = re.compile(
-    r"gloo|nccl|connection|socket|heartbeat|coordination|UNAVAILABLE|DEADLINE_EXCEEDED|ABORTED",
+    r"gloo|nccl|connection|socket|heartbeat|coordination|UNAVAILABLE|DEADLINE_EXCEEDED|ABORTED"
+    r"|local topologies",
     re.IGNORECASE,
 )
 
@@ -142,10 +143,12 @@ def losses() -> Iterator[None]:
     """
     try:
         yield
-    except (jax.errors.JaxRuntimeError, ValueError) as error:
-        # A collective that fails while it is awaited by Orbax or in a callback may be any of both.
+    except (RuntimeError, ValueError) as error:
+        # A collective that fails while it is awaited by Orbax or in a callback may be a ValueError,
+        # and what waits for the devices of all is a plain RuntimeError.
         words = " ".join(str(error).split())
-        runtime = isinstance(error, jax.errors.JaxRuntimeError) or "Gloo" in words
+        runtime = isinstance(error, jax.errors.JaxRuntimeError)
+        runtime = runtime or "Gloo" in words or "local topologies" in words
         if count() == 1 or not runtime or not _LOST.search(words):
             raise
         raise ConnectionError(

@@ -135,18 +135,33 @@ def test_a_process_that_dies_ends_the_others_and_both_go_on(tmp_path, victim):
 
 
 @pytest.mark.thorough
-def test_what_two_processes_began_one_goes_on_with(tmp_path):
-    longer = [*LINE.split()[:-1], "4000"]
-    for line in (LINE.split(), longer):
-        out = tmp_path / line[-1]
-        more = ["--record-every", "100", "--out", str(out)]
-        codes = processes.ended(processes.start(processes.commands([*line, *more], 2)))
-        assert [code for code, _ in codes] == [0, 0], codes
-    alone = ["-m", "fedjax_rl", "resume", str(tmp_path / "2000"), "--num-steps", "4000"]
-    ((code, words),) = processes.ended(processes.start([alone]))
-    assert code == 0, words
-    # Compiled for one process, whose last digits are others.
-    results = [frl.load(tmp_path / steps) for steps in ("2000", "4000")]
+@pytest.mark.parametrize(("first", "then"), [(2, 1), (1, 2), (2, 4)])
+def test_what_some_processes_began_others_go_on_with(tmp_path, first, then):
+    """Each with a device of its own: what was made stays, and what is added is the same run's."""
+
+    def done(words, count):
+        alone = [["-m", "fedjax_rl", *words]]
+        lines = alone if count == 1 else processes.commands(words, count)
+        for code, said in processes.ended(processes.start(lines), 600):
+            assert code == 0, said
+
+    more, longer = ["--record-every", "100"], [*LINE.split()[:-1], "4000"]
+    done([*LINE.split(), *more, "--out", str(tmp_path / "begun")], first)
+    done(["resume", str(tmp_path / "begun"), "--num-steps", "4000", "--devices", str(then)], then)
+    done([*longer, *more, "--out", str(tmp_path / "whole")], first)
+    results = [frl.load(tmp_path / name) for name in ("begun", "whole")]
+    # Sums over other devices, in programs compiled for others, whose last digits are others.
     xr.testing.assert_allclose(*results, rtol=1e-5, atol=1e-6)
     began = [result["error_server"].isel(time=slice(20)) for result in results]
     xr.testing.assert_equal(*began)
+
+
+@pytest.mark.thorough
+def test_one_device_is_refused_to_two_processes(tmp_path):
+    alone = [["-m", "fedjax_rl", *LINE.split(), "--out", str(tmp_path / "out")]]
+    ((code, said),) = processes.ended(processes.start(alone))
+    assert code == 0, said
+    line = ["resume", str(tmp_path / "out"), "--num-steps", "4000", "--devices", "1"]
+    (code, said), (other, _) = processes.ended(processes.start(processes.commands(line, 2)))
+    assert (code, other) == (2, 2)
+    assert "devices is 1; allowed: multiples of 2, as many of each process" in said

@@ -16,7 +16,7 @@ import dataclasses
 import functools
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 
 import jax
 import numpy as np
@@ -261,6 +261,40 @@ def layout(
     ranked = sorted(range(len(sizes)), key=lambda f: sizes[f])
     runs = [list(run) for _, run in itertools.groupby(ranked, key=lambda f: sizes[f])]
     pairs = [(len(run), int(sizes[run[0]])) for run in runs]
+    counts = filter(usable, range(1, num_devices + 1))
+    down, across = blocks_of(pairs, counts, working, most)
+    order = tuple(
+        f
+        for i in range(down)
+        for run in runs
+        for f in run[i * (len(run) // down) : (i + 1) * (len(run) // down)]
+    )
+    local = tuple((f // down, -(-n // across)) for f, n in pairs)
+    used = down * across
+    if used == 1:
+        return Layout(Population(local), (1, 1), order)
+    mesh = jax.make_mesh((down, across), AXES, devices=_devices(used))
+    members = tuple(n for _, n in pairs)
+    return Layout(Population(local, AXES[1], across, members), (down, across), order, mesh)
+
+
+def blocks_of(
+    pairs: Sequence[tuple[int, int]],
+    counts: Iterable[int],
+    working: Callable = _everybody,
+    most: int | None = None,
+) -> tuple[int, int]:
+    """How `layout` shares devices between federations and between their members.
+
+    Args:
+      pairs: (federations, agents of each) by size.
+      counts: numbers of devices to choose from, which need not be here.
+      working: as of `layout`.
+      most: likewise.
+
+    Returns:
+      The devices along the axis of federations, and along that of agents.
+    """
 
     def load(blocks: tuple[int, int], count: Callable) -> int:
         """Of one device, what `count` says of each federation shared out evenly."""
@@ -276,24 +310,11 @@ def layout(
     # One program for all devices needs one shape: as many federations of each size everywhere.
     options = (
         (used // across, across)
-        for used in filter(usable, range(1, num_devices + 1))
+        for used in counts
         for across in range(1, used + 1)
         if used % across == 0 and all(f % (used // across) == 0 for f, _ in pairs)
     )
-    down, across = min(options, key=rank)
-    order = tuple(
-        f
-        for i in range(down)
-        for run in runs
-        for f in run[i * (len(run) // down) : (i + 1) * (len(run) // down)]
-    )
-    local = tuple((f // down, -(-n // across)) for f, n in pairs)
-    used = down * across
-    if used == 1:
-        return Layout(Population(local), (1, 1), order)
-    mesh = jax.make_mesh((down, across), AXES, devices=_devices(used))
-    members = tuple(n for _, n in pairs)
-    return Layout(Population(local, AXES[1], across, members), (down, across), order, mesh)
+    return min(options, key=rank)
 
 
 def usable(num_devices: int) -> bool:

@@ -9,7 +9,7 @@ import itertools
 import math
 from collections.abc import Mapping, Sequence
 
-from fedjax_rl.federation.mesh import layout
+from fedjax_rl.federation.mesh import blocks_of
 
 # Measured on one CPU core: what a step costs a population, and what it costs an agent. They only
 # decide which periods share a population, never a number.
@@ -126,9 +126,10 @@ def over_devices(sizes: Sequence[int], devices: int, **more) -> list[list[int]]:
 
     def laid(members: Sequence[int], n: int) -> tuple[tuple[int, int], int]:
         """The blocks of so many federations of n agents, and what a device then works."""
-        plan = layout([n] * len(members), devices, **more)
-        down, across = plan.blocks
-        return plan.blocks, len(members) // down * math.ceil(working(n) / across)
+        # Of any number of devices, which need not be here: a run goes on over others, of other
+        # processes, and keeps how it was cut.
+        down, across = blocks_of([(len(members), n)], range(1, devices + 1), **more)
+        return (down, across), len(members) // down * math.ceil(working(n) / across)
 
     for n in dict.fromkeys(sizes):
         members = [place for place, size in enumerate(sizes) if size == n]
