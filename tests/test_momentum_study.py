@@ -178,4 +178,4 @@ def test_without_halfcheetah_its_rows_are_not_run(tmp_path):
     lines = STUDY.run(tmp_path, ["halfcheetah"], "quick")["targets"]
     assert {line["verdict"] for line in lines} == {"not run"}
     assert lines[0]["command"] == "fedjax-rl reproduce momentum:halfcheetah --scale paper"
-    assert lines[0]["cost"] == 6000
+    assert lines[0]["cost"] == 3000

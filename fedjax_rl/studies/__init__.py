@@ -21,6 +21,7 @@ from fedjax_rl.studies.others import STUDY as OTHERS
 from fedjax_rl.studies.pictures import against, curves, page, panel, picture
 from fedjax_rl.studies.runs import Stage, runs
 from fedjax_rl.studies.study import SCALES, scales
+from fedjax_rl.studies.tuned import tuned
 
 STUDIES = {
     study.name: study
@@ -60,4 +61,5 @@ __all__ = [
     "runs",
     "scales",
     "together",
+    "tuned",
 ]

@@ -179,7 +179,7 @@ def runs(
         "double": double,
         "options": options,
     }
-    return _Runs(name, make, seconds, of, trials is not None, plan)
+    return Planned(name, make, seconds, of, trials is not None, plan)
 
 
 def _key(cell: Cell) -> Hashable:
@@ -188,7 +188,13 @@ def _key(cell: Cell) -> Hashable:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class _Runs(Stage):
+class Planned(Stage):
+    """A stage that knows its runs beforehand.
+
+    Attributes:
+      planned: `() -> plan`, as of `Stage`; nothing is made before it is called.
+    """
+
     planned: Callable = list
 
     def plan(self):
