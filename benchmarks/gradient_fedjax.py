@@ -69,7 +69,7 @@ def sweep(algorithm, workload: peers.Workload) -> tuple[dict, float]:
 # --- agreement -----------------------------------------------------------------------------------
 
 
-_PLAYER = Oracle(ALGORITHMS["fedpg"].config)
+_PLAYER = Oracle(ALGORITHMS["fedpg"].config.resolved())
 
 
 @functools.partial(jax.jit, static_argnames="count")
@@ -135,7 +135,7 @@ def difference(algorithm, sizes=(1, 3), local_steps: int = 3, rounds: int = 3) -
         expected = np.asarray(jax.jit(advance)(params, keys).server.parameters)
         tables = peers.Tables(sizes)
         source = _Replayed(tables, keys, params)
-        found = peers.run(algorithm.name, algorithm.config, tables, rounds, source)
+        found = peers.run(algorithm.name, algorithm.config.resolved(), tables, rounds, source)
     return float(np.max(np.abs(found - expected)) / np.max(np.abs(expected)))
 
 
@@ -224,7 +224,7 @@ def estimates(setting: Setting, agents: int = ESTIMATES, episodes: int = 10) -> 
       episodes: of each agent.
     """
     algorithm = frl.fedpg(setting.task, episodes_per_step=episodes, **setting.properties)
-    oracle = Oracle(algorithm.config)
+    oracle = Oracle(algorithm.config.resolved())
     policy, discount, rule = oracle.policy, oracle.task.discount, oracle.advantages
     params = bind([algorithm.parameters(algorithm.config, agents)])
     keys = jax.random.split(jax.random.key(0), (4, agents))

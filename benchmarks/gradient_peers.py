@@ -49,18 +49,10 @@ def trajectories(algorithm, workload: Workload) -> int:
     """Episodes of all agents of the grid, those for the first momentum included."""
     out = 0
     for local_steps in LOCAL_STEPS:
-        config = algorithm.replace(local_steps=local_steps).config
-        each = local_steps * config.episodes_per_step
-        if hasattr(config, "memory_episodes"):
-            each += _memory_episodes(config)
+        config = algorithm.replace(local_steps=local_steps).config.resolved()
+        each = local_steps * config.episodes_per_step + getattr(config, "memory_episodes", 0)
         out += workload.rounds * each + getattr(config, "first_episodes", 0)
     return workload.seeds * sum(SIZES) * out
-
-
-def _memory_episodes(config) -> int:
-    if config.memory_episodes is None:
-        return config.local_steps * config.episodes_per_step
-    return config.memory_episodes
 
 
 # --- tables --------------------------------------------------------------------------------------
@@ -217,7 +209,7 @@ def run(name: str, config, tables: Tables, rounds: int, source) -> np.ndarray:
 
     Args:
       name: of the algorithm, as the package has it.
-      config: its properties, as the package has them.
+      config: its properties, as the package has them once defaults are filled in.
       tables: the federations.
       rounds: R.
       source: of episodes, as `Drawn`.
@@ -268,7 +260,7 @@ def _fedpg(config, tables, server, source, round_):
 
 def _fast_fedpg(config, tables, server, source, round_):
     theta = tables.spread(server.theta)
-    episodes = source.episodes(theta, _memory_episodes(config), "memory", round_, 0)
+    episodes = source.episodes(theta, config.memory_episodes, "memory", round_, 0)
     own = tables.gradient(theta, episodes)
     control = tables.spread(tables.mean(own)) - own
 
@@ -341,7 +333,7 @@ def numpy_loop(algorithm, workload: Workload, joined: bool) -> dict[tuple[int, i
     out: dict = {}
     grid = list(itertools.product(SIZES, range(workload.seeds)))
     for local_steps in LOCAL_STEPS:
-        config = algorithm.replace(local_steps=local_steps).config
+        config = algorithm.replace(local_steps=local_steps).config.resolved()
         for part in [grid] if joined else [[cell] for cell in grid]:
             tables = Tables([size for size, _ in part])
             source = Drawn(tables, (local_steps, part[0][0], part[0][1]))
