@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import rich.console
 import rich.text
+import xarray as xr
 
 import fedjax_rl as frl
 from fedjax_rl import cli
@@ -17,6 +18,11 @@ from fedjax_rl.saving import results
 # Programs that compile in a second.
 LINE = ["--num-agents", "2", "--num-steps", "40", "--record-every", "20", "--sync-period", "5"]
 PAIR = ["small=fedq", "large=fedq", "paper-mdp", *LINE, "--small.learning-rate", "0.01"]
+
+
+def thorough(line):
+    """A case for those who wait."""
+    return pytest.param(line, marks=pytest.mark.thorough)
 
 
 def config_of(line):
@@ -58,6 +64,22 @@ def test_a_comparison_is_the_same_sweep_in_python(compared):
     assert (found[1]["above"]["of"], found[1]["above"]["runs"]) == ("small", 3)
 
 
+@pytest.mark.thorough
+def test_a_comparison_is_finished_and_takes_more_seeds(compared, tmp_path, capsys):
+    assert cli.main(["resume", str(compared)]) == 0
+    assert "is finished" in capsys.readouterr().out
+    out = tmp_path / "o"
+    line = ["compare", *PAIR, "--out", str(out), "--seeds"]
+    assert cli.main([*line, "0", "1"]) == 0
+    assert cli.main([*line, "2"]) == 0
+    one, two = frl.load(out), frl.load(compared)
+    assert one["error_server"].equals(two["error_server"])
+    # Means over agents may be summed in another order, three seeds at once or two and then one.
+    xr.testing.assert_allclose(one, two, rtol=1e-6)
+    assert results.read_config(out)["command"] == "compare"
+
+
+@pytest.mark.thorough
 def test_two_runs_of_a_comparison_say_so(tmp_path, capsys):
     out = tmp_path / "o"
     assert cli.main(["compare", *PAIR, "--seeds", "0", "1", "--out", str(out)]) == 0
@@ -160,15 +182,22 @@ def test_a_configuration_runs_again_to_the_same_bytes(compared, tmp_path, capsys
     "line",
     [
         "run fedq paper-mdp --num-agents 3 --learning-rate 0.05 --seed 4 --metrics error_server",
-        "run fedq random-mdp --env.num-states 7 --reward-noise 0.5 --uplink top-k --uplink.k 3",
+        thorough(
+            "run fedq random-mdp --env.num-states 7 --reward-noise 0.5 --uplink top-k --uplink.k 3"
+        ),
         "sweep fedq paper-mdp --num-agents 1 2 --learning-rate-per-agent 0.01 --seeds 0 1",
         "sweep fedq paper-mdp --mixing None 0.5 --uplink full top-k --uplink.k 1 3",
-        "run espc CartPole-v1 --network.hidden 4 4 --antithetic --num-agents 4 --target-senders 2",
-        "sweep es simple-grid --antithetic True False --uplink event-triggered",
+        thorough(
+            "run espc CartPole-v1 --network.hidden 4 4 --antithetic --num-agents 4 "
+            "--target-senders 2"
+        ),
+        thorough("sweep es simple-grid --antithetic True False --uplink event-triggered"),
         "run afedpg dirichlet-mdp --scheduler asynchronous --clock.slow-factor 2",
-        "run fedq paper-mdp --scheduler synchronous --clock.bandwidth inf --clock.latency 1",
+        thorough(
+            "run fedq paper-mdp --scheduler synchronous --clock.bandwidth inf --clock.latency 1"
+        ),
         "compare fedq b=fedq paper-mdp --b.epsilon 1 --seeds 3 --uplink top-k --uplink.k 2",
-        "run fedppo CartPole-v1 --preset tuned --num-agents 2",
+        thorough("run fedppo CartPole-v1 --preset tuned --num-agents 2"),
     ],
 )
 def test_a_configuration_is_its_own_again(line, tmp_path):
