@@ -199,6 +199,7 @@ def _word(value: int) -> jax.Array:
     return jnp.uint32(value)
 
 
+@jax.jit
 def threefry_block(key, counter) -> tuple[jax.Array, jax.Array]:
     """Both words of block `counter` of threefry-2x32 with 20 rounds.
 

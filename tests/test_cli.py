@@ -133,7 +133,8 @@ def test_list_is_a_line_each(capsys):
     assert "did you mean algorithms?" in capsys.readouterr().err
 
 
-def test_long_lists_name_everything(capsys):
+def test_long_lists_name_everything(capsys, monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert cli.main(["list", "--long"]) == 0
     text = capsys.readouterr().out
     for word in ("fedq", "2206.10185", "paper-mdp", "--env.num-states", "linear-speedup:fig4"):
@@ -143,6 +144,15 @@ def test_long_lists_name_everything(capsys):
     for word in ("gymnax/NAME", "brax/NAME", "ant (brax/ant)", "top-k", "--uplink.utility-model"):
         assert word in text
     assert "--uplink.utility," not in text
+    # Kept from then on, until it is damaged.
+    (path,) = (tmp_path / "fedjax_rl").iterdir()
+    whole, makes = path.read_text(), []
+    monkeypatch.setattr(cli.overview, "_show", lambda _: print("new", end=makes.append("") or ""))
+    for said, expected in ((whole, text), (whole.replace("fedq", "fedx"), "new"), ("{", "new")):
+        path.write_text(said)
+        assert cli.main(["list", "--long"]) == 0
+        assert capsys.readouterr().out == expected
+    assert len(makes) == 2
 
 
 def test_doctor(capsys):

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 
 from fedjax_rl.cli.line import PACKAGES
+from fedjax_rl.cli.listing import kept
 from fedjax_rl.cli.named import fitting
 from fedjax_rl.cli.options import LISTS, SCALES
 from fedjax_rl.cli.report import PROGRAM
@@ -20,8 +21,15 @@ def overview(arguments) -> int:
     from fedjax_rl.names import check_known
 
     check_known(arguments.what, LISTS, "list")
+    shape = "long" if arguments.long else width()
+    print(kept(f"list-{arguments.what}-{shape}", lambda: _show(arguments)), end="")
+    return 0
+
+
+def _show(arguments) -> None:
     if arguments.what == "tuned":
-        return _tuned()
+        _tuned()
+        return
     asked = [arguments.what] if arguments.what in _LISTS else _LISTS
     for place, name in enumerate(asked):
         print(f"{'' if place == 0 else chr(10)}{name.capitalize()}")
@@ -35,7 +43,6 @@ def overview(arguments) -> int:
     if not arguments.long:
         what = arguments.what if arguments.what in _LISTS else "algorithms"
         print(f"\n`{PROGRAM} list {what} --long` says more: papers, options, what runs where")
-    return 0
 
 
 def _cut(line: str) -> str:
@@ -107,7 +114,7 @@ _LISTS = {
 }
 
 
-def _tuned() -> int:
+def _tuned() -> None:
     """The tuned settings, with what they reach and the line that shows it."""
     from fedjax_rl import presets
 
@@ -124,7 +131,6 @@ def _tuned() -> int:
                 f"{duration(got.seconds)} on {got.device}"
             )
         print(f"  {one.command}")
-    return 0
 
 
 def _first(factory) -> str:

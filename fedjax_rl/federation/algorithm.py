@@ -86,7 +86,8 @@ class Algorithm:
       first_exchange: `config -> time` of the first exchange, or None where that is not known. To
         be given where the period says when agents exchange, but does not make a round: then a
         federation of one does the same whatever the period.
-      smallest_share: agents that repay a population of their own where a core is idle.
+      smallest_share: agents that repay a population of their own where a core is idle, in runs
+        that are not short; with 1 they do in any.
       memory: `(config, num_agents) -> {what: bytes}` of a federation, "total" among them; None
         where agents are so small that nobody has to ask.
       sampled: `config -> str or None`: why a derivative through the simulation is wrong, as in

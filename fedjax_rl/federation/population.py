@@ -125,6 +125,8 @@ class Population:
         top = self._reduce(jnp.max, x, _lowest)
         return top if self.axis_name is None else jax.lax.pmax(top, self.axis_name)
 
+    # Said so often in a program that it is traced once for each kind of tree; XLA inlines it.
+    @functools.partial(jax.jit, static_argnums=0)
     def spread(self, x):
         """Gives every member the value of its federation, [F, ...] -> [A, ...], any pytree."""
 

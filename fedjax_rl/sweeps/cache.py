@@ -7,11 +7,12 @@ import hashlib
 import os
 import pathlib
 import platform
-import sys
 import tempfile
 
 import jax
 import jaxlib
+
+from fedjax_rl.saving.places import user_cache
 
 # Bytes that are kept; what was not written for longest goes first.
 _MOST = 2**31
@@ -58,15 +59,9 @@ def directory() -> pathlib.Path:
 
     Programs are made for the instructions of one processor, and a home may be shared by several.
     """
-    home = pathlib.Path(os.path.expanduser("~"))
-    base = {
-        "darwin": home / "Library" / "Caches",
-        "win32": pathlib.Path(os.environ.get("LOCALAPPDATA") or home / "AppData" / "Local"),
-    }.get(sys.platform, home / ".cache")
-    base = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or base)
     machine = f"{platform.machine()} {_instructions()}"
     digest = hashlib.blake2b(machine.encode(), digest_size=4).hexdigest()
-    return base / "fedjax_rl" / f"programs-{jaxlib.__version__}-{digest}"
+    return user_cache() / f"programs-{jaxlib.__version__}-{digest}"
 
 
 def _instructions() -> str:

@@ -26,6 +26,9 @@ from fedjax_rl.sweeps.warned import warn
 # On CPU, tables of this many agents stay in the cache; beyond, a second pack is faster.
 AGENTS_PER_JOB = {"cpu": 8192}
 
+# Rounds that repay a population of an algorithm's smallest share; of fewer it takes more agents.
+SHORT = 100
+
 
 class Simulated(NamedTuple):
     """A federation that is simulated, for the sake of one cell or of several.
@@ -150,7 +153,7 @@ def plan(
             counts = [federations[simulated[u].first].cell.num_agents for u in members]
             first = federations[simulated[members[0]].first].algorithm
             # As if all groups were of this size: cores are shared by all of them.
-            limit, most = _bounds(first, sum(counts) * len(groups), machine)
+            limit, most = _bounds(first, sum(counts) * len(groups), length, machine)
             for pack in packing.split(counts, limit, most):
                 meshes = [range(len(pack))]
                 if machine.devices > 1:
@@ -180,7 +183,9 @@ def _spread(algorithm: Algorithm, machine: Machine) -> dict:
     return found
 
 
-def _bounds(algorithm: Algorithm, agents: int, machine: Machine) -> tuple[int, int | None]:
+def _bounds(
+    algorithm: Algorithm, agents: int, length: int, machine: Machine
+) -> tuple[int, int | None]:
     """Most agents of a population, and those that repay one of their own if there are several."""
     cores, devices = max(machine.cores, 1), machine.devices
     limit = held = most_in_population() * devices
@@ -191,8 +196,12 @@ def _bounds(algorithm: Algorithm, agents: int, machine: Machine) -> tuple[int, i
     # Steps are so short that what they cost a population outweighs its agents: fewer are better.
     if algorithm.periodic:
         return held, None
+    share = algorithm.smallest_share
+    if share > 1:
+        # A population of another shape is compiled, which few rounds do not repay.
+        share = math.ceil(share * max(1, SHORT / length))
     # Nothing waits within a round but the exchange: a share for every idle core.
-    return held, min(held, max(math.ceil(agents / cores), algorithm.smallest_share))
+    return held, min(held, max(math.ceil(agents / cores), share))
 
 
 def jobs_of(

@@ -7,6 +7,11 @@ from fedjax_rl.studies.fast_fedpg import enumerated, exact, physics, sampled
 from fedjax_rl.studies.study import scales
 
 SCALES = scales(
+    # What smoke leaves out or does with fewer points is compiled for longer than it runs.
+    faster=(None, 1, 1),  # trials of the rounds against H
+    reaches=((2, 10), (2, 5, 10, 20), (2, 5, 10, 20)),  # local steps of the bias
+    cuts=((5, 40), (5, 10, 20, 40), (5, 10, 20, 40)),  # lengths of episodes cut short
+    few=(None, 16, 40),  # trials with little memory
     trials=(3, 16, 40),  # of the tables with sampled gradients
     speedup=((3, 40), (40, 400), (100, 400)),  # trials and rounds
     floor=(15, 150, 150),  # rounds

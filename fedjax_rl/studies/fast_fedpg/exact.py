@@ -26,14 +26,12 @@ from fedjax_rl.sweeps.simulate import simulate
 GAMMA = 0.8  # of M1
 LEVELS = (0.0, 0.1, 0.3, 0.7, 1.0)  # of kernels that differ
 LOCAL_STEPS = (10, 20, 40, 80)
-LENGTHS = (5, 10, 20, 40)  # of an episode
 SMALL = 2.0  # eta H up to which the first order describes the bias
 BOTH = ("gradient_norm", "gap")
 EXACT = {"gradient": "exact", "entropy": ENTROPY, "local_steps": 10, "learning_rate": 0.5}
 # Whole gradients have no seeds: one run of each, of eight agents.
-whole = functools.partial(
-    runs, trials=1, num_agents=8, double=True, metrics=(*BOTH, "objective"), seconds=15
-)
+SHARED = {"num_agents": 8, "double": True, "metrics": (*BOTH, "objective"), "seconds": 15}
+whole = functools.partial(runs, trials=1, **SHARED)
 METHODS = ["FedPG", "Fast-FedPG", "SCAFFOLD-PG"]
 
 
@@ -46,7 +44,6 @@ def convergence(size):
     before (SCAFFOLD-PG) do as well as those of this one. Where kernels differ, too, only FedPG has
     a bias.
     """
-    del size
     fast, plain = algorithms.fast_fedpg(m1(), **EXACT), algorithms.fedpg(m1(), **EXACT)
     methods = {
         "FedPG": plain,
@@ -57,9 +54,10 @@ def convergence(size):
     differ, levels = LEVELS[1:], {level: {"task": m1(kernels=level)} for level in LEVELS}
     one = whole("exact", methods, {"kernels": levels}, num_steps=400, record_every=1)
     steps = {"H": {steps: {"local_steps": steps} for steps in LOCAL_STEPS}}
-    many = whole("local-steps", {"Fast-FedPG": fast}, steps, num_steps=200, record_every=1)
+    more = {"num_steps": 200, "record_every": 1, "trials": size.faster}
+    faster = runs("local-steps", {"Fast-FedPG": fast}, steps, **more, **SHARED)
     gap, norm = one["gap"].sel(kernels=0.0), one["gradient_norm"].last()
-    many = many["gap"]["Fast-FedPG"]
+    many = faster["gap"]["Fast-FedPG"]
     ours, lost = gap["Fast-FedPG"], one["objective"]["Fast-FedPG"] - one["objective"]["FedPG"]
     stale, last = gap["SCAFFOLD-PG"].at(100), ours.at(200).then(np.abs)
     seen = (ours.at(50), ours.at(100), last, stale)
@@ -120,11 +118,14 @@ def convergence(size):
     y = {"x": "round", "y": "gap J* − J", "log": "y"}
     shades = dict(zip((f"H = {steps}" for steps in LOCAL_STEPS), (0, 1, 4, 5), strict=True))
     apart = one["gap"][METHODS[:2]].sel(kernels=0.7)
-    yield page(
-        "exact",
+    panels = [
         against(_shown(gap[METHODS]), "time", title="H = 10, one kernel", **y),
         against(_shown(apart), "time", title="H = 10, kernels differ by 0.7", **y),
         against(_shown(many), "time", by="H", title="Fast-FedPG, one kernel", styles=shades, **y),
+    ]
+    yield page(
+        "exact",
+        *(panels if faster.there else panels[:2]),
         title="M1, exact gradients, eight agents, η = 0.5",
         legends="below",
     )
@@ -153,9 +154,8 @@ def bias(size):
     of the agents: linear in the reach η (H - 1) of the local steps, quadratic in how far rewards
     differ. The gap is the square of that.
     """
-    del size
     plain = algorithms.fedpg(m1(), **EXACT)
-    axes = {"local_steps": (2, 5, 10, 20), "learning_rate": (0.1, 0.2, 0.5)}
+    axes = {"local_steps": size.reaches, "learning_rate": (0.1, 0.2, 0.5)}
     length = {"num_steps": 4_000, "record_every": 4_000}
     steps = whole("bias", {"FedPG": plain}, axes, **length)
     spreads = {"spread": {spread: {"task": m1(spread)} for spread in (0.25, 0.5, 1.0)}}
@@ -247,16 +247,17 @@ def truncation(size):
 
     Its gradient falls as γ^K, its gap as γ^2K, both straight lines here.
     """
-    del size
     cut = algorithms.fast_fedpg(m1(), **{**EXACT, "gradient": "truncated"})
-    lengths = {"length": {length: {"task": m1(max_steps=length)} for length in LENGTHS}}
+    lengths = {"length": {length: {"task": m1(max_steps=length)} for length in size.cuts}}
     ends = whole("truncation", {"Fast-FedPG": cut}, lengths, num_steps=200, record_every=200)
     ends = {name: ends[name]["Fast-FedPG"].last() for name in BOTH}
 
     def decay(name, order):
         def of(array):
             logs = np.log(array.transpose("length", "seed").values)
-            return array.isel(length=0) * 0 + np.exp(np.polyfit(LENGTHS, logs, 1)[0]) / GAMMA**order
+            return (
+                array.isel(length=0) * 0 + np.exp(np.polyfit(size.cuts, logs, 1)[0]) / GAMMA**order
+            )
 
         return exact(ends[name].then(of))
 

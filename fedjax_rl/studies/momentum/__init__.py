@@ -7,6 +7,10 @@ from fedjax_rl.studies.momentum import authors, cheetah, exact, poles, rates, ta
 from fedjax_rl.studies.study import scales
 
 SCALES = scales(
+    # What smoke leaves out or does with fewer points is compiled for longer than it runs.
+    identities=(False, True, True),  # whether to
+    fixed=((1, 20), (1, 5, 20), (1, 5, 20)),  # local steps with eta H = 1
+    error_steps=((1, 20), (1, 5, 20), (1, 5, 20)),  # local steps of the estimator's error
     exact_rounds=(600, 3000, 6000),  # with exact gradients
     kernel_rounds=(200, 1500, 4000),  # likewise, without entropy
     trials=(3, 10, 32),  # of the tables with sampled gradients

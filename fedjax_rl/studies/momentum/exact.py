@@ -26,7 +26,6 @@ from fedjax_rl.sweeps.simulate import simulate
 BETAS = (0.01, 0.05, 0.2, 0.5, 1.0)
 ETAS = (0.2, 0.1, 0.05, 0.01, 0.001)
 GAPS = (1.1e-3, 2.9e-4, 7.3e-5, 3.0e-6, 3.0e-8)  # of A11b, at these
-FIXED = (1, 5, 20)  # local steps with eta H = 1
 KAPPAS = (0.0, 0.2, 0.5, 0.8, 1.0)
 SV, SAME, AVERAGED = "FedSVRPG-M", "FedPG, same server steps", "FedPG, averaging"
 _STYLES = {SV: 0, SAME: 6, AVERAGED: 4}
@@ -57,7 +56,7 @@ def bias(size):
     }
     more["record_every"] = max(1, size.exact_rounds // 3000)  # rounds to a gap are counted
     etas = runs("bias-eta", methods, {"learning_rate": ETAS}, **more)
-    fixed = {h: {"local_steps": h, "learning_rate": 1 / h} for h in FIXED}
+    fixed = {h: {"local_steps": h, "learning_rate": 1 / h} for h in size.fixed}
     del more["record_every"]
     steps = runs("bias-steps", {SV: sv}, {"local_steps": fixed}, **more)
     gap, norm = etas["gap"], etas["gradient_norm"].last()
@@ -89,7 +88,7 @@ def bias(size):
         around(GAPS, 0.05),
         reference=GAPS,
     )
-    yield from _identities()
+    yield from _identities(size.identities)
     yield number(
         "claim 1",
         "exact convergence where environments differ: gradient norm at a fixed η = 0.1, H = 10",
@@ -161,7 +160,8 @@ def bias(size):
 def _fixed(axis, made):
     """The bias against H where eta H is fixed, and the law that it follows to first order."""
     norms = made["gradient_norm"].isel(time=-1, method=0).transpose("local_steps", "seed")
-    points = dict(zip(FIXED, norms.values, strict=True))
+    steps = norms["local_steps"].values
+    points = dict(zip(steps.tolist(), norms.values, strict=True))
     plotting.points(
         {SV: points},
         log="",
@@ -171,11 +171,11 @@ def _fixed(axis, made):
     )
     for line in axis.lines:
         line.set_linestyle("none")
-    fine, last = np.linspace(1, max(FIXED), 200), max(FIXED)
+    fine, last = np.linspace(1, max(steps), 200), max(steps)
     law = float(norms[-1, 0]) * (fine - 1) / fine * last / (last - 1)
     axis.plot(fine, law, **HAIR)
     axis.annotate("∝ η (H − 1)", (6, law[60] * 0.8), color=GREY, fontsize=7, va="top")
-    axis.set_xticks(FIXED)
+    axis.set_xticks(steps)
 
 
 @figure("kernels", "tables: exact gap where kernels and rewards differ, all methods")
@@ -269,8 +269,8 @@ def kernels(size):
 # What is the same to rounding --------------------------------------------------------------------
 
 
-def _identities():
-    made = Stage("identities", _same, 30, of=(ENTROPY,))
+def _identities(there):
+    made = Stage("identities", _same, 30, of=(ENTROPY,), there=there)
     yield number(
         "A12",
         "largest difference of the momentum and what the model moved by",

@@ -24,7 +24,7 @@ ERROR_BETAS = (1.0, 0.5, 0.2, 0.1, 0.05)
 AGENTS = (2, 4, 8, 16, 32)
 ERROR_SAMPLES = 8 * 10  # gradients in a round of the runs over beta: N H
 FAR = (8, 16, 32)  # within the limit of stability
-FEW, STEPS = (2, 8, 32), (1, 5, 20)
+FEW = (2, 8, 32)
 LAMBDAS = (0.1, 0.2, 0.5, 1.0, 2.0, 4.0)
 START = 0.359148  # J* - J of M2 before anything is learned
 SV, HA, PLAIN, CLIPPED = "FedSVRPG-M", "FedHAPG-M", "no momentum", "FedSVRPG-M, clipped"
@@ -66,7 +66,9 @@ def error(size):
     """
     kept, betas = error_of_betas(size)
     agents = _error_runs(size, "agents", {SV: kept[SV]}, {"num_agents": AGENTS})
-    steps = _error_runs(size, "steps", {SV: kept[SV]}, {"local_steps": STEPS}, num_agents=8)
+    steps = _error_runs(
+        size, "steps", {SV: kept[SV]}, {"local_steps": size.error_steps}, num_agents=8
+    )
     of_beta, of_n, of_h = (made["estimator_error"].late() for made in (betas, agents, steps))
 
     def to_law(beta):
@@ -98,7 +100,14 @@ def error(size):
             level=(1.0, "law"),
         ),
         against(of_n, "num_agents", title="β = 0.2, H = 10", x="agents N", y=ERROR, power=AGENTS),
-        against(of_h, "local_steps", title="β = 0.2, N = 8", x="steps H", y=ERROR, power=STEPS),
+        against(
+            of_h,
+            "local_steps",
+            title="β = 0.2, N = 8",
+            x="steps H",
+            y=ERROR,
+            power=size.error_steps,
+        ),
         title=f"M2, λ = 0.05, {size.trials} trials, 95 % intervals; dotted: power laws",
     )
 
