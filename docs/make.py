@@ -264,6 +264,32 @@ def round_table(work: Work, size: float) -> str:
     return "\n".join([*lines, ""])
 
 
+def local_rounds(size: float) -> str:
+    """Rounds in processes of one machine, as measured and as the model has them."""
+    content = json.loads((RESULTS / "scaling-cpu.json").read_text())
+    one, two, *_ = rows = content["processes"]
+    # On a ring of two a message takes two hops.
+    link = analysis.Link(two["exchange_seconds"] / 2, float("inf"), "measured")
+    lines = [
+        "\n### Measured: fedq, K = 100, in processes of one machine\n",
+        f"`benchmarks/run.py scaling`, N = {one['agents']:,}, on {content['device']}. The",
+        "model has the compute of one process shared by the cores, and a ring whose latency is",
+        "that of two processes that only exchange. It leaves out that cores which work at the same",
+        "time are slower each, and that of more processes than cores some wait for others that do",
+        "not run.\n",
+        "| processes | measured | model | of it exchange | measured exchange alone |",
+        "|---|---|---|---|---|",
+    ]
+    for row in rows:
+        count = row["processes"]
+        ring = 0.0 if count == 1 else analysis.all_reduce_time(size, count, link, "ring")
+        model = one["round_seconds"] / min(count, row["cores"]) + ring
+        alone = row["exchange_seconds"] if count > 1 else 0.0
+        times = [seconds(x) if x else "-" for x in (row["round_seconds"], model, ring, alone)]
+        lines.append(f"| {count} | {' | '.join(times)} |")
+    return "\n".join([*lines, ""])
+
+
 def pod_row(work: Work, found: Costs) -> str:
     """What a pod holds of the agents of a federation, and how long their mean takes."""
     one, pod = work.algorithm, analysis.POD
@@ -304,6 +330,7 @@ def scale_page() -> str:
             "|---|---|---|---|",
             *links,
             *(round_table(work, found.messages["bytes_up"]) for work, found in timed),
+            local_rounds(timed[0][1].messages["bytes_up"]),
             f"## A pod of {pod.count} chips",
             "",
             f"{pod.bytes / 1e9:.0f} GB a chip ({pod.source}), three quarters of it for agents. The",

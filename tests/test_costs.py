@@ -17,6 +17,8 @@ from fedjax_rl.envs import registry
 from fedjax_rl.federation import debugging
 from fedjax_rl.federation.population import Population
 from fedjax_rl.sweeps import cache, costs
+from fedjax_rl.sweeps.lowering import job_of
+from fedjax_rl.sweeps.programs import bytes_of
 
 ROOT = pathlib.Path(__file__).parent.parent
 PLACES = {
@@ -83,6 +85,25 @@ def test_memory_of_ppo_is_that_of_its_state():
     said = one.memory(one.config, 3)
     lasting = said["total"] - said["minibatch"]
     assert kept == pytest.approx(lasting / 2, rel=0.1)
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize(
+    ("name", "more"),
+    [
+        ("feda2c", {}),
+        ("feda2c", {"network": {"kind": "mlp", "hidden": (8,)}}),
+        ("feda2c", {"num_envs": 32, "rollout_steps": 32}),
+        ("a3c", {}),
+        ("feddqn", {}),
+        ("feddqn", {"batch_size": 512}),
+    ],
+)
+def test_memory_is_that_of_the_compiled_program(name, more):
+    one = getattr(frl, name)(frl.envs.make("CartPole-v1"), **more)
+    taken = bytes_of(job_of(one, 32))
+    # Where XLA splits loops between threads it keeps less of a rollout at a time.
+    assert 0.85 * taken < one.memory(one.config, 32)["total"] < 1.4 * taken
 
 
 # Kept on disk -------------------------------------------------------------------------------------

@@ -152,24 +152,29 @@ def memory_of(config: FedDQN, num_agents: int = 1) -> dict[str, int]:
       num_agents: N.
 
     Returns:
-      "parameters" (with Adam's moments and the target network), "replay", "environments", and
-      "total": all of it twice, before a chunk of steps and after it.
+      "parameters" (with Adam's moments and the target network), "replay", "environments", "batch"
+      (with what a backward pass keeps of it), and "total": what lasts is written in place, and an
+      update has all that it changes of the parameters beside it.
     """
     slots = config.buffer_size // config.num_envs
-    each = _memory(config.task, network_of(config), config.num_envs, slots)
+    each = _memory(config.task, network_of(config), config.num_envs, slots, config.batch_size)
     found = {name: num_agents * size for name, size in each.items()}
-    return {**found, "total": 2 * sum(found.values())}
+    return {**found, "total": sum(found.values()) + found["parameters"]}
 
 
 @remembered()
-def _memory(task, q: deep_q.QNetwork, num_envs: int, slots: int) -> dict[str, int]:
+def _memory(task, q: deep_q.QNetwork, num_envs: int, slots: int, batch: int) -> dict[str, int]:
+    def backward(key):
+        part = replay.empty(seen(task), (1, batch)).observation[0]
+        return part, jax.vjp(lambda p: q.apply(p, part)[0], q.init(key))[1]
+
     def parts(key):
         weights = q.init(key)
         keys = jax.random.split(key, num_envs)
         ring = replay.empty(seen(task), (slots, num_envs))
         learned = weights, weights, no_moments(weights)
-        return learned, ring, transitions.begin(task, keys)
+        return learned, ring, transitions.begin(task, keys), backward(key)
 
-    names = ("parameters", "replay", "environments")
+    names = ("parameters", "replay", "environments", "batch")
     found = zip(names, jax.eval_shape(parts, streams.any_key()), strict=True)
     return {name: memory.size(tree) for name, tree in found}

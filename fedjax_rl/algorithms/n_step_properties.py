@@ -147,8 +147,8 @@ def memory_of(config: NStep, num_agents: int = 1) -> dict[str, int]:
 
     Returns:
       "parameters" (with what is kept or sent in as many numbers), "environments", "rollout" (with
-      what a backward pass keeps of it) and "total": what lasts is there twice, before a chunk of
-      steps and after.
+      what a backward pass keeps of it) and "total": what lasts is written in place, a step has the
+      gradients of all agents beside it, and of a rollout about two thirds are there at a time.
     """
     config = config.resolved()
     copies = config.copies(num_agents)
@@ -158,7 +158,9 @@ def memory_of(config: NStep, num_agents: int = 1) -> dict[str, int]:
         "environments": num_agents * each["environments"],
         "rollout": copies.rollouts * each["rollout"],
     }
-    return {**found, "total": 2 * sum(found.values()) - found["rollout"]}
+    lasting = found["parameters"] + found["environments"]
+    # As compiled, or more by a third at most (`tests/test_costs.py`).
+    return {**found, "total": lasting + num_agents * each["parameters"] + found["rollout"] * 2 // 3}
 
 
 @remembered()

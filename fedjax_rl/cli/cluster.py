@@ -153,8 +153,9 @@ def _explained(named: dict) -> Iterator[None]:
     made = distributed._jax.get_distributed_runtime_client
 
     def client(*args, **options):
-        # Or JAX ends the process, with a trace of its own, where nobody comes in time. It cannot
-        # hand over what it would tell, which is raised instead.
+        # Or JAX ends the process, with a trace of its own, where nobody comes in time: the time-out
+        # of `initialize` raises nothing by itself, and it has no argument for this callback. That
+        # cannot be handed what it would be told, which is raised instead.
         return made(*args, missed_heartbeat_callback=lambda status: None, **options)
 
     distributed._jax.get_distributed_runtime_client = client
