@@ -60,7 +60,7 @@ def test_it_runs(source, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(ROOT))  # found, so that nothing is installed
     notebook = jupytext.read(source)
     client = nbclient.NotebookClient(
-        notebook, timeout=120, kernel_name="python3", resources={"metadata": {"path": str(ROOT)}}
+        notebook, timeout=400, kernel_name="python3", resources={"metadata": {"path": str(ROOT)}}
     )
     client.execute()
     outputs = [o for c in notebook.cells if c.cell_type == "code" for o in c.outputs]
