@@ -72,7 +72,7 @@ def outgoing(population, link, params, state, model, place):
             ),
         )
         # Who sends is asked for by every number of a message.
-        sent = backend.once(sent)
+        sent = backend.held(sent)
         if link.uplink.size is not None:
 
             def size(message, params):
