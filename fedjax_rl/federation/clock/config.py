@@ -89,8 +89,8 @@ class Clock:
         `slow_share` of the agents) or "trace".
       sigma: standard deviation of the logarithm of a log-normal time, at least 0.
       slow_factor: how much longer slow agents take, above 0.
-      slow_share: of the agents that are slow, in [0, 1], rounded to whole agents, halves up: at 0.5
-        two of three are slow, and so is one agent alone.
+      slow_share: of the agents that are slow, in [0, 1], rounded to whole agents, halves down: at
+        0.5 one of three is slow, and one agent alone is not.
       latency: of every message, up or down, at least 0; a number or [N].
       bandwidth: bytes per unit of time, up or down, above 0; a number or [N];
         infinite by default.
@@ -196,7 +196,7 @@ class Clock:
         if self.distribution == "two_class":
             share = float(number("slow_share"))
             # Of 50 agents 0.29 is 14.5, which a float misses by its last digit.
-            count = math.floor(round(share * num_agents, 6) + 0.5)
+            count = math.ceil(round(share * num_agents, 6) - 0.5)
             slow = np.arange(num_agents) >= num_agents - count
             time = np.where(slow, number("slow_factor") * time, time)
         own = {"time": time, "latency": each("latency")}
