@@ -108,28 +108,29 @@ def keys_of(keys, stream: int, time=None) -> jax.Array:
       Typed keys [A].
     """
     # One after the other: in a sum of both, streams would meet.
-    own = jax.vmap(lambda key: jax.random.fold_in(key, stream))(keys)
-    if time is None:
-        return own
-    return jax.vmap(jax.random.fold_in, in_axes=(0, 0 if jnp.ndim(time) else None))(own, time)
+    own = fold(keys, stream)
+    return own if time is None else fold(own, time)
 
 
-def folded(keys, number) -> jax.Array:
-    """`jax.random.fold_in` of keys, written out for the reason of `threefry_block`.
+def fold(keys, number) -> jax.Array:
+    """`jax.random.fold_in`, of any number of keys, the same bits.
+
+    Written out, as `threefry_block` is: the loop that `jax.random` calls takes as long as several
+    steps of an episode.
 
     Args:
-      keys: typed keys [A].
-      number: an integer, one for all or one for each key, [A].
+      keys: typed keys [...].
+      number: integer, broadcasts with the keys.
 
     Returns:
-      Typed keys [A], those of `keys_of` if the number is its stream, and then its time.
+      Typed keys [...].
     """
+    number = jnp.asarray(number).astype(jnp.uint32)
     if not _written_out(keys):
-        axes = (0, 0 if jnp.ndim(number) else None)
-        return jax.vmap(jax.random.fold_in, in_axes=axes)(keys, number)
+        return jnp.vectorize(jax.random.fold_in)(keys, number)
     data = jax.random.key_data(keys)
-    words = threefry_block((data[:, 0], data[:, 1]), jnp.asarray(number).astype(jnp.uint32))
-    return jax.random.wrap_key_data(jnp.stack(words, axis=1))
+    block = threefry_block((data[..., 0], data[..., 1]), number)
+    return jax.random.wrap_key_data(jnp.stack(block, axis=-1), impl=IMPLEMENTATION)
 
 
 def uniform_of(key, dtype) -> jax.Array:

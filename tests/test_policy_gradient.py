@@ -141,7 +141,9 @@ def test_the_closed_form_of_a_table_is_the_derivative():
             logs = advantages * learner.log_likelihood(TABLE, parameters, one)
             return jnp.mean(jnp.sum(logs, axis=1))
 
-        by_steps = jax.vmap(functools.partial(learner.Policy.score, TABLE, parameters))
+        by_steps = jax.vmap(
+            lambda *steps: learner.Policy.score(TABLE, parameters, *(x[None] for x in steps))
+        )
         return (
             learner.per_episode(TABLE, parameters, one, advantages),
             by_steps(one.observation, one.action, advantages),

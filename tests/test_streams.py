@@ -193,8 +193,9 @@ def test_what_an_own_algorithm_folds_in_draws_nothing_that_the_engine_draws():
 def test_what_is_written_out_draws_what_jax_draws(implementation):
     keys = jax.random.split(jax.random.key(3, impl=implementation), 7)
     for time in (jnp.uint32(5), jnp.arange(7, dtype=jnp.uint32) * 123_457):
-        own = streams.folded(streams.folded(keys, streams.Engine.UPLINK), time)
-        expected = streams.keys_of(keys, streams.Engine.UPLINK, time)
+        own = streams.fold(streams.fold(keys, streams.Engine.UPLINK), time)
+        expected = jax.vmap(jax.random.fold_in, (0, None))(keys, streams.Engine.UPLINK)
+        expected = jax.vmap(jax.random.fold_in, (0, 0 if time.ndim else None))(expected, time)
         np.testing.assert_array_equal(jax.random.key_data(own), jax.random.key_data(expected))
     found = jax.vmap(lambda key: streams.uniform_of(key, jnp.float32))(keys)
     np.testing.assert_array_equal(found, jax.vmap(jax.random.uniform)(keys))

@@ -647,17 +647,15 @@ def test_large_tables_never_draw_what_has_no_probability():
     rises = [(r, j) for r in range(rows) for j in range(1, size) if table[r, j] == 0]
     rises = [(r, j) for r, j in rises if sums[r, j] > sums[r, :j].max()]
 
-    def draw(key, row):
-        return tabular_env.draw(key, jnp.asarray(table), row)
+    def draw(level, row):
+        return tabular_env.draw(level, jnp.asarray(table), row)
 
     # Levels are multiples of 2^-23: few keys fall into such a gap, so levels are set to each.
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tabular_env, "_level", lambda key, dtype: key)
-        levels = jnp.asarray([sums[r, j] / sums[r, -1] for r, j in rises] or [0.5], jnp.float32)
-        places = jnp.asarray([r for r, _ in rises] or [0], jnp.int32)
-        for level in (levels, jnp.ones_like(levels), jnp.full_like(levels, 1e-7)):
-            drawn = np.asarray(jax.jit(jax.vmap(draw))(level, places))
-            assert np.all(table[np.asarray(places), drawn] > 0)
-    keys = jax.random.split(jax.random.key(0), 20_000)
-    drawn = np.bincount(jax.jit(jax.vmap(lambda key: draw(key, 3)))(keys), minlength=size) / 20_000
+    levels = jnp.asarray([sums[r, j] / sums[r, -1] for r, j in rises] or [0.5], jnp.float32)
+    places = jnp.asarray([r for r, _ in rises] or [0], jnp.int32)
+    for level in (levels, jnp.ones_like(levels), jnp.full_like(levels, 1e-7)):
+        drawn = np.asarray(jax.jit(draw)(level, places))
+        assert np.all(table[np.asarray(places), drawn] > 0)
+    levels = 1 - jax.random.uniform(jax.random.key(0), (20_000,))
+    drawn = np.bincount(jax.jit(draw)(levels, jnp.int32(3)), minlength=size) / 20_000
     np.testing.assert_allclose(drawn, table[3], atol=0.012)

@@ -316,5 +316,4 @@ def keys_at(keys, time, place) -> tuple:
       time: the round.
       place: of the gradient in the round.
     """
-    fold = jax.vmap(jax.random.fold_in, in_axes=(0, None))
-    return tuple(fold(own, place) for own in episodic.pair_of(keys, time))
+    return tuple(streams.fold(own, place) for own in episodic.pair_of(keys, time))

@@ -8,7 +8,7 @@ from fedjax_rl import backend
 from fedjax_rl.federation.population import select
 from fedjax_rl.federation.state import per_agent
 from fedjax_rl.federation.uplinks import View
-from fedjax_rl.streams import Engine, folded
+from fedjax_rl.streams import Engine, fold
 
 
 def both(one, other):
@@ -50,7 +50,7 @@ def outgoing(population, link, params, state, model, place):
 
     if link.uplink.send is not None:
         # By time, not by the number of draws so far: silence moves nobody's later words.
-        keys = folded(folded(state.keys, Engine.UPLINK), state.time)
+        keys = fold(fold(state.keys, Engine.UPLINK), state.time)
 
         def send(key, message, uplink_state, model, params, time):
             view = View(link.spec, model, time, params)

@@ -33,7 +33,7 @@ def returns_to_go(reward, discount) -> jax.Array:
         return now, now
 
     reward = jnp.moveaxis(reward, -1, 0)
-    _, returns = jax.lax.scan(back, jnp.zeros_like(reward[0]), reward, reverse=True, unroll=4)
+    _, returns = jax.lax.scan(back, jnp.zeros_like(reward[0]), reward, reverse=True)
     return jnp.moveaxis(returns, 0, -1)
 
 

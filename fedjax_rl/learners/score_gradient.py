@@ -13,11 +13,6 @@ from fedjax_rl.learners.stochastic_policies import Policy
 from fedjax_rl.learners.trajectories import Trajectories
 
 
-def _flat(x) -> jax.Array:
-    """All steps of all episodes in one row: [N, T, ...] -> [N T, ...]."""
-    return x.reshape(-1, *x.shape[2:])
-
-
 def log_likelihood(policy: Policy, parameters, trajectories: Trajectories) -> jax.Array:
     """Logarithm of the probability of every action that was taken, [N, T]; 0 in the padding.
 
@@ -29,7 +24,7 @@ def log_likelihood(policy: Policy, parameters, trajectories: Trajectories) -> ja
       trajectories: N episodes of T steps, of one agent.
     """
     observation, action, mask = trajectories.observation, trajectories.action, trajectories.mask
-    logs = policy.log_probs(parameters, _flat(observation), _flat(action)).reshape(mask.shape)
+    logs = policy.log_probs(parameters, observation, action)
     # Selected, not multiplied: padding may have a logarithm of -inf, and 0 times that is nan.
     return jnp.where(mask, logs, jnp.zeros_like(logs))
 
@@ -43,10 +38,10 @@ def gradient(policy: Policy, parameters, trajectories: Trajectories, advantage) 
       trajectories: of one agent.
       advantage: [N, T], such as `advantages`; 0 in the padding.
     """
-    flat = map(_flat, (trajectories.observation, trajectories.action, advantage))
+    steps = trajectories.observation, trajectories.action, advantage
     # Per episode, never per step: a mean over steps is no gradient of the return where episodes
     # differ in length, and no derivative of a likelihood.
-    return policy.score(parameters, *flat) / advantage.shape[0]
+    return policy.score(parameters, *steps) / advantage.shape[0]
 
 
 def per_episode(policy: Policy, parameters, trajectories: Trajectories, advantage) -> jax.Array:
@@ -58,8 +53,9 @@ def per_episode(policy: Policy, parameters, trajectories: Trajectories, advantag
       trajectories: N episodes of one agent.
       advantage: [N, T].
     """
-    score = jax.vmap(policy.score, in_axes=(None, 0, 0, 0))
-    return score(parameters, trajectories.observation, trajectories.action, advantage)
+    steps = trajectories.observation, trajectories.action, advantage
+    one = lambda *steps: policy.score(parameters, *(x[None] for x in steps))
+    return jax.vmap(one)(*steps)
 
 
 def variance_of_mean(gradients) -> jax.Array:

@@ -1,18 +1,21 @@
 """Policies whose actions have a probability: what they have in common, and a softmax table.
 
 A policy is a frozen record of functions of one flat vector of parameters [q], which is what agents
-exchange. Everything is for one agent; callers vmap.
+exchange. Everything is for one agent, and callers vmap, but for `ready` and `act`: what is the same
+in all steps is made once there, for the episodes of all agents.
 """
 
 from __future__ import annotations
 
 import dataclasses
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from fedjax_rl import fields
-from fedjax_rl.learners import policies
+from fedjax_rl.learners import tabular_steps
+from fedjax_rl.learners.lookup import add_up, look_up
 
 
 class Policy:
@@ -20,9 +23,11 @@ class Policy:
 
     Attributes:
       num_parameters: q.
+      axes: where what `ready` makes has the axis B, a prefix of it as for `vmap`.
     """
 
     num_parameters: int
+    axes: Any = 0
 
     def init(self, key) -> jax.Array:
         """First parameters, float [q]."""
@@ -37,6 +42,25 @@ class Policy:
           word: uint32 scalar, random.
         """
         raise NotImplementedError
+
+    def ready(self, parameters, copies: int) -> Any:
+        """What `act` reads in B = A copies episodes, once for all their steps.
+
+        Args:
+          parameters: [A, q], or leaves [A, ...] where a policy has more.
+          copies: episodes of every agent, next to each other.
+        """
+        return repeated(parameters, copies)
+
+    def act(self, ready, observation, word) -> jax.Array:
+        """Draws the actions of all episodes, as `sample` does.
+
+        Args:
+          ready: of `ready`.
+          observation: [B, ...].
+          word: uint32 [B].
+        """
+        return jax.vmap(self.sample)(ready, observation, word)
 
     def log_prob(self, parameters, observation, action) -> jax.Array:
         """Logarithm of the probability, or of the density, of an action; a scalar.
@@ -53,25 +77,27 @@ class Policy:
         return action
 
     def log_probs(self, parameters, observation, action) -> jax.Array:
-        """`log_prob` of T steps, [T].
+        """`log_prob` of T steps of N episodes, [N, T].
 
         Args:
           parameters: [q].
-          observation: [T, ...].
-          action: [T, ...].
+          observation: [N, T, ...].
+          action: [N, T, ...].
         """
-        return jax.vmap(self.log_prob, in_axes=(None, 0, 0))(parameters, observation, action)
+        one = jax.vmap(self.log_prob, in_axes=(None, 0, 0))
+        logs = one(parameters, _flat(observation), _flat(action))
+        return logs.reshape(observation.shape[:2])
 
     def score(self, parameters, observation, action, weight) -> jax.Array:
-        """Weighted sum of scores, [q]: `sum_t weight_t grad log pi(action_t | observation_t)`.
+        """Weighted sum of scores, [q]: `sum weight grad log pi(action | observation)`.
 
         One backward pass.
 
         Args:
           parameters: [q].
-          observation: [T, ...].
-          action: [T, ...].
-          weight: [T].
+          observation: [N, T, ...].
+          action: [N, T, ...].
+          weight: [N, T].
         """
 
         def total(parameters):
@@ -79,6 +105,35 @@ class Policy:
 
         # Only of the logarithms: weights are constants here, whatever they were made of.
         return jax.grad(total)(parameters)
+
+
+def _flat(x) -> jax.Array:
+    """All steps of all episodes in one row: [N, T, ...] -> [N T, ...]."""
+    return x.reshape(-1, *x.shape[2:])
+
+
+def repeated(tree, copies: int) -> Any:
+    """Every entry of leaves [A, ...] so many times, next to each other, [A copies, ...].
+
+    Args:
+      tree: of leaves [A, ...].
+      copies: how many.
+    """
+    if copies == 1:
+        return tree
+    return jax.tree.map(lambda x: jnp.repeat(x, copies, axis=0), tree)
+
+
+class Bounds(NamedTuple):
+    """What a table of preferences is drawn from.
+
+    Attributes:
+      bounds: uint32 [A, S, U - 1], `tabular_steps.thresholds` of the actions of every state.
+      place: int32 [B], which agent is an episode's.
+    """
+
+    bounds: jax.Array
+    place: jax.Array
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,9 +167,32 @@ class SoftmaxTable(Policy):
         """The preferences [S, U]."""
         return parameters.reshape(self.num_states, self.num_actions)
 
+    axes = Bounds(None, 0)
+
+    def bounds(self, parameters) -> jax.Array:
+        """Cumulative probabilities of the actions as words, uint32 [..., S, U - 1].
+
+        Args:
+          parameters: [..., q].
+        """
+        logits = parameters.reshape(*parameters.shape[:-1], self.num_states, self.num_actions)
+        # Less the largest, so that nothing overflows.
+        weights = jnp.exp(logits - jnp.max(logits, axis=-1, keepdims=True))
+        return tabular_steps.thresholds_of(weights)
+
     def sample(self, parameters, observation, word) -> jax.Array:
         """An action in 0..U-1; as in `Policy`."""
-        return policies.categorical(self.logits(parameters)[observation], word)
+        return tabular_steps.outcome(word, self.bounds(parameters)[observation])
+
+    def ready(self, parameters, copies: int) -> Bounds:
+        """As in `Policy`: a softmax of the table, not one of every step."""
+        agents = jnp.arange(len(parameters), dtype=jnp.int32)
+        return Bounds(self.bounds(parameters), repeated(agents, copies))
+
+    def act(self, ready: Bounds, observation, word) -> jax.Array:
+        """As in `Policy`."""
+        row = ready.place * self.num_states + observation
+        return tabular_steps.outcome_at(word, ready.bounds, row)
 
     def log_prob(self, parameters, observation, action) -> jax.Array:
         """As in `Policy`."""
@@ -123,7 +201,7 @@ class SoftmaxTable(Policy):
     def log_probs(self, parameters, observation, action) -> jax.Array:
         """As in `Policy`; the softmax is taken of the table and not of every step."""
         logs = jnp.ravel(jax.nn.log_softmax(self.logits(parameters), axis=-1))
-        return logs[self._place(observation, action)]
+        return look_up(logs, self._place(observation, action))
 
     def score(self, parameters, observation, action, weight) -> jax.Array:
         """As in `Policy`, in closed form.
@@ -132,8 +210,7 @@ class SoftmaxTable(Policy):
         of s weigh.
         """
         place = self._place(observation, action)
-        taken = jnp.zeros_like(parameters).at[place].add(weight.astype(parameters.dtype))
-        taken = self.logits(taken)
+        taken = self.logits(add_up(weight.astype(parameters.dtype), place, parameters.size))
         chances = jax.nn.softmax(self.logits(parameters), axis=-1)
         return jnp.ravel(taken - chances * jnp.sum(taken, axis=-1, keepdims=True))
 

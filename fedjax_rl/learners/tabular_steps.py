@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fedjax_rl.learners import tables
+from fedjax_rl.learners.lookup import look_up
 
 # Thresholds have 31 bits, so that "always" (2^31) is above every word of 31 bits.
 _CERTAIN = 2.0**31
@@ -74,11 +75,50 @@ def thresholds(probabilities) -> np.ndarray:
     return np.minimum(np.round(cumulative * _CERTAIN), _CERTAIN).astype(np.uint32)
 
 
+def thresholds_of(weights) -> jax.Array:
+    """`thresholds` that are computed in a program, of weights that need not sum to one.
+
+    Args:
+      weights: float [..., n], at least 0, not all of a row 0.
+
+    Returns:
+      uint32 [..., n-1].
+    """
+    totals = [weights[..., 0]]
+    # One after the other, so that what has no weight has no word between its bounds; and shares of
+    # the total, so that the last one with a weight has all words that are left.
+    for place in range(1, weights.shape[-1]):
+        totals.append(totals[-1] + weights[..., place])
+    certain = jnp.asarray(_CERTAIN, weights.dtype)
+    # A single outcome has no bounds.
+    shares = jnp.stack(totals, axis=-1)[..., :-1] / totals[-1][..., None]
+    return jnp.round(shares * certain).astype(jnp.uint32)
+
+
 def outcome(word, bounds) -> jax.Array:
-    """The outcome a word stands for: how many of the `thresholds` it reaches, int32 scalar."""
+    """The outcome a word stands for: how many of the `thresholds` it reaches, int32 [...].
+
+    Args:
+      word: uint32 [...].
+      bounds: a sequence of uint32 [...].
+    """
     fraction = word >> jnp.uint32(1)
     # A single outcome has no bounds, and is an int32 in double precision, too.
-    return sum(((fraction >= bound).astype(jnp.int32) for bound in bounds), start=jnp.int32(0))
+    none = jnp.zeros(jnp.shape(word), jnp.int32)
+    return sum(((fraction >= bound).astype(jnp.int32) for bound in bounds), start=none)
+
+
+def outcome_at(word, bounds, row) -> jax.Array:
+    """The same for rows of one table, of all agents.
+
+    Args:
+      word: uint32 [...].
+      bounds: uint32 [..., n-1].
+      row: int32 [...], counted in C order.
+    """
+    entries, width = bounds.reshape(-1), bounds.shape[-1]
+    # At places of the whole table: a copy of its agent's for every episode takes longer.
+    return outcome(word, [look_up(entries, row * width + n) for n in range(width)])
 
 
 def outcome_of_row(word, bounds) -> jax.Array:

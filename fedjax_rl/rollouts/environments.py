@@ -1,15 +1,21 @@
-"""Vectorised environments: stepped for whole arrays of episodes at a time."""
+"""Vectorised environments: stepped for whole arrays of episodes at a time.
+
+Tables are one array for all agents, read at places of the whole of it: where every episode has a
+copy of its agent's tables, copying them and looking an agent up takes as long as all the rest.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 
 from fedjax_rl import streams
+from fedjax_rl.envs import tabular_env
+from fedjax_rl.learners.stochastic_policies import repeated
 
 
 class Environments(Protocol):
@@ -17,16 +23,26 @@ class Environments(Protocol):
 
     Attributes:
       words: random words that a step takes.
+      axes: where what they read has the axis B, a prefix of it as for `vmap`.
     """
 
     words: int
+    axes: Any
+
+    def ready(self, environment, copies: int = 1) -> Any:
+        """What the others read, once for all steps.
+
+        Args:
+          environment: parameters of the environments, leaves [A, ...]; () for their own.
+          copies: episodes of every agent, next to each other in B.
+        """
 
     def reset(self, keys, environment) -> tuple:
         """Observations and states of new episodes.
 
         Args:
           keys: typed keys [B]; consumed.
-          environment: parameters of the environments, leaves [A, ...]; () for their own.
+          environment: as of `ready`.
         """
 
     def step(self, words, state, action, environment) -> tuple:
@@ -36,8 +52,13 @@ class Environments(Protocol):
           words: as many uint32 [B] as a step takes.
           state: leaves [B, ...].
           action: [B, ...].
-          environment: as of `reset`.
+          environment: as of `ready`.
         """
+
+
+def vector_env(task) -> Environments:
+    """The environments of episodes of a task, one after another or side by side."""
+    return TableEnv(task) if task.tabular else VectorEnv(task)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,6 +77,11 @@ class VectorEnv:
 
     # A key of two words.
     words = 2
+    axes = 0
+
+    def ready(self, environment=(), copies: int = 1) -> Any:
+        """The parameters of every episode, leaves [A copies, ...], as of `Environments`."""
+        return repeated(environment, copies)
 
     def _mapped(self, function, environment) -> Callable:
         """`function(*arrays, environment)` of arrays [B, ...]; agents share what they share."""
@@ -104,6 +130,89 @@ class VectorEnv:
         made = self._mapped(self.task.env.step, environment)(key_of(*words), state, action)
         observation, state, reward, terminated, truncated, _ = made
         return self._seen(observation), state, reward, terminated, truncated
+
+
+class Tables(NamedTuple):
+    """What steps of tables read.
+
+    Attributes:
+      mdps: a `TabularMDP`, one or those of all agents, of leaves [A, ...].
+      place: int32 [B], which of them is an episode's; None where there is one.
+    """
+
+    mdps: Any
+    place: jax.Array | None
+
+
+@dataclasses.dataclass(frozen=True)
+class TableEnv:
+    """The vectorised environment of a `TabularMDP` or of a family of them.
+
+    Attributes:
+      task: of `envs.tabular_task`.
+    """
+
+    task: Any
+
+    # A key of two words.
+    words = 2
+    axes = Tables(None, 0)
+
+    def ready(self, environment=(), copies: int = 1) -> Tables:
+        """`Tables`, as of `Environments`.
+
+        Raises:
+          ValueError: tables of more entries than an index of 32 bits can tell.
+        """
+        if isinstance(environment, tuple):
+            return Tables(self.task.params, None)
+        kernels = environment.transition
+        if kernels.size >= 2**31:
+            raise ValueError(
+                f"the transitions of all agents have {kernels.size:.3g} entries; allowed: below "
+                "2^31"
+            )
+        place = repeated(jnp.arange(len(kernels), dtype=jnp.int32), copies)
+        return Tables(environment, place)
+
+    def reset(self, keys, environment: Tables) -> tuple:
+        """The first states, int32 [B], as observations and as states.
+
+        Args:
+          keys: typed keys [B]; consumed where first states are drawn.
+          environment: of `ready`.
+        """
+        mdps, place = environment
+        state, law = mdps.initial_state, mdps.initial_distribution
+        if law is None:
+            state = jnp.asarray(state, jnp.int32)
+            state = jnp.broadcast_to(state if place is None else state[place], keys.shape)
+        else:
+            law = jnp.asarray(law)
+            level = self._levels(keys, law.dtype)
+            state = tabular_env.draw(level, law, jnp.int32(0) if place is None else place)
+        return state, state
+
+    def step(self, words, state, action, environment: Tables) -> tuple:
+        """Steps every environment once, as `VectorEnv.step`; none ends.
+
+        Args:
+          words: two uint32 [B], the key of each step.
+          state: int32 [B].
+          action: int32 [B].
+          environment: of `ready`.
+        """
+        mdps, place = environment
+        place = jnp.int32(0) if place is None else place
+        row = tabular_env.row_of(state, action, mdps, place)
+        kernel = jnp.asarray(mdps.transition)
+        after = tabular_env.draw(self._levels(key_of(*words), kernel.dtype), kernel, row)
+        reward = tabular_env.reward_of(state, action, after, mdps, place)
+        never = jnp.zeros(after.shape, bool)
+        return after, after, reward, never, never
+
+    def _levels(self, keys, dtype) -> jax.Array:
+        return jax.vmap(lambda key: tabular_env.level(key, dtype))(keys)
 
 
 def words_at(data, place, count: int) -> list:

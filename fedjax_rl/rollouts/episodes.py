@@ -3,7 +3,8 @@
 Under stochastic policies every one of an agent's N episodes has a place of its own in the loop,
 with a copy of its agent's parameters: on a CPU that takes two thirds of the time of episodes nested
 in agents, and half to compile. More copies than stay in the cache would take twice the time: there,
-episodes are made in several turns.
+episodes are made in several turns. Tables, of policies and of environments, are not copied but read
+at places of one array for all agents, those of policies as thresholds of random words.
 """
 
 from __future__ import annotations
@@ -15,13 +16,13 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from fedjax_rl import backend, fields, turns
+from fedjax_rl import backend, fields, streams, turns
 from fedjax_rl.learners.fitting_policies import check_fits
 from fedjax_rl.learners.stochastic_policies import Policy
 from fedjax_rl.learners.trajectories import Trajectories
 from fedjax_rl.rollouts import engine
 from fedjax_rl.rollouts.engine import Inputs, Step
-from fedjax_rl.rollouts.environments import VectorEnv, choose
+from fedjax_rl.rollouts.environments import VectorEnv, choose, vector_env
 from fedjax_rl.rollouts.loops import fitting
 
 # Episodes under way whose copies stay in the cache.
@@ -205,33 +206,35 @@ def play(
     """
     check_fits(task, policy)
     fields.check("num_episodes", num_episodes, fields.COUNT)
-    agents, env, written = keys[0].shape[0], VectorEnv(task), memory is None
+    agents, env, written = keys[0].shape[0], vector_env(task), memory is None
     environment = () if environment is None else environment
 
-    def act(parameters, observation, word):
-        return jax.vmap(policy.sample)(parameters, observation, word), ()
+    def act(ready, observation, word):
+        return policy.act(ready, observation, word), ()
 
     step = around(engine.stepper(env, act, note, performed=jax.vmap(policy.performed)))
 
     def played(places):
         """The episodes of these numbers, of every agent."""
         count = len(places)
-
-        def each(x):
-            return jax.tree.map(lambda x: jnp.repeat(x, count, axis=0), x)
-
-        tiled = jnp.tile(places, agents)
-        resets, draws = (jax.vmap(jax.random.fold_in)(each(key), tiled) for key in keys)
-        own = each(environment)
-        inputs = Inputs(each(parameters), jax.random.key_data(draws), own)
+        resets, draws = (streams.fold(key[:, None], places[None]).reshape(-1) for key in keys)
+        own = env.ready(environment, count)
+        inputs = Inputs(policy.ready(parameters, count), jax.random.key_data(draws), own)
         nothing = () if written else memory(agents * count)
         state = engine.begin(env, resets, own, nothing)
-        rows = engine.empty_rows(step, inputs, state, task.max_steps) if written else ()
+        rows = engine.empty_rows(step, inputs, state, task.max_steps, 0) if written else ()
         loop = fitting(kind, task.env, written)
-        state, rows = engine.rollout(step, inputs, state, task.max_steps, kind=loop, rows=rows)
-        return jax.tree.map(
-            lambda x: x.reshape(agents, count, *x.shape[1:]), (state.memory, state.steps, rows)
+        axes = Inputs(policy.axes, 0, env.axes, 0)
+        state, rows = engine.rollout(
+            step, inputs, state, task.max_steps, kind=loop, axes=axes, rows=rows, time_axis=0
         )
+        # One time after the other: what is written in a step is contiguous.
+        rows = jax.tree.map(lambda x: x.reshape(-1, agents, count, *x.shape[2:]), rows)
+        rows = jax.tree.map(lambda x: jnp.moveaxis(x, 0, 2), rows)
+        ends = jax.tree.map(
+            lambda x: x.reshape(agents, count, *x.shape[1:]), (state.memory, state.steps)
+        )
+        return *ends, rows
 
     places = jnp.arange(num_episodes, dtype=jnp.uint32)
     parts = _turns(agents, num_episodes)

@@ -69,7 +69,7 @@ def loop(
       max_steps: T, a Python int.
       kind: of `LOOPS`, "blocks" or "fixed".
       axes: "compact" and "blocks" alone: where `fixed` has the axis B, a prefix of its tree as for
-        `vmap`.
+        `vmap`; None where it has none.
 
     Returns:
       The carry at the end.
@@ -117,13 +117,18 @@ def loop(
     return descend(jnp.uint32(0), fixed, carry, width)
 
 
+def _each(function: Callable, axes, fixed):
+    """`function(x, axis)` of all leaves that have the axis B; the others are as they are."""
+
+    def part(axis, own):
+        return own if axis is None else jax.tree.map(lambda x: function(x, axis), own)
+
+    return jax.tree.map(part, axes, fixed, is_leaf=lambda axis: axis is None)
+
+
 def _taken(fixed, order, axes):
     """What the episodes of these places read."""
-
-    def take(axis, part):
-        return jax.tree.map(lambda x: jnp.take(x, order, axis=axis), part)
-
-    return jax.tree.map(take, axes, fixed)
+    return _each(lambda x, axis: jnp.take(x, order, axis=axis), axes, fixed)
 
 
 def _in_blocks(step, alive, fixed, carry, max_steps: int, axes):
@@ -149,12 +154,10 @@ def _in_blocks(step, alive, fixed, carry, max_steps: int, axes):
         fewest = jnp.where(busy > 1, many // 2, 0)
 
         def block(t, place, carry):
-            def cut(axis, part):
-                return jax.tree.map(
-                    lambda x: jax.lax.dynamic_slice_in_dim(x, place * width, width, axis), part
-                )
+            def cut(x, axis):
+                return jax.lax.dynamic_slice_in_dim(x, place * width, width, axis)
 
-            new = step(t, jax.tree.map(cut, axes, fixed), cut(0, carry))
+            new = step(t, _each(cut, axes, fixed), _each(cut, 0, carry))
             return jax.tree.map(
                 lambda x, part: jax.lax.dynamic_update_slice_in_dim(x, part, place * width, 0),
                 carry,
