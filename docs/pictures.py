@@ -34,14 +34,15 @@ RUNS = {
     "epoch": {"num_steps": 12, "record_every": 3},
 }
 SETTINGS = {
-    "fedppo": {"num_envs": 4, "rollout_steps": 64, "minibatches": 4},
-    "fedapg": {"local_steps": 2, "episodes_per_step": 2},
+    "fedppo": {"num_envs": 8, "rollout_steps": 64, "minibatches": 4, "learning_rate": 1e-3},
+    "fedapg": {"local_steps": 2, "episodes_per_step": 8, "learning_rate": 0.005},
 }
 SHORT = {
     "feda2c": {"num_steps": 200, "record_every": 10},
     "feddqn": {"num_steps": 2000, "record_every": 100},
     "a3c": {"num_steps": 200, "record_every": 10},
-    "fedapg": {"num_steps": 6, "record_every": 1},
+    "fedapg": {"num_steps": 40, "record_every": 1},
+    "fedppo": {"num_steps": 60, "record_every": 3},
     **{key: {"num_steps": 200, "record_every": 2} for key in ("dql", "ebcdql", "davia")},
 }
 
@@ -310,6 +311,10 @@ def place_of(name: str):
         return frl.envs.simple_grid()
     if name in ("qavg", "pavg"):
         return frl.envs.tabular_task(frl.envs.dirichlet_mdps(8, kernels=0.5), max_steps=25)
+    if name == "fedapg":
+        return frl.envs.lqr()
+    if name == "fedppo":
+        return frl.envs.make("CartPole-v1")
     return None
 
 

@@ -170,10 +170,12 @@ def extend(
 ) -> xr.Dataset:
     """Adds seeds or steps to a result, simulating only what is not there yet.
 
-    Numbers are the same bits as those of one `sweep` with all of them, recorded as the first one
-    was. A result knows what it was made with for as long as this process keeps it; what is derived
-    from it, or loaded from a file, does not. Runs that are to outlive a process are given
-    `checkpoints`, and are extended by the same call of `sweep` with more seeds or steps.
+    Models and counts are the same bits as those of one `sweep` with all of them, recorded as the
+    first one was; a mean over agents may differ in its last digit, as more federations at a time
+    are summed in another order. A result knows what it was made with for as long as this process
+    keeps it; what is derived from it, or loaded from a file, does not. Runs that are to outlive a
+    process are given `checkpoints`, and are extended by the same call of `sweep` with more seeds or
+    steps.
 
     Example:
       >>> import fedjax_rl as frl
