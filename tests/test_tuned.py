@@ -86,7 +86,7 @@ def test_what_is_not_there_is_refused(capsys):
         ("run fedpg paper-mdp --preset tuned", "allowed: with fedpg: CartPole-v1"),
         ("run fedpg CartPole-v1 --preset best", "--preset is best; allowed: tuned"),
         ("sweep fedppo CartPole-v1 --preset tuned clean", "allowed: tuned, or others without it"),
-        ("list nothing", "what is 'nothing'; allowed: 'everything' or 'tuned'"),
+        ("list nothing", "'nothing' is no list; did you mean everything? Known: algorithms,"),
     ):
         assert cli.main(line.split()) == 2
         assert words in capsys.readouterr().err
