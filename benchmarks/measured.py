@@ -29,6 +29,7 @@ TITLES = {
     "grids": "A paper from a cold start",
     "ppo": "Proximal policy optimisation",
     "procgen": "Games with pictures",
+    "scaling": "Scaling",
     "uplinks": "Uplinks",
 }
 # Peers of the README's table on Q-learning, and what they are called there.

@@ -15,6 +15,7 @@ from fedjax_rl.algorithms.n_step_properties import memory_of
 from fedjax_rl.learners import a2c, optimizers
 from fedjax_rl.learners.actor_critic import actor_critic_for
 from fedjax_rl.learners.ppo import Batch
+from fedjax_rl.sweeps import costs
 
 CARTPOLE = envs.gymnax_task("CartPole-v1")
 PENDULUM = envs.gymnax_task("Pendulum-v1")
@@ -101,8 +102,10 @@ def test_mistakes_are_named_before_anything_compiles(monkeypatch):
     ):
         with pytest.raises(ValueError, match=words):
             frl.feda2c(CARTPOLE, **values)
-    said = memory_of(frl.feda2c(CARTPOLE).config, 4)
-    assert said["total"] == 2 * (said["parameters"] + said["environments"]) + said["rollout"]
+    said, kept = memory_of(frl.feda2c(CARTPOLE).config, 4), costs.costs_of(frl.feda2c(CARTPOLE), 4)
+    lasting = said["parameters"] + said["environments"]
+    assert sum(kept.kept.values()) == pytest.approx(lasting, rel=0.1)
+    assert said["total"] > lasting + said["rollout"] / 2
     monkeypatch.setattr(memory, "available", lambda devices=None: 10**5)
     with pytest.raises(ValueError, match="num_agents is 4 with num_envs 8, which needs "):
         frl.simulate(frl.feda2c(CARTPOLE), num_agents=4, num_steps=1)

@@ -146,6 +146,7 @@ SMALL = Study(
 
 def test_a_gallery_says_what_was_found(tmp_path, make, monkeypatch):
     monkeypatch.setattr(make, "STUDIES", {"small": SMALL})
+    monkeypatch.setattr(make, "FINDINGS", {"small": "There are {T1} states {T1!}."})
     monkeypatch.setattr(make, "HERE", tmp_path / "figures")
     (tmp_path / "figures" / "small" / "paper").mkdir(parents=True)
     old = tmp_path / "figures" / "small" / "paper" / "summary.json"
@@ -175,10 +176,10 @@ def test_a_gallery_says_what_was_found(tmp_path, make, monkeypatch):
     assert [recomputed(line)["verdict"] for line in summary["targets"]] == [
         line["verdict"] for line in summary["targets"]
     ]
-    words = make.sentences("small", summary)
+    words = make.sentences(SMALL.found, summary)
     assert words == "There are 4 states ✓, an effect of 0.5 ?, and (not run)."
     readme = make.readme(f"Above\n{make.BEGIN}\nold\n{make.END}\nBelow\n")
-    assert "| `small` | 2 | 1 | 1 | 0 |" in readme
+    assert "* [small](figures/README.md#small): There are 4 states ✓." in readme
     assert "\nold\n" not in readme
     assert make.readme(readme) == readme
     with pytest.raises(ValueError, match=r"nowhere/summary.json does not exist"):

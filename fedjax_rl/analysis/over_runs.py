@@ -69,7 +69,7 @@ def interquartile_mean(
 
     Examples:
         >>> from fedjax_rl import analysis
-        >>> analysis.interquartile_mean([1.0, 2.0, 3.0, 100.0]).value
+        >>> float(analysis.interquartile_mean([1.0, 2.0, 3.0, 100.0]).value)
         2.5
         >>> str(analysis.interquartile_mean([1.0, 2.0]))
         '1.5, 2 runs'
@@ -112,7 +112,7 @@ def probability_of_improvement(
 
     Examples:
         >>> from fedjax_rl import analysis
-        >>> analysis.probability_of_improvement([2.0, 4.0], [1.0, 3.0]).value
+        >>> float(analysis.probability_of_improvement([2.0, 4.0], [1.0, 3.0]).value)
         0.75
     """
     options = {"confidence": confidence, "seed": seed, "num_resamples": num_resamples}
