@@ -14,6 +14,7 @@ SCALES = scales(
     exact_rounds=(600, 3000, 6000),  # with exact gradients
     kernel_rounds=(200, 1500, 4000),  # likewise, without entropy
     trials=(3, 10, 32),  # of the tables with sampled gradients
+    lone_trials=(None, 10, 32),  # of agents that never hear of each other
     error_rounds=(20, 240, 400),  # of the law of the estimator's error; the last half counts
     rounds=(20, 300, 300),  # of the speedup
     lengths=((10, 40), (50, 100, 200, 400), (50, 100, 200, 400, 800)),  # of the rates, in rounds

@@ -129,6 +129,7 @@ def speedup(size):
     }
     more = {"num_steps": size.rounds, "trials": size.trials, "metrics": TABLE[:2], "seconds": 60}
     made = runs("speedup", methods, {"num_agents": AGENTS}, **more)
+    more["trials"] = size.lone_trials
     lone = runs("speedup-alone", {"independent": (sv, {"momentum": 1.0})}, **more)
     gap, norm, alone = made["gap"].late(), made["gradient_norm"].late(), lone["gap"].late()
     learned = [SV, HA, PLAIN]
@@ -171,7 +172,7 @@ def speedup(size):
     yield page(
         "speedup",
         against(
-            beside(gap[learned], alone),
+            beside(gap[learned], alone) if size.lone_trials else gap[learned],
             "num_agents",
             title="mean over the second half of the rounds",
             x="agents N",
