@@ -46,6 +46,12 @@ def index() -> int:
     return global_state.process_id or 0
 
 
+def start() -> None:
+    """Starts the devices of several processes, in all of them: each waits there for the rest."""
+    if count() > 1:
+        jax.devices()
+
+
 def once(function: Callable[[], Any]) -> Any:
     """What process 0 finds, said to all; nobody else calls the function.
 

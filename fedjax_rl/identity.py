@@ -25,6 +25,13 @@ from collections.abc import Callable, Hashable, Mapping
 import jax
 import numpy as np
 
+try:
+    from jax.extend.core import get_opaque_trace_state
+except ImportError:  # JAX before 0.9
+    from jax.core import get_opaque_trace_state
+
+# What JAX says where nothing is traced.
+_UNTRACED = get_opaque_trace_state(convention="flax")
 # How much of a value a message shows.
 _SHOWN = 60
 
@@ -136,9 +143,10 @@ def now() -> contextlib.AbstractContextManager:
 
     What is kept for later must not hold its tracers. Where nothing is traced there is nothing to be
     done: `jax.ensure_compile_time_eval` would compute the constants of everything that is traced in
-    it, and draw all weights of a network of which only the shapes are asked for.
+    it, and draw all weights of a network of which only the shapes are asked for. Devices are not
+    started: which there are may not be known yet, and those of several processes wait for all.
     """
-    traced = isinstance(jax.numpy.zeros(()), jax.core.Tracer)
+    traced = get_opaque_trace_state(convention="flax") != _UNTRACED
     return jax.ensure_compile_time_eval() if traced else contextlib.nullcontext()
 
 

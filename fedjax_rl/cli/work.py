@@ -160,9 +160,11 @@ def resume(arguments) -> int:
     out = results.place(arguments.directory)
     with contextlib.ExitStack() as stack:
         stack.enter_context(interruptible(lambda: out))
-        config, finished = hosts.once(lambda: _taken_up(out, arguments, stack))
-        # Here too where another process has taken it up.
+        config = hosts.once(lambda: _begun(out, arguments, stack))
         cluster.share(config["devices"])
+        # Devices wait for those of all processes, and what is looked at alone may ask for them.
+        hosts.start()
+        config, finished = hosts.once(lambda: _taken_up(out, config, arguments))
         cluster.resumable(out)
         if finished:
             return 0
@@ -177,8 +179,8 @@ def resume(arguments) -> int:
     return 0
 
 
-def _taken_up(out: pathlib.Path, arguments, stack: contextlib.ExitStack) -> tuple[dict, bool]:
-    """What is run in a directory, which is ours until `stack` closes, and whether it is finished.
+def _begun(out: pathlib.Path, arguments, stack: contextlib.ExitStack) -> dict:
+    """What is run in a directory, which is ours until `stack` closes; starts no devices.
 
     Raises:
       ValueError: naming what cannot be gone on with.
@@ -208,7 +210,17 @@ def _taken_up(out: pathlib.Path, arguments, stack: contextlib.ExitStack) -> tupl
     if arguments.devices is not None:
         check_devices(arguments.devices)
         config["devices"] = arguments.devices
-    cluster.share(config["devices"])
+    return config
+
+
+def _taken_up(out: pathlib.Path, config: dict, arguments) -> tuple[dict, bool]:
+    """What is to be run in a directory, with what is asked for besides; whether it is finished.
+
+    Raises:
+      ValueError: naming what cannot be gone on with.
+    """
+    from fedjax_rl.saving import results
+
     with _precision(config):
         check_names(config)
     if arguments.num_steps is not None or arguments.seeds is not None:
