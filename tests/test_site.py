@@ -16,7 +16,11 @@ sys.path.append(str(DOCS))
 import algorithm_pages
 
 PAGES = sorted(path for path in DOCS.rglob("*.md") if path.name != "equations.md")
-BLOCK = re.compile(r"(?:<!-- raises: (.+?) -->\n)?^( *)```(python|bash)\n(.*?)^\2```", re.M | re.S)
+# What only runs in a cluster is marked as of elsewhere.
+BLOCK = re.compile(
+    r"(?<!<!-- elsewhere -->\n)(?:<!-- raises: (.+?) -->\n)?^( *)```(python|bash)\n(.*?)^\2```",
+    re.M | re.S,
+)
 
 
 def blocks(path, language):
