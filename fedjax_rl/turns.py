@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 
 from fedjax_rl import backend
 
@@ -92,6 +93,23 @@ def in_parts(function: Callable, work: float, most: float) -> Callable:
     Returns:
       A function of the same arguments, with the same values.
     """
+
+    def call(*args):
+        # What a function has for constants is handed over, too: a condition under `vmap` makes a
+        # batch of all that its branches read, which a rule does not allow of what is enclosed.
+        made, shapes = jax.make_jaxpr(function, return_shape=True)(*args)
+
+        def own(constants, *args):
+            closed = ClosedJaxpr(made.jaxpr, constants)
+            out = jaxpr_as_fun(closed)(*jax.tree.leaves(args))
+            return jax.tree.unflatten(jax.tree.structure(shapes), out)
+
+        return _in_parts(own, work, most)(made.consts, *args)
+
+    return call
+
+
+def _in_parts(function: Callable, work: float, most: float) -> Callable:
     # Only under `vmap` is it known how large a batch is.
     one = jax.custom_batching.custom_vmap(function)
 
@@ -101,7 +119,7 @@ def in_parts(function: Callable, work: float, most: float) -> Callable:
         # What is the same for all is there once, in a batch and in its parts.
         axes = jax.tree.map(lambda own: 0 if own else None, tuple(batched))
         # What is batched further counts as so much work a call.
-        part = in_parts(jax.vmap(function, axes), work * many, most)
+        part = _in_parts(jax.vmap(function, axes), work * many, most)
         if many == size or backend.kind() != "cpu":
             made = part(*args)
             return made, jax.tree.map(lambda _: True, made)
