@@ -70,49 +70,36 @@ def repeat(first, last, body: Callable, carry):
     return jax.lax.fori_loop(i, last, body, carry)
 
 
+@jax.custom_jvp
 def once(tree):
     """The same values, which are computed once however many read them.
 
     XLA merges what makes a number with all that read it, and one number per row of a picture is
     then made again for every pixel. A barrier keeps them apart, but not on a CPU (jaxlib 0.10 drops
-    it before it merges), where only a loop that XLA cannot see through does.
+    it before it merges), where only a loop does whose length XLA cannot know: here it is 1,
+    whatever the first of the values is. What reads them is compiled as if it read arguments.
 
     Args:
-      tree: a pytree of arrays that are small beside what is made of them.
+      tree: a pytree of arrays that are small beside what is made of them, the first of at least
+        one entry.
     """
     if kind() != "cpu":
         return jax.lax.optimization_barrier(tree)
-
-    def turn(i, kept):
-        # There is no turn 2; XLA counts turns but not so far.
-        return jax.tree.map(lambda x: jnp.where(i == 2, jnp.zeros_like(x), x), kept)
-
-    return jax.lax.fori_loop(0, 2, turn, tree)
-
-
-@jax.custom_jvp
-def held(x):
-    """`once` of one array, whose loop has a length that only `x` knows.
-
-    What reads it is then compiled as if it read an argument, and rounds as it did before.
-
-    Args:
-      x: numbers or flags, at least one.
-    """
-    if kind() != "cpu":
-        return x
-    first = x.reshape(-1)[0]
+    first = jax.tree.leaves(tree)[0].reshape(-1)[0]
     if first.dtype == bool:
         first = first.astype(jnp.uint32)
-    words = jax.lax.bitcast_convert_type(first, f"uint{8 * first.dtype.itemsize}")
-    one = jnp.ones_like(words)
-    length = jnp.minimum(words | one, one)  # 1, of any word
-    nothing = jnp.zeros_like(length), jnp.zeros_like(x)
-    turn = lambda now: (now[0] + one, x)
-    return jax.lax.while_loop(lambda now: now[0] < length, turn, nothing)[1]
+    word = jax.lax.bitcast_convert_type(first, f"uint{8 * first.dtype.itemsize}")
+    one = jnp.ones_like(word)
+    length = jnp.minimum(word | one, one)
+    nothing = jnp.zeros_like(length), jax.tree.map(jnp.zeros_like, tree)
+    return jax.lax.while_loop(
+        lambda now: now[0] < length, lambda now: (now[0] + one, tree), nothing
+    )[1]
 
 
-held.defjvps(lambda tangent, out, x: tangent)
+@once.defjvp
+def _(primals, tangents):
+    return once(*primals), tangents[0]
 
 
 @contextlib.contextmanager

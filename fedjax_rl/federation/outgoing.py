@@ -72,7 +72,7 @@ def outgoing(population, link, params, state, model, place):
             ),
         )
         # Who sends is asked for by every number of a message.
-        sent = backend.held(sent)
+        sent = backend.once(sent)
         if link.uplink.size is not None:
 
             def size(message, params):

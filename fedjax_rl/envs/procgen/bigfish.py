@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from fedjax_rl import backend
 from fedjax_rl.envs.procgen import fish, levels, motion
 
 TO_EAT = 30
@@ -221,7 +222,7 @@ class BigFishDynamics:
             tie, birth = fish.table_birth(table, state.row, clock, state.next_birth)
 
         # Else the compiler redoes the random words for every slot.
-        tie, birth = jax.lax.optimization_barrier((tie, birth))
+        tie, birth = backend.once((tie, birth))
         ax, ay = motion.axes(action)
         body = motion.step_body(
             motion.Body(

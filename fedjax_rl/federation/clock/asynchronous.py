@@ -14,6 +14,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
+from fedjax_rl import backend
 from fedjax_rl.federation.clock.state import Arrivals
 from fedjax_rl.federation.clock.times import durations
 
@@ -121,7 +122,7 @@ def _next_ends(group, in_flight):
         in_flight.end.dtype,
     )
     # Fused into the sums below, every one of them would draw its predecessors' words again.
-    more = jax.lax.optimization_barrier(more)
+    more = backend.once(more)
     ends = [in_flight.end]
     for place in range(_DEPTH):  # one after the other, as `work` adds them
         ends.append(ends[-1] + more[..., place])

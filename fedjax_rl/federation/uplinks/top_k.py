@@ -54,7 +54,7 @@ def _largest_of_few(x: list, k) -> list:
         room = room - second.astype(room.dtype)
     # XLA would do all of it again for each of the numbers; in one word it is done once.
     bits = [stay.astype(jnp.uint32) << np.uint32(place) for place, stay in enumerate(stays)]
-    word = backend.held(functools.reduce(jnp.bitwise_or, bits))
+    word = backend.once(functools.reduce(jnp.bitwise_or, bits))
     return [
         jnp.where(word >> np.uint32(place) & np.uint32(1) == 1, value, jnp.zeros_like(value))
         for place, value in enumerate(x)
