@@ -52,7 +52,7 @@ ROOMS = {
     },
 }
 # Messages about names and values are worded alike everywhere, and values told apart alike.
-WORDING = {"names", "fields", "identity"}
+WORDING = {"names", "fields", "identity", "remembered"}
 JOINERS = {"studies", "cli", "__init__", "__main__"}
 NAMELESS = {"federation", "sweeps", "saving", "analysis", "plotting"}
 

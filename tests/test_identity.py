@@ -14,7 +14,8 @@ import optax
 import pytest
 
 import fedjax_rl as frl
-from fedjax_rl.identity import content, digest, parts, remembered
+from fedjax_rl.identity import content, digest, parts
+from fedjax_rl.remembered import remembered
 
 RATE = 0.1
 

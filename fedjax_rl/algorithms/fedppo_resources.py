@@ -14,9 +14,9 @@ import jax.numpy as jnp
 
 from fedjax_rl import backend, memory, streams
 from fedjax_rl.algorithms.observed import nothing_observed
-from fedjax_rl.identity import remembered
 from fedjax_rl.learners import optimizers, ppo
 from fedjax_rl.learners.actor_critic import ActorCritic, actor_critic_for
+from fedjax_rl.remembered import remembered
 from fedjax_rl.rollouts import batches, vectorised
 
 

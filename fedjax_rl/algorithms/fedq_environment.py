@@ -9,8 +9,8 @@ from fedjax_rl.envs import optimal
 from fedjax_rl.envs.families import average_mdp
 from fedjax_rl.envs.tabular import TabularMDP
 from fedjax_rl.fields import is_concrete
-from fedjax_rl.identity import remembered
 from fedjax_rl.learners import tables, tabular_steps
+from fedjax_rl.remembered import remembered
 
 
 def shape_of(mdp: TabularMDP) -> tabular_steps.Shape:

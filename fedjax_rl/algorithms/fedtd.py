@@ -36,10 +36,10 @@ from fedjax_rl.envs.tabular import TabularMDP, check_mdp
 from fedjax_rl.federation.state import Params, per_agent_in_turns
 from fedjax_rl.fields import is_concrete, real_array
 from fedjax_rl.fields.record import environment, host, record, static, traced
-from fedjax_rl.identity import remembered
 from fedjax_rl.learners import linear_td
 from fedjax_rl.learners.tabular_steps import outcome_of_row, thresholds
 from fedjax_rl.names import brief
+from fedjax_rl.remembered import remembered
 
 SAMPLING = ("markovian", "iid", "generative")
 METRICS = {

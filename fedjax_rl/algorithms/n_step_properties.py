@@ -15,9 +15,9 @@ from fedjax_rl.algorithms.records import GradientOptimizer, Varied
 from fedjax_rl.federation.ledger import Wire
 from fedjax_rl.federation.state import Params
 from fedjax_rl.fields.record import Record, nested, record, static, traced
-from fedjax_rl.identity import remembered
 from fedjax_rl.learners import a2c
 from fedjax_rl.learners.actor_critic import ActorCritic, actor_critic_for, is_picture
+from fedjax_rl.remembered import remembered
 from fedjax_rl.rollouts import batches, vectorised
 
 NORMALISATIONS = ("none", "rollout")

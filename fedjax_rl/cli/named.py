@@ -128,7 +128,7 @@ def environment(name: str, **options):
 def _making():
     """What makes environments of ours, and keeps the last ones: models of bodies take a second."""
     from fedjax_rl.envs.registry import make
-    from fedjax_rl.identity import remembered
+    from fedjax_rl.remembered import remembered
 
     return remembered(8)(lambda name, options: make(name, **options))
 

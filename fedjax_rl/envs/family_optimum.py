@@ -16,7 +16,7 @@ from fedjax_rl.envs.optimal import soft_optimal_values
 from fedjax_rl.envs.policies import greedy_policy
 from fedjax_rl.envs.solvers import expected_reward, optimal_q
 from fedjax_rl.envs.tabular import TabularMDP, check_mdp, initial_distribution
-from fedjax_rl.identity import remembered
+from fedjax_rl.remembered import remembered
 
 
 @fields.checked(entropy=fields.number(0, follows=False))

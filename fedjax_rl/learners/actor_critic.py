@@ -16,10 +16,10 @@ from flax import linen as nn
 
 from fedjax_rl import streams
 from fedjax_rl.envs.task import Continuous, Discrete
-from fedjax_rl.identity import remembered
 from fedjax_rl.learners import observations, policies
 from fedjax_rl.networks import heads
 from fedjax_rl.networks.flat import Flat
+from fedjax_rl.remembered import remembered
 
 
 @dataclasses.dataclass(frozen=True)

@@ -22,8 +22,8 @@ import numpy as np
 from fedjax_rl.envs.solvers import stationary_distribution
 from fedjax_rl.envs.tabular import TabularMDP
 from fedjax_rl.fields import is_concrete
-from fedjax_rl.identity import remembered
 from fedjax_rl.learners.tabular_steps import outcome_of_row, thresholds
+from fedjax_rl.remembered import remembered
 
 
 class Environment(NamedTuple):

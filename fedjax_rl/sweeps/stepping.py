@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fedjax_rl import fields, identity, streams
+from fedjax_rl import fields, remembered, streams
 from fedjax_rl.federation.algorithm import Algorithm, Functions, bind
 from fedjax_rl.federation.population import Population, population
 from fedjax_rl.federation.state import Params, State
@@ -198,7 +198,7 @@ def round(algorithm: Algorithm, state: FederationState) -> tuple[FederationState
     programs = vars(algorithm).setdefault("_rounds", {})
     if num_agents not in programs:
         # What is kept must not hold a tracer, if it is somebody's program that asks first.
-        with identity.now():
+        with remembered.now():
             own = algorithm.at(num_agents)
             steps = stepper(own, num_agents)
             params = own.parameters(own.config, num_agents)
