@@ -6,13 +6,12 @@ import contextlib
 import hashlib
 import importlib.metadata
 import io
-import json
 import os
 import pathlib
 import sys
-import tempfile
 from collections.abc import Callable
 
+from fedjax_rl.saving import directory
 from fedjax_rl.saving.places import user_cache
 
 
@@ -31,20 +30,15 @@ def kept(name: str, make: Callable[[], None]) -> str:
       The text.
     """
     path, of = user_cache() / f"{name}.json", _installed()
-    with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
-        found = json.loads(path.read_text("utf-8"))
-        if found["of"] == of and found["sum"] == _digest(found["text"]):
-            return found["text"]
+    found = directory.read_sealed(path)
+    if found is not None and found.get("of") == of:
+        return found["text"]
     with contextlib.redirect_stdout(io.StringIO()) as printed:
         make()
     text = printed.getvalue()
-    own = {"of": of, "sum": _digest(text), "text": text}
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        # In one piece, as several processes may write it.
-        with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False, encoding="utf-8") as f:
-            json.dump(own, f)
-        os.replace(f.name, path)
+        directory.write_sealed(path, {"of": of, "text": text})
     return text
 
 
@@ -60,8 +54,4 @@ def _installed() -> str:
     for package in ("gymnax", "brax"):
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             found.append(f"{package} {importlib.metadata.version(package)}")
-    return _digest("\n".join(found))
-
-
-def _digest(text: str) -> str:
-    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+    return hashlib.blake2b("\n".join(found).encode(), digest_size=16).hexdigest()
