@@ -360,4 +360,4 @@ def quantiles(values: np.ndarray, q) -> np.ndarray:
 
 def _listed(names: Sequence[str]) -> str:
     plural = [{"seed": "seeds", "agent": "agents"}.get(n, n.replace("_", " ")) for n in names]
-    return plural[0] if len(plural) == 1 else f"{', '.join(plural[:-1])} and {plural[-1]}"
+    return formats.listed(plural)

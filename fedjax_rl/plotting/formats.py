@@ -118,6 +118,11 @@ def number(value, digits: int = 6) -> str:
     return text.replace(",", "\u2009").replace("-", "−")
 
 
+def listed(words: Sequence[str]) -> str:
+    """Words as a sentence has them: "a, b and c"."""
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
+
+
 def interval(found: Sequence, digits: int = 2) -> str:
     """A number with its interval, `(value, low, high)`, where there is one: "−1.02 [−1.10, −0.94]".
 

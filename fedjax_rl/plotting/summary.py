@@ -107,7 +107,7 @@ def _question(result: xr.Dataset, metric: str, table: Rows) -> str:
     """What was asked, from what was varied."""
     whose = f" of {result.attrs['algorithm']}" if "algorithm" in result.attrs else ""
     by = [f"{name} ({_values(unique(table.columns[name]))})" for name in table.swept]
-    change = f"How does {metric}{whose} change with {_and(by)}?"
+    change = f"How does {metric}{whose} change with {formats.listed(by)}?"
     asked = change if by else f"What does {metric}{whose} come to?"
     seeds = len(unique(table.columns["seed"])) if "seed" in table.columns else 1
     said = [f"{seeds} seed{'s' if seeds > 1 else ''}"]
@@ -149,7 +149,3 @@ def _with_interval(mean: float, low: float, high: float) -> str:
 def _values(values: Sequence) -> str:
     words = formats.numbers(values)
     return ", ".join(words) if len(words) <= 6 else f"{words[0]} to {words[-1]}, {len(words)}"
-
-
-def _and(words: Sequence[str]) -> str:
-    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
