@@ -85,6 +85,21 @@ def once(tree):
     """
     if kind() != "cpu":
         return jax.lax.optimization_barrier(tree)
+    return one_turn(tree)
+
+
+@once.defjvp
+def _(primals, tangents):
+    return once(*primals), tangents[0]
+
+
+@jax.jit
+def one_turn(tree):
+    """The loop of `once`, by whose name a program that has it shows that it is no loop.
+
+    Args:
+      tree: as `once` takes it.
+    """
     first = jax.tree.leaves(tree)[0].reshape(-1)[0]
     if first.dtype == bool:
         first = first.astype(jnp.uint32)
@@ -95,11 +110,6 @@ def once(tree):
     return jax.lax.while_loop(
         lambda now: now[0] < length, lambda now: (now[0] + one, tree), nothing
     )[1]
-
-
-@once.defjvp
-def _(primals, tangents):
-    return once(*primals), tangents[0]
 
 
 @contextlib.contextmanager

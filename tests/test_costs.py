@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import fedjax_rl as frl
+from fedjax_rl import backend
 from fedjax_rl.algorithms import ALGORITHMS
 from fedjax_rl.envs import registry
 from fedjax_rl.federation import debugging
@@ -45,6 +46,11 @@ def test_operations_of_loops_and_branches():
     # Of each pass 10 for the sum and 1 for the addition; 2 of the larger branch, 1 of the loop.
     # Turns: those of the scan, and one of a loop of which nobody knows.
     assert found == costs.Operations(7 * 60.0, 7 * 11.0 + 2 + 1, False, 7 + 1)
+    # A loop that only keeps a compiler from merging is none, in batches and derivatives neither.
+    kept = jax.grad(lambda x: backend.once(jnp.sin(x) * x) ** 2)
+    found = costs._count(jax.make_jaxpr(jax.vmap(kept))(jnp.ones(3)).jaxpr)
+    assert found.counted
+    assert found.turns == 0 < found.others
     image, kernel = jnp.ones((1, 8, 8, 3)), jnp.ones((3, 3, 3, 4))
 
     def convolved(image, kernel):

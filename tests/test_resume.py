@@ -13,6 +13,7 @@ import fedjax_rl as frl
 from fedjax_rl.identity import digest
 from fedjax_rl.saving import checkpoints, directory, results
 from fedjax_rl.saving.checkpoints import Checkpoints
+from fedjax_rl.sweeps import jobs
 
 batches = importlib.import_module("fedjax_rl.sweeps.batches")
 
@@ -245,6 +246,7 @@ def test_a_rule_that_ends_a_run_is_asked_the_same_again(tmp_path):
 @pytest.mark.thorough
 def test_the_split_into_jobs_is_that_of_the_machine_it_was_begun_on(tmp_path, monkeypatch):
     """Cores, and free memory, may differ when a run goes on; its numbers may not."""
+    monkeypatch.setattr(jobs, "SHORT", 1)  # or so few rounds would not be split
     algorithm = frl.es(frl.envs.simple_grid(max_steps=5), network=(4,))
 
     def go(cores, **options):

@@ -248,6 +248,9 @@ def leave(code: int) -> int:
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError):
             stream.flush()
+    # All has been said: what JAX has to say of a coordinator that is gone would follow it.
+    with contextlib.suppress(OSError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     # Not through JAX, which would wait for processes that are waiting for this one.
     with contextlib.suppress(Exception):
         client = hosts.global_state.client

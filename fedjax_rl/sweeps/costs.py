@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax.extend import core
 
-from fedjax_rl import memory
+from fedjax_rl import backend, memory
 from fedjax_rl.federation.algorithm import Algorithm
 from fedjax_rl.federation.ledger import message_costs
 from fedjax_rl.sweeps.stepping import FederationState, Stepper, init, stepper
@@ -135,6 +135,8 @@ def _count(jaxpr: core.Jaxpr) -> Operations:
     found = Operations()
     for equation in jaxpr.eqns:
         name, own = equation.primitive.name, equation.params
+        if own.get("name") == backend.one_turn.__name__:  # which computes nothing
+            continue
         inner = [_count(part) for part in _within(own)]
         if name == "scan":
             found = found.plus(_one_turn(inner[0]), own["length"])
