@@ -220,5 +220,6 @@ plt.show()
 # %%
 for way in (None, "score"):
     kinds = frl.differentiable(greedy.replace(derivative=way))
-    print(way, {n: kind for n, kind in kinds.items() if not kind.startswith("refused")})
-print(frl.differentiable(greedy)["sync_period"])
+    there = [f"{n} ({kind})" for n, kind in kinds.items() if not kind.startswith("refused")]
+    print(f"derivative={way}:", ", ".join(there) or "none, as actions are drawn from the table")
+print("sync_period:", frl.differentiable(greedy)["sync_period"])

@@ -90,7 +90,7 @@ runs = {
     for name, clock in clocks.items()
 }
 with frl.plotting.style():
-    figure, axis = plt.subplots(figsize=(4.6, 2.9), layout="constrained")
+    figure, axis = plt.subplots(figsize=(4.6, 3.2), layout="constrained")
     for name, run in runs.items():
         when = run.simulated_time.mean("seed")
         mean, low, high = frl.analysis.mean_interval(run.gap.transpose("seed", "time"))
@@ -99,6 +99,7 @@ with frl.plotting.style():
         axis.fill_between(when, low, high, color=line.get_color(), alpha=0.2, linewidth=0)
     axis.set(xlabel="simulated time", ylabel="gap to the best policy", yscale="log")
     axis.set_title(f"mean and 95 % interval of {run.sizes['seed']} seeds")
+    axis.set_ylim(top=10)  # room for the legend
     axis.legend()
 plt.show()
 
@@ -143,7 +144,7 @@ with frl.plotting.style():
         mean, low, high = np.transpose(found)
         error = [mean - low, high - mean]
         axis.errorbar(FACTORS, mean, error, marker="o", capsize=2, label=f"a server that {name}")
-    axis.set(xscale="log", xlabel="times as slow", ylabel=f"gap at time {END}")
+    axis.set(xscale="log", xlabel="how many times as slow", ylabel=f"gap at time {END}")
     axis.set_xticks(FACTORS, [str(factor) for factor in FACTORS])
     axis.minorticks_off()
     axis.legend()
@@ -163,4 +164,4 @@ plt.show()
 #   slow ones know? Give agents different environments (`heterogeneity=0.5`) and ask again.
 # * `failure_time=20.0, return_time=5.0`: agents that break down. A server that waits for all of
 #   them waits for those, too.
-# * [The README](https://github.com/fedjax-rl/fedjax_rl#clocks) has what else a clock can say.
+# * `help(frl.Clock)` and `docs/how-to/clocks.md` have what else a clock can say.

@@ -503,6 +503,8 @@ def test_a_summary_says_the_question_and_the_numbers():
     assert len(found.rows) == result.sizes["num_agents"] * result.sizes["sync_period"]
     assert found.rows[0][2] in repr(found)
     assert found.rows[0][2] in found._repr_html_()
+    result["own"] = result["error_server"].where(result.num_agents == 1)
+    assert frl.summary(result, "own").rows[-1][2] == "not measured"
     two = frl.summary(result.isel(seed=slice(2)))
     assert "[" not in two.rows[0][2]
     assert "2 runs are too few for an interval" in two.notes

@@ -24,6 +24,12 @@ class Interval(NamedTuple):
     low: np.ndarray | float
     high: np.ndarray | float
 
+    def __str__(self) -> str:
+        """Of one number, as tables have it: 0.21 [0.19, 0.23]."""
+        if np.ndim(self.value):
+            return repr(self)
+        return f"{self.value:.4g} [{self.low:.4g}, {self.high:.4g}]"
+
 
 class FitInterval(NamedTuple):
     """A fitted number with confidence limits from resampled seeds.

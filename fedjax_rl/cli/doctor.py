@@ -22,6 +22,7 @@ _PACKAGES = {
     "h5py": "results",
     "orbax-checkpoint": "resuming",
     "matplotlib": "pictures",
+    "plotly": "pages for a browser",
     "scipy": "intervals",
     "statsmodels": "regressions",
     "tyro": "this command line",
@@ -32,7 +33,6 @@ _PACKAGES = {
     "mujoco-mjx": "environments of brax",
     "flax": "networks",
     "numba": "optional: benchmarks",
-    "plotly": "optional: view",
     "jupytext": "optional: notebooks",
 }
 

@@ -103,8 +103,8 @@ def interruptible(directory: Callable[[], pathlib.Path | None]) -> Iterator[None
 
 
 def free(stem: str) -> pathlib.Path:
-    """The first directory in `runs` that is not there yet."""
-    number = 1
+    """The first directory in `runs` that is not there yet; one that a shell takes as one word."""
+    stem, number = stem.replace(", ", "-"), 1
     while (path := pathlib.Path("runs") / f"{stem}-{number}").exists():
         number += 1
     return path

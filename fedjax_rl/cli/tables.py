@@ -33,13 +33,16 @@ def print_table(table) -> None:
       table: of rich; columns that must not be folded say `no_wrap`.
     """
     console = _console()
+    # Above it by itself: as its own it would be broken where the table ends.
+    if table.title:
+        console.print(str(table.title), style="italic", markup=False, highlight=False)
+        table.title = None
     if fits(table, console.width):
         console.print(table)
         return
     from rich.table import Table
 
     heads = [str(column.header) for column in table.columns]
-    console.print(table.title, style="italic")
     for cells in zip(*(column.cells for column in table.columns), strict=True):
         # Of one row: the name of each column, and what it says there.
         block = Table(box=None, show_header=False, show_edge=False, pad_edge=False)

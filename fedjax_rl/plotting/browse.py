@@ -299,6 +299,4 @@ def _plotly() -> str:
     try:
         return importlib.import_module("plotly.offline").get_plotlyjs()
     except ModuleNotFoundError as error:
-        raise ImportError(
-            'pages for a browser need plotly: pip install "plotly>=6", or "fedjax_rl[view]"'
-        ) from error
+        raise ImportError('pages for a browser need plotly: pip install "plotly>=6"') from error

@@ -89,6 +89,9 @@ def summary(result: xr.Dataset, metric: str | None = None) -> Summary:
     for label, member in found[:_MOST]:
         words = [formats.number(value) for value in label]
         words.append(_with_interval(*estimate(ends[member])))
+        # Beside algorithms that measure it: nothing was lost, nothing was looked at.
+        if np.isnan(table.values[member]).all() and not table.diverged[member].any():
+            words[-1] = "not measured"
         words += [_cost(cost, table.swept, label) for cost in costs.values()]
         if table.diverged.any():
             words.append(f"{int(table.diverged[member].sum())} of {member.sum()}")

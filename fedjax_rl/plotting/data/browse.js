@@ -3,6 +3,13 @@
 const data = JSON.parse(document.getElementById("data").textContent);
 const dashes = ["solid", "dash", "dot", "dashdot"];
 const byId = (id) => document.getElementById(id);
+// A colour of the style sheet as it is now: light and dark have their own.
+const styled = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
+const scheme = matchMedia("(prefers-color-scheme: dark)");
+// On dark ground blue is too dark for a line, and black is not seen.
+const onDark = { "#0072B2": "#3D9BDC", "#000000": "#E6E8EA" };
+const lit = (colour) => (scheme.matches ? onDark[colour.toUpperCase()] ?? colour : colour);
+const font = () => ({ family: getComputedStyle(document.body).fontFamily, size: 12, color: styled("ink") });
 
 function element(kind, text, options = {}) {
   const made = document.createElement(kind);
@@ -129,7 +136,7 @@ function shown() {
   return cells.map((cell) => {
     const place = order.indexOf(names(cell));
     const count = data.colours.length;
-    return { cell, name: names(cell) || data.title || "mean", colour: data.colours[place % count],
+    return { cell, name: names(cell) || data.title || "mean", colour: lit(data.colours[place % count]),
       dash: dashes[Math.floor(place / count) % dashes.length], place };
   });
 }
@@ -184,15 +191,17 @@ function draw() {
     return plot;
   });
   panels.forEach(([, own], i) => {
-    const axis = { gridcolor: "#e8ebed", zeroline: false };
+    const axis = { gridcolor: styled("grid"), zeroline: false };
     Plotly.newPlot(plots[i], traces(own.filter((line) => !hidden.has(line.name))), {
       margin: { l: 64, r: 14, t: 30, b: 44 },
-      font: { family: getComputedStyle(document.body).fontFamily, size: 12, color: "#1c2024" },
+      font: font(),
       paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
-      modebar: { bgcolor: "rgba(255,255,255,0.7)", color: "#9aa0a6", activecolor: "#0072b2" },
+      modebar: { bgcolor: styled("bar"), color: "#9aa0a6", activecolor: styled("accent") },
+      hoverlabel: { bgcolor: styled("tint"), bordercolor: styled("line"), font: { color: styled("ink") } },
       hovermode: own.length > 10 ? "closest" : "x unified", showlegend: false,
       xaxis: { ...axis, title: { text: escaped(data.time) }, type: chosen.x, ...ticks(chosen.x) },
-      yaxis: { ...axis, title: { text: wrapped(metric.label).map(escaped).join("<br>") }, type: chosen.y,
+      yaxis: { ...axis, type: chosen.y,
+        title: { text: wrapped(metric.label).map(escaped).join("<br>"), standoff: 16 },
         automargin: true, range, ...ticks(chosen.y) },
     }, { responsive: true, displaylogo: false, modeBarButtonsToRemove: ["lasso2d", "select2d"] });
   });

@@ -15,7 +15,7 @@ function claims(study) {
   return out;
 }
 
-const verdictColours = { reproduced: "#009e73", "not reproduced": "#d55e00" };
+const verdictColours = { reproduced: "good", "not reproduced": "bad" };
 
 // Where each number lies in its band, from -1 to 1 whatever its unit.
 function inBands(study, found) {
@@ -34,8 +34,8 @@ function inBands(study, found) {
   const ends = (own, name) => (typeof own[name] === "number" ? place(own, own[name]) : place(own, own.measured));
   Plotly.newPlot(plot, [{
     x: at, y: known.map((own, i) => `${escaped(own.target.id)}${"\u200b".repeat(i)}`), mode: "markers", type: "scatter",
-    marker: { size: 9, color: known.map((own) => verdictColours[own.verdict] ?? "#999999") },
-    error_x: { type: "data", symmetric: false, thickness: 1.5, width: 3, color: "#777",
+    marker: { size: 9, color: known.map((own) => own.verdict in verdictColours ? styled(verdictColours[own.verdict]) : "#999999") },
+    error_x: { type: "data", symmetric: false, thickness: 1.5, width: 3, color: styled("soft"),
       array: known.map((own, i) => ends(own, "high") - at[i]),
       arrayminus: known.map((own, i) => at[i] - ends(own, "low")) },
     customdata: known.map((own) => escaped(`${own.target.quantity}\n${interval(own.measured, own.low, own.high)}`
@@ -44,11 +44,11 @@ function inBands(study, found) {
     hovertemplate: "%{customdata}<extra>%{y}</extra>",
   }], {
     height, margin: { l: 64, r: 14, t: 8, b: 40 }, showlegend: false,
-    font: { family: getComputedStyle(document.body).fontFamily, size: 12, color: "#1c2024" },
+    font: font(),
     paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
-    xaxis: { range: [-3.15, 3.15], tickvals: [-3, -1, 0, 1, 3], zeroline: false, gridcolor: "#e8ebed",
+    xaxis: { range: [-3.15, 3.15], tickvals: [-3, -1, 0, 1, 3], zeroline: false, gridcolor: styled("grid"),
       ticktext: ["beyond", "low end", "centre", "high end", "beyond"], fixedrange: true },
-    yaxis: { range: [known.length - 0.4, -0.6], gridcolor: "#eef0f1", automargin: true, type: "category", dtick: 1, fixedrange: true },
+    yaxis: { range: [known.length - 0.4, -0.6], gridcolor: styled("grid"), automargin: true, type: "category", dtick: 1, fixedrange: true },
     shapes: [{ type: "rect", xref: "x", yref: "paper", x0: -1, x1: 1, y0: 0, y1: 1, line: { width: 0 },
       fillcolor: "rgba(0,158,115,0.10)", layer: "below" }],
   }, { responsive: true, displaylogo: false, displayModeBar: false });
@@ -95,4 +95,9 @@ if (data.cells) {
   for (const id of ["choices", "caption", "legend", "panels", "table"]) byId(id).remove();
 }
 studies();
+scheme.addEventListener("change", () => {
+  if (data.cells) draw();
+  byId("studies").replaceChildren();
+  studies();
+});
 document.body.dataset.ready = "yes";
