@@ -62,8 +62,10 @@ print("devices:", ", ".join(device.device_kind for device in jax.devices()))
 # %%
 N = 50
 task = frl.envs.gymnax_task("CartPole-v1")
+# Of the thesis; by default all of them would be at the best return soon.
+thesis = {"learning_rate": 0.01, "sigma": 0.05}
 cartpole = frl.sweep(
-    frl.espc(task),
+    frl.espc(task, **thesis),
     num_agents=N,
     target_senders=[50, 25],
     shaping=["raw", "center"],

@@ -40,7 +40,8 @@ def _known(flags) -> list[str]:
         mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as library,
     ):
         names = {flag: flag.removeprefix("--").partition("=")[0].encode() for flag in flags}
-        return [flag for flag, name in names.items() if library.find(name) >= 0]
+        # As a whole string of C: a flag that is gone is still a word in descriptions of messages.
+        return [flag for flag, name in names.items() if library.find(b"\0" + name + b"\0") >= 0]
 
 
 # Processes of pytest's own have them from the first one.
