@@ -124,10 +124,10 @@ def section(content: dict, level: int) -> str:
         f"`{name}` on {content['device']}; {told}.",
     ]
     for place, rows in tables(content):
-        title = f"{', '.join(place)}: " if place != ("rows",) else ""
-        unit = rows[0].get("unit", "")
+        said = [", ".join(place)] if place != ("rows",) else []
+        said += [rows[0]["unit"]] if rows[0].get("unit") else []
         subject = own.subject if own and place == ("rows",) else None
-        parts += [f"*{title}{unit}*" if title or unit else "", "\n".join(table(rows, subject))]
+        parts += [f"*{': '.join(said)}*" if said else "", "\n".join(table(rows, subject))]
     parts += ["\n".join(targets(content)), own.note if own else ""]
     return "\n\n".join(part for part in parts if part)
 

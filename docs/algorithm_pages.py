@@ -140,7 +140,9 @@ def properties(name: str) -> str:
             rows.append(
                 [f"`{field.name}.{part.name}`", cell, *_declared(part), own.get(part.name, "")]
             )
-    return _table(["property", "default", "allowed", "what it is"], rows)
+    table = _table(["property", "default", "allowed", "what it is"], rows)
+    # In a box of its own: on a phone a row is four lines (assets/site.css).
+    return f'<div class="properties" markdown>\n\n{table}\n</div>\n'
 
 
 def _declared(field) -> list[str]:
