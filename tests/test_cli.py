@@ -167,6 +167,19 @@ def test_doctor(capsys):
     assert 100 < float(re.search(r"([\d,.]+) bytes an agent", text)[1].replace(",", "")) < 1000
 
 
+def test_doctor_of_a_comparison_is_what_its_algorithms_need(capsys):
+    few = ["--num-agents", "5", "--num-steps", "20", "--seeds", "0", "1"]
+    found = {}
+    for line in (["compare", "fedq", "slow=fedq", "paper-mdp"], ["fedq", "paper-mdp"]):
+        assert cli.main(["doctor", *line, *few]) == 0
+        text = capsys.readouterr().out
+        found[line[0]] = [
+            int(n) for n in re.search(r"(\d+) federations, (\d+) agents", text).groups()
+        ]
+        found[line[0]].append(re.search(r"([\d.]+) bytes an agent", text)[1])
+    assert found == {"compare": [4, 20, found["fedq"][2]], "fedq": [2, 10, found["fedq"][2]]}
+
+
 def test_doctor_says_when_a_run_does_not_fit(capsys, monkeypatch):
     """What a program takes is measured, the process itself counts too, and the exit code tells."""
     line = ["doctor", "fedq", "paper-mdp", "--num-agents", "1000", "--seeds", "0", "1", "2", "3"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import os
 
-from fedjax_rl.cli import parse
+from fedjax_rl.cli import compare, parse
 from fedjax_rl.cli.config import check_devices, config_of, nested_errors
 from fedjax_rl.cli.process import keeping, prepare
 from fedjax_rl.cli.report import plural
@@ -44,9 +44,10 @@ def doctor(arguments) -> int:
     """The command `doctor`; its exit code says whether there is memory enough."""
     if "study" in vars(arguments):
         return _of_study(arguments)
-    config = config_of(arguments)
-    prepare(arguments.devices)
-    _machine(arguments.devices)
+    several = "names" in vars(arguments)
+    config = compare.config_of(arguments) if several else config_of(arguments)
+    prepare(config["devices"])
+    _machine(config["devices"])
     from fedjax_rl.cli.needs import of_configuration
 
     with nested_errors(config), keeping(arguments.cache):

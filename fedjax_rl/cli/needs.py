@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 
-from fedjax_rl.cli.config import algorithm_of, lists_of
+from fedjax_rl.cli.config import algorithms_of, lists_of
 from fedjax_rl.cli.report import plural
 from fedjax_rl.sweeps.costs import Costs, Operations, costs_of
 
@@ -64,7 +64,7 @@ class Needs:
           algorithm: of the federation.
           num_agents: N.
         """
-        key = algorithm.static(algorithm.config)
+        key = algorithm.name, algorithm.static(algorithm.config)
         if key not in self._costs:
             self._costs[key] = num_agents, costs_of(algorithm, num_agents)
         n, found = self._costs[key]
@@ -88,7 +88,7 @@ class Needs:
         if algorithm.memory is not None:
             self.compiled = False
             return algorithm.memory(algorithm.config, num_agents)["total"]
-        key = algorithm.static(algorithm.config)
+        key = algorithm.name, algorithm.static(algorithm.config)
         if key not in self._of_agent:
             n = min(num_agents, _MEASURED)
             try:
@@ -154,7 +154,7 @@ class Needs:
 
 
 def of_configuration(config: dict) -> Needs:
-    """What a run or a sweep needs.
+    """What a run, a sweep or a comparison needs.
 
     Args:
       config: as `config_of` gives it.
@@ -176,13 +176,16 @@ def of_configuration(config: dict) -> Needs:
     )
     asked = {name: config[name] for name in ("num_steps", "record_every")}
     recording = recording_of(run_arguments.Run.taken(asked))
+    algorithms = algorithms_of(config)
+    algorithms = algorithms if isinstance(algorithms, dict) else {None: algorithms}
     cells = []
-    for n, *values in itertools.product(map(arguments.num_agents, counts), *lists.values()):
+    sizes = map(arguments.num_agents, counts)
+    for label, n, *values in itertools.product(algorithms, sizes, *lists.values()):
         own = dict(zip(lists, values, strict=True))
         own |= {} if rate is None else {"learning_rate": rate * n}
-        cells += [Cell(n, seed, own) for seed in seeds]
+        cells += [Cell(n, seed, own, label) for seed in seeds]
     length = int(recording.times[-1])
-    several = federations({None: algorithm_of(config)}, cells, length)
+    several = federations(algorithms, cells, length)
     needs = Needs()
     for cell, one in sorted(several[:: len(seeds)], key=lambda own: -own.cell.num_agents):
         sides = [cell.num_agents if side == "agent" else 1 for side, _ in one.metrics.values()]
