@@ -65,7 +65,7 @@ _EXAMPLES = {
         "",
         "fedq paper-mdp --num-agents 100000 --num-steps 1000000",
         "espc CartPole-v1 --num-agents 1000 --network.hidden 64 64",
-        "compare fedpg fast-fedpg CartPole-v1 --num-agents 1000",
+        "compare fedpg fast-fedpg CartPole-v1 --num-agents 100",
         "linear-speedup:8-13 --scale paper",
     ],
     "completion": [
