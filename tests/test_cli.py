@@ -26,9 +26,11 @@ from fedjax_rl import analysis, cli, memory, studies
 from fedjax_rl.algorithms import ALGORITHMS, Entry
 from fedjax_rl.cli import (
     config,
+    listing,
     named,
     option,
     options,
+    overview,
     parse,
     picture,
     process,
@@ -133,6 +135,17 @@ def test_list_is_a_line_each(capsys):
     assert "did you mean algorithms?" in capsys.readouterr().err
 
 
+def test_lines_of_a_list_are_cut_where_the_terminal_ends(capsys, monkeypatch, tmp_path):
+    monkeypatch.setattr(listing, "user_cache", lambda: tmp_path)
+    # Only standard output itself is a terminal, not what the list is kept in meanwhile.
+    real = sys.stdout
+    monkeypatch.setattr(overview, "width", lambda: 60 if sys.stdout is real else 10_000)
+    for _ in range(2):  # made, then read
+        assert cli.main(["list", "algorithms"]) == 0
+        lines = capsys.readouterr().out.splitlines()
+        assert max(map(len, lines[:-1])) == 60
+
+
 def test_long_lists_name_everything(capsys, monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert cli.main(["list", "--long"]) == 0
@@ -147,7 +160,7 @@ def test_long_lists_name_everything(capsys, monkeypatch, tmp_path):
     # Kept from then on, until it is damaged.
     (path,) = (tmp_path / "fedjax_rl").iterdir()
     whole, makes = path.read_text(), []
-    monkeypatch.setattr(cli.overview, "_show", lambda _: print("new", end=makes.append("") or ""))
+    monkeypatch.setattr(cli.overview, "_show", lambda *_: print("new", end=makes.append("") or ""))
     for said, expected in ((whole, text), (whole.replace("fedq", "fedx"), "new"), ("{", "new")):
         path.write_text(said)
         assert cli.main(["list", "--long"]) == 0

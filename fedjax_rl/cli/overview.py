@@ -21,12 +21,13 @@ def overview(arguments) -> int:
     from fedjax_rl.names import check_known
 
     check_known(arguments.what, LISTS, "list")
-    shape = "long" if arguments.long else width()
-    print(kept(f"list-{arguments.what}-{shape}", lambda: _show(arguments)), end="")
+    most = width()  # now: what is kept is printed to no terminal
+    shape = "long" if arguments.long else most
+    print(kept(f"list-{arguments.what}-{shape}", lambda: _show(arguments, most)), end="")
     return 0
 
 
-def _show(arguments) -> None:
+def _show(arguments, most: int) -> None:
     if arguments.what == "tuned":
         _tuned()
         return
@@ -37,7 +38,7 @@ def _show(arguments) -> None:
         longest = max(len(one) for one, *_ in entries)
         for one, text, details in entries:
             line = f"  {one:{longest}}  {text}".rstrip()
-            print(line if arguments.long else _cut(line))
+            print(line if arguments.long else _cut(line, most))
             for detail in details if arguments.long else ():
                 print(f"    {detail}")
     if not arguments.long:
@@ -45,8 +46,7 @@ def _show(arguments) -> None:
         print(f"\n`{PROGRAM} list {what} --long` says more: papers, options, what runs where")
 
 
-def _cut(line: str) -> str:
-    most = width()
+def _cut(line: str, most: int) -> str:
     return line if len(line) <= most else f"{line[: most - 1]}…"
 
 
