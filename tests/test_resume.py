@@ -137,6 +137,8 @@ def test_a_damaged_result_is_never_read(tmp_path, whole, damage):
 def test_what_a_file_cannot_hold_is_refused_by_name(tmp_path, whole, value):
     with pytest.raises(ValueError, match=r"attrs\['note'\] of result is .*; allowed: words"):
         frl.save(tmp_path, whole.assign_attrs(note=value))
+    with pytest.raises(ValueError, match="directory is a Dataset; allowed: a path first"):
+        frl.save(xr.Dataset(), "there")
     with pytest.raises(ValueError, match="result is a DataArray; allowed: a Dataset"):
         frl.save(tmp_path, whole["error_server"])
     assert not list(tmp_path.iterdir())

@@ -101,6 +101,11 @@ def save(directory, result: xr.Dataset) -> None:
       ValueError: no Dataset, or one with something that a file cannot hold.
       OSError: the disk is full or refuses; what was there is unchanged.
     """
+    if isinstance(directory, xr.Dataset):
+        raise ValueError(
+            "directory is a Dataset; allowed: a path first, then what is saved, "
+            "frl.save(directory, result)"
+        )
     if not isinstance(result, xr.Dataset):
         raise ValueError(
             f"result is a {type(result).__name__}; allowed: a Dataset, such as "
