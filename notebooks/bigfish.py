@@ -94,7 +94,7 @@ os.environ["PASSES"] = "20" if SMALL else "1000"
 # %% language="bash"
 # fedjax-rl run fedppo BigFish --num-agents 4 --sync-period 10 --learning-rate 0.001 \
 #   --num-steps $PASSES --out $OUT 2> /dev/null | tail -n 2
-# fedjax-rl play BigFish --policy $OUT --num-steps 100 --seed 8 --out $OUT.gif
+# fedjax-rl play BigFish --policy $OUT --num-steps 72 --seed 8 --out $OUT.gif
 
 # %%
 Image(os.environ["OUT"] + ".gif")
