@@ -15,7 +15,7 @@ from fedjax_rl.studies.estimates import (
     ratio,
     together,
 )
-from fedjax_rl.studies.numbers import beside
+from fedjax_rl.studies.numbers import along, beside
 from fedjax_rl.studies.pictures import against, page
 from fedjax_rl.studies.policy_gradients import ENTROPY, m2
 from fedjax_rl.studies.runs import STILL, runs
@@ -65,11 +65,13 @@ def error(size):
     It does so whether anything is learned or not, so that no control belongs here.
     """
     kept, betas = error_of_betas(size)
-    agents = _error_runs(size, "agents", {SV: kept[SV]}, {"num_agents": AGENTS})
-    steps = _error_runs(
-        size, "steps", {SV: kept[SV]}, {"local_steps": size.error_steps}, num_agents=8
-    )
-    of_beta, of_n, of_h = (made["estimator_error"].late() for made in (betas, agents, steps))
+    agents = {f"N = {n}": {"num_agents": n} for n in AGENTS}
+    steps = {f"H = {h}": {"num_agents": 8, "local_steps": h} for h in size.error_steps}
+    # Together, in one program.
+    sizes = _error_runs(size, "sizes", {SV: kept[SV]}, {"setting": agents | steps})
+    of_beta, of_size = (made["estimator_error"].late() for made in (betas, sizes))
+    of_n = along(of_size, "num_agents", dict(zip(agents, AGENTS, strict=True)))
+    of_h = along(of_size, "local_steps", dict(zip(steps, size.error_steps, strict=True)))
 
     def to_law(beta):
         return ratio(of_beta[SV].sel(momentum=beta) / law(beta), of_beta[SV].sel(momentum=1.0))
