@@ -851,3 +851,16 @@ def test_bootstrap_coverage_is_near_nominal():
 def test_examples_of_docstrings_give_what_they_say(room):
     for module in pkgutil.iter_modules(room.__path__, f"{room.__name__}."):
         assert doctest.testmod(importlib.import_module(module.name)).failed == 0
+
+
+def test_resamples_that_come_again_are_fitted_once():
+    """Of three seeds 27 resamples can be drawn, in whatever order."""
+    calls = []
+
+    def fit(values):
+        calls.append(values)
+        return values.mean()
+
+    found = analysis.bootstrap_fit([0, 1, 2], fit, np.array([1.0, 2.0, 6.0]))
+    assert len(calls) <= 1 + 27
+    assert (found.value, found.low, found.high) == (3.0, 1.0, 6.0)

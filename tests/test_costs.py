@@ -19,7 +19,7 @@ from fedjax_rl.federation import debugging
 from fedjax_rl.federation.population import Population
 from fedjax_rl.sweeps import cache, costs
 from fedjax_rl.sweeps.lowering import job_of
-from fedjax_rl.sweeps.programs import bytes_of
+from fedjax_rl.sweeps.programs import PROGRAMS, bytes_of, compiled_quickly
 
 ROOT = pathlib.Path(__file__).parent.parent
 PLACES = {
@@ -228,3 +228,16 @@ def test_debugging_names_where_a_value_broke_and_refuses_what_it_cannot():
             message = f"^round 7, {words} after an exchange$"
             with pytest.raises(FloatingPointError, match=message):
                 debugging.look(several, dataclasses.replace(first, **broken), "an exchange", 7)
+
+
+@pytest.mark.thorough
+def test_what_is_compiled_quickly_is_the_same_run():
+    """With programs of its own, whatever was compiled before."""
+    algorithm = frl.es(frl.envs.simple_grid(max_steps=5), network=(4,))
+    run = {"num_agents": 2, "seeds": range(2), "num_steps": 4}
+    usual, count = frl.sweep(algorithm, **run), len(PROGRAMS._compiled)
+    with compiled_quickly():
+        quick = frl.sweep(algorithm, **run)
+    assert len(PROGRAMS._compiled) == count + 1
+    for name in usual.data_vars:
+        np.testing.assert_allclose(quick[name], usual[name], rtol=1e-5, atol=1e-6)

@@ -1,5 +1,6 @@
 """Bootstrap intervals over seeds, the unit that is independent."""
 
+import functools
 import warnings
 from collections.abc import Callable
 from typing import NamedTuple
@@ -170,12 +171,17 @@ def bootstrap_fit(
         return FitInterval(value, np.nan, np.nan, 0)
     rows_of = [np.flatnonzero(group == g) for g in range(len(labels))]
 
-    def refit(chosen):
+    # Of few seeds the same resamples come again and again: of three there are 27.
+    @functools.cache
+    def refitted(*chosen):
         rows = np.concatenate([rows_of[g] for g in chosen])
         try:
             return float(fit_function(*(array[rows] for array in arrays)))
         except ValueError:
             return np.nan
+
+    def refit(chosen):
+        return refitted(*chosen.tolist())
 
     with warnings.catch_warnings(), np.errstate(invalid="ignore"):
         # scipy's own limits are NaN when one resample failed; ours come from those that did not.

@@ -116,20 +116,27 @@ def save(figure: Figure, stem: str | os.PathLike) -> tuple[pathlib.Path, pathlib
     stem = place(stem)
     # not with_suffix, which would cut "alpha_0.002" short
     paths = tuple(stem.with_name(f"{stem.name}.{kind}") for kind in ("png", "svg"))
-    data = [_render(figure, kind) for kind in ("png", "svg")]
+    data = [_render(figure, "png")]
+    # Where everything lies takes as long to find as to draw, and is known now.
+    engine = figure.get_layout_engine()
+    try:
+        figure.set_layout_engine("none")
+        data.append(_render(figure, "svg", laid_out=True))
+    finally:
+        figure.set_layout_engine(engine)
     for path, content in zip(paths, data, strict=True):
         write(path, content)
     return paths
 
 
-def _render(figure: Figure, kind: str) -> bytes:
+def _render(figure: Figure, kind: str, *, laid_out: bool = False) -> bytes:
     buffer = io.BytesIO()
     # The date would change at every call, the version of matplotlib with every machine.
     unwanted = {"png": ("Software",), "svg": ("Date", "Creator")}[kind]
     with style():
         # The layout is an iteration that starts from the last one: start it anew, so that a
         # figure already shown is saved like one that was not.
-        for axis in figure.axes:
+        for axis in () if laid_out else figure.axes:
             if axis.get_subplotspec() is not None:
                 axis.set_subplotspec(axis.get_subplotspec())
         figure.savefig(buffer, format=kind, dpi=DPI, metadata=dict.fromkeys(unwanted))

@@ -13,7 +13,7 @@ from fedjax_rl.saving import results as files
 from fedjax_rl.studies.claims import Measurable
 from fedjax_rl.studies.pictures import Picture
 from fedjax_rl.studies.runs import Results, Stage
-from fedjax_rl.studies.study import Meter, Scale, conclude
+from fedjax_rl.studies.study import SCALES, Meter, Scale, conclude
 
 COMPILING = 5.0  # seconds, of any program
 
@@ -209,7 +209,7 @@ class Study:
         stages = {stage.name: stage for figure in made for stage in figure.stages}
         shares = {name: stage.seconds for name, stage in stages.items()}
         meter = Meter(progress, shares, devices)
-        results = Results(directory, meter)
+        results = Results(directory, meter, quickly=size.name == SCALES[0])
         lines, parts = [], []
         for figure in made:
             lines += [self._line(figure.name, size, own, results) for own in figure.claims]

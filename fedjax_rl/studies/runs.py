@@ -23,6 +23,7 @@ from fedjax_rl.studies.numbers import Number
 from fedjax_rl.studies.study import Meter
 from fedjax_rl.sweeps.axes import identity
 from fedjax_rl.sweeps.cells import Cell
+from fedjax_rl.sweeps.programs import compiled_quickly
 from fedjax_rl.sweeps.sweep import run_cells
 
 STILL = 1e-12  # a rate with which nothing is learned, where 0 is refused
@@ -209,10 +210,18 @@ class Results:
     that is damaged is made anew.
     """
 
-    def __init__(self, directory: pathlib.Path, meter: Meter) -> None:
-        """Takes where the stages are saved, and who adds up their seconds."""
+    def __init__(self, directory: pathlib.Path, meter: Meter, *, quickly: bool = False) -> None:
+        """Takes where the stages are saved, and who adds up their seconds.
+
+        Args:
+          directory: of the study.
+          meter: of all stages.
+          quickly: whether programs are compiled for longer than they run, see `compiled_quickly`.
+        """
         self._directory, self._meter = pathlib.Path(directory), meter
+        self._hurry = compiled_quickly if quickly else contextlib.nullcontext
         self._made: dict[str, xr.Dataset] = {}
+        self._known: set[Stage] = set()  # whose identity has been compared
         self.seconds: dict[str, float] = {}  # that each stage took, whenever it was made
         self._of: dict[str, Hashable] = {}
 
@@ -222,6 +231,8 @@ class Results:
         Raises:
           ValueError: a saved stage of the name is of other runs.
         """
+        if stage in self._known:
+            return self._made[stage.name]
         of = stage.identity()
         if differ := differences(of, self._of.setdefault(stage.name, of)):
             raise ValueError(
@@ -234,7 +245,8 @@ class Results:
                 self._meter.count(made)
             else:
                 before, start = self._spent(), time.perf_counter()
-                made = stage.make(self._meter)
+                with self._hurry():
+                    made = stage.make(self._meter)
                 self.seconds[stage.name] = time.perf_counter() - start
                 place = self._directory / stage.name
                 place.mkdir(exist_ok=True)
@@ -245,6 +257,7 @@ class Results:
                 files.write_sealed(place / SECONDS, own)
                 files.save(place, made)
             self._made[stage.name] = made
+        self._known.add(stage)
         return self._made[stage.name]
 
     def _spent(self) -> dict[str, float]:

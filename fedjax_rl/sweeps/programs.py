@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import contextvars
 import dataclasses
 import functools
 import math
 import threading
 import time
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from concurrent import futures
 from typing import NamedTuple
 
@@ -100,6 +101,26 @@ class Job:
         return everybody.num_federations if self.algorithm.on_clock else everybody.num_agents
 
 
+# The older of XLA's two makers of machine code takes half as long, for code half as fast; jaxlib
+# 0.12 has the newer one alone.
+_NEWER = "xla_cpu_use_fusion_emitters"
+# Whether compiling counts for more than speed.
+_QUICKLY: contextvars.ContextVar[bool] = contextvars.ContextVar("compiled_quickly", default=False)
+
+
+@contextlib.contextmanager
+def compiled_quickly() -> Iterator[None]:
+    """Compiles populations in half of the time, for runs that take no longer than that.
+
+    The last digits of floating-point results may be others than those of the same run without.
+    """
+    token = _QUICKLY.set(True)
+    try:
+        yield
+    finally:
+        _QUICKLY.reset(token)
+
+
 def compiler_options(*, runs_once: bool = False) -> dict:
     """Options for every program of the package on this backend.
 
@@ -108,8 +129,7 @@ def compiler_options(*, runs_once: bool = False) -> dict:
     """
     if backend.kind() != "cpu":
         return {}
-    # The older of XLA's two makers of machine code takes half as long, for code half as fast.
-    quick = {"xla_cpu_use_fusion_emitters": False} if runs_once else {}
+    quick = {_NEWER: False} if runs_once and _is_option(_NEWER) else {}
     return quick | {
         # XLA prefers 256 bits; the inner loops are straight vector code and gain from 512 where
         # the machine has them.
@@ -120,6 +140,16 @@ def compiler_options(*, runs_once: bool = False) -> dict:
         # This scheduler has hung vmapped programs (jaxlib 0.10, jax issue 39257).
         "xla_cpu_enable_concurrency_optimized_scheduler": False,
     }
+
+
+@functools.cache
+def _is_option(name: str) -> bool:
+    """Whether the compiler knows an option that may be false."""
+    try:
+        jax.jit(lambda x: x).lower(np.float32(0)).compile(compiler_options={name: False})
+    except jax.errors.JaxRuntimeError:
+        return False
+    return True
 
 
 class Threads(futures.ThreadPoolExecutor):
@@ -213,6 +243,7 @@ class Programs:
             jax.config.jax_threefry_partitionable,
             jax.config.jax_default_device,
             jax.config.jax_disable_jit,
+            _QUICKLY.get(),
         )
 
 
@@ -361,12 +392,12 @@ def _compile(job: Job):
     programs, specs = programs_of(job)
     if jax.config.jax_disable_jit:
         return *(one.function for one in programs.values()), specs
-    compiling = {}
+    compiling, quickly = {}, _QUICKLY.get()
     # One program is traced while another one compiles, for which Python has nothing to do.
     with Threads(len(programs)) as pool:
         for name, one in programs.items():
             lowered = one.function.lower(*one.arguments)
-            options = compiler_options(runs_once=name == "begin")
+            options = compiler_options(runs_once=quickly or name == "begin")
             compiling[name] = pool.submit(lowered.compile, compiler_options=options)
     made = {name: one.result() for name, one in compiling.items()}
     again = made["chunk"] if "chunk" in made else _InTurn(made["advance"], made["measure"])
