@@ -15,7 +15,7 @@ from fedjax_rl.algorithms.strategy import network_of, run_episodes
 from fedjax_rl.envs import gymnax_task
 from fedjax_rl.rollouts.loops import LOOPS
 from fedjax_rl.sweeps.cells import Cell
-from fedjax_rl.sweeps.programs import compiler_options
+from fedjax_rl.sweeps.compiling import compiler_options
 from fedjax_rl.sweeps.sweep import run_cells
 
 PROPERTIES = {

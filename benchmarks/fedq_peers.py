@@ -23,7 +23,7 @@ from fedjax_rl.envs import paper_mdp, solvers
 from fedjax_rl.federation.algorithm import bind
 from fedjax_rl.federation.population import Population
 from fedjax_rl.learners import behaviours, q_learning, tabular_steps
-from fedjax_rl.sweeps.programs import compiler_options
+from fedjax_rl.sweeps.compiling import compiler_options
 
 MDP = paper_mdp()
 S, U = MDP.num_states, MDP.num_actions

@@ -21,7 +21,7 @@ from fedjax_rl.federation.population import Population
 from fedjax_rl.federation.state import Params
 from fedjax_rl.learners import policy_gradient as learner
 from fedjax_rl.sweeps.cells import Cell
-from fedjax_rl.sweeps.programs import compiler_options
+from fedjax_rl.sweeps.compiling import compiler_options
 from fedjax_rl.sweeps.sweep import run_cells
 
 TASK = envs.tabular_task(peers.MDPS, max_steps=peers.HORIZON)

@@ -23,7 +23,7 @@ from fedjax_rl import streams
 from fedjax_rl.federation import population
 from fedjax_rl.federation.algorithm import bind
 from fedjax_rl.saving import results
-from fedjax_rl.sweeps.programs import compiler_options
+from fedjax_rl.sweeps.compiling import compiler_options
 
 PACKAGES = ("numba", "llvmlite", "gymnasium", "gymnax", "evosax", "rejax")
 

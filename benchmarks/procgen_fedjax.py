@@ -13,7 +13,7 @@ from harness import Timing
 
 from fedjax_rl import streams
 from fedjax_rl.envs import procgen
-from fedjax_rl.sweeps.programs import compiler_options
+from fedjax_rl.sweeps.compiling import compiler_options
 
 COPIES = (64, 1024, 4096)
 GAMES = ("BigFish", "CoinRun")

@@ -85,7 +85,7 @@ def once(tree):
     """
     if kind() != "cpu":
         return jax.lax.optimization_barrier(tree)
-    return one_turn(tree)
+    return turn_of_once(tree)
 
 
 @once.defjvp
@@ -94,7 +94,7 @@ def _(primals, tangents):
 
 
 @jax.jit
-def one_turn(tree):
+def turn_of_once(tree):
     """The loop of `once`, by whose name a program that has it shows that it is no loop.
 
     Args:

@@ -18,8 +18,9 @@ from fedjax_rl.envs import registry
 from fedjax_rl.federation import debugging
 from fedjax_rl.federation.population import Population
 from fedjax_rl.sweeps import cache, costs
+from fedjax_rl.sweeps.compiling import compiled_quickly
 from fedjax_rl.sweeps.lowering import job_of
-from fedjax_rl.sweeps.programs import PROGRAMS, bytes_of, compiled_quickly
+from fedjax_rl.sweeps.programs import PROGRAMS, bytes_of
 
 ROOT = pathlib.Path(__file__).parent.parent
 PLACES = {

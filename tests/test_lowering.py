@@ -18,7 +18,7 @@ import fedjax_rl as frl
 from fedjax_rl import backend, memory
 from fedjax_rl.algorithms import ALGORITHMS, fedppo_resources
 from fedjax_rl.networks import pictures
-from fedjax_rl.sweeps import programs
+from fedjax_rl.sweeps import compiling
 from fedjax_rl.sweeps.lowering import PLATFORMS, lowered
 
 # The package has functions of that name.
@@ -266,6 +266,6 @@ def test_products_are_exact_on_accelerators_alone_and_unless_jax_is_told_otherwi
         with jax.default_matmul_precision("tensorfloat32"):
             assert inexact(text(lowering_platforms=("cuda",)))
         # What XLA has for CPUs alone would end an accelerator's compiler.
-        assert not programs.compiler_options()
+        assert not compiling.compiler_options()
     assert backend.kind() == jax.default_backend()
-    assert programs.compiler_options()
+    assert compiling.compiler_options()

@@ -38,7 +38,7 @@ def prepare(devices: int = 1) -> None:
     """Sets what XLA reads when it starts, as far as the user has not.
 
     Options that concern our own programs are given where these are compiled; see
-    `fedjax_rl.sweeps.programs.compiler_options`.
+    `fedjax_rl.sweeps.compiling.compiler_options`.
 
     Args:
       devices: how many a CPU pretends to have.

@@ -23,7 +23,7 @@ from fedjax_rl.studies.numbers import Number
 from fedjax_rl.studies.study import Meter
 from fedjax_rl.sweeps.axes import identity
 from fedjax_rl.sweeps.cells import Cell
-from fedjax_rl.sweeps.programs import compiled_quickly
+from fedjax_rl.sweeps.compiling import compiled_quickly
 from fedjax_rl.sweeps.sweep import run_cells
 
 STILL = 1e-12  # a rate with which nothing is learned, where 0 is refused

@@ -135,7 +135,7 @@ def _count(jaxpr: core.Jaxpr) -> Operations:
     found = Operations()
     for equation in jaxpr.eqns:
         name, own = equation.primitive.name, equation.params
-        if own.get("name") == backend.one_turn.__name__:  # which computes nothing
+        if own.get("name") == backend.turn_of_once.__name__:  # which computes nothing
             continue
         inner = [_count(part) for part in _within(own)]
         if name == "scan":

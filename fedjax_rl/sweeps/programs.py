@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import collections
-import contextlib
 import contextvars
 import dataclasses
 import functools
 import math
 import threading
 import time
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from concurrent import futures
 from typing import NamedTuple
 
@@ -18,12 +17,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fedjax_rl import backend, hosts, streams
+from fedjax_rl import hosts, streams
 from fedjax_rl.federation.algorithm import Algorithm
 from fedjax_rl.federation.mesh import Layout
 from fedjax_rl.federation.state import Params, State
 from fedjax_rl.identity import content
-from fedjax_rl.sweeps import of_agents
+from fedjax_rl.sweeps import compiling, of_agents
 
 # A period that never comes due within the longest run.
 NEVER = np.uint32(2**32 - 1)
@@ -99,57 +98,6 @@ class Job:
         """What makes a step at a time: agents, or servers where time counts their steps."""
         everybody = self.layout.whole
         return everybody.num_federations if self.algorithm.on_clock else everybody.num_agents
-
-
-# The older of XLA's two makers of machine code takes half as long, for code half as fast; jaxlib
-# 0.12 has the newer one alone.
-_NEWER = "xla_cpu_use_fusion_emitters"
-# Whether compiling counts for more than speed.
-_QUICKLY: contextvars.ContextVar[bool] = contextvars.ContextVar("compiled_quickly", default=False)
-
-
-@contextlib.contextmanager
-def compiled_quickly() -> Iterator[None]:
-    """Compiles populations in half of the time, for runs that take no longer than that.
-
-    The last digits of floating-point results may be others than those of the same run without.
-    """
-    token = _QUICKLY.set(True)
-    try:
-        yield
-    finally:
-        _QUICKLY.reset(token)
-
-
-def compiler_options(*, runs_once: bool = False) -> dict:
-    """Options for every program of the package on this backend.
-
-    Args:
-      runs_once: of a program whose compiling counts for more than its speed.
-    """
-    if backend.kind() != "cpu":
-        return {}
-    quick = {_NEWER: False} if runs_once and _is_option(_NEWER) else {}
-    return quick | {
-        # XLA prefers 256 bits; the inner loops are straight vector code and gain from 512 where
-        # the machine has them.
-        "xla_cpu_prefer_vector_width": "512",
-        # One thread a program: a core each for several jobs, from as many Python threads, beats
-        # two threads that split every small fusion between them and wait.
-        "xla_cpu_multi_thread_eigen": False,
-        # This scheduler has hung vmapped programs (jaxlib 0.10, jax issue 39257).
-        "xla_cpu_enable_concurrency_optimized_scheduler": False,
-    }
-
-
-@functools.cache
-def _is_option(name: str) -> bool:
-    """Whether the compiler knows an option that may be false."""
-    try:
-        jax.jit(lambda x: x).lower(np.float32(0)).compile(compiler_options={name: False})
-    except jax.errors.JaxRuntimeError:
-        return False
-    return True
 
 
 class Threads(futures.ThreadPoolExecutor):
@@ -243,7 +191,7 @@ class Programs:
             jax.config.jax_threefry_partitionable,
             jax.config.jax_default_device,
             jax.config.jax_disable_jit,
-            _QUICKLY.get(),
+            compiling.is_quick(),
         )
 
 
@@ -392,14 +340,14 @@ def _compile(job: Job):
     programs, specs = programs_of(job)
     if jax.config.jax_disable_jit:
         return *(one.function for one in programs.values()), specs
-    compiling, quickly = {}, _QUICKLY.get()
+    pending, quickly = {}, compiling.is_quick()
     # One program is traced while another one compiles, for which Python has nothing to do.
     with Threads(len(programs)) as pool:
         for name, one in programs.items():
             lowered = one.function.lower(*one.arguments)
-            options = compiler_options(runs_once=quickly or name == "begin")
-            compiling[name] = pool.submit(lowered.compile, compiler_options=options)
-    made = {name: one.result() for name, one in compiling.items()}
+            options = compiling.compiler_options(runs_once=quickly or name == "begin")
+            pending[name] = pool.submit(lowered.compile, compiler_options=options)
+    made = {name: one.result() for name, one in pending.items()}
     again = made["chunk"] if "chunk" in made else _InTurn(made["advance"], made["measure"])
     return made["begin"], again, specs
 

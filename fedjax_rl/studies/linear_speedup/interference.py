@@ -37,7 +37,8 @@ from fedjax_rl.studies.linear_speedup.deep_times import AGENTS, PERIODS, REWARD
 from fedjax_rl.studies.numbers import Number
 from fedjax_rl.studies.pictures import against, page, panel
 from fedjax_rl.studies.runs import STILL, Stage
-from fedjax_rl.sweeps.programs import NEVER, Threads, compiler_options
+from fedjax_rl.sweeps.compiling import compiler_options
+from fedjax_rl.sweeps.programs import NEVER, Threads
 
 SIZES, MANY, RARELY = AGENTS[1:], AGENTS[-1], PERIODS[-1]
 POSITIONS = np.linspace(0.0, 1.0, 5)
