@@ -341,7 +341,7 @@ def test_an_ideal_line_goes_through_the_middle_of_the_first(stage, results):
 
 def test_saved_stages_are_believed_only_if_they_are_these_runs(tmp_path):
     first = Results(tmp_path, Meter(None, {"two": 1.0}))[small()]
-    unmade = Stage("two", lambda meter: pytest.fail("made again"), of=small().of)
+    unmade = Stage("two", lambda meter: pytest.fail("made again"), of=small().decides)
     again = Results(tmp_path, Meter(None, {"two": 1.0}))[unmade]
     xr.testing.assert_equal(first, again)
     with pytest.raises(ValueError, match=r"are others: two.trials is 5, there 3"):

@@ -35,7 +35,7 @@ def results_of(figure, values, tmp_path):
     """Results whose stages are made of `values(variable, method, {axis: value}, seed)`."""
 
     def fake(stage):
-        of = stage.of
+        of = stage.decides
         axes = {k: list(v) for k, v in of["axes"].items()}
         shape = (len(of["methods"]), *map(len, axes.values()), 3, 4)
         dims = ("method", *axes, "seed", "time")

@@ -179,9 +179,9 @@ def test_every_run_has_a_seed_of_its_own_and_vectors_are_a_preset():
     assert (bench.size.ppo_trials, bench.size.ppo_epochs) == (10, 3000)
     plan = [own for stage in bench.stages.values() for own in stage.plan()]
     assert sum(n * count for _, counts, _ in plan for n, count in counts.items()) == 720
-    firsts = [dict(stage.of)["first_seed"] for stage in bench.stages.values()]
+    firsts = [dict(stage.decides)["first_seed"] for stage in bench.stages.values()]
     assert np.diff(firsts).min() >= 30
-    assert not any(stage.of["paired"] for stage in bench.stages.values())
+    assert not any(stage.decides["paired"] for stage in bench.stages.values())
 
 
 def test_figures_are_named_by_numbers_too():

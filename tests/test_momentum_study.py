@@ -50,7 +50,7 @@ def invented(stage) -> xr.Dataset:
     """Random numbers in the shape of a stage, without a run."""
     if stage.name == "identities":
         return xr.Dataset({k: (("seed", f"of_{k}"), [[1e-16]]) for k in ("moved", "ended")})
-    of, rng = stage.of, np.random.default_rng(0)
+    of, rng = stage.decides, np.random.default_rng(0)
     sizes = {"method": list(of["methods"]), **{k: list(v) for k, v in of["axes"].items()}}
     sizes["seed"] = range(of["trials"])
     sizes["time"] = range(of["record_every"], of["num_steps"] + 1, of["record_every"])

@@ -1,5 +1,7 @@
 """Runs whose steps are chosen by one rule: which are chosen, and that the others are as ever."""
 
+import shutil
+
 import numpy as np
 import pytest
 import xarray as xr
@@ -45,8 +47,9 @@ def test_each_method_is_judged_at_its_own_step_on_other_seeds(tmp_path):
         fixed={"still": (one, {"learning_rate": STILL})},
         **every,
     )
-    meter = Meter(None, {"both": 1.0})
-    made = Results(tmp_path, meter)[stage]
+    meter = lambda: Meter(None, {"both-tries": 1.0, "both": 1.0})
+    first = Results(tmp_path, meter())
+    made = first[stage]
     assert made["method"].values.tolist() == ["plain", "far", "still"]
     assert made["seed"].values.tolist() == [0, 1]
     tries = runs(
@@ -72,11 +75,16 @@ def test_each_method_is_judged_at_its_own_step_on_other_seeds(tmp_path):
     for name in ("objective", "direction_norm"):
         np.testing.assert_array_equal(made[name].sel({"method": list(own)}), alone[name])
     # Read again it is the same, and grids that differ are other runs.
-    again = Results(tmp_path, Meter(None, {"both": 1.0}))[stage]
+    again = Results(tmp_path, meter())[stage]
     xr.testing.assert_identical(made.drop_attrs(), again.drop_attrs())
-    assert stage.of["tries"]["first_seed"] == FIRST >= 2
-    planned = [(sum(own.values()), number) for _, own, number in stage.plan()]
-    assert planned == [(12, 6), (6, 8)]
+    assert stage.decides["tries"]["first_seed"] == FIRST >= 2
+    sets = [own for part in stage.whole for own in part.plan()]
+    assert [(sum(own.values()), number) for _, own, number in sets] == [(12, 6), (6, 8)]
+    # One that was stopped between the two goes on with what was chosen.
+    shutil.rmtree(tmp_path / "both")
+    results = Results(tmp_path, meter())
+    xr.testing.assert_identical(made.drop_attrs(), results[stage].drop_attrs())
+    assert results.seconds["both-tries"] == first.seconds["both-tries"]
     other = tuned(
         "both",
         methods,
@@ -89,4 +97,4 @@ def test_each_method_is_judged_at_its_own_step_on_other_seeds(tmp_path):
         **every,
     )
     with pytest.raises(ValueError, match="are others"):
-        Results(tmp_path, Meter(None, {"both": 1.0}))[other]
+        Results(tmp_path, meter())[other]

@@ -12,7 +12,7 @@ from fedjax_rl.names import check_known
 from fedjax_rl.saving import results as files
 from fedjax_rl.studies.claims import Measurable
 from fedjax_rl.studies.pictures import Picture
-from fedjax_rl.studies.runs import Results, Stage
+from fedjax_rl.studies.runs import Results, Stage, work
 from fedjax_rl.studies.study import SCALES, Meter, Scale, conclude
 
 COMPILING = 5.0  # seconds, of any program
@@ -40,7 +40,7 @@ class Figure:
             *(own.needs for own in self.pictures),
         ]
         found: dict[str, Stage] = {}
-        for stage in (stage for own in needs for stage in own):
+        for stage in (stage for own in needs for last in own for stage in last.whole):
             if stage.there:
                 found.setdefault(stage.name, stage)
         return list(found.values())
@@ -241,7 +241,7 @@ class Study:
         scale = size.name if own.there else "paper"
         line |= {"part": figure, "command": self.command(figure, scale, size.preset)}
         if not own.there:
-            line["cost"] = sum(stage.seconds for stage in own.estimate.needs)
+            line["cost"] = sum(stage.seconds for last in own.estimate.needs for stage in last.whole)
         return line
 
     def command(self, figure: str, scale: str, preset: str) -> str:
@@ -269,16 +269,7 @@ class Study:
         whole, out = stages("paper"), {}
         for name, stage in stages(scale).items():
             out[name], there = stage.seconds, whole.get(name)
-            if there is not None and there.seconds == stage.seconds and _work(there):
-                part = stage.seconds * min(1.0, _work(stage) / _work(there))
+            if there is not None and there.seconds == stage.seconds and work(there):
+                part = stage.seconds * min(1.0, work(stage) / work(there))
                 out[name] = max(part, min(stage.seconds, COMPILING))
         return out
-
-
-def _work(stage: Stage) -> int:
-    """Agents times steps of the runs of a stage."""
-    return sum(
-        n * federations * steps
-        for _, counts, steps in stage.plan()
-        for n, federations in counts.items()
-    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import itertools
 import json
 import pathlib
@@ -37,22 +38,36 @@ class Stage:
 
     Attributes:
       name: of its directory, unique in a study.
-      make: `(meter) -> Dataset`; calls `meter.stage(name)` for its progress.
+      make: `(meter, *Datasets of the stages before it) -> Dataset`; calls `meter.stage(name)` for
+        its progress.
       seconds: roughly, at paper scale on two cores: for the time that is left, and for what is
         said where nothing was run.
-      of: whatever decides its numbers, compared before a saved stage is believed.
+      of: whatever decides its numbers, compared before a saved stage is believed; a function, where
+        that takes long to make.
       there: whether the scale has it at all.
+      after: stages whose results it takes, made and saved before it.
     """
 
     name: str
-    make: Callable[[Meter], xr.Dataset]
+    make: Callable[..., xr.Dataset]
     seconds: float = 10.0
     of: Any = ()
     there: bool = True
+    after: tuple[Stage, ...] = ()
 
     def __getitem__(self, variable: str) -> Number:
         """A variable of the Dataset."""
         return Number(lambda results: results[self][variable], (self,))
+
+    @property
+    def decides(self) -> Any:
+        """`of`, made where it is a function."""
+        return self.of() if callable(self.of) else self.of
+
+    @property
+    def whole(self) -> list[Stage]:
+        """The stages before it, and itself, in the order in which they are made."""
+        return [*(stage for first in self.after for stage in first.whole), self]
 
     def plan(self) -> list[tuple[Algorithm, dict[int, int], int]]:
         """Sets of runs `(algorithm, {N: federations}, steps)`, where they are known beforehand."""
@@ -60,16 +75,17 @@ class Stage:
 
     def identity(self) -> dict[str, list[str]]:
         """What decides its numbers, as plain values for a file."""
-        return {name: list(leaf) for name, leaf in parts(self.name, self.of).items()}
+        return {name: list(leaf) for name, leaf in parts(self.name, self.decides).items()}
 
 
 Values = Sequence | Mapping[Any, Mapping[str, Any]]
 Own = Mapping[str, Any] | Callable[[dict[str, Any]], Mapping[str, Any]]
+Methods = Mapping[str, Algorithm | tuple[Algorithm, Own]]
 
 
 def runs(
     name: str,
-    methods: Mapping[str, Algorithm | tuple[Algorithm, Own]],
+    methods: Methods | Callable[[], Methods],
     axes: Mapping[str, Values] | None = None,
     *,
     num_steps: int,
@@ -91,7 +107,8 @@ def runs(
     Args:
       name: of the stage.
       methods: what a legend says -> algorithm, or algorithm and the properties that it changes; a
-        function makes them of {axis: value}, where a method needs others at every value.
+        function makes them of {axis: value}, where a method needs others at every value. What takes
+        seconds to make, as physics does, is made by a function when it is run or planned.
       axes: dimension -> values of the property of that name, `num_agents` included; or value ->
         properties, where several change at once or a value is no number.
       num_steps: of every run.
@@ -108,14 +125,16 @@ def runs(
     """
     axes = dict(axes or {})
     every = record_every or max(1, num_steps // 60)
-    made = {k: v if isinstance(v, tuple) else (v, {}) for k, v in methods.items()}
-    first = {id(algorithm): label for label, (algorithm, _) in reversed(made.items())}
-    algorithms = {first[id(algorithm)]: algorithm for algorithm, _ in made.values()}
-    shape = (len(made), *map(len, axes.values()), trials or 0)
+
+    @functools.cache
+    def known() -> tuple[dict, dict]:
+        """The methods with their properties; of each algorithm the first method that has it."""
+        made = with_properties(methods() if callable(methods) else methods)
+        return made, {id(algorithm): k for k, (algorithm, _) in reversed(made.items())}
 
     def cells() -> tuple[list[Cell], list[int]]:
         """The runs that differ, and which of them each combination is."""
-        out = []
+        (made, first), out = known(), []
         for algorithm, own in made.values():
             for place in itertools.product(*axes.values()):
                 at = dict(zip(axes, place, strict=True))
@@ -133,12 +152,16 @@ def runs(
         index = [found.setdefault(_key(cell), (len(found), cell))[0] for cell in out]
         return [cell for _, cell in found.values()], index
 
+    def algorithms() -> dict[str, Algorithm]:
+        made, first = known()
+        return {first[id(algorithm)]: algorithm for algorithm, _ in made.values()}
+
     def make(meter: Meter) -> xr.Dataset:
-        different, index = cells()
+        (made, _), (different, index) = known(), cells()
         with jax.enable_x64(True) if double else contextlib.nullcontext():
             flat = meter.count(
                 run_cells(
-                    algorithms,
+                    algorithms(),
                     different,
                     num_steps=num_steps,
                     record_every=every,
@@ -153,6 +176,7 @@ def runs(
         coordinates = {"method": list(made), "seed": trial}
         coordinates |= {axis: list(values) for axis, values in axes.items()}
         coordinates |= {"time": ("time", flat["time"].values, flat["time"].attrs)}
+        shape = (len(made), *map(len, axes.values()), trials or 0)
         data = {}
         for variable in (*metrics, *LEDGER):
             array = flat[variable]
@@ -165,22 +189,30 @@ def runs(
         for cell in cells()[0]:
             own = count.setdefault(cell.algorithm, {})
             own[cell.num_agents] = own.get(cell.num_agents, 0) + 1
-        return [(algorithms[label], own, num_steps) for label, own in count.items()]
+        own = algorithms()
+        return [(own[label], agents, num_steps) for label, agents in count.items()]
 
-    of = {
-        "methods": {k: (a.name, a.config, p) for k, (a, p) in made.items()},
-        "axes": axes,
-        "num_agents": num_agents,
-        "num_steps": num_steps,
-        "record_every": every,
-        "trials": trials,
-        "first_seed": first_seed,
-        "paired": paired,
-        "metrics": list(metrics),
-        "double": double,
-        "options": options,
-    }
-    return Planned(name, make, seconds, of, trials is not None, plan)
+    def of():
+        return {
+            "methods": {k: (a.name, a.config, p) for k, (a, p) in known()[0].items()},
+            "axes": axes,
+            "num_agents": num_agents,
+            "num_steps": num_steps,
+            "record_every": every,
+            "trials": trials,
+            "first_seed": first_seed,
+            "paired": paired,
+            "metrics": list(metrics),
+            "double": double,
+            "options": options,
+        }
+
+    return Planned(name, make, seconds, of, trials is not None, planned=plan)
+
+
+def with_properties(methods: Methods) -> dict[str, tuple[Algorithm, Own]]:
+    """Methods with the properties that they change, none where they are an algorithm alone."""
+    return {k: v if isinstance(v, tuple) else (v, {}) for k, v in methods.items()}
 
 
 def _key(cell: Cell) -> Hashable:
@@ -201,6 +233,15 @@ class Planned(Stage):
     def plan(self):
         """As of `Stage`."""
         return self.planned()
+
+
+def work(stage: Stage) -> int:
+    """Agents times steps of the runs of a stage."""
+    return sum(
+        n * federations * steps
+        for _, counts, steps in stage.plan()
+        for n, federations in counts.items()
+    )
 
 
 class Results:
@@ -244,9 +285,10 @@ class Results:
                 self._meter.stage(stage.name)
                 self._meter.count(made)
             else:
+                first = [self[own] for own in stage.after]
                 before, start = self._spent(), time.perf_counter()
                 with self._hurry():
-                    made = stage.make(self._meter)
+                    made = stage.make(self._meter, *first)
                 self.seconds[stage.name] = time.perf_counter() - start
                 place = self._directory / stage.name
                 place.mkdir(exist_ok=True)

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
-from fedjax_rl.federation.algorithm import Algorithm
-from fedjax_rl.studies.runs import Own, Planned, Stage, Values, runs
+from fedjax_rl.studies.runs import Methods, Own, Planned, Stage, Values, runs, with_properties
 from fedjax_rl.studies.study import Meter
 
 FIRST = 1000  # of the seeds that choose; those that are judged begin at 0
 LATE = 0.25  # of the records, by which a step is chosen
+TRIES = 0.3  # of the seconds, roughly
 
 
 def tuned(
     name: str,
-    methods: Mapping[str, Algorithm | tuple[Algorithm, Own]],
+    methods: Methods | Callable[[], Methods],
     steps: Mapping[Any, Mapping[str, Any]],
     axes: Mapping[str, Values] | None = None,
     *,
@@ -27,7 +28,7 @@ def tuned(
     trials: int | None,
     choosing: Mapping[str, Any],
     metrics: Sequence[str],
-    fixed: Mapping[str, tuple[Algorithm, Own]] | None = None,
+    fixed: Methods | Callable[[Methods], Methods] | None = None,
     seconds: float = 10.0,
     **more,
 ) -> Stage:
@@ -36,7 +37,7 @@ def tuned(
     All methods are tried with all steps of the same grid, for equally long and with equal seeds,
     which are none of those that are judged. A step is worth the mean over seeds of the last quarter
     of the records of the first metric; one that diverges is worth nothing. The Dataset says which
-    was chosen: `chosen` [method].
+    was chosen: `chosen` [method]. The tries are a stage of their own, before it.
 
     Args:
       name: of the stage.
@@ -48,36 +49,56 @@ def tuned(
       choosing: what `runs` takes for those that choose: `num_steps`, `trials`, and `num_agents`
         or whatever else differs.
       metrics: as of `runs`; the more of the first the better.
-      fixed: methods that are judged, too, and are not tuned.
-      seconds: of all, as of `Stage`.
+      fixed: methods that are judged, too, and are not tuned; or a function that makes them of
+        those that are.
+      seconds: of both stages, as of `Stage`.
       **more: as of `runs`, of both.
     """
-    made = {k: v if isinstance(v, tuple) else (v, {}) for k, v in methods.items()}
-    fixed = dict(fixed or {})
-    trying = {**more, **choosing}
-    tries = runs(name, made, {"step": steps}, metrics=metrics[:1], first_seed=FIRST, **trying)
 
-    def judged(best: Mapping[str, Any]) -> Stage:
-        own = {k: (a, _with(own, steps[best[k]])) for k, (a, own) in made.items()}
+    @functools.cache
+    def known():
+        """The methods, as they are tried; those that are not, too."""
+        made = with_properties(methods() if callable(methods) else methods)
+        return made, with_properties(fixed(made) if callable(fixed) else fixed or {})
+
+    def judged(best: Mapping[str, Any]) -> Planned:
+        def own():
+            made, others = known()
+            return {k: (a, _with(own, steps[best[k]])) for k, (a, own) in made.items()} | others
+
         every = {"num_steps": num_steps, "trials": trials, "metrics": metrics, **more}
-        return runs(name, {**own, **fixed}, axes, **every)
+        return runs(name, own, axes, seconds=(1 - TRIES) * seconds, **every)
 
-    def make(meter: Meter) -> xr.Dataset:
-        first, second = meter.split(name, 2)
-        tried = tries.make(first)
+    tries = runs(
+        f"{name}-tries",
+        lambda: known()[0],
+        {"step": steps},
+        metrics=metrics[:1],
+        first_seed=FIRST,
+        seconds=TRIES * seconds,
+        **{**more, **choosing},
+    )
+    tries = dataclasses.replace(tries, there=trials is not None)
+
+    def at_any_step() -> Planned:
+        """What is judged, as far as it is known before: the plan is the same at every step."""
+        return judged(dict.fromkeys(known()[0], next(iter(steps))))
+
+    def make(meter: Meter, tried: xr.Dataset) -> xr.Dataset:
         best = chosen(tried[metrics[0]])
-        result = judged(best).make(second)
-        spent = [json.loads(own.attrs["seconds"]) for own in (tried, result)]
-        result.attrs["seconds"] = json.dumps({k: sum(own[k] for own in spent) for k in spent[0]})
-        meter.count(result)
+        result = judged(best).make(meter)
         words = [str(best.get(method, "")) for method in result["method"].values]
         return result.assign(chosen=("method", words))
 
-    def plan():
-        return [*tries.plan(), *judged(dict.fromkeys(made, next(iter(steps)))).plan()]
-
-    of = {"tries": tries.of, "judged": judged(dict.fromkeys(made, next(iter(steps)))).of}
-    return Planned(name, make, seconds, of, trials is not None, plan)
+    return Planned(
+        name,
+        make,
+        (1 - TRIES) * seconds,
+        lambda: {"tries": tries.decides, "judged": at_any_step().decides},
+        trials is not None,
+        (tries,),
+        lambda: at_any_step().plan(),
+    )
 
 
 def chosen(values: xr.DataArray) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import partial
+import functools
 from typing import NamedTuple
 
 import xarray as xr
@@ -17,7 +17,7 @@ from fedjax_rl.studies.declared import figure
 from fedjax_rl.studies.estimates import time_exponent
 from fedjax_rl.studies.numbers import along, beside
 from fedjax_rl.studies.pictures import page
-from fedjax_rl.studies.runs import STILL, Stage, runs
+from fedjax_rl.studies.runs import STILL, runs
 
 TASKS = ("swimmer", "hopper", "walker2d", "humanoid")  # of the paper
 AGENTS = {f"N = {n}": n for n in (1, 2, 4, 8)}
@@ -51,52 +51,55 @@ SHORT = Control(("hopper",), 160, 10, 100, 4, (250, 250, 150))  # a size for two
 
 def _stages(name, size):
     """AFedPG with every number of agents; others with the most; who waits for everybody."""
-    stems = name, f"{name}-others", f"{name}-rounds"
-    if size is None or name not in size.names:
-        # Without the environment, which takes long to make and may not be installed.
-        costs = zip(stems, PAPER.seconds, strict=True)
-        return [Stage(stem, lambda meter: None, cost, there=False) for stem, cost in costs]
-    costs = dict(zip(stems, size.seconds, strict=True))
-    cut = {} if size.max_steps is None else {"max_steps": size.max_steps}
-    one = frl.afedpg(
-        envs.brax_task(name, **cut),
-        episodes_per_step=size.episodes,
-        learning_rate=0.05,
-        momentum=0.2,
-        clock=two_speeds(4),
-        network={"hidden": (64, 64), "initializer": "orthogonal"},
-        baseline="linear",
-        normalize=True,
-        discount_weight=False,
-        evaluation_episodes=4,
-    )
-    bare = {"momentum": 1.0, "lookahead": False, "normalize_step": False}
-    others = {
-        "no lookahead": one.replace(lookahead=False),
-        "A3C-like": one.replace(learning_rate=0.003, **bare),
-    }
+    there = size is not None and name in size.names
+    size = size if there else PAPER
+
+    @functools.cache
+    def one():
+        cut = {} if size.max_steps is None else {"max_steps": size.max_steps}
+        return frl.afedpg(
+            envs.brax_task(name, **cut),
+            episodes_per_step=size.episodes,
+            learning_rate=0.05,
+            momentum=0.2,
+            clock=two_speeds(4),
+            network={"hidden": (64, 64), "initializer": "orthogonal"},
+            baseline="linear",
+            normalize=True,
+            discount_weight=False,
+            evaluation_episodes=4,
+        )
+
+    def others():
+        bare = {"momentum": 1.0, "lookahead": False, "normalize_step": False}
+        return {
+            "no lookahead": one().replace(lookahead=False),
+            "A3C-like": one().replace(learning_rate=0.003, **bare),
+        }
+
     most = {TOP: {"num_agents": MOST}}
     settings = {label: {"num_agents": n} for label, n in AGENTS.items()}
     settings["still"] = {"num_agents": MOST, "learning_rate": STILL}
     every = max(1, size.steps // 40 // MOST) * MOST
 
-    def stage(stem, methods, settings, messages=1):
+    def stage(stem, cost, methods, settings, messages=1):
         return runs(
             stem,
             methods,
             {"setting": settings},
             num_steps=size.steps // messages,
             record_every=every // messages,
-            trials=size.trials,
+            trials=size.trials if there else None,
             metrics=METRICS,
-            seconds=costs[stem],
+            seconds=cost,
         )
 
-    together = {"synchronous": one.replace(clock=two_speeds(4, "synchronous"))}
+    first, second, third = size.seconds
+    together = lambda: {"synchronous": one().replace(clock=two_speeds(4, "synchronous"))}
     return [
-        stage(stems[0], {"AFedPG": one}, settings),
-        stage(stems[1], others, most),
-        stage(stems[2], together, most, messages=MOST),
+        stage(name, first, lambda: {"AFedPG": one()}, settings),
+        stage(f"{name}-others", second, others, most),
+        stage(f"{name}-rounds", third, together, most, messages=MOST),
     ]
 
 
@@ -114,7 +117,7 @@ def brax(size):
 
 def _task(name, size):
     ours, others, rounds = _stages(name, size)
-    every = partial(along, dim="num_agents", settings=AGENTS)
+    every = functools.partial(along, dim="num_agents", settings=AGENTS)
     budget = 0 if size is None else size.steps
 
     def there(data, results):

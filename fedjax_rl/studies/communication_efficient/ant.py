@@ -16,7 +16,7 @@ from fedjax_rl.studies.communication_efficient.cartpole import IN_ORDER, ORDER, 
 from fedjax_rl.studies.communication_efficient.lines import (
     ANT_ES,
     end,
-    fifty,
+    of_fifty,
     over,
     pairs,
     positive,
@@ -32,8 +32,14 @@ RATE = 40_000  # steps of the environment in a second on two cores, all overhead
 METRICS = ("reward", "frequency")
 
 
-def _ant(size, name: str, methods, episodes: int, first_seed: int):
-    agents = sum(own.get("num_agents", 50) for _, own in methods.values())
+def _ant(size, name: str, lines, episodes: int, first_seed: int):
+    """Runs of lines, label -> the agents and properties of each."""
+    agents = sum(own.get("num_agents", 50) for own in lines.values())
+
+    def methods():
+        one = espc(brax_task("ant", max_steps=STEPS), loop="while", **ANT_ES)
+        return {label: (one, own) for label, own in lines.items()}
+
     cost = agents * (size.ant_trials or 10) * episodes * STEPS / RATE
     return runs(
         name,
@@ -49,10 +55,6 @@ def _ant(size, name: str, methods, episodes: int, first_seed: int):
     )
 
 
-def _strategy():
-    return espc(brax_task("ant", max_steps=STEPS), loop="while", **ANT_ES)
-
-
 def _some(number, trials: int):
     """The first trials, as many as the thesis has."""
     return number.then(lambda array: array.isel(seed=slice(trials)))
@@ -64,7 +66,7 @@ def fig4_6(size):
 
     Returns grow from 1 to 5 times their spread. Three trials order nothing.
     """
-    made = _ant(size, "ant", fifty(_strategy(), *THREE, "ES n=50 centred"), 200, 0)
+    made = _ant(size, "ant", of_fifty(*THREE, "ES n=50 centred"), 200, 0)
     ends, two = end(made, [*THREE, "ES n=50 centred"]), ((0, None),) * 2
     yield effect(
         "C36",
@@ -130,10 +132,10 @@ def fig4_6(size):
 @figure("fig4-9", "Ant: number of senders wanted")
 def fig4_9(size):
     """Of few senders an update is noisy, and one that throws the ant over is hard to undo."""
-    one, asked = _strategy(), (5, 10, 15, 30, 45)
-    methods = {f"m={m}": (one, {"target_senders": m, "window": 10}) for m in (*asked, 50)}
-    made = _ant(size, "ant-targets", methods, 200, 1000)
-    ends, curve = end(made, list(methods)), made["reward"]["m=5"]
+    asked = (5, 10, 15, 30, 45)
+    lines = {f"m={m}": {"target_senders": m, "window": 10} for m in (*asked, 50)}
+    made = _ant(size, "ant-targets", lines, 200, 1000)
+    ends, curve = end(made, list(lines)), made["reward"]["m=5"]
 
     def mean_of_episodes(a, b):
         return curve.then(lambda array: array.isel(time=slice(a, b)).mean("time"))
@@ -157,7 +159,7 @@ def fig4_9(size):
             for m in asked
             for own in row(made, (f"m={m}", "m=50"), ("reward",), reward="discounted return")
         ),
-        *row(made, list(methods), ("frequency",)),
+        *row(made, list(lines), ("frequency",)),
         title=f"Ant, messages wanted m of 50 (all: ES), {size.ant_trials} trials",
     )
 
@@ -165,11 +167,11 @@ def fig4_9(size):
 @figure("fig4-11", "Ant: length of the window")
 def fig4_11(size):
     """The longer the window, the longer a rise of the return keeps everybody talking."""
-    one, lengths = _strategy(), (3, 10, 30)
-    methods = {"ES n=50": (one, {"target_senders": 50})}
-    methods |= {f"k={k}": (one, {"target_senders": 25, "window": k}) for k in lengths}
-    made = _ant(size, "ant-windows", methods, 300, 2000)
-    ends = end(made, list(methods))
+    lengths = (3, 10, 30)
+    lines = {"ES n=50": {"target_senders": 50}}
+    lines |= {f"k={k}": {"target_senders": 25, "window": k} for k in lengths}
+    made = _ant(size, "ant-windows", lines, 300, 2000)
+    ends = end(made, list(lines))
     yield number(
         "claim 4.11",
         "last 20, a relative difference: k = 10 to 3, 30 to 10",
@@ -192,6 +194,6 @@ def fig4_11(size):
     )
     yield page(
         "fig4-11",
-        *row(made, list(methods), METRICS, title="", reward="discounted return"),
+        *row(made, list(lines), METRICS, title="", reward="discounted return"),
         title=f"Ant, 25 messages wanted of 50, {size.ant_trials} trials",
     )

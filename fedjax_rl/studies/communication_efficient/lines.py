@@ -71,8 +71,8 @@ def attainable(task, epsilon: float = 0.1) -> float:
     return float(value[0])
 
 
-def fifty(algorithm, *labels: str) -> dict:
-    """Lines of Fig. 4.5 by what the legend says: the algorithm, its agents and properties."""
+def of_fifty(*labels: str) -> dict[str, dict]:
+    """Lines of Fig. 4.5 by what the legend says: the agents and properties of each."""
     half, known = {"target_senders": 25}, {}
     for n in (25, 50):
         known[f"ES n={n}"] = {"num_agents": n, "target_senders": n}
@@ -81,7 +81,12 @@ def fifty(algorithm, *labels: str) -> dict:
         known[f"ES n={n} own baseline"] = known[f"ES n={n}"] | BASELINE
     known["ESPC n=50"] = half
     known["ESPC own baseline"] = half | BASELINE
-    return {label: (algorithm, {"num_agents": 50, **known[label]}) for label in labels}
+    return {label: {"num_agents": 50, **known[label]} for label in labels}
+
+
+def fifty(algorithm, *labels: str) -> dict:
+    """As `of_fifty`, with the algorithm."""
+    return {label: (algorithm, own) for label, own in of_fifty(*labels).items()}
 
 
 def end(stage: Stage, label, last: int = LAST, metric: str = "reward") -> Number:

@@ -152,8 +152,8 @@ def cheetah(size):
 
     Here no policy suits all, and local steps should leave a bias.
     """
-    methods = {}
-    if size.cheetah is not None:
+
+    def methods():
         task = envs.brax_task("halfcheetah", max_steps=200, target_speed=1.75)
         own = {
             "local_steps": 10,
@@ -166,7 +166,8 @@ def cheetah(size):
             "evaluation_episodes": 2,
             "learning_rate": 0.001,
         }
-        methods = {name: make(task, **own) for name, make in MAKE.items()}
+        return {name: make(task, **own) for name, make in MAKE.items()}
+
     returns = runs(
         "cheetah",
         methods,

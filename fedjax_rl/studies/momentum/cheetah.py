@@ -8,7 +8,7 @@ from fedjax_rl.studies.declared import figure
 from fedjax_rl.studies.estimates import ratio, together
 from fedjax_rl.studies.momentum.tables import HA, SV
 from fedjax_rl.studies.pictures import curves, page
-from fedjax_rl.studies.runs import STILL, Planned
+from fedjax_rl.studies.runs import STILL
 from fedjax_rl.studies.tuned import tuned
 
 # The authors make 10 local steps of 20 episodes of 500 steps by 5 agents: 50 times as much.
@@ -24,7 +24,7 @@ def _step(step):
     return {"server_learning_rate": step, "learning_rate": step / SIZE["local_steps"]}
 
 
-def _made(rounds, trials):
+def _methods():
     task = envs.brax_task("halfcheetah", discount=0.98, max_steps=LENGTH)
     own = {
         **SIZE,
@@ -41,23 +41,11 @@ def _made(rounds, trials):
         "weight_clip": 1.2,
     }
     sv = algorithms.fedsvrpg_m(task, **own, momentum=0.2)
-    methods = {
+    return {
         "FedPG": (sv, {"momentum": 1.0}),  # which is FedPG with that server, in the same program
         SV: sv,
         HA: algorithms.fedhapg_m(task, **own, momentum=0.5),
     }
-    return tuned(
-        "halfcheetah",
-        methods,
-        {step: _step(step) for step in GRID},
-        num_steps=rounds,
-        trials=trials,
-        choosing=CHOOSING,
-        fixed={"still": (sv, _step(STILL))},
-        metrics=("return", "direction_norm"),
-        num_agents=AGENTS,
-        record_every=4,
-    )
 
 
 @figure("halfcheetah", "HalfCheetah: all methods")
@@ -70,11 +58,19 @@ def halfcheetah(size):
     steps of the physics, one of the authors' 75.
     """
     rounds, trials = size.cheetah or (1, None)
-    of = (SIZE, AGENTS, LENGTH, GRID, CHOOSING, rounds, trials)
-    # Made when it is run: building the physics takes seconds.
-    make = lambda meter: _made(rounds, trials).make(meter)
-    plan = lambda: _made(rounds, trials).plan()
-    made = Planned("halfcheetah", make, SECONDS, of, trials is not None, plan)
+    made = tuned(
+        "halfcheetah",
+        _methods,
+        {step: _step(step) for step in GRID},
+        num_steps=rounds,
+        trials=trials,
+        choosing=CHOOSING,
+        fixed=lambda methods: {"still": (methods[SV][0], _step(STILL))},
+        metrics=("return", "direction_norm"),
+        num_agents=AGENTS,
+        record_every=4,
+        seconds=SECONDS,
+    )
     value = made["return"]
     late, first = value.late(0.25), value["still"].late(1.0)
     gain = late - first
