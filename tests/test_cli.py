@@ -1139,14 +1139,14 @@ def test_a_run_gets_more_steps_and_seeds(tmp_path, capsys):
 
 def test_what_is_infinite_is_saved_and_goes_on(tmp_path, capsys):
     """JSON has no such number; a bound that bounds nothing is one that a property allows."""
-    line = "sweep feddqn paper-mdp --gradient-clip 1 inf --num-steps 4 --learning-starts 1"
+    line = "sweep ef-td simple-grid --radius 1 inf --num-steps 4"
     out = tmp_path / "o"
     assert cli.main([*line.split(), "--out", str(out)]) == 0, capsys.readouterr().err
     text = (out / "config.json").read_text()
-    assert json.loads(text, parse_constant=pytest.fail)["properties"]["gradient_clip"][1] == "inf"
-    assert config.lists_of(results.read_config(out))["gradient_clip"] == [1.0, np.inf]
+    assert json.loads(text, parse_constant=pytest.fail)["properties"]["radius"][1] == "inf"
+    assert config.lists_of(results.read_config(out))["radius"] == [1.0, np.inf]
     with xr.open_dataset(out / "result.nc") as saved:
-        assert saved["gradient_clip"].values.tolist() == [1.0, np.inf]
+        assert saved["radius"].values.tolist() == [1.0, np.inf]
 
 
 def test_a_rate_per_agent_is_refused_by_its_own_name(capsys):

@@ -497,6 +497,7 @@ def test_reuse_costs_nothing_and_stops():
         np.testing.assert_array_equal(spent(last, column), spent(expected, column)[0])
 
 
+@pytest.mark.thorough
 def test_reuse_gets_further_on_the_same_messages():
     words = {**PLAIN, "learning_rate": 0.002, "optimizer": "sgd", "shaping": "center"}
     each = [a(SMOOTH, **words) for a in (es, functools.partial(iw_es, reuse=2))]
@@ -615,6 +616,7 @@ def test_weights_of_the_novelty_family():
     np.testing.assert_array_equal(spent(last, "floats_down"), 2 * AGENTS)
 
 
+@pytest.mark.thorough
 def test_nsra_with_the_return_alone_climbs():
     words = {**SMALL, "weight_step": 0.0, "optimizer": "sgd"}
     first, _, metrics = run(*[nsra_es(SMOOTH, **words)] * 5, rounds=300, seeds=[*range(5)])

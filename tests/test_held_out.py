@@ -105,6 +105,7 @@ def test_of_strategies_whose_agents_have_one_environment(name):
     np.testing.assert_allclose(metrics["held_out_return"], expected, rtol=1e-6)
 
 
+@pytest.mark.thorough
 def test_of_ppo():
     small = {"num_envs": 2, "rollout_steps": 8, "minibatches": 2}
     algorithm = frl.fedppo(TASK, **small, heterogeneity=OF, held_out=UNSEEN, sync_period=2)

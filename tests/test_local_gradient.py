@@ -72,6 +72,7 @@ def test_different_kernels_do_not_matter_to_the_correction(double):
     assert fast["objective"] - plain["objective"] == pytest.approx(3.6e-3, rel=0.02)
 
 
+@pytest.mark.thorough
 def test_bias_grows_with_local_steps_and_heterogeneity(double):
     """A4: slope 1 in eta (H - 1), 2 in the scale of heterogeneity."""
 
@@ -92,6 +93,7 @@ def test_control_variates_kept_from_round_to_round_do_as_well(double):
     assert scaffold["gap"] == pytest.approx([4.66e-9], rel=0.02)
 
 
+@pytest.mark.thorough
 def test_bias_of_the_momentum_methods_does_not_depend_on_beta(double):
     """A11: proportional to eta at a fixed server step, the same for every beta (to 4 %)."""
     algorithm = frl.fedsvrpg_m(m1(0.5), **{**EXACT, "server_learning_rate": 1.0})

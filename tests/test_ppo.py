@@ -589,6 +589,7 @@ def test_what_is_spent_is_what_the_definition_says():
     assert np.array_equal(cell(2, 2)["drift"] > 1e-6, np.arange(7) % 2 == 1)
 
 
+@pytest.mark.thorough
 def test_an_average_can_come_at_the_end_of_a_period():
     assert cell(2, 3, first=False).communications == 2
     assert np.array_equal(cell(2, 3, first=False)["drift"] < 1e-6, np.arange(7) % 3 == 2)

@@ -65,6 +65,7 @@ def test_agents_in_turns_are_agents_at_once(anew, name, num_agents, more):
         np.testing.assert_allclose(found[metric], at_once[metric], rtol=tolerance, err_msg=metric)
 
 
+@pytest.mark.thorough
 def test_derivatives_go_through_turns(anew):
     def error(rate):
         one = frl.fedq(frl.envs.paper_mdp(), epsilon=1.0, sync_period=4, learning_rate=rate)
