@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fedjax_rl import fields
+from fedjax_rl.envs.lanes import in_lanes
 from fedjax_rl.envs.task import DISCOUNT, Continuous, Task, cast, foreign
 from fedjax_rl.names import brief, check_known
 
@@ -111,6 +112,9 @@ class BraxEnv:
           brax says that it is done, False, an empty dictionary.
         """
         del key
+        return in_lanes(self._stepped)(state, action, params)
+
+    def _stepped(self, state: Any, action: chex.Array, params: Physics) -> tuple:
         # brax writes its metrics into the dictionary that it is handed.
         mine = state.replace(metrics=dict(state.metrics), info=dict(state.info))
         with foreign():
