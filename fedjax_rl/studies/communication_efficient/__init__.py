@@ -29,7 +29,7 @@ SCALES = scales(
     more_trials=(None, 30, 60),  # of controls and variants on CartPole
     others_trials=(None, 10, 30),  # of the algorithms in figures of their own
     td_steps=(400, 40000, 40000),
-    ant_trials=(None, None, 10),
+    ant_trials=(None, None, 6),  # the thesis has 3, 6 and 5
     samples=(2000, 4000, 8000),  # episodes of the model of signal to noise, per point
 )
 

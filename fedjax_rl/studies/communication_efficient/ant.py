@@ -1,6 +1,6 @@
 """Ant: Figs 4.6, 4.9 and 4.11, at the paper's scale only.
 
-Episodes, agents and settings are the thesis's. Ten trials where it has 3, 6 and 5; an episode is
+Episodes, agents and settings are the thesis's. Six trials where it has 3, 6 and 5; an episode is
 cut at 300 of 1000 steps, which hold 95 % of the discounted weight. Ant is that of brax (spring),
 another simulator than the thesis's: orders and shapes compare, numbers do not.
 """
@@ -40,7 +40,7 @@ def _ant(size, name: str, lines, episodes: int, first_seed: int):
         one = espc(brax_task("ant", max_steps=STEPS), loop="while", **ANT_ES)
         return {label: (one, own) for label, own in lines.items()}
 
-    cost = agents * (size.ant_trials or 10) * episodes * STEPS / RATE
+    cost = agents * (size.ant_trials or 6) * episodes * STEPS / RATE
     return runs(
         name,
         methods,
