@@ -26,7 +26,7 @@ STUDY = Study(
         methods.methods,
         steps.ablation,
         steps.rates,
-        control.brax,
+        *control.FIGURES,
     ),
     SCALES,
     note="""The figure-level numbers of the paper are not available. Bands of rows B7 and B8 are 15
