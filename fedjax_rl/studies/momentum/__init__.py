@@ -23,7 +23,7 @@ SCALES = scales(
     pole_trials=(None, 10, 20),  # of CartPole
     pole_rounds=(None, 60, 60),
     sweep_rounds=(None, 20, 20),
-    cheetah=(None, None, (100, 10)),  # rounds and trials of HalfCheetah
+    cheetah=(None, None, (50, 5)),  # rounds and trials of HalfCheetah
 )
 
 STUDY = Study(
