@@ -18,6 +18,7 @@ SCALES = scales(
     lengths=((20, 40), (200, 400, 800), (200, 400, 800, 1600)),  # rounds, by sample complexity
     cartpole=((None, 3), (16, 20), (40, 40)),  # trials and rounds; slow to compile
     cheetah=(None, None, 10),  # trials
+    bodies=(None, None, (50, 5)),  # rounds and trials
 )
 
 STUDY = Study(
@@ -34,6 +35,7 @@ STUDY = Study(
         sampled.samples,
         physics.cartpole,
         physics.cheetah,
+        physics.bodies,
     ),
     SCALES,
     note="""The paper has theorems and no experiments; these are the experiments that they call

@@ -55,8 +55,8 @@ def halfcheetah(size):
 
     The server's step of each method is the best of the same four, for 20 rounds on two seeds that
     are not judged. A first policy may come to less than nothing: what is gained is said in parts of
-    the size of its return, so that three times that return is a gain of 2. One run takes 1.6 million
-    steps of the physics, one of the authors' 75.
+    the size of its return, so that three times that return is a gain of 2. One run takes 1.6
+    million steps of the physics, one of the authors' 75.
     """
     rounds, trials = size.cheetah or (1, None)
     made = tuned(
