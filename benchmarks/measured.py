@@ -21,6 +21,7 @@ BEGIN = "<!-- What follows is made by benchmarks/measured.py -->"
 END = "<!-- What benchmarks/measured.py makes ends here -->"
 TITLES = {
     "fedq": "Federated Q-learning",
+    "brax": "Physics",
     "clock": "Clocks",
     "differentiate": "Derivatives",
     "episodes": "Loops of episodes",

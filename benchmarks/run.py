@@ -60,7 +60,7 @@ def main() -> None:
         type=above_zero(1000),
         default=1.0,
         help="factor on the steps of fedq's calls, of uplinks', of scaling's (and its largest "
-        "federation), of clock's and of procgen's, the trials of es, "
+        "federation), of clock's, brax's and procgen's, the trials of es, "
         "the rounds of gradients, the rollouts and pictures of ppo",
     )
     parser.add_argument("--only", nargs="+", default=(), metavar="ROW", help="rows to measure")

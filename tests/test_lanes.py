@@ -181,6 +181,12 @@ def test_other_devices_have_copies_in_front(monkeypatch):
     same(jax.vmap(in_lanes(everything))(*args), jax.vmap(everything)(*args))
 
 
+def test_double_precision_stays_double():
+    with jax.enable_x64(True):
+        args = tuple(own.astype(np.float64) if own.dtype == np.float32 else own for own in given(5))
+        same(jax.jit(jax.vmap(in_lanes(everything)))(*args), jax.vmap(everything)(*args), 1e-12)
+
+
 @pytest.mark.thorough
 @pytest.mark.parametrize(
     ("name", "backend"),

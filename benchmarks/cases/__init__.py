@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 NAMES = (
     *("fedq", "uplinks", "scaling", "grids", "es", "episodes", "gradients", "differentiate"),
-    *("clock", "procgen", "ppo"),
+    *("clock", "brax", "procgen", "ppo"),
 )
 # One XLA thread a core; the scheduler for many small operations hangs on many small loops.
 ONE_THREAD = {"NPROC": "1"}

@@ -164,7 +164,8 @@ def evaluate(closed: ClosedJaxpr, given: Sequence[Any], size: int) -> list[Any]:
     known |= dict(zip(jaxpr.invars, given, strict=True))
 
     def read(own):
-        return own.val if isinstance(own, Literal) else known[own]
+        # A number that is written down is of the precision that it has there.
+        return np.asarray(own.val, own.aval.dtype) if isinstance(own, Literal) else known[own]
 
     for equation in jaxpr.eqns:
         made = _made(jaxpr, equation, [read(own) for own in equation.invars], size)
@@ -203,12 +204,9 @@ def _made(jaxpr: Jaxpr, equation: JaxprEqn, given: list, size: int) -> list:
 
 def _scan(given: list, params: dict, size: int) -> list:
     """A scan whose carry is in lanes, and of whose rows those are that differ between copies."""
-    body, last = params["jaxpr"], params["num_consts"] + params["num_carry"]
-    fixed, carry, rows = (
-        given[: params["num_consts"]],
-        given[params["num_consts"] : last],
-        given[last:],
-    )
+    body, first = params["jaxpr"], params["num_consts"]
+    last = first + params["num_carry"]
+    fixed, carry, rows = given[:first], given[first:last], given[last:]
     shapes = [own.aval.shape for own in body.jaxpr.outvars[: len(carry)]]
     kinds: list[bool] = []
 
@@ -221,10 +219,10 @@ def _scan(given: list, params: dict, size: int) -> list:
         new = [spread(own, shape, size) for own, shape in zip(new, shapes, strict=True)]
         return new, [own.lanes if isinstance(own, Many) else own for own in seen]
 
-    first = [spread(own, shape, size) for own, shape in zip(carry, shapes, strict=True)]
+    begin = [spread(own, shape, size) for own, shape in zip(carry, shapes, strict=True)]
     arrays = [own.lanes if isinstance(own, Many) else own for own in rows]
     options = {name: params[name] for name in ("length", "reverse", "unroll")}
-    carry, seen = lax.scan(turn, first, arrays, **options)
+    carry, seen = lax.scan(turn, begin, arrays, **options)
     rows = [Many(x) if own else x for x, own in zip(seen, kinds, strict=True)]
     return [*map(Many, carry), *rows]
 
@@ -255,6 +253,11 @@ class Operation(NamedTuple):
     def whole(self, place: int) -> jax.Array:
         """An operand in lanes, [..., B]."""
         return spread(self.given[place], self.equation.invars[place].aval.shape, self.size)
+
+    def open(self, place: int) -> jax.Array:
+        """An operand in lanes, [..., B], or [..., 1] where all copies share it."""
+        own = self.given[place]
+        return own.lanes if isinstance(own, Many) else jnp.asarray(own)[..., None]
 
     def shared(self, *places: int) -> bool:
         """Whether all copies share these operands."""
@@ -291,11 +294,9 @@ def _transpose(own: Operation):
 
 
 def _slice(own: Operation):
-    first, end, strides = (
-        own.params[f"{n}"] for n in ("start_indices", "limit_indices", "strides")
-    )
-    strides = None if strides is None else (*strides, 1)
-    return lax.slice(own.whole(0), (*first, 0), (*end, own.size), strides)
+    begin, end = (*own.params["start_indices"], 0), (*own.params["limit_indices"], own.size)
+    strides = own.params["strides"]
+    return lax.slice(own.whole(0), begin, end, None if strides is None else (*strides, 1))
 
 
 def _pad(own: Operation):
@@ -347,7 +348,7 @@ def _dot(own: Operation):
 
     def arranged(place: int, batch, summed, behind: bool):
         """[batch, free of the left, free of the right, terms, B], with 1 for the other's."""
-        x, shape = self_lanes(own.given[place]), shapes[place]
+        x, shape = own.open(place), shapes[place]
         free = [d for d in range(len(shape)) if d not in (*batch, *summed)]
         x = lax.transpose(x, (*batch, *free, *summed, len(shape)))
         ones = (1,) * (len(own.shape) - len(batch) - len(free))
@@ -362,11 +363,6 @@ def _dot(own: Operation):
     return jnp.broadcast_to(out, (*own.shape, own.size))
 
 
-def self_lanes(value) -> jax.Array:
-    """Of a value in lanes, and of one that is shared with one lane for all."""
-    return value.lanes if isinstance(value, Many) else jnp.asarray(value)[..., None]
-
-
 _ELEMENTWISE = """abs acos acosh add add_any and asin asinh atan atan2 atanh cbrt ceil clamp
 convert_element_type copy cos cosh digamma div eq erf erf_inv erfc exp exp2 expm1 floor ge gt
 integer_pow is_finite le lgamma log log1p logistic lt max min mul ne neg nextafter not or pow
@@ -377,7 +373,7 @@ reduce_and reduce_max reduce_min reduce_or reduce_prod reduce_sum reduce_xor rev
 _RULES: dict[str, Callable] = {
     **dict.fromkeys(_ELEMENTWISE.split(), _each),
     **dict.fromkeys(_AHEAD.split(), _ahead),
-    **dict.fromkeys(("scatter", "scatter-add", "scatter_add", "scatter_mul"), _scatter),
+    **dict.fromkeys(("scatter", "scatter-add", "scatter_add"), _scatter),
     "broadcast_in_dim": _broadcast,
     "dot_general": _dot,
     "dynamic_slice": _dynamic_slice,
