@@ -50,10 +50,10 @@ class Control(NamedTuple):
 
 
 PAPER = {
-    "swimmer": Control(2000, 400, 5, None, 16, (12_000, 6_000, 3_000)),
-    "hopper": Control(2000, 400, 5, None, 16, (1_500, 800, 400)),
-    "walker2d": Control(2000, 400, 5, None, 16, (3_000, 1_500, 800)),
-    "humanoid": Control(2000, 400, 5, None, 16, (12_000, 6_000, 3_000)),
+    "swimmer": Control(1000, 200, 5, None, 8, (12_000, 6_000, 3_000)),
+    "hopper": Control(1000, 200, 5, None, 8, (1_500, 800, 400)),
+    "walker2d": Control(1000, 200, 5, None, 8, (3_000, 1_500, 800)),
+    "humanoid": Control(1000, 200, 5, None, 8, (12_000, 6_000, 3_000)),
 }
 SHORT = {"hopper": Control(160, 40, 5, 100, 4, (250, 250, 150))}  # a size for two cores
 
