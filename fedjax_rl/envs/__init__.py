@@ -14,6 +14,7 @@ from fedjax_rl.envs.grid_tables import GridEnv, GridWorld
 from fedjax_rl.envs.grids import frozen_lake, grid_world, simple_grid, windy_grid
 from fedjax_rl.envs.gymnax_tasks import gymnax_task
 from fedjax_rl.envs.heterogeneity import held_out, members, parts
+from fedjax_rl.envs.lanes import in_lanes
 from fedjax_rl.envs.lqr import LQREnv, LQRParams, lqr
 from fedjax_rl.envs.objective import direct_value, mean_value, truncated_value, value
 from fedjax_rl.envs.own import as_task
@@ -68,6 +69,7 @@ __all__ = [
     "grid_world",
     "gymnax_task",
     "held_out",
+    "in_lanes",
     "linear_theory",
     "lqr",
     "lqr_gain",

@@ -42,6 +42,15 @@ def in_lanes(function: Callable) -> Callable:
     Nested batches are one. Elsewhere than on a CPU nothing changes. Values are the same but for
     the order in which products are summed; derivatives are those of `vmap`.
 
+    Example:
+      >>> import jax
+      >>> import jax.numpy as jnp
+      >>> import fedjax_rl as frl
+      >>> turn = lambda axis, point: jnp.cross(axis, jnp.cross(axis, point))
+      >>> many = jax.vmap(frl.envs.in_lanes(turn), in_axes=(None, 0))
+      >>> many(jnp.array([0.0, 0.0, 1.0]), jnp.ones((4, 3)))[0].tolist()
+      [-1.0, -1.0, 0.0]
+
     Args:
       function: of pytrees of arrays, returns one.
 
