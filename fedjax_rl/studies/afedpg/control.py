@@ -27,6 +27,7 @@ METRICS = ("return", "episode_steps", "simulated_time", "staleness", "direction_
 STEPS = (0.01, 0.03, 0.1)  # Euclidean, of a server
 BARE = (0.0003, 0.001, 0.003)  # of one that does not divide by the norm, which is some 30
 LAST = 0.25  # of the records
+FEW = "Five runs, as one takes minutes."
 
 
 class Control(NamedTuple):
@@ -50,10 +51,10 @@ class Control(NamedTuple):
 
 
 PAPER = {
-    "swimmer": Control(1000, 200, 5, None, 8, (12_000, 6_000, 3_000)),
-    "hopper": Control(1000, 200, 5, None, 8, (1_500, 800, 400)),
-    "walker2d": Control(1000, 200, 5, None, 8, (3_000, 1_500, 800)),
-    "humanoid": Control(1000, 200, 5, None, 8, (12_000, 6_000, 3_000)),
+    "swimmer": Control(1000, 200, 5, None, 8, (4_000, 2_000, 1_000)),
+    "hopper": Control(1000, 200, 5, None, 8, (1_000, 600, 400)),
+    "walker2d": Control(1000, 200, 5, None, 8, (2_000, 1_000, 600)),
+    "humanoid": Control(1000, 200, 5, None, 8, (4_000, 2_000, 1_000)),
 }
 SHORT = {"hopper": Control(160, 40, 5, 100, 4, (250, 250, 150))}  # a size for two cores
 
@@ -125,7 +126,7 @@ def _figure(name):
     The target is half of the way of one agent's mean return; a return is the mean of three records.
     The step of each method is the best of three, on two seeds that are not judged.
     """
-    return figure(name, f"{name}: return against messages and against simulated time")(of)
+    return figure(name, "return against messages and against simulated time")(of)
 
 
 FIGURES = tuple(map(_figure, TASKS))
@@ -154,12 +155,14 @@ def _task(name, size):
         "N = 1, N = 8",
         together(*(ratio(late.sel(setting=own) - first, height) for own in ("N = 1", TOP))),
         ((2, None), (2, None)),
+        why=FEW,
     )
     yield control(
         f"E0 null {name}",
         "the same where nothing is learned",
         ratio(late.sel(setting="still") - first, height),
         (2, None),
+        why=FEW,
     )
     yield number(
         f"E1 {name}",
@@ -168,6 +171,7 @@ def _task(name, size):
         (-1, -0.6),
         published=-1,
         reference="-1 to -0.6",
+        why=FEW,
     )
     yield effect(
         f"E2 {name}",
@@ -176,6 +180,7 @@ def _task(name, size):
         published="AFedPG is faster",
         band=(1, None),
         reference=2.5,
+        why=FEW,
     )
     for id, stage, other, words, published in (
         ("lookahead", others, "no lookahead", "that without lookahead", "lookahead helps"),
@@ -186,11 +191,13 @@ def _task(name, size):
             f"{name}, N = {MOST}: late return of AFedPG less {words}",
             last - stage["return"][other].sel(setting=TOP).late(LAST),
             published=published,
+            why=FEW,
         )
     yield control(
         f"E1 null {name}",
         f"{name}, N = {MOST}: share of trials that come there where nothing is learned",
         tables.share_reached(came.sel(setting="still")),
+        why=FEW,
     )
     if not there:
         return
