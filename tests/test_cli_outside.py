@@ -122,6 +122,8 @@ def demanding(size):
 def here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])
+    # Bytecode is told from its source by whole seconds and the size: what is changed sooner is old.
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
     for name in ("own_words", "own_broken", "own_quits"):
         monkeypatch.delitem(sys.modules, name, raising=False)
     (tmp_path / "own_words.py").write_text(MINE)
