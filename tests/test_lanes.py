@@ -87,7 +87,7 @@ OPERATIONS = {
 
 
 def given(*shape):
-    """x, y and k of copies, and their axes."""
+    """x, y and k of copies, in front."""
     rng = np.random.default_rng(0)
     return (
         rng.normal(size=(*shape, 4, 3)).astype(np.float32),

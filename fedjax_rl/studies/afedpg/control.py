@@ -14,7 +14,8 @@ from fedjax_rl.studies.afedpg.tables import crossed, on_clock
 from fedjax_rl.studies.afedpg.timing import median_ratio, two_speeds
 from fedjax_rl.studies.claims import control, effect, number
 from fedjax_rl.studies.declared import figure
-from fedjax_rl.studies.estimates import ratio, time_exponent, together
+from fedjax_rl.studies.estimates import time_exponent
+from fedjax_rl.studies.gains import gains
 from fedjax_rl.studies.numbers import along, beside
 from fedjax_rl.studies.pictures import page
 from fedjax_rl.studies.runs import STILL
@@ -148,20 +149,13 @@ def _task(name, size):
     later = crossed(rounds, reached, also=(ours,))["synchronous"]
     value = ours["return"]["AFedPG"]
     late, first = value.late(LAST), value.sel(setting="still").late(1.0)
-    last, height = late.sel(setting=TOP), first.then(abs)
-    yield number(
-        f"E0 {name}",
-        f"{name}: return of the last quarter less that of the first policy, in parts of its size: "
+    last = late.sel(setting=TOP)
+    yield from gains(
+        (f"E0 {name}", f"E0 null {name}"),
         "N = 1, N = 8",
-        together(*(ratio(late.sel(setting=own) - first, height) for own in ("N = 1", TOP))),
-        ((2, None), (2, None)),
-        why=FEW,
-    )
-    yield control(
-        f"E0 null {name}",
-        "the same where nothing is learned",
-        ratio(late.sel(setting="still") - first, height),
-        (2, None),
+        [late.sel(setting=own) for own in ("N = 1", TOP)],
+        (first, late.sel(setting="still")),
+        of=f"{name}: ",
         why=FEW,
     )
     yield number(

@@ -8,7 +8,8 @@ import numpy as np
 from fedjax_rl import algorithms, envs
 from fedjax_rl.studies.claims import control, effect, number
 from fedjax_rl.studies.declared import figure
-from fedjax_rl.studies.estimates import exact, mean, ratio, together
+from fedjax_rl.studies.estimates import exact, mean, together
+from fedjax_rl.studies.gains import gains
 from fedjax_rl.studies.pictures import against, curves, page
 from fedjax_rl.studies.policy_gradients import cartpoles, m1, m2
 from fedjax_rl.studies.runs import STILL, runs
@@ -238,20 +239,11 @@ def bodies(size):
     value = made["return"]
     late, first = value.late(0.25), value["still"].late(1.0)
     worst = made["return_of_agent"].last(3).then(lambda own: own.min("agent"))
-    gain, height = late - first, first.then(abs)
-    yield number(
-        "claim 6",
-        "return of the last quarter less that of the first policy, in parts of its size: FedPG, "
-        "Fast-FedPG",
-        together(*(ratio(gain[method], height) for method in MAKE)),
-        ((2, None),) * 2,
-        why=FEW,
-    )
-    yield control(
-        "claim 6 null",
-        "the same where nothing is learned",
-        ratio(gain["still"], height),
-        (2, None),
+    yield from gains(
+        ("claim 6", "claim 6 null"),
+        "FedPG, Fast-FedPG",
+        [late[method] for method in MAKE],
+        (first, late["still"]),
         why=FEW,
     )
     yield effect(

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from fedjax_rl import algorithms, envs
-from fedjax_rl.studies.claims import control, effect, number
+from fedjax_rl.studies.claims import effect
 from fedjax_rl.studies.declared import figure
-from fedjax_rl.studies.estimates import ratio, together
+from fedjax_rl.studies.estimates import together
+from fedjax_rl.studies.gains import gains
 from fedjax_rl.studies.momentum.tables import HA, SV
 from fedjax_rl.studies.pictures import curves, page
 from fedjax_rl.studies.runs import STILL
 from fedjax_rl.studies.tuned import tuned
 
 # The authors make 10 local steps of 20 episodes of 500 steps by 5 agents: 16 times as much a round.
-# Of 2 agents with 5 episodes each nothing is learned: their gradients are noise.
+# With 2 agents of 5 episodes each, and a step of 0.006, nothing was learned in 100 rounds.
 SIZE = {"local_steps": 5, "episodes_per_step": 8}
 AGENTS, LENGTH = 4, 200
 GRID = (0.0005, 0.0015, 0.004, 0.01)  # lambda, of the server
@@ -79,8 +80,6 @@ def halfcheetah(size):
     )
     value = made["return"]
     late, first = value.late(0.25), value["still"].late(1.0)
-    gain = late - first
-    learned, height = [SV, HA, "FedPG"], first.then(abs)
     yield effect(
         "claim 8",
         "return of the last quarter less that of FedPG: FedSVRPG-M, FedHAPG-M",
@@ -89,19 +88,11 @@ def halfcheetah(size):
         band=((0, None), (0, None)),
         why=WHY,
     )
-    yield number(
-        "claim 8b",
-        "return of the last quarter less that of the first policy, in parts of its size: "
+    yield from gains(
+        ("claim 8b", "claim 8b null"),
         "FedSVRPG-M, FedHAPG-M, FedPG",
-        together(*(ratio(gain[method], height) for method in learned)),
-        ((2, None),) * 3,
-        why=FEW,
-    )
-    yield control(
-        "claim 8b null",
-        "the same where nothing is learned",
-        ratio(gain["still"], height),
-        (2, None),
+        [late[method] for method in (SV, HA, "FedPG")],
+        (first, late["still"]),
         why=FEW,
     )
     yield page(
