@@ -17,11 +17,12 @@ from fedjax_rl.envs.task import foreign
 from fedjax_rl.federation import clock as clocks
 from fedjax_rl.federation import population
 from fedjax_rl.federation.clock.arrivals import PARAMETERS
+from fedjax_rl.federation.clock.times import durations, stream_of_times
 
 AGENTS = (8, 1000, 100_000)
 FEDERATIONS = (1, 16, 256)
-# Arrivals of one call, all federations together, and of each at least.
-ARRIVALS, FEWEST = 200_000, 64
+# Arrivals of one call, all federations together; of each a whole number of blocks is planned.
+ARRIVALS = 200_000
 CLOCK = frl.Clock("asynchronous", distribution="exponential")
 
 
@@ -34,8 +35,8 @@ def arrivals(num_agents: int, federations: int, scale: float) -> dict[str, Call]
         np.repeat(np.arange(federations), num_agents), timing.population.member_of
     )
     in_flight, elapsed = jax.jit(timing.start)(own, keys)
-    steps = max(FEWEST, int(scale * ARRIVALS) // federations)
     length = timing.block
+    steps = length * max(1, round(scale * ARRIVALS / (federations * length)))
 
     def go(own, in_flight, elapsed):
         def body(carry):
@@ -72,7 +73,25 @@ def arrivals(num_agents: int, federations: int, scale: float) -> dict[str, Call]
     return {
         "fedjax_rl": Call(lambda: program(own, in_flight, elapsed), units, seconds),
         "heapq": Call(by_heap, units, 0.0),
+        "draws": draws(num_agents, scale),
     }
+
+
+def draws(num_agents: int, scale: float) -> Call:
+    """Times of work alone, one to an arrival: more arrivals nobody can plan."""
+    one = {n: jnp.asarray(x, jnp.float32) for n, x in CLOCK.parameters(num_agents).items()}
+    stream = stream_of_times(streams.agent_keys(np.zeros(num_agents, int), np.arange(num_agents)))
+    turns = max(1, int(scale * ARRIVALS) // num_agents)
+
+    def go(one, stream):
+        def body(turn, total):
+            attempt = jnp.full(num_agents, turn, jnp.uint32)
+            return total + durations(CLOCK.rules, 0, one, stream, attempt, jnp.float32)
+
+        return jax.lax.fori_loop(0, turns, body, jnp.zeros(num_agents))
+
+    program, seconds = compiled(go, one, stream)
+    return Call(lambda: program(one, stream), turns * num_agents, seconds)
 
 
 def mean_age(call: Call, num_agents: int) -> float:

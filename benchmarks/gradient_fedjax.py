@@ -182,6 +182,55 @@ def federations(algorithm, size: int, local_steps: int, rounds: int) -> dict[str
     return out
 
 
+def parts(agents: int = 512, local_steps: int = 5, rounds: int = 8) -> dict[str, Callable]:
+    """FedPG of agents alone, its episodes without gradients, and their random words without either.
+
+    Args:
+      agents: A.
+      local_steps: H.
+      rounds: of a call.
+    """
+    algorithm = ALGORITHMS["fedpg"].replace(local_steps=local_steps)
+    functions, oracle = algorithm.functions(algorithm.config), Oracle(algorithm.config.resolved())
+    population, params, keys = _bound(algorithm, [(1, seed) for seed in range(agents)])
+    state = functions.init(population, params, keys)
+    theta = state.server.parameters
+    shape = peers.HORIZON, peers.EPISODES, 2  # a word for the action and one for the next state
+
+    def loop(one):
+        def body(place, total):
+            return total + one(place // local_steps, place % local_steps, total)
+
+        return jax.lax.fori_loop(0, rounds * local_steps, body, jnp.zeros(agents))
+
+    def episodes(params, keys, theta):
+        def one(time, place, total):
+            both = keys_at(keys, jnp.uint32(time), jnp.uint32(place))
+            # Of the turn before, so that no turn is left out.
+            played = oracle.sample(params, both, theta + 0 * total[:, None], peers.EPISODES, False)
+            return played.reward.sum((1, 2))
+
+        return loop(one)
+
+    def words(keys):
+        def one(time, place, total):
+            both = keys_at(keys, jnp.uint32(time), jnp.uint32(place))
+            made = jax.vmap(lambda key: jax.random.bits(key, shape, "uint32"))(both[1])
+            return (made ^ total.astype(jnp.uint32)[:, None, None, None]).sum((1, 2, 3)) * 1e-9
+
+        return loop(one)
+
+    whole = _compiled(
+        lambda p, s: functions.advance(population, p, s, jnp.uint32(rounds)), params, state
+    )
+    played, drawn = _compiled(episodes, params, keys, theta), _compiled(words, keys)
+    return {
+        "whole": lambda: whole(params, state).server.parameters,
+        "episodes": lambda: played(params, keys, theta),
+        "words": lambda: drawn(keys),
+    }
+
+
 def _compiled(function, *arguments):
     return jax.jit(function).lower(*arguments).compile(compiler_options=compiler_options())
 

@@ -30,6 +30,7 @@ TITLES = {
     "grids": "A paper from a cold start",
     "ppo": "Proximal policy optimisation",
     "procgen": "Games with pictures",
+    "returns": "What PPO learns",
     "scaling": "Scaling",
     "uplinks": "Uplinks",
 }
@@ -181,6 +182,7 @@ def _others(found: dict[str, dict]) -> str:
             ratios("gradients", "fedjax_rl", "numpy_joined"),
         ),
         ("PPO", "rejax", ratios("ppo", "fedjax_rl", "rejax")),
+        ("five bodies of brax", "brax's own step", ratios("brax", "fedjax_rl", "brax")),
         (
             "BigFish and CoinRun with pictures",
             "the original in C++",

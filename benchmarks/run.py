@@ -61,7 +61,7 @@ def main() -> None:
         default=1.0,
         help="factor on the steps of fedq's calls, of uplinks', of scaling's (and its largest "
         "federation), of clock's, brax's and procgen's, the trials of es, "
-        "the rounds of gradients, the rollouts and pictures of ppo",
+        "the rounds of gradients, the rollouts of returns, the rollouts and pictures of ppo",
     )
     parser.add_argument("--only", nargs="+", default=(), metavar="ROW", help="rows to measure")
     parser.add_argument(

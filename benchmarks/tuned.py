@@ -33,7 +33,11 @@ def device() -> str:
     name = re.sub(r"\((R|TM)\)|Processor|CPU|\d+-Core| @.*", "", results.device())
     kind, _, cores = name.removeprefix("cpu: ").rpartition(", ")
     kind = " ".join(kind.split())
-    return f"{cores} of an {kind}" if cores.endswith("cores") else results.device()
+    if not cores.endswith("cores"):
+        return results.device()
+    used = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    part = "" if used == os.cpu_count() else f"{used} of "
+    return f"{part}{cores} of an {kind}"
 
 
 def returns(entry: presets.Tuned, *more: str):

@@ -240,7 +240,7 @@ def seconds(value: float) -> str:
     """A time with three digits and its unit."""
     for size, unit in ((1.0, "s"), (1e-3, "ms"), (1e-6, "us")):
         if value >= size:
-            return f"{value / size:.3g} {unit}"
+            return f"{float(f'{value / size:.3g}'):,g} {unit}"
     return f"{value / 1e-9:.3g} ns"
 
 

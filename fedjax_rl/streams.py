@@ -13,6 +13,7 @@ who fold in the same number draw the same words. An algorithm of one's own is gi
 from __future__ import annotations
 
 import enum
+import math
 from collections.abc import Callable
 
 import jax
@@ -133,23 +134,60 @@ def fold(keys, number) -> jax.Array:
     return jax.random.wrap_key_data(jnp.stack(block, axis=-1), impl=IMPLEMENTATION)
 
 
-def uniform_of(key, dtype) -> jax.Array:
+def bits(key, shape: tuple[int, ...] = ()) -> jax.Array:
+    """`jax.random.bits(key, shape)`, exactly, written out likewise.
+
+    Args:
+      key: typed key; consumed.
+      shape: of few words.
+
+    Returns:
+      uint32 of that shape.
+    """
+    if not _written_out(key):
+        return jax.random.bits(key, shape, jnp.uint32)
+    data = jax.random.key_data(key)
+    places = jnp.arange(math.prod(shape), dtype=jnp.uint32).reshape(shape)
+    return threefry((data[0], data[1]), places)
+
+
+def uniform_of(key, dtype, size: int | None = None) -> jax.Array:
     """`jax.random.uniform(key, (), dtype)`, exactly, written out likewise.
 
     Args:
       key: typed key; consumed.
       dtype: of the result.
+      size: how many numbers, few; None for a scalar.
 
     Returns:
-      A scalar in [0, 1).
+      A scalar, or [size], in [0, 1).
     """
     if not _written_out(key) or dtype != jnp.float32:
-        return jax.random.uniform(key, (), dtype)
-    data = jax.random.key_data(key)
-    word = threefry((data[0], data[1]), jnp.uint32(0))
+        return jax.random.uniform(key, () if size is None else (size,), dtype)
+    word = bits(key, () if size is None else (size,))
     # The upper 23 bits behind the exponent of 1: a float in [1, 2).
-    bits = (word >> _word(9)) | _word(0x3F800000)
-    return jax.lax.bitcast_convert_type(bits, jnp.float32) - 1
+    one_to_two = (word >> _word(9)) | _word(0x3F800000)
+    return jax.lax.bitcast_convert_type(one_to_two, jnp.float32) - 1
+
+
+def below(key, span, shape: tuple[int, ...]) -> jax.Array:
+    """`jax.random.randint(key, shape, 0, span)`, exactly, written out where it has 32 bits.
+
+    Args:
+      key: typed key; consumed.
+      span: int32 scalar, at least 1.
+      shape: of the result.
+
+    Returns:
+      Integers of that shape and of JAX's default dtype, in 0..span-1.
+    """
+    if not _written_out(key) or jax.config.jax_enable_x64:
+        return jax.random.randint(key, shape, jnp.int32(0), span)
+    span = jnp.asarray(span).astype(jnp.uint32)
+    first, second = (bits(fold(key, number), shape) % span for number in range(2))
+    # The first counts 2^32 times as much: what is left of their sum is nearly uniform.
+    half = _word(2**16) % span
+    return ((first * ((half * half) % span) + second) % span).astype(jnp.int32)
 
 
 def _written_out(keys) -> bool:

@@ -44,6 +44,8 @@ LEGEND = """✓ holds: the 95 % interval of what was measured lies in a band tha
 beforehand; ✗ does not: it lies apart from the band; ? undecided: it does neither, or there are
 fewer than three runs; – was not run."""
 
+# A claim in a sentence: {id}, {id/place of several numbers}, {id!} for its verdict.
+NAMED = r"\{([^{}/!]+)(?:/(\d+))?(!?)\}"
 # What the README tells, with the numbers and the verdicts of claims in it: study -> sentence.
 FINDINGS = {
     "linear-speedup": """N agents at N times the rate need an N-th of the time, which falls with N
@@ -283,7 +285,10 @@ def section(name: str, preset: str, summary: Summary) -> list[str]:
     several = len(study.presets) > 1
     lines = ["", f"## {name}" + f", preset `{preset}`" * several, "", f"{study.paper}."]
     lines += ["", study.note] if study.note else []
-    lines += ["", f"In short: {sentences(study.found, summary)}"] if study.found else []
+    # Of a preset with other figures it would say of everything that it was not run.
+    told = {match[0] for match in re.findall(NAMED, study.found)}
+    if study.found and told & {line["id"] for line in summary["targets"]}:
+        lines += ["", f"In short: {sentences(study.found, summary)}"]
     folder = place(name, preset)
     for part in summary["parts"]:
         figure = part["figure"]
@@ -326,7 +331,7 @@ def sentences(text: str, summary: Summary) -> str:
     lines = {line["id"]: line for line in summary["targets"]}
 
     def told(match: re.Match) -> str:
-        key, at, mark = re.fullmatch(r"([^/!]+)(?:/(\d+))?(!?)", match[1]).groups()
+        key, at, mark = match.groups()
         if key not in lines:
             return MARKS[NOT_RUN] if mark else "(not run)"
         if mark:
@@ -335,7 +340,7 @@ def sentences(text: str, summary: Summary) -> str:
         value = value[int(at)] if at else value
         return f"{value:.3g}" if isinstance(value, float | int) else number(value)
 
-    return re.sub(r"\{([^{}]+)\}", told, " ".join(text.split()))
+    return re.sub(NAMED, told, " ".join(text.split()))
 
 
 def reproduced() -> str:

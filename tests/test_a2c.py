@@ -21,7 +21,9 @@ CARTPOLE = envs.gymnax_task("CartPole-v1")
 PENDULUM = envs.gymnax_task("Pendulum-v1")
 
 
-@pytest.mark.parametrize("task", [CARTPOLE, PENDULUM], ids=str)
+@pytest.mark.parametrize(
+    "task", [CARTPOLE, pytest.param(PENDULUM, marks=pytest.mark.thorough)], ids=str
+)
 def test_the_gradient_is_that_of_the_plain_loss_of_a_trajectory(task):
     policy = actor_critic_for(task, hidden=(3,), deviation=0.7)
     parameters = policy.init(jax.random.key(0))

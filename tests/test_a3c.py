@@ -135,14 +135,21 @@ def test_mistakes_are_named_before_anything_compiles(monkeypatch):
         frl.simulate(frl.a3c(CARTPOLE), num_agents=4, num_steps=1)
 
 
-@pytest.mark.parametrize("clock", [None, frl.Clock("asynchronous")], ids=["rounds", "clock"])
-def test_memory_is_that_of_its_state(clock):
+@pytest.mark.parametrize(
+    ("clock", "at_once"),
+    [
+        (None, 3),
+        (frl.Clock("asynchronous"), 3),
+        (frl.Clock("asynchronous", distribution="exponential"), 2),
+        (frl.Clock("semi-synchronous", wait_for=2), 3),
+    ],
+    ids=["rounds", "in turn", "at random", "several"],
+)
+def test_memory_is_that_of_its_state(clock, at_once):
+    """Of agents in turn, or at random, so many work at once as come before one is back."""
     one = frl.a3c(CARTPOLE, clock=clock)
     said = memory_of(one.config, 3)
     kept = sum(costs.costs_of(one, 3).kept.values())
     assert kept == pytest.approx(said["parameters"] + said["environments"], rel=0.1)
-    # Who has not arrived makes no rollout.
-    assert (
-        said["rollout"] * (1 if clock is None else 3)
-        == memory_of(frl.a3c(CARTPOLE, clock=None).config, 3)["rollout"]
-    )
+    each = memory_of(frl.a3c(CARTPOLE, clock=None).config, 1)["rollout"]
+    assert said["rollout"] == at_once * each

@@ -31,9 +31,10 @@ from fedjax_rl.studies import (
     ratio,
     runs,
     scales,
+    shares,
     together,
 )
-from fedjax_rl.studies.estimates import mean_of, power, seeds_apart
+from fedjax_rl.studies.estimates import Estimate, mean_of, power, seeds_apart, share_of
 from fedjax_rl.studies.numbers import beside
 from fedjax_rl.studies.runs import Results
 from fedjax_rl.studies.study import Meter
@@ -56,6 +57,35 @@ SLOPE = Claim("T1", "Fig 6", "slope", (-1.1, -0.9), published=-1.0)
 def test_an_interval_is_inside_its_band_apart_or_neither(interval, verdict):
     middle = sum(interval) / 2
     assert decide(SLOPE, Measured(middle, *interval, runs=10))["verdict"] == verdict
+
+
+def test_intervals_of_shares_end_where_shares_do():
+    """By hand: Student's without its ends, and as many runs to decide as without cutting it."""
+    trials = np.array([1.0, 1.0, 1.0, 0.9])
+    error = stats.sem(trials) * stats.t.ppf(0.975, 3)
+    plain = mean_of(trials)
+    (found,) = shares(Estimate(lambda results: plain))(None)
+    assert (found.value, found.high, found.runs) == (plain.value, 1.0, 4)
+    assert plain.high > 1
+    np.testing.assert_allclose(found.low, 0.975 - error, rtol=1e-12)
+    (least,) = shares(Estimate(lambda results: mean_of(1 - trials)))(None)
+    assert least.low == 0.0
+    assert runs_to_decide(found, (0.99, None)) == runs_to_decide(plain, (0.99, None))
+    alone = Measured(0.5, runs=1)
+    assert shares(Estimate(lambda results: alone))(None) == [alone]
+    with pytest.raises(ValueError, match=r"a share is 1.5; allowed: in \[0, 1\]"):
+        shares(Estimate(lambda results: Measured(1.5)))(None)
+
+
+def test_share_of_trials_has_a_width_where_all_are_the_same():
+    """In closed form, none of n trials with a chance of (1 - p)^n; and by the law itself."""
+    none, some, two = share_of([False] * 5), share_of([True, False, False, True]), share_of([1, 1])
+    assert (none.value, none.low, none.runs) == (0.0, 0.0, 5)
+    np.testing.assert_allclose(none.high, 1 - 0.025 ** (1 / 5), rtol=1e-9)
+    assert some.value == 0.5
+    np.testing.assert_allclose(stats.binom.sf(1, 4, some.low), 0.025, rtol=1e-6)
+    np.testing.assert_allclose(stats.binom.cdf(2, 4, some.high), 0.025, rtol=1e-6)
+    assert two == Measured(1.0, runs=2)
 
 
 def test_nothing_is_decided_by_two_runs_and_nothing_random_decides_itself():

@@ -590,6 +590,7 @@ def test_a_configuration_without_a_copy_is_no_dead_end(finished, tmp_path, capsy
     assert "allowed: config.json as it was, or remove the directory" in capsys.readouterr().err
 
 
+@pytest.mark.thorough
 def test_a_run_goes_on_in_the_precision_it_was_begun_in(tmp_path, monkeypatch):
     def interrupted(*_, **__):
         raise KeyboardInterrupt
@@ -765,6 +766,7 @@ def test_run_of_averaging(tmp_path, capsys):
     assert "qavg on dirichlet-mdps" in capsys.readouterr().out
 
 
+@pytest.mark.thorough
 def test_an_interrupted_run_of_episodes_goes_on(tmp_path, capsys, monkeypatch):
     def interrupted(*_, **__):
         raise KeyboardInterrupt
@@ -1137,6 +1139,7 @@ def test_a_run_gets_more_steps_and_seeds(tmp_path, capsys):
     assert "is finished" in capsys.readouterr().out
 
 
+@pytest.mark.thorough
 def test_what_is_infinite_is_saved_and_goes_on(tmp_path, capsys):
     """JSON has no such number; a bound that bounds nothing is one that a property allows."""
     line = "sweep ef-td simple-grid --radius 1 inf --num-steps 4"

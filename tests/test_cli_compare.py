@@ -128,6 +128,7 @@ def test_refused_in_one_line_and_nothing_written(line, words, tmp_path, capsys):
     assert not out.exists()
 
 
+@pytest.mark.thorough
 def test_more_seeds_in_a_directory_are_as_if_at_once(compared, tmp_path, capsys, monkeypatch):
     """Those that are there are not run again, and another configuration is refused by name."""
     out, ran = tmp_path / "o", []

@@ -4,6 +4,7 @@ import importlib
 import json
 import math
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -17,6 +18,16 @@ from fedjax_rl import analysis
 from fedjax_rl.sweeps import costs
 
 BENCHMARKS = pathlib.Path(__file__).resolve().parent.parent / "benchmarks"
+
+
+def test_the_page_says_what_was_measured():
+    """The tables that follow from the JSONs of `benchmarks/`, with the page's own bytes."""
+    text = (DOCS / "scale.md").read_text()
+    sizes = [float(x.replace(",", "")) for x in re.findall(r"A message has ([\d,]+) bytes", text)]
+    works = zip(MAKER.works(), sizes, strict=True)
+    tables = [MAKER.round_table(work, size) for work, size in works]
+    for table in (*tables, MAKER.local_rounds(sizes[0])):
+        assert table in text, "run python docs/make.py"
 
 
 @pytest.mark.thorough

@@ -135,6 +135,7 @@ def test_everybody_sends_once_espc_is_over():
     assert (sent[..., :3] < 1).all()
 
 
+@pytest.mark.thorough
 def test_a_figure_runs_at_a_tiny_size(tmp_path, monkeypatch):
     tiny = SCALES["smoke"].replace(windy_trials=3, episodes=12)
     monkeypatch.setitem(STUDY.scales, "smoke", tiny)

@@ -86,6 +86,7 @@ def test_every_algorithm_tells_what_it_computes_and_keeps(name):
         assert 1.5 * few.step.total < many.step.total < 2.5 * few.step.total
 
 
+@pytest.mark.thorough
 def test_memory_of_ppo_is_that_of_its_state():
     one = frl.fedppo(frl.envs.gymnax_task("CartPole-v1"))
     kept = sum(costs.costs_of(one, 3).kept.values())

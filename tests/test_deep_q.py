@@ -240,22 +240,29 @@ def test_memory_is_that_of_its_state():
     assert said["replay"] == 3 * 10_000 * transition
 
 
-@pytest.mark.parametrize("task", [dark, pytest.param(lambda: PIXELS, marks=pytest.mark.thorough)])
-def test_pictures_are_seen_by_a_network_for_them(task):
+@pytest.mark.parametrize(
+    ("task", "double"),
+    [
+        (dark, False),
+        pytest.param(dark, True, marks=pytest.mark.thorough),
+        pytest.param(lambda: PIXELS, False, marks=pytest.mark.thorough),
+        pytest.param(lambda: PIXELS, True, marks=pytest.mark.thorough),
+    ],
+)
+def test_pictures_are_seen_by_a_network_for_them(task, double):
     """By default the classic one; in the ring they are bytes. In double precision, too."""
-    for double in (False, True):
-        with jax.enable_x64(double):
-            small = {"num_envs": 2, "buffer_size": 8, "batch_size": 2}
-            algorithm = frl.feddqn(task(), sync_period=2, **small)
-            state = jax.eval_shape(lambda: frl.init(algorithm, num_agents=2))  # noqa: B023
-            agents = state.state.agents
-            assert agents.ring.observation.shape == (2, 4, 2, 64, 64, 3)
-            assert agents.ring.observation.dtype == jnp.uint8
-            heads = 128 * 15 + 15
-            assert agents.learned.parameters.shape == (2, 336_112 - 128 * 16 - 16 + heads)
-            assert agents.learned.parameters.dtype == jnp.float32
-            after, _ = jax.eval_shape(lambda s: frl.round(algorithm, s), state)  # noqa: B023
-            assert jax.tree.structure(after) == jax.tree.structure(state)
+    with jax.enable_x64(double):
+        small = {"num_envs": 2, "buffer_size": 8, "batch_size": 2}
+        algorithm = frl.feddqn(task(), sync_period=2, **small)
+        state = jax.eval_shape(lambda: frl.init(algorithm, num_agents=2))
+        agents = state.state.agents
+        assert agents.ring.observation.shape == (2, 4, 2, 64, 64, 3)
+        assert agents.ring.observation.dtype == jnp.uint8
+        heads = 128 * 15 + 15
+        assert agents.learned.parameters.shape == (2, 336_112 - 128 * 16 - 16 + heads)
+        assert agents.learned.parameters.dtype == jnp.float32
+        after, _ = jax.eval_shape(lambda s: frl.round(algorithm, s), state)
+        assert jax.tree.structure(after) == jax.tree.structure(state)
 
 
 def test_mistakes_are_named_before_anything_compiles(monkeypatch):

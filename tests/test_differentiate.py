@@ -101,6 +101,7 @@ def test_second_derivatives_are_those_of_the_mean_too():
         assert error < 0.2 * abs(value) + 0.01
 
 
+@pytest.mark.thorough
 def test_both_modes_and_other_devices_find_the_same_and_values_need_no_new_program():
     module = importlib.import_module("fedjax_rl.sweeps.differentiate")
     one = asked()
@@ -150,6 +151,7 @@ def test_a_mean_over_records_pairs_each_with_the_draws_before_it():
     np.testing.assert_allclose(both.each["learning_rate"], mean, rtol=1e-4)
 
 
+@pytest.mark.thorough
 def test_what_is_truncated_was_held_fixed():
     own = algorithm(epsilon=1.0, derivative=None, sync_period=2)
     sizes = {"num_agents": AGENTS, "num_steps": 8, "seeds": [3]}
@@ -174,6 +176,7 @@ def test_what_is_truncated_was_held_fixed():
     assert found.derivatives["learning_rate"] != whole.derivatives["learning_rate"]
 
 
+@pytest.mark.thorough
 def test_relaxed_draws_are_the_draws_and_given_them_gumbel_variables():
     chances = np.array([0.5, 0.2, 0.3])
     key = jax.random.key(0)

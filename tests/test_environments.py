@@ -355,6 +355,19 @@ def test_cartpole_is_its_formulae():
     assert not np.any(truncated)
 
 
+@pytest.mark.parametrize("double", [False, True])
+def test_cartpole_begins_where_gymnax_does(double):
+    with jax.enable_x64(double):
+        task = registry.make("CartPole-v1")
+        keys = jax.random.split(jax.random.key(5), 20)
+        found, state = jax.jit(jax.vmap(task.env.reset, (0, None)))(keys, task.params)
+        theirs, params = pytest.importorskip("gymnax").make("CartPole-v1")
+        expected, other = jax.jit(jax.vmap(theirs.reset_env, (0, None)))(keys, params)
+        np.testing.assert_allclose(found, expected, rtol=0, atol=4e-9)
+        assert jax.tree.map(jnp.shape, state) == jax.tree.map(jnp.shape, other)
+        assert not np.any(state.time)
+
+
 def test_cartpole_as_a_task():
     pytest.importorskip("gymnax")
     task = envs.gymnax_task()

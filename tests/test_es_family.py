@@ -401,6 +401,7 @@ def test_what_an_offset_of_the_returns_changes():
     assert not np.allclose(*found, rtol=1e-2)
 
 
+@pytest.mark.thorough
 def test_without_senders_the_learner_stays_as_it_is():
     decay, silent = {**PLAIN, "l2": 0.3}, make("partial", probability=0.0)
     first, last, metrics = run(espc(RESETS, **decay, target_senders=0))
@@ -476,6 +477,7 @@ def test_reused_returns_give_the_gradient_at_the_new_place():
     assert np.linalg.norm(again.mean(0) - -2 * (old - best)) > 0.2
 
 
+@pytest.mark.thorough
 def test_reuse_costs_nothing_and_stops():
     words = {**PLAIN, "shaping": "center"}
     plain, none = (

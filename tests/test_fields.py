@@ -384,3 +384,22 @@ def test_the_shape_of_what_is_traced_is_looked_at(name, size, message):
 
     with pytest.raises(ValueError, match=message):
         jax.grad(run)(jnp.full(size, 0.1))
+
+
+@pytest.mark.parametrize("algorithm", ["fedpg", "afedpg", "fedsvrpg-m", "dql", "fedppo"])
+def test_defaults_are_filled_in_once_and_follow_what_is_replaced(algorithm):
+    config = smallest(algorithm).config
+    once = config.resolved()
+    assert config.resolved() is once
+    assert once == config.with_defaults()
+    assert once.resolved() == once
+    # What is kept is no property: not compared, not handed on.
+    fresh = dataclasses.replace(config)
+    assert fresh == config
+    assert fresh.resolved() is not once
+
+
+def test_defaults_of_a_changed_record_are_its_own():
+    config = frl.reinforce(frl.envs.simple_grid(max_steps=4), episodes_per_round=2).config
+    assert config.resolved().baseline == "state_mean"
+    assert config.replace(episodes_per_round=1).resolved().baseline == "none"

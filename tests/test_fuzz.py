@@ -1,6 +1,6 @@
 """Nothing that somebody may hand in ends in anything but a refusal by name or a valid run.
 
-A few hundred cases; `python benchmarks/torture.py fuzz` tries thirty thousand.
+A hundred cases; `python benchmarks/torture.py fuzz` tries thirty thousand.
 """
 
 import pathlib
@@ -24,8 +24,8 @@ def wrong(cases):
 
 def test_nothing_is_wrong_in_a_sample_of_cases():
     seed = int(np.random.default_rng().integers(2**31))
-    cases = torture_fuzz.run(200, seed)
-    assert len(cases) == 200, seed
+    cases = torture_fuzz.run(100, seed)
+    assert len(cases) == 100, seed
     assert wrong(cases) == [], seed
     assert {case.outcome for case in cases} == {"refused", "accepted"}
 

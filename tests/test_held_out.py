@@ -85,6 +85,7 @@ def rounds(algorithm, count=2):
     return state.state, metrics
 
 
+@pytest.mark.thorough
 def test_of_a_policy_gradient():
     algorithm = frl.fedpg(TASK, local_steps=1, heterogeneity=OF, held_out=UNSEEN)
     state, metrics = rounds(algorithm)
@@ -144,9 +145,8 @@ def test_of_tables_exactly(name):
     np.testing.assert_allclose(metrics["held_out_objective"], np.mean(each), rtol=1e-5)
 
 
-@pytest.mark.parametrize(
-    "clock", [None, pytest.param(frl.Clock("asynchronous"), marks=pytest.mark.thorough)]
-)
+@pytest.mark.thorough
+@pytest.mark.parametrize("clock", [None, frl.Clock("asynchronous")])
 def test_everything_else_is_to_the_bit_as_without(clock):
     unseen, runs = {**UNSEEN, **OF}, []
     for own in ({}, {"held_out": unseen}):

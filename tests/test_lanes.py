@@ -6,8 +6,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import xarray as xr
 from jax import lax
 
+import fedjax_rl as frl
 from fedjax_rl import backend, envs
 from fedjax_rl.envs import lanes
 from fedjax_rl.envs.lanes import in_lanes
@@ -108,7 +110,7 @@ def same(found, expected, tolerance=2e-5):
 
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_every_operation_is_that_of_vmap(name):
-    args = given(5)
+    args = given(9)
     expected = jax.vmap(OPERATIONS[name])(*args)
     same(jax.jit(jax.vmap(in_lanes(OPERATIONS[name])))(*args), expected)
 
@@ -119,8 +121,8 @@ def everything(x, y, k):
     return own["products of batches"](first, y, k), scanned(first, y, k), looped(x, y, k)
 
 
-@pytest.mark.parametrize("copies", [1, 300, 2 * lanes.LANES])
-def test_many_copies_are_computed_in_groups(copies):
+@pytest.mark.parametrize("copies", [1, 6, 7, 15, 16, 300, 2 * lanes.LANES])
+def test_few_copies_are_filled_up_and_many_computed_in_groups(copies):
     args = given(copies)
     same(jax.jit(jax.vmap(in_lanes(everything)))(*args), jax.vmap(everything)(*args))
 
@@ -199,17 +201,35 @@ def test_double_precision_stays_double():
     ],
 )
 def test_physics_is_that_of_vmap(name, backend):
-    """A step of agents of which each has a mass of its own, and of one for all."""
+    """A step of agents of which each has a mass of its own; of two bodies, and of one for all."""
     task = envs.brax_task(name, backend=backend)
-    env, keys = task.env, jax.random.split(jax.random.key(0), 5)
-    heavy = np.linspace(0.8, 1.2, 5, dtype=np.float32)
+    env, keys = task.env, jax.random.split(jax.random.key(0), 9)
+    heavy = np.linspace(0.8, 1.2, 9, dtype=np.float32)
     own = jax.tree.map(jnp.asarray, task.params._replace(mass=heavy))
-    for params, axes in ((task.params, None), (own, task.params._replace(mass=0))):
+    chosen = [(own, task.params._replace(mass=0))]
+    if (name, backend) in (("hopper", "spring"), ("swimmer", "generalized")):
+        chosen.append((task.params, None))
+    for params, axes in chosen:
         reset = jax.jit(jax.vmap(env.reset, (0, axes)))
         _, state = reset(keys, params)
-        actions = jax.random.uniform(keys[0], (5, task.action.size), minval=-1)
+        actions = jax.random.uniform(keys[0], (9, task.action.size), minval=-1)
         plain = jax.jit(jax.vmap(env._stepped, (0, 0, axes)))(state, actions, params)
         found = jax.jit(jax.vmap(functools.partial(env.step, keys[0]), (0, 0, axes)))(
             state, actions, params
         )
         same(found, plain, 1e-3)
+
+
+@pytest.mark.thorough
+def test_a_run_goes_on_and_is_spread_over_devices(tmp_path):
+    """Copies of several agents, as many on each device as are no whole number of lanes."""
+    algorithm = frl.fedpg(envs.brax_task("inverted_pendulum", max_steps=20), episodes_per_step=3)
+    run = {"num_agents": 5, "seeds": [0, 1], "record_every": 1, "metrics": ("return", "reward")}
+    whole = frl.sweep(algorithm, num_steps=3, **run)
+    assert float(whole["return"].std("time").min()) > 0
+    frl.sweep(algorithm, num_steps=1, checkpoints=tmp_path, **run)
+    xr.testing.assert_equal(frl.sweep(algorithm, num_steps=3, checkpoints=tmp_path, **run), whole)
+    # Of other numbers of copies sums are taken in another order.
+    for devices in (2, 3):
+        spread = frl.sweep(algorithm, num_steps=3, devices=devices, **run)
+        xr.testing.assert_allclose(spread, whole, rtol=1e-5)

@@ -204,6 +204,7 @@ def test_double_precision_lowers(name):
         check(functools.partial(lowered, smallest(name)), double=True)
 
 
+@pytest.mark.thorough
 def test_kernels_of_their_own_are_products_of_matrices_on_an_accelerator():
     """Agents by agents, a convolution and both its gradients are what they are for one of them."""
     keys = jax.random.split(jax.random.key(0), 2)

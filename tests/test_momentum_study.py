@@ -141,8 +141,9 @@ def test_runs_are_lost_that_end_worse_than_untrained(tmp_path):
         return xr.where(worst, 0.5, 0.01)
 
     lines, _, _ = decided(tmp_path, "tuned", gap=gap)
-    assert lines["B6b"]["measured"] == pytest.approx([0, 0, 0.25])
-    assert lines["B6b"]["verdicts"] == ["reproduced", "reproduced", "not reproduced"]
+    assert lines["B6b"]["measured"] == [0, 0, 1]
+    # Of few seeds that none is lost says little.
+    assert lines["B6b"]["verdicts"] == ["undecided", "undecided", "not reproduced"]
 
 
 def test_longer_steps_alone_are_no_advantage_at_equal_steps(tmp_path):

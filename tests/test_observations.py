@@ -151,7 +151,7 @@ def epochs(kind, period, count):
 
 
 @pytest.mark.parametrize("period", [1, 2])
-@pytest.mark.parametrize("kind", ["personal", "shared"])
+@pytest.mark.parametrize("kind", ["personal", pytest.param("shared", marks=pytest.mark.thorough)])
 def test_agents_act_and_learn_by_what_was_seen_before_the_rollout(kind, period):
     """A loop over the same observations: who has seen what, and what the network makes of it."""
     algorithm, *_ = program(kind)
@@ -192,6 +192,7 @@ def test_agents_act_and_learn_by_what_was_seen_before_the_rollout(kind, period):
     assert totals["bytes_up"] == totals["bytes_down"] == 4 * times * floats
 
 
+@pytest.mark.thorough
 def test_without_statistics_nothing_of_them_is_there():
     algorithm = frl.fedppo(CARTPOLE, **NANO)
     state = jax.eval_shape(lambda: frl.init(algorithm, 2).state)
@@ -386,6 +387,7 @@ def test_a_run_that_was_killed_goes_on_to_the_same_bits(kind, tmp_path, monkeypa
     xr.testing.assert_equal(go(tmp_path), go())
 
 
+@pytest.mark.thorough
 def test_one_agent_that_shares_is_a_personal_one():
     found = [
         frl.sweep(

@@ -83,6 +83,7 @@ def estimated(theta, made, critic, discount, tau, trace):
     return gradient.ravel(), np.concatenate(seen), np.array(returns)
 
 
+@pytest.mark.thorough
 def test_rounds_are_a_plain_loop():
     """Two rounds of two steps of two agents; only the episodes are made by what is tested."""
     with jax.enable_x64(True):

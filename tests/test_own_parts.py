@@ -61,7 +61,10 @@ def test_an_average_is_of_models_or_moves_the_servers_model():
     "algorithm",
     [
         lambda **own: frl.fedq(frl.envs.paper_mdp(), epsilon=1.0, learning_rate=0.1, **own),
-        lambda **own: frl.es(frl.envs.simple_grid(max_steps=8), **own),
+        pytest.param(
+            lambda **own: frl.es(frl.envs.simple_grid(max_steps=8), **own),
+            marks=pytest.mark.thorough,
+        ),
     ],
     ids=["fedq", "es"],
 )

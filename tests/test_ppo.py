@@ -27,7 +27,7 @@ from fedjax_rl.federation.ledger import message_costs
 from fedjax_rl.federation.population import population
 from fedjax_rl.learners import gae, optimizers, ppo
 from fedjax_rl.learners.actor_critic import Normal, Softmax, actor_critic_for
-from fedjax_rl.networks import heads, pictures
+from fedjax_rl.networks import heads, pictures, products
 from fedjax_rl.rollouts import batches, vectorised
 from fedjax_rl.sweeps.cells import Cell
 from fedjax_rl.sweeps.sweep import run_cells
@@ -230,6 +230,47 @@ def test_a_pass_takes_every_sample_once():
     batch = ppo.Batch(*(jnp.asarray(grid) for _ in ppo.Batch._fields))
     step = ppo.minibatch(batch, steps[0], "steps").action
     np.testing.assert_array_equal(step, grid[steps[0, 0]])
+
+
+def test_any_two_samples_are_as_likely_to_share_a_minibatch():
+    """Of 12 samples in 3 minibatches every pair with 3 of 11, and each is in each with 1 of 3."""
+    count, minibatches, passes = 12, 3, 4000
+    keys = jax.random.split(jax.random.key(1), passes)
+    places = np.asarray(jax.vmap(lambda key: ppo.order(key, (4, 3), minibatches, "samples"))(keys))
+    where = np.zeros((passes, count), int)
+    np.put_along_axis(
+        where, places.reshape(passes, -1), np.repeat(np.arange(minibatches), 4)[None], axis=1
+    )
+    for sample in range(count):
+        assert stats.chisquare(np.bincount(where[:, sample])).pvalue > 1e-4
+    shared = [np.sum(where[:, i] == where[:, j]) for i in range(count) for j in range(i)]
+    chance = 3 / 11
+    errors = (np.asarray(shared) / passes - chance) / math.sqrt(chance * (1 - chance) / passes)
+    assert np.abs(errors).max() < 4.5
+
+
+@pytest.mark.parametrize(("inputs", "outputs"), [(64, 2), (5, 1), (3, 7), (6, 6)])
+def test_products_and_their_derivatives_are_those_of_jax(inputs, outputs):
+    """Forwards, in reverse, forwards through that, and for a kernel of every agent."""
+    rng = np.random.default_rng(0)
+    with jax.enable_x64(True):
+        x, way = (jnp.asarray(rng.normal(size=(2, 9, inputs))) for _ in range(2))
+        kernel, turn = (jnp.asarray(rng.normal(size=(2, inputs, outputs))) for _ in range(2))
+
+        def slope(x, kernel, product):
+            return jax.grad(lambda *args: jnp.sum(jnp.sin(product(*args))), (0, 1))(x, kernel)
+
+        def everything(product):
+            def one(x, kernel, way, turn):
+                slopes = jax.jvp(lambda *args: slope(*args, product), (x, kernel), (way, turn))
+                return product(x, kernel), *slopes
+
+            return jax.jit(jax.vmap(one))(x, kernel, way, turn)
+
+        both = map(everything, (products.multiply, jnp.matmul))
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-12), *both)
+        rows = jnp.asarray(rng.normal(size=(9, outputs)))
+        np.testing.assert_allclose(products.over_rows(x[0], rows), x[0].T @ rows, atol=1e-12)
 
 
 def test_heads_have_the_probabilities_that_they_draw():

@@ -38,6 +38,7 @@ def together():
     return frl.sweep(ALGORITHM(), **RUN).objective.values.reshape(2, ROUNDS)
 
 
+@pytest.mark.thorough
 def test_a_rate_falls_when_a_metric_has_not_improved():
     """A run whose rate falls by a schedule, at the times worked out here, is the same run."""
     for own, count in zip(together(), RUN["num_agents"], strict=True):

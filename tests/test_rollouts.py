@@ -216,6 +216,7 @@ def test_a_round_has_one_copy_of_the_environments_step(name, properties, expecte
     assert str(jax.make_jaxpr(run)(state.params, state.state, 1)).count("lgamma") == expected
 
 
+@pytest.mark.thorough
 def test_episodes_of_two_kinds_in_one_loop_are_those_of_two():
     """Under networks, in environments of the agents' own."""
     ends = jnp.asarray([6, 9, 3], jnp.int32)

@@ -121,6 +121,7 @@ def test_what_is_computed_once_is_not_made_again_by_all_who_read_it():
     assert not made_with_it(True)
 
 
+@pytest.mark.thorough
 def test_metrics_of_many_agents_are_summed_up_in_the_program(anew):
     """On one device and over two, beside a federation that is small."""
     algorithm = frl.fedq(frl.envs.paper_mdp(), epsilon=1.0, sync_period=5)
@@ -144,7 +145,8 @@ def test_metrics_of_many_agents_are_summed_up_in_the_program(anew):
         np.testing.assert_allclose(found.error_server, plain.error_server, rtol=1e-5)
 
 
-@pytest.mark.parametrize("devices", [1, pytest.param(2, marks=pytest.mark.thorough)])
+@pytest.mark.thorough
+@pytest.mark.parametrize("devices", [1, 2])
 def test_chosen_agents_are_those_of_the_whole_record(devices, tmp_path):
     """To the bit, of federations that have them; what all come to is found in NumPy."""
     algorithm = frl.fedq(frl.envs.paper_mdp(), epsilon=1.0, sync_period=5)

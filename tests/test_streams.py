@@ -199,3 +199,13 @@ def test_what_is_written_out_draws_what_jax_draws(implementation):
         np.testing.assert_array_equal(jax.random.key_data(own), jax.random.key_data(expected))
     found = jax.vmap(lambda key: streams.uniform_of(key, jnp.float32))(keys)
     np.testing.assert_array_equal(found, jax.vmap(jax.random.uniform)(keys))
+    for shape in ((), (5,), (2, 3)):
+        found = jax.vmap(lambda key, shape=shape: streams.bits(key, shape))(keys)
+        drawn = lambda key, shape=shape: jax.random.bits(key, shape)
+        np.testing.assert_array_equal(found, jax.vmap(drawn)(keys))
+    for span in map(jnp.int32, (1, 7, 50_000, 2**31 - 1)):
+        found = jax.vmap(lambda key, n=span: streams.below(key, n, (3, 4)))(keys)
+        drawn = lambda key, n=span: jax.random.randint(key, (3, 4), 0, n)
+        np.testing.assert_array_equal(found, jax.vmap(drawn)(keys))
+    found = jax.vmap(lambda key: streams.uniform_of(key, jnp.float32, 5))(keys)
+    np.testing.assert_array_equal(found, jax.vmap(lambda k: jax.random.uniform(k, (5,)))(keys))

@@ -42,22 +42,26 @@ def softmax(preferences):
 
 def played(key, mdp, preferences, first, steps):
     """One episode in NumPy: states, actions, rewards."""
-    words = jax.random.bits(key, (3 * steps,), jnp.uint32)
+    words = np.asarray(jax.random.bits(key, (2 * steps,), jnp.uint32))
     state, chances, rows = first, softmax(preferences), []
+
+    def drawn(word, law):
+        """The outcome in whose share of all words of 31 bits this one is."""
+        return int((int(word) // 2 >= np.round(np.cumsum(law)[:-1] / law.sum() * 2.0**31)).sum())
+
     for t in range(steps):
-        choice, *own = words[3 * t : 3 * t + 3]
-        reached = int(choice) // 2 >= np.round(np.cumsum(chances[state])[:-1] * 2.0**31)
-        action = int(reached.sum())
-        level = 1 - jax.random.uniform(jax.random.wrap_key_data(jnp.stack(own)), dtype=float)
+        action = drawn(words[2 * t], chances[state])
         law = mdp.transition[state, action]
-        after = int(np.argmax((np.cumsum(law) >= np.sum(law) * float(level)) & (law > 0)))
+        after = drawn(words[2 * t + 1], law)
+        assert law[after] > 0
         rows.append((state, action, mdp.reward[state, action, after]))
         state = after
     return zip(*rows, strict=True)
 
 
 @pytest.mark.parametrize(
-    ("states", "actions", "drawn"), [(3, 2, False), (5, 3, True), (2, 1, False), (40, 2, False)]
+    ("states", "actions", "drawn"),
+    [(3, 2, False), (5, 3, True), (2, 1, False), (12, 11, True), (40, 2, False)],
 )
 def test_episodes_are_those_of_a_loop_with_the_same_words(states, actions, drawn):
     """In double precision, in which no draw hangs on the last digit."""
@@ -110,19 +114,29 @@ def test_trajectories_are_as_likely_as_they_are():
         assert outcome.pvalue > 1e-3
 
 
-def test_thresholds_in_a_program_are_those_of_the_host():
-    rows = RNG.dirichlet(np.ones(6), 50)
-    rows[:, 0] *= rows[:, 0] > 0.2
-    rows[:, 3:] *= rows[:, 3:] > 0.1
+@pytest.mark.parametrize("size", [2, 6, 9, 33, 100])
+def test_thresholds_in_a_program_are_those_of_the_host(size):
+    rows = RNG.dirichlet(np.ones(size), 50)
+    rows[:, 0] *= rows[:, 0] > 1.2 / size
+    rows[:, size // 2 :] *= rows[:, size // 2 :] > 0.6 / size
+    rows = rows[rows.sum(-1) > 0]
     rows /= rows.sum(-1, keepdims=True)
     with jax.enable_x64(True):
         found = np.asarray(jax.jit(tabular_steps.thresholds_of)(jnp.asarray(rows)), np.int64)
     assert np.abs(found - tabular_steps.thresholds(rows).astype(np.int64)).max() <= 1
-    # In single precision, too, the first and the last word draw something that is possible.
+    # In single precision, too, the first and the last word, and those at the bounds, draw something
+    # that is possible; and by halves what is counted one by one.
     bounds = tabular_steps.thresholds_of(jnp.asarray(rows, jnp.float32))
-    for word in (0, 2**32 - 1):
-        index = jax.vmap(tabular_steps.outcome_of_row, (None, 0))(jnp.uint32(word), bounds)
-        assert np.all(rows[np.arange(50), np.asarray(index)] > 0)
+    assert np.all(np.diff(np.asarray(bounds, np.int64), axis=1) >= 0)
+    place = jnp.arange(len(rows), dtype=jnp.int32)
+    at = 2 * np.asarray(bounds, np.int64)
+    words = [np.full(len(rows), word, np.int64) for word in (0, 2**31, 2**32 - 1)]
+    words += [at[:, n] + shift for n in range(size - 1) for shift in (-2, 0)]
+    for word in np.clip(np.asarray(words), 0, 2**32 - 1).astype(np.uint32):
+        counted = jax.vmap(tabular_steps.outcome_of_row)(word, bounds)
+        index = np.asarray(tabular_steps.outcome_at(jnp.asarray(word), bounds, place))
+        np.testing.assert_array_equal(index, counted)
+        assert np.all(rows[np.arange(len(rows)), index] > 0)
 
 
 def test_numbers_are_folded_in_as_jax_does():

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 NAMES = (
     *("fedq", "uplinks", "scaling", "grids", "es", "episodes", "gradients", "differentiate"),
-    *("clock", "brax", "procgen", "ppo"),
+    *("clock", "brax", "returns", "procgen", "ppo"),
 )
 # One XLA thread a core; the scheduler for many small operations hangs on many small loops.
 ONE_THREAD = {"NPROC": "1"}

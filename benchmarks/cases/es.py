@@ -10,7 +10,8 @@ from cases import Case
 # (id, row, other row, at least); rates of environment steps of episodes under way.
 LIMITS = (
     ("Gymnasium, one vector environment per federation", "fedjax_rl", "gymnasium", 100.0),
-    ("evosax, per environment step", "fedjax_rl", "evosax", 1.0),
+    ("Gymnasium, all copies in one vector environment", "fedjax_rl", "gymnasium_joined", 15.0),
+    ("evosax, per environment step", "fedjax_rl", "evosax", 5.0),
 )
 
 NOTE = """One environment for every federation waits for Python at every step of 50 copies; all

@@ -45,7 +45,7 @@ from fedjax_rl.algorithms.n_step_properties import (
 )
 from fedjax_rl.algorithms.records import GradientOptimizer
 from fedjax_rl.envs.tabular_tasks import task_of
-from fedjax_rl.federation.clock import CLOCK, Clock
+from fedjax_rl.federation.clock import CLOCK, Clock, at_work
 from fedjax_rl.federation.exchange import Exchange
 from fedjax_rl.federation.server import ServerStep
 from fedjax_rl.federation.uplinks import MessageSpec
@@ -84,9 +84,7 @@ class A3C(NStep):
         """
         if self.clock is None:
             return Copies(num_agents + 3, num_agents)
-        # Not as many as are waited for: one agent's memory is asked for, too, where several are.
-        at_once = 1 if self.clock.scheduler == "asynchronous" else num_agents
-        return Copies(2 * num_agents + 3, at_once)
+        return Copies(2 * num_agents + 3, at_work(self.clock.rules, num_agents))
 
 
 class Agent(NamedTuple):

@@ -96,9 +96,9 @@ class AFedPG(LocalGradient):
     learning_rate_decay: Any = traced(0.0, fields.NOT_NEGATIVE)
     decay_start: Any = traced(50.0, fields.POSITIVE)
 
-    def resolved(self):
+    def with_defaults(self):
         """With the learning rate that fits."""
-        own = super().resolved()
+        own = super().with_defaults()
         if own.learning_rate is not None:
             return own
         fine = own.is_table or own.normalize_step

@@ -203,12 +203,12 @@ def _one_by_one(step: Callable, schedules: dict) -> Callable:
 
     def learn(key, agent, params, time, num_steps):
         # A stream of its own: what the algorithm folds into a step's key meets nobody else's.
-        stream = jax.random.fold_in(jax.random.fold_in(key, streams.Engine.OWN), streams.Own.STEP)
+        stream = streams.own_keys(key, streams.Own.STEP)
 
         def one(i, agent):
             when = time + jnp.uint32(i)
             own = parameters.at_step(schedules, params, when)
-            return step(jax.random.fold_in(stream, when), agent, own)
+            return step(streams.fold(stream, when), agent, own)
 
         first = 0 if isinstance(num_steps, int) else jnp.uint32(0)
         return backend.repeat(first, num_steps, one, agent)

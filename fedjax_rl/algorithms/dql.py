@@ -113,7 +113,7 @@ class DQL(Federated):
             )
         episodic.check_shape("initial_q", self.initial_q, self.shape)
 
-    def resolved(self):
+    def with_defaults(self):
         """With the message that fits the uplink."""
         if self.message is not None:
             return self

@@ -62,9 +62,9 @@ class FastFedPG(LocalAscent):
                 f"{count}"
             )
 
-    def resolved(self):
+    def with_defaults(self):
         """With B_mem that fits."""
-        own = super().resolved()
+        own = super().with_defaults()
         if own.reuse_first:
             return dataclasses.replace(own, memory_episodes=own.episodes_per_step)
         if own.memory_episodes is None:

@@ -38,8 +38,8 @@ from fedjax_rl.algorithms.learned import (
 from fedjax_rl.algorithms.parameters import at_step, schedules_of
 from fedjax_rl.envs.tabular_tasks import task_of
 from fedjax_rl.learners import deep_q, replay
-from fedjax_rl.learners.actor_critic import seen
 from fedjax_rl.learners.optimizers import no_moments
+from fedjax_rl.learners.sight import seen
 from fedjax_rl.rollouts import transitions
 from fedjax_rl.rollouts.engine import Inputs, RolloutState
 
@@ -120,12 +120,9 @@ def feddqn(config: FedDQN) -> Learner:
         own = params.get("environment", ())
         return jax.tree.map(lambda x: jnp.broadcast_to(x, (envs, *jnp.shape(x))), own)
 
-    def stream(key, number):
-        return jax.random.fold_in(key, number)
-
     def first(key, params):
-        parameters = q.init(stream(key, streams.Epochs.MODEL))
-        keys = transitions.keys_of(stream(key, streams.Epochs.ENVIRONMENTS), envs)
+        parameters = q.init(streams.fold(key, streams.Epochs.MODEL))
+        keys = transitions.keys_of(streams.fold(key, streams.Epochs.ENVIRONMENTS), envs)
         nothing = jnp.zeros((), parameters.dtype)
         return Agent(
             Learned(parameters, no_moments(parameters)),
@@ -139,8 +136,8 @@ def feddqn(config: FedDQN) -> Learner:
 
     def learn(key, agent, params, time, num_steps):
         """So many steps of the environments, each with the updates that are due."""
-        own, places = of_each(params), stream(key, streams.Epochs.REPLAY)
-        words = transitions.keys_of(stream(key, streams.Epochs.ROLLOUT), envs)
+        own, places = of_each(params), streams.fold(key, streams.Epochs.REPLAY)
+        words = transitions.keys_of(streams.fold(key, streams.Epochs.ROLLOUT), envs)
         words = jax.random.key_data(words)
 
         def one(i, agent):
@@ -167,7 +164,7 @@ def feddqn(config: FedDQN) -> Learner:
 
         def improved(when, now, ring, learned, lagged, updates, _):
             shape = config.updates, config.batch_size
-            batches = replay.sample(stream(places, when), ring, when + jnp.uint32(1), shape)
+            batches = replay.sample(streams.fold(places, when), ring, when + jnp.uint32(1), shape)
             learner = deep_q.Learner(*learned, lagged, updates)
             learner, found = deep_q.improve(q, learner, batches, now, settings)
             learned = Learned(learner.parameters, learner.moments)

@@ -14,8 +14,8 @@ from fedjax_rl.federation.ledger import Wire
 from fedjax_rl.federation.state import Params
 from fedjax_rl.fields.record import Record, nested, record, static, traced
 from fedjax_rl.learners import deep_q, replay
-from fedjax_rl.learners.actor_critic import is_picture, seen
 from fedjax_rl.learners.optimizers import no_moments
+from fedjax_rl.learners.sight import is_picture, seen
 from fedjax_rl.networks.heads import NETWORKS
 from fedjax_rl.remembered import remembered
 from fedjax_rl.rollouts import transitions

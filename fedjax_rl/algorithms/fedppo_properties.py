@@ -19,7 +19,7 @@ from fedjax_rl.federation.state import Params
 from fedjax_rl.fields import is_number
 from fedjax_rl.fields.record import Record, host, nested, record, static, traced
 from fedjax_rl.learners import gae, ppo
-from fedjax_rl.learners.actor_critic import is_picture, seen
+from fedjax_rl.learners.sight import is_picture, seen
 from fedjax_rl.names import check_known
 from fedjax_rl.networks.heads import NETWORKS
 from fedjax_rl.networks.mlp import ACTIVATIONS
@@ -281,7 +281,7 @@ class FedPPO(Varied, Averaged):
         if self.uplink is not None and self.aggregation == "sum":
             raise ValueError("aggregation is sum with an uplink; allowed: mean")
 
-    def resolved(self):
+    def with_defaults(self):
         """With everything filled in that follows from the preset and the size."""
         pictures = is_picture(self.task)
         size = self.size or ("small" if pictures else "tiny")

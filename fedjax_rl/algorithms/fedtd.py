@@ -29,7 +29,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fedjax_rl import fields
+from fedjax_rl import fields, streams
 from fedjax_rl.algorithms import episodic
 from fedjax_rl.algorithms.define import Averaged, Learner, Steps, algorithm, average, per_federation
 from fedjax_rl.envs.tabular import TabularMDP, check_mdp
@@ -227,7 +227,7 @@ class Agent(NamedTuple):
 
 def _single(anew: bool, key, agent: Agent, own: linear_td.Environment, params):
     """The direction of one step, on a trajectory or from a state drawn anew, and where it ends."""
-    words = jax.random.bits(key, (2 + anew,), jnp.uint32)
+    words = streams.bits(key, (2 + anew,))
     state = outcome_of_row(words[0], params["stationary"]) if anew else agent.state
     following, reward = linear_td.transition(own, state, words[-2:])
     theta, phi = agent.parameters, params["features"]
@@ -239,7 +239,7 @@ def _generative(key, agent: Agent, own: linear_td.Environment, params):
     """The mean direction of a step from every state."""
     phi = params["features"]
     states = jnp.arange(phi.shape[0], dtype=jnp.int32)
-    words = jax.random.bits(key, (phi.shape[0], 2), jnp.uint32)
+    words = streams.bits(key, (phi.shape[0], 2))
 
     def from_state(state, words):
         following, reward = linear_td.transition(own, state, words)
@@ -277,7 +277,7 @@ def fedtd(config: FedTD) -> Learner:
     def first(key, params):
         state = params["initial_state"]
         if "start" in params:
-            state = outcome_of_row(jax.random.bits(key, (), jnp.uint32), params["start"])
+            state = outcome_of_row(streams.bits(key), params["start"])
         theta = params["initial"]
         nothing = (jnp.zeros_like(theta), jnp.zeros(())) if corrects else ((), ())
         return Agent(theta, jnp.asarray(state, jnp.int32), *nothing)

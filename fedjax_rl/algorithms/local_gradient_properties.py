@@ -172,7 +172,7 @@ class LocalGradient(Varied):
         """A property, or its default of a table or of a network."""
         return of_policy(self, name, self.is_table)
 
-    def resolved(self):
+    def with_defaults(self):
         """With the defaults of a table, or of a network."""
         return resolved_by_policy(self, self.is_table)
 
@@ -245,9 +245,9 @@ class Ascent(Record):
     optimizer: Optimizer = nested(Optimizer)
     server_learning_rate: Any = traced(None, fields.POSITIVE.or_none())
 
-    def resolved(self):
+    def with_defaults(self):
         """With the server's learning rate that fits."""
-        own = super().resolved()
+        own = super().with_defaults()
         if own.server_learning_rate is not None:
             return own
         slow = self.optimizer.name == "momentum" and not self.is_table

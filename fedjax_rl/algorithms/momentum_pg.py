@@ -105,11 +105,11 @@ class FedSVRPGM(MomentumPG):
     anchor: str = static("previous", fields.word(ANCHORS))
     weights: str = static("trajectory", fields.word(WEIGHTS))
 
-    def resolved(self):
+    def with_defaults(self):
         """Without standardised advantages where weights are of decisions, which have none."""
         plain = self.normalize is None and self.weights == "per_decision"
         own = dataclasses.replace(self, normalize=False) if plain else self
-        return super(FedSVRPGM, own).resolved()
+        return super(FedSVRPGM, own).with_defaults()
 
 
 @record
@@ -349,9 +349,7 @@ def fedhapg_m(config: FedHAPGM) -> Learner:
 
     def direction(population, params, state, models, now, keys, place, differentiable):
         own = streams.keys_of(state.keys, streams.Episodic.LEARNER, state.time)
-        words = jax.vmap(lambda key: jax.random.bits(jax.random.fold_in(key, place), (), "uint32"))(
-            own
-        )
+        words = jax.vmap(streams.bits)(streams.fold(own, place))
         # Drawn, not 1/2: in the mean over a the product is the difference of the gradients exactly.
         shares = streams.uniform(words, now.parameters.dtype)
         at, ways = per_agent(between, population, params, now, models, shares)

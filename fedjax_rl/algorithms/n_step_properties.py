@@ -16,7 +16,8 @@ from fedjax_rl.federation.ledger import Wire
 from fedjax_rl.federation.state import Params
 from fedjax_rl.fields.record import Record, nested, record, static, traced
 from fedjax_rl.learners import a2c
-from fedjax_rl.learners.actor_critic import ActorCritic, actor_critic_for, is_picture
+from fedjax_rl.learners.actor_critic import ActorCritic, actor_critic_for
+from fedjax_rl.learners.sight import is_picture
 from fedjax_rl.remembered import remembered
 from fedjax_rl.rollouts import batches, vectorised
 
@@ -95,7 +96,7 @@ class NStep(Varied):
         super().check()
         policy_of(self.resolved())
 
-    def resolved(self):
+    def with_defaults(self):
         """With the network that fits the task."""
         if self.network.kind is not None:
             return self

@@ -44,7 +44,7 @@ class RoundStatistics(NamedTuple):
           trajectories: of one agent.
           discount: of the task.
         """
-        returns = learner.returns_to_go(trajectories.reward, discount)[:, 0]
+        returns = learner.returns_of(trajectories.reward, discount)
         return self._replace(
             # Sums rather than means: agents of other numbers of episodes are averaged by weight.
             value=self.value + jnp.sum(returns),

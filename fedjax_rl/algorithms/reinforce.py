@@ -107,7 +107,7 @@ class Reinforce(Federated):
             )
         policy_of(self)
 
-    def resolved(self):
+    def with_defaults(self):
         """With the baseline that fits, and the defaults of a table, or of a network."""
         table = isinstance(policy_of(self), learner.SoftmaxTable)
         own = resolved_by_policy(self, table)
@@ -288,7 +288,7 @@ def reinforce(config: Reinforce) -> Learner:
         valid = jnp.all(jnp.isfinite(value)) & jnp.isfinite(variance)
         value = jnp.where(valid, value, jnp.zeros_like(value))
         variance = jnp.where(valid, variance, jnp.zeros_like(variance))
-        returns = learner.returns_to_go(trajectories.reward, task.discount)[:, 0]
+        returns = learner.returns_of(trajectories.reward, task.discount)
         totals = jnp.sum(trajectories.reward, axis=-1)
         steps = jnp.sum(trajectories.steps, dtype=jnp.int32)
         experience = agent.experience.following(jnp.mean(returns), jnp.mean(totals), steps, valid)

@@ -26,7 +26,7 @@ from fedjax_rl.federation.server import SHARE, ServerStep
 from fedjax_rl.federation.state import Params
 from fedjax_rl.fields.record import environment, nested, record, static, traced
 from fedjax_rl.learners import evolution, policies
-from fedjax_rl.learners.actor_critic import check_vectors
+from fedjax_rl.learners.sight import check_vectors
 from fedjax_rl.networks import MLP
 from fedjax_rl.rollouts import episodes
 

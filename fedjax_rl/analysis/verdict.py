@@ -53,6 +53,11 @@ class Measured(NamedTuple):
     high: float | None = None
     runs: int | None = None
 
+    @property
+    def reach(self) -> float:
+        """How far the interval goes; to the other side where a share's ends cut it off."""
+        return max(self.high - self.value, self.value - self.low)
+
 
 @dataclasses.dataclass(frozen=True)
 class Claim:
@@ -218,7 +223,7 @@ def _of_interval(measured: Measured | None, band: Band, strict: bool) -> _Found:
     least, most = _limits(band)
     if high < least or low > most or (strict and (high == least or low == most)):
         return _Found(NOT_REPRODUCED)
-    reach = (high - low) / 2
+    reach = measured.reach
     if not math.isfinite(reach) or not math.isfinite(value):
         return _Found(UNDECIDED, "the interval is infinite")
     needed = runs_to_decide(measured, band) or MOST + 1
@@ -258,9 +263,9 @@ def runs_to_decide(measured: Measured, band: Band) -> int | None:
     Returns:
       The number of runs; None where it is beyond a million.
     """
-    value, low, high, runs = measured
+    value, runs = measured.value, measured.runs
     away = min(abs(value - end) for end in band if end is not None)
-    deviation = (high - low) / 2 * math.sqrt(runs) / stats.t.ppf(0.975, runs - 1)
+    deviation = measured.reach * math.sqrt(runs) / stats.t.ppf(0.975, runs - 1)
 
     def decides(count: int) -> bool:
         return stats.t.ppf(0.975, count - 1) * deviation <= away * math.sqrt(count)

@@ -247,11 +247,11 @@ def brax_task(
 
     An agent draws the same random words wherever it stands in a population. Its episodes are the
     same to rounding only, and contacts make large differences of small ones. A CPU computes 16
-    agents at a time, the lanes of a 512-bit vector, and what is left over by code that rounds
-    otherwise: of 200 agents on Ant the last 8 differed within 6 steps from the same agents at other
-    places, of 192 and of 208 none did in 20 steps. Populations of a multiple of 16 agents thus give
-    an agent the same bits at every place; those of at most 8 agents round differently from larger
-    ones. One population run twice has the same bits.
+    agents at a time, the lanes of a 512-bit vector, in groups of at most 128, and what is left over
+    of a group by code that may round otherwise: of 200 agents on Ant, two groups of 100, the last
+    four of each differed from the others at the first step; of 7, 8, 16, 20, 192 and 208 none did
+    in 20 steps. Populations of different sizes, such as 16 and 20, round differently, too. One
+    population run twice has the same bits.
 
     Args:
       name: of brax, such as "ant", "halfcheetah", "hopper", "humanoid", "swimmer", "walker2d".

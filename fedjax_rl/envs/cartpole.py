@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from fedjax_rl import streams
 from fedjax_rl.envs.gymnax_env import GymnaxEnv
 
 _RESET_WIDTH = 0.05  # of gymnax
@@ -86,7 +87,11 @@ class CartPoleEnv(GymnaxEnv):
           key: consumed.
           params: of one agent.
         """
-        obs, state = super().reset(key, params)
+        _, state = super().reset(key, params)  # for its form alone
+        # As gymnax draws them, but written out: the loop that `jax.random` calls takes longer than
+        # many steps.
+        share = streams.uniform_of(key, jnp.result_type(float), 4)
+        obs = jnp.maximum(-_RESET_WIDTH, share * (2 * _RESET_WIDTH) - _RESET_WIDTH)
         wider = params.reset_width / _RESET_WIDTH  # gymnax has the width in its code
         obs = obs * wider
         return obs, state.replace(x=obs[0], x_dot=obs[1], theta=obs[2], theta_dot=obs[3])

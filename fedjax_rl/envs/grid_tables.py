@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fedjax_rl.envs.tabular import TabularMDP, tabular_mdp
-from fedjax_rl.envs.tabular_env import first_state
+from fedjax_rl.envs.tabular_env import first_state, level
 
 
 @jax.tree_util.register_dataclass
@@ -102,9 +102,9 @@ class GridEnv:
             cdf = [row[0]]
             for b in range(1, row.shape[0]):
                 cdf.append(cdf[-1] + row[b])
-            level = cdf[-1] * (1 - jax.random.uniform(key, dtype=row.dtype))
+            reached = cdf[-1] * level(key, row.dtype)
             for mass in cdf[:-1]:
-                outcome += (mass < level).astype(jnp.int32)
+                outcome += (mass < reached).astype(jnp.int32)
         next_state = jnp.asarray(params.next_state)[state, action, outcome]
         reward = jnp.asarray(params.reward)[state, action, outcome]
         terminated = jnp.asarray(params.terminal)[next_state]

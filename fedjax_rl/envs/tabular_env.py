@@ -144,10 +144,6 @@ def level(key: chex.PRNGKey, dtype: Any) -> chex.Array:
     Below it, as a share of the total of a row, there is never an index of probability zero, be it
     the first or the last, even where rounding leaves the total short of one.
     """
-    typed = jax.dtypes.issubdtype(key.dtype, jax.dtypes.prng_key)
-    if not typed or dtype != jnp.float32 or jax.random.key_impl(key) != streams.IMPLEMENTATION:
+    if not jax.dtypes.issubdtype(key.dtype, jax.dtypes.prng_key):
         return 1 - jax.random.uniform(key, dtype=dtype)
-    # The same bits, written out: the loop that jax.random calls takes longer than all the rest.
-    word = streams.threefry(jax.random.key_data(key), jnp.uint32(0))
-    one_to_two = (word >> jnp.uint32(9)) | jnp.uint32(0x3F800000)
-    return 2 - jax.lax.bitcast_convert_type(one_to_two, jnp.float32)
+    return 1 - streams.uniform_of(key, dtype)

@@ -195,11 +195,21 @@ class Record:
         """Refuses properties that do not fit together, with a ValueError that names them."""
 
     def resolved(self):
-        """The record with defaults filled in that follow from other properties.
+        """The record with defaults filled in that follow from other properties; made once.
 
         A record keeps its None until it is used, so that a default is the one of the final
         record in whatever order properties are set.
         """
+        found = vars(self).get("_resolved")
+        if found is None:
+            found = self.with_defaults()
+            # Not itself, which nothing but a search would ever set free.
+            if found is not self:
+                object.__setattr__(self, "_resolved", found)
+        return found
+
+    def with_defaults(self):
+        """What `resolved` returns; for a kind of record with such defaults to say."""
         return self
 
     def properties(self, prefix: str = "") -> Iterator[Property]:

@@ -27,14 +27,29 @@ def returns_to_go(reward, discount) -> jax.Array:
     Returns:
       [..., T].
     """
+    return jnp.moveaxis(_backwards(reward, discount, lambda now: now)[1], 0, -1)
 
+
+def returns_of(reward, discount) -> jax.Array:
+    """Discounted return of whole episodes: the first of `returns_to_go`, and no other is kept.
+
+    Args:
+      reward: [..., T].
+      discount: scalar.
+
+    Returns:
+      [...].
+    """
+    return _backwards(reward, discount, lambda now: None)[0]
+
+
+def _backwards(reward, discount, kept: Callable):
     def back(following, reward):
         now = reward + jnp.asarray(discount, reward.dtype) * following
-        return now, now
+        return now, kept(now)
 
     reward = jnp.moveaxis(reward, -1, 0)
-    _, returns = jax.lax.scan(back, jnp.zeros_like(reward[0]), reward, reverse=True)
-    return jnp.moveaxis(returns, 0, -1)
+    return jax.lax.scan(back, jnp.zeros_like(reward[0]), reward, reverse=True)
 
 
 # Baselines ----------------------------------------------------------------------------------------

@@ -21,9 +21,9 @@ import jax.numpy as jnp
 
 from fedjax_rl.envs.task import Discrete
 from fedjax_rl.learners import policies
-from fedjax_rl.learners.actor_critic import check_vectors, picture_of, pixels
 from fedjax_rl.learners.optimizers import Moments, adam, bounded
 from fedjax_rl.learners.replay import Transition
+from fedjax_rl.learners.sight import check_vectors, picture_of, pixels
 from fedjax_rl.networks import MLP, Flat, OneHead
 from fedjax_rl.networks.heads import PICTURES
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from fedjax_rl import fields
 from fedjax_rl.envs.task import Continuous, Discrete, Task
-from fedjax_rl.learners.actor_critic import check_vectors
 from fedjax_rl.learners.network_policies import DEVIATION, Categorical, Gaussian
+from fedjax_rl.learners.sight import check_vectors
 from fedjax_rl.learners.stochastic_policies import Policy, SoftmaxTable
 from fedjax_rl.names import check_known
 from fedjax_rl.networks import MLP

@@ -3,7 +3,11 @@
 `jax.vmap` of an indexed array makes pairs of an agent and an index, and reads or adds one agent
 after the other: on a CPU that takes several times as long as the rest of an estimate. Here a batch
 of tables becomes one table that is as long as all of them, and indices are moved to where their
-agent's entries are; whatever axis the agents are in stays where it is.
+agent's entries are.
+
+The last axis, which is time, is gone through first, and then that of the agents: so steps were
+written down, and the steps of an agent, which add to the same few entries and have to wait for each
+other, stand apart.
 
     look_up(table [n], place [...])            -> table[place]
     add_up(values [...], place [...], n)       -> sums of the values of every place, [n]
@@ -54,15 +58,16 @@ def add_up(values, place, size: int) -> jax.Array:
 def _looked_up(table, place):
     if place.ndim < 2:
         return table.at[place].get(mode="clip", wrap_negative_indices=False)
-    # The last axis, which is time, first: that is how steps were written down.
-    row = jnp.moveaxis(place, -1, 0).reshape(-1)
-    found = table.at[row].get(mode="clip", wrap_negative_indices=False)
-    return jnp.moveaxis(found.reshape(place.shape[-1], *place.shape[:-1]), 0, -1)
+    row = jnp.moveaxis(place, -1, 0)
+    found = table.at[row.reshape(-1)].get(mode="clip", wrap_negative_indices=False)
+    return jnp.moveaxis(found.reshape(row.shape), 0, -1)
 
 
 def _added_up(values, place, *, size):
-    nothing, row = jnp.zeros(size, values.dtype), place.reshape(-1)
-    return nothing.at[row].add(
+    nothing = jnp.zeros(size, values.dtype)
+    if place.ndim > 1:
+        place, values = (jnp.moveaxis(x, -1, 0) for x in (place, values))
+    return nothing.at[place.reshape(-1)].add(
         values.reshape(-1), mode="promise_in_bounds", wrap_negative_indices=False
     )
 
@@ -88,14 +93,11 @@ def _batched_add_up(arguments, axes, *, size):
     (values, place), (of_values, of_place) = arguments, axes
     batch = values.shape[of_values] if of_values is not None else place.shape[of_place]
     place, axis = _moved(place, of_place, batch, size)
-    place = jnp.moveaxis(place, axis, -1)
+    place = jnp.moveaxis(place, axis, 0)
     if of_values is None:
-        values = jnp.broadcast_to(values[..., None], place.shape)
+        values = jnp.broadcast_to(values, place.shape)
     else:
-        values = jnp.moveaxis(values, of_values, -1)
-    # One agent after the other in every step of every episode: each adds to an entry of its own,
-    # where one agent's own steps add to the same few, and have to wait for each other. The order of
-    # the steps of an agent is that of `add_up` alone.
+        values = jnp.moveaxis(values, of_values, 0)
     return add_up(values, place, batch * size).reshape(batch, size), 0
 
 

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from fedjax_rl import streams
-from fedjax_rl.learners.actor_critic import check_vectors
+from fedjax_rl.learners.sight import check_vectors
 from fedjax_rl.learners.stochastic_policies import Policy
 from fedjax_rl.networks import MLP
 

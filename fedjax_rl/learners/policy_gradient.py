@@ -34,6 +34,7 @@ from fedjax_rl.learners.advantages import (
     ESTIMATORS,
     AdvantageRule,
     advantages,
+    returns_of,
     returns_to_go,
 )
 from fedjax_rl.learners.fitting_policies import POLICIES, check_fits, policy_for
@@ -77,6 +78,7 @@ __all__ = [
     "log_weights",
     "per_episode",
     "policy_for",
+    "returns_of",
     "returns_to_go",
     "variance_of_mean",
     "weighted_gradient",

@@ -189,9 +189,13 @@ def order(key, shape: tuple[int, int], minibatches: int, shuffle: str) -> jax.Ar
     """
     steps, envs = shape
     count = steps * envs if shuffle == "samples" else steps
-    # Sorted once by 32 random bits, where `jax.random.permutation` sorts as often as it takes to
-    # make ties impossible: of 32,768 samples an eighth of a pair keeps its order.
-    return jnp.argsort(jax.random.bits(key, (count,))).astype(jnp.int32).reshape(minibatches, -1)
+    # A sample's place in its own lower bits: words that differ, sorted alone, which takes a CPU a
+    # fifth of the time of an order beside them. Where the random bits above are equal, of 32,768
+    # samples one in eight pairs of neighbours, they keep their order, next to each other.
+    low = jnp.uint32((1 << max(count - 1, 1).bit_length()) - 1)
+    words = jax.random.bits(key, (count,), jnp.uint32) & ~low
+    words = jnp.sort(words | jnp.arange(count, dtype=jnp.uint32))
+    return (words & low).astype(jnp.int32).reshape(minibatches, -1)
 
 
 def minibatch(batch: Batch, places, shuffle: str) -> Batch:

@@ -17,6 +17,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from fedjax_rl import streams
+
 
 class Transition(NamedTuple):
     """A step of an environment; leaves [E, ...], in a ring [C, E, ...], in a batch [B, ...].
@@ -73,5 +75,5 @@ def sample(key, ring: Transition, steps, shape: tuple[int, ...]) -> Transition:
     """
     slots, envs = ring.reward.shape
     there = jnp.minimum(steps, jnp.uint32(slots)).astype(jnp.int32) * jnp.int32(envs)
-    places = jax.random.randint(key, shape, jnp.int32(0), there)
+    places = streams.below(key, there, shape)
     return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[places], ring)

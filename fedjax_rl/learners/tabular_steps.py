@@ -16,6 +16,10 @@ from fedjax_rl.learners.lookup import look_up
 
 # Thresholds have 31 bits, so that "always" (2^31) is above every word of 31 bits.
 _CERTAIN = 2.0**31
+# Bounds up to which a word is compared with each of them.
+_COMPARED = 8
+# Outcomes up to which weights are added one by one.
+_ONE_BY_ONE = 32
 
 
 class Environment(NamedTuple):
@@ -84,14 +88,22 @@ def thresholds_of(weights) -> jax.Array:
     Returns:
       uint32 [..., n-1].
     """
-    totals = [weights[..., 0]]
-    # One after the other, so that what has no weight has no word between its bounds; and shares of
-    # the total, so that the last one with a weight has all words that are left.
-    for place in range(1, weights.shape[-1]):
-        totals.append(totals[-1] + weights[..., place])
+    totals = weights[..., :1]
+    if weights.shape[-1] <= _ONE_BY_ONE:
+        # What has no weight adds nothing, and has no word between its bounds.
+        running = [weights[..., 0]]
+        for place in range(1, weights.shape[-1]):
+            running.append(running[-1] + weights[..., place])
+        totals = jnp.stack(running, axis=-1)
+    else:
+        # Sums in blocks, as a compiled cumulative sum makes them, may fall by a rounding, and rise
+        # by one where nothing is added.
+        sums = jnp.where(weights > 0, jnp.cumsum(weights, axis=-1), 0)
+        totals = jax.lax.cummax(sums, axis=sums.ndim - 1)
     certain = jnp.asarray(_CERTAIN, weights.dtype)
-    # A single outcome has no bounds.
-    shares = jnp.stack(totals, axis=-1)[..., :-1] / totals[-1][..., None]
+    # Shares of the total, so that the last one with a weight has all words that are left. A single
+    # outcome has no bounds.
+    shares = totals[..., :-1] / totals[..., -1:]
     return jnp.round(shares * certain).astype(jnp.uint32)
 
 
@@ -118,7 +130,16 @@ def outcome_at(word, bounds, row) -> jax.Array:
     """
     entries, width = bounds.reshape(-1), bounds.shape[-1]
     # At places of the whole table: a copy of its agent's for every episode takes longer.
-    return outcome(word, [look_up(entries, row * width + n) for n in range(width)])
+    first = row * width
+    if width <= _COMPARED:
+        return outcome(word, [look_up(entries, first + n) for n in range(width)])
+    # By halves: of those before `found` all are known to be reached.
+    fraction, found = word >> jnp.uint32(1), jnp.zeros(jnp.shape(word), jnp.int32)
+    for power in reversed(range(width.bit_length())):
+        further = found + (1 << power)
+        bound = look_up(entries, first + jnp.minimum(further, width) - 1)
+        found = jnp.where((further <= width) & (fraction >= bound), further, found)
+    return found
 
 
 def outcome_of_row(word, bounds) -> jax.Array:

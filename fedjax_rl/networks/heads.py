@@ -16,6 +16,7 @@ from fedjax_rl import fields, lapack
 from fedjax_rl.names import check_known
 from fedjax_rl.networks.mlp import ACTIVATIONS
 from fedjax_rl.networks.pictures import Classic, Impala, VisionTransformer
+from fedjax_rl.networks.products import multiply
 
 # What sees pictures [H, W, C]; "mlp" sees vectors. A transformer's numbers are its depth, its
 # heads and its width.
@@ -32,7 +33,7 @@ NETWORKS = ("mlp", *PICTURES)
 
 
 def _dense(units: int, gain: float) -> nn.Dense:
-    return nn.Dense(units, kernel_init=lapack.orthogonal(gain))
+    return nn.Dense(units, kernel_init=lapack.orthogonal(gain), dot_general=multiply)
 
 
 class OneHead(nn.Module):

@@ -19,6 +19,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from fedjax_rl import backend, fields, lapack
+from fedjax_rl.networks.products import multiply, over_rows
 
 _XAVIER = nn.initializers.xavier_uniform()
 _ORTHOGONAL = lapack.orthogonal(math.sqrt(2))
@@ -29,7 +30,7 @@ def convolve(x, kernel) -> jax.Array:
     """Convolution 3 x 3 that keeps the size: [B, H, W, C] with [3, 3, C, D] to [B, H, W, D].
 
     XLA for CPUs takes the gradient of a kernel inside a loop fifty times slower than outside. There
-    it is computed as nine matrix products instead. A kernel for every agent makes a grouped
+    it is computed as three products of matrices instead. A kernel for every agent makes a grouped
     convolution, whose gradients are slow everywhere (jax issue 13800): under `vmap` over kernels,
     accelerators multiply batches of matrices.
 
@@ -62,18 +63,7 @@ def _turned(kernel):
 
 def _backward(kept, change):
     x, kernel = kept
-    before = _convolve(change, _turned(kernel))
-    height, width, channels = x.shape[1:]
-    wide = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
-    flat = change.reshape(-1, change.shape[-1])
-
-    def product(row, column):
-        part = wide[:, row : row + height, column : column + width]
-        return part.reshape(-1, channels).T @ flat
-
-    return before, jnp.stack(
-        [jnp.stack([product(row, column) for column in range(3)]) for row in range(3)]
-    )
+    return _convolve(change, _turned(kernel)), _kernel_gradient_by_products(x, change)
 
 
 _convolve_on_cpu.defvjp(lambda x, kernel: (_convolve(x, kernel), (x, kernel)), _backward)
@@ -102,7 +92,7 @@ def _kernel_gradient(x, change):
 
 def _kernel_gradient_by_products(x, change):
     flat = change.reshape(-1, change.shape[-1])
-    found = jnp.stack([part.reshape(-1, part.shape[-1]).T @ flat for part in _rows(x)])
+    found = jnp.stack([over_rows(part.reshape(-1, part.shape[-1]), flat) for part in _rows(x)])
     return found.reshape(3, 3, x.shape[-1], change.shape[-1])
 
 
@@ -200,7 +190,7 @@ class Impala(nn.Module):
                 inside = _Convolution(channels)(nn.relu(x))
                 x = x + _Convolution(channels)(nn.relu(inside))
         x = nn.relu(x).reshape(x.shape[0], -1)
-        return nn.relu(nn.Dense(self.units, kernel_init=_XAVIER)(x))
+        return nn.relu(nn.Dense(self.units, kernel_init=_XAVIER, dot_general=multiply)(x))
 
 
 def stride(x, kernel, step: int) -> jax.Array:
@@ -224,7 +214,7 @@ def stride(x, kernel, step: int) -> jax.Array:
     blocks = x.swapaxes(2, 3).reshape(batch, rows, columns, step * step * channels)
     seen = [blocks[:, i : rows - 1 + i, j : columns - 1 + j] for i in (0, 1) for j in (0, 1)]
     own = kernel.reshape(2, step, 2, step, channels, -1).swapaxes(1, 2)
-    return jnp.concatenate(seen, axis=-1) @ own.reshape(-1, kernel.shape[-1])
+    return multiply(jnp.concatenate(seen, axis=-1), own.reshape(-1, kernel.shape[-1]))
 
 
 class _Strided(nn.Module):
@@ -275,7 +265,7 @@ class Classic(nn.Module):
         for channels, step in zip(self.channels, (4, 2), strict=True):
             x = nn.relu(_Strided(channels, step)(x))
         x = x.reshape(x.shape[0], -1)
-        return nn.relu(nn.Dense(self.units, kernel_init=_ORTHOGONAL)(x))
+        return nn.relu(nn.Dense(self.units, kernel_init=_ORTHOGONAL, dot_general=multiply)(x))
 
 
 class VisionTransformer(nn.Module):
@@ -308,7 +298,7 @@ class VisionTransformer(nn.Module):
         """From pictures float32 [B, H, W, C] to features float32 [B, width]."""
 
         def dense(x, units):
-            return nn.Dense(units, kernel_init=_XAVIER)(x)
+            return nn.Dense(units, kernel_init=_XAVIER, dot_general=multiply)(x)
 
         side, width = self.patch, self.width
         batch, rows, columns, channels = x.shape

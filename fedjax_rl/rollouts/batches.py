@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from fedjax_rl.learners import ppo
-from fedjax_rl.learners.actor_critic import seen
+from fedjax_rl.learners.sight import seen
 from fedjax_rl.rollouts.engine import RolloutState
 
 

@@ -1,7 +1,8 @@
 """Vectorised environments: stepped for whole arrays of episodes at a time.
 
 Tables are one array for all agents, read at places of the whole of it: where every episode has a
-copy of its agent's tables, copying them and looking an agent up takes as long as all the rest.
+copy of its agent's tables, copying them and looking an agent up takes as long as all the rest. Rows
+of transitions are summed up once, to thresholds of random words, and not in every step.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import jax.numpy as jnp
 
 from fedjax_rl import streams
 from fedjax_rl.envs import tabular_env
+from fedjax_rl.learners import tabular_steps
 from fedjax_rl.learners.stochastic_policies import repeated
 
 
@@ -137,10 +139,13 @@ class Tables(NamedTuple):
 
     Attributes:
       mdps: a `TabularMDP`, one or those of all agents, of leaves [A, ...].
+      bounds: uint32 [A, S, U, S - 1], or [S, U, S - 1], `tabular_steps.thresholds_of` of the next
+        states.
       place: int32 [B], which of them is an episode's; None where there is one.
     """
 
     mdps: Any
+    bounds: jax.Array
     place: jax.Array | None
 
 
@@ -154,26 +159,26 @@ class TableEnv:
 
     task: Any
 
-    # A key of two words.
-    words = 2
-    axes = Tables(None, 0)
+    words = 1
+    axes = Tables(None, None, 0)
 
     def ready(self, environment=(), copies: int = 1) -> Tables:
-        """`Tables`, as of `Environments`.
+        """`Tables`, as of `Environments`: rows are summed up once, not in every step.
 
         Raises:
           ValueError: tables of more entries than an index of 32 bits can tell.
         """
         if isinstance(environment, tuple):
-            return Tables(self.task.params, None)
-        kernels = environment.transition
+            mdp = self.task.params
+            return Tables(mdp, tabular_steps.thresholds_of(jnp.asarray(mdp.transition)), None)
+        kernels = jnp.asarray(environment.transition)
         if kernels.size >= 2**31:
             raise ValueError(
                 f"the transitions of all agents have {kernels.size:.3g} entries; allowed: below "
                 "2^31"
             )
         place = repeated(jnp.arange(len(kernels), dtype=jnp.int32), copies)
-        return Tables(environment, place)
+        return Tables(environment, tabular_steps.thresholds_of(kernels), place)
 
     def reset(self, keys, environment: Tables) -> tuple:
         """The first states, int32 [B], as observations and as states.
@@ -182,14 +187,14 @@ class TableEnv:
           keys: typed keys [B]; consumed where first states are drawn.
           environment: of `ready`.
         """
-        mdps, place = environment
+        mdps, _, place = environment
         state, law = mdps.initial_state, mdps.initial_distribution
         if law is None:
             state = jnp.asarray(state, jnp.int32)
             state = jnp.broadcast_to(state if place is None else state[place], keys.shape)
         else:
             law = jnp.asarray(law)
-            level = self._levels(keys, law.dtype)
+            level = jax.vmap(lambda key: tabular_env.level(key, law.dtype))(keys)
             state = tabular_env.draw(level, law, jnp.int32(0) if place is None else place)
         return state, state
 
@@ -197,22 +202,18 @@ class TableEnv:
         """Steps every environment once, as `VectorEnv.step`; none ends.
 
         Args:
-          words: two uint32 [B], the key of each step.
+          words: one uint32 [B].
           state: int32 [B].
           action: int32 [B].
           environment: of `ready`.
         """
-        mdps, place = environment
+        mdps, bounds, place = environment
         place = jnp.int32(0) if place is None else place
         row = tabular_env.row_of(state, action, mdps, place)
-        kernel = jnp.asarray(mdps.transition)
-        after = tabular_env.draw(self._levels(key_of(*words), kernel.dtype), kernel, row)
+        after = tabular_steps.outcome_at(words[0], bounds, row)
         reward = tabular_env.reward_of(state, action, after, mdps, place)
         never = jnp.zeros(after.shape, bool)
         return after, after, reward, never, never
-
-    def _levels(self, keys, dtype) -> jax.Array:
-        return jax.vmap(lambda key: tabular_env.level(key, dtype))(keys)
 
 
 def words_at(data, place, count: int) -> list:

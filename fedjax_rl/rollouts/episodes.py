@@ -4,7 +4,7 @@ Under stochastic policies every one of an agent's N episodes has a place of its 
 with a copy of its agent's parameters: on a CPU that takes two thirds of the time of episodes nested
 in agents, and half to compile. More copies than stay in the cache would take twice the time: there,
 episodes are made in several turns. Tables, of policies and of environments, are not copied but read
-at places of one array for all agents, those of policies as thresholds of random words.
+at places of one array for all agents, as thresholds of random words.
 """
 
 from __future__ import annotations

@@ -108,13 +108,23 @@ def loop(
         if kind != "compact" or half < _NARROWEST:
             return run(t, fixed, carry, 0)[1]
         t, carry = run(t, fixed, carry, half)
-        # The finished behind the others; equal keys keep their order, so that places are definite.
-        order = jnp.argsort(~alive(carry), stable=True)[:half]
+        order = _in_front(alive(carry))[:half]
         inner = jax.tree.map(lambda x: x[order], carry)
         finished = descend(t, _taken(fixed, order, axes), inner, half)
         return jax.tree.map(lambda x, part: x.at[order].set(part), carry, finished)
 
     return descend(jnp.uint32(0), fixed, carry, width)
+
+
+def _in_front(flags) -> jax.Array:
+    """The places of those with a flag, then of the others, both in their order, int32 [B].
+
+    Counted, not sorted, which takes a CPU ten times as long.
+    """
+    place = jnp.arange(len(flags), dtype=jnp.int32)
+    ahead = jnp.cumsum(flags, dtype=jnp.int32)
+    target = jnp.where(flags, ahead - 1, ahead[-1] + place - ahead)
+    return jnp.zeros_like(place).at[target].set(place, unique_indices=True)
 
 
 def _each(function: Callable, axes, fixed):
@@ -146,7 +156,7 @@ def _in_blocks(step, alive, fixed, carry, max_steps: int, axes):
 
     def sort(now):
         t, places, fixed, carry = now
-        order = jnp.argsort(~alive(carry), stable=True)
+        order = _in_front(alive(carry))
         places, fixed = places[order], _taken(fixed, order, axes)
         carry = jax.tree.map(lambda x: x[order], carry)
         many = left(carry)
@@ -180,5 +190,7 @@ def _in_blocks(step, alive, fixed, carry, max_steps: int, axes):
 
     now = jnp.uint32(0), places, fixed, carry
     _, places, _, carry = jax.lax.while_loop(go_on, sort, now)
-    back = jnp.argsort(places)[:count]
+    back = (
+        jnp.zeros_like(places).at[places].set(jnp.arange(len(places), dtype=places.dtype))[:count]
+    )
     return jax.tree.map(lambda x: x[back], carry)

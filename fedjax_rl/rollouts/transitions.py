@@ -10,8 +10,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from fedjax_rl import streams
 from fedjax_rl.learners import policies, replay
-from fedjax_rl.learners.actor_critic import seen
+from fedjax_rl.learners.sight import seen
 from fedjax_rl.rollouts import engine
 from fedjax_rl.rollouts.engine import RolloutState
 from fedjax_rl.rollouts.environments import VectorEnv
@@ -46,7 +47,7 @@ def _env(task) -> VectorEnv:
 def keys_of(key, num_envs: int) -> jax.Array:
     """A key of every environment of an agent, [E]."""
     places = jnp.arange(num_envs, dtype=jnp.uint32)
-    return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, places)
+    return streams.fold(key, places)
 
 
 def begin(task, keys, environment=()) -> RolloutState:

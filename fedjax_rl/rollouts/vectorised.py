@@ -13,8 +13,9 @@ import functools
 import jax
 import jax.numpy as jnp
 
+from fedjax_rl import streams
 from fedjax_rl.learners import gae, ppo
-from fedjax_rl.learners.actor_critic import seen
+from fedjax_rl.learners.sight import seen
 from fedjax_rl.rollouts import engine
 from fedjax_rl.rollouts.batches import (
     Collector,
@@ -41,8 +42,7 @@ def _vector_env(task) -> VectorEnv:
 def _keys_of_environments(keys, num_envs: int):
     """Keys [G] -> a key of every environment, [G, E]."""
     places = jnp.arange(num_envs, dtype=jnp.uint32)
-    fold = jax.vmap(jax.random.fold_in, in_axes=(None, 0))
-    return jax.vmap(fold, in_axes=(0, None))(keys, places)
+    return streams.fold(keys[:, None], places[None])
 
 
 def one(tree):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib.metadata
 import io
 import numbers
@@ -56,6 +57,12 @@ _PACKAGES = ("jax", "jaxlib", "numpy", "optax", "xarray", "gymnax", "brax", "muj
 
 def versions() -> dict[str, str]:
     """Versions of this package, of Python and of what the numbers depend on."""
+    return dict(_versions())
+
+
+# Reading them takes longer than a short run, and what is imported stays what it is.
+@functools.cache
+def _versions() -> dict[str, str]:
     found = {"python": platform.python_version()}
     for name in ("fedjax_rl", *_PACKAGES):
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):

@@ -12,6 +12,8 @@ from fedjax_rl.studies.estimates import (
     measured,
     of_means,
     ratio,
+    share_of_trials,
+    shares,
     together,
 )
 from fedjax_rl.studies.fast_fedpg import STUDY as FAST_FEDPG
@@ -60,6 +62,8 @@ __all__ = [
     "ratio",
     "runs",
     "scales",
+    "share_of_trials",
+    "shares",
     "together",
     "tuned",
 ]

@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import numpy as np
 import xarray as xr
+from scipy import stats
 
 from fedjax_rl import analysis
 from fedjax_rl.analysis import Measured
@@ -35,6 +36,18 @@ def mean_of(values) -> Measured:
         return Measured(float(values.mean()), runs=len(values))
     value, low, high = analysis.mean_interval(values)
     return Measured(float(value), float(low), float(high), len(values))
+
+
+def share_of(values) -> Measured:
+    """Share of the trials [L] that are true, with the 95 % interval of Clopper and Pearson.
+
+    Student's would be of no width where all trials are the same.
+    """
+    values = np.asarray(values, bool)
+    if len(values) < analysis.verdict.FEWEST:
+        return Measured(float(values.mean()), runs=len(values))
+    found = stats.binomtest(int(values.sum()), len(values)).proportion_ci(0.95, "exact")
+    return Measured(float(values.mean()), float(found.low), float(found.high), len(values))
 
 
 def seeds_apart(statistic: Callable[..., float], *trials, centre: Callable = np.mean) -> Measured:
@@ -147,6 +160,11 @@ def mean(number: Number) -> Estimate:
     return Estimate(lambda results: [mean_of(own) for own in _rows(number(results))], number.needs)
 
 
+def share_of_trials(number: Number) -> Estimate:
+    """Shares of seeds at which something is true, as `share_of`; further dimensions in order."""
+    return Estimate(lambda results: [share_of(own) for own in _rows(number(results))], number.needs)
+
+
 def of_means(statistic: Callable[..., float], *numbers: Number, centre=np.mean) -> Estimate:
     """A function of means over seeds, as `seeds_apart`.
 
@@ -227,6 +245,30 @@ def together(*estimates: Estimate | Number) -> Estimate:
         return [number for part in parts for number in part(results)]
 
     return Estimate(of, _joined(parts))
+
+
+def shares(estimate: Estimate | Number) -> Estimate:
+    """Shares of a whole, such as how often somebody sends: intervals end at 0 and at 1.
+
+    Student's knows no ends. What lies beyond them nobody can find, so that as many intervals hold
+    the number as before.
+
+    Args:
+      estimate: of shares; of a `Number` its means.
+
+    Raises:
+      ValueError: a number that is no share.
+    """
+    whole = together(estimate)
+
+    def cut(found: Measured) -> Measured:
+        if found.value < 0 or found.value > 1:
+            raise ValueError(f"a share is {found.value}; allowed: in [0, 1]")
+        if found.low is None:
+            return found
+        return found._replace(low=max(found.low, 0.0), high=min(found.high, 1.0))
+
+    return Estimate(lambda results: list(map(cut, whole(results))), whole.needs)
 
 
 def _joined(parts) -> tuple[Stage, ...]:

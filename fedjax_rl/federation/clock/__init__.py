@@ -42,7 +42,7 @@ from fedjax_rl.federation.clock.config import (
 )
 from fedjax_rl.federation.clock.preview import Timetable, timetable
 from fedjax_rl.federation.clock.statistics import METRICS
-from fedjax_rl.federation.clock.timing import Timing
+from fedjax_rl.federation.clock.timing import Timing, at_work
 
 __all__ = [
     "CLOCK",
@@ -53,6 +53,7 @@ __all__ = [
     "Rules",
     "Timetable",
     "Timing",
+    "at_work",
     "timetable",
     "tree_latency",
 ]

@@ -2,13 +2,16 @@
 
 Who arrives at the next steps is planned in blocks, and the steps of a block are then made in turn.
 As an agent works only with its model and its own random stream, it makes no difference that its
-work is done when it arrives and not while others do theirs. Its stream is read by the number of
-its messages so far, so that the j-th upload of agent i draws the same whatever the scheduler.
+work is done when it arrives and not while others do theirs; nor, where nobody comes twice among the
+next few steps, that the work of all of them is done before the first one. Its stream is read by the
+number of its messages so far, so that the j-th upload of agent i draws the same whatever the
+scheduler.
 """
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -83,6 +86,62 @@ def _parts(name: str, parts: tuple) -> Parts:
     return Parts(tuple(parts[:-1]), links[0]._replace(dedicated_server=True))
 
 
+def _ahead(every: step.Step, at: Callable, state: State, count) -> State:
+    """Steps whose work is done together where nobody comes twice among them.
+
+    Args:
+      every: all planned steps, arrivals [T, W].
+      at: the step at a place.
+      state: before them.
+      count: uint32 scalar, of those that are made.
+
+    Returns:
+      The state after them.
+    """
+    width, workers = every.timing.ahead, every.workers.num_agents
+    # Steps behind the last one are worked on, too, and not made.
+    arrivals = jax.tree.map(
+        lambda x: jnp.pad(x, [(0, width), *((0, 0) for _ in x.shape[1:])], "edge"), every.arrivals
+    )
+    since = _since(arrivals.agent, width)
+
+    def slices(tree, place, size: int):
+        return jax.tree.map(lambda x: jax.lax.dynamic_slice_in_dim(x, place, size), tree)
+
+    def body(carry):
+        place, state = carry
+        start = place.astype(jnp.int32)
+        free = slices(since, start, width) > jnp.arange(width, dtype=jnp.int32)
+        known = jnp.sum(jnp.cumprod(free.astype(jnp.uint32)), dtype=jnp.uint32)
+        number = jnp.minimum(known, count - place)
+        worked = step.work(every._replace(arrivals=slices(arrivals, start, width)), state)
+
+        def one(carry):
+            turn, state = carry
+            own = turn.astype(jnp.int32)
+            mine = slices(worked, own * workers, workers)
+            return turn + jnp.uint32(1), step.make(at(start + own), state, mine)
+
+        made = jax.lax.while_loop(lambda own: own[0] < number, one, (jnp.uint32(0), state))
+        return place + number, made[1]
+
+    return jax.lax.while_loop(lambda carry: carry[0] < count, body, (jnp.uint32(0), state))[1]
+
+
+def _since(agent, width: int):
+    """How many steps ago one of those who arrive did so last, int32 [T]; `width` if not since.
+
+    Args:
+      agent: int32 [T, W].
+      width: steps that are looked back, and what stands where nobody has come in them.
+    """
+    found = jnp.full(len(agent), width, jnp.int32)
+    for ago in range(width - 1, 0, -1):
+        same = jnp.any(agent[ago:] == agent[:-ago], axis=1)
+        found = found.at[ago:].set(jnp.where(same, ago, found[ago:]))
+    return found
+
+
 def _functions(own: Functions, parts: Parts, rules: Rules) -> Functions:
     link = parts.link
 
@@ -113,19 +172,22 @@ def _functions(own: Functions, parts: Parts, rules: Rules) -> Functions:
         arrivals, in_flight, elapsed = plan
         state = dataclasses.replace(state, in_flight=(in_flight, models), elapsed=elapsed)
 
-        def made(place, state):
+        def at(place) -> step.Step:
             here = jax.tree.map(
                 lambda x: jax.lax.dynamic_index_in_dim(x, place, keepdims=False), arrivals
             )
-            return step.make(step.Step(parts, timing, params, here, differentiable), state)
+            return step.Step(parts, timing, params, here, differentiable)
 
         # Without a loop: one of a traced length has no reverse mode.
         if length == 1:
-            return made(jnp.int32(0), state)
+            return step.make(at(0), state)
+        if timing.ahead > 1:
+            first = step.Step(parts, timing, params, arrivals, differentiable)
+            return _ahead(first, at, state, count)
 
         def body(carry):
             place, state = carry
-            return place + jnp.uint32(1), made(place.astype(jnp.int32), state)
+            return place + jnp.uint32(1), step.make(at(place.astype(jnp.int32)), state)
 
         first = (jnp.uint32(0), state)
         return jax.lax.while_loop(lambda carry: carry[0] < count, body, first)[1]

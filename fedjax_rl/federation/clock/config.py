@@ -25,6 +25,7 @@ class Rules(NamedTuple):
       distribution: of `DISTRIBUTIONS`.
       fails: whether any agent can fail.
       limited: whether any link has a finite bandwidth.
+      even: whether all agents take equally long, so that they come in turn.
     """
 
     scheduler: str
@@ -32,6 +33,7 @@ class Rules(NamedTuple):
     distribution: str
     fails: bool
     limited: bool
+    even: bool = False
 
     def arrivals(self, num_agents: int) -> int:
         """m, messages of a step of a federation of N.
@@ -159,6 +161,8 @@ class Clock:
             self.distribution,
             fails=_any_finite(self.failure_time),
             limited=_any_finite(self.bandwidth),
+            even=self.distribution == "constant"
+            and not any(map(_by_agent, (self.compute_time, self.latency, self.bandwidth))),
         )
 
     def parameters(self, num_agents: int) -> dict:
@@ -221,6 +225,10 @@ def tree_latency(cost: float = 1.0) -> fields.ByAgents:
 
 def _brief(value) -> str:
     return np.array2string(np.asarray(value), threshold=8, separator=",")
+
+
+def _by_agent(value) -> bool:
+    return isinstance(value, fields.ByAgents) or np.ndim(value) > 0
 
 
 def _any_finite(value) -> bool:

@@ -71,7 +71,7 @@ class Group(NamedTuple):
         if self.rules.fails or length == 1 or 2 * candidates > self.agents:
             return self._among_all(in_flight, now, version, count, length)
         # Of equal ends `top_k` takes the lower places first, as a heap of (end, place) does.
-        _, members = jax.lax.top_k(-in_flight.end, candidates)
+        members = _first(in_flight.end, candidates)
         # In the order of their places, which decides between those who end at the same time.
         members = jnp.sort(members, axis=1)
         at = (self.rows, members)
@@ -134,8 +134,9 @@ class Group(NamedTuple):
         if m == n:
             return self._everybody(), jnp.max(end, axis=1), None
         if m > 1:
-            earliest, members = jax.lax.top_k(-end, m)
-            return jnp.sort(members, axis=1), -earliest[:, -1], None
+            members = _first(end, m)
+            last = jnp.take_along_axis(end, members[:, -1:], axis=1)[:, 0]
+            return jnp.sort(members, axis=1), last, None
         # The first of equal ends, as above.
         member = jnp.argmin(end, axis=1).astype(jnp.int32)[:, None]
         return member, jnp.take_along_axis(end, member, axis=1)[:, 0], None
@@ -151,10 +152,10 @@ class Group(NamedTuple):
             members, present = self._everybody(), ~in_flight.failing
             chosen = jnp.max(jnp.where(present, end, -jnp.inf), axis=1)
         else:
-            earliest, members = jax.lax.top_k(-coming, m)
-            members = jnp.sort(members, axis=1)
+            members = jnp.sort(_first(coming, m), axis=1)
             present = jnp.take_along_axis(~in_flight.failing, members, axis=1)
-            chosen = -jnp.min(jnp.where(earliest > -jnp.inf, earliest, jnp.inf), axis=1)
+            ends = jnp.take_along_axis(coming, members, axis=1)
+            chosen = jnp.max(jnp.where(ends < jnp.inf, ends, -jnp.inf), axis=1)
         # Too few are coming: the last one at work, whose end is the latest, is waited for.
         last = jnp.maximum(chosen, jnp.max(end, axis=1))
         return members, jnp.where(count < m, last, chosen), present
@@ -284,6 +285,15 @@ class Group(NamedTuple):
         first = (in_flight, jnp.zeros(in_flight.failing.shape, jnp.uint32), now)
         # Again and again: who begins may fail once more before anybody arrives.
         return jax.lax.while_loop(lambda carry: jnp.any(nobody(carry[0])), body, first)
+
+
+def _first(end, count: int):
+    """The places of the smallest of each row [f, n], int32 [f, count], in order.
+
+    Of equal ones the lower places come first. XLA for CPUs sorts a whole row where their values are
+    asked for, too, which takes ten times as long.
+    """
+    return jax.lax.top_k(-end, count)[1]
 
 
 def _as(mask, like):

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +22,22 @@ from fedjax_rl.federation.exchange import Exchange, exchange
 from fedjax_rl.federation.ledger import answer_costs, empty_ledger, line
 from fedjax_rl.federation.population import Population, column, select
 from fedjax_rl.federation.state import Params, State, per_agent
+
+
+class Worked(NamedTuple):
+    """Workers after their work, leaves [W, ...].
+
+    Attributes:
+      keys: typed keys.
+      agents: what they are by themselves.
+      server: the model that each was dispatched.
+      env_steps: uint32, of this work.
+    """
+
+    keys: jax.Array
+    agents: Any
+    server: Any
+    env_steps: jax.Array
 
 
 class Parts(NamedTuple):
@@ -152,12 +168,13 @@ def _of_words(words, dtype):
     return jax.lax.bitcast_convert_type(words, dtype)
 
 
-def make(step: Step, state: State) -> State:
+def make(step: Step, state: State, worked: Worked | None = None) -> State:
     """One step of every server.
 
     Args:
       step: who arrives, and what a round of theirs consists of.
       state: of all agents, before it.
+      worked: their work, where that is done already.
 
     Returns:
       The state of all agents after it, whose time is one update later.
@@ -166,9 +183,10 @@ def make(step: Step, state: State) -> State:
     # in the meantime.
     if step.fails:
         state = _dispatched(step, state, step.arrivals.returned_before)
-    worked, env_steps = _worked(step, state)
+    if worked is None:
+        worked = work(step, state)
     exchanged, models = _exchanged(step, state, worked)
-    spent = exchanged.ledger.add(line(env_steps=1), step.workers.sum(env_steps))
+    spent = exchanged.ledger.add(line(env_steps=1), step.workers.sum(worked.env_steps))
     state = _put_back(step, state, dataclasses.replace(exchanged, ledger=spent), models)
     if step.fails:
         state = _dispatched(step, state, step.arrivals.returned_after)
@@ -200,16 +218,25 @@ def _dispatched(step: Step, state: State, times) -> State:
     )
 
 
-def _worked(step: Step, state: State) -> tuple[State, jax.Array]:
+def work(step: Step, state: State) -> Worked:
     """The workers after their work, each alone with the model that it was dispatched.
 
+    Args:
+      step: whose arrivals may be of several steps, leaves [S, W], if nobody comes twice.
+      state: of all agents, before it.
+
     Returns:
-      Their state, federations of one; and their environment steps, uint32 [W].
+      The workers, leaves [W, ...]; of several steps one behind the other, [S W, ...].
     """
-    workers = step.workers
+    workers, steps = step.workers, 1
+    federation_of = workers.federation_of
+    if step.arrivals.agent.ndim > 1:
+        steps = len(step.arrivals.agent)
+        federation_of = jnp.tile(federation_of, steps)
+        step = step._replace(arrivals=jax.tree.map(jnp.ravel, step.arrivals))
     # Federations of one: within its work an agent knows only the model that it was handed.
-    alone = Population(((workers.num_agents, 1),))
-    federation = jax.tree.map(lambda x: x[workers.federation_of], step.params.federation)
+    alone = Population(((steps * workers.num_agents, 1),))
+    federation = jax.tree.map(lambda x: x[federation_of], step.params.federation)
     params = Params(step.take(step.params.agent), federation, step.params.shared)
     before = step.take(state.agents)
     worked = State(
@@ -220,21 +247,21 @@ def _worked(step: Step, state: State) -> tuple[State, jax.Array]:
         # No work reads these: they belong to the exchange.
         server_state=(),
         uplink_state=(),
-        ledger=empty_ledger(workers.num_agents),
+        ledger=empty_ledger(alone.num_agents),
     )
-    env_steps = jnp.zeros(workers.num_agents, jnp.uint32)
-    for work in step.parts.works:
-        worked, more = work(alone, params, worked, step.differentiable)
+    env_steps = jnp.zeros(alone.num_agents, jnp.uint32)
+    for part in step.parts.works:
+        worked, more = part(alone, params, worked, step.differentiable)
         env_steps = env_steps + more
+    agents = worked.agents
     if step.fails:
         # Who is not there has been simulated all the same, as a step has a fixed number of workers.
         env_steps = jnp.where(step.present, env_steps, 0)
-        kept = select(step.present, worked.agents, before)
-        worked = dataclasses.replace(worked, agents=kept)
-    return worked, env_steps
+        agents = select(step.present, agents, before)
+    return Worked(worked.keys, agents, worked.server, env_steps)
 
 
-def _exchanged(step: Step, state: State, worked: State):
+def _exchanged(step: Step, state: State, worked: Worked):
     """The exchange of the servers with the workers alone.
 
     Returns:

@@ -32,8 +32,11 @@ def largest(x, k):
     if x.size <= _FEW:
         return jnp.stack(_largest_of_few([x[place] for place in range(x.size)], k))
     size = _magnitude(x)
-    # Not by `lax.top_k`, whose k shapes the program: this one is traced.
-    least = jnp.sort(size, descending=True)[k - 1]  # of those that stay
+    # Not by `lax.top_k`, whose k shapes the program: this one is traced. Numbers of at least 0 are
+    # in the order of their bits, and a CPU sorts whole numbers four times as fast.
+    bits = jax.lax.bitcast_convert_type(size, f"int{8 * size.dtype.itemsize}")
+    least = jnp.sort(bits)[x.size - k]  # of those that stay
+    least = jax.lax.bitcast_convert_type(least, size.dtype)
     above, equal = _against(size, least)
     stays = above | (equal & (jnp.cumsum(equal) <= k - jnp.sum(above)))
     return jnp.where(stays, x, jnp.zeros_like(x))

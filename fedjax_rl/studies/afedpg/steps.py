@@ -116,7 +116,7 @@ def ablation(size):
         published="lookahead helps",
         band=((0, None),) * 4,
     )
-    came = tables.share_reached(reached(harm))
+    came = tables.whether_reached(reached(harm))
     yield effect(
         "B8 harm",
         "one episode a gradient, lookahead of nearly 1: share of trials that come to the target "

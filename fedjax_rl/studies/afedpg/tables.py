@@ -22,7 +22,7 @@ from fedjax_rl.envs.task import Task
 from fedjax_rl.plotting.page import describe, errors, level, shaded
 from fedjax_rl.plotting.regressions import ticks
 from fedjax_rl.plotting.style import GREY, OKABE_ITO, colours
-from fedjax_rl.studies.estimates import median_time
+from fedjax_rl.studies.estimates import Estimate, median_time, share_of_trials
 from fedjax_rl.studies.numbers import Number
 from fedjax_rl.studies.pictures import Panel, styles_of
 from fedjax_rl.studies.runs import Stage
@@ -74,9 +74,14 @@ def parts(*shares: float) -> xr.DataArray:
     return xr.DataArray(np.array(shares), {"eps": list(shares)})
 
 
-def share_reached(times: Number) -> Number:
-    """Whether trials come to the target: its mean is their share."""
+def whether_reached(times: Number) -> Number:
+    """1 of trials that come to the target, 0 of all others."""
     return times.then(lambda array: np.isfinite(array).astype(float))
+
+
+def share_reached(times: Number) -> Estimate:
+    """Share of the trials that come to the target."""
+    return share_of_trials(whether_reached(times))
 
 
 # Pictures -----------------------------------------------------------------------------------------

@@ -26,7 +26,7 @@ from fedjax_rl.studies.communication_efficient.lines import (
     row,
 )
 from fedjax_rl.studies.declared import figure
-from fedjax_rl.studies.estimates import mean, mean_of, measured, of_means, together
+from fedjax_rl.studies.estimates import mean, mean_of, measured, of_means, shares, together
 from fedjax_rl.studies.pictures import against, curves, page
 from fedjax_rl.studies.runs import runs
 
@@ -107,7 +107,7 @@ def fig4_5(size):
     yield number(
         "claim 6",
         "share of episodes after 50 in which the mean of ESPC is above ES n=50; above ES n=25",
-        together(*(above(made, "ESPC n=50", other) for other in ("ES n=50", "ES n=25"))),
+        shares(together(*(above(made, "ESPC n=50", other) for other in ("ES n=50", "ES n=25")))),
         ((0.995, None),) * 2,
         published=(1.0, 1.0),
     )
@@ -148,7 +148,7 @@ def fig4_5(size):
     yield number(
         "C31",
         "Fig 4.5b, frequency of ESPC: episode 1, episodes 2 to 10, later",
-        together(first, early, later),
+        shares(together(first, early, later)),
         ((0.47, 0.53), (0.40, 0.48), (0.43, 0.50)),
         reference=(0.499, 0.440, 0.461),
     )
@@ -163,7 +163,7 @@ def fig4_5(size):
     yield number(
         "C31 m/n",
         "frequency of ESPC after episode 10",
-        later,
+        shares(later),
         (0.47, 0.53),
         published=0.5,
         why="Returns are skewed to the right: fewer than half of an agent's samples are above "
@@ -273,7 +273,7 @@ def fig4_8(size):
     yield number(
         "C33",
         "mean frequency for m = 5, 10, 15, 30, 45",
-        mean(talk.sel(target_senders=list(asked))),
+        shares(talk.sel(target_senders=list(asked))),
         around((0.1, 0.2, 0.3, 0.6, 0.9), 0.15),
         published=(0.1, 0.2, 0.3, 0.6, 0.9),
         why="Returns are skewed to the right, and a window of 10 has no far tails.",
@@ -282,7 +282,7 @@ def fig4_8(size):
     yield number(
         "C33 rule",
         "the same beside the rule on its own window",
-        mean(talk.sel(target_senders=list(asked))),
+        shares(talk.sel(target_senders=list(asked))),
         tuple((value - 0.03, value + 0.03) for value in prototype),
         reference=prototype,
     )

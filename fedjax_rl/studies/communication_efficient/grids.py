@@ -25,7 +25,7 @@ from fedjax_rl.studies.communication_efficient.lines import (
     row,
 )
 from fedjax_rl.studies.declared import figure
-from fedjax_rl.studies.estimates import exact, of_means, together
+from fedjax_rl.studies.estimates import exact, of_means, shares, together
 from fedjax_rl.studies.pictures import page
 from fedjax_rl.studies.runs import runs
 
@@ -155,7 +155,7 @@ def fig3_4(size):
     yield number(
         "C13 end",
         "frequency in the last 100: EBCDQL, DAVIA",
-        together(*(ends(label, metric="frequency") for label in ("EBCDQL", "DAVIA"))),
+        shares(together(*(ends(one, metric="frequency") for one in ("EBCDQL", "DAVIA")))),
         ((None, 0.01), (None, 0.1)),
         published="goes quiet",
         reference=(0.0002, 0.028),
@@ -311,7 +311,7 @@ def fig3_5(size):
     yield number(
         "C19",
         "mean frequency of those that do not learn: EBCDQL .8, DAVIA",
-        together(talk["EBCDQL 0.8"], talk["DAVIA"]),
+        shares(together(talk["EBCDQL 0.8"], talk["DAVIA"])),
         (MINIMAL, MINIMAL),
         published=quiet,
         reference=(0.0007, 0.0),
@@ -319,7 +319,7 @@ def fig3_5(size):
     yield number(
         "C19 learning",
         "mean frequency of those that learn: EBCDQL .05, EBCDQL .3, DAVIA tuned",
-        together(*(talk[label] for label in ("EBCDQL 0.05", "EBCDQL 0.3", "DAVIA tuned"))),
+        shares(together(*(talk[n] for n in ("EBCDQL 0.05", "EBCDQL 0.3", "DAVIA tuned")))),
         (MINIMAL,) * 3,
         published=quiet,
         why="EBCDQL that learns nearly as well as DQL sends in most episodes; at 0.3 it is "

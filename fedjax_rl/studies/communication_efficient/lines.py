@@ -34,6 +34,8 @@ STYLES |= {"DAVIA tuned": 2, "EBCDQL 0.05": 4, "EBCDQL as coded": 5, "ES": 3, "E
 STYLES |= {"ESPC": 4, "ESPC own baseline": 1, "ESPC |F|": 2, "ES n=25": 5, "ES n=50": 3}
 STYLES |= {"ESPC n=50": 4, "ES n=50 centred": 6, "ES n=25 centred": 0, "ES n=50 own baseline": 2}
 STYLES |= {"as in the thesis": 4, "own baseline": 1, "ES goes on": 3}
+STYLES |= {f"m={m}": place for place, m in enumerate((5, 10, 15, 50, 45, 30))}
+STYLES |= {"k=3": 0, "k=10": 1, "k=30": 2}
 # What is not in the thesis is dashed.
 TAKEN = re.compile("centred|own baseline$")
 OURS = {"DQL first", "EBCDQL 0.3", "EBCDQL as coded", "DAVIA tuned", "ESPC |F|", "own baseline"}

@@ -24,7 +24,7 @@ from fedjax_rl.studies.communication_efficient.lines import (
     row,
 )
 from fedjax_rl.studies.declared import figure
-from fedjax_rl.studies.estimates import exact, mean, together
+from fedjax_rl.studies.estimates import exact, mean, shares, together
 from fedjax_rl.studies.pictures import page
 from fedjax_rl.studies.runs import runs
 
@@ -154,15 +154,15 @@ def fig4_3(size):
     lake = runs("lake30", methods, seconds=25, **made)
     es = runs("lake30-es", by_es(task, 30, 15), seconds=25, **made)
     best = attainable(task)
-    shares = [end(lake, label, 200) * (1 / best) for label in methods]
-    shares = dict(zip(methods, shares, strict=True))
-    shares |= {label: end(es, label, 200) * (1 / best) for label in ("ES", "ESPC")}
+    parts = [end(lake, label, 200) * (1 / best) for label in methods]
+    parts = dict(zip(methods, parts, strict=True))
+    parts |= {label: end(es, label, 200) * (1 / best) for label in ("ES", "ESPC")}
     nobody = "nobody finds a consistent strategy"
     learned = ("DQL", "EBCDQL 0.05", "DAVIA tuned")
     yield number(
         "C25",
         "last 200 in parts of the best attainable: DQL, EBCDQL .05, DAVIA tuned",
-        together(*(shares[label] for label in learned)),
+        together(*(parts[label] for label in learned)),
         ((None, 0.5),) * 3,
         published=nobody,
         why="With random ties, and DAVIA's price in the unit of the rewards, they learn.",
@@ -170,20 +170,20 @@ def fig4_3(size):
     yield number(
         "C25 ties",
         "the same of DQL with first-index ties, DAVIA, ES, ESPC",
-        together(*(shares[label] for label in ("DQL first", "DAVIA", "ES", "ESPC"))),
+        together(*(parts[label] for label in ("DQL first", "DAVIA", "ES", "ESPC"))),
         ((None, 0.5),) * 4,
         published=nobody,
     )
     yield positive(
         "C25 null",
         "last 200 less that of play without learning: DQL, EBCDQL .05, DAVIA tuned",
-        *(shares[label] - shares["DQL still"] for label in learned),
+        *(parts[label] - parts["DQL still"] for label in learned),
     )
     talk = {label: over(lake, label, "frequency") for label in methods}
     yield number(
         "C25 talk",
         "Fig 4.3b, mean frequency: EBCDQL .05, EBCDQL .3, DAVIA, DAVIA tuned",
-        together(*(talk[n] for n in ("EBCDQL 0.05", "EBCDQL 0.3", "DAVIA", "DAVIA tuned"))),
+        shares(together(*(talk[n] for n in ("EBCDQL 0.05", "EBCDQL 0.3", "DAVIA", "DAVIA tuned")))),
         (MINIMAL,) * 4,
         published="both DAVIA and EBCDQL communicate minimally",
         why="EBCDQL with a threshold that lets it learn does not; 30 agents see the goal often.",

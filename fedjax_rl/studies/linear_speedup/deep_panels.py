@@ -20,7 +20,7 @@ from fedjax_rl.studies.linear_speedup.deep_times import AGENTS, KINDS, Crossings
 from fedjax_rl.studies.pictures import Panel, Picture, page
 
 FIT, PLAIN = "regression with censored runs, 95 %", "ordinary fit to what is reached"
-EPOCHS = (2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 4000)
+ROOM = 0.22  # of a panel's height, for words beside the points
 
 
 def epochs(axis: Axes, rows: Crossings, words: str, x: str, ideal: bool) -> None:
@@ -31,7 +31,7 @@ def epochs(axis: Axes, rows: Crossings, words: str, x: str, ideal: bool) -> None
     label = "not reached, at its last epoch"
     axis.scatter(shown[late], time[late], s=13, color=RED, marker="^", zorder=3, label=label)
     axis.set_xscale("log", base=2)
-    axis.set_yscale("log", base=2)
+    axis.set_yscale("log")
     try:
         found = times.fit(rows)
     except ValueError:
@@ -47,6 +47,10 @@ def epochs(axis: Axes, rows: Crossings, words: str, x: str, ideal: bool) -> None
     plain = times.ordinary(rows)
     if plain is not None:
         band(axis, rows.x, plain, 2.0, color=OKABE_ITO[4], label=PLAIN, linestyle=":")
+    # Words stand where no point is, at the end of the axis that lines and points leave free.
+    low, high = axis.get_ylim()
+    room = (high / low) ** (ROOM / (1 - ROOM))
+    axis.set_ylim(*((low / room, high) if ideal else (low, high * room)))
     axis.text(
         0.03,
         0.03 if ideal else 0.97,
@@ -54,11 +58,9 @@ def epochs(axis: Axes, rows: Crossings, words: str, x: str, ideal: bool) -> None
         transform=axis.transAxes,
         va="bottom" if ideal else "top",
         fontsize=6.5,
-        zorder=6,
-        bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1},
     )
     ticks(axis.xaxis, 10.0, np.unique(rows.x))
-    ticks(axis.yaxis, 10.0, EPOCHS)
+    ticks(axis.yaxis, 10.0)
     axis.set_xlabel(x)
     axis.set_ylabel("epochs")
 

@@ -38,7 +38,7 @@ VECTORS = {
     "ppo_trials": 10,
     "ppo_epochs": 3000,
     "ppo_lines": 3000,
-    "ppo_controls": None,
+    "ppo_controls": 5,
 }
 WIDE = "one agent, N times the batch"
 

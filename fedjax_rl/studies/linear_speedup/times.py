@@ -13,7 +13,7 @@ from fedjax_rl.analysis import Measured
 from fedjax_rl.federation import communication_time
 from fedjax_rl.studies.claims import control, effect
 from fedjax_rl.studies.declared import figure
-from fedjax_rl.studies.estimates import exactly, measured, seeds_apart
+from fedjax_rl.studies.estimates import exactly, measured, seeds_apart, share_of_trials
 from fedjax_rl.studies.linear_speedup import grids
 from fedjax_rl.studies.linear_speedup.grids import (
     AGENTS,
@@ -205,8 +205,8 @@ def fig6(size):
     still = grids.still(size)["error_server"]
     yield control(
         "T20 null",
-        "runs that reach the threshold where nothing is learned",
-        still.then(lambda error: (error < THRESHOLD).any("time").mean("num_agents")),
+        "share of seeds at which a run reaches the threshold where nothing is learned",
+        share_of_trials(still.then(lambda error: (error < THRESHOLD).any(["time", "num_agents"]))),
     )
     yield effect(
         "T20 alone",
