@@ -256,6 +256,9 @@ def leave(code: int) -> int:
         client = hosts.global_state.client
         client.key_value_set(_ENDED, str(hosts.index()), allow_overwrite=True)
         client.wait_at_barrier("fedjax_rl/left", int(1000 * _LEAVE))
+        # All are here, so that none waits long. Or who is slower than process 0, with which the
+        # coordinator goes, is aborted by JAX before it comes to its own end.
+        sys.modules["jax"].distributed.shutdown()
     os._exit(code)
 
 
