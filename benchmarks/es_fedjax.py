@@ -112,9 +112,48 @@ def episode_loops(lengths: str, agents: int) -> dict[str, Callable]:
             episode = run_episodes(config, network, (keys[0], keys[1]), parameters, kind)
             return episode.steps
 
-        compiled = jax.jit(run).lower(keys, parameters).compile(compiler_options=compiler_options())
-        out[kind] = lambda compiled=compiled: compiled(keys, parameters)
+        out[kind] = _compiled(run, keys, parameters)
     return out
+
+
+def parts(agents: int, steps: int) -> dict[str, Callable]:
+    """Policies of so many agents without environments, and their parameters read without policies.
+
+    Args:
+      agents: A.
+      steps: of a call.
+    """
+    task = gymnax_task(peers.ENVIRONMENT)
+    network = network_of(es(task, **PROPERTIES).config)
+    seen = jnp.ones((agents, task.observation_size))
+    numbers = jax.random.normal(jax.random.key(0), (network.num_parameters, agents))
+
+    def policies(numbers, seen):
+        """What it says is seen next, so that no step is left out."""
+
+        def body(_, seen):
+            said = jax.vmap(network.apply)((*numbers,), seen)
+            return seen + sum(said)[:, None]
+
+        return jax.lax.fori_loop(0, steps, body, seen)
+
+    def read(numbers, seen):
+        def body(_, total):
+            for own in numbers:
+                total = total + own * seen[:, 0]
+            return total * 1e-3
+
+        return jax.lax.fori_loop(0, steps, body, seen[:, 0])
+
+    return {
+        "policies alone": _compiled(policies, numbers, seen),
+        "parameters read": _compiled(read, numbers, seen),
+    }
+
+
+def _compiled(function: Callable, *arguments) -> Callable:
+    program = jax.jit(function).lower(*arguments).compile(compiler_options=compiler_options())
+    return lambda: program(*arguments)
 
 
 def leaning(network) -> np.ndarray:

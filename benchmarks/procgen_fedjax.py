@@ -1,9 +1,14 @@
-"""The rows of the case `procgen`: our games with and without pictures, and the original."""
+"""The rows of the case `procgen`: our games with and without pictures, and the original.
+
+As a script it reads lines "GAME STEPS" and answers each with steps made, CPU and wall seconds.
+"""
 
 from __future__ import annotations
 
+import os
 import pathlib
 import subprocess
+import sys
 import time
 from typing import NamedTuple
 
@@ -15,6 +20,7 @@ from fedjax_rl import streams
 from fedjax_rl.envs import procgen
 from fedjax_rl.sweeps.compiling import compiler_options
 
+HERE = pathlib.Path(__file__)
 COPIES = (64, 1024, 4096)
 GAMES = ("BigFish", "CoinRun")
 # Steps of a call, all copies together; pictures kept at a time.
@@ -77,30 +83,35 @@ def ours(game: str, kind: str, copies: int, scale: float) -> Row:
     return Row(run, compiled)
 
 
-class Original:
-    """The original in a process of its own, with 64 copies and one thread."""
+class Elsewhere:
+    """Pictures of 64 copies in a process of its own, which is told "GAME STEPS" line by line."""
 
-    def __init__(self, python: pathlib.Path) -> None:
-        """Starts the process with that Python."""
-        script = pathlib.Path(__file__).with_name("procgen_original.py")
+    def __init__(self, *command, **environment: str) -> None:
+        """Starts the process.
+
+        Args:
+          *command: its words.
+          **environment: what it has besides that of this one.
+        """
         self._process = subprocess.Popen(
-            [python, script],
+            command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,
+            env={**os.environ, **environment},
         )
 
     def row(self, game: str, scale: float) -> Row:
         """Steps with pictures; there are no others."""
-        steps = max(1, round(scale * 2 * STEPS["pixels"]) // 64)
+        steps = max(1, round(scale * 2 * STEPS["pixels"]) // COPIES[0])
 
         def run():
-            self._process.stdin.write(f"{game.lower()} {steps}\n")
+            self._process.stdin.write(f"{game} {steps}\n")
             self._process.stdin.flush()
             answer = self._process.stdout.readline().split()
             if len(answer) != 3:
-                raise SystemExit("the original ended; does its Python have procgen 0.10.7?")
+                raise SystemExit(f"{self._process.args[:2]} ended; does that Python have the game?")
             return int(answer[0]), float(answer[1]), float(answer[2])
 
         return Row(run, 0.0)
@@ -109,6 +120,16 @@ class Original:
         """Ends the process."""
         self._process.stdin.close()
         self._process.wait()
+
+
+def original(python: pathlib.Path, threads: int = 1) -> Elsewhere:
+    """The original, with so many threads."""
+    return Elsewhere(python, HERE.with_name("procgen_original.py"), str(threads))
+
+
+def with_threads(threads: int) -> Elsewhere:
+    """Ours, with so many of XLA's."""
+    return Elsewhere(sys.executable, HERE, NPROC=str(threads))
 
 
 def measure(rows: dict[str, Row], repeats: int) -> dict[str, Timing]:
@@ -122,3 +143,20 @@ def measure(rows: dict[str, Row], repeats: int) -> dict[str, Timing]:
             rates[name][0].append(steps / cpu)
             rates[name][1].append(steps / wall)
     return {name: Timing(tuple(cpu), tuple(wall), 0) for name, (cpu, wall) in rates.items()}
+
+
+def main() -> None:
+    """Answers until the input ends."""
+    made: dict[str, Row] = {}
+    for line in sys.stdin:
+        game, steps = line.split()
+        if game not in made:
+            made[game] = ours(game, "pixels", COPIES[0], 1.0)
+        wanted, done = int(steps) * COPIES[0], [0, 0.0, 0.0]
+        while done[0] < wanted:
+            done = [a + b for a, b in zip(done, made[game].run(), strict=True)]
+        print(*done, flush=True)
+
+
+if __name__ == "__main__":
+    main()

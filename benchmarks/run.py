@@ -16,7 +16,6 @@ import cases
 from lines import above_zero
 from versions import against
 
-GRIDS = ("smoke", "quick", "paper")
 SCALING = ("agents", "devices", "processes", "memory", "saving")
 SHAPINGS = ("raw", "center")
 
@@ -73,9 +72,6 @@ def main() -> None:
     )
     parser.add_argument(
         "--turns", type=_at_least_one, default=5, help="processes of each, with --against"
-    )
-    parser.add_argument(
-        "--grids", nargs="+", choices=GRIDS, default=GRIDS, help="scales of the case grids"
     )
     parser.add_argument(
         "--shapings", nargs="+", choices=SHAPINGS, default=SHAPINGS, help="cases of the case es"

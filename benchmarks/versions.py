@@ -56,8 +56,6 @@ def _in_process(name: str, checkout: pathlib.Path, arguments) -> dict:
         line = [name, "--json", str(file), "--scale", str(arguments.scale)]
         if arguments.repeats is not None:
             line += ["--repeats", str(arguments.repeats)]
-        if name == "grids":
-            line += ["--grids", *arguments.grids]
         if name == "es":
             line += ["--shapings", *arguments.shapings]
         if "--only" in script.read_text():

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 NAMES = (
-    *("fedq", "uplinks", "scaling", "grids", "es", "episodes", "gradients", "differentiate"),
+    *("fedq", "uplinks", "scaling", "commands", "es", "episodes", "gradients", "differentiate"),
     *("clock", "brax", "returns", "procgen", "ppo"),
 )
 # One XLA thread a core; the scheduler for many small operations hangs on many small loops.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import sys
+import time
 
 from cases import Case
 
@@ -14,9 +15,14 @@ LIMITS = (
     ("evosax, per environment step", "fedjax_rl", "evosax", 5.0),
 )
 
+PART = 3000, 500  # agents and steps of which the parts are timed
 NOTE = """One environment for every federation waits for Python at every step of 50 copies; all
 copies in one environment are NumPy's own speed. evosax shares its random numbers among the agents
-of an update, which none of the others does; with numbers of its own it is the row beside it."""
+of an update, which none of the others does; with numbers of its own it is the row beside it.
+`parts`: where episodes are long, the policies alone take more than half of a step, and half of that
+is reading their parameters, 520 bytes an agent and step, which no other agent has. With raw returns
+little is learned, episodes are short, and an update waits for the last of 3,000: hundreds of steps
+of a few agents, each as long as its forty kernels take to start."""
 
 
 def _rows(arguments) -> dict:
@@ -82,7 +88,30 @@ def _rows(arguments) -> dict:
         if arguments.only
         else _all_variants(es_fedjax, peers, 60 if arguments.scale >= 0.5 else 2)
     )
-    return {"rows": rows, "counts": counts, "learned": checks, "all_variants": variants}
+    found = {"rows": rows, "counts": counts, "learned": checks, "all_variants": variants}
+    return found if arguments.only else found | {"parts": _parts(arguments)}
+
+
+def _parts(arguments) -> list[dict]:
+    """What a step consists of where episodes are long."""
+    import es_fedjax
+    import harness
+
+    agents, steps = PART
+
+    def calls():
+        start = time.perf_counter()
+        whole = es_fedjax.episode_loops("long", agents)["compact"]
+        made = es_fedjax.parts(agents, steps)
+        seconds = (time.perf_counter() - start) / (1 + len(made))
+        whole_steps = int(whole().sum())
+        yield (
+            "long episodes",
+            {"whole": harness.Call(whole, whole_steps, seconds)}
+            | {name: harness.Call(call, agents * steps, seconds) for name, call in made.items()},
+        )
+
+    return harness.table(calls(), "steps", arguments, at_least=7)
 
 
 def _all_variants(es_fedjax, peers, trials: int) -> dict:
