@@ -1,6 +1,8 @@
 """Speed of fedjax_rl against its peers, or against another version of itself.
 
-python benchmarks/run.py CASE|all [--json FILE] [--against DIRECTORY]
+python benchmarks/run.py CASE [--json FILE]
+python benchmarks/run.py all [--json DIRECTORY]
+python benchmarks/run.py CASE|all --against DIRECTORY [--json FILE]
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ import json
 import pathlib
 import subprocess
 import sys
+import tempfile
 
 import cases
 from lines import above_zero
@@ -31,8 +34,8 @@ def _case(name: str) -> str:
 
 def _file(name: str) -> pathlib.Path:
     path = pathlib.Path(name)
-    if path.is_dir() or not path.absolute().parent.is_dir():
-        raise argparse.ArgumentTypeError(f"{name!r} is no file in an existing directory")
+    if not path.absolute().parent.is_dir():
+        raise argparse.ArgumentTypeError(f"{name!r} is not in an existing directory")
     return path
 
 
@@ -52,7 +55,9 @@ def _at_least_one(text: str) -> int:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("case", metavar="CASE", type=_case, help=", ".join((*cases.NAMES, "all")))
-    parser.add_argument("--json", type=_file, help="write the numbers there")
+    parser.add_argument(
+        "--json", type=_file, help="write the numbers there; of all, into this directory"
+    )
     parser.add_argument("--repeats", type=_at_least_one, help="turns; each case has its own number")
     parser.add_argument(
         "--scale",
@@ -88,20 +93,21 @@ def main() -> None:
         "--original", type=_file, help="a Python with procgen 0.10.7, for the case procgen"
     )
     arguments = parser.parse_args()
+    whole = arguments.case == "all" and arguments.against is None
+    if arguments.json is not None and arguments.json.is_dir() != whole:
+        kind = "an existing directory, of all cases" if whole else "a file"
+        parser.error(f"--json is {arguments.json}; allowed: {kind}")
+    if whole:
+        sys.exit(_all(sys.argv[1:], arguments.json))
     if arguments.against is not None:
         content = {
             name: against(name, arguments.against, arguments)
             for name in (cases.NAMES if arguments.case == "all" else (arguments.case,))
         }
-    elif arguments.case == "all":
-        content = _all(sys.argv[1:])
     else:
         content = _one(arguments)
     if arguments.json is not None:
-        # As a file that is whole or absent.
-        part = arguments.json.with_name(f".{arguments.json.name}.part")
-        part.write_text(json.dumps(content, indent=1) + "\n")
-        part.replace(arguments.json)
+        _write(arguments.json, json.dumps(content, indent=1) + "\n")
 
 
 def _one(arguments) -> dict:
@@ -119,18 +125,39 @@ def _one(arguments) -> dict:
     return content
 
 
-def _all(line: list[str]) -> dict:
-    """Every case in a process of its own: what is set before JAX starts differs."""
-    import tempfile
+def _all(line: list[str], directory: pathlib.Path | None) -> int:
+    """Every case in a process of its own: what is set before JAX starts differs.
 
-    out, place = {}, line.index("all")
-    with tempfile.TemporaryDirectory() as scratch:
-        for name in cases.NAMES:
-            file = pathlib.Path(scratch, f"{name}.json")
-            own = [*line[:place], name, *line[place + 1 :], "--json", str(file)]
-            subprocess.run([sys.executable, __file__, *own], check=True)
-            out[name] = json.loads(file.read_text())
-    return out
+    Args:
+      line: of the command.
+      directory: gets `CASE-cpu.json`, or with the kind of device that it is, of each.
+
+    Returns:
+      1 where a case has failed; the others are measured all the same.
+    """
+    failed = []
+    for name in cases.NAMES:
+        with tempfile.TemporaryDirectory() as scratch:
+            file = pathlib.Path(scratch, "made.json")
+            # Of two the last counts.
+            own = [name if word == "all" else word for word in line] + ["--json", str(file)]
+            done = subprocess.run([sys.executable, __file__, *own], check=False)
+            if done.returncode or not file.is_file():
+                failed.append(name)
+            elif directory is not None:
+                text = file.read_text()
+                kind = json.loads(text)["device"].partition(":")[0]
+                _write(directory / f"{name}-{kind}.json", text)
+    if failed:
+        print(f"not measured: {', '.join(failed)}", file=sys.stderr)
+    return int(bool(failed))
+
+
+def _write(path: pathlib.Path, text: str) -> None:
+    """As a file that is whole or absent."""
+    part = path.with_name(f".{path.name}.part")
+    part.write_text(text)
+    part.replace(path)
 
 
 if __name__ == "__main__":

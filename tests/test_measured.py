@@ -1,6 +1,9 @@
 """What the pages say of speed follows from what was measured."""
 
+import argparse
+import json
 import pathlib
+import subprocess
 import sys
 
 import pytest
@@ -9,6 +12,7 @@ ROOT = pathlib.Path(__file__).parent.parent
 sys.path.append(str(ROOT / "benchmarks"))
 import cases  # noqa: E402
 import measured  # noqa: E402
+import run  # noqa: E402
 
 
 def test_pages_are_made():
@@ -67,3 +71,45 @@ def test_limits_that_are_saved_are_those_of_the_case():
             assert [(one["id"], one["limit"]) for one in made] == [
                 (one["id"], one["limit"]) for one in saved
             ], content["case"]
+
+
+def test_all_cases_go_into_a_directory_whatever_fails(monkeypatch, tmp_path, capsys):
+    def made(command, check):
+        name, file = command[2], pathlib.Path(command[-1])
+        if name == "fedq":
+            return subprocess.CompletedProcess(command, 1)
+        file.write_text(json.dumps({"case": name, "device": "cpu: one"}))
+        return subprocess.CompletedProcess(command, 0)
+
+    monkeypatch.setattr(subprocess, "run", made)
+    monkeypatch.setattr(sys, "argv", ["run.py", "all", "--json", str(tmp_path), "--scale", "0.1"])
+    with pytest.raises(SystemExit) as ended:
+        run.main()
+    assert ended.value.code == 1
+    assert "not measured: fedq" in capsys.readouterr().err
+    names = {f"{name}-cpu.json" for name in cases.NAMES if name != "fedq"}
+    assert {path.name for path in tmp_path.iterdir()} == names
+    assert json.loads((tmp_path / "es-cpu.json").read_text())["case"] == "es"
+
+
+@pytest.mark.parametrize("words", [["all", "--json", "file"], ["es", "--json", "."]])
+def test_numbers_of_all_cases_need_a_directory_and_of_one_a_file(words, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["run.py", *words])
+    with pytest.raises(SystemExit, match="2"):
+        run.main()
+    assert f"--json is {words[-1]}; allowed: " in capsys.readouterr().err
+
+
+def test_without_its_peers_a_case_measures_the_package_alone(monkeypatch, capsys):
+    asked = []
+
+    def rows(arguments):
+        asked.append(tuple(arguments.only))
+        return {"rows": []}
+
+    never = cases.Case(rows, "steps", lambda content: 1 / 0, 1, "ours", {}, peers=("no_such_peer",))
+    monkeypatch.setattr(cases, "case", lambda name: never)
+    content = cases.measured("es", argparse.Namespace(only=(), repeats=1))
+    assert asked == [("ours",)]
+    assert content["targets"] == []
+    assert 'needs no_such_peer; `pip install ".[bench]"`' in capsys.readouterr().out

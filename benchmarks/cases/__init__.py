@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import importlib.util
 import os
 import pathlib
 from collections.abc import Callable, Mapping
@@ -34,6 +35,7 @@ class Case(NamedTuple):
       environment: variables that are set before JAX starts, unless they are set already.
       show: prints the content; by the subject by default.
       note: what stands below what was measured: what bounds it, and why a limit is not met.
+      peers: packages without which the subject is measured alone.
     """
 
     rows: Callable[[argparse.Namespace], dict]
@@ -44,6 +46,7 @@ class Case(NamedTuple):
     environment: Mapping[str, str] = SMALL_LOOPS
     show: Callable[[dict], None] | None = None
     note: str = ""
+    peers: tuple[str, ...] = ()
 
 
 def case(name: str) -> Case:
@@ -58,6 +61,11 @@ def measured(name: str, arguments: argparse.Namespace) -> dict:
         os.environ.setdefault(variable, value)
     import harness
 
+    missing = [package for package in one.peers if importlib.util.find_spec(package) is None]
+    if missing and not arguments.only:
+        said = f'needs {", ".join(missing)}; `pip install ".[bench]"` has what it takes'
+        print(f"{name}: {one.subject} is measured alone, as every other row {said}")
+        arguments.only = (one.subject,)
     content = one.rows(arguments)
     # A ratio to a row that was left out has no limit.
     targets = [] if arguments.only else one.limits(content)

@@ -138,4 +138,6 @@ def _limits(content) -> list[dict]:
     return [target(name, found[row]["ratio"][other], limit) for name, row, other, limit in LIMITS]
 
 
-CASE = Case(_rows, "environment steps", _limits, 2, "fedjax_rl", note=NOTE)
+CASE = Case(
+    _rows, "environment steps", _limits, 2, "fedjax_rl", note=NOTE, peers=("gymnasium", "evosax")
+)

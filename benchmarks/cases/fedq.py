@@ -77,4 +77,4 @@ def _limits(content) -> list[dict]:
     return out
 
 
-CASE = Case(_rows, "agent-steps", _limits, 7, "fedjax_rl", SMALL_LOOPS, note=NOTE)
+CASE = Case(_rows, "agent-steps", _limits, 7, "fedjax_rl", SMALL_LOOPS, note=NOTE, peers=("numba",))

@@ -115,4 +115,6 @@ def _limits(content) -> list[dict]:
     ]
 
 
-CASE = Case(_rows, "environment steps", _limits, 5, "fedjax_rl", SMALL_LOOPS, note=NOTE)
+CASE = Case(
+    _rows, "environment steps", _limits, 5, "fedjax_rl", SMALL_LOOPS, note=NOTE, peers=("rejax",)
+)

@@ -89,4 +89,4 @@ def _show(content) -> None:
         print(f"{one['id']}: {one['measured']:.1f}, limit {one['limit']}: {one['met']}")
 
 
-CASE = Case(_rows, None, _limits, 5, OWN, ONE_THREAD, _show, NOTE)
+CASE = Case(_rows, None, _limits, 5, OWN, ONE_THREAD, _show, NOTE, peers=("rejax",))
