@@ -60,7 +60,7 @@ DAILY = {
     "test_local_and_server_optimisers_are_a_plain_loop": ("adam-reset",),
     "test_a_round_has_one_copy_of_the_environments_step": ("es-properties5-1",),
     "test_every_bit_is_as_if_one_step_came_after_the_other": ("exponential-7",),
-    "test_uplinks_and_the_ledger_know_nothing_of_it": ("top_k",),
+    "test_uplinks_and_the_ledger_know_nothing_of_it": (),
     "test_what_agents_keep_goes_with_them": ("afedpg",),
     "test_ledger_counts_both_exchanges": ("svrpg",),
     "test_every_uplink": ("partial", "top-k"),

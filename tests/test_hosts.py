@@ -30,6 +30,7 @@ def check(name, result, count):
         np.testing.assert_allclose(result[metric], one[metric], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.thorough
 def test_two_processes_are_one(tmp_path):
     result = together(2, ["one"], tmp_path)["one"]
     xr.testing.assert_equal(result, processes.one(devices=2))

@@ -164,6 +164,7 @@ def smooth(x, y):
     ).sum()
 
 
+@pytest.mark.thorough
 def test_derivatives_are_those_of_vmap():
     x, y, _ = given(6)
     laned = in_lanes(smooth)
