@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import es_peers as peers
 import jax
 import jax.numpy as jnp
 import numpy as np
+from harness import compiled
 
 from fedjax_rl.algorithms import es, espc
 from fedjax_rl.algorithms.strategy import network_of, run_episodes
 from fedjax_rl.envs import gymnax_task
 from fedjax_rl.rollouts.loops import LOOPS
 from fedjax_rl.sweeps.cells import Cell
-from fedjax_rl.sweeps.compiling import compiler_options
 from fedjax_rl.sweeps.sweep import run_cells
 
 PROPERTIES = {
@@ -85,13 +85,14 @@ def _program(algorithm, cells: Callable, workload, workers) -> peers.Program:
     return peers.Program(run, seconds)
 
 
-def episode_loops(lengths: str, agents: int) -> dict[str, Callable]:
+def episode_loops(lengths: str, agents: int, kinds: Sequence[str] = LOOPS) -> dict[str, Callable]:
     """Each loop over the episodes of so many agents with random policies.
 
     Args:
       lengths: "short", policies as they are drawn first, or "long", of trained ones: a policy
         that pushes where the pole leans, perturbed.
       agents: A.
+      kinds: of the loops.
 
     Returns:
       Name of the loop -> a call that returns the steps of every episode, int32 [A].
@@ -106,7 +107,7 @@ def episode_loops(lengths: str, agents: int) -> dict[str, Callable]:
         parameters = jax.random.normal(jax.random.key(2), (agents, centre.size)) * 0.3
         parameters = parameters + jnp.asarray(leaning(network))
     out = {}
-    for kind in LOOPS:
+    for kind in kinds:
 
         def run(keys, parameters, kind=kind):
             episode = run_episodes(config, network, (keys[0], keys[1]), parameters, kind)
@@ -152,7 +153,7 @@ def parts(agents: int, steps: int) -> dict[str, Callable]:
 
 
 def _compiled(function: Callable, *arguments) -> Callable:
-    program = jax.jit(function).lower(*arguments).compile(compiler_options=compiler_options())
+    program, _ = compiled(function, *arguments)
     return lambda: program(*arguments)
 
 

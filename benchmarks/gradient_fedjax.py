@@ -12,6 +12,7 @@ import gradient_peers as peers
 import jax
 import jax.numpy as jnp
 import numpy as np
+from harness import compiled
 
 import fedjax_rl as frl
 from fedjax_rl import envs, streams
@@ -21,7 +22,6 @@ from fedjax_rl.federation.population import Population
 from fedjax_rl.federation.state import Params
 from fedjax_rl.learners import policy_gradient as learner
 from fedjax_rl.sweeps.cells import Cell
-from fedjax_rl.sweeps.compiling import compiler_options
 from fedjax_rl.sweeps.sweep import run_cells
 
 TASK = envs.tabular_task(peers.MDPS, max_steps=peers.HORIZON)
@@ -232,7 +232,7 @@ def parts(agents: int = 512, local_steps: int = 5, rounds: int = 8) -> dict[str,
 
 
 def _compiled(function, *arguments):
-    return jax.jit(function).lower(*arguments).compile(compiler_options=compiler_options())
+    return compiled(function, *arguments)[0]
 
 
 # --- estimates -----------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import importlib.metadata
+import os
 import pathlib
 import resource
 import statistics
@@ -93,6 +94,21 @@ def compiled(function: Callable, *arguments):
     start = time.perf_counter()
     program = jax.jit(function).lower(*arguments).compile(compiler_options=compiler_options())
     return program, time.perf_counter() - start
+
+
+def alternatives(make: Callable[[], Mapping[str, Callable]], units: int) -> dict[str, Call]:
+    """Calls of so many units each, and for each an equal part of the time that making them took."""
+    start = time.perf_counter()
+    made = make()
+    seconds = (time.perf_counter() - start) / len(made)
+    return {row: Call(call, units, seconds) for row, call in made.items()}
+
+
+def cores() -> int:
+    """Of this machine, those that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def started(algorithm, num_agents: int, federations: int = 1):

@@ -20,6 +20,8 @@ import shlex
 import tempfile
 import time
 
+import harness
+
 import fedjax_rl as frl
 from fedjax_rl import analysis, cli, presets
 from fedjax_rl.presets import table
@@ -35,7 +37,7 @@ def device() -> str:
     kind = " ".join(kind.split())
     if not cores.endswith("cores"):
         return results.device()
-    used = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    used = harness.cores()
     part = "" if used == os.cpu_count() else f"{used} of "
     return f"{part}{cores} of an {kind}"
 

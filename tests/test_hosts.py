@@ -78,12 +78,21 @@ def test_what_no_cluster_has_is_refused(words, capsys, tmp_path):
 
 
 LINE = "run fedq paper-mdp --num-agents 4 --sync-period 5 --num-steps 2000"
+# A process that is slow to end, when it has said all that it has to say to the others.
+SLOW = """
+import os, runpy, time
+end = os._exit
+os._exit = lambda code: (time.sleep(2), end(code))
+runpy.run_module("fedjax_rl", run_name="__main__", alter_sys=True)
+"""
 
 
 @pytest.mark.thorough
 def test_processes_that_disagree_say_in_what(tmp_path):
     words = [*LINE.split(), "--out", str(tmp_path / "out")]
     lines = processes.commands(words, 2, p1=["--learning-rate", "0.3", "--num-steps", "3000"])
+    assert lines[1][:2] == ["-m", "fedjax_rl"]
+    lines[1][:2] = ["-c", SLOW]
     (first, said), (second, _) = processes.ended(processes.start(lines))
     assert (first, second) == (2, 2)
     assert "process 1 is given something else than process 0: num_steps is 3000, and " in said

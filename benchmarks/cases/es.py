@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import sys
-import time
 
 from cases import Case
 
@@ -99,17 +98,15 @@ def _parts(arguments) -> list[dict]:
 
     agents, steps = PART
 
+    def make():
+        (whole,) = es_fedjax.episode_loops("long", agents, ("compact",)).values()
+        return {"whole": whole, **es_fedjax.parts(agents, steps)}
+
     def calls():
-        start = time.perf_counter()
-        whole = es_fedjax.episode_loops("long", agents)["compact"]
-        made = es_fedjax.parts(agents, steps)
-        seconds = (time.perf_counter() - start) / (1 + len(made))
-        whole_steps = int(whole().sum())
-        yield (
-            "long episodes",
-            {"whole": harness.Call(whole, whole_steps, seconds)}
-            | {name: harness.Call(call, agents * steps, seconds) for name, call in made.items()},
-        )
+        made = harness.alternatives(make, agents * steps)
+        whole = made["whole"]
+        # Its episodes do not all last to the end.
+        yield "long episodes", made | {"whole": whole._replace(units=int(whole.run().sum()))}
 
     return harness.table(calls(), "steps", arguments, at_least=7)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import math
 import statistics
-import time
 
 from cases import Case
 
@@ -84,16 +83,6 @@ def _against_numpy(arguments, checks: list) -> list[dict]:
     return harness.table(calls(), CASE.units, arguments)
 
 
-def _alternatives(make, units: int) -> dict:
-    """Calls of so many units each, and for each an equal part of the time that making them took."""
-    import harness
-
-    start = time.perf_counter()
-    made = make()
-    seconds = (time.perf_counter() - start) / len(made)
-    return {row: harness.Call(call, units, seconds) for row, call in made.items()}
-
-
 def _parts(arguments) -> list[dict]:
     """Of what the time of FedPG consists: what bounds its rate."""
     import gradient_fedjax
@@ -105,7 +94,7 @@ def _parts(arguments) -> list[dict]:
 
     def calls():
         units = math.prod(sizes) * peers.EPISODES
-        yield "fedpg", _alternatives(functools.partial(gradient_fedjax.parts, *sizes), units)
+        yield "fedpg", harness.alternatives(functools.partial(gradient_fedjax.parts, *sizes), units)
 
     return harness.table(calls(), CASE.units, arguments, at_least=7)
 
@@ -123,7 +112,7 @@ def _federations(arguments) -> list[dict]:
             make = functools.partial(
                 gradient_fedjax.federations, algorithm, FEDERATION_OF, FEDERATION_STEPS, rounds
             )
-            yield name, _alternatives(make, FEDERATION_OF * rounds)
+            yield name, harness.alternatives(make, FEDERATION_OF * rounds)
 
     return harness.table(calls(), "agent-rounds", arguments, at_least=7)
 
@@ -136,7 +125,7 @@ def _estimates(arguments) -> list[dict]:
     def calls():
         for name, setting in gradient_fedjax.SETTINGS.items():
             make = functools.partial(gradient_fedjax.estimates, setting)
-            yield name, _alternatives(make, setting.calls * gradient_fedjax.ESTIMATES)
+            yield name, harness.alternatives(make, setting.calls * gradient_fedjax.ESTIMATES)
 
     return harness.table(calls(), "estimates", arguments, at_least=7)
 

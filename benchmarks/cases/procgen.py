@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 from cases import ONE_THREAD, Case
 
 # Least rates in multiples of the original's with pictures and 64 copies, by game and row.
@@ -50,8 +48,7 @@ def _cores(arguments) -> list[dict]:
     import harness
     import procgen_fedjax as ours
 
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    threads = {"one thread": 1, "a thread a core": cores}
+    threads = {"one thread": 1, "a thread a core": harness.cores()}
     made = {name: ours.with_threads(count) for name, count in threads.items()}
     if arguments.original is not None:
         made |= {

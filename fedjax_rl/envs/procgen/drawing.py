@@ -10,7 +10,7 @@ import jax
 from fedjax_rl import turns
 
 # Pictures in the making that stay in the caches of two cores, with their words and canvas 5 MB: XLA
-# divides them where it has two threads. One thread is as fast with 32 of them, two lose a fifth.
+# divides them where it has two threads. One thread is as fast with 32 of them, two lose a sixth.
 AT_A_TIME = 64
 
 
