@@ -8,15 +8,15 @@ from fedjax_rl.algorithms import ALGORITHMS
 
 STILL = 1e-12  # a rate at which nothing is learned
 
-# Units of time: at most as many as the command line has by default.
+# Units of time, fewer than the command line has by default: enough for what is asked below.
 PAIRS = {
-    **dict.fromkeys(("fedpg", "scaffold-pg", "fedprox-pg", "fast-fedpg", "fedsvrpg-m"), 60),
-    **dict.fromkeys(("fedavgm-pg", "fedadam-pg", "fedhapg-m", "reinforce", "lapg"), 100),
-    **dict.fromkeys(("afedpg", "a3c-pg"), 400),
-    **{"fedppo": 300, "feda2c": 1200, "feddqn": 8000},
+    **dict.fromkeys(("fedpg", "scaffold-pg", "fedprox-pg", "fast-fedpg", "fedsvrpg-m"), 25),
+    **dict.fromkeys(("fedavgm-pg", "fedadam-pg"), 40),
+    **dict.fromkeys(("fedhapg-m", "reinforce", "lapg"), 60),
+    **{"afedpg": 150, "a3c-pg": 200, "fedppo": 120, "feda2c": 800, "feddqn": 8000},
 }
 FOURS = {
-    **dict.fromkeys(("es", "espc", "iw-es"), 600),
+    **dict.fromkeys(("es", "espc", "iw-es"), 400),
     **dict.fromkeys(("nsr-es", "nsra-es"), 1000),
 }
 # Of these a mean return of 150 is asked. Novelty is half of what these two look for, and each of
@@ -26,7 +26,7 @@ DAILY = {"es": 400, "reinforce": 80}
 
 
 def returns(name, num_agents, num_steps, seeds=(0, 1)):
-    """Late mean returns [seed], with the defaults and where nothing is learned."""
+    """Late mean returns with the defaults [seed], and where nothing is learned [1]."""
     one = ALGORITHMS[name].make(frl.envs.gymnax_task("CartPole-v1"))
     metric = next(n for n in ("return", "episode_return") if n in one.metrics)
     said = one.describe(one.config)
@@ -34,13 +34,12 @@ def returns(name, num_agents, num_steps, seeds=(0, 1)):
     cells = [
         # Both in one program, as rates are traced.
         frl.Cell(num_agents, seed, {n: STILL if still else said[n] for n in rates})
-        for still in (False, True)
-        for seed in seeds
+        for still, seed in [*((False, seed) for seed in seeds), (True, seeds[0])]
     ]
     every = num_steps // 20
     made = frl.run_cells(one, cells, num_steps=num_steps, record_every=every, metrics=(metric,))
     last = made[metric].isel(time=slice(-4, None)).mean("time").values
-    return np.split(last, 2)
+    return np.split(last, [len(seeds)])
 
 
 def check(name, num_agents, num_steps):
