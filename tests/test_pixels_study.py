@@ -1,0 +1,92 @@
+"""Figure `pixels` of `linear-speedup`: how its runs are read, on invented ones; one tiny run."""
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from fedjax_rl.studies.linear_speedup import STUDY, pixels
+from fedjax_rl.studies.runs import Results
+from fedjax_rl.studies.study import Meter
+
+SIZE = STUDY.size("paper").replace(pixel_trials=5)
+
+
+def invented(results_end):
+    """Returns that rise in a line from 0.9 to an end, by stage; label -> end."""
+    rng = np.random.default_rng(0)
+    time = 3.0 * np.arange(1, SIZE.pixel_rollouts + 1)
+
+    def stage(method, ends):
+        rise = np.array(list(ends.values()))[:, None, None] - 0.9
+        noise = rng.normal(0, 0.05, (len(ends), SIZE.pixel_trials, time.size))
+        values = (0.9 + rise * time / time[-1] + noise)[None]
+        dims = ("method", "num_agents", "seed", "time")
+        coordinates = {"method": [method], "num_agents": list(ends), "time": time}
+        coordinates |= {"seed": np.arange(SIZE.pixel_trials)}
+        return xr.Dataset({pixels.RETURN: (dims, values)}, coordinates)
+
+    return {
+        "ppo-pixels-agents": stage("FedPPO", {n: results_end[n] for n in pixels.AGENTS}),
+        "ppo-pixels-null": stage("null", {1: 0.9}),
+        "ppo-pixels-impala": stage("IMPALA", {1: results_end["IMPALA"]}),
+        "ppo-pixels-vit-3-4-16": stage("ViT", {1: results_end["ViT"]}),
+    }
+
+
+def lines_of(ends, directory):
+    (figure,) = STUDY.declare(["pixels"], SIZE)
+    results = Results(directory, Meter(None, {}))
+    results._made = invented(ends)
+    lines = {own.claim.id: own.decide(results) for own in figure.claims}
+    return lines, [own.draw(results) for own in figure.pictures]
+
+
+def test_what_learns_learns_and_more_agents_learn_more(tmp_path):
+    # The last fifth of a line ends a tenth of the way below its end.
+    ends = {1: 6.0, 2: 7.0, 4: 8.0, "IMPALA": 0.9 + (8.19 - 0.9) / 0.9, "ViT": 0.9}
+    lines, pages = lines_of(ends, tmp_path)
+    # Between the published 3.7 at two and 9.0 at five million frames.
+    assert lines["P18"]["published"] == pytest.approx(8.13, abs=0.01)
+    assert lines["P18"]["measured"] == pytest.approx(8.19, abs=0.05)
+    assert lines["P18 agents"]["measured"] == pytest.approx(0.9 * 2, abs=0.05)
+    assert lines["P18 N = 2"]["measured"] == pytest.approx(0.9 * 6.1, abs=0.05)
+    held = {name for name, line in lines.items() if line["verdict"] == "reproduced"}
+    assert held == set(lines) - {"P18 ViT"}
+    left, right = pages[0].axes
+    assert left.get_xlabel() == "million frames of an agent"
+    assert left.get_xlim()[1] == pytest.approx(5.0, rel=0.1)
+    words = right.get_legend_handles_labels()[1]
+    assert words == ["classic", "IMPALA", "ViT", "published, IMPALA"]
+
+
+def test_where_nothing_is_learned_nothing_is_claimed(tmp_path):
+    lines, _ = lines_of(dict.fromkeys((*pixels.AGENTS, "IMPALA", "ViT"), 0.9), tmp_path)
+    held = {name for name, line in lines.items() if line["verdict"] == "reproduced"}
+    assert held == {"P18 null"}
+
+
+def test_published_values_are_those_of_the_baseline():
+    for frames, own in pixels.CURVE.items():
+        assert pixels._published(1e6 * frames) == pytest.approx(own)
+    assert pixels._published(1.5e6) == pytest.approx((2.8, 1.0))
+
+
+def test_its_size_is_five_million_frames_an_agent():
+    (figure,) = STUDY.declare(["pixels"], STUDY.size("paper"))
+    each = STUDY.size("paper")
+    frames = each.pixel_rollouts * each.pixel_envs * each.pixel_steps
+    assert 5e6 <= frames < 5.02e6
+    assert "pixels" in STUDY.only_named
+    (many,) = (own for own in figure.stages if own.name == "ppo-pixels-agents")
+    ((algorithm, counts, steps),) = many.plan()
+    assert (counts, steps) == ({1: 3, 2: 3, 4: 3}, 3 * each.pixel_rollouts)
+    assert algorithm.config.resolved().network.kind == "classic"
+
+
+@pytest.mark.thorough
+def test_a_tiny_run(tmp_path, monkeypatch):
+    """Of the small network under every name, which compiles sooner."""
+    monkeypatch.setattr(pixels, "NETWORKS", {"IMPALA": "classic", "ViT": "vit-3-4-16"})
+    summary = STUDY.run(tmp_path, ["pixels"], "smoke")
+    assert {line["verdict"] for line in summary["targets"]} <= {"undecided", "not run"}
+    assert (tmp_path / "pixels.png").stat().st_size > 0
