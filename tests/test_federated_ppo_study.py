@@ -12,7 +12,7 @@ from fedjax_rl.cli.study import _named
 from fedjax_rl.studies.linear_speedup import STUDY, deep_runs, deep_times
 from fedjax_rl.studies.linear_speedup.deep import FIGURES
 from fedjax_rl.studies.linear_speedup.deep_rewards import PARAMETERS
-from fedjax_rl.studies.linear_speedup.deep_runs import EACH, Bench
+from fedjax_rl.studies.linear_speedup.deep_runs import EACH, SMALL, Bench
 from fedjax_rl.studies.linear_speedup.deep_times import AGENTS, ANY, MEAN, NEVER, NULL, PERIODS
 from fedjax_rl.studies.runs import Results
 from fedjax_rl.studies.study import Meter
@@ -182,6 +182,25 @@ def test_every_run_has_a_seed_of_its_own_and_vectors_are_a_preset():
     firsts = [dict(stage.decides)["first_seed"] for stage in bench.stages.values()]
     assert np.diff(firsts).min() >= 30
     assert not any(stage.decides["paired"] for stage in bench.stages.values())
+
+
+def test_small_networks_learn_by_either_protocol():
+    """Alike in everything but what the author's protocol is, at either scale."""
+    size = STUDY.size("paper", "paper-vectors")
+    ours, own = (deep_runs.algorithm(deep_runs.sized(STUDY.size("paper", p))) for p in SMALL)
+    assert deep_runs.sized(size).ppo_epochs == 3000
+    assert deep_times.readings(size) == (ANY, MEAN)
+    clean, author = (
+        {each.name: each.value for each in one.config.resolved().properties()}
+        for one in (ours, own)
+    )
+    differ = {name for name, value in clean.items() if not np.array_equal(value, author[name])}
+    assert differ == {
+        *("preset", "schedule.name", "schedule.warmup_epochs", "schedule.horizon_epochs"),
+        *("shuffle", "gradient_clip", "rewards.alignment", "bootstrap_timeouts"),
+    }
+    assert author["rewards.alignment"] == "late"
+    assert author["schedule.horizon_epochs"] == 750
 
 
 def test_figures_are_named_by_numbers_too():

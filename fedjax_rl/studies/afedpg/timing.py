@@ -72,7 +72,12 @@ def median_less(a, b):
 
 def median_ratio(a, b):
     """The least median of times in parts of that of others, with an interval in logarithms."""
-    logs = of_means(lambda x, y: float(np.log(np.min(x) / np.min(y))), a, b, centre=np.median)
+
+    def log_ratio(x, y):
+        """Infinite times have logarithms; what they leave of a quotient, 0, has none."""
+        return float(np.log(np.min(x)) - np.log(np.min(y)))
+
+    logs = of_means(log_ratio, a, b, centre=np.median)
 
     def of(results):
         (own,) = logs(results)

@@ -44,7 +44,8 @@ STUDY = Study(
     on the errors. `clean` measures the server average, finely in time and for a fixed length
     (Fig. 5: over all agents, just before an exchange). A band is of the published protocol, so
     what fails under `clean` alone is a number of how it was measured (which table, when, and at
-    which rates) rather than of learning; `vectors`, of PPO, has tables as `clean` has.
+    which rates) rather than of learning; `vectors` and `paper-vectors`, of PPO with a small network
+    by the clean and by the author's protocol, have tables as `clean` has.
     References are of an independent prototype, of theory and of the author's notebooks. Figure 2
     shows the two games and has no numbers.""",
 )

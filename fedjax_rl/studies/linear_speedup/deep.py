@@ -13,7 +13,15 @@ from fedjax_rl.studies.estimates import Estimate, exact, together
 from fedjax_rl.studies.linear_speedup import deep_panels, deep_rewards
 from fedjax_rl.studies.linear_speedup import deep_times as times
 from fedjax_rl.studies.linear_speedup.deep_runs import EACH, PRESETS, SIZES, WIDE, Bench
-from fedjax_rl.studies.linear_speedup.deep_times import AGENTS, NEVER, NULL, PERIODS, Seen, value
+from fedjax_rl.studies.linear_speedup.deep_times import (
+    AGENTS,
+    AUTHORS,
+    NEVER,
+    NULL,
+    PERIODS,
+    Seen,
+    value,
+)
 from fedjax_rl.studies.pictures import page
 
 __all__ = ["FIGURES", "PRESETS", "SIZES"]
@@ -98,7 +106,7 @@ def fig9_controls(size):
     bench = Bench(size)
     constant = bench.of(lambda seen: times.slope(seen.of(1, seen.middle)))
     why = f"The rate of these runs is constant: the slope is that of row P4. {LESS_NOISE}"
-    if bench.size.preset == "paper":
+    if bench.size.preset in AUTHORS:
         constant = _of_control(bench, "constant rate", times.slope)
         why = "the reference is what the schedule's share in the published slope comes to"
     yield number(
@@ -114,7 +122,7 @@ def fig9_controls(size):
         "slope of one agent with N times the batch, turned round, middle threshold",
         _of_control(bench, WIDE, lambda rows: times.turned(times.slope(rows))),
         published="N agents that average have N times the samples",
-        why="" if bench.size.preset == "paper" else "Half as many seeds as of the runs themselves.",
+        why="" if bench.size.preset in AUTHORS else "Half as many seeds as of the runs themselves.",
     )
     yield page(
         "fig9-controls",

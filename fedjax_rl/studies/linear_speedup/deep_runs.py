@@ -15,7 +15,15 @@ from fedjax_rl.algorithms.fedppo_properties import SIZES as SETUPS
 from fedjax_rl.federation.algorithm import Algorithm
 from fedjax_rl.studies.estimates import Estimate
 from fedjax_rl.studies.linear_speedup import deep_times as times
-from fedjax_rl.studies.linear_speedup.deep_times import AGENTS, NEVER, NULL, PASSES, PERIODS, Seen
+from fedjax_rl.studies.linear_speedup.deep_times import (
+    AGENTS,
+    AUTHORS,
+    NEVER,
+    NULL,
+    PASSES,
+    PERIODS,
+    Seen,
+)
 from fedjax_rl.studies.numbers import Number
 from fedjax_rl.studies.pictures import Panel
 from fedjax_rl.studies.runs import STILL, Results, Stage, runs
@@ -31,8 +39,9 @@ SIZES = {
     "ppo_controls": (None, None, 3),
     "ppo_server": (None, None, 3),
 }
-PRESETS = ("paper", "clean", "vectors")
-# The preset "vectors" at paper scale: a small network that sees numbers, for as long as it learns.
+PRESETS = ("paper", "clean", "vectors", "paper-vectors")
+SMALL = ("vectors", "paper-vectors")
+# These at paper scale: a small network that sees numbers, for as long as it learns.
 VECTORS = {
     "ppo_size": "tiny",
     "ppo_trials": 10,
@@ -57,23 +66,29 @@ def task(size: Scale):
 
 
 def algorithm(size: Scale, **more) -> Algorithm:
-    """FedPPO as a protocol has it; a small network learns faster, with less entropy."""
+    """FedPPO as a protocol has it; a small network learns faster, with less entropy.
+
+    The two presets for small networks differ in the author's protocol alone: rewards a step late, a
+    schedule, minibatches of whole steps, gradients that are not clipped.
+    """
     own: dict = {"preset": "clean", "size": size.ppo_size}
-    if size.preset == "paper":
+    if size.preset in AUTHORS:
         # The schedule is at its lowest after a quarter of the longest run.
         horizon = max(4, (size.ppo_epochs + 1) // 4)
         own |= {"preset": "paper", "schedule.horizon_epochs": horizon}
         own["schedule.warmup_epochs"] = max(1, horizon // 100)
-    if size.preset == "vectors":
+    if size.preset in SMALL:
         own["learning_rate"] = 1e-3
+        if size.preset in AUTHORS:
+            own["minibatches"] = 8
     elif size.ppo_size != "paper":
         own |= {"learning_rate": 3e-3, "minibatches": 8, "loss.entropy_coefficient": 1e-3}
     return frl.fedppo(task(size), **{**own, **more})
 
 
 def sized(size: Scale) -> Scale:
-    """With what the preset says: "vectors" at paper scale is of another size than the paper's."""
-    if size.preset == "vectors" and size.name == "paper":
+    """With what the preset says: small networks at paper scale are not of the paper's size."""
+    if size.preset in SMALL and size.name == "paper":
         return size.replace(**{**VECTORS, "ppo_server": VECTORS["ppo_trials"]})
     return size
 

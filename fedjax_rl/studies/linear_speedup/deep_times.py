@@ -3,7 +3,8 @@
 An epoch is a pass over a rollout, of which there are three; they are recorded once. Rewards are
 divided by ten. A run reaches a threshold when a mean over some epochs first is above it:
 
-* `ANY`, of the preset `paper`, as published: a centred mean of any agent's, zeros beyond the ends;
+* `ANY`, of the author's presets, as published: a centred mean of any agent's, zeros beyond the
+  ends;
 * `MEAN`, of the others: a mean over all agents and whole windows, dated to their middle, as one
   dated to the end would be late by as much for many agents as for one, which flattens slopes. At
   K = 1 it is the return of the server, as every rollout begins after an average.
@@ -23,6 +24,7 @@ from fedjax_rl.analysis import Measured
 from fedjax_rl.federation import communication_time
 from fedjax_rl.studies.study import Scale
 
+AUTHORS = ("paper", "paper-vectors")  # presets, in what agents do and in how they are read
 AGENTS, PERIODS, PASSES = (1, 2, 4, 8), (1, 10, 100), 3
 NEVER, NULL = "independent", "nothing is learned"
 KINDS = {**{k: f"K = {k}" for k in PERIODS}, NEVER: NEVER, NULL: NULL}
@@ -76,7 +78,7 @@ class Crossings(NamedTuple):
 
 def readings(size: Scale) -> tuple[str, str]:
     """That of the protocol, and the other one."""
-    return (ANY, MEAN) if size.preset == "paper" else (MEAN, ANY)
+    return (ANY, MEAN) if size.preset in AUTHORS else (MEAN, ANY)
 
 
 def _window(rewards: xr.DataArray, size: Scale) -> int:

@@ -73,9 +73,9 @@ def pixels(size):
     """
     frames = size.pixel_rollouts * size.pixel_envs * size.pixel_steps
 
-    def stage(kind, label, agents=AGENTS[:1], **own):
+    def stage(name, kind, label, agents=AGENTS[:1], **own):
         return runs(
-            f"ppo-pixels-{own.pop('name', kind)}",
+            f"ppo-pixels-{name}",
             lambda: {label: (_learner(size, kind), own)},
             {"num_agents": agents},
             num_steps=PASSES * size.pixel_rollouts,
@@ -85,9 +85,9 @@ def pixels(size):
             seconds=SECONDS[kind] * sum(agents) * size.pixel_trials * size.pixel_rollouts,
         )
 
-    many = stage(SMALL, "FedPPO", AGENTS, name="agents")
-    null = stage(SMALL, "null", name="null", learning_rate=STILL)
-    others = {label: stage(kind, label) for label, kind in NETWORKS.items()}
+    many = stage("agents", SMALL, "FedPPO", AGENTS)
+    null = stage("null", SMALL, "null", learning_rate=STILL)
+    others = {label: stage(label.lower(), kind, label) for label, kind in NETWORKS.items()}
     by_agents = many[RETURN]["FedPPO"]
     late = {n: by_agents.sel(num_agents=n).late(LAST) for n in AGENTS}
     still = null[RETURN]["null"].sel(num_agents=1)
