@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
+import fedjax_rl as frl
 from fedjax_rl.studies.linear_speedup import STUDY, pixels
 from fedjax_rl.studies.runs import Results
 from fedjax_rl.studies.study import Meter
@@ -85,9 +86,9 @@ def test_its_size_is_five_million_frames_an_agent():
 
 @pytest.mark.thorough
 def test_a_tiny_run(tmp_path, monkeypatch):
-    """Of the small network under every name, which compiles sooner."""
-    monkeypatch.setattr(pixels, "NETWORKS", {"IMPALA": "classic", "ViT": "classic"})
-    monkeypatch.setattr(pixels, "SECONDS", {"classic": 1.0})
+    """On CartPole, which compiles sooner."""
+    tiny = frl.fedppo(frl.envs.gymnax_task("CartPole-v1"), num_envs=4, rollout_steps=64)
+    monkeypatch.setattr(pixels, "_learner", lambda size, kind: tiny)
     summary = STUDY.run(tmp_path, ["pixels"], "smoke")
     verdicts = {line["id"]: line["verdict"] for line in summary["targets"]}
     assert verdicts.pop("P18 null") == "reproduced"
