@@ -221,6 +221,14 @@ def test_moments_are_averaged_or_forgotten():
         assert state.costs["floats_up"] == 2 * 3 * floats
 
 
+@pytest.mark.thorough
+def test_it_learns_cartpole():
+    """Two agents with 64,000 steps each, alone and together, and greedily above 150 of 500."""
+    algorithm = frl.feddqn(CARTPOLE, sync_period=100, evaluation_episodes=20)
+    result = frl.sweep(algorithm, num_agents=2, seeds=range(3), num_steps=8000, record_every=1000)
+    assert (result["return"].isel(time=slice(-3, None)).mean("time") > 150).all()
+
+
 def test_memory_is_that_of_its_state():
     one = frl.feddqn(CARTPOLE)
     said = memory_of(one.config, 3)

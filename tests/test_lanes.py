@@ -194,7 +194,7 @@ def test_double_precision_stays_double():
 @pytest.mark.parametrize(
     ("name", "backend"),
     [
-        *((name, "spring") for name in ("hopper", "ant", "humanoid")),
+        *((name, "spring") for name in ("halfcheetah", "hopper", "walker2d", "ant", "humanoid")),
         ("swimmer", "generalized"),
         ("hopper", "positional"),
         ("hopper", "generalized"),

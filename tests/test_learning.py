@@ -26,7 +26,7 @@ DAILY = {"es": 400, "reinforce": 80}
 
 
 def returns(name, num_agents, num_steps, seeds=(0, 1)):
-    """Late mean returns with the defaults [seed], and where nothing is learned [1]."""
+    """Late mean returns [seed], with the defaults and where nothing is learned."""
     one = ALGORITHMS[name].make(frl.envs.gymnax_task("CartPole-v1"))
     metric = next(n for n in ("return", "episode_return") if n in one.metrics)
     said = one.describe(one.config)
@@ -34,12 +34,13 @@ def returns(name, num_agents, num_steps, seeds=(0, 1)):
     cells = [
         # Both in one program, as rates are traced.
         frl.Cell(num_agents, seed, {n: STILL if still else said[n] for n in rates})
-        for still, seed in [*((False, seed) for seed in seeds), (True, seeds[0])]
+        for still in (False, True)
+        for seed in seeds
     ]
     every = num_steps // 20
     made = frl.run_cells(one, cells, num_steps=num_steps, record_every=every, metrics=(metric,))
     last = made[metric].isel(time=slice(-4, None)).mean("time").values
-    return np.split(last, [len(seeds)])
+    return np.split(last, 2)
 
 
 def check(name, num_agents, num_steps):
