@@ -14,7 +14,7 @@ from fedjax_rl import envs
 from fedjax_rl.algorithms.afedpg import Model, first_model, point_ahead, server_of
 from fedjax_rl.federation.clock import METRICS
 from fedjax_rl.studies import Stage, estimates, numbers
-from fedjax_rl.studies.afedpg import STUDY, exact, tables
+from fedjax_rl.studies.afedpg import STUDY, exact, tables, timing
 from fedjax_rl.studies.numbers import Number
 from fedjax_rl.studies.runs import Results
 from fedjax_rl.studies.study import Meter
@@ -377,3 +377,19 @@ def test_it_learns_and_more_agents_are_faster():
     assert float(gaps.sel(num_agents=8)[-1]) < 0.6 * float(gaps.sel(num_agents=1)[0])
     np.testing.assert_allclose(runs.simulated_time.sel(num_agents=8)[:, -1], 25)
     np.testing.assert_allclose(runs.simulated_time.sel(num_agents=1)[:, -1], 200)
+
+
+def test_a_ratio_of_medians_has_infinite_times_in_it_without_a_warning():
+    """Half of the runs never come there, so that medians of resamples are infinite."""
+
+    def times(*values):
+        return Number(lambda results: xr.DataArray(np.array(values), dims=("seed",)), ())
+
+    (found,) = timing.median_ratio(times(6.0, 6.0, 6.0, 6.0), times(2.0, 2.0, 2.0, 2.0))(None)
+    assert found[:3] == pytest.approx((3.0, 3.0, 3.0))
+    some = times(2.0, 3.0, 4.0, np.inf, np.inf)
+    with np.errstate(all="raise"):
+        (found,) = timing.median_ratio(times(8.0, 8.0, 8.0, 8.0, 8.0), some)(None)
+    assert found.value == pytest.approx(2.0)
+    assert found.low == 0  # where most of a resample never comes there
+    assert np.isfinite(found.high)

@@ -185,7 +185,7 @@ def test_every_run_has_a_seed_of_its_own_and_vectors_are_a_preset():
 
 
 def test_small_networks_learn_by_either_protocol():
-    """Alike in everything but what the author's protocol is, at either scale."""
+    """Alike in everything but what the author's protocol is."""
     size = STUDY.size("paper", "paper-vectors")
     ours, own = (deep_runs.algorithm(deep_runs.sized(STUDY.size("paper", p))) for p in SMALL)
     assert deep_runs.sized(size).ppo_epochs == 3000

@@ -122,7 +122,7 @@ def fig9_controls(size):
         "slope of one agent with N times the batch, turned round, middle threshold",
         _of_control(bench, WIDE, lambda rows: times.turned(times.slope(rows))),
         published="N agents that average have N times the samples",
-        why="" if bench.size.preset in AUTHORS else "Half as many seeds as of the runs themselves.",
+        why="" if bench.size.preset == "paper" else "Half as many seeds as of the runs themselves.",
     )
     yield page(
         "fig9-controls",

@@ -106,23 +106,16 @@ def pixels(size):
         published=round(mean, 2),
         why=why,
     )
-    for n in AGENTS:
+    learners = {f"N = {n}": (SMALL, n, own) for n, own in late.items()}
+    learners |= {label: (label, 1, alone[label].late(LAST)) for label in NETWORKS}
+    for id, (label, n, own) in learners.items():
         yield effect(
-            f"P18 N = {n}",
-            f"late return of {SMALL}, N = {n}, less that of the first policy",
-            late[n] - first,
+            f"P18 {id}",
+            f"late return of {label}, N = {n}, less that of the first policy",
+            own - first,
             published="agents learn from pictures",
             why=why,
         )
-    for label, own in alone.items():
-        if label != SMALL:
-            yield effect(
-                f"P18 {label}",
-                f"late return of {label}, N = 1, less that of the first policy",
-                own.late(LAST) - first,
-                published="agents learn from pictures",
-                why=why,
-            )
     yield effect(
         "P18 agents",
         f"late return of {SMALL}: N = 4 less N = 1",
@@ -157,15 +150,9 @@ def pixels(size):
         drawn.draw(axis, results)
         low, high = axis.get_xlim()
         shown = [at for at in CURVE if at <= high]
-        axis.errorbar(
-            shown,
-            [CURVE[at][0] for at in shown],
-            [CURVE[at][1] for at in shown],
-            fmt="k*",
-            ms=6,
-            lw=1,
-            label=f"published, {PUBLISHED}",
-        )
+        means, deviations = ([CURVE[at][place] for at in shown] for place in (0, 1))
+        label = f"published, {PUBLISHED}"
+        axis.errorbar(shown, means, deviations, fmt="k*", ms=6, lw=1, label=label)
         axis.set_xlim(low, high)
 
     yield page(
