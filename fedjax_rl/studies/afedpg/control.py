@@ -56,11 +56,13 @@ class Control(NamedTuple):
 AT_ONCE = """The first policy gets 1, and 24 messages later, at the first record, eight agents are
 at 25 of the 34 that they come to, and one is at 28, more than the 27 that it ends at, as some runs
 fall back: half of what is left of the way is little beside the noise."""
+NO_WALK = """A step on its feet is worth 5. In the 8,000 episodes of a run, 0.8 million steps, the
+body learns to fall after 105 to 116 steps instead of 83, not to walk."""
 PAPER = {
     "swimmer": Control(1000, 200, 5, None, 8, (4_000, 2_000, 1_000), AT_ONCE),
     "hopper": Control(1000, 200, 5, None, 8, (1_000, 600, 400)),
     "walker2d": Control(1000, 200, 5, None, 8, (2_000, 1_000, 600)),
-    "humanoid": Control(1000, 200, 5, None, 8, (4_000, 2_000, 1_000)),
+    "humanoid": Control(1000, 200, 5, None, 8, (4_000, 2_000, 1_000), NO_WALK),
 }
 SHORT = {"hopper": Control(160, 40, 5, 100, 4, (250, 250, 150))}  # a size for two cores
 
