@@ -306,6 +306,7 @@ def test_heads_have_the_probabilities_that_they_draw():
         ("vit-6-8-96", 702_256),
         ("vit-4-4-32", 61_232),
         ("vit-3-4-16", 15_056),
+        ("vit-3-4-32-8", 46_992),
     ],
 )
 def test_networks_have_the_published_numbers_of_parameters(name, count):

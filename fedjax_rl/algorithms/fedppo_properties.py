@@ -102,7 +102,8 @@ class PPONetwork(Record):
 
     Attributes:
       kind: "mlp", or for pictures "classic", "impala", "impala-small" or, by depth, heads and
-        width, "vit-12-8-64", "vit-6-8-96", "vit-4-4-32" or "vit-3-4-16".
+        width, "vit-12-8-64", "vit-6-8-96", "vit-4-4-32" or "vit-3-4-16", whose patches are 4 x 4
+        pixels, or "vit-3-4-32-8", whose patches are 8 x 8.
       hidden: units in each hidden layer of "mlp", of either tower.
       activation: of "mlp", "tanh" or "relu".
     """

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 from fedjax_rl import backend, memory, streams
 from fedjax_rl.algorithms.observed import nothing_observed
-from fedjax_rl.learners import optimizers, ppo
+from fedjax_rl.learners import microbatches, optimizers, ppo
 from fedjax_rl.learners.actor_critic import ActorCritic, actor_critic_for
 from fedjax_rl.remembered import remembered
 from fedjax_rl.rollouts import batches, vectorised
@@ -96,7 +96,7 @@ def together_of(config) -> Together:
     there = memory.available(devices=1)
     if there is None:
         return Together(None, None)
-    one = _parts(config.task, policy_of(config), settings_of(config))["minibatch"]
+    one = _each(config)["minibatch"]
     return Together(None, max(1, int(ROOM * there) // one))
 
 
@@ -121,12 +121,12 @@ def memory_of(config, num_agents: int = 1) -> dict[str, int]:
 
     Returns:
       "parameters" (with Adam's moments and statistics of observations), "rollout" (observations in
-      their own dtype), "environments" (their states), "minibatch" (what a backward pass keeps of
-      one), "total". All but the minibatch are there twice, before a chunk of epochs and after it;
-      the minibatch is there for as many agents as learn at a time.
+      their own dtype), "environments" (their states), "minibatch" (and what a backward pass
+      keeps of a microbatch of it), "total". All but the minibatch are there twice, before a chunk
+      of epochs and after it; the minibatch is there for as many agents as learn at a time.
     """
     config = config.resolved()
-    each = _parts(config.task, policy_of(config), settings_of(config))
+    each = _each(config)
     at_once = together_of(config).passes
     at_once = num_agents if at_once is None else min(at_once, num_agents)
     found = {n: num_agents * size for n, size in each.items()}
@@ -135,9 +135,17 @@ def memory_of(config, num_agents: int = 1) -> dict[str, int]:
     return {**found, "total": 2 * lasting + found["minibatch"]}
 
 
-@remembered()
-def _parts(task, policy, settings) -> dict[str, int]:
+def _each(config) -> dict[str, int]:
     """Bytes of one agent, as of `memory_of`."""
+    policy, settings = policy_of(config), settings_of(config)
+    amount = settings.num_envs * settings.rollout_steps // settings.minibatches
+    size = microbatches.at_once(policy.shape, amount)
+    return _parts(config.task, policy, settings, amount, size)
+
+
+@remembered()
+def _parts(task, policy, settings, amount: int, size: int) -> dict[str, int]:
+    """Bytes of one agent with minibatches of so many samples, microbatches of so many."""
 
     def parts(key):
         parameters = policy.init(key)
@@ -153,8 +161,10 @@ def _parts(task, policy, settings) -> dict[str, int]:
         return learned, batch, collector
 
     learned, batch, collector = jax.eval_shape(parts, streams.any_key())
-    amount = settings.num_envs * settings.rollout_steps // settings.minibatches
-    part = jax.tree.map(lambda x: jax.ShapeDtypeStruct((amount, *x.shape[2:]), x.dtype), batch)
+
+    def samples(count):
+        return jax.tree.map(lambda x: jax.ShapeDtypeStruct((count, *x.shape[2:]), x.dtype), batch)
+
     number = jax.ShapeDtypeStruct((), jnp.float32)
     names = ("policy_clip", "value_clip", "value_coefficient", "entropy_coefficient")
 
@@ -162,12 +172,12 @@ def _parts(task, policy, settings) -> dict[str, int]:
         # What the function encloses is what a backward pass keeps; only its shapes are looked at.
         return jax.vjp(lambda p: ppo.loss(policy, p, part, weights)[0], parameters)[1]
 
-    kept = jax.eval_shape(backward, learned[0], part, dict.fromkeys(names, number))
+    kept = jax.eval_shape(backward, learned[0], samples(size), dict.fromkeys(names, number))
     return {
         "parameters": memory.size(learned),
         "rollout": memory.size(batch),
         "environments": memory.size(collector),
-        "minibatch": memory.size(kept) + memory.size(part),
+        "minibatch": memory.size(kept) + memory.size(samples(amount)),
     }
 
 

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from fedjax_rl.learners import optimizers
+from fedjax_rl.learners import microbatches, optimizers
 from fedjax_rl.learners.ppo import Batch
 
 
@@ -74,11 +74,15 @@ def gradient(policy, parameters, batch: Batch, weights: dict) -> tuple[jax.Array
     Returns:
       The gradient [q], and `Diagnostics`.
     """
+    # To the loss, samples in any order are steps of one environment.
+    samples = jax.tree.map(lambda x: x.reshape(-1, 1, *x.shape[2:]), batch)
+    size = microbatches.at_once(policy.shape, samples.log_prob.shape[0])
 
-    def objective(unpacked):
-        return loss(policy, unpacked, batch, weights)
+    def objective(unpacked, part):
+        return loss(policy, unpacked, part, weights)
 
-    found, diagnostics = jax.grad(objective, has_aux=True)(policy.unpack(parameters))
+    unpacked = policy.unpack(parameters)
+    found, diagnostics = microbatches.gradient(objective, unpacked, samples, size)
     found, norm = optimizers.bounded(policy.pack(found), weights["gradient_clip"])
     return found, diagnostics._replace(gradient_norm=norm)
 

@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from fedjax_rl import rounding
+from fedjax_rl.learners import microbatches
 from fedjax_rl.learners.observations import Normalizer, normalizing
 from fedjax_rl.learners.optimizers import Moments, adam, bounded
 
@@ -247,10 +248,12 @@ def improve(
         if settings.normalize == "minibatch":
             part = with_normalized_advantage(part)
 
-        def objective(parameters):
+        def objective(parameters, part):
             return loss(policy, normalizing(parameters, normalizer), part, weights)
 
-        gradient, told = jax.grad(objective, has_aux=True)(policy.unpack(parameters))
+        size = microbatches.at_once(policy.shape, part.log_prob.shape[0])
+        unpacked = policy.unpack(parameters)
+        gradient, told = microbatches.gradient(objective, unpacked, part, size)
         gradient, norm = bounded(policy.pack(gradient), weights["gradient_clip"])
         move, moments = adam(gradient, moments, weights["adam_epsilon"])
         parameters = parameters - weights["rate"] * move

@@ -19,7 +19,8 @@ from fedjax_rl.networks.pictures import Classic, Impala, VisionTransformer
 from fedjax_rl.networks.products import multiply
 
 # What sees pictures [H, W, C]; "mlp" sees vectors. A transformer's numbers are its depth, its
-# heads and its width.
+# heads, its width and, where it is not 4, the side of its patch: with 8 it has 65 tokens instead of
+# 257, whose attention is nearly all that a CPU does.
 PICTURES = {
     "classic": Classic(),
     "impala": Impala(),
@@ -28,6 +29,7 @@ PICTURES = {
         f"vit-{depth}-{heads}-{width}": VisionTransformer(depth, heads, width)
         for depth, heads, width in ((12, 8, 64), (6, 8, 96), (4, 4, 32), (3, 4, 16))
     },
+    "vit-3-4-32-8": VisionTransformer(3, 4, 32, patch=8),
 }
 NETWORKS = ("mlp", *PICTURES)
 

@@ -20,8 +20,8 @@ from fedjax_rl.studies.runs import STILL, runs
 from fedjax_rl.studies.study import Scale
 
 # Of rollouts and so on (smoke, quick, paper): five million frames of an agent are 306 rollouts. The
-# quick one is of one million, for which the small network takes two cores three hours; after fewer
-# BigFish is hardly learned.
+# quick one is of one million, for which two cores take eight hours, five of them with IMPALA; after
+# fewer BigFish is hardly learned.
 SIZES = {
     "pixel_rollouts": (2, 61, 306),
     "pixel_trials": (2, 2, 3),
@@ -31,8 +31,9 @@ SIZES = {
 AGENTS = (1, 2, 4)
 RETURN = "episode_return"
 SMALL, PUBLISHED = "classic", "IMPALA"
-NETWORKS = {PUBLISHED: "impala", "ViT": "vit-3-4-16"}
-SECONDS = {SMALL: 26.0, "impala": 100.0, "vit-3-4-16": 400.0}  # of a rollout of an agent on a core
+NETWORKS = {PUBLISHED: "impala", "ViT": "vit-3-4-32-8"}
+# Of a rollout of an agent on a core.
+SECONDS = {SMALL: 17.0, "impala": 300.0, "vit-3-4-32-8": 48.0}
 LAST = 0.2  # of the records
 # Millions of frames -> mean return of three runs on all levels, and its standard deviation.
 CURVE = {
