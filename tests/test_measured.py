@@ -13,6 +13,7 @@ sys.path.append(str(ROOT / "benchmarks"))
 import cases  # noqa: E402
 import measured  # noqa: E402
 import run  # noqa: E402
+from cases import returns  # noqa: E402
 
 
 def test_pages_are_made():
@@ -113,3 +114,29 @@ def test_without_its_peers_a_case_measures_the_package_alone(monkeypatch, capsys
     assert asked == [("ours",)]
     assert content["targets"] == []
     assert 'needs no_such_peer; `pip install ".[bench]"`' in capsys.readouterr().out
+
+
+def test_runs_of_hours_are_kept(tmp_path, monkeypatch):
+    """By an interrupted command; not those of other code, of another size, or without a file."""
+    made = []
+
+    def of(value):
+        made.append(value)
+        return [0.5, value]
+
+    def curves(file, values, scale=1.0):
+        runs = returns._Runs(file, scale)
+        names = ("ours", "theirs")[: len(values)]
+        one = lambda name, value: runs("hopper", 100, name, lambda: of(value))
+        return [one(name, value)[0] for name, value in zip(names, values, strict=True)]
+
+    file = tmp_path / "returns.json"
+    assert curves(file, [1.0]) == [[0.5, 1.0]]
+    assert curves(file, [2.0, 3.0]) == [[0.5, 1.0], [0.5, 3.0]]
+    assert curves(file, [4.0], scale=0.5) == [[0.5, 4.0]]
+    assert curves(file, [4.5, 4.5]) == [[0.5, 1.0], [0.5, 3.0]]
+    monkeypatch.setattr(returns, "_code", lambda: "other")
+    assert curves(file, [5.0]) == [[0.5, 5.0]]
+    assert curves(None, [6.0]) == curves(None, [6.0]) == [[0.5, 6.0]]
+    assert made == [1.0, 3.0, 4.0, 5.0, 6.0, 6.0]
+    assert [path.name for path in tmp_path.iterdir()] == ["returns.json.runs"]
