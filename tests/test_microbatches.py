@@ -25,6 +25,8 @@ PICTURE = (64, 64, 3)
         (PICTURE, 4, 4),
         (PICTURE, 37, 37),
         (PICTURE, 74, 74),
+        ((10, 10, 4), 2048, 512),
+        ((200, 200, 3), 2048, 8),
         ((64,), 2048, 2048),
         ((), 2048, 2048),
     ],
@@ -98,8 +100,8 @@ def _a2c(policy, parameters, batch):
 def test_what_is_learned_from_pictures_is_the_same(learn, monkeypatch):
     policy, parameters, batch = _seen()
 
-    def learned(most):
-        monkeypatch.setattr(microbatches, "PICTURES", most)
+    def learned(pictures):
+        monkeypatch.setattr(microbatches, "PIXELS", pictures * 64 * 64)
         text = str(jax.make_jaxpr(lambda p: learn(policy, p, batch))(parameters))
         return learn(policy, parameters, batch), text.count("scan[")
 

@@ -1,13 +1,13 @@
 """Gradients of means over many pictures, some pictures at a time (gradient accumulation).
 
 What a network for pictures keeps of 2,048 of them for its backward pass is far larger than any
-cache of a CPU, which computes gradients of as many pictures in parts of 16 in two thirds of the
-time, in a hundredth of the memory. An accelerator waits for every small product, and takes all at
-once.
+cache of a CPU, which takes two thirds of the time where 16 are learned at a time, and a hundredth
+of the memory. An accelerator waits for every small product, and takes all at once.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import jax
@@ -15,8 +15,8 @@ import jax.numpy as jnp
 
 from fedjax_rl import backend
 
-PICTURES = 16  # at a time; with 32 or 64 networks take about as long
-_FEWEST = 8  # of which a product of matrices is worth its call
+PIXELS = 16 * 64 * 64  # at a time; with twice or four times as many networks take about as long
+_FEWEST = 8  # pictures, of which a product of matrices is worth its call
 
 
 def at_once(shape: tuple[int, ...], samples: int) -> int:
@@ -27,12 +27,13 @@ def at_once(shape: tuple[int, ...], samples: int) -> int:
       samples: B, of the whole gradient.
 
     Returns:
-      A divisor of B: B itself on an accelerator, of what is no picture, and where no number of
-      pictures from 8 to 16 divides B.
+      A divisor of B: B itself on an accelerator, of what is no picture, and where none of at least
+      8 pictures has as few pixels as are taken at a time.
     """
     if backend.kind() != "cpu" or len(shape) < 3:
         return samples
-    sizes = range(min(PICTURES, samples), _FEWEST - 1, -1)
+    most = max(_FEWEST, PIXELS // math.prod(shape[:2]))
+    sizes = range(min(most, samples), _FEWEST - 1, -1)
     return next((size for size in sizes if samples % size == 0), samples)
 
 
