@@ -15,7 +15,7 @@ import pathlib
 from typing import NamedTuple
 
 import fedjax_rl as frl
-from fedjax_rl import analysis
+from fedjax_rl import analysis, backend
 from fedjax_rl.algorithms import ALGORITHMS
 from fedjax_rl.sweeps.costs import Costs, costs_of
 
@@ -125,11 +125,11 @@ measured and from published speeds of links; `tests/test_cluster.py` makes it ag
 
 ## An agent
 
-Of one agent, with the defaults of its algorithm. *State*: bytes that it and its uplink keep between
-two rounds; a run needs it twice, before a chunk of rounds and after. *With work*: what algorithms
-that ask for memory say a run takes, rollouts and minibatches included. *Up*, *down*: bytes that it
-sends and hears in a round if everything is sent. *Updates*: turns of loops in a round, one after
-the other, which no device makes at a time; episodes count as one.
+Of one agent on an accelerator, with the defaults of its algorithm. *State*: bytes that it and its
+uplink keep between two rounds; a run needs it twice, before a chunk of rounds and after. *With
+work*: what algorithms that ask for memory say a run takes, rollouts and minibatches included. *Up*,
+*down*: bytes that it sends and hears in a round if everything is sent. *Updates*: turns of loops in
+a round, one after the other, which no device makes at a time; episodes count as one.
 
 | algorithm | on | state | with work | up | down | exchanges a round | updates |
 |---|---|---|---|---|---|---|---|
@@ -303,8 +303,9 @@ def pod_row(work: Work, found: Costs) -> str:
     return f"| {work.name} | {cells} |"
 
 
+@backend.made_for("tpu")
 def scale_page() -> str:
-    """The page on scale."""
+    """The page on scale, of the programs that accelerators have."""
     rows = [scale_row(name, *shown(name)) for name in ALGORITHMS]
     timed = [(work, costs(work.algorithm)) for work in works()]
     impala = timed[-1][0].algorithm

@@ -26,9 +26,14 @@ UNROLL = {"gpu": 4}
 _CHOSEN: contextvars.ContextVar[str | None] = contextvars.ContextVar("made_for", default=None)
 
 
+def chosen() -> str | None:
+    """Of `KINDS`, as `made_for` was told; None where nothing was. No device is started."""
+    return _CHOSEN.get()
+
+
 def kind() -> str:
     """Of `KINDS`, as `jax.default_backend()` has it unless something else was chosen."""
-    return _CHOSEN.get() or jax.default_backend()
+    return chosen() or jax.default_backend()
 
 
 def kernels() -> str | None:
@@ -113,13 +118,13 @@ def turn_of_once(tree):
 
 
 @contextlib.contextmanager
-def made_for(chosen: str) -> Iterator[None]:
+def made_for(other: str) -> Iterator[None]:
     """Makes programs for another kind of device, to be lowered; they do not run here.
 
     Args:
-      chosen: of `KINDS`.
+      other: of `KINDS`.
     """
-    token = _CHOSEN.set(chosen)
+    token = _CHOSEN.set(other)
     try:
         yield
     finally:

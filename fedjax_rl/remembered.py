@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import jax
 
+from fedjax_rl import backend
 from fedjax_rl.identity import content
 
 try:
@@ -34,8 +35,9 @@ def now() -> contextlib.AbstractContextManager:
 
 
 def remembered(size: int = 64) -> Callable:
-    """Keeps the last results of a function by the content of its arguments, and the precision.
+    """Keeps the last results of a function by the content of its arguments.
 
+    And by what else decides: the precision, and the kind of device that programs are made for.
     Arguments that cannot be looked into, such as tracers, are never kept: a tracer must not
     outlive its trace.
 
@@ -52,7 +54,7 @@ def remembered(size: int = 64) -> Callable:
             key = content(*args)
             if not isinstance(key, str):
                 return function(*args)
-            key = key, jax.numpy.result_type(float)
+            key = key, jax.numpy.result_type(float), backend.chosen()
             with lock:
                 if key in kept:
                     kept.move_to_end(key)

@@ -245,8 +245,8 @@ def test_an_accelerator_decides_by_its_memory(monkeypatch):
     algorithm = made("fedppo", "pixels", **PPO, network="impala")
     config = algorithm.config.resolved()
     assert fedppo_resources.together_of(config) == (1, 1)
-    one = fedppo_resources.memory_of(config, 4)["minibatch"]
     with backend.made_for("gpu"):
+        one = fedppo_resources.memory_of(config, 1)["minibatch"]
         for room, agents in ((2 * one, 1), (7 * one, 3), (one, 1)):
             monkeypatch.setattr(memory, "available", lambda devices=None, room=room: room)
             assert fedppo_resources.together_of(config) == (None, agents)

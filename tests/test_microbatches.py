@@ -10,6 +10,7 @@ import pytest
 
 import fedjax_rl as frl
 from fedjax_rl import backend
+from fedjax_rl.algorithms.fedppo_resources import memory_of
 from fedjax_rl.learners import a2c, microbatches, optimizers, ppo
 from fedjax_rl.learners.actor_critic import actor_critic_for
 
@@ -109,3 +110,19 @@ def test_what_is_learned_from_pictures_is_the_same(learn, monkeypatch):
     assert more == loops + 1
     for one, other in zip(jax.tree.leaves(parts), jax.tree.leaves(whole), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-3, atol=2e-6)
+
+
+def test_memory_is_that_of_the_device_that_programs_are_made_for():
+    """Whichever is asked for first: what was computed for one is not remembered for the other."""
+    game = frl.envs.procgen_task("BigFish", observation="pixels")
+    sizes = {"num_envs": 32, "rollout_steps": 16, "minibatches": 1}
+    one = frl.fedppo(game, network="classic", **sizes).config
+
+    def bytes_kept():
+        return memory_of(one)["minibatch"] - 512 * (64 * 64 * 3 + 5 * 4)
+
+    own = bytes_kept()
+    with backend.made_for("gpu"):
+        whole = bytes_kept()
+    assert 20 * own < whole < 32 * own
+    assert bytes_kept() == own
