@@ -114,6 +114,15 @@ def test_memory_is_that_of_the_compiled_program(name, more):
     assert 0.85 * taken < one.memory(one.config, 32)["total"] < 1.4 * taken
 
 
+@pytest.mark.thorough
+@pytest.mark.parametrize("num_agents", [1, 4])
+def test_memory_is_that_of_the_compiled_program_that_learns_pictures_in_parts(num_agents):
+    game = frl.envs.procgen_task("BigFish", observation="pixels")
+    one = frl.feda2c(game, network={"kind": "classic"}, num_envs=64, rollout_steps=32)
+    taken = bytes_of(job_of(one, num_agents))
+    assert 0.85 * taken < one.memory(one.config, num_agents)["total"] < 1.4 * taken
+
+
 # Kept on disk -------------------------------------------------------------------------------------
 
 

@@ -15,7 +15,7 @@ from fedjax_rl.algorithms.records import GradientOptimizer, Varied
 from fedjax_rl.federation.ledger import Wire
 from fedjax_rl.federation.state import Params
 from fedjax_rl.fields.record import Record, nested, record, static, traced
-from fedjax_rl.learners import a2c
+from fedjax_rl.learners import a2c, microbatches
 from fedjax_rl.learners.actor_critic import ActorCritic, actor_critic_for
 from fedjax_rl.learners.sight import is_picture
 from fedjax_rl.remembered import remembered
@@ -148,8 +148,9 @@ def memory_of(config: NStep, num_agents: int = 1) -> dict[str, int]:
 
     Returns:
       "parameters" (with what is kept or sent in as many numbers), "environments", "rollout" (with
-      what a backward pass keeps of it) and "total": what lasts is written in place, a step has the
-      gradients of all agents beside it, and of a rollout about two thirds are there at a time.
+      what a backward pass keeps of a microbatch of it) and "total": what lasts is written in place,
+      a step has the gradients of all agents beside it, and of a rollout about two thirds are there
+      at a time; where it is learned in microbatches, two copies or three of what was seen.
     """
     config = config.resolved()
     copies = config.copies(num_agents)
@@ -161,7 +162,8 @@ def memory_of(config: NStep, num_agents: int = 1) -> dict[str, int]:
     }
     lasting = found["parameters"] + found["environments"]
     # As compiled, or more by a third at most (`tests/test_costs.py`).
-    return {**found, "total": lasting + num_agents * each["parameters"] + found["rollout"] * 2 // 3}
+    beside = num_agents * each["parameters"] + copies.rollouts * each["at a time"]
+    return {**found, "total": lasting + beside}
 
 
 @remembered()
@@ -181,9 +183,14 @@ def _memory(task, policy, num_envs: int, num_steps: int) -> dict[str, int]:
 
     parameters, collector, batch = jax.eval_shape(parts, streams.any_key())
     number = jax.ShapeDtypeStruct((), jnp.float32)
-    kept = jax.eval_shape(backward, parameters, batch, number)
+    size = microbatches.at_once(policy.shape, num_envs * num_steps)
+    some = jax.tree.map(lambda x: jax.ShapeDtypeStruct((size, 1, *x.shape[2:]), x.dtype), batch)
+    kept = jax.eval_shape(backward, parameters, some, number)
+    seen, rollout = memory.size(batch), memory.size((batch, kept))
+    whole = size == num_envs * num_steps
     return {
         "parameters": memory.size(parameters),
         "environments": memory.size(collector),
-        "rollout": memory.size((batch, kept)),
+        "rollout": rollout,
+        "at a time": rollout * 2 // 3 if whole else rollout + seen * 3 // 2,
     }
