@@ -42,6 +42,8 @@ class _Runs:
 
     def __call__(self, body: str, seed: int, name: str, run: Callable) -> tuple[list, float]:
         """The curve of `run()`, and the seconds that it took."""
+        from fedjax_rl.saving import directory
+
         run_of = body, seed, name
         if run_of not in self.made:
             start = time.perf_counter()
@@ -49,17 +51,11 @@ class _Runs:
             one = {"curve": curve, "seconds": time.perf_counter() - start}
             self.made[run_of] = {"run": run_of, "of": self.same, **one}
             self.kept.append(self.made[run_of])
-            self._keep()
+            if self.file is not None:
+                directory.write(self.file, json.dumps(self.kept))  # returns may be NaN
         one = self.made[run_of]
         print(f"{body}, seed {seed}, {name}: {one['curve'][-1]:.0f}", file=sys.stderr, flush=True)
         return one["curve"], one["seconds"]
-
-    def _keep(self) -> None:
-        """As a file that is whole or absent."""
-        if self.file is not None:
-            part = self.file.with_name(f".{self.file.name}.part")
-            part.write_text(json.dumps(self.kept))
-            part.replace(self.file)
 
 
 def _code() -> str:
