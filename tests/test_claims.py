@@ -3,6 +3,9 @@
 import itertools
 import json
 import math
+import os
+import signal
+import time
 
 import numpy as np
 import pytest
@@ -13,6 +16,7 @@ import fedjax_rl as frl
 from fedjax_rl import analysis
 from fedjax_rl.analysis import Claim, Measured, decide, runs_to_decide
 from fedjax_rl.plotting.style import Picture
+from fedjax_rl.saving import results as files
 from fedjax_rl.studies import (
     Stage,
     Study,
@@ -36,7 +40,7 @@ from fedjax_rl.studies import (
 )
 from fedjax_rl.studies.estimates import Estimate, mean_of, power, seeds_apart, share_of
 from fedjax_rl.studies.numbers import beside
-from fedjax_rl.studies.runs import Results
+from fedjax_rl.studies.runs import CHECKPOINTS, LONG, SPENT, Results
 from fedjax_rl.studies.study import Meter
 
 SLOPE = Claim("T1", "Fig 6", "slope", (-1.1, -0.9), published=-1.0)
@@ -291,7 +295,7 @@ def test_estimates_are_those_of_the_arrays(stage, results):
 MDP = frl.envs.tabular_mdp(np.array([[[0.0, 1.0]], [[1.0, 0.0]]]), np.array([2.0, 3.0]), 0.5)
 
 
-def small(trials=3, **more):
+def small(trials=3, num_steps=4, **more):
     learner = frl.fedq(MDP, epsilon=1.0, learning_rate=0.5)
     methods = {"slow": (learner, {"learning_rate": 0.1}), "fast": learner}
     both = {"few": {"num_agents": 1, "sync_period": 1}, "many": {"num_agents": 3, "sync_period": 2}}
@@ -299,7 +303,7 @@ def small(trials=3, **more):
         "two",
         methods,
         {"size": both},
-        num_steps=4,
+        num_steps=num_steps,
         trials=trials,
         metrics=("error_server",),
         record_every=1,
@@ -380,6 +384,35 @@ def test_saved_stages_are_believed_only_if_they_are_these_runs(tmp_path):
     assert set(results[small()]) == set(first)
     with pytest.raises(ValueError, match=r"two stages are called two: two.first_seed"):
         results[small(first_seed=7)]
+
+
+def test_a_long_stage_that_is_stopped_goes_on_in_its_middle(tmp_path):
+    def made(directory, progress=None, seconds=LONG):
+        directory.mkdir(exist_ok=True)
+        stage = small(num_steps=40, seconds=seconds)
+        results = Results(directory, Meter(progress, {"two": 1.0}))
+        return results[stage], results.seconds["two"]
+
+    def stop(done, total):
+        if 0.3 < done < 1 and not came:
+            came.append(done)
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.5)  # for the main thread, which gets the signal
+
+    came, seen = [], []
+    with pytest.raises(KeyboardInterrupt):
+        made(tmp_path / "stopped", stop)
+    assert not (tmp_path / "stopped/two/seconds.json").exists()
+    spent = files.read_sealed(tmp_path / "stopped/two" / SPENT)["all"]
+    assert spent > 0.5
+    result, seconds = made(tmp_path / "stopped", lambda done, total: seen.append(done))
+    assert seen[0] == 0
+    assert seen[1] >= came[0] * (1 - 1e-6)  # not once more from the beginning
+    assert seconds > spent
+    whole, _ = made(tmp_path / "whole")
+    xr.testing.assert_equal(result, whole)
+    made(tmp_path / "short", seconds=LONG - 1)
+    assert not (tmp_path / "short/two" / CHECKPOINTS).exists()
 
 
 @figure("curves", "errors fall")

@@ -29,6 +29,8 @@ from fedjax_rl.sweeps.sweep import run_cells
 
 STILL = 1e-12  # a rate with which nothing is learned, where 0 is refused
 SECONDS = "seconds.json"
+CHECKPOINTS, SPENT = "checkpoints", "spent.json"
+LONG = 600.0  # seconds of a stage that is saved as it is made; in a shorter one little is lost
 LEDGER = ("env_steps", "messages_up", "bytes_up", "bytes_down", "diverged")
 
 
@@ -167,6 +169,7 @@ def runs(
                     record_every=every,
                     metrics=metrics,
                     devices=meter.devices,
+                    checkpoints=meter.checkpoints,
                     progress=meter.stage(name),
                     **options,
                 )
@@ -247,8 +250,8 @@ def work(stage: Stage) -> int:
 class Results:
     """The stages of a study as they are made: each when it is first asked for, and saved.
 
-    A stage that was saved before is read again: a study that was stopped goes on where it was. One
-    that is damaged is made anew.
+    A stage that was saved before is read again: a study that was stopped goes on where it was,
+    within a sweep of `LONG` seconds or more, too. One that is damaged is made anew.
     """
 
     def __init__(self, directory: pathlib.Path, meter: Meter, *, quickly: bool = False) -> None:
@@ -261,6 +264,7 @@ class Results:
         """
         self._directory, self._meter = pathlib.Path(directory), meter
         self._hurry = compiled_quickly if quickly else contextlib.nullcontext
+        self._least = np.inf if quickly else LONG
         self._made: dict[str, xr.Dataset] = {}
         self._known: set[Stage] = set()  # whose identity has been compared
         self.seconds: dict[str, float] = {}  # that each stage took, whenever it was made
@@ -286,21 +290,36 @@ class Results:
                 self._meter.count(made)
             else:
                 first = [self[own] for own in stage.after]
-                before, start = self._spent(), time.perf_counter()
-                with self._hurry():
-                    made = stage.make(self._meter, *first)
-                self.seconds[stage.name] = time.perf_counter() - start
-                place = self._directory / stage.name
-                place.mkdir(exist_ok=True)
-                # Seconds are not in the result: its bytes are the same again.
-                said = made.attrs.get("seconds")
-                seconds = json.loads(said) if said else _since(before, self._spent())
-                own = {**seconds, "all": self.seconds[stage.name], "of": of}
-                files.write_sealed(place / SECONDS, own)
-                files.save(place, made)
+                made = self._making(stage, of, first)
             self._made[stage.name] = made
         self._known.add(stage)
         return self._made[stage.name]
+
+    def _making(self, stage: Stage, of: dict, first: Sequence[xr.Dataset]) -> xr.Dataset:
+        """Makes a stage from those before it, or goes on with it, and saves it."""
+        place = self._directory / stage.name
+        place.mkdir(exist_ok=True)
+        is_long = stage.seconds >= self._least
+        self._meter.checkpoints = place / CHECKPOINTS if is_long else None
+        earlier = (files.read_sealed(place / SPENT) or {}).get("all", 0.0) if is_long else 0.0
+        before, start = self._spent(), time.perf_counter()
+        try:
+            with self._hurry():
+                made = stage.make(self._meter, *first)
+        except KeyboardInterrupt:
+            if is_long:  # what a process that is killed has spent nobody knows
+                spent = earlier + time.perf_counter() - start
+                files.write_sealed(place / SPENT, {"all": spent})
+            raise
+        self.seconds[stage.name] = earlier + time.perf_counter() - start
+        said = made.attrs.get("seconds")
+        seconds = json.loads(said) if said else _since(before, self._spent())
+        self._meter.run_seconds += earlier
+        # Seconds are not in the result: its bytes are the same again.
+        seconds = {**seconds, "run": seconds["run"] + earlier, "all": self.seconds[stage.name]}
+        files.write_sealed(place / SECONDS, {**seconds, "of": of})
+        files.save(place, made)
+        return made
 
     def _spent(self) -> dict[str, float]:
         return {"compile": self._meter.compile_seconds, "run": self._meter.run_seconds}

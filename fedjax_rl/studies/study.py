@@ -57,6 +57,12 @@ class Meter:
     """Adds up the seconds of several sweeps and reports progress over all of them.
 
     Shares are of the whole study; a stage whose end is not known beforehand reports as it goes.
+
+    Attributes:
+      devices: that every sweep uses.
+      checkpoints: directory where the sweep of the stage that is made is saved as it goes; None
+        where it is not.
+      compile_seconds, run_seconds: of what was counted.
     """
 
     def __init__(
@@ -67,6 +73,7 @@ class Meter:
     ) -> None:
         """Takes the share of each stage, and the devices that every sweep uses."""
         self.devices = devices
+        self.checkpoints: pathlib.Path | None = None
         self._progress = progress
         self._shares = shares
         self._before = 0.0

@@ -1,7 +1,7 @@
 """Study `linear-speedup`: the figures of Einhorn (2023), with tables and with federated PPO.
 
-Figures 1 to 7 are about tables; 8 to 13, `interference` and `pixels`, about federated PPO on
-BigFish, are run where they are named.
+Figures 1 to 7 are about tables; 8 to 13, `interference`, `pixels` and `networks`, about
+federated PPO on BigFish, are run where they are named.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ STUDY = Study(
     "Einhorn, Federated Reinforcement Learning Has Linear Speedup (2023)",
     (
         *(*errors.FIGURES, *laws.FIGURES, *times.FIGURES),
-        *(*deep.FIGURES, interference.interference, pixels.pixels),
+        *(*deep.FIGURES, interference.interference, *pixels.FIGURES),
     ),
     SCALES,
     presets=deep.PRESETS,
