@@ -91,8 +91,8 @@ def test_memory_of_ppo_is_that_of_its_state():
     one = frl.fedppo(frl.envs.gymnax_task("CartPole-v1"))
     kept = sum(costs.costs_of(one, 3).kept.values())
     said = one.memory(one.config, 3)
-    lasting = said["total"] - said["minibatch"]
-    assert kept == pytest.approx(lasting / 2, rel=0.1)
+    lasting = sum(said[name] for name in ("parameters", "rollout", "environments"))
+    assert kept == pytest.approx(lasting, rel=0.1)
 
 
 @pytest.mark.thorough
@@ -115,10 +115,17 @@ def test_memory_is_that_of_the_compiled_program(name, more):
 
 
 @pytest.mark.thorough
-@pytest.mark.parametrize("num_agents", [1, 4])
-def test_memory_is_that_of_the_compiled_program_that_learns_pictures_in_parts(num_agents):
+@pytest.mark.parametrize("num_agents", [1, 2, 4])
+@pytest.mark.parametrize(
+    ("name", "more"),
+    [
+        ("feda2c", {"num_envs": 64, "rollout_steps": 32}),
+        ("fedppo", {"num_envs": 16, "rollout_steps": 32, "preset": "procgen", "size": "paper"}),
+    ],
+)
+def test_memory_is_that_of_the_compiled_program_that_learns_pictures(name, more, num_agents):
     game = frl.envs.procgen_task("BigFish", observation="pixels")
-    one = frl.feda2c(game, network={"kind": "classic"}, num_envs=64, rollout_steps=32)
+    one = getattr(frl, name)(game, network={"kind": "classic"}, **more)
     taken = bytes_of(job_of(one, num_agents))
     assert 0.85 * taken < one.memory(one.config, num_agents)["total"] < 1.4 * taken
 

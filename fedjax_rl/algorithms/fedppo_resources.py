@@ -123,16 +123,20 @@ def memory_of(config, num_agents: int = 1) -> dict[str, int]:
       "parameters" (with Adam's moments and statistics of observations), "rollout" (observations in
       their own dtype), "environments" (their states), "minibatch" (and what a backward pass
       keeps of a microbatch of it), "total". All but the minibatch are there twice, before a chunk
-      of epochs and after it; the minibatch is there for as many agents as learn at a time.
+      of epochs and after it; the minibatch is there for as many agents as learn at a time. Where
+      agents make rollouts in turn, those that are made are there once more, and so are the
+      parameters of all.
     """
     config = config.resolved()
     each = _each(config)
-    at_once = together_of(config).passes
-    at_once = num_agents if at_once is None else min(at_once, num_agents)
+    play, learn = (
+        num_agents if most is None else min(most, num_agents) for most in together_of(config)
+    )
     found = {n: num_agents * size for n, size in each.items()}
     lasting = found["parameters"] + found["rollout"] + found["environments"]
-    found["minibatch"] = at_once * each["minibatch"]
-    return {**found, "total": 2 * lasting + found["minibatch"]}
+    found["minibatch"] = learn * each["minibatch"]
+    in_turn = found["parameters"] + play * each["rollout"] if play < num_agents else 0
+    return {**found, "total": 2 * lasting + in_turn + found["minibatch"]}
 
 
 def _each(config) -> dict[str, int]:
