@@ -1,13 +1,22 @@
 """Study `linear-speedup`: the figures of Einhorn (2023), with tables and with federated PPO.
 
-Figures 1 to 7 are about tables; 8 to 13, `interference`, `pixels` and `networks`, about
-federated PPO on BigFish, are run where they are named.
+Figures 1 to 7 are about tables; 8 to 13 and `interference`, about federated PPO on
+BigFish, `coinrun`, and `pixels` and `networks`, about PPO from pictures, are run where they are
+named.
 """
 
 from __future__ import annotations
 
 from fedjax_rl.studies.declared import Study
-from fedjax_rl.studies.linear_speedup import deep, errors, interference, laws, pixels, times
+from fedjax_rl.studies.linear_speedup import (
+    alignment,
+    deep,
+    errors,
+    interference,
+    laws,
+    pixels,
+    times,
+)
 from fedjax_rl.studies.linear_speedup.grids import GRID_B, RATES
 from fedjax_rl.studies.study import scales
 
@@ -22,6 +31,7 @@ SCALES = scales(
     mdps=(None, 24, 24),  # random MDPs
     mdp_trials=(None, 12, 24),
     **deep.SIZES,
+    **alignment.SIZES,
     **pixels.SIZES,
 )
 
@@ -30,7 +40,7 @@ STUDY = Study(
     "Einhorn, Federated Reinforcement Learning Has Linear Speedup (2023)",
     (
         *(*errors.FIGURES, *laws.FIGURES, *times.FIGURES),
-        *(*deep.FIGURES, interference.interference, *pixels.FIGURES),
+        *(*deep.FIGURES, interference.interference, alignment.coinrun, *pixels.FIGURES),
     ),
     SCALES,
     presets=deep.PRESETS,

@@ -52,10 +52,10 @@ VECTORS = {
 WIDE = "one agent, N times the batch"
 
 
-def task(size: Scale):
-    """BigFish with the paper's options: easy, all levels, plain rectangles on black."""
+def task(size: Scale, game: str = "BigFish"):
+    """A game with the paper's options: easy, all levels, plain rectangles on black."""
     return envs.procgen_task(
-        "BigFish",
+        game,
         observation="pixels" if size.ppo_size == "paper" else "vector",
         discount=0.99,
         paint_vel_info=True,
@@ -65,16 +65,24 @@ def task(size: Scale):
     )
 
 
-def algorithm(size: Scale, **more) -> Algorithm:
+def algorithm(
+    size: Scale, *, game: str = "BigFish", num_epochs: int | None = None, **more
+) -> Algorithm:
     """FedPPO as a protocol has it; a small network learns faster, with less entropy.
 
     The two presets for small networks differ in the author's protocol alone: rewards a step late, a
     schedule, minibatches of whole steps, gradients that are not clipped.
+
+    Args:
+      size: of the study.
+      game: "BigFish" or "CoinRun".
+      num_epochs: of the longest run; those of figures 9 to 13 by default.
+      **more: properties of the algorithm.
     """
     own: dict = {"preset": "clean", "size": size.ppo_size}
     if size.preset in AUTHORS:
         # The schedule is at its lowest after a quarter of the longest run.
-        horizon = max(4, (size.ppo_epochs + 1) // 4)
+        horizon = max(4, ((num_epochs or size.ppo_epochs) + 1) // 4)
         own |= {"preset": "paper", "schedule.horizon_epochs": horizon}
         own["schedule.warmup_epochs"] = max(1, horizon // 100)
     if size.preset in SMALL:
@@ -83,7 +91,7 @@ def algorithm(size: Scale, **more) -> Algorithm:
             own["minibatches"] = 8
     elif size.ppo_size != "paper":
         own |= {"learning_rate": 3e-3, "minibatches": 8, "loss.entropy_coefficient": 1e-3}
-    return frl.fedppo(task(size), **{**own, **more})
+    return frl.fedppo(task(size, game), **{**own, **more})
 
 
 def sized(size: Scale) -> Scale:
