@@ -26,7 +26,7 @@ CORRECT, LATE, BLIND = "rewards with their actions", "a step late", "a step late
 LAST = 0.2  # of the records
 STAY = """Values of where episodes begin stand for coins of the episodes before, and those of places
 nearby for a part of them: agents learn to stay there (row P20 steps), and get no coin. Where no
-values are learned they drift (row P20 values)."""
+values are learned they drift (row P20 values), some to nothing and some to 0.5 or 0.6."""
 
 
 @figure("coinrun", "PPO on CoinRun: rewards that stand a step late", only_named=True)
