@@ -123,7 +123,6 @@ class Part(NamedTuple):
             attrs = {"long_name": "million frames of an agent"}
             return array.assign_coords(time=("time", a_pass * array["time"].values, attrs))
 
-        # Of as many frames in all, however long a rollout is.
         window = max(1, round(WINDOW * self.rollouts))
         made = curves(number.then(against_frames), y="return", window=window, **options)
 
@@ -158,9 +157,9 @@ def pixels(size):
     """One to four agents with a small network, which average after every pass over their frames.
 
     The network is the classic one, two convolutions and a hidden layer, of a tenth of IMPALA's
-    operations. Rollouts are shorter than published, of sixteen environments and 128 steps: of as
-    many frames agents learn more. Late returns are means over the last fifth of the records. In
-    the control nothing is learned.
+    operations. Rollouts are of sixteen environments and 128 steps, an eighth of the published size,
+    so that networks change eight times as often. Late returns are means over the last fifth of the
+    records. In the control nothing is learned.
     """
     part, first = Part.of(size, "pixel"), _first(size)
     many = part.returns("pixels-agents", "FedPPO", SMALL, AGENTS)
