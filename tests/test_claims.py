@@ -415,6 +415,16 @@ def test_a_long_stage_that_is_stopped_goes_on_in_its_middle(tmp_path):
     assert not (tmp_path / "short/two" / CHECKPOINTS).exists()
 
 
+def test_what_is_made_once_more_is_not_counted_twice(results, tmp_path):
+    def interrupted(meter):
+        meter.stage("one")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        results[Stage("one", interrupted, seconds=LONG)]
+    assert not (tmp_path / "one" / SPENT).exists()
+
+
 @figure("curves", "errors fall")
 def _curves(size):
     """Prose of the figure."""

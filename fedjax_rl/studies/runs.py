@@ -307,7 +307,8 @@ class Results:
             with self._hurry():
                 made = stage.make(self._meter, *first)
         except KeyboardInterrupt:
-            if is_long:  # what a process that is killed has spent nobody knows
+            # What goes on counts; what a process that is killed has spent nobody knows.
+            if is_long and self._meter.checkpoints.is_dir():
                 spent = earlier + time.perf_counter() - start
                 files.write_sealed(place / SPENT, {"all": spent})
             raise

@@ -1,8 +1,7 @@
 """Study `linear-speedup`: the figures of Einhorn (2023), with tables and with federated PPO.
 
-Figures 1 to 7 are about tables; 8 to 13 and `interference`, about federated PPO on
-BigFish, `coinrun`, and `pixels` and `networks`, about PPO from pictures, are run where they are
-named.
+Figures 1 to 7 are about tables. 8 to 13, `interference`, `coinrun`, `pixels` and `networks`, about
+federated PPO on games of Procgen, are run where they are named.
 """
 
 from __future__ import annotations

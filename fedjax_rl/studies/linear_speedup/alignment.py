@@ -51,7 +51,7 @@ def coinrun(size):
         BLIND: with_("late", **{"loss.value_coefficient": 0.0}),
         NULL: (right, {"learning_rate": STILL}),
     }
-    each = 145.0 if size.ppo_size == "paper" else 1 / 150
+    each = deep_runs.PICTURES if size.ppo_size == "paper" else 1 / 150
     many = len(methods) * size.ppo_trials * (FEW + MANY)
     made = runs(
         "ppo-coinrun",

@@ -49,6 +49,7 @@ VECTORS = {
     "ppo_lines": 3000,
     "ppo_controls": 5,
 }
+PICTURES = 145.0  # seconds of an epoch of an agent with IMPALA, roughly
 WIDE = "one agent, N times the batch"
 
 
@@ -121,7 +122,7 @@ class Bench:
             count = getattr(size, trials)
             # What the scale has none of takes as long as at the paper's.
             paper = size.ppo_size == "paper" or count is None
-            each = 3999 * 145.0 if paper else size.ppo_epochs / 250
+            each = 3999 * PICTURES if paper else size.ppo_epochs / 250
             options = {"metrics": (EACH,), "record_every": PASSES, **more}
             return runs(
                 f"ppo-{name}",

@@ -236,7 +236,7 @@ def interference(size):
     """
     size = deep_runs.sized(size)
     plain, trials = deep_runs.algorithm(size, schedule="constant"), size.ppo_trials
-    each = {"trials": trials, "each": 145.0 if size.ppo_size == "paper" else 1 / 250}
+    each = {"trials": trials, "each": deep_runs.PICTURES if size.ppo_size == "paper" else 1 / 250}
     stage = _stage("ppo-lines", plain, epochs=size.ppo_lines, **each)
     # Alike for ever, these agents would do the very same in the same episodes.
     still = plain.replace(learning_rate=STILL)

@@ -222,7 +222,7 @@ def _beside(lines: dict[str, Number]) -> Number:
     """Returns [seed, time] as lines of a picture."""
 
     def named(label):
-        return lambda array: array.drop_vars("num_agents").assign_coords(method=label)
+        return lambda array: array.assign_coords(method=label)
 
     return beside(*(array.then(named(label)) for label, array in lines.items()))
 
