@@ -211,7 +211,7 @@ def test_figures_are_named_by_numbers_too():
 @pytest.mark.thorough
 def test_a_tiny_run_says_that_it_says_nothing(tmp_path, monkeypatch):
     """On CartPole, which compiles sooner."""
-    monkeypatch.setattr(deep_runs, "task", lambda size: frl.envs.gymnax_task("CartPole-v1"))
+    monkeypatch.setattr(deep_runs, "task", lambda size, game: frl.envs.gymnax_task("CartPole-v1"))
     tiny = STUDY.scales["smoke"].replace(ppo_epochs=6)
     monkeypatch.setitem(STUDY.scales, "smoke", tiny)
     summary = STUDY.run(tmp_path, ["fig10"], "smoke")
