@@ -177,6 +177,7 @@ def pixels(size):
         "P18 null",
         "late return less that of the first policy where nothing is learned",
         first.late(LAST) - first.first(max(1, part.rollouts // 2)),
+        why=part.why,
     )
     lines = {f"N = {n}": array for n, array in own.items()} | {NULL: first}
     yield part.page("pixels", _beside(lines), "the classic network")
