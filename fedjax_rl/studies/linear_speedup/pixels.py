@@ -14,6 +14,7 @@ import numpy as np
 import fedjax_rl as frl
 from fedjax_rl import envs
 from fedjax_rl.federation.algorithm import Algorithm
+from fedjax_rl.plotting.panel import caption
 from fedjax_rl.studies.claims import Measurable, control, effect, number
 from fedjax_rl.studies.declared import figure
 from fedjax_rl.studies.linear_speedup.deep_times import NULL, PASSES
@@ -90,6 +91,11 @@ class Part(NamedTuple):
         """What is to be said of every number."""
         return FEW.format(self.trials, self.frames / 1e6)
 
+    @property
+    def window(self) -> int:
+        """Records in a running mean."""
+        return max(1, round(WINDOW * self.rollouts))
+
     def learner(self, kind: str) -> Algorithm:
         """FedPPO as the baseline has it, but for the network and the sizes."""
         return frl.fedppo(
@@ -123,15 +129,14 @@ class Part(NamedTuple):
             attrs = {"long_name": "million frames of an agent"}
             return array.assign_coords(time=("time", a_pass * array["time"].values, attrs))
 
-        window = max(1, round(WINDOW * self.rollouts))
-        made = curves(number.then(against_frames), y="return", window=window, **options)
+        made = curves(number.then(against_frames), y="return", window=self.window, **options)
 
         def draw(axis, results):
             made.draw(axis, results)
             if drawn is not None:
                 drawn(axis)
 
-        title = f"BigFish from pictures, {of}, {self.trials} runs of each"
+        title = f"BigFish from pictures, {of}"
         return page(stem, Panel(draw, made.needs, ""), title=title, height=3.0)
 
 
@@ -180,7 +185,8 @@ def pixels(size):
         why=part.why,
     )
     lines = {f"N = {n}": array for n, array in own.items()} | {NULL: first}
-    yield part.page("pixels", _beside(lines), "the classic network")
+    shown = caption((part.trials,), level=None, window=part.window)
+    yield part.page("pixels", _beside(lines), shown)
 
 
 @figure("networks", "PPO from pictures: three kinds of network", only_named=True)
@@ -216,7 +222,8 @@ def networks(size):
         axis.set_xlim(low, high)
 
     styles = {SMALL: 0, PUBLISHED: 2, "ViT": 3}
-    yield part.page("networks", _beside(own), "one agent", published, styles=styles)
+    of = f"one agent, {part.trials} runs of each"
+    yield part.page("networks", _beside(own), of, published, styles=styles)
 
 
 def _beside(lines: dict[str, Number]) -> Number:
