@@ -8,6 +8,7 @@ import mmap
 import os
 import pathlib
 import shutil
+import signal
 import tempfile
 
 # What several tests compile is compiled once, also by other processes: pytest's own, and commands.
@@ -107,3 +108,17 @@ def programs_are_let_go_before_there_are_too_many():
         jax.clear_caches()
         gc.collect()
         _LEFT[0] = _maps()
+
+
+@pytest.fixture
+def hears_signals():
+    """This process ends by a signal that asks it to.
+
+    What a shell starts in the background ignores interrupts, what nohup starts the end of the
+    terminal; a test that stops itself would go on.
+    """
+    usual = {signal.SIGINT: signal.default_int_handler, signal.SIGHUP: signal.SIG_DFL}
+    before = {own: signal.signal(own, handler) for own, handler in usual.items()}
+    yield
+    for own, handler in before.items():
+        signal.signal(own, handler)

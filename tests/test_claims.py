@@ -386,7 +386,7 @@ def test_saved_stages_are_believed_only_if_they_are_these_runs(tmp_path):
         results[small(first_seed=7)]
 
 
-def test_a_long_stage_that_is_stopped_goes_on_in_its_middle(tmp_path):
+def test_a_long_stage_that_is_stopped_goes_on_in_its_middle(tmp_path, hears_signals):
     def made(directory, progress=None, seconds=LONG):
         directory.mkdir(exist_ok=True)
         stage = small(num_steps=40, seconds=seconds)

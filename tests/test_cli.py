@@ -481,16 +481,11 @@ def test_a_period_longer_than_the_run_is_a_warning(tmp_path, capsys):
 
 @pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143), ("SIGHUP", 129)])
 def test_a_signal_saves_and_says_how_to_go_on(
-    finished, tmp_path, capsys, monkeypatch, request, name, code
+    finished, tmp_path, capsys, monkeypatch, hears_signals, name, code
 ):
     """What is saved is the state at the signal, not that of the last checkpoint before it."""
     out, done = tmp_path / "o", []
     advance = report.live
-    # What a shell starts in the background ignores interrupts, what nohup starts the end of the
-    # terminal, and so would the run.
-    usual = {signal.SIGINT: signal.default_int_handler, signal.SIGHUP: signal.SIG_DFL}
-    before = {own: signal.signal(own, handler) for own, handler in usual.items()}
-    request.addfinalizer(lambda: [signal.signal(own, x) for own, x in before.items()])
 
     @contextlib.contextmanager
     def live(*arguments):
